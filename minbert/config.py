@@ -1,0 +1,61 @@
+"""BertConfig: the keys of a published config.json, checked."""
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from minbert.errors import UserError
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Shape and constants of one encoder; the defaults are bert-base-uncased's (Devlin et al., 2018)."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    intermediate_size: int = 3072
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float = 0.1
+    attention_probs_dropout_prob: float = 0.1
+    max_position_embeddings: int = 512
+    type_vocab_size: int = 2
+    initializer_range: float = 0.02
+    layer_norm_eps: float = 1e-12
+    pad_token_id: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hidden_act != "gelu":
+            raise UserError(
+                f"config: hidden_act is {self.hidden_act!r}; BERT's is 'gelu' (the erf form)"
+            )
+        if self.hidden_size % self.num_attention_heads:
+            raise UserError(
+                f"config: hidden_size {self.hidden_size} is not a multiple of "
+                f"num_attention_heads {self.num_attention_heads}"
+            )
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "BertConfig":
+        """Keep the keys above, ignore the rest; refuse what is not BERT or has other position embeddings."""
+        if values.get("model_type", "bert") != "bert":
+            raise UserError(
+                f"config: model_type is {values['model_type']!r}; only 'bert' is supported"
+            )
+        if values.get("position_embedding_type", "absolute") != "absolute":
+            raise UserError("config: only position_embedding_type 'absolute' is supported")
+        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+
+    @classmethod
+    def from_file(cls, path: Path) -> "BertConfig":
+        """Read a published config.json."""
+        try:
+            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError as error:
+            raise UserError(f"{path}: not valid JSON ({error}); fetch the model again") from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys as transformers expects them in config.json."""
+        return {"architectures": ["BertModel"], "model_type": "bert", **asdict(self)}

@@ -1,0 +1,1 @@
+"""text -> Batch; knows no model."""

@@ -1,0 +1,80 @@
+"""BertTokenizer: WordPiece as published, on the `tokenizers` library."""
+
+import json
+import os
+from pathlib import Path
+
+# The library warns about forks otherwise; it is only ever called from the main process here.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+from tokenizers import Encoding, Tokenizer
+from tokenizers.models import WordPiece
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
+
+from minbert.errors import UserError
+
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+class BertTokenizer:
+    """Texts -> ids: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut longest-first to max_length."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.tokenizer.no_padding()
+        missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
+        if missing:
+            raise UserError(f"vocabulary lacks {', '.join(missing)}: not a BERT vocabulary")
+        self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = map(
+            tokenizer.token_to_id, SPECIAL
+        )
+
+    @property
+    def vocab_size(self) -> int:
+        return self.tokenizer.get_vocab_size()
+
+    @classmethod
+    def from_directory(cls, directory: Path) -> "BertTokenizer":
+        """From tokenizer.json, else vocab.txt (cased or not as tokenizer_config.json or the words say)."""
+        if (directory / "tokenizer.json").is_file():
+            return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
+        if (directory / "vocab.txt").is_file():
+            settings = directory / "tokenizer_config.json"
+            options = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+            return cls.from_vocab(directory / "vocab.txt", options.get("do_lower_case"))
+        raise UserError(f"{directory}: neither tokenizer.json nor vocab.txt is there")
+
+    @classmethod
+    def from_vocab(cls, path: Path, lowercase: bool | None = None) -> "BertTokenizer":
+        """From a vocab.txt, one token a line. lowercase None: cased if the vocabulary has upper case."""
+        words = path.read_text(encoding="utf-8").split("\n")
+        vocab = {word.rstrip("\r"): i for i, word in enumerate(words) if word.rstrip("\r")}
+        if lowercase is None:
+            lowercase = not any(
+                word != word.lower() for word in vocab if word not in SPECIAL and word[0] != "["
+            )
+        if "[CLS]" not in vocab or "[SEP]" not in vocab:
+            raise UserError(f"{path}: no [CLS] or [SEP] in it: not a BERT vocabulary")
+        tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+        tokenizer.normalizer = BertNormalizer(lowercase=lowercase)
+        tokenizer.pre_tokenizer = BertPreTokenizer()
+        tokenizer.post_processor = BertProcessing(
+            ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
+        )
+        tokenizer.add_special_tokens([word for word in SPECIAL if word in vocab])
+        return cls(tokenizer)
+
+    def encode_batch(
+        self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512
+    ) -> list[Encoding]:
+        """One encoding (`.ids`, `.type_ids`) a text or pair, in one parallel call."""
+        self.tokenizer.enable_truncation(max_length, strategy="longest_first")
+        inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
+        return self.tokenizer.encode_batch_fast(inputs)
+
+    def save(self, directory: Path) -> None:
+        """Write tokenizer.json, which this class and transformers read."""
+        self.tokenizer.no_truncation()
+        self.tokenizer.save(str(directory / "tokenizer.json"))

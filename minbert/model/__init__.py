@@ -1,0 +1,1 @@
+"""Batch -> tensors; knows no data."""

@@ -1,0 +1,181 @@
+"""BertModel (Devlin et al., 2018): embeddings, post-LN transformer layers, pooler.
+
+N tokens in the batch, S sequences, D hidden; the padded door for graders takes (B, T).
+Module names are the courses' (`bert_layers.0.self_attention.query`); minbert.weights maps the published ones.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minbert.batch import Batch
+from minbert.config import BertConfig
+from minbert.errors import UserError
+from minbert.model.attention import Group, SelfAttention, layout_groups
+from minbert.model.layers import LayerNorm, Linear
+
+
+class BertOutput(dict[str, Tensor]):
+    """A dict whose entries are attributes too: `out["pooler_output"]` and `out.pooler_output`."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self[name]
+        except KeyError as error:
+            raise AttributeError(name) from error
+
+
+class BertLayer(nn.Module):
+    """x = LN(x + dropout(attention(x)));  x = LN(x + dropout(ffn(x)))"""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        D, eps = config.hidden_size, config.layer_norm_eps
+        self.dropout_prob = config.hidden_dropout_prob
+        self.self_attention = SelfAttention(config)
+        self.attention_dense = Linear(D, D)
+        self.attention_layer_norm = LayerNorm(D, eps)
+        self.interm_dense = Linear(D, config.intermediate_size)
+        self.out_dense = Linear(config.intermediate_size, D)
+        self.out_layer_norm = LayerNorm(D, eps)
+
+    def forward(self, x: Tensor, groups: list[Group]) -> Tensor:
+        a = self.attention_dense(self.self_attention(x, groups))
+        x = self.attention_layer_norm(x + F.dropout(a, self.dropout_prob, self.training))
+        f = self.out_dense(F.gelu(self.interm_dense(x)))
+        return self.out_layer_norm(x + F.dropout(f, self.dropout_prob, self.training))
+
+
+class BertModel(nn.Module):
+    """The encoder. `encode(batch)` reads packed sequences; calling it takes the usual padded tensors."""
+
+    def __init__(self, config: BertConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.compute_dtype = (
+            torch.float32
+        )  # bf16: products in bf16, parameters and statistics in fp32
+        D = config.hidden_size
+        self.word_embedding = nn.Embedding(config.vocab_size, D)
+        self.pos_embedding = nn.Embedding(config.max_position_embeddings, D)
+        self.tk_type_embedding = nn.Embedding(config.type_vocab_size, D)
+        self.embed_layer_norm = LayerNorm(D, config.layer_norm_eps)
+        self.bert_layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
+        self.pooler_dense = Linear(D, D)
+        self.apply(self._init)
+
+    def _init(self, module: nn.Module) -> None:
+        """Linear and Embedding N(0, initializer_range), biases 0; LayerNorm starts at 1 / 0."""
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initializer_range)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def embed(self, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
+        """Word + position + segment embedding, normalised: (N,) -> (N, D)."""
+        x = (
+            self.word_embedding(ids)
+            + self.pos_embedding(positions)
+            + self.tk_type_embedding(segments)
+        )
+        x = self.embed_layer_norm(x)
+        if x.dtype == torch.float32:  # fp64 models stay fp64: the tests' exact reference
+            x = x.to(self.compute_dtype)
+        return F.dropout(x, self.config.hidden_dropout_prob, self.training)
+
+    def hidden_states(self, batch: Batch) -> list[Tensor]:
+        """The embedding's and every layer's output, each (N, D)."""
+        states = [self.embed(batch.ids, batch.positions, batch.segments)]
+        groups = layout_groups(batch.lengths, states[0].device, states[0].dtype)
+        for layer in self.bert_layers:
+            states.append(layer(states[-1], groups))
+        return states
+
+    def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Hidden states (N, D) and tanh(W h[CLS] + b) (S, D); the pooler runs in the parameters' dtype."""
+        hidden = self.hidden_states(batch)[-1]
+        return hidden, self.pool(hidden, batch)
+
+    def pool(self, hidden: Tensor, batch: Batch) -> Tensor:
+        """(N, D) -> (S, D), from the first token of each sequence."""
+        first = hidden.index_select(0, batch.cu_seqlens[:-1])
+        return torch.tanh(self.pooler_dense(first.to(self.pooler_dense.weight.dtype)))
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        output_hidden_states: bool = False,
+    ) -> BertOutput:
+        """The padded door: (B, T) ids, mask (1 real, 0 padding) and segments, as in transformers.
+
+        Returns `last_hidden_state` (B, T, D), zero at padding, and `pooler_output` (B, D); on request
+        `hidden_states`, a tuple of (B, T, D). Raises UserError for an id outside the vocabulary, a
+        sequence longer than the position table, or a row without a real token.
+        """
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+        check_ids(input_ids, mask, self.config)
+        lengths, order = (mask != 0).sum(1).sort(stable=True)
+        row, column = (mask[order] != 0).nonzero(as_tuple=True)
+        row = order[row]  # sorted by length, so that attention runs in few groups
+        batch = Batch(
+            input_ids[row, column], column, segments[row, column], tuple(lengths.tolist())
+        )
+        states = self.hidden_states(batch)
+        pooled = self.pool(states[-1], batch)
+
+        def unpack(hidden: Tensor) -> Tensor:
+            padded = hidden.new_zeros(*input_ids.shape, hidden.shape[-1])
+            return padded.index_put((row, column), hidden)
+
+        out = BertOutput(
+            last_hidden_state=unpack(states[-1]), pooler_output=pooled[order.argsort()]
+        )
+        if output_hidden_states:
+            out["hidden_states"] = tuple(unpack(state) for state in states)
+        return out
+
+    @classmethod
+    def from_pretrained(
+        cls, name_or_dir: str | Path = "bert-base-uncased", **changes: Any
+    ) -> "BertModel":
+        """See minbert.weights.pretrained.load_encoder; `changes` replace config fields (dropouts, say)."""
+        from minbert.weights.pretrained import (
+            load_encoder,
+        )  # weights imports model, not the reverse
+
+        return load_encoder(name_or_dir, **changes)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json and model.safetensors as transformers reads them."""
+        from minbert.weights.pretrained import save_encoder
+
+        save_encoder(self, Path(directory))
+
+
+def check_ids(input_ids: Tensor, mask: Tensor, config: BertConfig) -> None:
+    """Refuse with one line what would otherwise be an index error inside the embedding."""
+    if input_ids.ndim != 2 or mask.shape != input_ids.shape:
+        raise UserError(
+            f"input_ids {tuple(input_ids.shape)} and mask {tuple(mask.shape)} must be one (B, T)"
+        )
+    if input_ids.shape[1] > config.max_position_embeddings:
+        raise UserError(
+            f"sequence of {input_ids.shape[1]} tokens; this model takes at most "
+            f"{config.max_position_embeddings}: truncate"
+        )
+    if (
+        input_ids.numel()
+        and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < config.vocab_size
+    ):
+        raise UserError(
+            f"token ids {int(input_ids.min())}..{int(input_ids.max())} leave the vocabulary of "
+            f"{config.vocab_size}: was another tokenizer used?"
+        )
+    if input_ids.numel() == 0 or not bool((mask != 0).any(1).all()):
+        raise UserError("a row of the batch has no real token: drop empty rows")

@@ -1,0 +1,1 @@
+"""torch only; knows nothing of BERT or text."""

@@ -1,0 +1,53 @@
+"""Which task's which batch comes at which step: pure functions, so resuming needs a number only.
+
+Paper, section 3.3. B_i: batches of one pass over task i; a global epoch is one pass over the largest set.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Batch number `batch` of pass number `epoch` over `task`; `stage_end`: a task's sub-epochs end here."""
+
+    task: str
+    epoch: int
+    batch: int
+    stage_end: bool = False
+
+
+def sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
+    """N_i = floor(largest B / B_i), at least 1, unless given."""
+    largest = max(batches.values())
+    return {task: given.get(task, max(1, largest // b)) for task, b in batches.items()}
+
+
+def parallel_steps(batches: dict[str, int]) -> int:
+    """Steps of one global epoch: every task takes as many as the largest set has."""
+    return len(batches) * max(batches.values())
+
+
+def parallel_draw(batches: dict[str, int], step: int) -> Draw:
+    """Tasks take turns batch by batch; a smaller set starts its next pass when one is used up."""
+    tasks = list(batches)
+    turn, place = divmod(step, len(tasks))
+    task = tasks[place]
+    epoch, batch = divmod(turn, batches[task])
+    return Draw(task, epoch, batch)
+
+
+def sequential_steps(batches: dict[str, int], passes: dict[str, int]) -> int:
+    """Steps of one global epoch: the sum of N_i B_i."""
+    return sum(batches[task] * passes[task] for task in batches)
+
+
+def sequential_draw(batches: dict[str, int], passes: dict[str, int], step: int) -> Draw:
+    """N_i whole passes of the first task, then of the next, in the order of `batches`."""
+    global_epoch, place = divmod(step, sequential_steps(batches, passes))
+    for task, b in batches.items():
+        stage = b * passes[task]
+        if place < stage:
+            epoch, batch = divmod(place, b)
+            return Draw(task, global_epoch * passes[task] + epoch, batch, place == stage - 1)
+        place -= stage
+    raise AssertionError("step lies inside one of the stages")

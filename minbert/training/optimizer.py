@@ -1,0 +1,96 @@
+"""AdamW (Loshchilov & Hutter, 2019), written out with the courses' semantics.
+
+Differs from torch.optim.AdamW in two places: eps is added to the uncorrected sqrt(v), and the weight
+decay comes after the update.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class AdamW(torch.optim.Optimizer):
+    """Per step t, with gradient g:
+
+    m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  a = lr sqrt(1-b2^t) / (1-b1^t)  (lr if not correct_bias)
+    p -= a m / (sqrt(v) + eps);  then  p -= lr weight_decay p
+    Parameters without a gradient are left alone, state and all. State is fp32.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        correct_bias: bool = True,
+    ) -> None:
+        if lr < 0 or eps < 0 or weight_decay < 0 or not all(0 <= b < 1 for b in betas):
+            raise ValueError(
+                f"AdamW: lr {lr}, betas {betas}, eps {eps}, weight_decay {weight_decay}"
+            )
+        defaults = dict(
+            lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, correct_bias=correct_bias
+        )
+        super().__init__(params, defaults)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
+        """One update of every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            # Heads of different tasks have seen different numbers of steps: each t is its own bucket.
+            buckets: dict[int, list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                if p.grad.is_sparse:
+                    raise RuntimeError("AdamW: sparse gradients are not supported")
+                state = self.state[p]
+                if not state:
+                    dtype = torch.promote_types(p.dtype, torch.float32)
+                    state["step"] = 0
+                    state["exp_avg"] = torch.zeros_like(p, dtype=dtype)
+                    state["exp_avg_sq"] = torch.zeros_like(p, dtype=dtype)
+                state["step"] += 1
+                buckets[state["step"]].append(p)
+            for t, params in buckets.items():
+                self._update(group, t, params)
+        return loss
+
+    def _update(self, group: dict[str, Any], t: int, params: list[nn.Parameter]) -> None:
+        """The equations of the class, over a list of tensors at once."""
+        b1, b2 = group["betas"]
+        g = [p.grad for p in params]
+        m = [self.state[p]["exp_avg"] for p in params]
+        v = [self.state[p]["exp_avg_sq"] for p in params]
+        a = group["lr"]
+        if group["correct_bias"]:
+            a *= math.sqrt(1 - b2**t) / (1 - b1**t)
+        torch._foreach_mul_(m, b1)
+        torch._foreach_add_(m, g, alpha=1 - b1)
+        torch._foreach_mul_(v, b2)
+        torch._foreach_addcmul_(v, g, g, value=1 - b2)
+        denominator = torch._foreach_sqrt(v)
+        torch._foreach_add_(denominator, group["eps"])
+        torch._foreach_addcdiv_(params, m, denominator, value=-a)
+        if group["weight_decay"]:
+            # not p *= 1 - lr wd: that factor, rounded to fp32, drifts by 1e-6 within 50 steps
+            torch._foreach_add_(params, params, alpha=-group["lr"] * group["weight_decay"])
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two groups: matrices with weight decay; biases and LayerNorm (all one-dimensional) without."""
+    params = [p for p in model.parameters() if p.requires_grad]  # a shared tensor is listed once
+    return [
+        {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,23 @@
+"""Learning-rate schedules: pure functions of the step."""
+
+import math
+
+
+def warmup_steps(warmup: float, total: int) -> int:
+    """A share of all steps below 1, else a number of steps."""
+    return int(warmup * total) if warmup < 1 else int(warmup)
+
+
+def learning_rate(step: int, total: int, base: float, schedule: str, warmup: float) -> float:
+    """Linear warm-up from 0, then constant, or linear / cosine down to 0 after `total` steps."""
+    w = warmup_steps(warmup, total)
+    if step < w:
+        return base * (step + 1) / w
+    progress = (step - w) / max(1, total - w)
+    if schedule == "constant":
+        return base
+    if schedule == "linear":
+        return base * (1 - progress)
+    if schedule == "cosine":
+        return base * 0.5 * (1 + math.cos(math.pi * progress))
+    raise ValueError(f"schedule {schedule!r}")

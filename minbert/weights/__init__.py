@@ -1,0 +1,1 @@
+"""Names and files -> an initialised encoder."""

@@ -1,0 +1,67 @@
+"""Files -> an initialised encoder, and back."""
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from minbert.config import BertConfig
+from minbert.errors import UserError
+from minbert.model.encoder import BertModel
+from minbert.weights.convert import convert, to_published
+from minbert.weights.resolve import resolve
+
+
+def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
+    """model.safetensors, else pytorch_model.bin (tensors only, never code)."""
+    path = directory / "model.safetensors"
+    try:
+        if path.is_file():
+            return load_file(path), path
+        path = directory / "pytorch_model.bin"
+        if path.is_file():
+            return torch.load(path, map_location="cpu", weights_only=True), path
+    except (SafetensorError, EOFError, RuntimeError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged or cut short ({_first_line(error)}); fetch it again"
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: holds more than tensors and is not loaded (it could run code)"
+        ) from error
+    raise UserError(f"{directory}: neither model.safetensors nor pytorch_model.bin is there")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def load_encoder(name_or_dir: str | Path, **changes: Any) -> BertModel:
+    """The encoder in eval mode, fp32. `changes` replace config fields (the dropouts, say).
+
+    Raises UserError: model not found, unknown / missing / misshapen parameters, a damaged file.
+    """
+    directory = resolve(name_or_dir)
+    config = BertConfig.from_file(directory / "config.json")
+    config = BertConfig.from_dict({**config.to_dict(), **changes})
+    with torch.device("meta"):  # no random initialisation that the weights overwrite at once
+        model = BertModel(config)
+    tensors, path = read_tensors(directory)
+    state = convert(tensors, model.state_dict(), str(path))
+    model.load_state_dict({k: v.float().contiguous() for k, v in state.items()}, assign=True)
+    return model.eval()
+
+
+def save_encoder(model: BertModel, directory: Path) -> None:
+    """config.json and model.safetensors in the published naming: transformers' AutoModel loads it."""
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
+    tensors = {
+        to_published(k): v.detach().cpu().contiguous() for k, v in model.state_dict().items()
+    }
+    save_file(tensors, directory / "model.safetensors", metadata={"format": "pt"})

@@ -1,0 +1,26 @@
+"""Package metadata: `pip install -e .[test,dev]` (the Makefile does it, with the tested versions)."""
+
+from setuptools import find_packages, setup
+
+setup(
+    name="minbert",
+    version="0.1.0",
+    description="BERT from scratch in plain PyTorch, fine-tuned on several tasks at once",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=find_packages(include=["minbert", "minbert.*", "tasks", "tasks.*"]),
+    py_modules=["train_multitask", "evaluate"],
+    install_requires=[
+        "torch==2.13.0",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "tokenizers>=0.20",
+        "safetensors>=0.4",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "transformers>=4.44", "sentence-transformers>=3"],
+        "dev": ["ruff>=0.6"],
+        "report": ["matplotlib>=3.8"],
+    },
+)

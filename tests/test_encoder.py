@@ -1,0 +1,125 @@
+"""The encoder against transformers: outputs and every gradient; packing against one sequence at a time."""
+
+import pytest
+import torch
+import transformers
+
+from minbert import Batch, BertModel, UserError
+from minbert.weights.convert import to_published
+from minbert.weights.resolve import resolve
+from tests.conftest import TINY
+
+
+def padded_input(
+    vocab: int, lengths: tuple[int, ...]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    T = max(lengths)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(1, vocab, (len(lengths), T), generator=generator)
+    segments = torch.randint(0, 2, ids.shape, generator=generator)
+    mask = (torch.arange(T)[None] < torch.tensor(lengths)[:, None]).long()
+    return ids * mask, mask, segments
+
+
+def assert_same_as_reference(ours: BertModel, reference: transformers.BertModel) -> None:
+    ids, mask, segments = padded_input(ours.config.vocab_size, (37, 5, 12, 30, 20, 12))
+    out = ours(ids, mask, segments)
+    ref = reference(ids, mask, segments)
+    real = mask[..., None]
+    torch.testing.assert_close(
+        out.last_hidden_state, ref.last_hidden_state * real, atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(out.pooler_output, ref.pooler_output, atol=1e-5, rtol=0)
+    weight = torch.randn(out.last_hidden_state.shape, generator=torch.Generator().manual_seed(2))
+    for result in (out, ref):
+        (result.last_hidden_state * real * weight).mean().backward()
+    for result in (ours(ids, mask, segments), reference(ids, mask, segments)):
+        result.pooler_output.square().mean().backward()
+    grads = {name: p.grad for name, p in reference.named_parameters()}
+    for name, p in ours.named_parameters():
+        expected = grads.pop(to_published(name))
+        # relative to the tensor's own scale: single entries of a key bias are zero but for rounding
+        scale = max(float(expected.abs().max()), 1e-3)
+        assert float((p.grad - expected).abs().max()) <= 1e-5 * scale + 1e-7, name
+    assert not grads
+
+
+def test_tiny_equals_transformers(tiny: BertModel, tmp_path) -> None:
+    tiny.save_pretrained(tmp_path)
+    reference = transformers.BertModel.from_pretrained(tmp_path, attn_implementation="eager").eval()
+    assert_same_as_reference(tiny, reference)
+
+
+def test_minilm_equals_transformers() -> None:
+    directory = resolve("all-MiniLM-L6-v2")
+    reference = transformers.BertModel.from_pretrained(
+        directory, attn_implementation="eager"
+    ).eval()
+    assert_same_as_reference(BertModel.from_pretrained("all-MiniLM-L6-v2"), reference)
+
+
+def test_packed_equals_one_at_a_time(tiny: BertModel) -> None:
+    tiny = tiny.double()
+    ids, mask, segments = padded_input(200, (17, 3, 40, 40, 16, 33))
+    out = tiny(ids, mask, segments)
+    for i, n in enumerate(mask.sum(1).tolist()):
+        alone = tiny(ids[i : i + 1, :n], None, segments[i : i + 1, :n])
+        torch.testing.assert_close(
+            out.last_hidden_state[i, :n], alone.last_hidden_state[0], atol=1e-9, rtol=0
+        )
+        torch.testing.assert_close(out.pooler_output[i], alone.pooler_output[0], atol=1e-9, rtol=0)
+
+
+def test_order_of_sequences_does_not_matter(tiny: BertModel) -> None:
+    tiny = tiny.double()
+    sequences = [torch.arange(1, n + 1) for n in (20, 4, 33, 4, 19)]
+
+    def pooled(order: list[int]) -> torch.Tensor:
+        chosen = [sequences[i] for i in order]
+        batch = Batch(
+            torch.cat(chosen),
+            torch.cat([torch.arange(len(s)) for s in chosen]),
+            torch.cat([torch.zeros_like(s) for s in chosen]),
+            tuple(map(len, chosen)),
+        )
+        return tiny.encode(batch)[1]
+
+    torch.testing.assert_close(
+        pooled([0, 1, 2, 3, 4])[[1, 3, 4, 0, 2]], pooled([1, 3, 4, 0, 2]), atol=1e-9, rtol=0
+    )
+
+
+def test_dropout_is_active_in_training_only(tiny: BertModel) -> None:
+    ids, mask, _ = padded_input(200, (9, 7))
+    assert torch.equal(tiny(ids, mask).pooler_output, tiny(ids, mask).pooler_output)
+    tiny.train()
+    assert not torch.equal(tiny(ids, mask).pooler_output, tiny(ids, mask).pooler_output)
+
+
+def test_bf16_stays_near_fp32() -> None:
+    model = BertModel.from_pretrained("all-MiniLM-L6-v2")
+    ids, mask, _ = padded_input(30000, (30, 12, 25))
+    with torch.no_grad():
+        exact = model(ids, mask).pooler_output
+        model.compute_dtype = torch.bfloat16
+        rough = model(ids, mask).pooler_output
+    assert 0 < float((exact - rough).abs().max()) < 5e-2
+
+
+@pytest.mark.parametrize(
+    ("ids", "mask", "message"),
+    [
+        (torch.full((1, 4), 200), None, "vocabulary"),
+        (torch.ones(1, 65, dtype=torch.long), None, "at most 64"),
+        (torch.ones(2, 3, dtype=torch.long), torch.tensor([[1, 1, 1], [0, 0, 0]]), "no real token"),
+    ],
+)
+def test_bad_input_is_one_clear_line(tiny: BertModel, ids, mask, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        tiny(ids, mask)
+    assert "\n" not in str(error.value)
+
+
+def test_config_is_the_published_one() -> None:
+    assert BertModel.from_pretrained("all-MiniLM-L6-v2").config.hidden_size == 384
+    assert TINY.to_dict()["model_type"] == "bert"

@@ -1,0 +1,75 @@
+"""AdamW against its equations in fp64, and against torch where the two definitions coincide."""
+
+import math
+
+import torch
+
+from minbert import AdamW
+from minbert.training.optimizer import parameter_groups
+
+
+def test_equations_in_fp64() -> None:
+    torch.manual_seed(0)
+    # the size of real weights: at values near 2 the rounding of fp32 itself adds up to 1e-6
+    p = torch.nn.Parameter(torch.randn(7, 5) * 0.1)
+    x, m, v = p.detach().double().clone(), torch.zeros(7, 5).double(), torch.zeros(7, 5).double()
+    optimizer = AdamW([p], lr=1e-2, weight_decay=1e-2)
+    for t in range(1, 51):
+        p.grad = torch.randn(7, 5)
+        optimizer.step()
+        g = p.grad.double()
+        m = 0.9 * m + 0.1 * g
+        v = 0.999 * v + 0.001 * g * g
+        a = 1e-2 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        x = x - a * m / (v.sqrt() + 1e-6)
+        x = x - 1e-2 * 1e-2 * x
+    torch.testing.assert_close(p.detach().double(), x, atol=1e-6, rtol=0)
+
+
+def test_same_as_torch_where_definitions_coincide() -> None:
+    torch.manual_seed(0)
+    ours = torch.nn.Parameter(torch.randn(20))
+    theirs = torch.nn.Parameter(ours.detach().clone())
+    a, b = AdamW([ours], eps=1e-15), torch.optim.AdamW([theirs], lr=1e-3, eps=1e-15, weight_decay=0)
+    for _ in range(100):
+        ours.grad = torch.randn(20)
+        theirs.grad = ours.grad.clone()
+        a.step()
+        b.step()
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
+def test_state_dict_round_trip_is_exact() -> None:
+    def run(steps: int, reload_at: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        p = torch.nn.Parameter(torch.ones(10))
+        optimizer = AdamW([p], weight_decay=0.1)
+        for step in range(steps):
+            if step == reload_at:
+                state = optimizer.state_dict()
+                optimizer = AdamW([p], weight_decay=0.1)
+                optimizer.load_state_dict(state)
+            p.grad = torch.randn(10, generator=generator)
+            optimizer.step()
+        return p.detach()
+
+    assert torch.equal(run(6, reload_at=3), run(6, reload_at=-1))
+
+
+def test_parameter_without_gradient_is_untouched() -> None:
+    used, idle = torch.nn.Parameter(torch.ones(2, 2)), torch.nn.Parameter(torch.ones(2, 2))
+    optimizer = AdamW([used, idle], weight_decay=0.5)
+    used.grad = torch.ones(2, 2)
+    optimizer.step()
+    assert torch.equal(idle, torch.ones(2, 2)) and not torch.equal(used, torch.ones(2, 2))
+    assert idle not in optimizer.state
+
+
+def test_every_parameter_is_claimed_once(tiny) -> None:
+    groups = parameter_groups(tiny, 0.1)
+    claimed = [id(p) for group in groups for p in group["params"]]
+    assert sorted(claimed) == sorted(id(p) for p in tiny.parameters())
+    plain = {
+        id(p) for name, p in tiny.named_parameters() if "norm" in name or name.endswith("bias")
+    }
+    assert plain == {id(p) for p in groups[1]["params"]} and groups[1]["weight_decay"] == 0
