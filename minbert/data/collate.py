@@ -1,0 +1,25 @@
+"""Rows of a split -> one packed Batch."""
+
+import numpy as np
+import torch
+
+from minbert.batch import Batch
+from minbert.data.encoded import EncodedSplit
+
+
+def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
+    """Pack these rows end to end, shortest first, so that attention finds near-equal lengths together."""
+    rows = rows[np.argsort(split.lengths[rows], kind="stable")]
+    starts, lengths = split.offsets[rows], split.lengths[rows]
+    begins = np.cumsum(lengths) - lengths  # where each row begins in the batch
+    positions = np.arange(lengths.sum()) - np.repeat(begins, lengths)
+    ids = split.ids[np.repeat(starts, lengths) + positions]
+    segments = positions >= np.repeat(split.second[rows], lengths)
+    return Batch(
+        ids=torch.from_numpy(ids).long(),
+        positions=torch.from_numpy(positions),
+        segments=torch.from_numpy(segments).long(),
+        lengths=tuple(lengths.tolist()),
+        labels=torch.from_numpy(split.labels[rows]),
+        rows=tuple(rows.tolist()),
+    )

@@ -1,0 +1,57 @@
+"""Metrics over a whole split, on numpy arrays (n,)."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Share of equal entries."""
+    return float(np.mean(predictions == labels))
+
+
+def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """2 tp / (2 tp + fp + fn) of class 1; 0 when class 1 is neither predicted nor there."""
+    tp = np.sum((predictions == 1) & (labels == 1))
+    wrong = np.sum(predictions != labels)
+    return float(2 * tp / (2 * tp + wrong)) if tp + wrong else 0.0
+
+
+def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The paper's r (section 4.2); 0 for constant predictions, where it is not defined."""
+    x = np.asarray(predictions, dtype=np.float64) - np.mean(predictions)
+    y = np.asarray(labels, dtype=np.float64) - np.mean(labels)
+    scale = np.sqrt((x @ x) * (y @ y))
+    return float(x @ y / scale) if scale > 0 else 0.0
+
+
+def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Pearson's r of the ranks; ties share their mean rank."""
+    from scipy.stats import rankdata  # a second to import, and only evaluation needs it
+
+    return pearson(rankdata(predictions), rankdata(labels))
+
+
+def bootstrap_interval(
+    metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = 1000
+) -> tuple[float, float]:
+    """95 % percentile interval over resampled rows (Efron, 1979), from a fixed seed."""
+    rng = np.random.default_rng(0)
+    n = len(labels)
+    scores = []
+    for _ in range(resamples):
+        rows = rng.integers(0, n, n)
+        scores.append(metric(predictions[rows], labels[rows]))
+    low, high = np.percentile(scores, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def overall(scores: dict[str, float], correlations: set[str]) -> tuple[float, float]:
+    """(raw mean, 2024 form): the course's two overall scores of the tasks' main metrics.
+
+    The 2024 form maps a correlation r in [-1, 1] to (r + 1) / 2 before averaging.
+    """
+    scaled = [(s + 1) / 2 if task in correlations else s for task, s in scores.items()]
+    return float(np.mean(list(scores.values()))), float(np.mean(scaled))

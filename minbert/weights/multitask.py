@@ -1,0 +1,31 @@
+"""A multitask checkpoint: the encoder as transformers reads it, the heads beside it."""
+
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+
+from minbert.errors import UserError
+from minbert.model.encoder import BertModel
+from minbert.model.multitask import MultitaskModel
+from minbert.weights.resolve import resolve
+
+HEADS = "heads.safetensors"
+
+
+def save_multitask(model: MultitaskModel, directory: Path) -> None:
+    """config.json, model.safetensors (encoder, published names) and heads.safetensors."""
+    model.encoder.save_pretrained(directory)
+    tensors = {k: v.detach().cpu().contiguous() for k, v in model.heads.state_dict().items()}
+    save_file(tensors, directory / HEADS)
+
+
+def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel, Path]:
+    """The model of a run directory (its best/, else last/), in eval mode, and where it was found."""
+    directory = resolve(run)
+    if not (directory / HEADS).is_file():
+        raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
+    tensors = load_file(directory / HEADS)
+    outputs = {k.split(".")[0]: v.shape[0] for k, v in tensors.items() if k.endswith(".weight")}
+    model = MultitaskModel(BertModel.from_pretrained(directory), outputs, head_dropout)
+    model.heads.load_state_dict(tensors)
+    return model.eval(), directory

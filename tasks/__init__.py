@@ -1,0 +1,11 @@
+"""The tasks, one file each."""
+
+from tasks.base import Task
+from tasks.cfimdb import CFIMDB
+from tasks.quora import QUORA
+from tasks.sst import SST
+from tasks.sts import STS
+
+TASKS: dict[str, Task] = {task.name: task for task in (SST, QUORA, STS, CFIMDB)}
+
+__all__ = ["TASKS", "Task"]

@@ -1,0 +1,192 @@
+"""train_multitask.py on a tiny encoder: exact resume, schedules, sampling, frozen baseline."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import train_multitask
+from minbert import BertModel, UserError
+from minbert.data.sampler import batch_rows, count_batches
+from minbert.training import mixing
+from tests.conftest import TINY
+
+WORDS = [
+    "red",
+    "blue",
+    "old",
+    "new",
+    "cat",
+    "dog",
+    "runs",
+    "sleeps",
+    "slowly",
+    "fast",
+    "here",
+    "there",
+]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A tiny model and three tiny data sets in the real file format."""
+    model = tmp_path / "model"
+    torch.manual_seed(0)
+    BertModel(TINY).save_pretrained(model)
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (model / "vocab.txt").write_text("\n".join(specials + WORDS) + "\n")
+    rng = np.random.default_rng(0)
+
+    def sentence() -> str:
+        return " ".join(rng.choice(WORDS, rng.integers(3, 9)))
+
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, rows in (("train", 40), ("dev", 12), ("test-student", 6)):
+        last = name == "test-student"
+        sst = [f"{i}\ts{name}{i}\t{sentence()}\t{i % 5}" for i in range(rows)]
+        sts = [
+            f"{i}\tt{name}{i}\t{sentence()}\t{sentence()}\t{i % 50 / 10}" for i in range(rows // 2)
+        ]
+        cut = (lambda line: line.rsplit("\t", 1)[0]) if last else (lambda line: line)
+        (data / f"ids-sst-{name}.csv").write_text(
+            "\n".join([cut("\tid\tsentence\tsentiment"), *map(cut, sst)]) + "\n"
+        )
+        (data / f"sts-{name}.csv").write_text(
+            "\n".join([cut("\tid\tsentence1\tsentence2\tsimilarity"), *map(cut, sts)]) + "\n"
+        )
+    return tmp_path
+
+
+def run(world: Path, *extra: str) -> int:
+    base = ["--model", str(world / "model"), "--data-dir", str(world / "data"), "--batch-size", "8"]
+    folders = ["--output-dir", str(world / "runs"), "--max-length", "32", "--device", "cpu"]
+    return train_multitask.main([*base, *folders, "--tasks", "sst,sts", "--epochs", "2", *extra])
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors") | load_file(folder / "heads.safetensors")
+
+
+@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, mode: str) -> None:
+    run(world, "--mode", mode, "--name", "whole")
+    calls = 0
+    original = train_multitask.learning_rate
+
+    def killed(*args):
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise RuntimeError("killed")
+        return original(*args)
+
+    monkeypatch.setattr(train_multitask, "learning_rate", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        run(world, "--mode", mode, "--name", "cut", "--save-minutes", "0")
+    monkeypatch.setattr(train_multitask, "learning_rate", original)
+    args = ["--resume", str(world / "runs" / "cut"), "--output-dir", str(world / "runs")]
+    train_multitask.main(args)
+    for folder in ("last", "best"):
+        whole, cut = weights(world / "runs/whole" / folder), weights(world / "runs/cut" / folder)
+        assert whole.keys() == cut.keys()
+        assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_accumulate_gives_the_same_gradients(world: Path) -> None:
+    run(
+        world,
+        "--name",
+        "one",
+        "--hidden-dropout-prob",
+        "0",
+        "--precision",
+        "fp32",
+        "--option",
+        "pretrain",
+    )
+    run(
+        world, "--name", "three", "--hidden-dropout-prob", "0", "--precision", "fp32",
+        "--option", "pretrain", "--accumulate", "3",
+    )  # fmt: skip
+    one, three = weights(world / "runs/one/last"), weights(world / "runs/three/last")
+    for name in one:
+        torch.testing.assert_close(one[name], three[name], atol=1e-5, rtol=0)
+
+
+def test_frozen_leaves_the_encoder_alone(world: Path) -> None:
+    run(world, "--fine-tune-mode", "last-linear-layer", "--name", "frozen")
+    start = load_file(world / "model/model.safetensors")
+    end = weights(world / "runs/frozen/last")
+    assert all(torch.equal(start[name], end[name]) for name in start)
+
+
+def test_predictions_cover_every_id(world: Path) -> None:
+    run(world, "--name", "p")
+    lines = (world / "runs/p/predictions/sts-test-output.csv").read_bytes().decode().split("\n")
+    assert lines[0] == "id \t Predicted_Similiary "
+    assert {line.split(" , ")[0] for line in lines[1:-1]} == {f"ttest-student{i}" for i in range(3)}
+
+
+def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
+    run(world, "--mode", "single", "--name", "alone")
+    for task in ("sst", "sts"):
+        saved = json.loads((world / "runs/alone" / task / "args.json").read_text())
+        assert (
+            saved["tasks"] == [task]
+            and (world / "runs/alone" / task / "best/model.safetensors").is_file()
+        )
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--batchsize", "4"], "did you mean --batch-size"),
+        (["--mode", "paralel"], "invalid choice"),
+        (["--tasks", "sst,foo"], "write any of"),
+        (["--lr", "5"], "write a number from 0 to 1"),
+        (["--sub-epochs", "sst=2"], "goes with --mode sequential"),
+        (["--limit", "quora=5"], "not in --tasks"),
+        (["--data-dir", "nowhere"], "no such file"),
+        (["--model", "/nowhere"], "not found"),
+    ],
+)
+def test_mistakes_are_one_line(world: Path, monkeypatch, extra: list[str], message: str) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match=message) as error:
+        run(world, *extra)
+    assert "\n" not in str(error.value)
+
+
+def test_every_row_once_an_epoch_in_a_new_order() -> None:
+    def epoch(number: int) -> list[int]:
+        batches = [batch_rows(45, 8, 1, "sst", number, b) for b in range(count_batches(45, 8))]
+        return np.concatenate(batches).tolist()
+
+    assert sorted(epoch(0)) == sorted(epoch(1)) == list(range(45))
+    assert epoch(0) != epoch(1) and epoch(0) == epoch(0)
+
+
+def test_parallel_and_sequential_see_the_same_batches() -> None:
+    batches = {"sst": 267, "quora": 4423, "sts": 189}
+    passes = mixing.sub_epochs(batches, {})
+    assert passes == {"sst": 16, "quora": 1, "sts": 23}  # the paper's
+    parallel = Counter(
+        mixing.parallel_draw(batches, s).task for s in range(mixing.parallel_steps(batches))
+    )
+    steps = mixing.sequential_steps(batches, passes)
+    draws = [mixing.sequential_draw(batches, passes, s) for s in range(steps)]
+    sequential = Counter(draw.task for draw in draws)
+    for task, b in batches.items():
+        assert 0 <= parallel[task] - sequential[task] < b  # up to the rounding of N_i
+    assert [draw.task for draw in draws if draw.stage_end] == ["sst", "quora", "sts"]
+
+
+def test_smaller_sets_cycle_with_new_passes() -> None:
+    draws = [mixing.parallel_draw({"a": 5, "b": 2}, s) for s in range(20)]
+    b = [(d.epoch, d.batch) for d in draws if d.task == "b"]
+    assert b == [(i // 2, i % 2) for i in range(10)]
