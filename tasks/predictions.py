@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
+from minbert.data.examples import read_examples
 from minbert.errors import UserError
 from tasks.base import Task
 
@@ -58,3 +59,24 @@ def read_predictions(path: Path) -> dict[str, float]:
             raise UserError(f"{path}:{number}: id {id_!r} is there twice")
         result[id_.lower()] = value
     return result
+
+
+def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
+    """Join by id; metrics over the ids that both have, and how many are missing or extra."""
+    predictions = read_predictions(path)
+    header = gold.read_text(encoding="utf-8-sig").split("\n", 1)[0] if gold.is_file() else ""
+    fitting = [t for t in tasks if all(c in header for c in (*t.columns.texts, t.columns.label))]
+    named = [t for t in fitting if t.files["dev"].split("-dev")[0] in gold.name]
+    if not fitting:
+        raise UserError(f"{gold}: missing, or its columns fit none of the tasks: {header[:60]!r}")
+    task = (named or fitting)[0]
+    examples, _ = read_examples(gold, task.columns, labelled=True)
+    labels = {example.id: example.label for example in examples}
+    both = [id_ for id_ in labels if id_ in predictions]
+    if not both:
+        raise UserError(f"{path}: not one id of {gold} is in it; do the files belong together?")
+    got = np.array([predictions[id_] for id_ in both])
+    expected = np.array([labels[id_] for id_ in both])
+    scores = {name: metric(got, expected) for name, metric in task.metrics.items()}
+    missing, extra = len(labels) - len(both), len(predictions) - len(both)
+    return {"task": task.name, **scores, "scored": len(both), "missing": missing, "extra": extra}

@@ -1,0 +1,127 @@
+"""Score a checkpoint, write predictions, compare with reference outputs.
+
+python evaluate.py --checkpoint RUN --data-dir data | --verify FILE | --emit FILE | --score PRED --gold FILE
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from minbert.data.encoded import load_split
+from minbert.data.tokenizer import BertTokenizer
+from minbert.errors import UserError
+from minbert.metrics import bootstrap_interval, overall
+from minbert.model.encoder import BertModel
+from minbert.training.arguments import arg, parse_arguments, run_script
+from minbert.training.device import choose_device, choose_precision
+from minbert.weights.multitask import load_multitask
+from minbert.weights.verify import emit_reference, verify
+from tasks import TASKS
+from tasks.evaluation import predict, score_outputs
+from tasks.predictions import score_predictions, write_predictions
+
+
+@dataclass(frozen=True)
+class Args:
+    """One of --checkpoint, --verify, --emit or --score."""
+
+    checkpoint: str = arg("", "run directory: score dev, write dev and test predictions")
+    verify: str = arg("", "compare --model with the reference outputs in this file")
+    emit: str = arg("", "write such a reference of --model, with its inputs")
+    score: str = arg("", "prediction file to score by id against --gold")
+    gold: str = arg("", "data file with the labels")
+    model: str = arg("bert-base-uncased", "model name, directory or run, for --verify and --emit")
+    data_dir: str = arg("data", "directory with the tasks' files")
+    output: str = arg("", "where predictions go (default: RUN/predictions)")
+    precision: str = arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
+    device: str = arg("cpu", "auto, cpu or cuda")
+    max_length: int = arg(512, "longest sequence in tokens")
+    atol: float = arg(1e-5, "absolute tolerance of --verify")
+    rtol: float = arg(1e-3, "relative tolerance of --verify")
+    json: bool = arg(False, "end with one line of JSON")
+
+
+def score_checkpoint(args: Args) -> dict[str, object]:
+    """Dev metrics with bootstrap 95 % intervals; dev and test predictions in the course's files."""
+    run = Path(args.checkpoint)
+    model, directory = load_multitask(run)
+    device = choose_device(args.device)
+    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
+    tokenizer = BertTokenizer.from_directory(directory)
+    output = Path(args.output) if args.output else run / "predictions"
+    result: dict[str, dict[str, object]] = {}
+    main: dict[str, float] = {}
+    print(f"{directory}, {args.precision} on {device}")
+    for name in model.heads:
+        task = TASKS[name]
+        for split_name in ("dev", "test"):
+            path = Path(args.data_dir) / task.files[split_name]
+            if split_name == "test" and not path.is_file():
+                print(f"no {path}: no test predictions")
+                continue
+            labelled = split_name == "dev"
+            split = load_split(path, task.columns, labelled, tokenizer, args.max_length)
+            outputs = predict(lambda batch, t=name: model(t, batch), split, device)
+            predictions = task.decode(outputs.numpy())
+            write_predictions(output, task, split_name, split, predictions, outputs.numpy())
+            if not labelled:
+                continue
+            scores = score_outputs(task, outputs, split.labels)
+            main[name] = scores.main
+            result[name] = {}
+            for metric, value in scores.metrics.items():
+                low, high = bootstrap_interval(task.metrics[metric], predictions, split.labels)
+                result[name][metric] = {"value": value, "low": low, "high": high}
+                print(
+                    f"{task.title:7} {metric:9} {value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(split)}"
+                )
+    raw, form_2024 = overall(main, {name for name in main if TASKS[name].is_correlation})
+    print(f"overall: raw mean {raw:.4f}, 2024 form {form_2024:.4f}; predictions in {output}")
+    return {"scores": result, "overall": raw, "overall_2024": form_2024}
+
+
+def verify_model(args: Args) -> tuple[dict[str, object], int]:
+    """Print a line a tensor and PASS or FAIL; the exit code says the same."""
+    report = verify(BertModel.from_pretrained(args.model), Path(args.verify), args.atol, args.rtol)
+    for name, row in report["tensors"].items():
+        print(
+            f"{name:20} max {row['max']:.2e}  mean {row['mean']:.2e}  "
+            f"outside {row['outside']:.2%}  worst at {row['worst']}"
+        )
+    if report["first_diverging"]:
+        print(f"first diverging layer: {report['first_diverging']}")
+    print("PASS" if report["pass"] else "FAIL")
+    return report, 0 if report["pass"] else 1
+
+
+def main(argv: list[str]) -> int:
+    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
+    if len(jobs) != 1:
+        raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
+    code = 0
+    if jobs == ["checkpoint"]:
+        report = score_checkpoint(args)
+    elif jobs == ["verify"]:
+        report, code = verify_model(args)
+    elif jobs == ["emit"]:
+        emit_reference(BertModel.from_pretrained(args.model), Path(args.emit))
+        report = {"written": args.emit}
+        print(f"wrote {args.emit}")
+    else:
+        if not args.gold:
+            raise UserError("--score needs --gold FILE, the data file with the labels")
+        report = score_predictions(Path(args.score), Path(args.gold), list(TASKS.values()))
+        for key, value in report.items():
+            print(f"{key},{value}")
+        code = 1 if report["missing"] or report["extra"] else 0
+    if args.json:
+        print(json.dumps(report))
+    return code
+
+
+if __name__ == "__main__":
+    torch.backends.cuda.matmul.allow_tf32 = False  # verification is exact fp32
+    run_script(main)

@@ -1,0 +1,130 @@
+"""An encoder against reference outputs: .data / .pt, .npz or .safetensors."""
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from minbert.errors import UserError
+from minbert.model.encoder import BertModel
+
+# The two sentences of the courses' sanity check, which stores outputs only.
+SANITY_IDS = [[101, 7592, 2088, 102, 0, 0, 0, 0], [101, 7592, 15756, 2897, 2005, 17953, 2361, 102]]
+SANITY_MASK = [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]]
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+def read_reference(path: Path) -> dict[str, Tensor]:
+    """Tensors by name; never runs code from the file."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make one with --emit {path.name}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: holds more than tensors and is not loaded (it could run code)"
+        ) from error
+    except (SafetensorError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: damaged or of an unknown form ({str(error)[:80]})") from error
+    return _flatten(dict(tensors))
+
+
+def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
+    """hidden_states given as a list becomes hidden_states.0, hidden_states.1, ..."""
+    flat: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if isinstance(value, list | tuple):
+            flat.update({f"{name}.{i}": tensor for i, tensor in enumerate(value)})
+        else:
+            flat[name] = value
+    return flat
+
+
+@torch.no_grad()
+def outputs_of(model: BertModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Every tensor that a reference may hold, fp32, eval mode."""
+    out = model.eval()(**inputs, output_hidden_states=True)
+    named = {"last_hidden_state": out.last_hidden_state, "pooler_output": out.pooler_output}
+    return named | {f"hidden_states.{i}": h for i, h in enumerate(out["hidden_states"])}
+
+
+def sanity_inputs() -> dict[str, Tensor]:
+    return {"input_ids": torch.tensor(SANITY_IDS), "attention_mask": torch.tensor(SANITY_MASK)}
+
+
+def verify(model: BertModel, path: Path, atol: float = 1e-5, rtol: float = 1e-3) -> dict[str, Any]:
+    """Compare at real positions, |a - b| <= atol + rtol |b| for every element, as torch.allclose does."""
+    reference = read_reference(path)
+    inputs = {name: reference.pop(name).long() for name in INPUTS if name in reference}
+    inputs = inputs or sanity_inputs()
+    if "input_ids" not in inputs:
+        raise UserError(f"{path}: has {', '.join(inputs)} but no input_ids")
+    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
+    ours = outputs_of(model, inputs)
+    unknown = [name for name in reference if name not in ours]
+    if unknown or not reference:
+        raise UserError(
+            f"{path}: cannot compare {unknown or 'nothing'}; known are {', '.join(ours)}"
+        )
+    rows = {}
+    for name, expected in reference.items():
+        got = ours[name]
+        if got.shape != expected.shape:
+            raise UserError(
+                f"{path}: {name} is {tuple(expected.shape)}, this model gives {tuple(got.shape)}"
+            )
+        rows[name] = _compare(got, expected.float(), mask, atol, rtol)
+    layers = sorted((n for n in rows if n.startswith("hidden_states.")), key=lambda n: int(n[14:]))
+    diverging = [name for name in layers if rows[name]["outside"] > 0]
+    passed = all(row["outside"] == 0 for row in rows.values())
+    return {
+        "pass": passed,
+        "first_diverging": _layer_name(diverging[0]) if diverging else None,
+        "tensors": rows,
+    }
+
+
+def _layer_name(name: str) -> str:
+    number = int(name[14:])
+    return "embeddings" if number == 0 else f"encoder.layer.{number - 1}"
+
+
+def _compare(
+    got: Tensor, expected: Tensor, mask: Tensor, atol: float, rtol: float
+) -> dict[str, Any]:
+    real = mask.bool()[..., None] if got.ndim == 3 else torch.ones_like(got, dtype=torch.bool)
+    difference = torch.where(real, (got - expected).abs(), 0.0)
+    inside = difference <= atol + rtol * expected.abs()  # False for NaN
+    worst = int(torch.nan_to_num(difference, nan=torch.inf).argmax())
+    count = real.expand_as(difference).sum()
+    return {
+        "max": float(difference.flatten()[worst]),
+        "mean": float(difference.sum() / count),
+        "outside": float((~inside & real).sum() / count),
+        "worst": [int(i) for i in np.unravel_index(worst, tuple(got.shape))],
+    }
+
+
+def emit_reference(model: BertModel, path: Path) -> None:
+    """The well-known two sentences and every output of this model, in the form the suffix names."""
+    inputs = sanity_inputs()
+    tensors = {name: t.contiguous() for name, t in (inputs | outputs_of(model, inputs)).items()}
+    if path.suffix == ".safetensors":
+        save_file(tensors, path)
+    elif path.suffix == ".npz":
+        np.savez(path, **{name: t.numpy() for name, t in tensors.items()})
+    elif path.suffix in (".pt", ".data"):
+        torch.save(tensors, path)
+    else:
+        raise UserError(f"--emit {path}: end the name in .safetensors, .npz, .pt or .data")

@@ -1,0 +1,69 @@
+"""Who may import whom, read from the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# the first matching prefix decides; minbert.errors may be imported by everyone
+ALLOWED = {
+    "minbert/config.py": [],
+    "minbert/batch.py": [],
+    "minbert/errors.py": [],
+    "minbert/losses.py": [],
+    "minbert/metrics.py": [],
+    "minbert/training": ["minbert.training"],
+    "minbert/data": ["minbert.batch", "minbert.data"],
+    "minbert/model/encoder.py": ["minbert.batch", "minbert.config", "minbert.model", "minbert.weights.pretrained"],
+    "minbert/model": ["minbert.batch", "minbert.config", "minbert.model"],
+    "minbert/weights": ["minbert.config", "minbert.model", "minbert.weights"],
+    "tasks": ["minbert.data", "minbert.losses", "minbert.metrics", "minbert.batch", "tasks"],
+}  # fmt: skip
+FILES = sorted(
+    p.relative_to(ROOT).as_posix()
+    for folder in ("minbert", "tasks")
+    for p in (ROOT / folder).rglob("*.py")
+)
+
+
+def imports(path: Path) -> list[str]:
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found.append(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f != "minbert/__init__.py"])
+def test_imports_go_one_way(file: str) -> None:
+    allowed = next(names for prefix, names in ALLOWED.items() if file.startswith(prefix))
+    for name in imports(ROOT / file):
+        inside = name.split(".")[0] in (
+            "minbert",
+            "tasks",
+            "experiments",
+            "train_multitask",
+            "evaluate",
+        )
+        if inside and name != "minbert.errors":
+            assert any(name == a or name.startswith(a + ".") for a in allowed), (
+                f"{file} imports {name}"
+            )
+
+
+def test_no_reference_library_in_the_product() -> None:
+    for file in FILES:
+        roots = {name.split(".")[0] for name in imports(ROOT / file)}
+        assert not roots & {"transformers", "sentence_transformers"}, file
+
+
+def test_nothing_ready_made_inside_the_encoder() -> None:
+    for file in FILES:
+        source = (ROOT / file).read_text(encoding="utf-8")
+        for word in ("nn.LayerNorm(", "MultiheadAttention(", "TransformerEncoder", "layer_norm("):
+            assert "F." + word not in source and (word == "layer_norm(" or word not in source), file

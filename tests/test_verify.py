@@ -1,0 +1,60 @@
+"""evaluate.py --verify against a reference made with transformers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import save_file
+
+import evaluate
+from minbert import BertModel, UserError
+from minbert.weights.resolve import resolve
+from minbert.weights.verify import sanity_inputs
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("reference") / "minilm.safetensors"
+    model = transformers.BertModel.from_pretrained(resolve("all-MiniLM-L6-v2")).eval()
+    inputs = sanity_inputs()
+    with torch.no_grad():
+        out = model(**inputs, output_hidden_states=True)
+    tensors = {"last_hidden_state": out.last_hidden_state, "pooler_output": out.pooler_output}
+    tensors |= {f"hidden_states.{i}": h.clone() for i, h in enumerate(out.hidden_states)}
+    save_file({k: v.clone().contiguous() for k, v in (inputs | tensors).items()}, path)
+    return path
+
+
+def test_passes_against_transformers(reference: Path, capsys) -> None:
+    assert evaluate.main(["--verify", str(reference), "--model", "all-MiniLM-L6-v2"]) == 0
+    assert "PASS" in capsys.readouterr().out
+
+
+def test_one_changed_weight_names_its_layer(reference: Path, tmp_path: Path, capsys) -> None:
+    model = BertModel.from_pretrained("all-MiniLM-L6-v2")
+    with torch.no_grad():
+        model.bert_layers[3].interm_dense.weight[5, 7] += 1.0
+    model.save_pretrained(tmp_path)
+    assert evaluate.main(["--verify", str(reference), "--model", str(tmp_path)]) == 1
+    out = capsys.readouterr().out
+    assert "first diverging layer: encoder.layer.3" in out and "FAIL" in out
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".data"])
+def test_emitted_reference_verifies(
+    tiny: BertModel, tmp_path: Path, monkeypatch, suffix: str
+) -> None:
+    monkeypatch.setattr("minbert.weights.verify.SANITY_IDS", [[1, 2, 0], [5, 6, 7]])
+    monkeypatch.setattr("minbert.weights.verify.SANITY_MASK", [[1, 1, 0], [1, 1, 1]])
+    tiny.save_pretrained(tmp_path / "model")
+    for job in ("--emit", "--verify"):
+        file = str(tmp_path / f"ref{suffix}")
+        assert evaluate.main([job, file, "--model", str(tmp_path / "model")]) == 0
+
+
+def test_a_pickle_with_code_is_refused(tiny: BertModel, tmp_path: Path) -> None:
+    torch.save({"last_hidden_state": print}, tmp_path / "bad.pt")
+    tiny.save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="could run code"):
+        evaluate.main(["--verify", str(tmp_path / "bad.pt"), "--model", str(tmp_path / "model")])
