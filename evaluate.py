@@ -1,12 +1,14 @@
 """Score a checkpoint, write predictions, compare with reference outputs.
 
-python evaluate.py --checkpoint RUN --data-dir data | --verify FILE | --emit FILE | --score PRED --gold FILE
+python evaluate.py --checkpoint RUN --data-dir data | --verify FILE | --emit FILE | --score PRED
+--gold FILE
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from minbert.data.encoded import load_split
@@ -18,8 +20,8 @@ from minbert.training.arguments import arg, parse_arguments, run_script
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.multitask import load_multitask
 from minbert.weights.verify import emit_reference, verify
-from tasks import TASKS
-from tasks.evaluation import predict, score_outputs
+from tasks import TASKS, Task
+from tasks.evaluation import predict_task
 from tasks.predictions import score_predictions, write_predictions
 
 
@@ -40,7 +42,18 @@ class Args:
     max_length: int = arg(512, "longest sequence in tokens")
     atol: float = arg(1e-5, "absolute tolerance of --verify")
     rtol: float = arg(1e-3, "relative tolerance of --verify")
-    json: bool = arg(False, "end with one line of JSON")
+    json: bool = arg(False, "end with one line of JSON", parse=bool)
+
+
+def intervals(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """Each metric with its bootstrap 95 % interval, printed a line each."""
+    predictions, rows = task.decode(outputs), {}
+    for name, metric in task.metrics.items():
+        value = metric(predictions, labels)
+        low, high = bootstrap_interval(metric, predictions, labels)
+        rows[name] = {"value": value, "low": low, "high": high}
+        print(f"{task.title:7} {name:9} {value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}")
+    return rows
 
 
 def score_checkpoint(args: Args) -> dict[str, object]:
@@ -50,33 +63,22 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     device = choose_device(args.device)
     model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
     tokenizer = BertTokenizer.from_directory(directory)
+    max_length = min(args.max_length, model.encoder.config.max_position_embeddings)
     output = Path(args.output) if args.output else run / "predictions"
-    result: dict[str, dict[str, object]] = {}
-    main: dict[str, float] = {}
+    result: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{directory}, {args.precision} on {device}")
-    for name in model.heads:
-        task = TASKS[name]
+    for task in (TASKS[name] for name in model.heads):
         for split_name in ("dev", "test"):
             path = Path(args.data_dir) / task.files[split_name]
             if split_name == "test" and not path.is_file():
                 print(f"no {path}: no test predictions")
                 continue
-            labelled = split_name == "dev"
-            split = load_split(path, task.columns, labelled, tokenizer, args.max_length)
-            outputs = predict(lambda batch, t=name: model(t, batch), split, device)
-            predictions = task.decode(outputs.numpy())
-            write_predictions(output, task, split_name, split, predictions, outputs.numpy())
-            if not labelled:
-                continue
-            scores = score_outputs(task, outputs, split.labels)
-            main[name] = scores.main
-            result[name] = {}
-            for metric, value in scores.metrics.items():
-                low, high = bootstrap_interval(task.metrics[metric], predictions, split.labels)
-                result[name][metric] = {"value": value, "low": low, "high": high}
-                print(
-                    f"{task.title:7} {metric:9} {value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(split)}"
-                )
+            split = load_split(path, task.columns, split_name == "dev", tokenizer, max_length)
+            outputs = predict_task(model, task, split, device).numpy()
+            write_predictions(output, task, split_name, split, outputs)
+            if split_name == "dev":
+                result[task.name] = intervals(task, outputs, split.labels)
+    main = {name: rows[TASKS[name].main_metric]["value"] for name, rows in result.items()}
     raw, form_2024 = overall(main, {name for name in main if TASKS[name].is_correlation})
     print(f"overall: raw mean {raw:.4f}, 2024 form {form_2024:.4f}; predictions in {output}")
     return {"scores": result, "overall": raw, "overall_2024": form_2024}
@@ -116,7 +118,7 @@ def main(argv: list[str]) -> int:
         report = score_predictions(Path(args.score), Path(args.gold), list(TASKS.values()))
         for key, value in report.items():
             print(f"{key},{value}")
-        code = 1 if report["missing"] or report["extra"] else 0
+        code = 1 if report["missing"] or report["extra"] or report["duplicate"] else 0
     if args.json:
         print(json.dumps(report))
     return code

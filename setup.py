@@ -1,4 +1,6 @@
-"""Package metadata: `pip install -e .[test,dev]` (the Makefile does it, with the tested versions)."""
+"""Package metadata: `pip install -e .[test,dev]` (the Makefile does it, with the tested
+versions).
+"""
 
 from setuptools import find_packages, setup
 

@@ -8,7 +8,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model reads. Tokens of one sequence are contiguous; sequences sorted by length run fastest.
+    """What the model reads. Tokens of one sequence are contiguous; sequences sorted by length run
+    fastest.
 
     Lengths are Python ints, so that laying out attention never waits for the device.
     """

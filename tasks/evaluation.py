@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.data.collate import collate
@@ -37,7 +37,9 @@ def predict(
     device: torch.device,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Tensor:
-    """forward's rows for the whole split, fp32 on the CPU, in the split's order. The caller sets eval()."""
+    """forward's rows for the whole split, fp32 on the CPU, in the split's order. The caller sets
+    eval().
+    """
     result: Tensor | None = None
     for rows in length_sorted_batches(split.lengths, tokens_per_batch):
         batch = collate(split, rows).to(device)
@@ -58,3 +60,45 @@ def score_outputs(task: Task, outputs: Tensor, labels: np.ndarray) -> Scores:
         predictions=predictions,
         outputs=outputs.numpy(),
     )
+
+
+def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> Tensor:
+    """The task's head outputs (n, outputs) for a split, by a model that takes (task name,
+    batch).
+    """
+    model.eval()
+    return predict(lambda batch: model(task.name, batch), split, device)
+
+
+def encode_features(
+    encoder: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
+) -> dict[str, Tensor]:
+    """Pooled outputs (n, D) of whole splits, without dropout: all that a frozen encoder has to
+    say.
+    """
+    encoder.eval()
+    return {
+        name: predict(lambda batch: encoder.encode(batch)[1], split, device)
+        for name, split in splits.items()
+    }
+
+
+def score_tasks(
+    tasks: list[Task],
+    model: nn.Module,
+    splits: dict[str, EncodedSplit],
+    device: torch.device,
+    features: dict[str, Tensor] | None = None,
+) -> dict[str, Scores]:
+    """Every task's scores on its split; from ready features when the encoder is frozen."""
+    model.eval()
+    scores = {}
+    for task in tasks:
+        split = splits[task.name]
+        if features is None:
+            outputs = predict_task(model, task, split, device)
+        else:
+            with torch.no_grad():
+                outputs = model.heads[task.name](features[task.name].to(device)).float().cpu()
+        scores[task.name] = score_outputs(task, outputs, split.labels)
+    return scores

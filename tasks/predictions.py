@@ -1,7 +1,11 @@
-"""Prediction files: the course's bytes out, those and clean CSV in; logits beside them, keyed by id."""
+"""Prediction files: the course's bytes out, those and clean CSV in; logits beside them, keyed by
+id.
+"""
 
 import csv
 import json
+import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,72 +15,80 @@ from minbert.data.examples import read_examples
 from minbert.errors import UserError
 from tasks.base import Task
 
+HEADER = re.compile(r"\W*id\W", re.IGNORECASE)
+
 
 def write_predictions(
-    directory: Path,
-    task: Task,
-    split_name: str,
-    split: EncodedSplit,
-    predictions: np.ndarray,
-    outputs: np.ndarray,
+    directory: Path, task: Task, split_name: str, split: EncodedSplit, outputs: np.ndarray
 ) -> Path:
-    """`id \\t Predicted_... \\n`, rows `id , prediction \\n`; and <task>-<split>-logits.jsonl."""
+    """`id \\t Predicted_... \\n`, rows `id , prediction \\n`; and <task>-<split>-logits.jsonl.
+
+    outputs: (n, task.outputs), in the split's order.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / task.prediction_file.format(split=split_name)
     ids = split.id_strings()
-    with path.open("w", encoding="utf-8") as file:
-        file.write(f"id \t {task.prediction_header} \n")
-        file.writelines(
-            f"{id_} , {prediction} \n" for id_, prediction in zip(ids, predictions, strict=True)
-        )
-    with (directory / f"{task.name}-{split_name}-logits.jsonl").open("w", encoding="utf-8") as file:
-        for id_, row in zip(ids, outputs.tolist(), strict=True):
-            file.write(json.dumps({"id": id_, "logits": row}) + "\n")
+    rows = [f"{id_} , {p} \n" for id_, p in zip(ids, task.decode(outputs), strict=True)]
+    path.write_text(f"id \t {task.prediction_header} \n" + "".join(rows), encoding="utf-8")
+    logits = [{"id": i, "logits": row} for i, row in zip(ids, outputs.tolist(), strict=True)]
+    beside = directory / f"{task.name}-{split_name}-logits.jsonl"
+    beside.write_text("".join(json.dumps(row) + "\n" for row in logits), encoding="utf-8")
     return path
 
 
-def read_predictions(path: Path) -> dict[str, float]:
-    """id -> prediction, from the course's format or clean CSV / TSV (either spelling of the header)."""
+def read_predictions(path: Path) -> tuple[dict[str, float], int]:
+    """id -> prediction, and how many ids came twice (the first counts).
+
+    The course's format or clean CSV / TSV, either spelling of the header, or none.
+    """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     result: dict[str, float] = {}
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
+    duplicates = 0
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or (number == 1 and HEADER.match(line)):
             continue
-        cells = next(
-            csv.reader([line], delimiter="\t" if "\t" in line and "," not in line else ",")
-        )
+        delimiter = "\t" if "\t" in line and "," not in line else ","
         try:
-            id_, prediction = (cell.strip() for cell in cells)
-            value = float(prediction)
+            id_, text = (c.strip().lower() for c in next(csv.reader([line], delimiter=delimiter)))
+            value = float(text)
         except ValueError as error:
             raise UserError(
                 f"{path}:{number}: expected `id , prediction`, found {line[:60]!r}"
             ) from error
-        if id_.lower() in result:
-            raise UserError(f"{path}:{number}: id {id_!r} is there twice")
-        result[id_.lower()] = value
-    return result
+        if not math.isfinite(value):
+            raise UserError(f"{path}:{number}: prediction {text!r} is not a number")
+        duplicates += id_ in result
+        result.setdefault(id_, value)
+    return result, duplicates
+
+
+def gold_task(gold: Path, tasks: list[Task]) -> Task:
+    """The task whose columns the gold file has; its name decides between two that fit."""
+    header = gold.read_text(encoding="utf-8-sig").split("\n", 1)[0] if gold.is_file() else ""
+    fitting = [t for t in tasks if all(c in header for c in (*t.columns.texts, t.columns.label))]
+    if not fitting:
+        raise UserError(f"{gold}: missing, or its columns fit none of the tasks: {header[:60]!r}")
+    named = [t for t in fitting if t.files["dev"].split("-dev")[0] in gold.name]
+    return (named or fitting)[0]
 
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
-    """Join by id; metrics over the ids that both have, and how many are missing or extra."""
-    predictions = read_predictions(path)
-    header = gold.read_text(encoding="utf-8-sig").split("\n", 1)[0] if gold.is_file() else ""
-    fitting = [t for t in tasks if all(c in header for c in (*t.columns.texts, t.columns.label))]
-    named = [t for t in fitting if t.files["dev"].split("-dev")[0] in gold.name]
-    if not fitting:
-        raise UserError(f"{gold}: missing, or its columns fit none of the tasks: {header[:60]!r}")
-    task = (named or fitting)[0]
+    """Join by id; metrics over the ids that both have, and how many are missing, extra or
+    duplicate.
+    """
+    predictions, duplicates = read_predictions(path)
+    task = gold_task(gold, tasks)
     examples, _ = read_examples(gold, task.columns, labelled=True)
     labels = {example.id: example.label for example in examples}
     both = [id_ for id_ in labels if id_ in predictions]
     if not both:
         raise UserError(f"{path}: not one id of {gold} is in it; do the files belong together?")
     got = np.array([predictions[id_] for id_ in both])
-    expected = np.array([labels[id_] for id_ in both])
+    expected = np.array([labels[id_] for id_ in both], dtype=np.float32)
     scores = {name: metric(got, expected) for name, metric in task.metrics.items()}
     missing, extra = len(labels) - len(both), len(predictions) - len(both)
-    return {"task": task.name, **scores, "scored": len(both), "missing": missing, "extra": extra}
+    counts = {"scored": len(both), "missing": missing, "extra": extra, "duplicate": duplicates}
+    return {"task": task.name, **scores, **counts}

@@ -1,6 +1,8 @@
-"""A SAMPLE of all three tasks, written by a small seeded grammar: python -m tasks.sample --to data/sample
+"""A SAMPLE of all three tasks, written by a small seeded grammar: python -m tasks.sample --to
+data/sample
 
-Nothing here is copied from a data set, and scores on it say nothing about real text. Words are split into
+Nothing here is copied from a data set, and scores on it say nothing about real text. Words are
+split into
 two halves: the dev and test rows use content words that no training row contains.
 """
 
@@ -36,7 +38,8 @@ OPINIONS = [
 PEOPLE = ["teacher", "sailor", "baker", "nurse", "farmer", "pilot", "tailor", "singer"]
 ACTIONS = [
     ("repairs", "fixes"), ("purchases", "buys"), ("shuts", "closes"), ("begins", "starts"),
-    ("observes", "watches"), ("constructs", "builds"), ("discards", "throws away"), ("lifts", "raises"),
+    ("observes", "watches"), ("constructs", "builds"), ("discards", "throws away"),
+    ("lifts", "raises"),
 ]  # fmt: skip
 OBJECTS = ["gate", "kettle", "fence", "boat", "drum", "shelf", "window", "cart"]
 PLACES = ["in the village", "near the harbour", "behind the school", "on the hill"]
@@ -114,7 +117,7 @@ def write_sample(directory: Path) -> None:
     """Nine files in the course's format and a README that says what they are."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "README.md").write_text(
-        "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, not a real data set.\n"
+        "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, no real data set.\n"
     )
     for name, (make, columns) in FILES.items():
         for split, count in ROWS.items():

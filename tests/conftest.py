@@ -1,4 +1,6 @@
-"""Shared fixtures: a tiny random encoder, the real MiniLM weights, the real data when it is at hand."""
+"""Shared fixtures: a tiny random encoder, the real MiniLM weights, the real data when it is at
+hand.
+"""
 
 from pathlib import Path
 

@@ -16,10 +16,13 @@ ALLOWED = {
     "minbert/metrics.py": [],
     "minbert/training": ["minbert.training"],
     "minbert/data": ["minbert.batch", "minbert.data"],
-    "minbert/model/encoder.py": ["minbert.batch", "minbert.config", "minbert.model", "minbert.weights.pretrained"],
+    "minbert/model/encoder.py": [
+        "minbert.batch", "minbert.config", "minbert.model", "minbert.weights.pretrained",
+    ],
     "minbert/model": ["minbert.batch", "minbert.config", "minbert.model"],
     "minbert/weights": ["minbert.config", "minbert.model", "minbert.weights"],
     "tasks/sample.py": ["minbert.training.arguments"],  # a script
+    "tasks/options.py": ["minbert.training.arguments", "tasks"],  # of train_multitask.py
     "tasks": ["minbert.data", "minbert.losses", "minbert.metrics", "minbert.batch", "tasks"],
 }  # fmt: skip
 FILES = sorted(

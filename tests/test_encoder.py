@@ -1,4 +1,6 @@
-"""The encoder against transformers: outputs and every gradient; packing against one sequence at a time."""
+"""The encoder against transformers: outputs and every gradient; packing against one sequence at a
+time.
+"""
 
 import pytest
 import torch

@@ -147,10 +147,10 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
     [
         (["--batchsize", "4"], "did you mean --batch-size"),
         (["--mode", "paralel"], "invalid choice"),
-        (["--tasks", "sst,foo"], "write any of"),
+        (["--tasks", "sst,foo"], "write each once, of sst"),
         (["--lr", "5"], "write a number from 0 to 1"),
         (["--sub-epochs", "sst=2"], "goes with --mode sequential"),
-        (["--limit", "quora=5"], "not in --tasks"),
+        (["--limit", "quora=5"], "not one of --tasks"),
         (["--data-dir", "nowhere"], "no such file"),
         (["--model", "/nowhere"], "not found"),
     ],

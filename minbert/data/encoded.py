@@ -71,7 +71,9 @@ def load_split(
     max_length: int,
     cache_dir: Path | None = None,
 ) -> EncodedSplit:
-    """Read and tokenize one file, or take its arrays from the cache if file and tokenizer are the same."""
+    """Read and tokenize one file, or take its arrays from the cache if file and tokenizer are the
+    same.
+    """
     cache = None
     if cache_dir is not None and path.is_file():
         key = hashlib.sha256(CACHE_VERSION + path.read_bytes())

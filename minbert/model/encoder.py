@@ -1,7 +1,8 @@
 """BertModel (Devlin et al., 2018): embeddings, post-LN transformer layers, pooler.
 
 N tokens in the batch, S sequences, D hidden; the padded door for graders takes (B, T).
-Module names are the courses' (`bert_layers.0.self_attention.query`); minbert.weights maps the published ones.
+Module names are the courses' (`bert_layers.0.self_attention.query`); minbert.weights maps the
+published ones.
 """
 
 from pathlib import Path
@@ -50,14 +51,15 @@ class BertLayer(nn.Module):
 
 
 class BertModel(nn.Module):
-    """The encoder. `encode(batch)` reads packed sequences; calling it takes the usual padded tensors."""
+    """The encoder. `encode(batch)` reads packed sequences; calling it takes the usual padded
+    tensors.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         self.config = config
-        self.compute_dtype = (
-            torch.float32
-        )  # bf16: products in bf16, parameters and statistics in fp32
+        # bf16: products in bf16, parameters and statistics in fp32
+        self.compute_dtype = torch.float32
         D = config.hidden_size
         self.word_embedding = nn.Embedding(config.vocab_size, D)
         self.pos_embedding = nn.Embedding(config.max_position_embeddings, D)
@@ -66,6 +68,10 @@ class BertModel(nn.Module):
         self.bert_layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
         self.pooler_dense = Linear(D, D)
         self.apply(self._init)
+
+    @property
+    def device(self) -> torch.device:
+        return self.word_embedding.weight.device
 
     def _init(self, module: nn.Module) -> None:
         """Linear and Embedding N(0, initializer_range), biases 0; LayerNorm starts at 1 / 0."""
@@ -95,7 +101,9 @@ class BertModel(nn.Module):
         return states
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Hidden states (N, D) and tanh(W h[CLS] + b) (S, D); the pooler runs in the parameters' dtype."""
+        """Hidden states (N, D) and tanh(W h[CLS] + b) (S, D); the pooler runs in the parameters'
+        dtype.
+        """
         hidden = self.hidden_states(batch)[-1]
         return hidden, self.pool(hidden, batch)
 
@@ -113,9 +121,9 @@ class BertModel(nn.Module):
     ) -> BertOutput:
         """The padded door: (B, T) ids, mask (1 real, 0 padding) and segments, as in transformers.
 
-        Returns `last_hidden_state` (B, T, D), zero at padding, and `pooler_output` (B, D); on request
-        `hidden_states`, a tuple of (B, T, D). Raises UserError for an id outside the vocabulary, a
-        sequence longer than the position table, or a row without a real token.
+        Returns `last_hidden_state` (B, T, D), zero at padding, and `pooler_output` (B, D); on
+        request `hidden_states`, a tuple of (B, T, D). Raises UserError for an id outside the
+        vocabulary, a sequence longer than the position table, or a row without a real token.
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
@@ -144,7 +152,9 @@ class BertModel(nn.Module):
     def from_pretrained(
         cls, name_or_dir: str | Path = "bert-base-uncased", **changes: Any
     ) -> "BertModel":
-        """See minbert.weights.pretrained.load_encoder; `changes` replace config fields (dropouts, say)."""
+        """See minbert.weights.pretrained.load_encoder; `changes` replace config fields (dropouts,
+        say).
+        """
         from minbert.weights.pretrained import (
             load_encoder,
         )  # weights imports model, not the reverse

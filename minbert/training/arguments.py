@@ -1,10 +1,12 @@
-"""A frozen dataclass of arguments <-> the command line. Each field has its help line in its metadata."""
+"""A frozen dataclass of arguments <-> the command line. Each field has its help line in its
+metadata.
+"""
 
 import argparse
 import difflib
 import sys
 from collections.abc import Callable
-from dataclasses import MISSING, field, fields
+from dataclasses import field, fields
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
@@ -13,43 +15,66 @@ T = TypeVar("T")
 
 
 def arg(default: Any, help: str, **options: Any) -> Any:
-    """A field with a default, a help line, and argparse options (choices, parse)."""
+    """A field: default, help line, and `choices`, `parse`, `low`, `high` (both ends allowed)."""
     return field(default=default, metadata={"help": help, **options})
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        raise UserError(message)
+        raise UserError(message.removeprefix("argument "))
+
+
+def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
+    """argv -> the fields that were written, checked one by one.
+
+    Dashes and underscores are both accepted; a typo is answered with the nearest flag.
+    """
+    parser = _Parser(
+        description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS
+    )
+    for f in fields(cls):
+        options = dict(f.metadata)
+        parse = options.pop("parse", None) or type(f.default)
+        low, high = options.pop("low", None), options.pop("high", None)
+        unset = f.default is None or f.default == ""
+        shown = "" if unset or parse is bool else f" (default: {_shown(f.default)})"
+        help_line = (options.pop("help") + shown).replace("%", "%%")
+        flag = "--" + f.name.replace("_", "-")
+        if parse is bool:
+            parser.add_argument(flag, action="store_true", help=help_line)
+        else:
+            checked = parse if low is None else _in_range(parse, low, high)
+            parser.add_argument(flag, type=checked, help=help_line, **options)
+    values, unknown = parser.parse_known_args([_dashes(word) for word in argv])
+    if unknown:
+        flag = unknown[0].split("=")[0]
+        known = sorted(o for action in parser._actions for o in action.option_strings)
+        near = difflib.get_close_matches(flag, known, n=1)
+        hint = f"; did you mean {near[0]}?" if near else "; see --help"
+        raise UserError(f"unknown argument {flag!r}{hint}")
+    return vars(values)
 
 
 def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:
-    """argv -> cls(...). Dashes and underscores are both accepted; a typo is answered with the nearest flag."""
-    parser = _Parser(description=description, allow_abbrev=False)
-    for f in fields(cls):  # type: ignore[arg-type]
-        assert f.default is not MISSING, f.name
-        names = ["--" + f.name.replace("_", "-")]
-        options = dict(f.metadata)
-        parse = options.pop("parse", None)
-        shown = "none" if f.default is None else f.default
-        help_line = f"{options.pop('help')} (default: {shown})".replace("%", "%%")
-        if f.type is bool or f.default is False:
-            parser.add_argument(*names, dest=f.name, action="store_true", help=help_line)
-            continue
-        kind = parse or type(f.default)
-        parser.add_argument(
-            *names, dest=f.name, type=kind, default=f.default, help=help_line, **options
-        )
-    known = {option for action in parser._actions for option in action.option_strings}
-    argv = [_dashes(word) for word in argv]
-    values, unknown = parser.parse_known_args(argv)
-    if unknown:
-        flag = unknown[0].split("=")[0]
-        near = difflib.get_close_matches(flag, sorted(known), n=1)
-        raise UserError(
-            f"unknown argument {flag!r}"
-            + (f"; did you mean {near[0]}?" if near else "; see --help")
-        )
-    return cls(**vars(values))
+    """argv -> cls(...), defaults filled in."""
+    return cls(**parse_given(cls, argv, description))
+
+
+def _shown(default: Any) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)
+
+
+def _in_range(parse: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
+    def checked(text: str) -> Any:
+        try:
+            value = parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+        if not low <= value <= high:  # not the other way round: NaN is refused too
+            raise argparse.ArgumentTypeError(f"{text}: write a number from {low} to {high}")
+        return value
+
+    return checked
 
 
 def _dashes(word: str) -> str:
@@ -69,14 +94,16 @@ def number_by_task(text: str) -> dict[str, int]:
     result = {}
     for part in comma_list(text):
         task, equals, number = part.partition("=")
-        if not equals or not number.isdigit() or int(number) < 1:
+        if not equals or not number.isdecimal() or int(number) < 1:
             raise argparse.ArgumentTypeError(f"{part!r} is not of the form task=number")
         result[task] = int(number)
     return result
 
 
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:
-    """Exit codes: 0 done, 1 a check failed, 2 a mistake the user can mend (one line), 130 Ctrl-C."""
+    """Exit codes: 0 done, 1 a check failed, 2 a mistake the user can mend (one line), 130
+    Ctrl-C.
+    """
     try:
         code = main(sys.argv[1:])
     except UserError as error:

@@ -1,4 +1,6 @@
-"""Directories that are either whole or not there: what is written survives kill -9 at any moment."""
+"""Directories that are either whole or not there: what is written survives kill -9 at any
+moment.
+"""
 
 import json
 import os
@@ -20,18 +22,35 @@ MANIFEST = "manifest.json"  # file sizes; written last, so its presence means th
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yields an empty directory to fill; on success it replaces `path`, on failure nothing changes."""
+    """Yields an empty directory to fill; on success it replaces `path`, on failure nothing
+    changes.
+    """
     new, old = _beside(path, "new"), _beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     yield new
-    sizes = {f.name: f.stat().st_size for f in sorted(new.iterdir())}
-    (new / MANIFEST).write_text(json.dumps(sizes, indent=1))
+    files = sorted(new.iterdir())
+    (new / MANIFEST).write_text(json.dumps({f.name: f.stat().st_size for f in files}, indent=1))
+    for file in (*files, new / MANIFEST, new):
+        _to_disk(file)
     if path.exists():
+        shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)
     os.replace(new, path)
+    _to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _to_disk(path: Path) -> None:
+    """A rename that reaches the disk before the data it names would leave an empty file after a
+    power cut.
+    """
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -39,15 +58,25 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def recover(path: Path) -> None:
-    """Finish a swap that was cut between its two renames: a whole directory beside takes the place."""
+    """Finish a swap that was cut between its two renames: a whole directory beside takes the
+    place.
+    """
     for candidate in (_beside(path, "new"), _beside(path, "old")):
         if not path.exists() and (candidate / MANIFEST).is_file():
             os.replace(candidate, path)
 
 
+def is_whole(directory: Path) -> bool:
+    """False when nothing was saved yet. Raises UserError when what was saved is damaged."""
+    recover(directory)
+    if not directory.exists():
+        return False
+    check_manifest(directory)
+    return True
+
+
 def check_manifest(directory: Path) -> None:
     """Raises UserError when a file listed in the manifest is missing or has another size."""
-    recover(directory)
     try:
         sizes = json.loads((directory / MANIFEST).read_text())
     except (OSError, ValueError) as error:
@@ -81,7 +110,9 @@ def save_training_state(
 def load_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Put moments and RNG back; returns the numbers and text. The model is loaded by its own code."""
+    """Put moments and RNG back; returns the numbers and text. The model is loaded by its own
+    code.
+    """
     tensors = load_tensors(directory / "optimizer.safetensors")
     state = json.loads((directory / "state.json").read_text())
     torch.set_rng_state(tensors.pop("rng"))

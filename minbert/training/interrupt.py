@@ -2,27 +2,49 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any
 
 
 class Interrupt:
-    """The first SIGINT or SIGTERM sets `stop`; the loop looks at it after every step. A second one kills."""
+    """Within it SIGINT and SIGTERM raise KeyboardInterrupt: at once, or at the end of a
+    `shielded` block.
+    """
 
     def __init__(self) -> None:
-        self.stop = False
-        self.old: dict[int, object] = {}
+        self.in_shield = self.pending = False
+        self.previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self._handle)
+                self.previous[number] = signal.signal(number, self._handle)
         return self
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.stop:
-            raise KeyboardInterrupt
-        self.stop = True
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
 
-    def __exit__(self, *error: type[BaseException] | BaseException | TracebackType | None) -> None:
-        for number, handler in self.old.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self.in_shield:
+            raise KeyboardInterrupt
+        self.pending = True
+
+    @contextmanager
+    def shielded(self) -> Iterator[None]:
+        """What is inside is done wholly or, when it raises, on its own account."""
+        self.in_shield = True
+        try:
+            yield
+        finally:
+            self.in_shield = False
+        if self.pending:
+            self.pending = False
+            raise KeyboardInterrupt

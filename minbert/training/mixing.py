@@ -1,6 +1,7 @@
 """Which task's which batch comes at which step: pure functions, so resuming needs a number only.
 
-Paper, section 3.3. B_i: batches of one pass over task i; a global epoch is one pass over the largest set.
+Paper, section 3.3. B_i: batches of one pass over task i; a global epoch is one pass over the
+largest set.
 """
 
 from dataclasses import dataclass
@@ -8,12 +9,50 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Draw:
-    """Batch number `batch` of pass number `epoch` over `task`; `stage_end`: a task's sub-epochs end here."""
+    """Batch number `batch` of pass number `epoch` over `task`; `stage_end`: its sub-epochs end
+    here.
+    """
 
     task: str
     epoch: int
     batch: int
     stage_end: bool = False
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A whole run: `draw(step)` for step 0 .. steps-1, in `epochs` global epochs of equal
+    length.
+    """
+
+    mode: str  # parallel, sequential, or single (parallel with one task)
+    batches: dict[str, int]  # B_i, in the order of the tasks
+    epochs: int
+    passes: dict[str, int]  # N_i, for sequential
+
+    @property
+    def epoch_steps(self) -> int:
+        if self.mode == "sequential":
+            return sequential_steps(self.batches, self.passes)
+        return parallel_steps(self.batches)
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.epoch_steps
+
+    def draw(self, step: int) -> Draw:
+        if self.mode == "sequential":
+            return sequential_draw(self.batches, self.passes, step)
+        return parallel_draw(self.batches, step)
+
+    def stage_after(self, steps: int) -> str | None:
+        """What has just ended after so many steps, as a name; None in the middle of an epoch."""
+        if steps == 0:
+            return "before training"
+        last, epoch = self.draw(steps - 1), (steps - 1) // self.epoch_steps + 1
+        if last.stage_end:
+            return f"epoch {epoch} {last.task}"
+        return f"epoch {epoch}" if steps % self.epoch_steps == 0 else None
 
 
 def sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:

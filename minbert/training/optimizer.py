@@ -1,7 +1,7 @@
 """AdamW (Loshchilov & Hutter, 2019), written out with the courses' semantics.
 
-Differs from torch.optim.AdamW in two places: eps is added to the uncorrected sqrt(v), and the weight
-decay comes after the update.
+Differs from torch.optim.AdamW in two places: eps is added to the uncorrected sqrt(v), and the
+weight decay comes after the update.
 """
 
 import math
@@ -16,7 +16,8 @@ from torch import Tensor, nn
 class AdamW(torch.optim.Optimizer):
     """Per step t, with gradient g:
 
-    m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2;  a = lr sqrt(1-b2^t) / (1-b1^t)  (lr if not correct_bias)
+    m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
+    a = lr sqrt(1-b2^t) / (1-b1^t)  (just lr without correct_bias)
     p -= a m / (sqrt(v) + eps);  then  p -= lr weight_decay p
     Parameters without a gradient are left alone, state and all. State is fp32.
     """
@@ -47,7 +48,8 @@ class AdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            # Heads of different tasks have seen different numbers of steps: each t is its own bucket.
+            # Heads of different tasks have seen different numbers of steps: each t is its own
+            # bucket.
             buckets: dict[int, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is None:
@@ -88,7 +90,9 @@ class AdamW(torch.optim.Optimizer):
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices with weight decay; biases and LayerNorm (all one-dimensional) without."""
+    """Two groups: matrices with weight decay; biases and LayerNorm (all one-dimensional)
+    without.
+    """
     params = [p for p in model.parameters() if p.requires_grad]  # a shared tensor is listed once
     return [
         {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},

@@ -1,6 +1,7 @@
 """log.jsonl and the progress bar."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,45 +11,53 @@ from tqdm import tqdm
 
 
 class RunLog:
-    """One JSON object a line, flushed at once; after a resume it goes on in the same file."""
+    """One JSON object a line, flushed at once. A resumed run goes on in the same file after its
+    `step`.
+    """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            _drop_after(path, step)
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, event: str, **values: Any) -> None:
-        self.file.write(
-            json.dumps({"time": round(time.time(), 2), "event": event, **values}) + "\n"
-        )
+        line = {"time": round(time.time(), 2), "event": event, **values}
+        self.file.write(json.dumps(line) + "\n")
         self.file.flush()
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Its whole lines; a last one that a power cut left unfinished is not there."""
+    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def _drop_after(path: Path, step: int) -> None:
+    """Take out what was logged after the checkpoint that training goes on from: it comes again."""
+    kept = [line for line in read_log(path) if line.get("step", 0) <= step]
+    new = path.with_suffix(".new")
+    new.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+    os.replace(new, path)
+
+
 class Progress:
-    """One bar on a terminal, nothing elsewhere: losses, learning rate, examples/s and real tokens/s."""
+    """One bar on a terminal, nothing elsewhere: losses, learning rate, examples/s, real tokens/s,
+    time left.
+    """
 
     def __init__(self, total: int, start: int) -> None:
-        self.bar = tqdm(
-            total=total,
-            initial=start,
-            disable=not sys.stderr.isatty(),
-            unit="step",
-            dynamic_ncols=True,
-        )
+        quiet = not sys.stderr.isatty()
+        self.bar = tqdm(total=total, initial=start, disable=quiet, unit="step", dynamic_ncols=True)
         self.losses: dict[str, float] = {}
         self.examples = self.tokens = 0
         self.seconds = 0.0  # of training steps only: evaluation does not count as slowness
 
     def step(
-        self,
-        epoch: int,
-        task: str,
-        loss: float,
-        lr: float,
-        examples: int,
-        tokens: int,
-        seconds: float,
-    ) -> None:
-        """After every step."""
+        self, epoch: int, task: str, loss: float, lr: float, examples: int, tokens: int, seconds:
+        float
+    ) -> None:  # fmt: skip
+        """After every step; `epoch` counts from 1."""
         old = self.losses.get(task, loss)
         self.losses[task] = 0.95 * old + 0.05 * loss
         self.examples += examples
@@ -56,13 +65,19 @@ class Progress:
         self.seconds += seconds
         if not self.bar.disable:
             losses = " ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
-            self.bar.set_description_str(f"epoch {epoch + 1} {losses} lr {lr:.1e}", refresh=False)
-            rates = f"{self.rate(self.examples):.0f} ex/s {self.rate(self.tokens):.0f} tok/s"
+            self.bar.set_description_str(f"epoch {epoch} {losses} lr {lr:.1e}", refresh=False)
+            examples_per_s, tokens_per_s = self.rates().values()
+            rates = f"{examples_per_s:.0f} ex/s {tokens_per_s:.0f} tok/s"
             self.bar.set_postfix_str(rates, refresh=False)
         self.bar.update()
 
-    def rate(self, count: int) -> float:
-        return count / self.seconds if self.seconds else 0.0
+    def rates(self) -> dict[str, float]:
+        """Means over the training steps of this session."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "examples_per_s": self.examples / seconds,
+            "tokens_per_s": self.tokens / seconds,
+        }
 
     def print(self, text: str) -> None:
         """A line above the bar."""

@@ -20,7 +20,9 @@ def save_multitask(model: MultitaskModel, directory: Path) -> None:
 
 
 def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel, Path]:
-    """The model of a run directory (its best/, else last/), in eval mode, and where it was found."""
+    """The model of a run directory (its best/, else last/), in eval mode, and where it was
+    found.
+    """
     directory = resolve(run)
     if not (directory / HEADS).is_file():
         raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")

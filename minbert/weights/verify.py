@@ -64,7 +64,9 @@ def sanity_inputs() -> dict[str, Tensor]:
 
 
 def verify(model: BertModel, path: Path, atol: float = 1e-5, rtol: float = 1e-3) -> dict[str, Any]:
-    """Compare at real positions, |a - b| <= atol + rtol |b| for every element, as torch.allclose does."""
+    """Compare at real positions, |a - b| <= atol + rtol |b| for every element, as torch.allclose
+    does.
+    """
     reference = read_reference(path)
     inputs = {name: reference.pop(name).long() for name in INPUTS if name in reference}
     inputs = inputs or sanity_inputs()

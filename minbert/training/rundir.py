@@ -1,0 +1,61 @@
+"""The folder of a run: a new one never overwrites, a resumed one brings its own arguments."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+from minbert.errors import UserError
+
+T = TypeVar("T")
+ARGS = "args.json"
+
+
+def new_run(root: Path, name: str, default: str) -> Path:
+    """root/name, or root/default, root/default-2, ... Raises UserError if the asked-for name is
+    taken.
+    """
+    if name:
+        if Path(name).name != name:
+            raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
+        if (root / name).exists():
+            raise UserError(f"{root / name} exists: --resume {name} goes on, another --name is new")
+        return root / name
+    number, run = 1, root / default
+    while run.exists():
+        number += 1
+        run = root / f"{default}-{number}"
+    return run
+
+
+def find_run(root: Path, name: str) -> Path:
+    """A run to resume, by its directory or its name."""
+    for run in (Path(name), root / name):
+        if (run / ARGS).is_file():
+            return run
+    raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
+
+
+def save_arguments(run: Path, args: Any) -> None:
+    """args.json: every field, resolved."""
+    run.mkdir(parents=True, exist_ok=True)
+    (run / ARGS).write_text(json.dumps(asdict(args), indent=1) + "\n", encoding="utf-8")
+
+
+def resumed_arguments(cls: type[T], run: Path, given: dict[str, Any], free: set[str]) -> T:
+    """The run's saved arguments, with those given now that may change (`free`).
+
+    Raises UserError when another one is given with another value.
+    """
+    try:
+        saved = json.loads((run / ARGS).read_text(encoding="utf-8"))
+        args = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{run / ARGS}: cannot be read ({error})") from error
+    for name, value in given.items():
+        if name not in free and value != getattr(args, name):
+            flag = "--" + name.replace("_", "-")
+            raise UserError(
+                f"{flag} {value} differs from the run's {getattr(args, name)}: leave it out"
+            )
+    return cls(**{**vars(args), **{k: v for k, v in given.items() if k in free}})

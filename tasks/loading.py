@@ -1,0 +1,40 @@
+"""The tasks' files in --data-dir -> splits of ids."""
+
+from pathlib import Path
+from typing import Protocol
+
+from minbert.data.encoded import EncodedSplit, limit_rows, load_split
+from minbert.data.tokenizer import BertTokenizer
+from tasks.base import Task
+
+
+class Where(Protocol):
+    """The arguments of a script that say where data is and how much of it to take."""
+
+    data_dir: str
+    output_dir: str  # the ids are cached in it
+    max_length: int
+    limit: dict[str, int]  # rows of a task's training set
+
+
+def load_task(task: Task, split_name: str, tokenizer: BertTokenizer, where: Where) -> EncodedSplit:
+    """One split of one task; rows without a label are counted aloud and left out."""
+    path = Path(where.data_dir) / task.files[split_name]
+    cache = Path(where.output_dir) / ".ids"
+    split = load_split(path, task.columns, split_name != "test", tokenizer, where.max_length, cache)
+    if split.unlabelled:
+        print(f"{path}: rows without a label left out: {split.unlabelled}")
+    return split
+
+
+def load_train_and_dev(
+    tasks: list[Task], tokenizer: BertTokenizer, where: Where
+) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
+    """What training needs of every task; all files are read before anything is trained."""
+    train = {
+        task.name: limit_rows(
+            load_task(task, "train", tokenizer, where), where.limit.get(task.name)
+        )
+        for task in tasks
+    }
+    return train, {task.name: load_task(task, "dev", tokenizer, where) for task in tasks}

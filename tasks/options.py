@@ -1,0 +1,94 @@
+"""The arguments of train_multitask.py."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from minbert.errors import UserError
+from minbert.training.arguments import arg, comma_list, number_by_task
+from tasks import TASKS
+
+FROZEN = "last-linear-layer"
+FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes"}
+
+
+@dataclass(frozen=True)
+class Args:
+    """Every argument, its default and its help line; the resolved values are saved with the run."""
+
+    mode: str = arg("parallel", "how tasks alternate", choices=["parallel", "sequential", "single"])
+    tasks: tuple[str, ...] = arg(("sst", "quora", "sts"), "any, comma-separated", parse=comma_list)
+    fine_tune_mode: str = arg("full-model", "what is trained", choices=["full-model", FROZEN])
+    option: str = arg(
+        "", "finetune or pretrain: the same in 2023's words", choices=["finetune", "pretrain"]
+    )
+    model: str = arg("bert-base-uncased", "model name, directory or run directory")
+    data_dir: str = arg("data", "directory with the tasks' files")
+    output_dir: str = arg("checkpoints", "where runs are kept")
+    name: str = arg("", "name of the run (default: made from mode and tasks)")
+    resume: str = arg("", "name or directory of a run to go on with, with its own arguments")
+    epochs: int = arg(None, "global epochs (default: 5, frozen 10)", parse=int, low=1, high=10**6)
+    lr: float = arg(None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1)
+    batch_size: int = arg(32, "rows in a batch", low=1, high=10**6)
+    accumulate: int = arg(
+        1, "split every batch into so many parts to save memory; same gradients", low=1, high=10**6
+    )
+    limit: dict[str, int] = arg(
+        None, "train on so many rows: quora=16000,sst=100", parse=number_by_task
+    )
+    sub_epochs: dict[str, int] = arg(
+        None, "passes in sequential mode: sst=16,quora=1,sts=23", parse=number_by_task
+    )
+    max_length: int = arg(512, "longest sequence in tokens; longer ones are cut", low=4, high=512)
+    weight_decay: float = arg(
+        0.0, "AdamW's, not applied to biases and layer norms", low=0, high=1e4
+    )
+    warmup: float = arg(0.0, "steps of warm-up, or a share of all below 1", low=0, high=1e9)
+    schedule: str = arg("constant", "after warm-up", choices=["constant", "linear", "cosine"])
+    clip: float = arg(0.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
+    hidden_dropout_prob: float = arg(
+        0.3, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
+    )
+    precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
+    device: str = arg("auto", "auto, cpu or cuda")
+    use_gpu: bool = arg(False, "the same as --device cuda", parse=bool)
+    seed: int = arg(11711, "of initialisation, order and dropout", low=0, high=2**32 - 1)
+    eval_every: int = arg(
+        0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
+    )
+    save_minutes: float = arg(
+        5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
+    )
+
+
+def resolve_arguments(given: dict[str, Any]) -> Args:
+    """Defaults that depend on other fields; one line for what is unknown or in conflict."""
+    args = Args(**given)
+    unknown = [name for name in args.tasks if name not in TASKS]
+    if unknown or not args.tasks or len(set(args.tasks)) < len(args.tasks):
+        raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(TASKS)}")
+    if args.option:
+        meant = FROZEN if args.option == "pretrain" else "full-model"
+        if given.get("fine_tune_mode", meant) != meant:
+            raise UserError(f"--option {args.option} means --fine-tune-mode {meant}: write one")
+        args = replace(args, fine_tune_mode=meant, option="")
+    if args.use_gpu:
+        if given.get("device", "cuda") != "cuda":
+            raise UserError(f"--use-gpu and --device {args.device} contradict: write one")
+        args = replace(args, device="cuda", use_gpu=False)
+    for field in ("limit", "sub_epochs"):
+        flag = "--" + field.replace("_", "-")
+        stray = [task for task in getattr(args, field) or {} if task not in args.tasks]
+        if stray:
+            raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
+    if args.sub_epochs and args.mode != "sequential":
+        raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
+    if args.accumulate > args.batch_size:
+        raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
+    frozen = args.fine_tune_mode == FROZEN
+    return replace(
+        args,
+        epochs=args.epochs or (10 if frozen else 5),
+        lr=(1e-3 if frozen else 1e-5) if args.lr is None else args.lr,
+        limit=args.limit or {},
+        sub_epochs=args.sub_epochs or {},
+    )
