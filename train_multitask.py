@@ -100,7 +100,8 @@ def set_up(args: Args, folder: Path) -> Run:
     if going_on:
         state = load_training_state(directory, model, optimizer)
     rundir.save_arguments(folder, args)
-    log, progress = RunLog(folder / "log.jsonl", state["step"]), Progress(plan.steps, state["step"])
+    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1)
+    progress = Progress(plan.steps, state["step"])
     log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
     return Run(
         args, folder, tasks, tokenizer, model, train, dev, *features, plan, optimizer, state, log,

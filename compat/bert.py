@@ -1,22 +1,16 @@
 """The courses' module name: `from bert import BertModel`."""
 
-import os
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from _project import model_name
 
 from minbert.model.encoder import BertModel as _BertModel
 
 
 class BertModel(_BertModel):
-    """MINBERT_MODEL, a directory or name, takes the place of what the script names."""
+    """Our encoder; MINBERT_MODEL decides on the weights if it is set."""
 
     @classmethod
-    def from_pretrained(
-        cls, name_or_dir: str = "bert-base-uncased", **changes: object
-    ) -> _BertModel:
-        return _BertModel.from_pretrained(os.environ.get("MINBERT_MODEL", name_or_dir), **changes)
+    def from_pretrained(cls, name: str = "bert-base-uncased", **changes: object) -> _BertModel:
+        return _BertModel.from_pretrained(model_name(name), **changes)
 
 
 __all__ = ["BertModel"]

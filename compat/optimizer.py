@@ -1,9 +1,6 @@
 """The courses' module name: `from optimizer import AdamW`."""
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import _project  # noqa: F401  # makes minbert importable
 
 from minbert.training.optimizer import AdamW
 

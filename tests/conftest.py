@@ -4,9 +4,12 @@ hand.
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
+import train_multitask
 from minbert import BertConfig, BertModel
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -32,3 +35,65 @@ def real_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data sets are not beside this checkout (../shared/data)")
     return SHARED_DATA
+
+
+WORDS = [
+    "red",
+    "blue",
+    "old",
+    "new",
+    "cat",
+    "dog",
+    "runs",
+    "sleeps",
+    "slowly",
+    "fast",
+    "here",
+    "there",
+]
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Path:
+    """A tiny model and three tiny data sets in the real file format."""
+    model = tmp_path / "model"
+    torch.manual_seed(0)
+    BertModel(TINY).save_pretrained(model)
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (model / "vocab.txt").write_text("\n".join(specials + WORDS) + "\n")
+    rng = np.random.default_rng(0)
+
+    def sentence() -> str:
+        return " ".join(rng.choice(WORDS, rng.integers(3, 9)))
+
+    data = tmp_path / "data"
+    data.mkdir()
+    for name, rows in (("train", 40), ("dev", 12), ("test-student", 6)):
+        last = name == "test-student"
+        sst = [f"{i}\ts{name}{i}\t{sentence()}\t{i % 5}" for i in range(rows)]
+        sts = [
+            f"{i}\tt{name}{i}\t{sentence()}\t{sentence()}\t{i % 50 / 10}" for i in range(rows // 2)
+        ]
+        cut = (lambda line: line.rsplit("\t", 1)[0]) if last else (lambda line: line)
+        (data / f"ids-sst-{name}.csv").write_text(
+            "\n".join([cut("\tid\tsentence\tsentiment"), *map(cut, sst)]) + "\n"
+        )
+        (data / f"sts-{name}.csv").write_text(
+            "\n".join([cut("\tid\tsentence1\tsentence2\tsimilarity"), *map(cut, sts)]) + "\n"
+        )
+    return tmp_path
+
+
+def arguments(world: Path, *extra: str) -> list[str]:
+    """Of a run of two tasks over two epochs: 20 steps in parallel mode."""
+    base = ["--model", str(world / "model"), "--data-dir", str(world / "data"), "--batch-size", "8"]
+    folders = ["--output-dir", str(world / "runs"), "--max-length", "32", "--device", "cpu"]
+    return [*base, *folders, "--tasks", "sst,sts", "--epochs", "2", *extra]
+
+
+def run(world: Path, *extra: str) -> int:
+    return train_multitask.main(arguments(world, *extra))
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors") | load_file(folder / "heads.safetensors")

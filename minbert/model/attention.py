@@ -1,7 +1,7 @@
 """Multi-head self-attention (Vaswani et al., 2017) over packed sequences.
 
 The only module that knows how sequences lie in a batch: runs of near-equal length are padded to
-their own longest, attended to as one dense product, and unpadded.
+a common one, attended to as one dense product, and unpadded.
 N tokens, n sequences of one group, T their padded length, H heads, K head size, D = H K hidden.
 """
 
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 from minbert.config import BertConfig
 from minbert.model.layers import Linear
 
-# Lengths within one multiple of this share a group: fewer, fuller products for a little padding.
+# Lengths are rounded up to a multiple of this and equal ones share a group: fewer, fuller products
+# for a little padding, and few distinct shapes (see TOKEN_STEP in encoder.py).
 LENGTH_STEP = 16
 
 
@@ -50,18 +51,20 @@ def layout_groups(
     them.
     """
     groups, first, start = [], 0, 0
-    bucket = [-(-length // LENGTH_STEP) for length in lengths]
+    padded = [-(-length // LENGTH_STEP) * LENGTH_STEP for length in lengths]
     for last in range(1, len(lengths) + 1):
-        if last < len(lengths) and bucket[last] == bucket[first]:
+        if last < len(lengths) and padded[last] == padded[first]:
             continue
-        group = _group(lengths[first:last], start, device, dtype)
+        group = _group(lengths[first:last], padded[first], start, device, dtype)
         groups.append(group)
         first, start = last, group.end
     return groups
 
 
-def _group(lengths: tuple[int, ...], start: int, device: torch.device, dtype: torch.dtype) -> Group:
-    n, T, tokens = len(lengths), max(lengths), sum(lengths)
+def _group(
+    lengths: tuple[int, ...], T: int, start: int, device: torch.device, dtype: torch.dtype
+) -> Group:
+    n, tokens = len(lengths), sum(lengths)
     if tokens == n * T:
         return Group(start, start + tokens, n, T, None, None)
     real = torch.arange(T)[None, :] < torch.tensor(lengths)[:, None]  # (n, T)
@@ -84,7 +87,8 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, groups: list[Group]) -> Tensor:
         q, k, v = self.query(x), self.key(x), self.value(x)  # (N, D)
-        return torch.cat([self.attend(q, k, v, group) for group in groups])  # (N, D)
+        mixed = torch.cat([self.attend(q, k, v, group) for group in groups])
+        return F.pad(mixed, (0, 0, 0, len(x) - len(mixed)))  # (N, D), zero in no sequence's rows
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
         q, k, v = (group.pad(t, self.num_heads) for t in (q, k, v))  # (n, H, T, K)

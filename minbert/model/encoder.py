@@ -18,6 +18,10 @@ from minbert.errors import UserError
 from minbert.model.attention import Group, SelfAttention, layout_groups
 from minbert.model.layers import LayerNorm, Linear
 
+# The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
+# many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
+TOKEN_STEP = 64
+
 
 class BertOutput(dict[str, Tensor]):
     """A dict whose entries are attributes too: `out["pooler_output"]` and `out.pooler_output`."""
@@ -94,11 +98,15 @@ class BertModel(nn.Module):
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         """The embedding's and every layer's output, each (N, D)."""
-        states = [self.embed(batch.ids, batch.positions, batch.segments)]
-        groups = layout_groups(batch.lengths, states[0].device, states[0].dtype)
+        x = self.embed(batch.ids, batch.positions, batch.segments)
+        groups = layout_groups(batch.lengths, x.device, x.dtype)
+        N = len(x)
+        if x.dtype == torch.bfloat16:
+            x = F.pad(x, (0, 0, 0, -N % TOKEN_STEP))
+        states = [x]
         for layer in self.bert_layers:
             states.append(layer(states[-1], groups))
-        return states
+        return [state[:N] for state in states]
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Hidden states (N, D) and tanh(W h[CLS] + b) (S, D); the pooler runs in the parameters'

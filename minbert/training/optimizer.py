@@ -6,11 +6,13 @@ weight decay comes after the update.
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+BLOCK = 1 << 17  # elements: four fp32 arrays of it take 2 MiB
 
 
 class AdamW(torch.optim.Optimizer):
@@ -48,8 +50,7 @@ class AdamW(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            # Heads of different tasks have seen different numbers of steps: each t is its own
-            # bucket.
+            # Heads of different tasks have seen different numbers of steps: a bucket for each t.
             buckets: dict[int, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is None:
@@ -65,28 +66,59 @@ class AdamW(torch.optim.Optimizer):
                 state["step"] += 1
                 buckets[state["step"]].append(p)
             for t, params in buckets.items():
-                self._update(group, t, params)
+                a = group["lr"]
+                if group["correct_bias"]:
+                    b1, b2 = group["betas"]
+                    a *= math.sqrt(1 - b2**t) / (1 - b1**t)
+                state = [self.state[p] for p in params]
+                m, v = ([s[key] for s in state] for key in ("exp_avg", "exp_avg_sq"))
+                for block in in_blocks(params, [p.grad for p in params], m, v):
+                    _update(group, a, *block)
         return loss
 
-    def _update(self, group: dict[str, Any], t: int, params: list[nn.Parameter]) -> None:
-        """The equations of the class, over a list of tensors at once."""
-        b1, b2 = group["betas"]
-        g = [p.grad for p in params]
-        m = [self.state[p]["exp_avg"] for p in params]
-        v = [self.state[p]["exp_avg_sq"] for p in params]
-        a = group["lr"]
-        if group["correct_bias"]:
-            a *= math.sqrt(1 - b2**t) / (1 - b1**t)
-        torch._foreach_mul_(m, b1)
-        torch._foreach_add_(m, g, alpha=1 - b1)
-        torch._foreach_mul_(v, b2)
-        torch._foreach_addcmul_(v, g, g, value=1 - b2)
-        denominator = torch._foreach_sqrt(v)
-        torch._foreach_add_(denominator, group["eps"])
-        torch._foreach_addcdiv_(params, m, denominator, value=-a)
-        if group["weight_decay"]:
-            # not p *= 1 - lr wd: that factor, rounded to fp32, drifts by 1e-6 within 50 steps
-            torch._foreach_add_(params, params, alpha=-group["lr"] * group["weight_decay"])
+
+def _update(
+    group: dict[str, Any], a: float,
+    p: list[Tensor], g: list[Tensor], m: list[Tensor], v: list[Tensor],
+) -> None:  # fmt: skip
+    """The equations of the class, over lists of tensors at once; `a` is the corrected rate."""
+    b1, b2 = group["betas"]
+    torch._foreach_mul_(m, b1)
+    torch._foreach_add_(m, g, alpha=1 - b1)
+    torch._foreach_mul_(v, b2)
+    torch._foreach_addcmul_(v, g, g, value=1 - b2)
+    denominator = torch._foreach_sqrt(v)
+    torch._foreach_add_(denominator, group["eps"])
+    torch._foreach_addcdiv_(p, m, denominator, value=-a)
+    if group["weight_decay"]:
+        # not p *= 1 - lr wd: that factor, rounded to fp32, drifts by 1e-6 within 50 steps
+        torch._foreach_add_(p, p, alpha=-group["lr"] * group["weight_decay"])
+
+
+def in_blocks(*lists: list[Tensor]) -> Iterator[list[list[Tensor]]]:
+    """The same lists in parts of about BLOCK elements, large tensors cut and small ones together.
+
+    A part stays in the CPU's cache through all operations of the update, which then reads memory
+    once instead of seven times. A GPU has no use for that: one part.
+    """
+    rows = list(zip(*lists, strict=True))
+    if rows and rows[0][0].is_cuda:
+        yield [list(column) for column in zip(*rows, strict=True)]
+        return
+    part: list[tuple[Tensor, ...]] = []
+    size = 0
+    for row in rows:
+        pieces = [row]
+        if row[0].numel() > BLOCK and all(t.is_contiguous() for t in row):
+            pieces = list(zip(*(t.view(-1).split(BLOCK) for t in row), strict=True))
+        for piece in pieces:
+            part.append(piece)
+            size += piece[0].numel()
+            if size >= BLOCK:
+                yield [list(column) for column in zip(*part, strict=True)]
+                part, size = [], 0
+    if part:
+        yield [list(column) for column in zip(*part, strict=True)]
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

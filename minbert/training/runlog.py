@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 
 class RunLog:
-    """One JSON object a line, flushed at once. A resumed run goes on in the same file after its
-    `step`.
+    """One JSON object a line, flushed at once. A resumed run goes on in the same file: lines up to
+    its `step` stay.
     """
 
     def __init__(self, path: Path, step: int) -> None:

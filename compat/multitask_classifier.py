@@ -1,0 +1,68 @@
+"""The courses' module name: `from multitask_classifier import MultitaskBERT`."""
+
+import torch
+from _project import model_name
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from minbert.model.encoder import BertModel
+from minbert.model.multitask import MultitaskModel
+from minbert.weights.multitask import HEADS, load_multitask
+from minbert.weights.resolve import resolve
+
+OUTPUTS = {"sst": 5, "quora": 1, "sts": 1}
+
+
+class MultitaskBERT(nn.Module):
+    """The three tasks' heads on one encoder; trained ones if MINBERT_MODEL is a run's folder.
+
+    config: the course's namespace; its hidden_dropout_prob is the heads' dropout.
+    """
+
+    def __init__(self, config: object = None) -> None:
+        super().__init__()
+        directory = resolve(model_name("bert-base-uncased"))
+        dropout = getattr(config, "hidden_dropout_prob", 0.3)
+        if (directory / HEADS).is_file():
+            self.model, _ = load_multitask(directory, dropout)
+        else:
+            self.model = MultitaskModel(BertModel.from_pretrained(directory), OUTPUTS, dropout)
+        self.bert = self.model.encoder
+
+    def forward(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
+        """(B, T) -> pooled (B, D)."""
+        return self.bert(ids, mask, segments)["pooler_output"]
+
+    def predict_sentiment(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, 5) logits."""
+        return self.model.heads["sst"](self(ids, mask))
+
+    def predict_paraphrase(
+        self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
+    ) -> Tensor:
+        """(B, 1) logits, not normalised."""
+        return self.model.heads["quora"](self(*join_pairs(ids1, mask1, ids2, mask2)))
+
+    def predict_similarity(
+        self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
+    ) -> Tensor:
+        """(B, 1) scores on the labels' scale, 0 to 5."""
+        return self.model.heads["sts"](self(*join_pairs(ids1, mask1, ids2, mask2)))
+
+
+def join_pairs(
+    ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """`[CLS] a [SEP]`, `[CLS] b [SEP]` -> `[CLS] a [SEP] b [SEP]`: ids, mask, segments, (B, T)."""
+    first = [ids[mask.bool()] for ids, mask in zip(ids1, mask1, strict=True)]
+    second = [ids[mask.bool()][1:] for ids, mask in zip(ids2, mask2, strict=True)]
+    pairs = list(zip(first, second, strict=True))
+    segments = [torch.cat([torch.zeros_like(a), torch.ones_like(b)]) for a, b in pairs]
+    return (
+        pad_sequence([torch.cat(pair) for pair in pairs], batch_first=True),
+        pad_sequence([torch.ones_like(s) for s in segments], batch_first=True),
+        pad_sequence(segments, batch_first=True),
+    )
+
+
+__all__ = ["MultitaskBERT"]

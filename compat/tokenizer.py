@@ -1,0 +1,43 @@
+"""The courses' module name: `from tokenizer import BertTokenizer`."""
+
+import torch
+from _project import model_name
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from minbert.data.tokenizer import BertTokenizer as _BertTokenizer
+from minbert.weights.resolve import resolve
+
+
+class BertTokenizer(_BertTokenizer):
+    """Called as the courses call it: `tokenizer(sentences, padding=True, return_tensors="pt")`."""
+
+    @classmethod
+    def from_pretrained(cls, name: str = "bert-base-uncased", **_: object) -> "BertTokenizer":
+        return cls.from_directory(resolve(model_name(name)))
+
+    def __call__(
+        self,
+        sentences: str | list[str],
+        pairs: str | list[str] | None = None,
+        *,
+        max_length: int = 512,
+        padding: bool = True,
+        truncation: bool = True,
+        return_tensors: str = "pt",
+    ) -> dict[str, Tensor]:
+        """Padded `input_ids`, `token_type_ids` and `attention_mask`, each (B, T)."""
+        if not padding or return_tensors != "pt":
+            raise ValueError('only padding=True and return_tensors="pt" are supported')
+        sentences, pairs = ([x] if isinstance(x, str) else x for x in (sentences, pairs))
+        encodings = self.encode_batch(sentences, pairs, max_length if truncation else 10**6)
+        ids = [torch.tensor(e.ids) for e in encodings]
+        segments = [torch.tensor(e.type_ids) for e in encodings]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
+            "token_type_ids": pad_sequence(segments, batch_first=True),
+            "attention_mask": pad_sequence([torch.ones_like(i) for i in ids], batch_first=True),
+        }
+
+
+__all__ = ["BertTokenizer"]

@@ -1,0 +1,167 @@
+"""Killed, interrupted and damaged runs, as processes: nothing is lost, everything goes on."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import train_multitask
+from minbert import UserError
+from minbert.training.runlog import read_log
+from tests.conftest import arguments, run, weights
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def start(world: Path, *extra: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train_multitask.py"), *arguments(world, *extra)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
+    """Until the run has logged this step."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if (folder / "log.jsonl").is_file():
+            steps = [line.get("step", 0) for line in read_log(folder / "log.jsonl")]
+            if max(steps, default=0) >= step:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"{folder} did not come to step {step}")
+
+
+def assert_same_run(world: Path, one: str, other: str) -> None:
+    for name in ("last", "best"):
+        a, b = weights(world / "runs" / one / name), weights(world / "runs" / other / name)
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    for line_a, line_b in zip(*(steps_of(world / "runs" / n) for n in (one, other)), strict=True):
+        assert line_a == line_b
+
+
+def steps_of(folder: Path) -> list[dict[str, object]]:
+    lines = read_log(folder / "log.jsonl")
+    return [{**x, "time": 0} for x in lines if x["event"] in ("step", "dev")]
+
+
+def test_kill_9_and_resume_ends_in_the_same_weights_and_log(world: Path) -> None:
+    run(world, "--name", "whole")
+    process = start(world, "--name", "cut", "--save-minutes", "0")
+    wait_for_step(world / "runs/cut", 12)
+    process.kill()
+    process.wait()
+    assert process.returncode == -signal.SIGKILL
+    process.communicate()
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_saves_and_says_how_to_go_on(world: Path, number: signal.Signals) -> None:
+    run(world, "--name", "whole", "--epochs", "6", "--lr", "0")
+    process = start(world, "--name", "cut", "--epochs", "6", "--lr", "0")
+    wait_for_step(world / "runs/cut", 5)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in err
+    assert f"go on with --resume {world / 'runs/cut'}" in out
+    saved = json.loads((world / "runs/cut/last/state.json").read_text())["step"]
+    assert saved >= 5
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")
+
+
+def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after an update but before its dev scores: the resumed run takes them first."""
+    run(world, "--name", "whole")
+    score_tasks, calls = train_multitask.score_tasks, []
+
+    def interrupted(*args: object) -> object:
+        calls.append(args)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return score_tasks(*args)
+
+    monkeypatch.setattr(train_multitask, "score_tasks", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "--name", "cut")
+    monkeypatch.undo()
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_over(world: Path) -> None:
+    run(world, "--name", "whole")
+    run(world, "--name", "cut")
+    for name in ("last", "best"):
+        shutil.rmtree(world / "runs/cut" / name)
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")
+
+
+def test_single_mode_resumes_the_task_it_was_in(world: Path) -> None:
+    run(world, "--mode", "single", "--name", "whole")
+    run(world, "--mode", "single", "--name", "cut")
+    shutil.rmtree(world / "runs/cut/sts")
+    before = (world / "runs/cut/sst/last/model.safetensors").stat().st_mtime_ns
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert (world / "runs/cut/sst/last/model.safetensors").stat().st_mtime_ns == before
+    assert_same_run(world, "whole/sts", "cut/sts")
+
+
+def test_a_damaged_checkpoint_is_named(world: Path) -> None:
+    run(world, "--name", "run")
+    file = world / "runs/run/last/optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"optimizer\.safetensors: missing or cut short"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--lr", "0.5"], "--lr 0.5 differs from the run's 1e-05: leave it out"),
+        (["--resume", "nowhere"], "no args.json in nowhere"),
+        (["--name", "other"], "--name other differs"),
+    ],
+)
+def test_resume_with_other_arguments(world: Path, extra: list[str], message: str) -> None:
+    run(world, "--name", "run", "--epochs", "1")
+    with pytest.raises(UserError, match=message):
+        train_multitask.main(["--resume", str(world / "runs/run"), *extra])
+
+
+def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:
+    for _ in range(2):
+        run(world, "--epochs", "1")
+    assert (world / "runs/parallel-sst-sts-2/best").is_dir()
+    with pytest.raises(UserError, match="exists: --resume parallel-sst-sts goes on"):
+        run(world, "--name", "parallel-sst-sts")
+
+
+def test_nan_loss_stops_with_one_line_and_keeps_last(world: Path) -> None:
+    run(world, "--name", "fine", "--epochs", "1")
+    kept = weights(world / "runs/fine/last")
+    with pytest.raises(UserError, match=r"loss of sst is nan at step \d+.*lower --lr") as error:
+        train_to_nan(world)
+    assert "\n" not in str(error.value)
+    assert all(torch.isfinite(w).all() for w in weights(world / "runs/nan/last").values())
+    assert kept.keys() == weights(world / "runs/nan/last").keys()
+
+
+def train_to_nan(world: Path) -> None:
+    original = train_multitask.learning_rate
+    train_multitask.learning_rate = lambda step, *rest: float("nan") if step == 3 else 0.0
+    try:
+        run(world, "--name", "nan")
+    finally:
+        train_multitask.learning_rate = original
