@@ -16,9 +16,11 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.metrics import bootstrap_interval, overall
 from minbert.model.encoder import BertModel
+from minbert.model.heads import Head
 from minbert.training.arguments import arg, parse_arguments, run_script
 from minbert.training.device import choose_device, choose_precision
-from minbert.weights.multitask import load_multitask
+from minbert.weights.multitask import HEADS, load_multitask
+from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
 from tasks import TASKS, Task
 from tasks.evaluation import predict_task
@@ -67,6 +69,9 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     output = Path(args.output) if args.output else run / "predictions"
     result: dict[str, dict[str, dict[str, float]]] = {}
     print(f"{directory}, {args.precision} on {device}")
+    unknown = [name for name in model.heads if name not in TASKS]
+    if unknown:
+        raise UserError(f"{directory}: head {unknown[0]!r} is not of ({', '.join(TASKS)})")
     for task in (TASKS[name] for name in model.heads):
         for split_name in ("dev", "test"):
             path = Path(args.data_dir) / task.files[split_name]
@@ -84,9 +89,19 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     return {"scores": result, "overall": raw, "overall_2024": form_2024}
 
 
+def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
+    """The encoder of --model, and the heads if it is a run of train_multitask.py."""
+    directory = resolve(args.model)
+    if not (directory / HEADS).is_file():
+        return BertModel.from_pretrained(directory), {}
+    model, _ = load_multitask(directory)
+    return model.encoder, dict(model.heads.items())
+
+
 def verify_model(args: Args) -> tuple[dict[str, object], int]:
     """Print a line a tensor and PASS or FAIL; the exit code says the same."""
-    report = verify(BertModel.from_pretrained(args.model), Path(args.verify), args.atol, args.rtol)
+    encoder, heads = load_for_verification(args)
+    report = verify(encoder, Path(args.verify), heads, args.atol, args.rtol)
     for name, row in report["tensors"].items():
         print(
             f"{name:20} max {row['max']:.2e}  mean {row['mean']:.2e}  "
@@ -109,7 +124,8 @@ def main(argv: list[str]) -> int:
     elif jobs == ["verify"]:
         report, code = verify_model(args)
     elif jobs == ["emit"]:
-        emit_reference(BertModel.from_pretrained(args.model), Path(args.emit))
+        encoder, heads = load_for_verification(args)
+        emit_reference(encoder, Path(args.emit), heads)
         report = {"written": args.emit}
         print(f"wrote {args.emit}")
     else:

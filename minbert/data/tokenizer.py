@@ -51,7 +51,11 @@ class BertTokenizer:
         say).
         """
         if (directory / "tokenizer.json").is_file():
-            return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
+            try:
+                return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
+            except Exception as error:  # the library raises nothing narrower
+                path = directory / "tokenizer.json"
+                raise UserError(f"{path}: cannot be read ({error})") from error
         if (directory / "vocab.txt").is_file():
             settings = directory / "tokenizer_config.json"
             options = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}

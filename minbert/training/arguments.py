@@ -109,6 +109,9 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except OSError as error:  # a folder that is missing, a full disk: the message has the name
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
         code = 130

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
 from minbert.model.multitask import MultitaskModel
+from minbert.weights.pretrained import load_tensors
 from minbert.weights.resolve import resolve
 
 HEADS = "heads.safetensors"
@@ -26,7 +27,7 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel
     directory = resolve(run)
     if not (directory / HEADS).is_file():
         raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
-    tensors = load_file(directory / HEADS)
+    tensors = load_tensors(directory / HEADS)
     outputs = {k.split(".")[0]: v.shape[0] for k, v in tensors.items() if k.endswith(".weight")}
     model = MultitaskModel(BertModel.from_pretrained(directory), outputs, head_dropout)
     model.heads.load_state_dict(tensors)

@@ -20,13 +20,13 @@ from minbert.weights.resolve import resolve
 def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
     """model.safetensors, else pytorch_model.bin (tensors only, never code)."""
     path = directory / "model.safetensors"
+    if path.is_file():
+        return load_tensors(path), path
+    path = directory / "pytorch_model.bin"
     try:
         if path.is_file():
-            return load_file(path), path
-        path = directory / "pytorch_model.bin"
-        if path.is_file():
             return torch.load(path, map_location="cpu", weights_only=True), path
-    except (SafetensorError, EOFError, RuntimeError, OSError) as error:
+    except (EOFError, RuntimeError, OSError) as error:
         raise UserError(
             f"{path}: damaged or cut short ({_first_line(error)}); fetch it again"
         ) from error
@@ -39,6 +39,16 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
 
 def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file; a damaged one is a UserError."""
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"{path}: damaged or cut short ({_first_line(error)}); fetch it again"
+        ) from error
 
 
 def load_encoder(name_or_dir: str | Path, **changes: Any) -> BertModel:

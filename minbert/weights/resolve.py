@@ -13,7 +13,8 @@ ALIASES = {
     "bert-base-cased": "google-bert/bert-base-cased",
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
 }
-FILES = ["config.json", "model.safetensors", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
+WEIGHTS = ["model.safetensors", "pytorch_model.bin"]  # the first that is there
+FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
 
 
 def resolve(name_or_dir: str | Path) -> Path:
@@ -46,7 +47,10 @@ def _cached(repo: str) -> Path | None:
         config = try_to_load_from_cache(repo, "config.json")
     except HFValidationError:  # a path rather than a repository name
         return None
-    return Path(config).parent if isinstance(config, str) else None
+    if not isinstance(config, str):
+        return None
+    snapshot = Path(config).parent
+    return snapshot if any((snapshot / name).is_file() for name in WEIGHTS) else None
 
 
 def _packaged(name: str) -> Path | None:
@@ -62,6 +66,10 @@ def _download(repo: str) -> Path | None:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(repo, allow_patterns=FILES))
+        for weights in WEIGHTS:
+            directory = Path(snapshot_download(repo, allow_patterns=[*FILES, weights]))
+            if (directory / weights).is_file():
+                return directory
+        return None
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
         return None  # resolve() reports every place, this one too

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
@@ -37,7 +37,9 @@ def read_reference(path: Path) -> dict[str, Tensor]:
         ) from error
     except (SafetensorError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: damaged or of an unknown form ({str(error)[:80]})") from error
-    return _flatten(dict(tensors))
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path}: holds a {type(tensors).__name__}, not a dict of tensors")
+    return _flatten(tensors)
 
 
 def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
@@ -52,18 +54,33 @@ def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def outputs_of(model: BertModel, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Every tensor that a reference may hold, fp32, eval mode."""
+def outputs_of(
+    model: BertModel, inputs: dict[str, Tensor], heads: dict[str, nn.Module] | None = None
+) -> dict[str, Tensor]:
+    """Every tensor that a reference may hold, fp32, eval mode; `logits.<task>` with heads.
+
+    `logits` alone is there when there is one head only: which task is meant is then clear.
+    """
     out = model.eval()(**inputs, output_hidden_states=True)
     named = {"last_hidden_state": out.last_hidden_state, "pooler_output": out.pooler_output}
-    return named | {f"hidden_states.{i}": h for i, h in enumerate(out["hidden_states"])}
+    named |= {f"hidden_states.{i}": h for i, h in enumerate(out["hidden_states"])}
+    logits = {f"logits.{task}": head(out.pooler_output) for task, head in (heads or {}).items()}
+    if len(logits) == 1:
+        logits["logits"] = next(iter(logits.values()))
+    return named | logits
 
 
 def sanity_inputs() -> dict[str, Tensor]:
     return {"input_ids": torch.tensor(SANITY_IDS), "attention_mask": torch.tensor(SANITY_MASK)}
 
 
-def verify(model: BertModel, path: Path, atol: float = 1e-5, rtol: float = 1e-3) -> dict[str, Any]:
+def verify(
+    model: BertModel,
+    path: Path,
+    heads: dict[str, nn.Module] | None = None,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+) -> dict[str, Any]:
     """Compare at real positions, |a - b| <= atol + rtol |b| for every element, as torch.allclose
     does.
     """
@@ -73,7 +90,7 @@ def verify(model: BertModel, path: Path, atol: float = 1e-5, rtol: float = 1e-3)
     if "input_ids" not in inputs:
         raise UserError(f"{path}: has {', '.join(inputs)} but no input_ids")
     mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-    ours = outputs_of(model, inputs)
+    ours = outputs_of(model, inputs, heads)
     unknown = [name for name in reference if name not in ours]
     if unknown or not reference:
         raise UserError(
@@ -88,18 +105,21 @@ def verify(model: BertModel, path: Path, atol: float = 1e-5, rtol: float = 1e-3)
             )
         rows[name] = _compare(got, expected.float(), mask, atol, rtol)
     layers = sorted((n for n in rows if n.startswith("hidden_states.")), key=lambda n: int(n[14:]))
-    diverging = [name for name in layers if rows[name]["outside"] > 0]
-    passed = all(row["outside"] == 0 for row in rows.values())
     return {
-        "pass": passed,
-        "first_diverging": _layer_name(diverging[0]) if diverging else None,
+        "pass": all(row["outside"] == 0 for row in rows.values()),
+        "first_diverging": _first_diverging(layers, rows),
         "tensors": rows,
     }
 
 
-def _layer_name(name: str) -> str:
-    number = int(name[14:])
-    return "embeddings" if number == 0 else f"encoder.layer.{number - 1}"
+def _first_diverging(layers: list[str], rows: dict[str, dict[str, Any]]) -> str | None:
+    """The part that the difference begins in, if the file has hidden states to tell."""
+    for name in layers:
+        if rows[name]["outside"] > 0:
+            number = int(name.removeprefix("hidden_states."))
+            return "embeddings" if number == 0 else f"encoder.layer.{number - 1}"
+    later = [name for name in rows if name not in layers and rows[name]["outside"] > 0]
+    return ("pooler" if "pooler_output" in later else later[0]) if layers and later else None
 
 
 def _compare(
@@ -118,10 +138,12 @@ def _compare(
     }
 
 
-def emit_reference(model: BertModel, path: Path) -> None:
+def emit_reference(model: BertModel, path: Path, heads: dict[str, nn.Module] | None = None) -> None:
     """The well-known two sentences and every output of this model, in the form the suffix names."""
     inputs = sanity_inputs()
-    tensors = {name: t.contiguous() for name, t in (inputs | outputs_of(model, inputs)).items()}
+    outputs = outputs_of(model, inputs, heads)
+    # clones: one tensor under two names is refused by safetensors
+    tensors = {name: t.contiguous().clone() for name, t in (inputs | outputs).items()}
     if path.suffix == ".safetensors":
         save_file(tensors, path)
     elif path.suffix == ".npz":
