@@ -77,7 +77,7 @@ def load_split(
     cache = None
     if cache_dir is not None and path.is_file():
         key = hashlib.sha256(CACHE_VERSION + path.read_bytes())
-        key.update(tokenizer.tokenizer.to_str().encode())
+        key.update(tokenizer.fingerprint)
         key.update(repr((columns.texts, columns.label, columns.id, labelled, max_length)).encode())
         cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.npz"
         if cache.is_file():

@@ -1,5 +1,6 @@
 """BertTokenizer: WordPiece as published, on the `tokenizers` library."""
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -24,6 +25,8 @@ class BertTokenizer:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
         self.tokenizer.no_padding()
+        self.tokenizer.no_truncation()
+        self.fingerprint = hashlib.sha256(tokenizer.to_str().encode()).digest()
         missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
         if missing:
             raise UserError(f"vocabulary lacks {', '.join(missing)}: not a BERT vocabulary")

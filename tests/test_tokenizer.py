@@ -1,0 +1,119 @@
+"""BertTokenizer against transformers', token for token, on all of the real data."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import transformers
+
+from minbert import BertTokenizer, UserError
+from minbert.data.examples import Example, read_examples
+from minbert.weights.resolve import resolve
+from tasks import TASKS
+
+SENTENCES = [
+    "Hello, WORLD!",
+    "naïve café\u0301 — 北京 42%",
+    "[MASK] it's\tfine\u00a0",
+    "a" * 120,
+    "…",
+]
+
+
+@pytest.fixture(scope="module")
+def uncased() -> tuple[BertTokenizer, transformers.BertTokenizerFast]:
+    directory = resolve("all-MiniLM-L6-v2")
+    ours = BertTokenizer.from_directory(directory)
+    return ours, transformers.AutoTokenizer.from_pretrained(directory)
+
+
+@pytest.fixture(scope="module")
+def cased(tmp_path_factory: pytest.TempPathFactory) -> tuple[BertTokenizer, object]:
+    """A small cased vocabulary: letters, word pieces and a few words."""
+    letters = [chr(c) for c in range(33, 127)] + list("éïü…")
+    words = ["The", "the", "film", "What", "what", "is", "It", "##ing", "##ed", "How", "##ly"]
+    specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = specials + letters + [f"##{c}" for c in letters] + words
+    directory = tmp_path_factory.mktemp("cased")
+    (directory / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
+    reference = transformers.BertTokenizerFast(
+        vocab={word: i for i, word in enumerate(vocab)}, do_lower_case=False
+    )
+    return BertTokenizer.from_directory(directory), reference
+
+
+def assert_same(
+    both: tuple[BertTokenizer, transformers.BertTokenizerFast],
+    texts: list[str],
+    pairs: list[str] | None,
+    max_length: int,
+) -> None:
+    ours, theirs = both
+    for start in range(0, len(texts), 8192):  # bounds the memory of the reference's lists
+        a, b = texts[start : start + 8192], pairs and pairs[start : start + 8192]
+        expected = theirs(a, b, truncation="longest_first", max_length=max_length)
+        for i, encoding in enumerate(ours.encode_batch(a, b, max_length)):
+            assert encoding.ids == expected["input_ids"][i], a[i]
+            assert encoding.type_ids == expected["token_type_ids"][i], a[i]
+
+
+def read(path: Path, task: str) -> list[Example]:
+    return read_examples(path, TASKS[task].columns, "test" not in path.name)[0]
+
+
+def files() -> list[tuple[str, str]]:
+    return [(name, file) for name, task in TASKS.items() for file in task.files.values()]
+
+
+@pytest.mark.parametrize(("task", "file"), files())
+def test_same_as_transformers_on_all_real_data(real_data: Path, uncased, task, file) -> None:
+    examples = read(real_data / file, task)
+    pairs = [e.pair for e in examples] if examples[0].pair is not None else None
+    assert_same(uncased, [e.text for e in examples], pairs, 512)
+
+
+@pytest.mark.parametrize(("task", "file"), [x for x in files() if "train" not in x[1]])
+def test_cased_is_the_same_too(real_data: Path, cased, task, file) -> None:
+    examples = read(real_data / file, task)[::5]
+    pairs = [e.pair for e in examples] if examples[0].pair is not None else None
+    assert_same(cased, [e.text for e in examples], pairs, 512)
+
+
+@pytest.mark.parametrize("max_length", [5, 8, 9, 16])
+def test_pairs_are_cut_longest_first(real_data: Path, uncased, max_length: int) -> None:
+    examples = read(real_data / "sts-dev.csv", "sts")
+    assert_same(uncased, [e.text for e in examples], [e.pair for e in examples], max_length)
+
+
+def test_same_from_vocab_txt(real_data: Path, uncased) -> None:
+    from_vocab = BertTokenizer.from_vocab(resolve("all-MiniLM-L6-v2") / "vocab.txt")
+    texts = [e.text for e in read(real_data / "ids-sst-train.csv", "sst")] + SENTENCES
+    assert_same((from_vocab, uncased[1]), texts, None, 512)
+
+
+def test_odd_text(uncased, cased) -> None:
+    for both in (uncased, cased):
+        assert_same(both, SENTENCES, None, 512)
+        assert_same(both, SENTENCES, SENTENCES[::-1], 20)
+
+
+def test_saved_and_loaded_is_the_same(uncased, tmp_path: Path) -> None:
+    uncased[0].save(tmp_path)
+    again = BertTokenizer.from_directory(tmp_path)
+    for a, b in zip(again.encode_batch(SENTENCES), uncased[0].encode_batch(SENTENCES), strict=True):
+        assert np.array_equal(a.ids, b.ids)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("vocab.txt", "just\nwords\n", "not a BERT vocabulary"),
+        ("tokenizer.json", "{broken", "cannot be read"),
+        ("other.txt", "", "neither tokenizer.json nor vocab.txt"),
+    ],
+)
+def test_bad_vocabularies(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        BertTokenizer.from_directory(tmp_path)
+    assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
