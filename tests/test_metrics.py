@@ -1,0 +1,73 @@
+"""Metrics against scipy and scikit-learn; schedules and losses against their formulas."""
+
+import math
+
+import numpy as np
+import pytest
+import scipy.stats
+import sklearn.metrics
+import torch
+
+from minbert import losses, metrics
+from minbert.training.schedule import learning_rate
+
+RNG = np.random.default_rng(0)
+LABELS = RNG.integers(0, 2, 300).astype(np.float32)
+GUESSES = np.where(RNG.random(300) < 0.7, LABELS, 1 - LABELS)
+SCORES = RNG.integers(0, 11, 300) / 2.0  # with ties
+OUTPUTS = np.round(SCORES + RNG.normal(0, 2, 300), 1)
+
+
+def test_same_as_the_libraries() -> None:
+    assert metrics.accuracy(GUESSES, LABELS) == sklearn.metrics.accuracy_score(LABELS, GUESSES)
+    assert metrics.f1(GUESSES, LABELS) == pytest.approx(sklearn.metrics.f1_score(LABELS, GUESSES))
+    pearson = scipy.stats.pearsonr(OUTPUTS, SCORES).statistic
+    assert metrics.pearson(OUTPUTS, SCORES) == pytest.approx(pearson, abs=1e-12)
+    spearman = scipy.stats.spearmanr(OUTPUTS, SCORES).statistic
+    assert metrics.spearman(OUTPUTS, SCORES) == pytest.approx(spearman, abs=1e-12)
+
+
+def test_where_nothing_is_defined_it_is_zero() -> None:
+    constant = np.full(300, 2.5)
+    assert metrics.pearson(constant, SCORES) == metrics.spearman(constant, SCORES) == 0.0
+    assert metrics.f1(np.zeros(5), np.zeros(5)) == 0.0
+
+
+def test_overall_in_both_forms() -> None:
+    raw, form_2024 = metrics.overall({"sst": 0.5, "quora": 0.8, "sts": 0.6}, {"sts"})
+    assert raw == pytest.approx(1.9 / 3) and form_2024 == pytest.approx((0.5 + 0.8 + 0.8) / 3)
+
+
+def test_bootstrap_interval() -> None:
+    """About 1.96 standard errors of a share on either side; the same one every time."""
+    low, high = metrics.bootstrap_interval(metrics.accuracy, GUESSES, LABELS)
+    value = metrics.accuracy(GUESSES, LABELS)
+    half = 1.96 * math.sqrt(value * (1 - value) / 300)
+    assert low == pytest.approx(value - half, abs=0.01)
+    assert high == pytest.approx(value + half, abs=0.01)
+    assert (low, high) == metrics.bootstrap_interval(metrics.accuracy, GUESSES, LABELS)
+
+
+def test_losses_are_their_formulas() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(6, 5), torch.tensor([0, 4, 2, 2, 1, 3])
+    p = x.double().softmax(-1)[torch.arange(6), y]
+    assert losses.cross_entropy(x, y.float()).item() == pytest.approx(-p.log().mean().item(), 1e-6)
+    x, y = torch.randn(6, 1), torch.tensor([0.0, 1, 1, 0, 1, 0])
+    s = x.double().squeeze(1).sigmoid()
+    expected = -(y * s.log() + (1 - y) * (1 - s).log()).mean().item()
+    assert losses.binary_cross_entropy(x, y).item() == pytest.approx(expected, 1e-6)
+    expected = (x.double().squeeze(1) - y).square().mean().item()
+    assert losses.mean_squared_error(x, y).item() == pytest.approx(expected, 1e-6)
+
+
+def test_learning_rates() -> None:
+    def curve(schedule: str, warmup: float) -> list[float]:
+        return [learning_rate(step, 10, 1.0, schedule, warmup) for step in range(10)]
+
+    assert curve("constant", 0) == [1.0] * 10
+    assert curve("constant", 4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0] == curve("constant", 0.4)[:5]
+    assert curve("linear", 0) == pytest.approx([1 - i / 10 for i in range(10)])
+    assert curve("linear", 5)[5:] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
+    cosine = [0.5 * (1 + math.cos(math.pi * i / 10)) for i in range(10)]
+    assert curve("cosine", 0) == pytest.approx(cosine)

@@ -1,0 +1,97 @@
+"""Prediction files: the course's bytes, read back and scored by id."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+from minbert import UserError
+from minbert.data.encoded import EncodedSplit
+from tasks import TASKS
+from tasks.predictions import read_predictions, write_predictions
+
+OUTPUTS = {
+    "sst": (np.eye(5)[[3, 0]] * 2.5, b"id \t Predicted_Sentiment \na1 , 3 \nb2 , 0 \n"),
+    "quora": (np.array([[0.5], [-2]]), b"id \t Predicted_Is_Paraphrase \na1 , 1.0 \nb2 , 0.0 \n"),
+    "sts": (np.array([[4.25], [0.5]]), b"id \t Predicted_Similiary \na1 , 4.25 \nb2 , 0.5 \n"),
+}
+NAMES = {"sst": "sst-dev-output.csv", "quora": "para-dev-output.csv", "sts": "sts-dev-output.csv"}
+
+
+def split() -> EncodedSplit:
+    empty = np.zeros(0, dtype=np.int32)
+    return EncodedSplit(np.array([b"a1", b"b2"]), np.zeros(2), empty, empty, empty)
+
+
+@pytest.mark.parametrize("task", OUTPUTS)
+def test_the_course_s_bytes_and_logits_beside_them(tmp_path: Path, task: str) -> None:
+    outputs, expected = OUTPUTS[task]
+    path = write_predictions(tmp_path / "p", TASKS[task], "dev", split(), outputs)
+    assert path.name == NAMES[task] and path.read_bytes() == expected
+    lines = (tmp_path / "p" / f"{task}-dev-logits.jsonl").read_text().splitlines()
+    assert {r["id"]: r["logits"] for r in map(json.loads, lines)} == {
+        "a1": outputs[0].tolist(),
+        "b2": outputs[1].tolist(),
+    }
+    predictions, duplicates = read_predictions(path)
+    decoded = TASKS[task].decode(outputs)
+    assert predictions == {"a1": decoded[0], "b2": decoded[1]} and duplicates == 0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,Predicted_Sentiment\na1,3\nb2,0\n",
+        "id\tPredicted_Sentiment\nA1\t3\nb2\t0.0\n",
+        "\ufeffid,Predicted_Sentiment\r\na1,3\r\nb2,0\r\n",
+        "a1 , 3\nb2 , 0",
+    ],
+)
+def test_clean_forms_are_read_too(tmp_path: Path, text: str) -> None:
+    (tmp_path / "p.csv").write_bytes(text.encode())
+    assert read_predictions(tmp_path / "p.csv") == ({"a1": 3.0, "b2": 0.0}, 0)
+
+
+@pytest.fixture
+def gold(tmp_path: Path) -> Path:
+    path = tmp_path / "ids-sst-dev.csv"
+    rows = [f"{i}\tid{i}\tsome words\t{i % 5}" for i in range(10)]
+    path.write_text("\tid\tsentence\tsentiment\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def score(tmp_path: Path, gold: Path, text: str, capsys) -> tuple[int, dict[str, object]]:
+    (tmp_path / "p.csv").write_text(text)
+    job = ["--score", str(tmp_path / "p.csv"), "--gold", str(gold), "--json"]
+    code = evaluate.main(job)
+    return code, json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_scored_by_id_in_any_order(tmp_path: Path, gold: Path, capsys) -> None:
+    lines = [f"ID{i} , {i % 5 if i < 7 else 9} \n" for i in reversed(range(10))]
+    code, report = score(tmp_path, gold, "id \t Predicted_Sentiment \n" + "".join(lines), capsys)
+    assert code == 0 and report == {
+        "task": "sst", "accuracy": 0.7, "scored": 10, "missing": 0, "extra": 0, "duplicate": 0,
+    }  # fmt: skip
+
+
+def test_missing_extra_and_duplicate_ids_are_counted(tmp_path: Path, gold: Path, capsys) -> None:
+    code, report = score(tmp_path, gold, "id0,0\nid1,1\nid1,2\nother,3\n", capsys)
+    assert code == 1
+    assert report["scored"] == 2 and report["accuracy"] == 1.0
+    assert (report["missing"], report["extra"], report["duplicate"]) == (8, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id0,0\nid1 1\n", r"p\.csv:2: expected `id , prediction`"),
+        ("id0,nan\n", r"p\.csv:1: prediction 'nan' is not a number"),
+        ("zz,1\n", "not one id of"),
+    ],
+)
+def test_mistakes(tmp_path: Path, gold: Path, capsys, text: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        score(tmp_path, gold, text, capsys)

@@ -1,0 +1,152 @@
+"""Checkpoints in every naming people have; broken ones are refused in one line."""
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+from minbert import BertModel, UserError
+from minbert.weights.convert import to_published
+
+Tensors = dict[str, torch.Tensor]
+
+
+def published(model: BertModel) -> Tensors:
+    return {to_published(name): w.clone() for name, w in model.state_dict().items()}
+
+
+def old(model: BertModel) -> Tensors:
+    """2018's: prefix, gamma and beta, the position indices and the pre-training heads."""
+
+    def rename(name: str) -> str:
+        name = re.sub(r"LayerNorm\.weight", "LayerNorm.gamma", name)
+        return "bert." + re.sub(r"LayerNorm\.bias", "LayerNorm.beta", name)
+
+    extras = {
+        "bert.embeddings.position_ids": torch.arange(64)[None],
+        "cls.predictions.bias": torch.zeros(200),
+        "cls.seq_relationship.weight": torch.zeros(2, 32),
+    }
+    return {rename(name): w for name, w in published(model).items()} | extras
+
+
+NAMINGS: dict[str, Callable[[BertModel], Tensors]] = {
+    "published": published,
+    "prefixed": lambda m: {f"bert.{name}": w for name, w in published(m).items()},
+    "old": old,
+    "course": lambda m: {name: w.clone() for name, w in m.state_dict().items()},
+    "course-classifier": lambda m: {
+        f"bert.{name}": w.clone() for name, w in m.state_dict().items()
+    },
+    "half": lambda m: {name: w.double() for name, w in published(m).items()},
+}
+
+
+def write(directory: Path, model: BertModel, tensors: Tensors, binary: bool = False) -> Path:
+    directory.mkdir(exist_ok=True)
+    (directory / "config.json").write_text(json.dumps(model.config.to_dict()))
+    if binary:
+        torch.save(tensors, directory / "pytorch_model.bin")
+    else:
+        save_file(tensors, directory / "model.safetensors")
+    return directory
+
+
+@pytest.mark.parametrize("binary", [False, True], ids=["safetensors", "bin"])
+@pytest.mark.parametrize("naming", NAMINGS)
+def test_every_naming_loads_the_same(tiny: BertModel, tmp_path: Path, naming, binary) -> None:
+    loaded = BertModel.from_pretrained(write(tmp_path, tiny, NAMINGS[naming](tiny), binary))
+    assert not loaded.training
+    for name, w in tiny.state_dict().items():
+        assert torch.equal(w, loaded.state_dict()[name]), name
+
+
+def test_saved_model_loads_in_transformers(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "deep" / "folder")
+    theirs = transformers.AutoModel.from_pretrained(tmp_path / "deep" / "folder").eval()
+    ids = torch.tensor([[2, 5, 9, 3]])
+    torch.testing.assert_close(
+        tiny(ids).pooler_output, theirs(ids).pooler_output, atol=1e-6, rtol=0
+    )
+
+
+def changed(change: Callable[[Tensors], object]) -> Callable[[BertModel], Tensors]:
+    def make(model: BertModel) -> Tensors:
+        tensors = published(model)
+        change(tensors)
+        return tensors
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            changed(lambda t: t.update({"decoder.weight": torch.zeros(2)})),
+            "decoder.weight",
+        ),
+        (
+            changed(lambda t: t.pop("pooler.dense.bias")),
+            "missing.*pooler.dense.bias",
+        ),
+        (
+            changed(lambda t: t.update({"pooler.dense.bias": torch.zeros(7)})),
+            r"pooler.dense.bias has shape \(7,\).*\(32,\)",
+        ),
+        (changed(lambda t: t.update({"bert.pooler.dense.bias": torch.zeros(32)})), "there twice"),
+    ],
+)
+def test_wrong_parameters(tiny: BertModel, tmp_path: Path, make, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        BertModel.from_pretrained(write(tmp_path, tiny, make(tiny)))
+    assert "\n" not in str(error.value) and "model.safetensors" in str(error.value)
+
+
+class Attack:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return exec, ("raise SystemExit('code of a pickle ran')",)
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize(
+    ("file", "spoil", "message"),
+    [
+        ("model.safetensors", truncate, "damaged or cut short"),
+        ("model.safetensors", lambda p: p.write_bytes(b"\x08" + bytes(7) + b"nonsense"), "damaged"),
+        ("model.safetensors", lambda p: p.write_bytes(b""), "damaged"),
+        ("model.safetensors", lambda p: p.unlink(), "neither model.safetensors nor"),
+        ("pytorch_model.bin", truncate, "damaged or cut short"),
+        ("pytorch_model.bin", lambda p: torch.save({"a": Attack()}, p), "could run code"),
+        ("config.json", lambda p: p.write_text("{"), "not valid JSON"),
+        ("config.json", lambda p: p.write_text('{"hidden_act": "relu"}'), "hidden_act is 'relu'"),
+        ("config.json", lambda p: p.write_text('{"model_type": "gpt2"}'), "only 'bert'"),
+    ],
+)
+def test_damaged_files(tiny: BertModel, tmp_path: Path, file: str, spoil, message: str) -> None:
+    write(tmp_path, tiny, published(tiny), binary=file.endswith(".bin"))
+    spoil(tmp_path / file)
+    with pytest.raises(UserError, match=message) as error:
+        BertModel.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_name_says_where_it_looked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(UserError, match="no such directory, not in the Hugging Face cache"):
+        BertModel.from_pretrained("bert-enormous-uncased")
+
+
+def test_weights_of_a_run_are_found(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "run" / "best")
+    loaded = BertModel.from_pretrained(tmp_path / "run")
+    saved = load_file(tmp_path / "run/best/model.safetensors")
+    assert torch.equal(loaded.pooler_dense.bias, saved["pooler.dense.bias"])
