@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.config import BertConfig
-from minbert.model.layers import Linear
+from minbert.model.layers import Linear, dropout
 
 # Lengths are rounded up to a multiple of this and equal ones share a group: fewer, fuller products
 # for a little padding, and few distinct shapes (see TOKEN_STEP in encoder.py).
@@ -95,5 +95,5 @@ class SelfAttention(nn.Module):
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (n, H, T, T)
         if group.mask is not None:
             scores = scores + group.mask
-        probs = F.dropout(scores.softmax(-1), self.dropout_prob, self.training)
+        probs = dropout(scores.softmax(-1), self.dropout_prob, self.training)
         return group.unpad(probs @ v)  # (tokens of the group, D)

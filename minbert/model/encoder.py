@@ -16,7 +16,7 @@ from minbert.batch import Batch
 from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.model.attention import Group, SelfAttention, layout_groups
-from minbert.model.layers import LayerNorm, Linear
+from minbert.model.layers import LayerNorm, Linear, dropout
 
 # The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
 # many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
@@ -49,9 +49,9 @@ class BertLayer(nn.Module):
 
     def forward(self, x: Tensor, groups: list[Group]) -> Tensor:
         a = self.attention_dense(self.self_attention(x, groups))
-        x = self.attention_layer_norm(x + F.dropout(a, self.dropout_prob, self.training))
+        x = self.attention_layer_norm(x + dropout(a, self.dropout_prob, self.training))
         f = self.out_dense(F.gelu(self.interm_dense(x)))
-        return self.out_layer_norm(x + F.dropout(f, self.dropout_prob, self.training))
+        return self.out_layer_norm(x + dropout(f, self.dropout_prob, self.training))
 
 
 class BertModel(nn.Module):
@@ -94,7 +94,7 @@ class BertModel(nn.Module):
         x = self.embed_layer_norm(x)
         if x.dtype == torch.float32:  # fp64 models stay fp64: the tests' exact reference
             x = x.to(self.compute_dtype)
-        return F.dropout(x, self.config.hidden_dropout_prob, self.training)
+        return dropout(x, self.config.hidden_dropout_prob, self.training)
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         """The embedding's and every layer's output, each (N, D)."""

@@ -1,9 +1,8 @@
 """Task heads: dropout and a linear map on the pooled output (S, D) -> (S, outputs)."""
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from minbert.model.layers import Linear
+from minbert.model.layers import Linear, dropout
 
 
 class Head(Linear):
@@ -16,4 +15,4 @@ class Head(Linear):
         nn.init.zeros_(self.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return super().forward(F.dropout(pooled, self.dropout_prob, self.training))
+        return super().forward(dropout(pooled, self.dropout_prob, self.training))

@@ -69,7 +69,8 @@ def _in_range(parse: Callable[[str], Any], low: float, high: float) -> Callable[
         try:
             value = parse(text)
         except ValueError as error:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a number") from error
+            kind = "whole number" if parse is int else "number"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a {kind}") from error
         if not low <= value <= high:  # not the other way round: NaN is refused too
             raise argparse.ArgumentTypeError(f"{text}: write a number from {low} to {high}")
         return value

@@ -87,9 +87,12 @@ def _update(
     torch._foreach_add_(m, g, alpha=1 - b1)
     torch._foreach_mul_(v, b2)
     torch._foreach_addcmul_(v, g, g, value=1 - b2)
-    denominator = torch._foreach_sqrt(v)
-    torch._foreach_add_(denominator, group["eps"])
-    torch._foreach_addcdiv_(p, m, denominator, value=-a)
+    # A CPU takes 6 to 30 times as long for the root of 0 or of a denormal number, which is what the
+    # embeddings of unseen words have. Below this floor the root vanishes in the rounding of eps.
+    d = torch._foreach_clamp_min(v, (group["eps"] * 2**-26) ** 2)
+    torch._foreach_sqrt_(d)
+    torch._foreach_add_(d, group["eps"])
+    torch._foreach_addcdiv_(p, m, d, value=-a)
     if group["weight_decay"]:
         # not p *= 1 - lr wd: that factor, rounded to fp32, drifts by 1e-6 within 50 steps
         torch._foreach_add_(p, p, alpha=-group["lr"] * group["weight_decay"])

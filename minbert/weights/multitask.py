@@ -24,6 +24,8 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel
     """The model of a run directory (its best/, else last/), in eval mode, and where it was
     found.
     """
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run; give the folder that train_multitask.py made")
     directory = resolve(run)
     if not (directory / HEADS).is_file():
         raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")

@@ -1,0 +1,62 @@
+"""The written-out layers against torch's, and dropout's statistics."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from minbert.model.layers import LayerNorm, Linear, dropout
+
+
+def test_layer_norm_and_gradients() -> None:
+    torch.manual_seed(0)
+    ours = LayerNorm(24, 1e-12).double()
+    torch.nn.init.normal_(ours.weight)
+    torch.nn.init.normal_(ours.bias)
+    x = torch.randn(7, 24, dtype=torch.float64, requires_grad=True)
+    leaves = (x, ours.weight, ours.bias)
+    out, expected = ours(x), F.layer_norm(x, (24,), ours.weight, ours.bias, 1e-12)
+    torch.testing.assert_close(out, expected, atol=1e-12, rtol=0)
+    g = torch.randn_like(out)
+    for a, b in zip(
+        torch.autograd.grad(out, leaves, g), torch.autograd.grad(expected, leaves, g), strict=True
+    ):
+        torch.testing.assert_close(a, b, atol=1e-11, rtol=0)
+
+
+def test_linear_in_bf16_keeps_fp32_parameters() -> None:
+    layer = Linear(8, 4)
+    out = layer(torch.randn(3, 8, dtype=torch.bfloat16))
+    out.sum().backward()
+    assert out.dtype == torch.bfloat16 and layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("p", [0.1, 0.3, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_dropout_rate_scale_and_independence(p: float, dtype: torch.dtype) -> None:
+    """4-sigma bands over a million draws: the rate, neighbours, and two calls in a row."""
+    torch.manual_seed(1)
+    n = 1_000_001
+    x = torch.ones(n, dtype=dtype, requires_grad=True)
+    y = dropout(x, p, True)
+    kept = y.detach() != 0
+    band = 4 * (p * (1 - p) / n) ** 0.5
+    assert abs(float(kept.float().mean()) - (1 - p)) < band
+    scale = y.detach()[kept].unique()
+    assert len(scale) == 1
+    assert float(scale) == pytest.approx(1 / (1 - p), rel=1e-4 if dtype == torch.float32 else 8e-3)
+    both = (1 - p) ** 2
+    for distance in (1, 2, 3, 4):
+        together = float((kept[distance:] & kept[:-distance]).float().mean())
+        assert abs(together - both) < 4 * (both * (1 - both) / n) ** 0.5 + 2 * band
+    again = dropout(x, p, True) != 0
+    assert abs(float((again & kept).float().mean()) - both) < 6 * (both * (1 - both) / n) ** 0.5
+    y.sum().backward()
+    assert torch.equal(x.grad != 0, kept) and dropout(x, p, False) is x
+
+
+def test_dropout_follows_the_seed() -> None:
+    def draw() -> torch.Tensor:
+        torch.manual_seed(3)
+        return dropout(torch.ones(5, 7), 0.4, True)
+
+    assert torch.equal(draw(), draw())
