@@ -11,7 +11,7 @@ setup(
     license="MIT",
     python_requires=">=3.10",
     packages=find_packages(include=["minbert", "minbert.*", "tasks", "tasks.*"]),
-    py_modules=["train_multitask", "evaluate"],
+    py_modules=["train_multitask", "pretrain_mlm", "evaluate"],
     install_requires=[
         "torch==2.13.0",
         "numpy>=1.26",

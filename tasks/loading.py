@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from minbert.data.encoded import EncodedSplit, limit_rows, load_split
+from minbert.data.examples import read_examples
 from minbert.data.tokenizer import BertTokenizer
 from tasks.base import Task
 
@@ -38,3 +39,15 @@ def load_train_and_dev(
         for task in tasks
     }
     return train, {task.name: load_task(task, "dev", tokenizer, where) for task in tasks}
+
+
+def distinct_sentences(data_dir: Path, tasks: list[Task]) -> list[str]:
+    """Every sentence of the training sets once, each of a pair as a text of its own."""
+    sentences: dict[str, None] = {}  # a set that keeps the order
+    for task in tasks:
+        examples, _ = read_examples(data_dir / task.files["train"], task.columns, labelled=True)
+        for example in examples:
+            sentences[example.text] = None
+            if example.pair is not None:
+                sentences[example.pair] = None
+    return list(sentences)

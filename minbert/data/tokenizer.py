@@ -8,6 +8,7 @@ from pathlib import Path
 # The library warns about forks otherwise; it is only ever called from the main process here.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
+import numpy as np
 from tokenizers import Encoding, Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
@@ -94,6 +95,19 @@ class BertTokenizer:
         self.tokenizer.enable_truncation(max_length, strategy="longest_first")
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
         return self.tokenizer.encode_batch_fast(inputs)
+
+    def encode_plain(self, texts: list[str]) -> list[list[int]]:
+        """The ids of each text, whole, without [CLS] and [SEP]."""
+        self.tokenizer.no_truncation()
+        encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def continues(self) -> np.ndarray:
+        """(V,) bool: which ids are pieces that go on with a word (##ing)."""
+        result = np.zeros(self.vocab_size, dtype=bool)
+        for token, i in self.tokenizer.get_vocab().items():
+            result[i] = token.startswith("##")
+        return result
 
     def save(self, directory: Path) -> None:
         """Write tokenizer.json, which this class and transformers read."""

@@ -23,6 +23,11 @@ from minbert.model.layers import LayerNorm, Linear, dropout
 TOKEN_STEP = 64
 
 
+def round_rows(x: Tensor) -> Tensor:
+    """(N, D) in bf16 -> zero rows added up to a multiple of TOKEN_STEP; other dtypes unchanged."""
+    return F.pad(x, (0, 0, 0, -len(x) % TOKEN_STEP)) if x.dtype == torch.bfloat16 else x
+
+
 class BertOutput(dict[str, Tensor]):
     """A dict whose entries are attributes too: `out["pooler_output"]` and `out.pooler_output`."""
 
@@ -101,9 +106,7 @@ class BertModel(nn.Module):
         x = self.embed(batch.ids, batch.positions, batch.segments)
         groups = layout_groups(batch.lengths, x.device, x.dtype)
         N = len(x)
-        if x.dtype == torch.bfloat16:
-            x = F.pad(x, (0, 0, 0, -N % TOKEN_STEP))
-        states = [x]
+        states = [round_rows(x)]
         for layer in self.bert_layers:
             states.append(layer(states[-1], groups))
         return [state[:N] for state in states]

@@ -52,7 +52,7 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         near = difflib.get_close_matches(flag, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; see --help"
         raise UserError(f"unknown argument {flag!r}{hint}")
-    return vars(values)
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
 
 
 def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:

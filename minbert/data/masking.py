@@ -1,0 +1,73 @@
+"""Masking for the masked language model (Devlin et al., 2018; paper, section 3.1).
+
+Every draw comes from a generator of (seed, epoch, row): a resumed run masks the same tokens.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minbert.batch import Batch
+from minbert.data.tokenizer import BertTokenizer
+
+
+@dataclass(frozen=True)
+class Masking:
+    """How to mask, and what it needs to know of the vocabulary (V entries)."""
+
+    rate: float  # of the real tokens
+    whole_word: bool  # all pieces of a word or none
+    mask_id: int
+    special: np.ndarray  # ids that are never masked
+    continues: np.ndarray  # (V,) bool, pieces that go on with a word (##ing)
+
+    @classmethod
+    def of(cls, tokenizer: BertTokenizer, rate: float, whole_word: bool) -> "Masking":
+        """With the vocabulary of this tokenizer."""
+        special = np.array([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])
+        return cls(rate, whole_word, tokenizer.mask_id, special, tokenizer.continues())
+
+
+@dataclass(frozen=True)
+class MaskedBatch:
+    """M tokens are to be guessed."""
+
+    batch: Batch  # with the masked ids
+    places: Tensor  # (M,) where in the batch
+    targets: Tensor  # (M,) the ids that were there
+
+    def to(self, device: torch.device) -> "MaskedBatch":
+        """The same on another device."""
+        return MaskedBatch(self.batch.to(device), self.places.to(device), self.targets.to(device))
+
+
+def mask_batch(batch: Batch, masking: Masking, seed: int, epoch: int) -> MaskedBatch:
+    """Choose `rate` of each row's real tokens: 80 % become [MASK], 10 % random, 10 % stay."""
+    ids = batch.ids.numpy()
+    masked, chosen = ids.copy(), np.zeros(len(ids), dtype=bool)
+    begin = 0
+    for row, length in zip(batch.rows, batch.lengths, strict=True):
+        here = slice(begin, begin + length)
+        rng = np.random.default_rng([seed, epoch, row])
+        masked[here], chosen[here] = _mask_row(ids[here], masking, rng)
+        begin += length
+    places = torch.from_numpy(chosen.nonzero()[0])
+    return MaskedBatch(replace(batch, ids=torch.from_numpy(masked)), places, batch.ids[places])
+
+
+def _mask_row(
+    ids: np.ndarray, masking: Masking, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """(masked ids, which were chosen), both (n,)."""
+    n = len(ids)
+    draw = rng.random(n)
+    if masking.whole_word:
+        word = np.cumsum(~masking.continues[ids]) - 1  # the number of each token's word
+        draw = draw[np.maximum(word, 0)]  # one draw decides on all pieces
+    chosen = (draw < masking.rate) & ~np.isin(ids, masking.special)
+    kind = rng.random(n)
+    random_ids = rng.integers(0, len(masking.continues), n)
+    result = np.where(chosen & (kind < 0.8), masking.mask_id, ids)
+    return np.where(chosen & (kind >= 0.9), random_ids, result), chosen

@@ -1,0 +1,299 @@
+"""Go on with BERT's masked-language-model pre-training on your text (paper, section 3.1).
+
+python pretrain_mlm.py --epochs 50 --model all-MiniLM-L6-v2 --data-dir data
+"""
+
+import math
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from minbert.data.collate import collate
+from minbert.data.corpus import encode_lines, load_corpus
+from minbert.data.encoded import EncodedSplit
+from minbert.data.masking import MaskedBatch, Masking, mask_batch
+from minbert.data.sampler import batch_rows, count_batches, length_sorted_batches
+from minbert.data.tokenizer import BertTokenizer
+from minbert.errors import UserError
+from minbert.losses import cross_entropy
+from minbert.model.mlm import MaskedLanguageModel
+from minbert.training import rundir
+from minbert.training.arguments import arg, comma_list, parse_given, run_script
+from minbert.training.checkpoint import (
+    atomic_directory,
+    is_whole,
+    load_training_state,
+    save_training_state,
+)
+from minbert.training.device import choose_device, choose_precision
+from minbert.training.interrupt import Interrupt
+from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.runlog import Progress, RunLog
+from minbert.training.schedule import learning_rate
+from minbert.weights.mlm import load_mlm, save_mlm
+from minbert.weights.resolve import resolve
+from tasks import TASKS
+from tasks.loading import distinct_sentences
+
+FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "save_minutes"}
+HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
+
+
+@dataclass(frozen=True)
+class Args:
+    """Every argument, its default and its help line; the resolved values are saved with the run."""
+
+    tasks: tuple[str, ...] = arg(
+        ("sst", "sts"), "train on the training sentences of these tasks", parse=comma_list
+    )
+    corpus: tuple[str, ...] = arg(
+        (), "train on these text files instead", parse=str, nargs="+", metavar="FILE"
+    )
+    model: str = arg("bert-base-uncased", "model name, directory or run directory")
+    data_dir: str = arg("data", "directory with the tasks' files")
+    output_dir: str = arg("checkpoints", "where runs are kept")
+    name: str = arg("", "name of the run (default: made from the data)")
+    resume: str = arg("", "name or directory of a run to go on with, with its own arguments")
+    epochs: int = arg(50, "passes over the text", low=1, high=10**6)
+    lr: float = arg(1e-5, "learning rate", low=0, high=1)
+    batch_size: int = arg(32, "rows in a batch", low=1, high=10**6)
+    max_length: int = arg(512, "longer texts are cut in pieces of it", low=4, high=512)
+    mask_rate: float = arg(0.15, "share of the tokens to guess", low=0.01, high=0.9)
+    whole_word: bool = arg(False, "mask all pieces of a word or none", parse=bool)
+    held_out: int = arg(1000, "rows to evaluate on; at most a twentieth", low=1, high=10**7)
+    weight_decay: float = arg(
+        0.0, "AdamW's, not applied to biases and layer norms", low=0, high=1e4
+    )
+    warmup: float = arg(0.0, "steps of warm-up, or a share of all below 1", low=0, high=1e9)
+    schedule: str = arg("constant", "after warm-up", choices=["constant", "linear", "cosine"])
+    clip: float = arg(1.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
+    precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
+    device: str = arg("auto", "auto, cpu or cuda")
+    seed: int = arg(11711, "of initialisation, order, masks and dropout", low=0, high=2**32 - 1)
+    save_minutes: float = arg(
+        5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run works with. Parameters, optimizer, `state` and the log change."""
+
+    args: Args
+    folder: Path
+    tokenizer: BertTokenizer
+    model: MaskedLanguageModel
+    text: EncodedSplit
+    rows: np.ndarray  # of `text`, to train on
+    held_out: np.ndarray  # of `text`, to evaluate on
+    masking: Masking
+    steps: int
+    optimizer: AdamW
+    state: dict[str, Any]  # numbers and text, saved with last/
+    log: RunLog
+    progress: Progress
+
+    @property
+    def epoch_steps(self) -> int:
+        return count_batches(len(self.rows), self.args.batch_size)
+
+
+def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
+    """--corpus, or every distinct training sentence of --tasks, each as a text of its own."""
+    cache = Path(args.output_dir) / ".ids"
+    if args.corpus:
+        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
+    sentences = distinct_sentences(Path(args.data_dir), [TASKS[name] for name in args.tasks])
+    name = "-".join(("mlm", *args.tasks, str(max_length)))
+    return encode_lines(sentences, tokenizer, max_length, cache / f"{name}.ids")
+
+
+def set_up(args: Args, folder: Path) -> Run:
+    """From --model, or from last/ if the folder has one."""
+    going_on = is_whole(folder / "last")
+    directory = folder / "last" if going_on else resolve(args.model)
+    device = choose_device(args.device)
+    torch.manual_seed(args.seed)
+    model, new_head = load_mlm(directory)
+    if new_head:
+        print(f"{directory} has no masked-language-model head: it starts from random values")
+    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
+    tokenizer = BertTokenizer.from_directory(directory)
+    config = model.encoder.config
+    tokenizer.check_fits(config.vocab_size)
+
+    text = load_text(args, tokenizer, min(args.max_length, config.max_position_embeddings))
+    order = np.random.default_rng(0).permutation(len(text))
+    held_out = min(args.held_out, len(text) // 20)
+    if held_out == 0:
+        raise UserError(f"{len(text)} texts are too few: training and evaluation need 20 or more")
+    rows = np.sort(order[held_out:])
+    steps = args.epochs * count_batches(len(rows), args.batch_size)
+    masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
+
+    optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
+    state: dict[str, Any] = {"step": 0, "assessed": -1, "best": None, "stages": []}
+    if going_on:
+        state = load_training_state(directory, model, optimizer)
+    rundir.save_arguments(folder, args)
+    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1)
+    progress = Progress(steps, state["step"])
+    log.write("resume" if going_on else "start", step=state["step"], steps=steps, rows=len(rows))
+    held = order[:held_out]
+    return Run(
+        args, folder, tokenizer, model, text, rows, held, masking, steps, optimizer, state, log,
+        progress,
+    )  # fmt: skip
+
+
+def train(args: Args, folder: Path) -> Run:
+    """One run, from its start or where it was stopped, to its end."""
+    run = set_up(args, folder)
+    state, device = run.state, run.model.encoder.device
+    precision = str(run.model.encoder.compute_dtype).removeprefix("torch.")
+    print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")
+    print(f"{folder}: steps {state['step']} to {run.steps}, {precision} on {device}", flush=True)
+    saved = time.monotonic()
+    with Interrupt() as interrupt:
+        try:
+            while True:
+                step = state["step"]  # so many are done
+                epoch_end = step % run.epoch_steps == 0
+                if epoch_end and state["assessed"] < step:
+                    assess(run)
+                if epoch_end or time.monotonic() - saved >= 60 * args.save_minutes:
+                    save(run, "last")
+                    saved = time.monotonic()
+                if step == run.steps:
+                    break
+                with interrupt.shielded():
+                    train_step(run, step)
+        except KeyboardInterrupt:
+            run.progress.close()
+            save(run, "last")
+            print(f"stopped at step {state['step']} of {run.steps}; go on with --resume {folder}")
+            raise
+    run.progress.close()
+    if run.progress.examples:
+        rates = run.progress.rates()
+        run.log.write("end", step=run.steps, **rates)
+        print("{examples_per_s:.0f} examples/s, {tokens_per_s:.0f} real tokens/s".format(**rates))
+    return run
+
+
+def train_step(run: Run, step: int) -> None:
+    """Draw a batch, mask it, forward, backward, clip, update, log."""
+    args = run.args
+    started = time.monotonic()
+    run.model.train()
+    epoch, number = divmod(step, run.epoch_steps)
+    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
+    rows = run.rows[batch_rows(len(run.rows), args.batch_size, args.seed, "mlm", epoch, number)]
+    masked = masked_rows(run, rows, args.seed, epoch)
+    loss = 0.0
+    if len(masked.targets):  # a batch of a few short texts may have nothing to guess
+        mean = cross_entropy(run.model(masked.batch, masked.places), masked.targets)
+        mean.backward()
+        loss = mean.item()
+        if not math.isfinite(loss):
+            raise UserError(
+                f"loss is {loss} at step {step + 1}: start again with a lower --lr, "
+                f"or with --precision fp32"
+            )
+        if args.clip:
+            torch.nn.utils.clip_grad_norm_(run.model.parameters(), args.clip)
+        run.optimizer.step()
+        run.optimizer.zero_grad(set_to_none=True)
+    run.state["step"] = step + 1
+
+    tokens, seconds = sum(masked.batch.lengths), time.monotonic() - started
+    run.progress.step(epoch + 1, "mlm", loss, lr, len(rows), tokens, seconds)
+    run.log.write("step", step=step + 1, loss=loss, lr=lr, tokens=tokens)
+
+
+def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatch:
+    """These rows, packed and masked, on the model's device."""
+    batch = collate(run.text, rows)
+    return mask_batch(batch, run.masking, seed, epoch).to(run.model.encoder.device)
+
+
+@torch.no_grad()
+def assess(run: Run) -> None:
+    """Masked-token accuracy and perplexity on the held-out rows; keeps best/ by the loss."""
+    run.model.eval()
+    right = total = 0
+    loss = 0.0
+    for places in length_sorted_batches(run.text.lengths[run.held_out], 4096):
+        masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
+        if len(masked.targets):
+            logits = run.model(masked.batch, masked.places)
+            right += int((logits.argmax(-1) == masked.targets).sum())
+            total += len(masked.targets)
+            loss += float(cross_entropy(logits, masked.targets)) * len(masked.targets)
+    if total == 0:
+        raise UserError("nothing to guess in the held-out texts: raise --held-out or --mask-rate")
+    accuracy, loss = right / total, loss / total
+    state, step = run.state, run.state["step"]
+    epoch = step // run.epoch_steps
+    scores = {"accuracy": accuracy, "perplexity": math.exp(loss), "loss": loss}
+    run.log.write("held-out", step=step, epoch=epoch, **scores, tokens=total)
+    name = "before training" if step == 0 else f"epoch {epoch}"
+    run.progress.print(
+        f"{name}: held-out masked tokens: accuracy {accuracy:.3f}, perplexity {math.exp(loss):.1f}"
+    )
+    if step and (state["best"] is None or loss < state["best"]["loss"]):
+        save(run, "best")  # before the state says so: an interrupt repeats this evaluation
+        state["best"] = {"step": step, **scores}
+    state["stages"].append([name, scores])
+    state["assessed"] = step
+
+
+def save(run: Run, name: str) -> None:
+    """best/ to use, last/ to go on from; whole or not at all."""
+    with atomic_directory(run.folder / name) as folder:
+        save_mlm(run.model, folder)
+        run.tokenizer.save(folder)
+        if name == "last":
+            save_training_state(folder, run.model, run.optimizer, run.state)
+
+
+def resolve_arguments(given: dict[str, Any]) -> Args:
+    """One line for what is unknown or in conflict."""
+    args = Args(**given)
+    unknown = [name for name in args.tasks if name not in TASKS]
+    if unknown or not (args.tasks or args.corpus) or len(set(args.tasks)) < len(args.tasks):
+        raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(TASKS)}")
+    if args.corpus and args.tasks != Args.tasks:
+        raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
+    return args
+
+
+def main(argv: list[str]) -> int:
+    given = parse_given(Args, argv, __doc__.split("\n")[0])
+    root = Path(given.get("output_dir", Args.output_dir))
+    if "resume" in given:
+        folder = rundir.find_run(root, given["resume"])
+        given = vars(rundir.resumed_arguments(Args, folder, given, FREE_ON_RESUME))
+        args = replace(resolve_arguments(given), resume="")
+    else:
+        args = resolve_arguments(given)
+        stems = [Path(file).stem for file in args.corpus] or args.tasks
+        folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
+        args = replace(args, name=folder.name)
+    run = train(args, folder)
+    print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
+    stages = run.state["stages"]
+    for name, scores in [stages[0], *stages[-1:]]:
+        print(f"{name:16} accuracy {scores['accuracy']:.3f}  perplexity {scores['perplexity']:.1f}")
+    print(f"\nnext: python train_multitask.py --model {folder} --data-dir {args.data_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,184 @@
+"""Masked-language-model pre-training: masks, the head against transformers, corpora, resuming."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import pretrain_mlm
+import train_multitask
+from minbert import Batch, BertModel, BertTokenizer, UserError
+from minbert.data import corpus
+from minbert.data.corpus import load_corpus
+from minbert.data.masking import Masking, mask_batch
+from minbert.losses import cross_entropy
+from minbert.model.mlm import MaskedLanguageModel
+from minbert.weights.mlm import load_mlm, save_mlm
+from tests.conftest import arguments, weights
+
+V = 1000
+PLAIN = Masking(0.15, False, 4, np.array([0, 2, 3]), np.arange(V) % 3 == 0)
+
+
+def make_batch(rows: int, length: int) -> Batch:
+    """[CLS] words [SEP], `rows` times."""
+    rng = np.random.default_rng(5)
+    words = rng.integers(5, V, (rows, length))
+    words[:, 0], words[:, -1] = 2, 3
+    ids = torch.from_numpy(words.reshape(-1))
+    positions = torch.arange(length).repeat(rows)
+    lengths, numbers = (length,) * rows, tuple(range(rows))
+    return Batch(ids, positions, torch.zeros_like(ids), lengths, rows=numbers)
+
+
+def band(p: float, n: int) -> float:
+    return 4 * (p * (1 - p) / n) ** 0.5
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_rates_lie_in_the_four_sigma_band(epoch: int) -> None:
+    """Over 100k tokens: 15 % chosen, never a special one; of them 80 / 10 / 10."""
+    batch = make_batch(1000, 102)
+    masked = mask_batch(batch, PLAIN, 1, epoch)
+    n, m = 100_000, len(masked.places)
+    assert abs(m / n - 0.15) < band(0.15, n)
+    assert torch.equal(batch.ids[masked.places], masked.targets)
+    assert not set(masked.targets.tolist()) & {0, 2, 3}
+    now = masked.batch.ids[masked.places]
+    assert abs(float((now == 4).float().mean()) - 0.8) < band(0.8, m)
+    same = float((now == masked.targets).float().mean())
+    assert abs(same - (0.1 + 0.1 / V)) < band(0.1, m)
+    untouched = torch.ones(len(batch.ids), dtype=torch.bool)
+    untouched[masked.places] = False
+    assert torch.equal(masked.batch.ids[untouched], batch.ids[untouched])
+
+
+def test_masks_depend_on_seed_epoch_and_row_only() -> None:
+    batch = make_batch(4, 40)
+    one, again = mask_batch(batch, PLAIN, 1, 0), mask_batch(batch, PLAIN, 1, 0)
+    assert torch.equal(one.batch.ids, again.batch.ids)
+    for seed, epoch in ((2, 0), (1, 1)):
+        assert not torch.equal(one.batch.ids, mask_batch(batch, PLAIN, seed, epoch).batch.ids)
+    last = Batch(*(t[120:] for t in (batch.ids, batch.positions, batch.segments)), (40,), rows=(3,))
+    assert torch.equal(mask_batch(last, PLAIN, 1, 0).batch.ids, one.batch.ids[120:])
+
+
+def test_whole_words_are_chosen_together() -> None:
+    batch = make_batch(1000, 102)
+    masking = Masking(0.15, True, 4, PLAIN.special, PLAIN.continues)
+    masked = mask_batch(batch, masking, 1, 0)
+    chosen = np.zeros(len(batch.ids), dtype=bool)
+    chosen[masked.places] = True
+    ids = batch.ids.numpy()
+    inside = PLAIN.continues[ids] & ~np.isin(np.roll(ids, 1), PLAIN.special)
+    assert np.array_equal(chosen[inside], np.roll(chosen, 1)[inside])
+    assert abs(chosen.mean() * 102 / 100 - 0.15) < 3 * band(0.15, 100_000)  # words vary in length
+
+
+def test_loss_and_gradients_equal_transformers(tiny: BertModel, tmp_path: Path) -> None:
+    """On the same masked batch and weights; and what we save, BertForMaskedLM reads."""
+    model = MaskedLanguageModel(tiny)
+    torch.nn.init.normal_(model.mlm_head.bias)
+    save_mlm(model, tmp_path)
+    reference = transformers.BertForMaskedLM.from_pretrained(tmp_path).eval()
+    ours, new = load_mlm(tmp_path)
+    assert not new
+    ids = torch.randint(5, 200, (3, 12), generator=torch.Generator().manual_seed(0))
+    places = torch.tensor([2, 5, 13, 30])
+    labels = torch.full((36,), -100)
+    labels[places] = ids.view(-1)[places]
+    batch = Batch(ids.view(-1), torch.arange(12).repeat(3), torch.zeros(36).long(), (12,) * 3)
+    loss = cross_entropy(ours(batch, places), labels[places])
+    expected = reference(ids, labels=labels.view(3, 12)).loss
+    torch.testing.assert_close(loss, expected, atol=1e-6, rtol=0)
+    loss.backward()
+    expected.backward()
+    pairs = (
+        (ours.mlm_head.dense.weight, reference.cls.predictions.transform.dense.weight),
+        (ours.mlm_head.bias, reference.cls.predictions.bias),
+        (ours.encoder.word_embedding.weight, reference.bert.embeddings.word_embeddings.weight),
+    )
+    for a, b in pairs:
+        torch.testing.assert_close(a.grad, b.grad, atol=1e-6, rtol=0)
+
+
+def test_a_checkpoint_without_head_gets_a_new_one(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    assert load_mlm(tmp_path)[1]
+
+
+def tokenizer_of(world: Path) -> BertTokenizer:
+    return BertTokenizer.from_directory(world / "model")
+
+
+def test_long_lines_are_cut_and_read_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = world / "text.txt"
+    file.write_text("red cat\n\n" + "old dog " * 20 + "\n")
+    split = load_corpus([file], tokenizer_of(world), 16, world / "ids")
+    assert split.lengths.tolist() == [4, 16, 16, 14]
+    words = [
+        w
+        for a, b in zip(split.offsets, split.offsets[1:], strict=False)
+        for w in split.ids[a + 1 : b - 1]
+    ]
+    expected = tokenizer_of(world).encode_plain(["red cat " + "old dog " * 20])[0]
+    assert words == expected
+    monkeypatch.setattr(corpus, "encode_lines", None)
+    assert load_corpus([file], tokenizer_of(world), 16, world / "ids").lengths.sum() == 50
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", r"text\.txt: no text in it"),
+        (b"fine\nbin\0ary\n", r"text\.txt:2: a binary file"),
+        (b"fine\ncaf\xe9\n", r"text\.txt:2: not UTF-8"),
+        (b"cat\ndog\n", "2 texts are too few"),
+    ],
+)
+def test_bad_corpora(world: Path, content: bytes, message: str) -> None:
+    (world / "text.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message) as error:
+        pretrain(world, "--corpus", str(world / "text.txt"))
+    assert "\n" not in str(error.value)
+
+
+def pretrain(world: Path, *extra: str) -> None:
+    base = arguments(world)[:-4]  # without --tasks and --epochs
+    pretrain_mlm.main([*base, "--epochs", "3", *extra])
+
+
+@pytest.mark.parametrize("option", [[], ["--whole-word"]])
+def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, option) -> None:
+    pretrain(world, "--name", "whole", *option)
+    original, calls = pretrain_mlm.learning_rate, []
+
+    def killed(*args: object) -> float:
+        calls.append(args)
+        if len(calls) == 11:
+            raise RuntimeError("killed")
+        return original(*args)
+
+    monkeypatch.setattr(pretrain_mlm, "learning_rate", killed)
+    with pytest.raises(RuntimeError, match="killed"):
+        pretrain(world, "--name", "cut", "--save-minutes", "0", *option)
+    monkeypatch.undo()
+    pretrain_mlm.main(["--resume", str(world / "runs/cut")])
+    for folder in ("last", "best"):
+        whole, cut = (
+            load_mlm(world / "runs" / n / folder)[0].state_dict() for n in ("whole", "cut")
+        )
+        assert all(torch.equal(whole[name], cut[name]) for name in whole)
+
+
+def test_it_learns_and_its_run_is_a_model(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (world / "text.txt").write_text("red cat sleeps here\nblue dog runs fast\n" * 200)
+    pretrain(world, "--corpus", str(world / "text.txt"), "--name", "mlm", "--lr", "1e-2")
+    lines = capsys.readouterr().out.splitlines()
+    before, *_, after = [line for line in lines if "held-out masked tokens: accuracy" in line]
+    assert float(before.split("accuracy ")[1][:5]) < 0.2 < float(after.split("accuracy ")[1][:5])
+    model = ["--model", str(world / "runs/mlm"), "--name", "fine", "--epochs", "1"]
+    train_multitask.main([*arguments(world), *model])
+    assert weights(world / "runs/fine/last")
