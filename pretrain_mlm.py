@@ -99,7 +99,7 @@ class Run:
 
     @property
     def epoch_steps(self) -> int:
-        return count_batches(len(self.rows), self.args.batch_size)
+        return self.steps // self.args.epochs
 
 
 def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
@@ -132,7 +132,7 @@ def set_up(args: Args, folder: Path) -> Run:
     if held_out == 0:
         raise UserError(f"{len(text)} texts are too few: training and evaluation need 20 or more")
     rows = np.sort(order[held_out:])
-    steps = args.epochs * count_batches(len(rows), args.batch_size)
+    steps = args.epochs * count_batches({"mlm": len(rows)}, args.batch_size)["mlm"]
     masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
 
     optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
@@ -194,7 +194,8 @@ def train_step(run: Run, step: int) -> None:
     lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    rows = run.rows[batch_rows(len(run.rows), args.batch_size, args.seed, "mlm", epoch, number)]
+    n, batches = len(run.rows), run.epoch_steps
+    rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
     masked = masked_rows(run, rows, args.seed, epoch)
     loss = 0.0
     if len(masked.targets):  # a batch of a few short texts may have nothing to guess
@@ -238,15 +239,14 @@ def assess(run: Run) -> None:
             loss += float(cross_entropy(logits, masked.targets)) * len(masked.targets)
     if total == 0:
         raise UserError("nothing to guess in the held-out texts: raise --held-out or --mask-rate")
-    accuracy, loss = right / total, loss / total
+    loss /= total
+    scores = {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}
     state, step = run.state, run.state["step"]
     epoch = step // run.epoch_steps
-    scores = {"accuracy": accuracy, "perplexity": math.exp(loss), "loss": loss}
     run.log.write("held-out", step=step, epoch=epoch, **scores, tokens=total)
     name = "before training" if step == 0 else f"epoch {epoch}"
-    run.progress.print(
-        f"{name}: held-out masked tokens: accuracy {accuracy:.3f}, perplexity {math.exp(loss):.1f}"
-    )
+    shown = "accuracy {accuracy:.3f}, perplexity {perplexity:.1f}".format(**scores)
+    run.progress.print(f"{name}: held-out masked tokens: {shown}")
     if step and (state["best"] is None or loss < state["best"]["loss"]):
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
         state["best"] = {"step": step, **scores}

@@ -88,8 +88,9 @@ def set_up(args: Args, folder: Path) -> Run:
     tokenizer.check_fits(config.vocab_size)
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     train, dev = load_train_and_dev(tasks, tokenizer, args)
-    batches = {name: count_batches(len(split), args.batch_size) for name, split in train.items()}
-    plan = Plan(args.mode, batches, args.epochs, sub_epochs(batches, args.sub_epochs))
+    batches = count_batches({name: len(split) for name, split in train.items()}, args.batch_size)
+    passes = sub_epochs(batches, args.sub_epochs)
+    plan = Plan(args.mode, batches, args.epochs, passes, args.seed)
     features: tuple[Any, Any] = (None, None)
     if args.fine_tune_mode == FROZEN:
         model.encoder.requires_grad_(False)
@@ -159,8 +160,10 @@ def train_step(run: Run, step: int) -> None:
     lr = learning_rate(step, run.plan.steps, args.lr, args.schedule, args.warmup)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    split = run.train[draw.task]
-    rows = batch_rows(len(split), args.batch_size, args.seed, draw.task, draw.epoch, draw.batch)
+    split, batches = run.train[draw.task], run.plan.batches[draw.task]
+    rows = batch_rows(
+        len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
+    )
     total = 0.0
     for part in np.array_split(rows, min(args.accumulate, len(rows))):
         outputs, labels = forward(run, draw.task, part)

@@ -1,8 +1,10 @@
 """The arguments of train_multitask.py."""
 
+import argparse
 from dataclasses import dataclass, replace
 from typing import Any
 
+from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.training.arguments import arg, comma_list, number_by_task
 from tasks import TASKS
@@ -11,11 +13,22 @@ FROZEN = "last-linear-layer"
 FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes"}
 
 
+def batch_size(text: str) -> int | str:
+    """32, or "adaptive"."""
+    if text == ADAPTIVE:
+        return text
+    if not text.isdecimal() or not 1 <= int(text) <= 10**6:
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 1, or adaptive")
+    return int(text)
+
+
 @dataclass(frozen=True)
 class Args:
     """Every argument, its default and its help line; the resolved values are saved with the run."""
 
-    mode: str = arg("parallel", "how tasks alternate", choices=["parallel", "sequential", "single"])
+    mode: str = arg(
+        "parallel", "how tasks alternate", choices=["parallel", "sequential", "shuffle", "single"]
+    )
     tasks: tuple[str, ...] = arg(("sst", "quora", "sts"), "any, comma-separated", parse=comma_list)
     fine_tune_mode: str = arg("full-model", "what is trained", choices=["full-model", FROZEN])
     option: str = arg(
@@ -28,7 +41,7 @@ class Args:
     resume: str = arg("", "name or directory of a run to go on with, with its own arguments")
     epochs: int = arg(None, "global epochs (default: 5, frozen 10)", parse=int, low=1, high=10**6)
     lr: float = arg(None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1)
-    batch_size: int = arg(32, "rows in a batch", low=1, high=10**6)
+    batch_size: int | str = arg(32, "rows in a batch; adaptive: each set its own", parse=batch_size)
     accumulate: int = arg(
         1, "split every batch into so many parts to save memory; same gradients", low=1, high=10**6
     )
@@ -84,7 +97,7 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
             raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
     if args.sub_epochs and args.mode != "sequential":
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
-    if args.accumulate > args.batch_size:
+    if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
     frozen = args.fine_tune_mode == FROZEN
     return replace(

@@ -11,27 +11,29 @@ from safetensors.torch import load_file
 
 import train_multitask
 from minbert import UserError
-from minbert.data.sampler import batch_rows, count_batches
+from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
 from minbert.training import mixing
+from minbert.training.mixing import Plan
 from tests.conftest import run, weights
 
 
-@pytest.mark.parametrize("mode", ["parallel", "sequential"])
+@pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle", "adaptive"])
 def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, mode: str) -> None:
-    run(world, "--mode", mode, "--name", "whole")
+    options = ["--batch-size", "adaptive"] if mode == "adaptive" else ["--mode", mode]
+    run(world, *options, "--name", "whole")
     calls = 0
     original = train_multitask.learning_rate
 
     def killed(*args):
         nonlocal calls
         calls += 1
-        if calls == 8:
+        if calls == 4:
             raise RuntimeError("killed")
         return original(*args)
 
     monkeypatch.setattr(train_multitask, "learning_rate", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        run(world, "--mode", mode, "--name", "cut", "--save-minutes", "0")
+        run(world, *options, "--name", "cut", "--save-minutes", "0")
     monkeypatch.setattr(train_multitask, "learning_rate", original)
     args = ["--resume", str(world / "runs" / "cut"), "--output-dir", str(world / "runs")]
     train_multitask.main(args)
@@ -106,13 +108,48 @@ def test_mistakes_are_one_line(world: Path, monkeypatch, extra: list[str], messa
     assert "\n" not in str(error.value)
 
 
-def test_every_row_once_an_epoch_in_a_new_order() -> None:
-    def epoch(number: int) -> list[int]:
-        batches = [batch_rows(45, 8, 1, "sst", number, b) for b in range(count_batches(45, 8))]
-        return np.concatenate(batches).tolist()
+@pytest.mark.parametrize("batch_size", [8, ADAPTIVE])
+def test_every_row_once_an_epoch_in_a_new_order(batch_size: int | str) -> None:
+    rows = {"sst": 45, "quora": 333, "sts": 20}
+    batches = count_batches(rows, batch_size)
 
-    assert sorted(epoch(0)) == sorted(epoch(1)) == list(range(45))
-    assert epoch(0) != epoch(1) and epoch(0) == epoch(0)
+    def epoch(task: str, number: int) -> list[int]:
+        n, b = rows[task], batches[task]
+        drawn = [batch_rows(n, batch_size, b, 1, task, number, i) for i in range(b)]
+        assert all(len(d) for d in drawn)
+        return np.concatenate(drawn).tolist()
+
+    for task, n in rows.items():
+        assert sorted(epoch(task, 0)) == sorted(epoch(task, 1)) == list(range(n))
+        assert epoch(task, 0) != epoch(task, 1) and epoch(task, 0) == epoch(task, 0)
+
+
+def test_adaptive_sets_end_in_the_same_step() -> None:
+    rows = {"sst": 8544, "quora": 141_505, "sts": 6040}
+    batches = count_batches(rows, ADAPTIVE)
+    assert len(set(batches.values())) == 1
+    mean = sum(rows.values()) / sum(batches.values())
+    assert mean == pytest.approx(32, rel=0.01)
+    assert count_batches({"a": 5, "b": 9000}, ADAPTIVE) == {"a": 5, "b": 5}
+
+
+def test_shuffle_draws_every_batch_once_an_epoch() -> None:
+    plan = Plan("shuffle", {"sst": 7, "quora": 40, "sts": 3}, 2, {}, seed=3)
+    assert plan.steps == 100
+
+    def epoch(number: int) -> list[tuple[str, int]]:
+        draws = [plan.draw(step) for step in range(50 * number, 50 * number + 50)]
+        assert {draw.epoch for draw in draws} == {number}
+        return [(draw.task, draw.batch) for draw in draws]
+
+    assert (
+        sorted(epoch(0))
+        == sorted(epoch(1))
+        == sorted((task, i) for task, b in plan.batches.items() for i in range(b))
+    )
+    assert epoch(0) != epoch(1)
+    other = Plan("shuffle", plan.batches, 2, {}, seed=4)
+    assert [other.draw(s) for s in range(50)] != [plan.draw(s) for s in range(50)]
 
 
 def test_parallel_and_sequential_see_the_same_batches() -> None:

@@ -5,10 +5,19 @@ from functools import lru_cache
 
 import numpy as np
 
+ADAPTIVE = "adaptive"  # a batch size: each set's own, so that all have the same number of batches
+ADAPTIVE_MEAN = 32  # its mean over the sets
 
-def count_batches(rows: int, batch_size: int) -> int:
-    """Batches in one pass; the last may be smaller."""
-    return -(-rows // batch_size)
+
+def count_batches(rows: dict[str, int], batch_size: int | str) -> dict[str, int]:
+    """Batches in one pass over each set; the last may be smaller.
+
+    Adaptive: the same number for all, and no set is cut in more batches than it has rows.
+    """
+    if batch_size == ADAPTIVE:
+        batches = -(-sum(rows.values()) // (ADAPTIVE_MEAN * len(rows)))
+        return dict.fromkeys(rows, min(batches, *rows.values()))
+    return {name: -(-n // batch_size) for name, n in rows.items()}
 
 
 @lru_cache(maxsize=8)  # one order serves a whole pass; a few tasks take turns
@@ -18,10 +27,16 @@ def shuffled(rows: int, seed: int, task: str, epoch: int) -> np.ndarray:
 
 
 def batch_rows(
-    rows: int, batch_size: int, seed: int, task: str, epoch: int, batch: int
+    rows: int, batch_size: int | str, batches: int, seed: int, task: str, epoch: int, batch: int
 ) -> np.ndarray:
-    """The row numbers of one batch: every row is in exactly one batch of an epoch."""
-    return shuffled(rows, seed, task, epoch)[batch * batch_size : (batch + 1) * batch_size]
+    """The row numbers of one batch of `batches`: every row is in exactly one of an epoch.
+
+    Adaptive batches of one set differ in size by one row at most.
+    """
+    order = shuffled(rows, seed, task, epoch)
+    if batch_size == ADAPTIVE:
+        return order[batch * rows // batches : (batch + 1) * rows // batches]
+    return order[batch * batch_size : (batch + 1) * batch_size]
 
 
 def length_sorted_batches(lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:

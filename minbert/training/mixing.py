@@ -5,6 +5,9 @@ largest set.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -25,15 +28,18 @@ class Plan:
     length.
     """
 
-    mode: str  # parallel, sequential, or single (parallel with one task)
+    mode: str  # parallel, sequential, shuffle, or single (parallel with one task)
     batches: dict[str, int]  # B_i, in the order of the tasks
     epochs: int
     passes: dict[str, int]  # N_i, for sequential
+    seed: int = 0  # for shuffle
 
     @property
     def epoch_steps(self) -> int:
         if self.mode == "sequential":
             return sequential_steps(self.batches, self.passes)
+        if self.mode == "shuffle":
+            return sum(self.batches.values())
         return parallel_steps(self.batches)
 
     @property
@@ -43,6 +49,8 @@ class Plan:
     def draw(self, step: int) -> Draw:
         if self.mode == "sequential":
             return sequential_draw(self.batches, self.passes, step)
+        if self.mode == "shuffle":
+            return shuffle_draw(self.batches, self.seed, step)
         return parallel_draw(self.batches, step)
 
     def stage_after(self, steps: int) -> str | None:
@@ -90,3 +98,20 @@ def sequential_draw(batches: dict[str, int], passes: dict[str, int], step: int) 
             return Draw(task, global_epoch * passes[task] + epoch, batch, place == stage - 1)
         place -= stage
     raise AssertionError("step lies inside one of the stages")
+
+
+def shuffle_draw(batches: dict[str, int], seed: int, step: int) -> Draw:
+    """All batches of all sets in a new random order every epoch, each once (MT-DNN's routine)."""
+    epoch, place = divmod(step, sum(batches.values()))
+    number = int(shuffled_batches(sum(batches.values()), seed, epoch)[place])
+    for task, b in batches.items():
+        if number < b:
+            return Draw(task, epoch, number)
+        number -= b
+    raise AssertionError("number lies inside one of the sets")
+
+
+@lru_cache(maxsize=2)  # one order serves a whole epoch
+def shuffled_batches(batches: int, seed: int, epoch: int) -> np.ndarray:
+    """A new order of all batches for every epoch."""
+    return np.random.default_rng([seed, epoch]).permutation(batches)
