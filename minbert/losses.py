@@ -1,7 +1,11 @@
-"""Pure (outputs, labels) -> mean loss, in fp32. S sequences, C classes."""
+"""Pure (outputs, labels) -> mean loss, in fp32. S sequences or pairs, C classes, E embedding."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+# -1e9 and not -inf: log-sum-exp over nothing but -inf would be NaN.
+EXCLUDED = -1e9
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -17,3 +21,74 @@ def binary_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
 def mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
     """(output - label)^2; outputs (S, 1), labels (S,) floats."""
     return F.mse_loss(outputs.float().squeeze(-1), labels.float())
+
+
+# Losses of two embeddings u, v (S, E) of a pair each, and its label (S,).
+
+
+def cosine(u: Tensor, v: Tensor) -> Tensor:
+    """u . v / (|u| |v|), (S, E), (S, E) -> (S,), in fp32 at least."""
+    return (unit(u) * unit(v)).sum(-1)
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of length 1."""
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+
+
+def cosine_mse(u: Tensor, v: Tensor, labels: Tensor, scale: float = 5.0) -> Tensor:
+    """(l - scale cos(u, v))^2; labels 0..scale (paper, section 3.2.1)."""
+    return F.mse_loss(scale * cosine(u, v), labels.float())
+
+
+def contrastive(u: Tensor, v: Tensor, labels: Tensor, margin: float = 0.5) -> Tensor:
+    """l D + (1-l) max(0, m - D) with D = 1 - cos(u, v); labels in 0..1 (paper, section 3.2.1).
+
+    Linear in D as the paper has it; Hadsell et al. (2006) square both terms.
+    """
+    distance = 1 - cosine(u, v)
+    return (labels * distance + (1 - labels) * F.relu(margin - distance)).mean()
+
+
+def mnr(u: Tensor, v: Tensor, labels: Tensor, scale: float = 1.0) -> Tensor:
+    """Over the pairs with l = 1: -cos(u_i, v_i) + log sum_j exp cos(u_i, v_j), cosines times scale.
+
+    The paper's (section 3.2.1, scale 1), after Henderson et al. (2017). Needs two such pairs.
+    """
+    positive = labels == 1
+    scores = scale * unit(u[positive]) @ unit(v[positive]).T  # (P, P)
+    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+
+
+def mnr_full(
+    u: Tensor, v: Tensor, labels: Tensor, groups: Tensor | None = None, scale: float = 20.0
+) -> Tensor:
+    """mnr both ways, with what the paper's leaves out.
+
+    The partners v of l = 0 pairs are negatives too; with `groups` (S, 2), the paraphrase group of
+    each sentence, no two sentences of one group are negatives of each other.
+    """
+    positive = labels == 1
+    scores = scale * unit(u) @ unit(v).T  # (S, S)
+    if groups is not None:
+        same = groups[:, :1] == groups[:, 1][None, :]
+        own = torch.eye(len(u), dtype=torch.bool, device=u.device)
+        scores = scores.masked_fill(same & ~own, EXCLUDED)
+    target = positive.nonzero().squeeze(-1)  # (P,)
+    forth = F.cross_entropy(scores[positive], target)
+    # back: the u of an l = 0 pair is a negative for every v of a positive one
+    back = F.cross_entropy(scores.T[positive], target)
+    return (forth + back) / 2
+
+
+def cosent(u: Tensor, v: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
+    """log(1 + sum over l_i > l_j of exp(scale (cos_j - cos_i))) (CoSENT, Su 2022)."""
+    scores = scale * cosine(u, v)  # (S,)
+    difference = scores[:, None] - scores[None, :]
+    difference = difference.masked_fill(~(labels[:, None] < labels[None, :]), EXCLUDED)
+    return torch.cat([scores.new_zeros(1), difference.flatten()]).logsumexp(0)
+
+
+def simcse(u: Tensor, v: Tensor, scale: float = 20.0) -> Tensor:
+    """mnr of each sentence with itself under another dropout mask (Gao et al., 2021)."""
+    return mnr(u, v, torch.ones(len(u), device=u.device), scale)

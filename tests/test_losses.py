@@ -1,0 +1,115 @@
+"""Pair losses against sentence-transformers where the definitions coincide, else their formulas."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer import losses as theirs
+from torch import Tensor
+
+from minbert import losses
+
+
+class Given(SentenceTransformer):
+    """A model that answers with the embeddings it is given."""
+
+    def __init__(self) -> None:
+        torch.nn.Module.__init__(self)
+
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
+        return features
+
+
+@pytest.fixture
+def pairs() -> tuple[Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    u, v = (torch.randn(8, 16, generator=generator, requires_grad=True) for _ in range(2))
+    return u, v, torch.tensor([1.0, 0, 1, 1, 0, 1, 0, 1])
+
+
+def features(*embeddings: Tensor) -> list[dict[str, Tensor]]:
+    return [{"sentence_embedding": e} for e in embeddings]
+
+
+def assert_same(ours: Tensor, other: Tensor, *leaves: Tensor, atol: float = 1e-6) -> None:
+    torch.testing.assert_close(ours, other, atol=atol, rtol=0)
+    mine, reference = torch.autograd.grad(ours, leaves), torch.autograd.grad(other, leaves)
+    for a, b in zip(mine, reference, strict=True):
+        torch.testing.assert_close(a, b, atol=atol, rtol=0)
+
+
+def test_cosine_mse(pairs) -> None:
+    u, v, _ = pairs
+    labels = torch.rand(8)
+    reference = theirs.CosineSimilarityLoss(Given())
+    assert_same(losses.cosine_mse(u, v, labels, 1.0), reference(features(u, v), labels), u, v)
+    expected = 25 * reference(features(u, v), labels)
+    assert_same(losses.cosine_mse(u, v, 5 * labels), expected, u, v, atol=1e-5)  # values up to 25
+
+
+def test_mnr_is_theirs_on_the_positive_pairs(pairs) -> None:
+    u, v, labels = pairs
+    loss = theirs.MultipleNegativesRankingLoss(Given(), scale=7.0)
+    for ours in (
+        losses.mnr(u, v, labels, 7.0),
+        losses.simcse(u[labels == 1], v[labels == 1], 7.0),
+    ):
+        assert_same(ours, loss(features(u[labels == 1], v[labels == 1]), labels), u, v)
+
+
+def test_cosent(pairs) -> None:
+    u, v, _ = pairs
+    labels = torch.tensor([0.0, 1, 2, 2, 5, 3, 1, 4])
+    assert_same(
+        losses.cosent(u, v, labels), theirs.CoSENTLoss(Given())(features(u, v), labels), u, v
+    )
+
+
+def rows(u: Tensor, v: Tensor) -> Iterator[tuple[list[float], list[float]]]:
+    yield from zip(u.tolist(), v.tolist(), strict=True)
+
+
+def cos(a: list[float], b: list[float]) -> float:
+    dot = sum(x * y for x, y in zip(a, b, strict=True))
+    return dot / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def test_contrastive_is_the_paper_s_formula(pairs) -> None:
+    u, v, _ = pairs
+    labels = torch.tensor([0.0, 1, 0.5, 0.2, 1, 0.7, 0, 0.9])
+    total = 0.0
+    for (a, b), label in zip(rows(u, v), labels.tolist(), strict=True):
+        distance = 1 - cos(a, b)
+        total += label * distance + (1 - label) * max(0.0, 0.5 - distance)
+    assert losses.contrastive(u, v, labels).item() == pytest.approx(total / 8, abs=1e-6)
+    exact = tuple(t.detach().double().requires_grad_() for t in (u, v))
+    assert torch.autograd.gradcheck(lambda a, b: losses.contrastive(a, b, labels.double()), exact)
+
+
+def test_mnr_in_full_is_its_formula(pairs) -> None:
+    """Both ways, all partners as negatives, none from the same group of paraphrases."""
+    u, v, labels = pairs
+    groups = torch.tensor([[0, 0], [1, 2], [3, 3], [0, 0], [4, 5], [6, 6], [7, 3], [8, 8]])
+    a, b = u.tolist(), v.tolist()
+    total = 0.0
+    positive = [i for i in range(8) if labels[i] == 1]
+    for i in positive:
+        forth = [j for j in range(8) if j == i or groups[i, 0] != groups[j, 1]]
+        back = [j for j in range(8) if j == i or groups[j, 0] != groups[i, 1]]
+        own = 20 * cos(a[i], b[i])
+        total += math.log(sum(math.exp(20 * cos(a[i], b[j])) for j in forth)) - own
+        total += math.log(sum(math.exp(20 * cos(a[j], b[i])) for j in back)) - own
+    expected = total / 2 / len(positive)
+    assert losses.mnr_full(u, v, labels, groups).item() == pytest.approx(expected, abs=1e-5)
+    without = losses.mnr_full(u, v, labels).item()
+    assert without > expected  # one negative fewer, one smaller sum
+
+
+@pytest.mark.parametrize("loss", [losses.cosine_mse, losses.contrastive, losses.cosent])
+def test_bf16_embeddings_are_lifted_to_fp32(pairs, loss) -> None:
+    u, v, labels = pairs
+    low = loss(u.bfloat16(), v.bfloat16(), labels)
+    assert low.dtype == torch.float32
+    assert low.item() == pytest.approx(loss(u, v, labels).item(), rel=2e-2)
