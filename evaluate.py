@@ -78,7 +78,10 @@ def score_checkpoint(args: Args) -> dict[str, object]:
             if split_name == "test" and not path.is_file():
                 print(f"no {path}: no test predictions")
                 continue
-            split = load_split(path, task.columns, split_name == "dev", tokenizer, max_length)
+            siamese = model.heads[task.name].config.siamese
+            split = load_split(
+                path, task.columns, split_name == "dev", tokenizer, max_length, None, siamese
+            )
             outputs = predict_task(model, task, split, device).numpy()
             write_predictions(output, task, split_name, split, outputs)
             if split_name == "dev":

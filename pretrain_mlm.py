@@ -178,10 +178,8 @@ def train(args: Args, folder: Path) -> Run:
             print(f"stopped at step {state['step']} of {run.steps}; go on with --resume {folder}")
             raise
     run.progress.close()
-    if run.progress.examples:
-        rates = run.progress.rates()
-        run.log.write("end", step=run.steps, **rates)
-        print("{examples_per_s:.0f} examples/s, {tokens_per_s:.0f} real tokens/s".format(**rates))
+    run.log.write("end", step=run.steps, **run.progress.rates())
+    run.progress.print_rates()
     return run
 
 

@@ -21,14 +21,8 @@ from minbert.errors import UserError
 from minbert.metrics import overall
 from minbert.model.encoder import BertModel
 from minbert.model.multitask import MultitaskModel
-from minbert.training import rundir
+from minbert.training import checkpoint, rundir
 from minbert.training.arguments import parse_given, run_script
-from minbert.training.checkpoint import (
-    atomic_directory,
-    is_whole,
-    load_training_state,
-    save_training_state,
-)
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.interrupt import Interrupt
 from minbert.training.mixing import Plan, sub_epochs
@@ -38,10 +32,11 @@ from minbert.training.schedule import learning_rate
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS, Task
-from tasks.evaluation import encode_features, predict_task, score_tasks
-from tasks.loading import load_task, load_train_and_dev
+from tasks.evaluation import calibrate, encode_features, score_tasks
+from tasks.loading import load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
-from tasks.predictions import write_predictions
+from tasks.predictions import predict_dev_and_test
+from tasks.siamese import PairData, head_config, siamese_loss
 from tasks.tables import forgetting_table, results_table
 
 
@@ -58,9 +53,9 @@ class Run:
     model: MultitaskModel
     train: dict[str, EncodedSplit]
     dev: dict[str, EncodedSplit]
-    # pooled outputs of whole splits if the encoder is frozen: computed once, not once an epoch
-    train_features: dict[str, Tensor] | None
-    dev_features: dict[str, Tensor] | None
+    # pooled outputs of train and dev if the encoder is frozen: computed once, not once an epoch
+    features: dict[str, dict[str, Tensor]] | None
+    pairs: dict[str, PairData]  # the training sets of siamese tasks
     plan: Plan
     optimizer: AdamW
     state: dict[str, Any]  # numbers and text, saved with last/
@@ -70,7 +65,7 @@ class Run:
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
-    going_on = is_whole(folder / "last")
+    going_on = checkpoint.is_whole(folder / "last")
     directory = folder / "last" if going_on else resolve(args.model)
     tasks = [TASKS[name] for name in args.tasks]
     tokenizer = BertTokenizer.from_directory(directory)
@@ -79,9 +74,10 @@ def set_up(args: Args, folder: Path) -> Run:
     if going_on:
         model, _ = load_multitask(directory, args.hidden_dropout_prob)
     else:
-        outputs = {task.name: task.outputs for task in tasks}
         encoder = BertModel.from_pretrained(directory)
-        model = MultitaskModel(encoder, outputs, args.hidden_dropout_prob)
+        shape = (args.pooling, args.embedding_size)
+        heads = {t.name: head_config(t, args.pair_loss.get(t.name), *shape) for t in tasks}
+        model = MultitaskModel(encoder, heads, args.hidden_dropout_prob)
     model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
 
     config = model.encoder.config
@@ -91,22 +87,25 @@ def set_up(args: Args, folder: Path) -> Run:
     batches = count_batches({name: len(split) for name, split in train.items()}, args.batch_size)
     passes = sub_epochs(batches, args.sub_epochs)
     plan = Plan(args.mode, batches, args.epochs, passes, args.seed)
-    features: tuple[Any, Any] = (None, None)
+    features = None
     if args.fine_tune_mode == FROZEN:
-        model.encoder.requires_grad_(False)
-        features = tuple(encode_features(model.encoder, splits, device) for splits in (train, dev))
+        encoder = model.encoder.requires_grad_(False)
+        both = {"train": train, "dev": dev}
+        features = {name: encode_features(encoder, s, device) for name, s in both.items()}
+    pairs = {n: PairData.of(TASKS[n], train[n], loss) for n, loss in args.pair_loss.items()}
 
     optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
-    state = {"step": 0, "assessed": -1, "before": {}, "best": None, "task_best": {}, "stages": []}
+    state: dict[str, Any] = {"step": 0, "assessed": -1, "before": {}, "best": None, "stages": []}
+    state |= {"task_best": {}, "skipped": 0}
     if going_on:
-        state = load_training_state(directory, model, optimizer)
+        state = checkpoint.load_training_state(directory, model, optimizer)
     rundir.save_arguments(folder, args)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1)
     progress = Progress(plan.steps, state["step"])
     log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
     return Run(
-        args, folder, tasks, tokenizer, model, train, dev, *features, plan, optimizer, state, log,
-        progress
+        args, folder, tasks, tokenizer, model, train, dev, features, pairs, plan, optimizer,
+        state, log, progress,
     )  # fmt: skip
 
 
@@ -116,9 +115,8 @@ def train(args: Args, folder: Path) -> Run:
     plan, state = run.plan, run.state
     if args.mode == "sequential":
         print("sub-epochs: " + ", ".join(f"{name} {n}" for name, n in plan.passes.items()))
-    precision = str(run.model.encoder.compute_dtype).removeprefix("torch.")
-    device = run.model.encoder.device
-    print(f"{folder}: steps {state['step']} to {plan.steps}, {precision} on {device}", flush=True)
+    where = f"{run.model.encoder.compute_dtype} on {run.model.encoder.device}"
+    print(f"{folder}: steps {state['step']} to {plan.steps}, {where}", flush=True)
     saved = time.monotonic()
     with Interrupt() as interrupt:
         try:
@@ -127,9 +125,11 @@ def train(args: Args, folder: Path) -> Run:
                 stage = plan.stage_after(step)
                 if stage is None and args.eval_every and step % args.eval_every == 0:
                     stage = f"step {step}"
+                due = time.monotonic() - saved >= 60 * args.save_minutes
                 if stage and state["assessed"] < step:
                     assess(run, stage)
-                if stage or time.monotonic() - saved >= 60 * args.save_minutes:
+                    due = True
+                if due:
                     save(run, "last")
                     saved = time.monotonic()
                 if step == plan.steps:
@@ -142,10 +142,10 @@ def train(args: Args, folder: Path) -> Run:
             print(f"stopped at step {state['step']} of {plan.steps}; go on with --resume {folder}")
             raise
     run.progress.close()
-    if run.progress.examples:
-        rates = run.progress.rates()
-        run.log.write("end", step=plan.steps, **rates)
-        print("{examples_per_s:.0f} examples/s, {tokens_per_s:.0f} real tokens/s".format(**rates))
+    run.log.write("end", step=plan.steps, **run.progress.rates())
+    run.progress.print_rates()
+    if state["skipped"]:
+        print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
     write_best_predictions(run)
     return run
 
@@ -155,7 +155,7 @@ def train_step(run: Run, step: int) -> None:
     args, draw = run.args, run.plan.draw(step)
     started = time.monotonic()
     run.model.train()
-    if run.train_features is not None:
+    if run.features:
         run.model.encoder.eval()
     lr = learning_rate(step, run.plan.steps, args.lr, args.schedule, args.warmup)
     for group in run.optimizer.param_groups:
@@ -166,9 +166,12 @@ def train_step(run: Run, step: int) -> None:
     )
     total = 0.0
     for part in np.array_split(rows, min(args.accumulate, len(rows))):
-        outputs, labels = forward(run, draw.task, part)
+        loss = batch_loss(run, TASKS[draw.task], part)
+        if loss is None:  # an in-batch loss without two pairs to tell apart
+            run.state["skipped"] += 1
+            continue
         # each part counts by its rows: the gradient is that of the whole batch
-        loss = TASKS[draw.task].loss(outputs, labels) * (len(part) / len(rows))
+        loss = loss * (len(part) / len(rows))
         loss.backward()
         total += loss.item()
     if not math.isfinite(total):
@@ -188,28 +191,31 @@ def train_step(run: Run, step: int) -> None:
     run.log.write("step", step=step + 1, task=draw.task, loss=total, lr=lr, tokens=tokens)
 
 
-def forward(run: Run, task: str, rows: np.ndarray) -> tuple[Tensor, Tensor]:
-    """(outputs, labels) of these rows, through the encoder or from its ready features."""
+def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
+    """Forward: the mean loss of these rows, through the encoder or from its ready features."""
     device = run.model.encoder.device
-    if run.train_features is None:
-        batch = collate(run.train[task], rows).to(device)
-        return run.model(task, batch), batch.labels
-    labels = torch.from_numpy(run.train[task].labels[rows]).to(device)
-    features = run.train_features[task][torch.from_numpy(rows)].to(device)
-    return run.model.heads[task](features), labels
+    if task.name in run.pairs:
+        pairs, name = run.pairs[task.name], run.args.pair_loss[task.name]
+        return siamese_loss(run.model, task, pairs, rows, name, run.args.mnr_scale)
+    if run.features is None:
+        batch = collate(run.train[task.name], rows).to(device)
+        return task.loss(run.model(task.name, batch), batch.labels)
+    labels = torch.from_numpy(run.train[task.name].labels[rows]).to(device)
+    features = run.features["train"][task.name][torch.from_numpy(rows)].to(device)
+    return task.loss(run.model.heads[task.name](features), labels)
 
 
 def assess(run: Run, stage: str) -> None:
     """Dev scores now: log and show them, keep best/ and each task's best."""
     state, step = run.state, run.state["step"]
     device = run.model.encoder.device
-    scores = score_tasks(run.tasks, run.model, run.dev, device, run.dev_features)
-    main = {name: s.main for name, s in scores.items()}
+    for name in run.pairs:
+        calibrate(run.model, TASKS[name], run.train[name], device)
+    features = run.features and run.features["dev"]
+    scores = score_tasks(run.tasks, run.model, run.dev, device, features)
+    main = {task.name: scores[task.name][task.main_metric] for task in run.tasks}
     raw, form_2024 = overall(main, {t.name for t in run.tasks if t.is_correlation})
-    metrics = {name: {**s.metrics, "loss": s.loss} for name, s in scores.items()}
-    run.log.write(
-        "dev", step=step, stage=stage, scores=metrics, overall=raw, overall_2024=form_2024
-    )
+    run.log.write("dev", step=step, stage=stage, scores=scores, overall=raw, overall_2024=form_2024)
     shown = "  ".join(f"{t.title} {main[t.name]:.3f}" for t in run.tasks)
     run.progress.print(f"{stage}: {shown}  mean {raw:.3f}  2024 form {form_2024:.3f}")
     if step == 0:
@@ -230,28 +236,19 @@ def assess(run: Run, stage: str) -> None:
 
 def save(run: Run, name: str) -> None:
     """best/ to use, last/ to go on from; whole or not at all."""
-    with atomic_directory(run.folder / name) as folder:
+    with checkpoint.atomic_directory(run.folder / name) as folder:
         save_multitask(run.model, folder)
         run.tokenizer.save(folder)
         if name == "last":
-            save_training_state(folder, run.model, run.optimizer, run.state)
+            checkpoint.save_training_state(folder, run.model, run.optimizer, run.state)
 
 
 def write_best_predictions(run: Run) -> None:
-    """Dev and test predictions of best/; a task without a test file gets none, and that is said."""
-    args, device = run.args, run.model.encoder.device
+    """Of best/, in the precision of the run."""
     model, _ = load_multitask(run.folder / "best")
-    model.to(device).encoder.compute_dtype = run.model.encoder.compute_dtype
-    for task in run.tasks:
-        splits = {"dev": run.dev[task.name]}
-        path = Path(args.data_dir) / task.files["test"]
-        if path.is_file():
-            splits["test"] = load_task(task, "test", run.tokenizer, args)
-        else:
-            print(f"no {path}: no test predictions for {task.name}")
-        for name, split in splits.items():
-            outputs = predict_task(model, task, split, device).numpy()
-            write_predictions(run.folder / "predictions", task, name, split, outputs)
+    model.to(run.model.encoder.device).encoder.compute_dtype = run.model.encoder.compute_dtype
+    folder = run.folder / "predictions"
+    predict_dev_and_test(model, run.tasks, run.dev, run.tokenizer, run.args, folder)
 
 
 def train_one_by_one(args: Args, folder: Path) -> list[Run]:
@@ -265,8 +262,11 @@ def train_one_by_one(args: Args, folder: Path) -> list[Run]:
     runs = []
     for task in tasks:
         print(f"\n{task.title} alone")
-        limit = {name: rows for name, rows in args.limit.items() if name == task.name}
-        runs.append(train(replace(args, tasks=(task.name,), limit=limit), folder / task.name))
+        own = {
+            field: {k: v for k, v in getattr(args, field).items() if k == task.name}
+            for field in ("limit", "pair_encoding", "pair_loss")
+        }
+        runs.append(train(replace(args, tasks=(task.name,), **own), folder / task.name))
     return runs
 
 

@@ -30,6 +30,10 @@ class Task:
         return next(iter(self.metrics))
 
     @property
+    def is_classification(self) -> bool:
+        return self.main_metric == "accuracy"
+
+    @property
     def is_correlation(self) -> bool:
         return self.main_metric in ("pearson", "spearman")
 

@@ -1,33 +1,21 @@
 """The one prediction loop, and the scores that come from it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from minbert import metrics
 from minbert.batch import Batch
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit
+from minbert.data.encoded import EncodedSplit, limit_rows
+from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from tasks.base import Task
 
+CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
 TOKENS_PER_BATCH = 4096  # padded tokens: flat in memory whatever the split's size
-
-
-@dataclass(frozen=True)
-class Scores:
-    """One task's results on one split."""
-
-    metrics: dict[str, float]
-    loss: float
-    predictions: np.ndarray  # (n,)
-    outputs: np.ndarray  # (n, outputs), logits
-
-    @property
-    def main(self) -> float:
-        return next(iter(self.metrics.values()))
 
 
 @torch.no_grad()
@@ -51,23 +39,53 @@ def predict(
     return result
 
 
-def score_outputs(task: Task, outputs: Tensor, labels: np.ndarray) -> Scores:
-    """Metrics over the whole split at once, never averaged over batches."""
-    predictions = task.decode(outputs.numpy())
-    return Scores(
-        metrics={name: metric(predictions, labels) for name, metric in task.metrics.items()},
-        loss=float(task.loss(outputs, torch.from_numpy(labels))),
-        predictions=predictions,
-        outputs=outputs.numpy(),
-    )
-
-
 def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> Tensor:
-    """The task's head outputs (n, outputs) for a split, by a model that takes (task name,
-    batch).
-    """
+    """The task's outputs (n, task.outputs) for a split; pairs of a siamese task are compared."""
     model.eval()
+    if model.heads[task.name].config.siamese:
+        return siamese_outputs(model, task, split, device)
     return predict(lambda batch: model(task.name, batch), split, device)
+
+
+@torch.no_grad()
+def siamese_outputs(
+    model: nn.Module, task: Task, split: EncodedSplit, device: torch.device
+) -> Tensor:
+    """(n, 1) scores of the pairs; every distinct sentence is encoded once."""
+    model.eval()
+    sentences, index = sentences_of(split)
+    embeddings = predict(lambda batch: model.embed(task.name, batch), sentences, device)
+    head = model.heads[task.name]
+    return torch.cat(
+        [
+            head.compare(embeddings[part[:, 0]].to(device), embeddings[part[:, 1]].to(device))
+            for part in torch.from_numpy(index).split(4096)
+        ]
+    ).cpu()
+
+
+def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> None:
+    """Set the head's threshold to the best on some training pairs, if the answer is yes or no."""
+    if not task.is_classification:
+        return
+    split = limit_rows(split, CALIBRATION_ROWS)
+    head = model.heads[task.name]
+    head.threshold.zero_()
+    scores = siamese_outputs(model, task, split, device)[:, 0].numpy()
+    head.threshold.fill_(best_threshold(scores, split.labels))
+
+
+def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
+    """The cut with the most right answers of `score > cut`: between two neighbours, or outside."""
+    order = np.argsort(scores)
+    scores, labels = scores[order].astype(np.float64), labels[order]
+    below = np.concatenate([[0], np.cumsum(labels == 0)])  # right answers below the cut
+    above = np.concatenate([[0], np.cumsum(labels[::-1] == 1)])[::-1]
+    right = below + above
+    ties = np.concatenate([[False], scores[1:] == scores[:-1], [False]])
+    cut = int(np.where(ties, -1, right).argmax())
+    edges = np.concatenate([[scores[0] - 1], scores, [scores[-1] + 1]])
+    return float((edges[cut] + edges[cut + 1]) / 2)
 
 
 def encode_features(
@@ -89,8 +107,11 @@ def score_tasks(
     splits: dict[str, EncodedSplit],
     device: torch.device,
     features: dict[str, Tensor] | None = None,
-) -> dict[str, Scores]:
-    """Every task's scores on its split; from ready features when the encoder is frozen."""
+) -> dict[str, dict[str, float]]:
+    """Every task's metrics over its whole split, never averaged over batches; the main one first.
+
+    From ready features when the encoder is frozen.
+    """
     model.eval()
     scores = {}
     for task in tasks:
@@ -100,5 +121,15 @@ def score_tasks(
         else:
             with torch.no_grad():
                 outputs = model.heads[task.name](features[task.name].to(device)).float().cpu()
-        scores[task.name] = score_outputs(task, outputs, split.labels)
+        predictions = task.decode(outputs.numpy())
+        scores[task.name] = {name: m(predictions, split.labels) for name, m in task.metrics.items()}
+        head = model.heads[task.name]
+        if not head.config.siamese:
+            loss = task.loss(outputs, torch.from_numpy(split.labels))
+            scores[task.name]["loss"] = float(loss)
+        elif task.is_classification and not head.config.classifier:
+            cosines = outputs[:, 0].numpy() + float(head.threshold)
+            fixed = metrics.accuracy(cosines > 0.5, split.labels)
+            scores[task.name]["accuracy_at_0.5"] = fixed
+            scores[task.name]["threshold"] = float(head.threshold)
     return scores

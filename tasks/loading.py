@@ -16,13 +16,16 @@ class Where(Protocol):
     output_dir: str  # the ids are cached in it
     max_length: int
     limit: dict[str, int]  # rows of a task's training set
+    pair_encoding: dict[str, str]  # cross or siamese, by task
 
 
 def load_task(task: Task, split_name: str, tokenizer: BertTokenizer, where: Where) -> EncodedSplit:
     """One split of one task; rows without a label are counted aloud and left out."""
+    siamese = where.pair_encoding.get(task.name) == "siamese"
     path = Path(where.data_dir) / task.files[split_name]
     cache = Path(where.output_dir) / ".ids"
-    split = load_split(path, task.columns, split_name != "test", tokenizer, where.max_length, cache)
+    labelled = split_name != "test"
+    split = load_split(path, task.columns, labelled, tokenizer, where.max_length, cache, siamese)
     if split.unlabelled:
         print(f"{path}: rows without a label left out: {split.unlabelled}")
     return split

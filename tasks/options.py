@@ -6,11 +6,16 @@ from typing import Any
 
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
-from minbert.training.arguments import arg, comma_list, number_by_task
+from minbert.model.pooling import KINDS
+from minbert.training.arguments import arg, comma_list, number_by_task, word_by_task
 from tasks import TASKS
+from tasks.siamese import IN_BATCH, PAIR_LOSSES, check_pair_loss
 
 FROZEN = "last-linear-layer"
 FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes"}
+
+
+LOSSES = ", ".join(PAIR_LOSSES)
 
 
 def batch_size(text: str) -> int | str:
@@ -39,6 +44,17 @@ class Args:
     output_dir: str = arg("checkpoints", "where runs are kept")
     name: str = arg("", "name of the run (default: made from mode and tasks)")
     resume: str = arg("", "name or directory of a run to go on with, with its own arguments")
+    pair_encoding: dict[str, str] = arg(
+        None, "cross (default) or siamese, for all pairs or quora=siamese", parse=word_by_task
+    )
+    pair_loss: dict[str, str] = arg(
+        None,
+        f"of siamese pairs, for all or by task (default: contrastive, sts=cosine-mse): {LOSSES}",
+        parse=word_by_task,
+    )
+    pooling: str = arg("cls", "of siamese sentences; cls is BERT's pooler", choices=KINDS)
+    embedding_size: int = arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
+    mnr_scale: float = arg(0.0, "of mnr's cosines; 0: mnr 1, mnr-full 20", low=0, high=1e4)
     epochs: int = arg(None, "global epochs (default: 5, frozen 10)", parse=int, low=1, high=10**6)
     lr: float = arg(None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1)
     batch_size: int | str = arg(32, "rows in a batch; adaptive: each set its own", parse=batch_size)
@@ -97,6 +113,7 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
             raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
     if args.sub_epochs and args.mode != "sequential":
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
+    args = replace(args, **resolve_pairs(args))
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
     frozen = args.fine_tune_mode == FROZEN
@@ -107,3 +124,34 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
         limit=args.limit or {},
         sub_epochs=args.sub_epochs or {},
     )
+
+
+def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
+    """pair_encoding and pair_loss for each siamese task; one line for what does not go together."""
+    pairs = [name for name in args.tasks if len(TASKS[name].columns.texts) == 2]
+
+    def by_task(field: str, values: dict[str, str]) -> dict[str, str]:
+        stray = [name for name in values if name and name not in pairs]
+        if stray:
+            flag = "--" + field.replace("_", "-")
+            raise UserError(f"{flag} {stray[0]}: not one of the pair tasks {','.join(pairs)}")
+        return {name: values.get(name, values.get("", "")) for name in pairs}
+
+    encoding = by_task("pair_encoding", args.pair_encoding or {})
+    chosen = by_task("pair_loss", args.pair_loss or {})
+    for name, kind in encoding.items():
+        if kind not in ("", "cross", "siamese"):
+            raise UserError(f"--pair-encoding {kind}: write cross or siamese")
+        if chosen[name] and kind != "siamese":
+            raise UserError(f"--pair-loss {chosen[name]} goes with --pair-encoding {name}=siamese")
+    siamese = [name for name, kind in encoding.items() if kind == "siamese"]
+    if siamese and args.fine_tune_mode == FROZEN:
+        raise UserError(f"--pair-encoding siamese trains the encoder: not with {FROZEN}")
+    for name in siamese:
+        default = "contrastive" if TASKS[name].is_classification else "cosine-mse"
+        chosen[name] = chosen[name] or default
+        check_pair_loss(TASKS[name], chosen[name])
+        if chosen[name] in IN_BATCH and args.accumulate > 1:
+            raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
+    losses = {name: chosen[name] for name in siamese}
+    return {"pair_encoding": dict.fromkeys(siamese, "siamese"), "pair_loss": losses}

@@ -74,9 +74,13 @@ def world(tmp_path: Path) -> Path:
         sts = [
             f"{i}\tt{name}{i}\t{sentence()}\t{sentence()}\t{i % 50 / 10}" for i in range(rows // 2)
         ]
+        quora = [f"{i}\tq{name}{i}\t{sentence()}\t{sentence()}\t{i % 2}.0" for i in range(rows)]
         cut = (lambda line: line.rsplit("\t", 1)[0]) if last else (lambda line: line)
         (data / f"ids-sst-{name}.csv").write_text(
             "\n".join([cut("\tid\tsentence\tsentiment"), *map(cut, sst)]) + "\n"
+        )
+        (data / f"quora-{name}.csv").write_text(
+            "\n".join([cut("\tid\tsentence1\tsentence2\tis_duplicate"), *map(cut, quora)]) + "\n"
         )
         (data / f"sts-{name}.csv").write_text(
             "\n".join([cut("\tid\tsentence1\tsentence2\tsimilarity"), *map(cut, sts)]) + "\n"

@@ -41,17 +41,28 @@ class EncodedSplit:
 
 
 def encode_examples(
-    examples: list[Example], tokenizer: BertTokenizer, max_length: int, unlabelled: int = 0
+    examples: list[Example],
+    tokenizer: BertTokenizer,
+    max_length: int,
+    unlabelled: int = 0,
+    siamese: bool = False,
 ) -> EncodedSplit:
-    """Tokenize every example, pairs together."""
+    """Tokenize every example: pairs together, or (siamese) each sentence alone, end to end."""
     pieces, lengths, second = [], [], []
     for start in range(0, len(examples), CHUNK):
         chunk = examples[start : start + CHUNK]
+        texts = [e.text for e in chunk]
         pairs = [e.pair for e in chunk if e.pair is not None] or None
-        for encoding in tokenizer.encode_batch([e.text for e in chunk], pairs, max_length):
-            pieces.append(np.array(encoding.ids, dtype=np.int32))
-            lengths.append(len(pieces[-1]))
-            second.append(lengths[-1] - sum(encoding.type_ids))
+        if siamese and pairs:
+            firsts, seconds = (tokenizer.encode_batch(t, None, max_length) for t in (texts, pairs))
+            encoded = [(a.ids + b.ids, len(a.ids)) for a, b in zip(firsts, seconds, strict=True)]
+        else:
+            encodings = tokenizer.encode_batch(texts, pairs, max_length)
+            encoded = [(e.ids, len(e.ids) - sum(e.type_ids)) for e in encodings]
+        for ids, middle in encoded:
+            pieces.append(np.array(ids, dtype=np.int32))
+            lengths.append(len(ids))
+            second.append(middle)
     labels = [np.nan if e.label is None else e.label for e in examples]
     return EncodedSplit(
         row_ids=np.array([e.id.encode() for e in examples]),
@@ -70,6 +81,7 @@ def load_split(
     tokenizer: BertTokenizer,
     max_length: int,
     cache_dir: Path | None = None,
+    siamese: bool = False,
 ) -> EncodedSplit:
     """Read and tokenize one file, or take its arrays from the cache if file and tokenizer are the
     same.
@@ -78,7 +90,9 @@ def load_split(
     if cache_dir is not None and path.is_file():
         key = hashlib.sha256(CACHE_VERSION + path.read_bytes())
         key.update(tokenizer.fingerprint)
-        key.update(repr((columns.texts, columns.label, columns.id, labelled, max_length)).encode())
+        key.update(
+            repr((columns.texts, columns.label, columns.id, labelled, max_length, siamese)).encode()
+        )
         cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.npz"
         if cache.is_file():
             try:
@@ -87,7 +101,7 @@ def load_split(
             except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
                 pass  # a damaged cache is only a slower start: it is written anew below
     examples, unlabelled = read_examples(path, columns, labelled)
-    split = encode_examples(examples, tokenizer, max_length, unlabelled)
+    split = encode_examples(examples, tokenizer, max_length, unlabelled, siamese)
     if cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         temporary = cache.with_suffix(f".{os.getpid()}.tmp")

@@ -1,18 +1,60 @@
-"""Task heads: dropout and a linear map on the pooled output (S, D) -> (S, outputs)."""
+"""Task heads. S sequences or pairs, D hidden, E embedding size."""
 
+from dataclasses import dataclass
+
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from minbert.model.layers import Linear, dropout
 
 
-class Head(Linear):
-    """Dropout (0.3 by default, as in the course) + linear."""
+@dataclass(frozen=True)
+class HeadConfig:
+    """What a head is made of; saved beside its weights."""
 
-    def __init__(self, hidden_size: int, outputs: int, dropout_prob: float = 0.3) -> None:
-        super().__init__(hidden_size, outputs)
+    outputs: int = 1
+    siamese: bool = False  # both sentences of a pair are encoded alone and compared
+    pooling: str = "cls"
+    embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
+    classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
+    scale: float = 1.0  # of the cosine: 5 for labels 0..5
+
+
+class Head(Linear):
+    """Dropout (0.3 by default, as in the course) + linear, (S, D) -> (S, outputs)."""
+
+    def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float = 0.3) -> None:
+        super().__init__(hidden_size, config.outputs)
+        self.config = config
         self.dropout_prob = dropout_prob
         nn.init.normal_(self.weight, std=0.02)
         nn.init.zeros_(self.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
         return super().forward(dropout(pooled, self.dropout_prob, self.training))
+
+
+class SiameseHead(nn.Module):
+    """Sentence-BERT (Reimers and Gurevych, 2019): embeddings, and how two of them are compared."""
+
+    def __init__(self, hidden_size: int, config: HeadConfig) -> None:
+        super().__init__()
+        self.config = config
+        size = config.embedding_size or hidden_size
+        self.map = Linear(hidden_size, size) if config.embedding_size else None
+        self.classifier = Linear(3 * size, 1) if config.classifier else None
+        # subtracted from the score: above 0 means yes. Set on training pairs, see tasks/siamese.py.
+        self.register_buffer("threshold", torch.zeros(()))
+
+    def embed(self, pooled: Tensor) -> Tensor:
+        """(S, D) -> (S, E)"""
+        return pooled if self.map is None else self.map(pooled)
+
+    def compare(self, u: Tensor, v: Tensor) -> Tensor:
+        """(S, E), (S, E) -> (S, 1): a logit, or the cosine times scale; less the threshold."""
+        if self.classifier is not None:
+            score = self.classifier(torch.cat([u, v, (u - v).abs()], dim=-1))
+        else:
+            score = self.config.scale * F.cosine_similarity(u, v).unsqueeze(-1)
+        return score - self.threshold

@@ -90,6 +90,17 @@ def comma_list(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def word_by_task(text: str) -> dict[str, str]:
+    """siamese -> {"": "siamese"}, for all tasks; quora=siamese,sts=cross by task"""
+    result = {}
+    for part in comma_list(text):
+        task, equals, word = part.rpartition("=")
+        if not word or (equals and not task):
+            raise argparse.ArgumentTypeError(f"{part!r} is not of the form task=word")
+        result[task] = word
+    return result
+
+
 def number_by_task(text: str) -> dict[str, int]:
     """quora=16000,sst=100 -> {"quora": 16000, "sst": 100}"""
     result = {}

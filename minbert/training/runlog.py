@@ -79,6 +79,12 @@ class Progress:
             "tokens_per_s": self.tokens / seconds,
         }
 
+    def print_rates(self) -> None:
+        """The means as a line, if there was a step."""
+        if self.examples:
+            line = "{examples_per_s:.0f} examples/s, {tokens_per_s:.0f} real tokens/s"
+            print(line.format(**self.rates()))
+
     def print(self, text: str) -> None:
         """A line above the bar."""
         tqdm.write(text, file=sys.stdout)

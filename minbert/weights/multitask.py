@@ -1,16 +1,19 @@
 """A multitask checkpoint: the encoder as transformers reads it, the heads beside it."""
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
+from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskModel
 from minbert.weights.pretrained import load_tensors
 from minbert.weights.resolve import resolve
 
-HEADS = "heads.safetensors"
+HEADS, CONFIGS = "heads.safetensors", "heads.json"
 
 
 def save_multitask(model: MultitaskModel, directory: Path) -> None:
@@ -18,6 +21,8 @@ def save_multitask(model: MultitaskModel, directory: Path) -> None:
     model.encoder.save_pretrained(directory)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.heads.state_dict().items()}
     save_file(tensors, directory / HEADS)
+    configs = {name: asdict(head.config) for name, head in model.heads.items()}
+    (directory / CONFIGS).write_text(json.dumps(configs, indent=1) + "\n")
 
 
 def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel, Path]:
@@ -30,7 +35,12 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel
     if not (directory / HEADS).is_file():
         raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
     tensors = load_tensors(directory / HEADS)
-    outputs = {k.split(".")[0]: v.shape[0] for k, v in tensors.items() if k.endswith(".weight")}
-    model = MultitaskModel(BertModel.from_pretrained(directory), outputs, head_dropout)
-    model.heads.load_state_dict(tensors)
+    try:
+        saved = json.loads((directory / CONFIGS).read_text())
+        heads = {name: HeadConfig(**config) for name, config in saved.items()}
+        model = MultitaskModel(BertModel.from_pretrained(directory), heads, head_dropout)
+        model.heads.load_state_dict(tensors)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error
     return model.eval(), directory

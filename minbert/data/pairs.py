@@ -1,0 +1,70 @@
+"""Pairs whose sentences are encoded alone: a split's rows are `[CLS] a [SEP] [CLS] b [SEP]`."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from minbert.batch import Batch
+from minbert.data.collate import collate
+from minbert.data.encoded import EncodedSplit
+
+
+def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
+    """The distinct sentences (U of them), and the numbers (R, 2) of every row's two."""
+    numbers: dict[bytes, int] = {}
+    index = np.empty((len(split), 2), dtype=np.int64)
+    pieces: list[np.ndarray] = []
+    for row in range(len(split)):
+        start, end = split.offsets[row], split.offsets[row + 1]
+        middle = start + split.second[row]
+        for side, ids in enumerate((split.ids[start:middle], split.ids[middle:end])):
+            number = numbers.setdefault(ids.tobytes(), len(numbers))
+            if number == len(pieces):
+                pieces.append(ids)
+            index[row, side] = number
+    lengths = np.array([len(ids) for ids in pieces], dtype=np.int32)
+    sentences = EncodedSplit(
+        row_ids=np.zeros(len(pieces), dtype="S1"),
+        labels=np.zeros(len(pieces), dtype=np.float32),
+        ids=np.concatenate(pieces),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        second=lengths,
+    )
+    return sentences, index
+
+
+def paraphrase_groups(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(R, 2): sentences joined by a chain of l = 1 pairs have the same number."""
+    from scipy.sparse import coo_array  # slow to import, and only some losses need it
+    from scipy.sparse.csgraph import connected_components
+
+    a, b = index[labels == 1].T
+    size = int(index.max()) + 1
+    links = coo_array((np.ones(len(a)), (a, b)), shape=(size, size))
+    _, group = connected_components(links, directed=False)
+    return group[index].astype(np.int64)
+
+
+def without_repeats(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
+    """These rows less those with a sentence of an earlier one: in-batch negatives must differ."""
+    seen: set[int] = set()
+    kept = []
+    for row in rows.tolist():
+        pair = set(index[row].tolist())
+        if not pair & seen:
+            kept.append(row)
+            seen |= pair
+    return np.array(kept, dtype=np.int64)
+
+
+def collate_sentences(sentences: EncodedSplit, numbers: np.ndarray) -> tuple[Batch, torch.Tensor]:
+    """These sentences as ONE packed batch, and where each of them is in it.
+
+    `embeddings[places]` has the order of `numbers`; a sentence that is asked for twice comes once.
+    """
+    distinct, inverse = np.unique(numbers, return_inverse=True)
+    batch = collate(sentences, distinct)
+    place = np.empty(len(distinct), dtype=np.int64)
+    place[np.searchsorted(distinct, np.array(batch.rows))] = np.arange(len(distinct))
+    return replace(batch, labels=None), torch.from_numpy(place[inverse])

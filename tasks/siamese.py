@@ -1,0 +1,103 @@
+"""Sentence-BERT on the pair tasks (paper, section 3.2): the losses by name, scores, thresholds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from minbert import losses
+from minbert.data.encoded import EncodedSplit
+from minbert.data.pairs import (
+    collate_sentences,
+    paraphrase_groups,
+    sentences_of,
+    without_repeats,
+)
+from minbert.errors import UserError
+from minbert.model.heads import HeadConfig
+from tasks.base import Task
+
+COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
+IN_BATCH = ("mnr", "mnr-full", "simcse")  # a batch's other sentences are the negatives
+PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
+CUSTOMARY_SCALE = 20.0
+
+
+def check_pair_loss(task: Task, name: str) -> None:
+    """Raises UserError for a loss that makes no sense for the task's labels."""
+    if name not in PAIR_LOSSES:
+        raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
+    if len(task.columns.texts) != 2:
+        raise UserError(f"{task.name} has single sentences: siamese options are for pair tasks")
+    if name in (CLASSIFIER, "mnr", "mnr-full") and not task.is_classification:
+        raise UserError(f"--pair-loss {name} needs labels 0 and 1; {task.name} has scores")
+
+
+def head_config(task: Task, loss: str | None, pooling: str, embedding_size: int) -> HeadConfig:
+    """The head of a task; with a pair loss a siamese one, its cosine in the labels' range."""
+    if loss is None:
+        return HeadConfig(outputs=task.outputs)
+    return HeadConfig(
+        outputs=1,
+        siamese=True,
+        pooling=pooling,
+        embedding_size=embedding_size,
+        classifier=loss == CLASSIFIER,
+        scale=1.0 if task.is_classification else 5.0,
+    )
+
+
+@dataclass(frozen=True)
+class PairData:
+    """A training set of R pairs as U distinct sentences."""
+
+    sentences: EncodedSplit
+    index: np.ndarray  # (R, 2) numbers of the sentences
+    groups: np.ndarray  # (R, 2) their groups of paraphrases
+    labels: np.ndarray  # (R,)
+
+    @classmethod
+    def of(cls, task: Task, split: EncodedSplit, loss: str) -> "PairData":
+        """Raises UserError when an in-batch loss finds too few l = 1 pairs to learn from."""
+        if loss in ("mnr", "mnr-full") and int((split.labels == 1).sum()) < 2:
+            raise UserError(f"{task.name}: --pair-loss {loss} needs two pairs with label 1 or more")
+        sentences, index = sentences_of(split)
+        return cls(sentences, index, paraphrase_groups(index, split.labels), split.labels)
+
+
+def siamese_loss(
+    model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, name: str, scale: float
+) -> Tensor | None:
+    """The loss of these rows, all their sentences in ONE forward through the shared encoder.
+
+    scale: mnr's; 0: the paper's 1, or 20 where that is customary. None: nothing to learn here.
+    """
+    device, head = model.encoder.device, model.heads[task.name]
+    if name in IN_BATCH:
+        rows = without_repeats(rows, pairs.index)
+    labels = torch.from_numpy(pairs.labels[rows]).to(device)
+    batch, places = collate_sentences(pairs.sentences, pairs.index[rows].T.reshape(-1))
+    batch, places = batch.to(device), places.to(device)
+    embeddings = model.embed(task.name, batch)  # (distinct sentences, E)
+    if name == "simcse":
+        again = model.embed(task.name, batch)  # under other dropout masks
+        return losses.simcse(embeddings, again, scale or CUSTOMARY_SCALE)
+    u, v = embeddings[places].chunk(2)  # (S, E) each
+    if name == CLASSIFIER:
+        return losses.binary_cross_entropy(head.compare(u, v), labels)
+    if name in ("mnr", "mnr-full"):
+        if int((labels == 1).sum()) < 2:
+            return None
+        if name == "mnr":
+            return losses.mnr(u, v, labels, scale or 1.0)
+        groups = torch.from_numpy(pairs.groups[rows]).to(device)
+        return losses.mnr_full(u, v, labels, groups, scale or CUSTOMARY_SCALE)
+    if name == "cosine-mse":
+        return losses.cosine_mse(u, v, labels, head.config.scale)
+    function: Callable[..., Tensor] = {
+        "contrastive": losses.contrastive,
+        "cosent": losses.cosent,
+    }[name]
+    return function(u, v, labels / head.config.scale)

@@ -1,0 +1,197 @@
+"""Sentence-BERT: pooling, one forward for both sides, thresholds, and every loss by name."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+
+import evaluate
+import train_multitask
+from minbert import Batch, BertModel, BertTokenizer, UserError
+from minbert.data.encoded import EncodedSplit, encode_examples
+from minbert.data.examples import Example
+from minbert.data.pairs import (
+    collate_sentences,
+    paraphrase_groups,
+    sentences_of,
+    without_repeats,
+)
+from minbert.model.heads import HeadConfig
+from minbert.model.multitask import MultitaskModel
+from minbert.model.pooling import pool
+from minbert.weights.resolve import resolve
+from tasks import TASKS
+from tasks.evaluation import best_threshold, siamese_outputs
+from tests.conftest import run, weights
+
+TEXTS = [("a red kite", "one kite"), ("rain", "it rains a lot")]
+TEXTS += [("one kite", "a red kite"), ("rain", "rain")]
+
+
+@pytest.fixture(scope="module")
+def split() -> EncodedSplit:
+    tokenizer = BertTokenizer.from_directory(resolve("all-MiniLM-L6-v2"))
+    examples = [Example(str(i), a, b, float(i % 2)) for i, (a, b) in enumerate(TEXTS)]
+    return encode_examples(examples, tokenizer, 512, siamese=True)
+
+
+@pytest.mark.parametrize("kind", ["cls", "mean", "max"])
+def test_pooling_is_one_sequence_at_a_time(kind: str) -> None:
+    torch.manual_seed(0)
+    lengths = (3, 5, 9)
+    hidden = torch.randn(17, 4, dtype=torch.float64, requires_grad=True)
+    pooled = torch.randn(3, 4, dtype=torch.float64)
+    batch = Batch(*(torch.zeros(17).long(),) * 3, lengths)
+    parts = hidden.split(lengths)
+    expected = {
+        "cls": pooled,
+        "mean": torch.stack([p.mean(0) for p in parts]),
+        "max": torch.stack([p.amax(0) for p in parts]),
+    }[kind]
+    out = pool(hidden, pooled, batch, kind)
+    torch.testing.assert_close(out, expected, atol=1e-12, rtol=0)
+    if kind != "cls":
+        weight = torch.randn_like(out)
+        gradients = [torch.autograd.grad(x, hidden, weight)[0] for x in (out, expected)]
+        torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
+
+
+def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:
+    sentences, index = sentences_of(split)
+    assert len(sentences) == 4
+    assert index.tolist() == [[0, 1], [2, 3], [1, 0], [2, 2]]
+    batch, places = collate_sentences(sentences, index.T.reshape(-1))
+    assert len(batch.lengths) == 4
+    starts = batch.cu_seqlens[places]
+    for place, start, number in zip(places, starts, index.T.reshape(-1), strict=True):
+        ids = batch.ids[start : start + batch.lengths[place]].tolist()
+        offsets = sentences.offsets
+        assert ids == sentences.ids[offsets[number] : offsets[number + 1]].tolist()
+
+
+def test_scores_are_the_cosines_of_transformers_mean_pooled_embeddings(split) -> None:
+    directory = resolve("all-MiniLM-L6-v2")
+    config = HeadConfig(siamese=True, pooling="mean", scale=5.0)
+    model = MultitaskModel(BertModel.from_pretrained(directory), {"sts": config}).eval()
+    ours = siamese_outputs(model, TASKS["sts"], split, torch.device("cpu"))
+    reference = transformers.BertModel.from_pretrained(directory).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
+    for (a, b), score in zip(TEXTS, ours[:, 0].tolist(), strict=True):
+        with torch.no_grad():
+            u, v = (
+                reference(**tokenizer(t, return_tensors="pt")).last_hidden_state[0].mean(0)
+                for t in (a, b)
+            )
+        assert score == pytest.approx(5 * float(torch.cosine_similarity(u, v, 0)), abs=1e-5)
+
+
+def test_groups_follow_chains_of_paraphrases() -> None:
+    index = np.array([[0, 1], [1, 2], [3, 4], [5, 2], [6, 0]])
+    groups = paraphrase_groups(index, np.array([1.0, 1, 0, 1, 0]))
+    one = groups[0, 0]
+    assert groups[[0, 0, 1, 3], [0, 1, 1, 0]].tolist() == [one] * 4 and groups[4, 1] == one
+    assert len({one, groups[2, 0], groups[2, 1], groups[4, 0]}) == 4
+
+
+def test_no_sentence_twice_in_a_batch() -> None:
+    index = np.array([[0, 1], [2, 3], [1, 4], [5, 5], [5, 6], [3, 7]])
+    assert without_repeats(np.array([0, 1, 2, 3, 4, 5]), index).tolist() == [0, 1, 3]
+    assert without_repeats(np.array([5, 4, 2]), index).tolist() == [5, 4, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_best_threshold_is_the_best_there_is(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores = np.round(rng.random(40), 1).astype(np.float32)  # with ties
+    labels = (rng.random(40) < scores).astype(np.float32)
+    found = np.mean((scores > best_threshold(scores, labels)) == labels)
+    every = [np.mean((scores > cut) == labels) for cut in np.linspace(-0.05, 1.05, 23)]
+    assert found == max(every)
+
+
+MNR = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "mnr")
+ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision", "fp32")
+
+
+@pytest.mark.parametrize(
+    "loss", ["contrastive", "cosine-mse", "cosent", "softmax", "mnr", "mnr-full", "simcse"]
+)
+def test_every_loss_trains_and_its_run_is_scored(world: Path, capsys, loss: str) -> None:
+    options = ["--tasks", "quora,sst", "--pair-encoding", "siamese", "--pair-loss", loss]
+    run(world, *options, *ONE_EPOCH, "--name", "s", "--embedding-size", "6")
+    last = weights(world / "runs/s/last")
+    assert last["quora.map.weight"].shape == (6, 32)
+    first_layer = "encoder.layer.0.output.dense.weight"
+    model = BertModel.from_pretrained(world / "model")
+    assert not torch.equal(last[first_layer], model.bert_layers[0].out_dense.weight)
+    capsys.readouterr()
+    job = ["--checkpoint", str(world / "runs/s"), "--data-dir", str(world / "data"), "--json"]
+    evaluate.main(job)
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    log = [json.loads(line) for line in (world / "runs/s/log.jsonl").read_text().splitlines()]
+    trained = [line for line in log if line["event"] == "dev"][-1]["scores"]["quora"]
+    assert report["scores"]["quora"]["accuracy"]["value"] == pytest.approx(trained["accuracy"])
+
+
+def test_siamese_evaluation_draws_nothing_and_resuming_is_bitwise(world: Path) -> None:
+    options = ["--tasks", "quora,sts", "--pair-encoding", "siamese"]
+    options += ["--pair-loss", "quora=mnr-full", "--epochs", "2"]
+    run(world, *options, "--name", "whole")
+    run(world, *options, "--name", "often", "--eval-every", "3")
+    a, b = (weights(world / "runs" / name / "last") for name in ("whole", "often"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    process = [*options, "--name", "cut", "--save-minutes", "0"]
+    original, calls = train_multitask.learning_rate, []
+
+    def killed(*args: object) -> float:
+        calls.append(args)
+        if len(calls) == 7:
+            raise RuntimeError("killed")
+        return original(*args)
+
+    train_multitask.learning_rate = killed
+    try:
+        with pytest.raises(RuntimeError, match="killed"):
+            run(world, *process)
+    finally:
+        train_multitask.learning_rate = original
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    b = weights(world / "runs/cut/last")
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--tasks", "sst", "--pair-encoding", "sst=siamese"], "sst: not one of the pair tasks"),
+        (["--tasks", "sts", "--pair-loss", "mnr"], "goes with --pair-encoding sts=siamese"),
+        (["--tasks", "sts", "--pair-encoding", "both"], "write cross or siamese"),
+        (
+            ["--tasks", "sts", "--pair-encoding", "siamese", "--pair-loss", "mnr"],
+            "mnr needs labels 0 and 1; sts has scores",
+        ),
+        (
+            ["--tasks", "sts", "--pair-encoding", "siamese", "--pair-loss", "mse"],
+            "--pair-loss mse: write one of",
+        ),
+        (
+            ["--tasks", "sts", "--pair-encoding", "siamese", "--option", "pretrain"],
+            "siamese trains the encoder",
+        ),
+        (
+            [*MNR, "--accumulate", "2"],
+            "mnr needs whole batches",
+        ),
+        (
+            [*MNR, "--limit", "quora=1"],
+            "needs two pairs with label 1",
+        ),
+    ],
+)
+def test_what_does_not_go_together(world: Path, extra: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        run(world, *extra)
+    assert "\n" not in str(error.value)
