@@ -5,16 +5,18 @@ python evaluate.py --checkpoint RUN --data-dir data | --verify FILE | --emit FIL
 """
 
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from minbert.data.encoded import load_split
+from minbert.data.encoded import load_split, take
+from minbert.data.pairs import sentences_of
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.metrics import bootstrap_interval, overall
+from minbert.metrics import accuracy, bootstrap_interval, overall
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.training.arguments import arg, parse_arguments, run_script
@@ -23,8 +25,10 @@ from minbert.weights.multitask import HEADS, load_multitask
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
 from tasks import TASKS, Task
-from tasks.evaluation import predict_task
+from tasks.evaluation import cosine_threshold, predict, predict_task
 from tasks.predictions import score_predictions, write_predictions
+
+SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
 
 @dataclass(frozen=True)
@@ -47,15 +51,46 @@ class Args:
     json: bool = arg(False, "end with one line of JSON", parse=bool)
 
 
-def intervals(task: Task, outputs: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
-    """Each metric with its bootstrap 95 % interval, printed a line each."""
-    predictions, rows = task.decode(outputs), {}
-    for name, metric in task.metrics.items():
+def intervals(
+    task: Task, outputs: np.ndarray, labels: np.ndarray, threshold: float | None
+) -> dict[str, dict[str, float]]:
+    """Each metric with its bootstrap 95 % interval, printed a line each.
+
+    threshold: the calibrated one of a siamese task; then the accuracy at 0.5, the paper's, is
+    there too.
+    """
+    rows = {name: (metric, task.decode(outputs)) for name, metric in task.metrics.items()}
+    if threshold is not None:
+        rows["accuracy_at_0.5"] = (accuracy, outputs[:, 0] + threshold > 0.5)
+    result = {}
+    for name, (metric, predictions) in rows.items():
         value = metric(predictions, labels)
         low, high = bootstrap_interval(metric, predictions, labels)
-        rows[name] = {"value": value, "low": low, "high": high}
-        print(f"{task.title:7} {name:9} {value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}")
-    return rows
+        result[name] = {"value": value, "low": low, "high": high}
+        print(
+            f"{task.title:7} {name:15} {value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}"
+        )
+    return result
+
+
+def pairs_per_second(
+    encoder: BertModel, task: Task, path: Path, tokenizer: BertTokenizer, max_length: int
+) -> dict[str, float]:
+    """The encoder's speed on the first rows of a file, cross and siamese, in turn, best of two."""
+    rates = {"cross": 0.0, "siamese": 0.0}
+    rows = np.arange(SPEED_ROWS)
+    for kind in ("cross", "siamese") * 2:
+        siamese = kind == "siamese"
+        split = load_split(path, task.columns, True, tokenizer, max_length, None, siamese)
+        split = take(split, rows[: len(split)])
+        started = time.perf_counter()
+        sequences = sentences_of(split)[0] if siamese else split
+        predict(lambda batch: encoder.encode(batch)[1], sequences, encoder.device)
+        rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
+    print(
+        f"{task.title:7} pairs/s         cross {rates['cross']:.0f}, siamese {rates['siamese']:.0f}"
+    )
+    return rates
 
 
 def score_checkpoint(args: Args) -> dict[str, object]:
@@ -68,28 +103,33 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     max_length = min(args.max_length, model.encoder.config.max_position_embeddings)
     output = Path(args.output) if args.output else run / "predictions"
     result: dict[str, dict[str, dict[str, float]]] = {}
+    speed: dict[str, dict[str, float]] = {}
     print(f"{directory}, {args.precision} on {device}")
     unknown = [name for name in model.heads if name not in TASKS]
     if unknown:
         raise UserError(f"{directory}: head {unknown[0]!r} is not of ({', '.join(TASKS)})")
     for task in (TASKS[name] for name in model.heads):
+        head = model.heads[task.name]
         for split_name in ("dev", "test"):
             path = Path(args.data_dir) / task.files[split_name]
             if split_name == "test" and not path.is_file():
                 print(f"no {path}: no test predictions")
                 continue
-            siamese = model.heads[task.name].config.siamese
-            split = load_split(
-                path, task.columns, split_name == "dev", tokenizer, max_length, None, siamese
-            )
+            labelled, siamese = split_name == "dev", head.config.siamese
+            split = load_split(path, task.columns, labelled, tokenizer, max_length, None, siamese)
             outputs = predict_task(model, task, split, device).numpy()
             write_predictions(output, task, split_name, split, outputs)
-            if split_name == "dev":
-                result[task.name] = intervals(task, outputs, split.labels)
+            if labelled:
+                result[task.name] = intervals(
+                    task, outputs, split.labels, cosine_threshold(task, head)
+                )
+                if siamese:
+                    rates = pairs_per_second(model.encoder, task, path, tokenizer, max_length)
+                    speed[task.name] = rates
     main = {name: rows[TASKS[name].main_metric]["value"] for name, rows in result.items()}
     raw, form_2024 = overall(main, {name for name in main if TASKS[name].is_correlation})
     print(f"overall: raw mean {raw:.4f}, 2024 form {form_2024:.4f}; predictions in {output}")
-    return {"scores": result, "overall": raw, "overall_2024": form_2024}
+    return {"scores": result, "pairs_per_s": speed, "overall": raw, "overall_2024": form_2024}
 
 
 def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
@@ -98,7 +138,8 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     if not (directory / HEADS).is_file():
         return BertModel.from_pretrained(directory), {}
     model, _ = load_multitask(directory)
-    return model.encoder, dict(model.heads.items())
+    heads = {name: head for name, head in model.heads.items() if not head.config.siamese}
+    return model.encoder, heads
 
 
 def verify_model(args: Args) -> tuple[dict[str, object], int]:

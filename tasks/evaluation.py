@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from minbert import metrics
 from minbert.batch import Batch
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
+from minbert.metrics import accuracy
 from tasks.base import Task
 
 CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
@@ -62,6 +62,13 @@ def siamese_outputs(
             for part in torch.from_numpy(index).split(4096)
         ]
     ).cpu()
+
+
+def cosine_threshold(task: Task, head: nn.Module) -> float | None:
+    """What a siamese task with yes or no for an answer compares its cosines with; else None."""
+    if task.is_classification and head.config.siamese and not head.config.classifier:
+        return float(head.threshold)
+    return None
 
 
 def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> None:
@@ -127,9 +134,7 @@ def score_tasks(
         if not head.config.siamese:
             loss = task.loss(outputs, torch.from_numpy(split.labels))
             scores[task.name]["loss"] = float(loss)
-        elif task.is_classification and not head.config.classifier:
-            cosines = outputs[:, 0].numpy() + float(head.threshold)
-            fixed = metrics.accuracy(cosines > 0.5, split.labels)
-            scores[task.name]["accuracy_at_0.5"] = fixed
-            scores[task.name]["threshold"] = float(head.threshold)
+        elif (threshold := cosine_threshold(task, head)) is not None:
+            fixed = accuracy(outputs[:, 0].numpy() + threshold > 0.5, split.labels)
+            scores[task.name] |= {"accuracy_at_0.5": fixed, "threshold": threshold}
     return scores
