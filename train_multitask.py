@@ -142,7 +142,8 @@ def train(args: Args, folder: Path) -> Run:
             print(f"stopped at step {state['step']} of {plan.steps}; go on with --resume {folder}")
             raise
     run.progress.close()
-    run.log.write("end", step=plan.steps, **run.progress.rates())
+    bests = {"best": state["best"], "task_best": state["task_best"]}
+    run.log.write("end", step=plan.steps, **bests, **run.progress.rates())
     run.progress.print_rates()
     if state["skipped"]:
         print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
@@ -286,7 +287,7 @@ def main(argv: list[str]) -> int:
     before = {name: score for run in runs for name, score in run.state["before"].items()}
     after = {name: score for run in runs for name, score in run.state["best"]["scores"].items()}
     frozen = " (frozen)" if args.fine_tune_mode == FROZEN else ""
-    print(f"\nDev scores of the best step ({args.model}, {folder})\n")
+    print(f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})\n")
     tasks = [task for run in runs for task in run.tasks]
     print(results_table(tasks, {"before training": before, args.mode + frozen: after}))
     checkpoint = folder / args.tasks[0] if alone else folder

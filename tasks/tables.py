@@ -16,4 +16,4 @@ def results_table(tasks: list[Task], rows: dict[str, dict[str, float]]) -> str:
 
 def forgetting_table(tasks: list[Task], stages: list[tuple[str, dict[str, float]]]) -> str:
     """Each task's dev score after every stage of sequential training."""
-    return results_table(tasks, {f"after {name}": scores for name, scores in stages})
+    return results_table(tasks, dict(stages))
