@@ -1,6 +1,4 @@
-"""Package metadata: `pip install -e .[test,dev]` (the Makefile does it, with the tested
-versions).
-"""
+"""Package metadata; `make setup` installs it with the tested versions."""
 
 from setuptools import find_packages, setup
 

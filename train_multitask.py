@@ -42,9 +42,7 @@ from tasks.tables import forgetting_table, results_table
 
 @dataclass(frozen=True)
 class Run:
-    """What one run works with. Parameters, optimizer, `state` and the log change; the rest does
-    not.
-    """
+    """What one run works with. Parameters, optimizer, `state` and the log change."""
 
     args: Args
     folder: Path
@@ -253,9 +251,7 @@ def write_best_predictions(run: Run) -> None:
 
 
 def train_one_by_one(args: Args, folder: Path) -> list[Run]:
-    """Each task alone, from the same start, in its own folder. All data is read before any
-    training.
-    """
+    """Each task alone, from the same start, in its own folder; all data is read first."""
     tasks = [TASKS[name] for name in args.tasks]
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
     load_train_and_dev(tasks, tokenizer, args)

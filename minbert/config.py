@@ -10,9 +10,7 @@ from minbert.errors import UserError
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Shape and constants of one encoder; the defaults are bert-base-uncased's (Devlin et al.,
-    2018).
-    """
+    """Shape and constants of one encoder; the defaults are bert-base-uncased's."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -41,9 +39,7 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BertConfig":
-        """Keep the keys above, ignore the rest; refuse what is not BERT or has other position
-        embeddings.
-        """
+        """Keep the keys above, ignore the rest; refuse what is not a BERT of this form."""
         if values.get("model_type", "bert") != "bert":
             raise UserError(
                 f"config: model_type is {values['model_type']!r}; only 'bert' is supported"

@@ -2,6 +2,4 @@
 
 
 class UserError(Exception):
-    """One line: what was wrong, where (file, line, value), what to do. Scripts print it and exit
-    2.
-    """
+    """One line: what was wrong, where (file, line, value), what to do. Scripts then exit 2."""

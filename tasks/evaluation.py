@@ -25,9 +25,7 @@ def predict(
     device: torch.device,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Tensor:
-    """forward's rows for the whole split, fp32 on the CPU, in the split's order. The caller sets
-    eval().
-    """
+    """forward's rows for the whole split, fp32 on the CPU, in its order. Caller sets eval()."""
     result: Tensor | None = None
     for rows in length_sorted_batches(split.lengths, tokens_per_batch):
         batch = collate(split, rows).to(device)
@@ -98,9 +96,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 def encode_features(
     encoder: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
 ) -> dict[str, Tensor]:
-    """Pooled outputs (n, D) of whole splits, without dropout: all that a frozen encoder has to
-    say.
-    """
+    """Pooled outputs (n, D) of whole splits, without dropout: all a frozen encoder says."""
     encoder.eval()
     return {
         name: predict(lambda batch: encoder.encode(batch)[1], split, device)

@@ -1,6 +1,4 @@
-"""Prediction files: the course's bytes out, those and clean CSV in; logits beside them, keyed by
-id.
-"""
+"""Prediction files: the course's bytes out, those and clean CSV in; logits beside them."""
 
 import csv
 import json
@@ -101,9 +99,7 @@ def gold_task(gold: Path, tasks: list[Task]) -> Task:
 
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
-    """Join by id; metrics over the ids that both have, and how many are missing, extra or
-    duplicate.
-    """
+    """Join by id: metrics over the ids both have, and how many are missing, extra, duplicate."""
     predictions, duplicates = read_predictions(path)
     task = gold_task(gold, tasks)
     examples, _ = read_examples(gold, task.columns, labelled=True)

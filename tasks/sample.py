@@ -1,9 +1,7 @@
-"""A SAMPLE of all three tasks, written by a small seeded grammar: python -m tasks.sample --to
-data/sample
+"""A SAMPLE of all three tasks, by a small seeded grammar: python -m tasks.sample --to data/sample
 
-Nothing here is copied from a data set, and scores on it say nothing about real text. Words are
-split into
-two halves: the dev and test rows use content words that no training row contains.
+Nothing here is copied from a data set, and scores on it say nothing about real text. The dev and
+test rows use content words that no training row contains.
 """
 
 import random

@@ -1,6 +1,4 @@
-"""Shared fixtures: a tiny random encoder, the real MiniLM weights, the real data when it is at
-hand.
-"""
+"""Shared fixtures: a tiny random encoder, a tiny world to train in, the real data."""
 
 from pathlib import Path
 

@@ -1,6 +1,4 @@
-"""The encoder against transformers: outputs and every gradient; packing against one sequence at a
-time.
-"""
+"""The encoder against transformers, and packing against one sequence at a time."""
 
 import pytest
 import torch

@@ -83,9 +83,7 @@ def load_split(
     cache_dir: Path | None = None,
     siamese: bool = False,
 ) -> EncodedSplit:
-    """Read and tokenize one file, or take its arrays from the cache if file and tokenizer are the
-    same.
-    """
+    """Read and tokenize one file, or take its arrays from the cache if nothing has changed."""
     cache = None
     if cache_dir is not None and path.is_file():
         key = hashlib.sha256(CACHE_VERSION + path.read_bytes())

@@ -21,9 +21,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns make an Example; a label that `parse_label` refuses (ValueError) is a bad
-    row.
-    """
+    """Which columns make an Example; `parse_label` refuses a bad label with ValueError."""
 
     texts: tuple[str, ...]  # one, or two for a pair
     label: str
@@ -79,9 +77,7 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 
 
 def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iterator[Row]:
-    """Header by name; a column the header lacks on its left (SST test) shifts the names, not the
-    data.
-    """
+    """Columns by the header's names, in whatever order they are."""
     delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)

@@ -40,9 +40,7 @@ class BertTokenizer:
         return self.tokenizer.get_vocab_size()
 
     def check_fits(self, embeddings: int) -> None:
-        """Raises UserError when this vocabulary has ids that a model with so many embeddings
-        lacks.
-        """
+        """Raises UserError when a model with so many embeddings lacks some of these ids."""
         if self.vocab_size > embeddings:
             raise UserError(
                 f"the tokenizer has {self.vocab_size} words, the model {embeddings} embeddings: "
@@ -51,9 +49,7 @@ class BertTokenizer:
 
     @classmethod
     def from_directory(cls, directory: Path) -> "BertTokenizer":
-        """From tokenizer.json, else vocab.txt (cased or not as tokenizer_config.json or the words
-        say).
-        """
+        """From tokenizer.json, else vocab.txt with the casing of tokenizer_config.json."""
         if (directory / "tokenizer.json").is_file():
             try:
                 return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
@@ -68,9 +64,7 @@ class BertTokenizer:
 
     @classmethod
     def from_vocab(cls, path: Path, lowercase: bool | None = None) -> "BertTokenizer":
-        """From a vocab.txt, one token a line. lowercase None: cased if the vocabulary has upper
-        case.
-        """
+        """From a vocab.txt, a token a line. lowercase None: cased if a word is upper case."""
         words = path.read_text(encoding="utf-8").split("\n")
         vocab = {word.rstrip("\r"): i for i, word in enumerate(words) if word.rstrip("\r")}
         if lowercase is None:

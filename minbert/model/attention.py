@@ -47,9 +47,7 @@ class Group:
 def layout_groups(
     lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype
 ) -> list[Group]:
-    """Runs of consecutive sequences whose lengths round up to the same step; every layer shares
-    them.
-    """
+    """Runs of sequences whose lengths round up to the same step; every layer shares them."""
     groups, first, start = [], 0, 0
     padded = [-(-length // LENGTH_STEP) * LENGTH_STEP for length in lengths]
     for last in range(1, len(lengths) + 1):

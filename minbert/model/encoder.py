@@ -60,9 +60,7 @@ class BertLayer(nn.Module):
 
 
 class BertModel(nn.Module):
-    """The encoder. `encode(batch)` reads packed sequences; calling it takes the usual padded
-    tensors.
-    """
+    """The encoder. `encode(batch)` reads packed sequences; calling it takes padded tensors."""
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
@@ -112,9 +110,7 @@ class BertModel(nn.Module):
         return [state[:N] for state in states]
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Hidden states (N, D) and tanh(W h[CLS] + b) (S, D); the pooler runs in the parameters'
-        dtype.
-        """
+        """Hidden states (N, D) and, in the parameters' dtype, tanh(W h[CLS] + b) (S, D)."""
         hidden = self.hidden_states(batch)[-1]
         return hidden, self.pool(hidden, batch)
 
@@ -163,9 +159,7 @@ class BertModel(nn.Module):
     def from_pretrained(
         cls, name_or_dir: str | Path = "bert-base-uncased", **changes: Any
     ) -> "BertModel":
-        """See minbert.weights.pretrained.load_encoder; `changes` replace config fields (dropouts,
-        say).
-        """
+        """See minbert.weights.pretrained.load_encoder; `changes` replace config fields."""
         from minbert.weights.pretrained import (
             load_encoder,
         )  # weights imports model, not the reverse

@@ -1,6 +1,4 @@
-"""A frozen dataclass of arguments <-> the command line. Each field has its help line in its
-metadata.
-"""
+"""A frozen dataclass of arguments <-> the command line; each field has its help line."""
 
 import argparse
 import difflib
@@ -113,9 +111,7 @@ def number_by_task(text: str) -> dict[str, int]:
 
 
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:
-    """Exit codes: 0 done, 1 a check failed, 2 a mistake the user can mend (one line), 130
-    Ctrl-C.
-    """
+    """Exit codes: 0 done, 1 a check failed, 2 a mistake the user can mend, 130 Ctrl-C."""
     try:
         code = main(sys.argv[1:])
     except UserError as error:

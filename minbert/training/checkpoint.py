@@ -1,6 +1,4 @@
-"""Directories that are either whole or not there: what is written survives kill -9 at any
-moment.
-"""
+"""Directories that are whole or not there: what is saved survives kill -9 at any moment."""
 
 import json
 import os
@@ -22,9 +20,7 @@ MANIFEST = "manifest.json"  # file sizes; written last, so its presence means th
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yields an empty directory to fill; on success it replaces `path`, on failure nothing
-    changes.
-    """
+    """Yields an empty directory to fill; it replaces `path` only when all went well."""
     new, old = _beside(path, "new"), _beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
@@ -43,9 +39,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _to_disk(path: Path) -> None:
-    """A rename that reaches the disk before the data it names would leave an empty file after a
-    power cut.
-    """
+    """To the disk now: a rename that gets there before its data is lost by a power cut."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -58,9 +52,7 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def recover(path: Path) -> None:
-    """Finish a swap that was cut between its two renames: a whole directory beside takes the
-    place.
-    """
+    """Finish a swap cut between its renames: a whole directory beside takes the place."""
     for candidate in (_beside(path, "new"), _beside(path, "old")):
         if not path.exists() and (candidate / MANIFEST).is_file():
             os.replace(candidate, path)
@@ -110,9 +102,7 @@ def save_training_state(
 def load_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Put moments and RNG back; returns the numbers and text. The model is loaded by its own
-    code.
-    """
+    """Put moments and RNG back and return the numbers and text; the model is loaded before."""
     tensors = load_tensors(directory / "optimizer.safetensors")
     state = json.loads((directory / "state.json").read_text())
     torch.set_rng_state(tensors.pop("rng"))

@@ -9,9 +9,7 @@ from typing import Any
 
 
 class Interrupt:
-    """Within it SIGINT and SIGTERM raise KeyboardInterrupt: at once, or at the end of a
-    `shielded` block.
-    """
+    """Within it SIGINT and SIGTERM raise KeyboardInterrupt, after a `shielded` block if in one."""
 
     def __init__(self) -> None:
         self.in_shield = self.pending = False

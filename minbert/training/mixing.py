@@ -12,9 +12,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Draw:
-    """Batch number `batch` of pass number `epoch` over `task`; `stage_end`: its sub-epochs end
-    here.
-    """
+    """Batch `batch` of pass `epoch` over `task`; `stage_end`: its sub-epochs end here."""
 
     task: str
     epoch: int
@@ -24,9 +22,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run: `draw(step)` for step 0 .. steps-1, in `epochs` global epochs of equal
-    length.
-    """
+    """A whole run: `draw(step)` for step 0 .. steps-1, in equal global epochs."""
 
     mode: str  # parallel, sequential, shuffle, or single (parallel with one task)
     batches: dict[str, int]  # B_i, in the order of the tasks

@@ -125,9 +125,7 @@ def in_blocks(*lists: list[Tensor]) -> Iterator[list[list[Tensor]]]:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices with weight decay; biases and LayerNorm (all one-dimensional)
-    without.
-    """
+    """Two groups: matrices with weight decay; what is one-dimensional (biases, norms) without."""
     params = [p for p in model.parameters() if p.requires_grad]  # a shared tensor is listed once
     return [
         {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},

@@ -12,9 +12,7 @@ ARGS = "args.json"
 
 
 def new_run(root: Path, name: str, default: str) -> Path:
-    """root/name, or root/default, root/default-2, ... Raises UserError if the asked-for name is
-    taken.
-    """
+    """root/name, or root/default, root/default-2, ...; UserError if the name is taken."""
     if name:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")

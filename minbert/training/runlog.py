@@ -11,9 +11,7 @@ from tqdm import tqdm
 
 
 class RunLog:
-    """One JSON object a line, flushed at once. A resumed run goes on in the same file: lines up to
-    its `step` stay.
-    """
+    """One JSON object a line, flushed at once. A resumed run keeps the lines up to its `step`."""
 
     def __init__(self, path: Path, step: int) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -42,9 +40,7 @@ def _drop_after(path: Path, step: int) -> None:
 
 
 class Progress:
-    """One bar on a terminal, nothing elsewhere: losses, learning rate, examples/s, real tokens/s,
-    time left.
-    """
+    """One bar on a terminal, nothing elsewhere: losses, learning rate, speed, time left."""
 
     def __init__(self, total: int, start: int) -> None:
         quiet = not sys.stderr.isatty()

@@ -1,6 +1,4 @@
-"""One table of parameter names, both ways: published checkpoints <-> this encoder (the courses'
-names).
-"""
+"""One table of parameter names, both ways: published <-> ours, which are the courses'."""
 
 import re
 
@@ -43,9 +41,7 @@ def to_published(name: str) -> str:
 
 
 def to_ours(name: str) -> str:
-    """Any known naming -> ours: published or course, `bert.` or not, gamma/beta. Unknown:
-    unchanged.
-    """
+    """Any known naming -> ours; an unknown name is returned as it is."""
     name = re.sub(r"^(bert|encoder(?=\.(embeddings|bert_layers)))\.", "", name)
     stem, _, kind = name.rpartition(".")
     kind = {"gamma": "weight", "beta": "bias"}.get(kind, kind)

@@ -26,9 +26,7 @@ def save_multitask(model: MultitaskModel, directory: Path) -> None:
 
 
 def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel, Path]:
-    """The model of a run directory (its best/, else last/), in eval mode, and where it was
-    found.
-    """
+    """The model of a run (its best/, else last/), in eval mode, and where it was found."""
     if not run.is_dir():
         raise UserError(f"{run}: no such run; give the folder that train_multitask.py made")
     directory = resolve(run)

@@ -68,9 +68,7 @@ def load_encoder(name_or_dir: str | Path, **changes: Any) -> BertModel:
 
 
 def save_encoder(model: BertModel, directory: Path) -> None:
-    """config.json and model.safetensors in the published naming: transformers' AutoModel loads
-    it.
-    """
+    """config.json and model.safetensors in the published naming, as AutoModel reads them."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "config.json").write_text(json.dumps(model.config.to_dict(), indent=2) + "\n")
     tensors = {

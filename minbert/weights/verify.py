@@ -81,9 +81,7 @@ def verify(
     atol: float = 1e-5,
     rtol: float = 1e-3,
 ) -> dict[str, Any]:
-    """Compare at real positions, |a - b| <= atol + rtol |b| for every element, as torch.allclose
-    does.
-    """
+    """|a - b| <= atol + rtol |b| at every real position, as torch.allclose has it."""
     reference = read_reference(path)
     inputs = {name: reference.pop(name).long() for name in INPUTS if name in reference}
     inputs = inputs or sanity_inputs()
