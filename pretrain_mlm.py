@@ -22,7 +22,7 @@ from minbert.errors import UserError
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel
 from minbert.training import rundir
-from minbert.training.arguments import arg, comma_list, parse_given, run_script
+from minbert.training.arguments import arg, comma_list, number_by_task, parse_given, run_script
 from minbert.training.checkpoint import (
     atomic_directory,
     is_whole,
@@ -52,6 +52,9 @@ class Args:
     )
     corpus: tuple[str, ...] = arg(
         (), "train on these text files instead", parse=str, nargs="+", metavar="FILE"
+    )
+    limit: dict[str, int] = arg(
+        None, "of so many rows of a task: quora=16000", parse=number_by_task
     )
     model: str = arg("bert-base-uncased", "model name, directory or run directory")
     data_dir: str = arg("data", "directory with the tasks' files")
@@ -107,9 +110,9 @@ def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedS
     cache = Path(args.output_dir) / ".ids"
     if args.corpus:
         return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
-    sentences = distinct_sentences(Path(args.data_dir), [TASKS[name] for name in args.tasks])
-    name = "-".join(("mlm", *args.tasks, str(max_length)))
-    return encode_lines(sentences, tokenizer, max_length, cache / f"{name}.ids")
+    tasks = [TASKS[name] for name in args.tasks]
+    sentences = distinct_sentences(Path(args.data_dir), tasks, args.limit or {})
+    return encode_lines(sentences, tokenizer, max_length, cache / f"{args.name}.ids")
 
 
 def set_up(args: Args, folder: Path) -> Run:

@@ -8,7 +8,7 @@ setup(
     description="BERT from scratch in plain PyTorch, fine-tuned on several tasks at once",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["minbert", "minbert.*", "tasks", "tasks.*"]),
+    packages=find_packages(include=["minbert", "minbert.*", "tasks", "tasks.*", "experiments"]),
     py_modules=["train_multitask", "pretrain_mlm", "evaluate"],
     install_requires=[
         "torch==2.13.0",

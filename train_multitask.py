@@ -140,12 +140,12 @@ def train(args: Args, folder: Path) -> Run:
             print(f"stopped at step {state['step']} of {plan.steps}; go on with --resume {folder}")
             raise
     run.progress.close()
-    bests = {"best": state["best"], "task_best": state["task_best"]}
-    run.log.write("end", step=plan.steps, **bests, **run.progress.rates())
     run.progress.print_rates()
     if state["skipped"]:
         print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
     write_best_predictions(run)
+    bests = {"best": state["best"], "task_best": state["task_best"]}
+    run.log.write("end", step=plan.steps, **bests, **run.progress.rates())
     return run
 
 
@@ -261,7 +261,7 @@ def train_one_by_one(args: Args, folder: Path) -> list[Run]:
         print(f"\n{task.title} alone")
         own = {
             field: {k: v for k, v in getattr(args, field).items() if k == task.name}
-            for field in ("limit", "pair_encoding", "pair_loss")
+            for field in ("limit", "limit_dev", "pair_encoding", "pair_loss")
         }
         runs.append(train(replace(args, tasks=(task.name,), **own), folder / task.name))
     return runs

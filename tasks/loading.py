@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Protocol
 
-from minbert.data.encoded import EncodedSplit, limit_rows, load_split
+from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split
 from minbert.data.examples import read_examples
 from minbert.data.tokenizer import BertTokenizer
 from tasks.base import Task
@@ -16,6 +16,7 @@ class Where(Protocol):
     output_dir: str  # the ids are cached in it
     max_length: int
     limit: dict[str, int]  # rows of a task's training set
+    limit_dev: dict[str, int]  # and of its dev set
     pair_encoding: dict[str, str]  # cross or siamese, by task
 
 
@@ -41,15 +42,24 @@ def load_train_and_dev(
         )
         for task in tasks
     }
-    return train, {task.name: load_task(task, "dev", tokenizer, where) for task in tasks}
+    dev = {
+        task.name: limit_rows(
+            load_task(task, "dev", tokenizer, where), where.limit_dev.get(task.name)
+        )
+        for task in tasks
+    }
+    return train, dev
 
 
-def distinct_sentences(data_dir: Path, tasks: list[Task]) -> list[str]:
-    """Every sentence of the training sets once, each of a pair as a text of its own."""
+def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]) -> list[str]:
+    """Every sentence of the training sets once, each of a pair as a text of its own.
+
+    limits: so many rows of a task, the same ones that training is limited to.
+    """
     sentences: dict[str, None] = {}  # a set that keeps the order
     for task in tasks:
         examples, _ = read_examples(data_dir / task.files["train"], task.columns, labelled=True)
-        for example in examples:
+        for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):
             sentences[example.text] = None
             if example.pair is not None:
                 sentences[example.pair] = None

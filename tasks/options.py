@@ -44,6 +44,9 @@ class Args:
     output_dir: str = arg("checkpoints", "where runs are kept")
     name: str = arg("", "name of the run (default: made from mode and tasks)")
     resume: str = arg("", "name or directory of a run to go on with, with its own arguments")
+    limit_dev: dict[str, int] = arg(
+        None, "evaluate on so many rows: quora=4000", parse=number_by_task
+    )
     pair_encoding: dict[str, str] = arg(
         None, "cross (default) or siamese, for all pairs or quora=siamese", parse=word_by_task
     )
@@ -106,7 +109,7 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
         if given.get("device", "cuda") != "cuda":
             raise UserError(f"--use-gpu and --device {args.device} contradict: write one")
         args = replace(args, device="cuda", use_gpu=False)
-    for field in ("limit", "sub_epochs"):
+    for field in ("limit", "limit_dev", "sub_epochs"):
         flag = "--" + field.replace("_", "-")
         stray = [task for task in getattr(args, field) or {} if task not in args.tasks]
         if stray:
@@ -122,6 +125,7 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
         epochs=args.epochs or (10 if frozen else 5),
         lr=(1e-3 if frozen else 1e-5) if args.lr is None else args.lr,
         limit=args.limit or {},
+        limit_dev=args.limit_dev or {},
         sub_epochs=args.sub_epochs or {},
     )
 

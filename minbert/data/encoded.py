@@ -124,8 +124,15 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
     )
 
 
+def chosen_rows(rows: int, limit: int | None) -> np.ndarray:
+    """`limit` of them drawn at random, the same ones whatever the run's seed, in file order."""
+    if limit is None or limit >= rows:
+        return np.arange(rows)
+    return np.sort(np.random.default_rng(0).permutation(rows)[:limit])
+
+
 def limit_rows(split: EncodedSplit, limit: int | None) -> EncodedSplit:
-    """`limit` rows drawn at random, the same ones whatever the run's seed, in file order."""
+    """The split of the chosen rows only."""
     if limit is None or limit >= len(split):
         return split
-    return take(split, np.sort(np.random.default_rng(0).permutation(len(split))[:limit]))
+    return take(split, chosen_rows(len(split), limit))

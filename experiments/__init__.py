@@ -1,0 +1,1 @@
+"""The paper's tables as recipes that run, stop and go on."""

@@ -1,0 +1,96 @@
+"""Run the paper's tables: python -m experiments.paper --table 3 --model all-MiniLM-L6-v2
+
+Prints the plan, then runs it; a finished run is reused, a stopped one goes on.
+"""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pretrain_mlm
+import train_multitask
+from experiments.recipes import BUDGETS, Job, Table, tables
+from experiments.results import RunKey, collect, draw_figures, is_finished, write_results
+from minbert.config import BertConfig
+from minbert.errors import UserError
+from minbert.training.arguments import arg, parse_arguments, run_script
+from minbert.weights.resolve import resolve
+
+SCRIPTS = {"train_multitask": train_multitask.main, "pretrain_mlm": pretrain_mlm.main}
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to run and where."""
+
+    table: str = arg("all", "which table", choices=["1", "2", "3", "4", "all"])
+    model: str = arg("bert-base-uncased", "model name or directory to start from")
+    data_dir: str = arg("data", "directory with the tasks' files")
+    budget: str = arg("full", "full: the paper's settings; cpu: smaller", choices=list(BUDGETS))
+    seeds: int = arg(1, "runs of everything, with seeds 11711, 11712, ...", low=1, high=100)
+    output_dir: str = arg("checkpoints", "the runs go to a folder in it")
+    results: str = arg(".", "RESULTS.md, results.json and the figures go here")
+    plan: bool = arg(False, "print the plan and stop", parse=bool)
+
+
+def chosen_tables(args: Args, wide: int) -> list[Table]:
+    """Table 4 is the test predictions of Table 3's parallel run."""
+    every = tables(args.budget, wide)
+    if args.table == "all":
+        return list(every.values())
+    return [every["3" if args.table == "4" else args.table]]
+
+
+def jobs_of(chosen: list[Table], only: str) -> list[Job]:
+    """Each job once, in an order that has every start before what starts from it."""
+    jobs = {job.name: job for table in chosen for job in table.jobs}
+    return [jobs["parallel"]] if only == "4" else list(jobs.values())
+
+
+def command(job: Job, key: RunKey, args: Args) -> list[str]:
+    """The arguments that make the run, or that let it go on."""
+    if (key.folder / "args.json").is_file():
+        return ["--resume", str(key.folder), "--data-dir", args.data_dir]
+    start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
+    places = ["--data-dir", args.data_dir, "--output-dir", str(key.root), "--name", key.name]
+    return [*job.arguments, "--model", start, "--seed", str(key.seed), *places]
+
+
+def main(argv: list[str]) -> int:
+    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    if not Path(args.data_dir).is_dir():
+        raise UserError(f"--data-dir {args.data_dir}: no such directory")
+    config = BertConfig.from_file(resolve(args.model) / "config.json")
+    chosen = chosen_tables(args, wide=4 * config.hidden_size)
+    jobs = jobs_of(chosen, args.table)
+    root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
+    keys = [RunKey(root, job.name, 11711 + i) for i in range(args.seeds) for job in jobs]
+    by_name = {job.name: job for job in jobs}
+    print(f"{len(keys)} runs in {root}:")
+    for key in keys:
+        state = "done" if is_finished(key.folder) else "to go on" if key.folder.exists() else ""
+        job = by_name[key.job]
+        print(f"  {key.name:40} {job.script} {' '.join(job.arguments)}  {state}".rstrip())
+    if args.plan:
+        return 0
+    for number, key in enumerate(keys, start=1):
+        if is_finished(key.folder):
+            continue
+        print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
+        started = time.monotonic()
+        job = by_name[key.job]
+        SCRIPTS[job.script](command(job, key, args))
+        print(f"took {(time.monotonic() - started) / 60:.1f} min")
+        write_results(Path(args.results), collect(chosen, root, args.seeds), args)
+    results = collect(chosen, root, args.seeds)
+    write_results(Path(args.results), results, args)
+    draw_figures(Path(args.results) / "figures", results, root)
+    print(f"\nwrote {Path(args.results) / 'RESULTS.md'}, results.json and the figures")
+    if args.table in ("4", "all"):
+        folder = RunKey(root, "parallel", 11711).folder / "predictions"
+        print(f"Table 4: hand in the test predictions in {folder} (their labels are not public)")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

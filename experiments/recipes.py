@@ -1,0 +1,193 @@
+"""The paper's tables as data: which runs there are, and which of their scores make a row."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long everything trains. `full` is the paper's settings."""
+
+    lr: str
+    pretrain: int  # epochs of Table 1's task-adaptive pre-training
+    after_pretrain: int  # epochs of fine-tuning in Table 1
+    pairs: int  # epochs of Table 2
+    single: dict[str, int]  # epochs of Table 3's single-task row
+    routine: int  # global epochs of sequential, parallel, shuffle, adaptive
+    pretrain_all: int  # epochs of Table 3's pre-training on all three sets
+    routine_after: int  # global epochs after it
+    frozen: int = 10
+    data: tuple[str, ...] = ()  # arguments that make the data smaller
+
+
+BUDGETS = {
+    "full": Budget("1e-5", 50, 5, 10, {"sst": 10, "quora": 5, "sts": 10}, 5, 2, 3),
+    "cpu": Budget(
+        "5e-5", 3, 2, 1, {"sst": 2, "quora": 1, "sts": 2}, 1, 1, 1,
+        data=("--limit", "quora=16000", "--limit-dev", "quora=4000"),
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a script. `start`: the job whose run is the model to start from."""
+
+    name: str
+    arguments: tuple[str, ...]
+    script: str = "train_multitask"
+    start: str = ""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score of a job's best step, and the paper's figure."""
+
+    job: str
+    task: str
+    paper: float | None = None
+    metric: str = ""  # the task's main one
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a table, by column. `ours`: not in the paper."""
+
+    label: str
+    cells: dict[str, Cell]
+    ours: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows, and the jobs they need in an order in which they can run."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    jobs: tuple[Job, ...] = field(repr=False)
+
+
+def fine_tune(name: str, b: Budget, epochs: int, *options: str, start: str = "") -> Job:
+    """A run of train_multitask.py on all three tasks."""
+    return Job(name, ("--epochs", str(epochs), "--lr", b.lr, *b.data, *options), start=start)
+
+
+def single(task: str, b: Budget, epochs: int, *options: str, start: str = "", tag: str = "") -> Job:
+    """One task alone."""
+    name = f"single-{task}-{epochs}{tag}"
+    data = b.data if task == "quora" else ()
+    common = ("--mode", "single", "--tasks", task, "--epochs", str(epochs), "--lr", b.lr, *data)
+    return Job(name, (*common, *options), start=start)
+
+
+def pretrain(name: str, b: Budget, epochs: int, tasks: str) -> Job:
+    """A run of pretrain_mlm.py."""
+    limit = ("--limit", "quora=16000") if b.data and "quora" in tasks else ()
+    arguments = ("--epochs", str(epochs), "--lr", b.lr, "--tasks", tasks, *limit)
+    return Job(name, arguments, script="pretrain_mlm")
+
+
+def table_1(b: Budget) -> Table:
+    """Section 4.3: additional pre-training on the task's own text."""
+    plain = {task: single(task, b, b.after_pretrain) for task in ("sst", "sts")}
+    mlm = {task: pretrain(f"mlm-{task}", b, b.pretrain, task) for task in plain}
+    after = {
+        task: single(task, b, b.after_pretrain, start=mlm[task].name, tag="-mlm") for task in plain
+    }
+    paper = {"sst": (0.524, 0.515), "sts": (0.863, 0.870)}
+    rows = tuple(
+        Row(label, {t.upper(): Cell(jobs[t].name, t, paper[t][i]) for t in jobs})
+        for i, (label, jobs) in enumerate(
+            {"without pre-training": plain, "with pre-training": after}.items()
+        )
+    )
+    jobs = (*plain.values(), *mlm.values(), *after.values())
+    return Table("Table 1: additional pre-training", ("SST", "STS"), rows, jobs)
+
+
+def table_2(b: Budget, wide: int) -> Table:
+    """Section 4.4: Sentence-BERT's losses; Quora at a cosine of 0.5 and calibrated."""
+    jobs = {task: single(task, b, b.pairs) for task in ("quora", "sts")}
+    rows = [
+        Row(
+            "vanilla BERT",
+            {
+                "Quora": Cell(jobs["quora"].name, "quora", 0.889),
+                "STS": Cell(jobs["sts"].name, "sts", 0.869),
+            },
+        )
+    ]
+    losses = {  # label: loss, options, paper's Quora, paper's STS; a dash where there is none
+        "siamese cosine-mse": ("cosine-mse", (), "-", 0.762),
+        "siamese contrastive": ("contrastive", (), 0.748, 0.760),
+        "siamese mnr": ("mnr", (), 0.474, "-"),
+        "siamese softmax": ("softmax", (), None, "-"),
+        "siamese mnr-full": ("mnr-full", (), None, "-"),
+        f"siamese, embedding {wide}": ("", ("--embedding-size", str(wide)), None, None),
+    }
+    for label, (name, options, quora, sts) in losses.items():
+        cells = {}
+        for task, paper in (("quora", quora), ("sts", sts)):
+            if paper == "-":
+                continue
+            loss = name or {"quora": "contrastive", "sts": "cosine-mse"}[task]
+            siamese = ("--pair-encoding", "siamese", "--pair-loss", loss, "--pooling", "mean")
+            job = single(task, b, b.pairs, *siamese, *options, tag=f"-{loss}{''.join(options)}")
+            jobs[job.name] = job
+            if task == "sts":
+                cells["STS"] = Cell(job.name, "sts", paper)
+                continue
+            if loss != "softmax":
+                cells["Quora"] = Cell(job.name, "quora", paper, "accuracy_at_0.5")
+            cells["Quora, calibrated"] = Cell(job.name, "quora")
+        ours = quora in (None, "-") and sts in (None, "-")
+        rows.append(Row(label, cells, ours))
+    columns = ("Quora", "Quora, calibrated", "STS")
+    return Table("Table 2: Sentence-BERT", columns, tuple(rows), tuple(jobs.values()))
+
+
+def table_3(b: Budget) -> Table:
+    """Section 4.5: the multi-task routines."""
+    alone = {task: single(task, b, epochs) for task, epochs in b.single.items()}
+    baseline = Job(
+        "baseline",
+        ("--fine-tune-mode", "last-linear-layer", "--epochs", str(b.frozen), *b.data),
+    )
+    mlm = pretrain("mlm-all", b, b.pretrain_all, "sst,quora,sts")
+
+    def routine(name: str, *options: str, start: str = "") -> Job:
+        epochs = b.routine_after if start else b.routine
+        return fine_tune(f"{name}-mlm" if start else name, b, epochs, *options, start=start)
+
+    runs = {
+        "baseline": (baseline, (0.408, 0.736, 0.540)),
+        "sequential": (routine("sequential", "--mode", "sequential"), (0.387, 0.863, 0.879)),
+        "parallel": (routine("parallel", "--mode", "parallel"), (0.505, 0.877, 0.863)),
+        "pre-training + sequential": (
+            routine("sequential", "--mode", "sequential", start=mlm.name),
+            (0.394, 0.821, 0.876),
+        ),
+        "pre-training + parallel": (
+            routine("parallel", "--mode", "parallel", start=mlm.name),
+            (0.505, 0.873, 0.870),
+        ),
+        "shuffle": (routine("shuffle", "--mode", "shuffle"), None),
+        "adaptive batch sizes": (routine("adaptive", "--batch-size", "adaptive"), None),
+    }
+    titles = {"sst": "SST", "quora": "Quora", "sts": "STS"}
+    rows = []
+    for label, (job, paper) in runs.items():
+        figures = dict(zip(titles, paper or (None,) * 3, strict=True))
+        cells = {titles[t]: Cell(job.name, t, figures[t]) for t in titles}
+        rows.append(Row(label, cells, ours=paper is None))
+    best = dict(zip(titles, (0.533, 0.889, 0.874), strict=True))
+    cells = {titles[t]: Cell(alone[t].name, t, best[t]) for t in titles}
+    rows.insert(1, Row("single task", cells))
+    jobs = (baseline, *alone.values(), mlm, *(job for job, _ in list(runs.values())[1:]))
+    return Table("Table 3: routines", tuple(titles.values()), tuple(rows), jobs)
+
+
+def tables(budget: str, wide: int) -> dict[str, Table]:
+    """By number. Table 4 is the test predictions of Table 3's parallel run."""
+    b = BUDGETS[budget]
+    return {"1": table_1(b), "2": table_2(b, wide), "3": table_3(b)}
