@@ -98,7 +98,7 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     run = Path(args.checkpoint)
     model, directory = load_multitask(run)
     device = choose_device(args.device)
-    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
+    model.to(device).set_precision(choose_precision(args.precision, device))
     tokenizer = BertTokenizer.from_directory(directory)
     max_length = min(args.max_length, model.encoder.config.max_position_embeddings)
     output = Path(args.output) if args.output else run / "predictions"

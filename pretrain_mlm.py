@@ -153,8 +153,8 @@ def set_up(args: Args, folder: Path) -> Run:
     )  # fmt: skip
 
 
-def train(args: Args, folder: Path) -> Run:
-    """One run, from its start or where it was stopped, to its end."""
+def train(args: Args, folder: Path) -> dict[str, Any]:
+    """One run, from its start or where it was stopped, to its end; returns its state."""
     run = set_up(args, folder)
     state, device = run.state, run.model.encoder.device
     precision = str(run.model.encoder.compute_dtype).removeprefix("torch.")
@@ -183,7 +183,7 @@ def train(args: Args, folder: Path) -> Run:
     run.progress.close()
     run.log.write("end", step=run.steps, **run.progress.rates())
     run.progress.print_rates()
-    return run
+    return state
 
 
 def train_step(run: Run, step: int) -> None:
@@ -287,9 +287,9 @@ def main(argv: list[str]) -> int:
         stems = [Path(file).stem for file in args.corpus] or args.tasks
         folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
         args = replace(args, name=folder.name)
-    run = train(args, folder)
+    state = train(args, folder)
     print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
-    stages = run.state["stages"]
+    stages = state["stages"]
     for name, scores in [stages[0], *stages[-1:]]:
         print(f"{name:16} accuracy {scores['accuracy']:.3f}  perplexity {scores['perplexity']:.1f}")
     print(f"\nnext: python train_multitask.py --model {folder} --data-dir {args.data_dir}")

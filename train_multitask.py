@@ -75,8 +75,9 @@ def set_up(args: Args, folder: Path) -> Run:
         encoder = BertModel.from_pretrained(directory)
         shape = (args.pooling, args.embedding_size)
         heads = {t.name: head_config(t, args.pair_loss.get(t.name), *shape) for t in tasks}
-        model = MultitaskModel(encoder, heads, args.hidden_dropout_prob)
-    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
+        separate = args.towers == "separate"
+        model = MultitaskModel(encoder, heads, args.hidden_dropout_prob, separate)
+    model.to(device).set_precision(choose_precision(args.precision, device))
 
     config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
@@ -107,8 +108,8 @@ def set_up(args: Args, folder: Path) -> Run:
     )  # fmt: skip
 
 
-def train(args: Args, folder: Path) -> Run:
-    """One run, from its start or where it was stopped, to its predictions."""
+def train(args: Args, folder: Path) -> dict[str, Any]:
+    """One run, from its start or where it was stopped, to its predictions; returns its state."""
     run = set_up(args, folder)
     plan, state = run.plan, run.state
     if args.mode == "sequential":
@@ -146,7 +147,7 @@ def train(args: Args, folder: Path) -> Run:
     write_best_predictions(run)
     bests = {"best": state["best"], "task_best": state["task_best"]}
     run.log.write("end", step=plan.steps, **bests, **run.progress.rates())
-    return run
+    return state
 
 
 def train_step(run: Run, step: int) -> None:
@@ -245,26 +246,26 @@ def save(run: Run, name: str) -> None:
 def write_best_predictions(run: Run) -> None:
     """Of best/, in the precision of the run."""
     model, _ = load_multitask(run.folder / "best")
-    model.to(run.model.encoder.device).encoder.compute_dtype = run.model.encoder.compute_dtype
+    model.to(run.model.encoder.device).set_precision(run.model.encoder.compute_dtype)
     folder = run.folder / "predictions"
     predict_dev_and_test(model, run.tasks, run.dev, run.tokenizer, run.args, folder)
 
 
-def train_one_by_one(args: Args, folder: Path) -> list[Run]:
+def train_one_by_one(args: Args, folder: Path) -> list[dict[str, Any]]:
     """Each task alone, from the same start, in its own folder; all data is read first."""
     tasks = [TASKS[name] for name in args.tasks]
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
     load_train_and_dev(tasks, tokenizer, args)
     rundir.save_arguments(folder, args)
-    runs = []
+    states = []
     for task in tasks:
         print(f"\n{task.title} alone")
         own = {
             field: {k: v for k, v in getattr(args, field).items() if k == task.name}
             for field in ("limit", "limit_dev", "pair_encoding", "pair_loss")
         }
-        runs.append(train(replace(args, tasks=(task.name,), **own), folder / task.name))
-    return runs
+        states.append(train(replace(args, tasks=(task.name,), **own), folder / task.name))
+    return states
 
 
 def main(argv: list[str]) -> int:
@@ -279,15 +280,15 @@ def main(argv: list[str]) -> int:
         folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
         args = replace(args, name=folder.name)
     alone = args.mode == "single" and len(args.tasks) > 1
-    runs = train_one_by_one(args, folder) if alone else [train(args, folder)]
-    before = {name: score for run in runs for name, score in run.state["before"].items()}
-    after = {name: score for run in runs for name, score in run.state["best"]["scores"].items()}
+    states = train_one_by_one(args, folder) if alone else [train(args, folder)]
+    before = {name: score for state in states for name, score in state["before"].items()}
+    after = {name: score for state in states for name, score in state["best"]["scores"].items()}
     frozen = " (frozen)" if args.fine_tune_mode == FROZEN else ""
     print(f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})\n")
-    tasks = [task for run in runs for task in run.tasks]
+    tasks = [TASKS[name] for name in args.tasks]
     print(results_table(tasks, {"before training": before, args.mode + frozen: after}))
-    checkpoint = folder / args.tasks[0] if alone else folder
-    print(f"\nnext: python evaluate.py --checkpoint {checkpoint} --data-dir {args.data_dir}")
+    scored = folder / args.tasks[0] if alone else folder
+    print(f"\nnext: python evaluate.py --checkpoint {scored} --data-dir {args.data_dir}")
     return 0
 
 

@@ -52,11 +52,15 @@ def siamese_outputs(
     """(n, 1) scores of the pairs; every distinct sentence is encoded once."""
     model.eval()
     sentences, index = sentences_of(split)
-    embeddings = predict(lambda batch: model.embed(task.name, batch), sentences, device)
+    sides = 1 if model.second is None else 2
+    towers = [
+        predict(lambda batch, side=side: model.embed(task.name, batch, side), sentences, device)
+        for side in range(sides)
+    ]
     head = model.heads[task.name]
     return torch.cat(
         [
-            head.compare(embeddings[part[:, 0]].to(device), embeddings[part[:, 1]].to(device))
+            head.compare(towers[0][part[:, 0]].to(device), towers[-1][part[:, 1]].to(device))
             for part in torch.from_numpy(index).split(4096)
         ]
     ).cpu()

@@ -57,6 +57,11 @@ class Args:
     )
     pooling: str = arg("cls", "of siamese sentences; cls is BERT's pooler", choices=KINDS)
     embedding_size: int = arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
+    towers: str = arg(
+        "shared",
+        "one encoder for both sentences of siamese pairs, or two",
+        choices=["shared", "separate"],
+    )
     mnr_scale: float = arg(0.0, "of mnr's cosines; 0: mnr 1, mnr-full 20", low=0, high=1e4)
     epochs: int = arg(None, "global epochs (default: 5, frozen 10)", parse=int, low=1, high=10**6)
     lr: float = arg(None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1)
@@ -157,5 +162,7 @@ def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
         check_pair_loss(TASKS[name], chosen[name])
         if chosen[name] in IN_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
+    if args.towers == "separate" and not siamese:
+        raise UserError("--towers separate goes with --pair-encoding siamese")
     losses = {name: chosen[name] for name in siamese}
     return {"pair_encoding": dict.fromkeys(siamese, "siamese"), "pair_loss": losses}

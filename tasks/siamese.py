@@ -1,6 +1,5 @@
 """Sentence-BERT on the pair tasks (paper, section 3.2): the losses by name, scores, thresholds."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,34 +69,50 @@ class PairData:
 def siamese_loss(
     model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, name: str, scale: float
 ) -> Tensor | None:
-    """The loss of these rows, all their sentences in ONE forward through the shared encoder.
+    """The loss of these rows. None: an in-batch loss without two pairs to tell apart.
 
-    scale: mnr's; 0: the paper's 1, or 20 where that is customary. None: nothing to learn here.
+    scale: mnr's; 0: the paper's 1, or 20 where that is customary.
     """
     device, head = model.encoder.device, model.heads[task.name]
     if name in IN_BATCH:
         rows = without_repeats(rows, pairs.index)
     labels = torch.from_numpy(pairs.labels[rows]).to(device)
-    batch, places = collate_sentences(pairs.sentences, pairs.index[rows].T.reshape(-1))
-    batch, places = batch.to(device), places.to(device)
-    embeddings = model.embed(task.name, batch)  # (distinct sentences, E)
+    if name in ("mnr", "mnr-full") and int((labels == 1).sum()) < 2:
+        return None
+    u, v = embed_pairs(model, task, pairs, rows, twice=name == "simcse")
     if name == "simcse":
-        again = model.embed(task.name, batch)  # under other dropout masks
-        return losses.simcse(embeddings, again, scale or CUSTOMARY_SCALE)
-    u, v = embeddings[places].chunk(2)  # (S, E) each
-    if name == CLASSIFIER:
-        return losses.binary_cross_entropy(head.compare(u, v), labels)
-    if name in ("mnr", "mnr-full"):
-        if int((labels == 1).sum()) < 2:
-            return None
-        if name == "mnr":
-            return losses.mnr(u, v, labels, scale or 1.0)
+        return losses.simcse(u, v, scale or CUSTOMARY_SCALE)
+    if name == "mnr":
+        return losses.mnr(u, v, labels, scale or 1.0)
+    if name == "mnr-full":
         groups = torch.from_numpy(pairs.groups[rows]).to(device)
         return losses.mnr_full(u, v, labels, groups, scale or CUSTOMARY_SCALE)
+    if name == CLASSIFIER:
+        return losses.binary_cross_entropy(head.compare(u, v), labels)
     if name == "cosine-mse":
         return losses.cosine_mse(u, v, labels, head.config.scale)
-    function: Callable[..., Tensor] = {
-        "contrastive": losses.contrastive,
-        "cosent": losses.cosent,
-    }[name]
-    return function(u, v, labels / head.config.scale)
+    loss = {"contrastive": losses.contrastive, "cosent": losses.cosent}[name]
+    return loss(u, v, labels / head.config.scale)
+
+
+def embed_pairs(
+    model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, twice: bool
+) -> tuple[Tensor, Tensor]:
+    """u and v, (S, E) each, all sentences in ONE forward through the shared encoder.
+
+    Separate towers: one forward each. twice: every sentence against itself under other dropout.
+    """
+    device = model.encoder.device
+
+    def embed(numbers: np.ndarray, side: int) -> Tensor:
+        batch, places = collate_sentences(pairs.sentences, numbers)
+        return model.embed(task.name, batch.to(device), side)[places.to(device)]
+
+    index = pairs.index[rows]
+    both = np.unique(index) if twice else index.T.reshape(-1)
+    if twice:
+        return embed(both, 0), embed(both, 1)
+    if model.second is not None:
+        return embed(index[:, 0], 0), embed(index[:, 1], 1)
+    u, v = embed(both, 0).chunk(2)
+    return u, v

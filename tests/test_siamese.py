@@ -22,6 +22,7 @@ from minbert.data.pairs import (
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskModel
 from minbert.model.pooling import pool
+from minbert.weights.multitask import load_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tasks.evaluation import best_threshold, siamese_outputs
@@ -163,12 +164,28 @@ def test_siamese_evaluation_draws_nothing_and_resuming_is_bitwise(world: Path) -
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
+    options = ["--tasks", "quora,sts", "--pair-encoding", "siamese", "--towers", "separate"]
+    run(world, *options, *ONE_EPOCH, "--name", "two")
+    model, _ = load_multitask(world / "runs/two")
+    first, second = model.encoder.state_dict(), model.second.state_dict()
+    assert not torch.equal(first["pos_embedding.weight"], second["pos_embedding.weight"])
+    capsys.readouterr()
+    job = ["--checkpoint", str(world / "runs/two"), "--data-dir", str(world / "data"), "--json"]
+    evaluate.main(job)
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    log = [json.loads(line) for line in (world / "runs/two/log.jsonl").read_text().splitlines()]
+    trained = [line for line in log if line["event"] == "dev"][-1]["scores"]["sts"]["pearson"]
+    assert report["scores"]["sts"]["pearson"]["value"] == pytest.approx(trained, abs=1e-6)
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--tasks", "sst", "--pair-encoding", "sst=siamese"], "sst: not one of the pair tasks"),
         (["--tasks", "sts", "--pair-loss", "mnr"], "goes with --pair-encoding sts=siamese"),
         (["--tasks", "sts", "--pair-encoding", "both"], "write cross or siamese"),
+        (["--tasks", "sts", "--towers", "separate"], "goes with --pair-encoding siamese"),
         (
             ["--tasks", "sts", "--pair-encoding", "siamese", "--pair-loss", "mnr"],
             "mnr needs labels 0 and 1; sts has scores",

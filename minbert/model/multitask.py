@@ -1,5 +1,8 @@
 """One shared encoder, one head a task."""
 
+import copy
+
+import torch
 from torch import Tensor, nn
 
 from minbert.batch import Batch
@@ -9,13 +12,22 @@ from minbert.model.pooling import pool
 
 
 class MultitaskModel(nn.Module):
-    """`model(task, batch)` -> that task's head output, (S, outputs); siamese tasks have `embed`."""
+    """`model(task, batch)` -> that task's head output, (S, outputs); siamese tasks have `embed`.
+
+    separate_towers: the second sentences of siamese pairs have an encoder of their own, which
+    starts as a copy of the first (TwinBERT, Lu et al., 2020).
+    """
 
     def __init__(
-        self, encoder: BertModel, heads: dict[str, HeadConfig], head_dropout: float = 0.3
+        self,
+        encoder: BertModel,
+        heads: dict[str, HeadConfig],
+        head_dropout: float = 0.3,
+        separate_towers: bool = False,
     ) -> None:
         super().__init__()
         self.encoder = encoder
+        self.second = copy.deepcopy(encoder) if separate_towers else None
         size = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
             {
@@ -24,12 +36,22 @@ class MultitaskModel(nn.Module):
             }
         )
 
+    def set_precision(self, dtype: torch.dtype) -> None:
+        """Of the encoders' products: torch.float32 or torch.bfloat16."""
+        for encoder in (self.encoder, self.second):
+            if encoder is not None:
+                encoder.compute_dtype = dtype
+
     def forward(self, task: str, batch: Batch) -> Tensor:
         _, pooled = self.encoder.encode(batch)  # (S, D)
         return self.heads[task](pooled)
 
-    def embed(self, task: str, batch: Batch) -> Tensor:
-        """Sentences alone -> their embeddings (S, E), by a siamese task's pooling and map."""
+    def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
+        """Sentences alone -> their embeddings (S, E), by a siamese task's pooling and map.
+
+        side: 0 for first sentences of pairs, 1 for second ones; it matters with separate towers.
+        """
         head = self.heads[task]
-        hidden, pooled = self.encoder.encode(batch)
+        encoder = self.second if side == 1 and self.second is not None else self.encoder
+        hidden, pooled = encoder.encode(batch)
         return head.embed(pool(hidden, pooled, batch, head.config.pooling))

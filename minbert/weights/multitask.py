@@ -10,10 +10,12 @@ from minbert.errors import UserError
 from minbert.model.encoder import BertModel
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskModel
+from minbert.weights.convert import convert, to_published
 from minbert.weights.pretrained import load_tensors
 from minbert.weights.resolve import resolve
 
 HEADS, CONFIGS = "heads.safetensors", "heads.json"
+SECOND = "second.safetensors"  # the encoder of second sentences, if the towers are separate
 
 
 def save_multitask(model: MultitaskModel, directory: Path) -> None:
@@ -21,6 +23,9 @@ def save_multitask(model: MultitaskModel, directory: Path) -> None:
     model.encoder.save_pretrained(directory)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.heads.state_dict().items()}
     save_file(tensors, directory / HEADS)
+    if model.second is not None:
+        second = {k: v.detach().cpu().contiguous() for k, v in model.second.state_dict().items()}
+        save_file({to_published(k): v for k, v in second.items()}, directory / SECOND)
     configs = {name: asdict(head.config) for name, head in model.heads.items()}
     (directory / CONFIGS).write_text(json.dumps(configs, indent=1) + "\n")
 
@@ -36,9 +41,14 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel
     try:
         saved = json.loads((directory / CONFIGS).read_text())
         heads = {name: HeadConfig(**config) for name, config in saved.items()}
-        model = MultitaskModel(BertModel.from_pretrained(directory), heads, head_dropout)
+        encoder, separate = BertModel.from_pretrained(directory), (directory / SECOND).is_file()
+        model = MultitaskModel(encoder, heads, head_dropout, separate)
         model.heads.load_state_dict(tensors)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error
+    if model.second is not None:
+        path = directory / SECOND
+        expected = model.second.state_dict()
+        model.second.load_state_dict(convert(load_tensors(path), expected, str(path)))
     return model.eval(), directory
