@@ -22,7 +22,7 @@ quickstart: setup
 	  --data-dir data/sample
 	@echo "Fine-tuning on the SAMPLE:"
 	$(BIN)/python train_multitask.py --mode parallel --model all-MiniLM-L6-v2 --data-dir data/sample \
-	  --epochs 5 --lr 1e-4
+	  --epochs 4 --lr 1e-4
 
 test: setup
 	$(BIN)/python -m pytest

@@ -13,8 +13,6 @@ from tasks.siamese import IN_BATCH, PAIR_LOSSES, check_pair_loss
 
 FROZEN = "last-linear-layer"
 FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes"}
-
-
 LOSSES = ", ".join(PAIR_LOSSES)
 
 

@@ -88,7 +88,10 @@ def siamese_loss(
         groups = torch.from_numpy(pairs.groups[rows]).to(device)
         return losses.mnr_full(u, v, labels, groups, scale or CUSTOMARY_SCALE)
     if name == CLASSIFIER:
-        return losses.binary_cross_entropy(head.compare(u, v), labels)
+        logits = (
+            head.compare(u, v) + head.threshold
+        )  # the threshold is for answers, not for training
+        return losses.binary_cross_entropy(logits, labels)
     if name == "cosine-mse":
         return losses.cosine_mse(u, v, labels, head.config.scale)
     loss = {"contrastive": losses.contrastive, "cosent": losses.cosent}[name]

@@ -137,9 +137,10 @@ def test_every_loss_trains_and_its_run_is_scored(world: Path, capsys, loss: str)
     assert report["scores"]["quora"]["accuracy"]["value"] == pytest.approx(trained["accuracy"])
 
 
-def test_siamese_evaluation_draws_nothing_and_resuming_is_bitwise(world: Path) -> None:
+@pytest.mark.parametrize("loss", ["mnr-full", "softmax"])
+def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path, loss: str) -> None:
     options = ["--tasks", "quora,sts", "--pair-encoding", "siamese"]
-    options += ["--pair-loss", "quora=mnr-full", "--epochs", "2"]
+    options += ["--pair-loss", f"quora={loss}", "--epochs", "2"]
     run(world, *options, "--name", "whole")
     run(world, *options, "--name", "often", "--eval-every", "3")
     a, b = (weights(world / "runs" / name / "last") for name in ("whole", "often"))
