@@ -12,6 +12,9 @@ from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
 
 CACHE_VERSION = b"1"  # change it when the arrays below change their meaning
+# What np.load raises for a file that is empty, cut, of another kind or with a flipped bit.
+READ_ERRORS = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError)
+DAMAGED = (*READ_ERRORS, zipfile.BadZipFile)
 CHUNK = 16384  # rows tokenized in one parallel call: bounds the memory of the library's encodings
 
 
@@ -96,7 +99,7 @@ def load_split(
             try:
                 with np.load(cache) as arrays:
                     return EncodedSplit(**{name: arrays[name] for name in arrays.files})
-            except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
+            except DAMAGED:
                 pass  # a damaged cache is only a slower start: it is written anew below
     examples, unlabelled = read_examples(path, columns, labelled)
     split = encode_examples(examples, tokenizer, max_length, unlabelled, siamese)

@@ -105,7 +105,7 @@ def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iter
 
 def _plain_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iterator[Row]:
     """CMU's form, `label ||| sentence`, no header and no ids: the line number is the id."""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(io.StringIO(text), start=1):  # splitlines() cuts at U+2028 too
         if not line.strip():
             continue
         label, *texts = [part.strip() for part in line.split("|||")]
