@@ -144,7 +144,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
     run.progress.print_rates()
     if state["skipped"]:
         print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
-    write_best_predictions(run)
+    if not args.skip_predictions:
+        write_best_predictions(run)
     bests = {"best": state["best"], "task_best": state["task_best"]}
     run.log.write("end", step=plan.steps, **bests, **run.progress.rates())
     return state

@@ -10,7 +10,7 @@ class Budget:
     lr: str
     pretrain: int  # epochs of Table 1's task-adaptive pre-training
     after_pretrain: int  # epochs of fine-tuning in Table 1
-    pairs: int  # epochs of Table 2
+    pairs: dict[str, int]  # epochs of Table 2
     single: dict[str, int]  # epochs of Table 3's single-task row
     routine: int  # global epochs of sequential, parallel, shuffle, adaptive
     pretrain_all: int  # epochs of Table 3's pre-training on all three sets
@@ -19,10 +19,13 @@ class Budget:
     data: tuple[str, ...] = ()  # arguments that make the data smaller
 
 
+NO_FILES = "--skip-predictions"
 BUDGETS = {
-    "full": Budget("1e-5", 50, 5, 10, {"sst": 10, "quora": 5, "sts": 10}, 5, 2, 3),
+    "full": Budget(
+        "1e-5", 50, 5, {"quora": 10, "sts": 10}, {"sst": 10, "quora": 5, "sts": 10}, 5, 2, 3
+    ),
     "cpu": Budget(
-        "5e-5", 3, 2, 1, {"sst": 2, "quora": 1, "sts": 2}, 1, 1, 1,
+        "5e-5", 2, 2, {"quora": 1, "sts": 2}, {"sst": 2, "quora": 1, "sts": 2}, 1, 1, 1,
         data=("--limit", "quora=16000", "--limit-dev", "quora=4000"),
     ),
 }  # fmt: skip
@@ -68,8 +71,10 @@ class Table:
 
 
 def fine_tune(name: str, b: Budget, epochs: int, *options: str, start: str = "") -> Job:
-    """A run of train_multitask.py on all three tasks."""
-    return Job(name, ("--epochs", str(epochs), "--lr", b.lr, *b.data, *options), start=start)
+    """A run of train_multitask.py on all three tasks; Table 4 is the parallel one's predictions."""
+    files = () if name == "parallel" else (NO_FILES,)
+    common = ("--epochs", str(epochs), "--lr", b.lr, *b.data, *files)
+    return Job(name, (*common, *options), start=start)
 
 
 def single(task: str, b: Budget, epochs: int, *options: str, start: str = "", tag: str = "") -> Job:
@@ -77,7 +82,7 @@ def single(task: str, b: Budget, epochs: int, *options: str, start: str = "", ta
     name = f"single-{task}-{epochs}{tag}"
     data = b.data if task == "quora" else ()
     common = ("--mode", "single", "--tasks", task, "--epochs", str(epochs), "--lr", b.lr, *data)
-    return Job(name, (*common, *options), start=start)
+    return Job(name, (*common, NO_FILES, *options), start=start)
 
 
 def pretrain(name: str, b: Budget, epochs: int, tasks: str) -> Job:
@@ -107,7 +112,7 @@ def table_1(b: Budget) -> Table:
 
 def table_2(b: Budget, wide: int) -> Table:
     """Section 4.4: Sentence-BERT's losses; Quora at a cosine of 0.5 and calibrated."""
-    jobs = {task: single(task, b, b.pairs) for task in ("quora", "sts")}
+    jobs = {task: single(task, b, b.pairs[task]) for task in ("quora", "sts")}
     rows = [
         Row(
             "vanilla BERT",
@@ -132,7 +137,8 @@ def table_2(b: Budget, wide: int) -> Table:
                 continue
             loss = name or {"quora": "contrastive", "sts": "cosine-mse"}[task]
             siamese = ("--pair-encoding", "siamese", "--pair-loss", loss, "--pooling", "mean")
-            job = single(task, b, b.pairs, *siamese, *options, tag=f"-{loss}{''.join(options)}")
+            tag = f"-{loss}-{wide}" if options else f"-{loss}"
+            job = single(task, b, b.pairs[task], *siamese, *options, tag=tag)
             jobs[job.name] = job
             if task == "sts":
                 cells["STS"] = Cell(job.name, "sts", paper)
@@ -151,7 +157,7 @@ def table_3(b: Budget) -> Table:
     alone = {task: single(task, b, epochs) for task, epochs in b.single.items()}
     baseline = Job(
         "baseline",
-        ("--fine-tune-mode", "last-linear-layer", "--epochs", str(b.frozen), *b.data),
+        ("--fine-tune-mode", "last-linear-layer", "--epochs", str(b.frozen), *b.data, NO_FILES),
     )
     mlm = pretrain("mlm-all", b, b.pretrain_all, "sst,quora,sts")
 

@@ -92,6 +92,9 @@ class Args:
     eval_every: int = arg(
         0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
     )
+    skip_predictions: bool = arg(
+        False, "write no prediction files at the end; evaluate.py can later", parse=bool
+    )
     save_minutes: float = arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )
