@@ -3,14 +3,18 @@
 Prints the plan, then runs it; a finished run is reused, a stopped one goes on.
 """
 
+import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pretrain_mlm
 import train_multitask
+from experiments.estimate import estimate
+from experiments.figures import draw_figures
 from experiments.recipes import BUDGETS, Job, Table, tables
-from experiments.results import RunKey, collect, draw_figures, is_finished, write_results
+from experiments.results import RunKey, is_finished, write_results
 from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.training.arguments import arg, parse_arguments, run_script
@@ -56,6 +60,27 @@ def command(job: Job, key: RunKey, args: Args) -> list[str]:
     return [*job.arguments, "--model", start, "--seed", str(key.seed), *places]
 
 
+def print_plan(jobs: list[Job], root: Path, args: Args) -> None:
+    """Each run's script, steps and estimated time; those that are done, as done."""
+    seeds = [11711 + i for i in range(args.seeds)]
+    print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
+    total = 0.0
+    with tempfile.TemporaryDirectory() as ids:
+        for job in jobs:
+            folders = [RunKey(root, job.name, seed).folder for seed in seeds]
+            done = sum(map(is_finished, folders))
+            begun = sum(folder.exists() for folder in folders) - done
+            about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)
+            if done < len(seeds):
+                places = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", ids]
+                found = estimate(job.script, [*job.arguments, *places])
+                minutes = found.minutes * (len(seeds) - done)
+                total += minutes
+                about += f", {found.steps} steps, {minutes:.1f} min"
+            print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)
+    print(f"about {total:.0f} minutes of training steps in all; evaluation adds about a tenth")
+
+
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     if not Path(args.data_dir).is_dir():
@@ -64,32 +89,30 @@ def main(argv: list[str]) -> int:
     chosen = chosen_tables(args, wide=4 * config.hidden_size)
     jobs = jobs_of(chosen, args.table)
     root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
-    keys = [RunKey(root, job.name, 11711 + i) for i in range(args.seeds) for job in jobs]
-    by_name = {job.name: job for job in jobs}
-    print(f"{len(keys)} runs in {root}:")
-    for key in keys:
-        state = "done" if is_finished(key.folder) else "to go on" if key.folder.exists() else ""
-        job = by_name[key.job]
-        print(f"  {key.name:40} {job.script} {' '.join(job.arguments)}  {state}".rstrip())
+    print_plan(jobs, root, args)
     if args.plan:
         return 0
-    for number, key in enumerate(keys, start=1):
-        if is_finished(key.folder):
-            continue
-        print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
-        started = time.monotonic()
-        job = by_name[key.job]
-        SCRIPTS[job.script](command(job, key, args))
-        print(f"took {(time.monotonic() - started) / 60:.1f} min")
-        write_results(Path(args.results), collect(chosen, root, args.seeds), args)
-    results = collect(chosen, root, args.seeds)
-    write_results(Path(args.results), results, args)
+    run_jobs(jobs, root, args, lambda: write_results(chosen, root, args))
+    results = write_results(chosen, root, args)
     draw_figures(Path(args.results) / "figures", results, root)
     print(f"\nwrote {Path(args.results) / 'RESULTS.md'}, results.json and the figures")
     if args.table in ("4", "all"):
         folder = RunKey(root, "parallel", 11711).folder / "predictions"
         print(f"Table 4: hand in the test predictions in {folder} (their labels are not public)")
     return 0
+
+
+def run_jobs(jobs: list[Job], root: Path, args: Args, after_each: Callable[[], object]) -> None:
+    """What is not finished, seed by seed, so that one seed's tables are whole early."""
+    keys = [(RunKey(root, job.name, 11711 + i), job) for i in range(args.seeds) for job in jobs]
+    for number, (key, job) in enumerate(keys, start=1):
+        if is_finished(key.folder):
+            continue
+        print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
+        started = time.monotonic()
+        SCRIPTS[job.script](command(job, key, args))
+        print(f"took {(time.monotonic() - started) / 60:.1f} min", flush=True)
+        after_each()
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ class Budget:
     data: tuple[str, ...] = ()  # arguments that make the data smaller
 
 
+WIDE = "siamese, larger embedding"
 NO_FILES = "--skip-predictions"
 BUDGETS = {
     "full": Budget(
@@ -68,6 +69,31 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
     jobs: tuple[Job, ...] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the difference between two rows of a table answers."""
+
+    text: str
+    row: str
+    against: str
+
+
+QUESTIONS = (
+    Question("Does parallel stay close to single-task training?", "parallel", "single task"),
+    Question("Sequential against parallel:", "sequential", "parallel"),
+    Question("Does shuffling beat taking turns?", "shuffle", "parallel"),
+    Question("Do adaptive batch sizes?", "adaptive batch sizes", "parallel"),
+    Question("Does pre-training help a task?", "with pre-training", "without pre-training"),
+    Question("Does it help parallel training?", "pre-training + parallel", "parallel"),
+    Question("How far is siamese behind cross?", "siamese cosine-mse", "vanilla BERT"),
+    Question("", "siamese contrastive", "vanilla BERT"),
+    Question("", "siamese mnr", "vanilla BERT"),
+    Question("", "siamese softmax", "vanilla BERT"),
+    Question("", "siamese mnr-full", "vanilla BERT"),
+    Question("", WIDE, "vanilla BERT"),
+)
 
 
 def fine_tune(name: str, b: Budget, epochs: int, *options: str, start: str = "") -> Job:
@@ -128,7 +154,7 @@ def table_2(b: Budget, wide: int) -> Table:
         "siamese mnr": ("mnr", (), 0.474, "-"),
         "siamese softmax": ("softmax", (), None, "-"),
         "siamese mnr-full": ("mnr-full", (), None, "-"),
-        f"siamese, embedding {wide}": ("", ("--embedding-size", str(wide)), None, None),
+        WIDE: ("", ("--embedding-size", str(wide)), None, None),
     }
     for label, (name, options, quora, sts) in losses.items():
         cells = {}

@@ -1,7 +1,8 @@
-"""Finished runs -> RESULTS.md, results.json and a figure a table."""
+"""Finished runs -> RESULTS.md and results.json."""
 
 import json
 import platform
+import re
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import torch
 
-from experiments.recipes import Cell, Table
+from experiments.recipes import QUESTIONS, Cell, Table
 from minbert.training.runlog import read_log
 
 
@@ -105,69 +106,93 @@ def markdown(results: list[Result], table: str) -> str:
     return "\n".join(lines)
 
 
-def write_results(folder: Path, results: list[Result], args: Any) -> None:
+def write_results(chosen: list[Table], root: Path, args: Any) -> list[Result]:
     """RESULTS.md for people, results.json for programs."""
+    results = collect(chosen, root, args.seeds)
+    folder = Path(args.results)
     folder.mkdir(parents=True, exist_ok=True)
     flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
-    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, {device()}"
     head = f"""# Results
 
 Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all data). Rows
-with * are not in the paper; `open` is what has not run. Each run's arguments are in its folder's
-`args.json`. Written by
+with * are not in the paper; `open` is what has not run. Written by
 
-    python -m experiments.paper {flags}
+    python -m experiments.paper {flags} --data-dir DIR
 
-on {machine}, torch {torch.__version__}; seeds: {args.seeds}.
+on {machine()}, torch {torch.__version__}. Seeds: {args.seeds}{" (no spread)" * (args.seeds == 1)}.
 """
     parts = [head]
-    for table in dict.fromkeys(r.table for r in results):
-        parts.append(f"## {table}\n\n{markdown(results, table)}\n")
+    for table in chosen:
+        parts.append(f"## {table.title}\n\n{markdown(results, table.title)}\n")
+    if comparisons := compared(results):
+        parts.append(f"## What it says\n\n{comparisons}\n")
+    if stages := stages_table(RunKey(root, "sequential", 11711).folder):
+        parts.append(f"## Dev scores after every stage of sequential training\n\n{stages}\n")
+    parts.append(f"## The runs\n\n{commands(chosen, args)}\n")
     (folder / "RESULTS.md").write_text("\n".join(parts), encoding="utf-8")
     rows = [asdict(r) for r in results]
     (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    return results
 
 
-def device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+def compared(results: list[Result]) -> str:
+    """Every question's difference between two rows, by column, and the paper's in brackets."""
+    columns = list(dict.fromkeys(r.column for r in results))
+    by_row = {(r.row, r.column): r for r in results if r.scores}
+    lines = []
+    for question in QUESTIONS:
+        cells = []
+        for column in columns:
+            one = by_row.get((question.row, column))
+            # the calibrated column of a row without a threshold is its only one
+            plain = by_row.get((question.against, column.split(",")[0]))
+            other = by_row.get((question.against, column), plain)
+            cells.append(difference(one, other) if one and other else "-")
+        if any(cell != "-" for cell in cells):
+            name = f"{question.text} {question.row} less {question.against}"
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    if not lines:
+        return ""
+    head = ["| | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
+    return "\n".join([*head, *lines])
 
 
-def draw_figures(folder: Path, results: list[Result], root: Path) -> None:
-    """Bars with the paper's figure marked, a file a table; each task after every sub-epoch."""
-    try:
-        import matplotlib
-    except ImportError:
-        print("no figures: they need matplotlib, `pip install -e .[report]`")
-        return
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+def difference(one: Result, other: Result) -> str:
+    shown = f"{one.mean - other.mean:+.3f}"
+    if one.paper is None or other.paper is None:
+        return shown
+    return f"{shown} ({one.paper - other.paper:+.3f})"
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for table in dict.fromkeys(r.table for r in results):
-        own = [r for r in results if r.table == table and r.scores]
-        if not own:
-            continue
-        figure, axes = pyplot.subplots(figsize=(8, 0.4 * len(own) + 1.5))
-        labels = [f"{r.row}: {r.column}" for r in own]
-        axes.barh(labels, [r.mean for r in own], xerr=[r.spread for r in own], color="#4c78a8")
-        marks = [(r.paper, i) for i, r in enumerate(own) if r.paper is not None]
-        axes.plot(*zip(*marks, strict=True), "D", color="#e45756", label="paper") if marks else None
-        axes.invert_yaxis()
-        axes.set(title=table, xlabel="dev score")
-        if marks:
-            axes.legend()
-        name = table.split(":")[0].lower().replace(" ", "-")
-        figure.savefig(folder / f"{name}.png", dpi=120, bbox_inches="tight")
-        pyplot.close(figure)
-    forgetting = RunKey(root, "sequential", 11711).folder
-    if is_finished(forgetting):
-        stages = [x for x in read_log(forgetting / "log.jsonl") if x["event"] == "dev"]
-        figure, axes = pyplot.subplots(figsize=(8, 4))
-        for task in stages[0]["scores"]:
-            values = [next(iter(x["scores"][task].values())) for x in stages]
-            axes.plot([x["stage"] for x in stages], values, marker="o", label=task)
-        axes.set(title="Sequential training: dev scores after each stage", ylabel="dev score")
-        axes.tick_params(axis="x", rotation=45)
-        axes.legend()
-        figure.savefig(folder / "forgetting.png", dpi=120, bbox_inches="tight")
-        pyplot.close(figure)
+
+def stages_table(folder: Path) -> str:
+    """What each stage of a run leaves of every task."""
+    if not is_finished(folder):
+        return ""
+    stages = [x for x in read_log(folder / "log.jsonl") if x["event"] == "dev"]
+    tasks = list(stages[0]["scores"])
+    lines = ["| after | " + " | ".join(tasks) + " |", "| --- " * (len(tasks) + 1) + "|"]
+    for stage in stages:
+        values = (next(iter(stage["scores"][task].values())) for task in tasks)
+        lines.append(f"| {stage['stage']} | " + " | ".join(f"{v:.3f}" for v in values) + " |")
+    return "\n".join(lines)
+
+
+def commands(chosen: list[Table], args: Any) -> str:
+    """What to type for each run by itself, with the first seed."""
+    lines = []
+    for job in {job.name: job for table in chosen for job in table.jobs}.values():
+        model = f"checkpoints/{job.start}" if job.start else args.model
+        words = f"python {job.script}.py {' '.join(job.arguments)} --model {model} --data-dir DIR"
+        lines.append(f"- `{job.name}`: `{words} --name {job.name}`")
+    return "\n".join(lines)
+
+
+def machine() -> str:
+    """The processor that did the work, as the system names it."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    names = [platform.processor() or platform.machine()]
+    if (info := Path("/proc/cpuinfo")).is_file():
+        text = info.read_text(encoding="utf-8", errors="replace")
+        names = re.findall(r"^model name\s*:\s*(.+)$", text, re.MULTILINE) or names
+    return f"{names[0]}, {torch.get_num_threads()} threads"

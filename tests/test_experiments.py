@@ -1,6 +1,7 @@
 """The paper's tables on a tiny model: planned, run, reused, gone on with, written down."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     capsys.readouterr()
     paper.main([*arguments, "--table", "all"])
     again = capsys.readouterr().out
-    assert "===" not in again and "parallel-11711" in again
+    assert "===" not in again and "parallel: 1 of 1 done" in again
     assert json.loads((world / "results/results.json").read_text()) == results
     predictions = world / "runs" / "paper-cpu-model" / "parallel-11711" / "predictions"
     assert (predictions / "para-test-output.csv").is_file()
@@ -73,10 +74,14 @@ def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, c
     assert score(key, Cell("parallel", "sst")) is None
     monkeypatch.setitem(paper.SCRIPTS, "train_multitask", original)
     paper.main([*arguments, "--table", "4"])
-    assert "to go on" in capsys.readouterr().out
+    assert "parallel: 0 of 1 done, 1 to go on" in capsys.readouterr().out
     assert score(key, Cell("parallel", "sst")) is not None
 
 
 def test_the_plan_runs_nothing(arguments: list[str], world: Path, capsys) -> None:
     paper.main([*arguments, "--plan"])
-    assert "mlm-all-11711" in capsys.readouterr().out and not (world / "runs").exists()
+    plan = capsys.readouterr().out
+    assert not (world / "runs").exists()
+    for job in (job for table in tables("cpu", 128).values() for job in table.jobs):
+        steps = re.search(rf"^  {job.name}: 0 of 1 done, (\d+) steps, \d+\.\d min$", plan, re.M)
+        assert steps and int(steps[1]) > 0, job.name
