@@ -31,7 +31,7 @@ from minbert.training.checkpoint import (
 )
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.interrupt import Interrupt
-from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.runlog import Progress, RunLog
 from minbert.training.schedule import learning_rate
 from minbert.weights.mlm import load_mlm, save_mlm
@@ -208,9 +208,8 @@ def train_step(run: Run, step: int) -> None:
                 f"loss is {loss} at step {step + 1}: start again with a lower --lr, "
                 f"or with --precision fp32"
             )
-        if args.clip:
-            torch.nn.utils.clip_grad_norm_(run.model.parameters(), args.clip)
-        run.optimizer.step()
+        scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
+        run.optimizer.step(scale=scale)
         run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 

@@ -19,6 +19,7 @@ from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.metrics import overall
+from minbert.model import fused
 from minbert.model.encoder import BertModel
 from minbert.model.multitask import MultitaskModel
 from minbert.training import checkpoint, rundir
@@ -26,7 +27,7 @@ from minbert.training.arguments import parse_given, run_script
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.interrupt import Interrupt
 from minbert.training.mixing import Plan, sub_epochs
-from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.runlog import Progress, RunLog
 from minbert.training.schedule import learning_rate
 from minbert.weights.multitask import load_multitask, save_multitask
@@ -78,6 +79,7 @@ def set_up(args: Args, folder: Path) -> Run:
         separate = args.towers == "separate"
         model = MultitaskModel(encoder, heads, args.hidden_dropout_prob, separate)
     model.to(device).set_precision(choose_precision(args.precision, device))
+    model.set_row_gradients(device.type == "cpu" and not fused.is_off())
 
     config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
@@ -180,9 +182,8 @@ def train_step(run: Run, step: int) -> None:
             f"loss of {draw.task} is {total} at step {step + 1}, nothing was saved since the last "
             f"checkpoint: start again with a lower --lr, with --clip 1 or with --precision fp32"
         )
-    if args.clip:
-        torch.nn.utils.clip_grad_norm_(run.model.parameters(), args.clip)
-    run.optimizer.step()
+    scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
+    run.optimizer.step(scale=scale)
     run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 

@@ -2,10 +2,11 @@
 
 import math
 
+import pytest
 import torch
 
 from minbert import AdamW
-from minbert.training.optimizer import parameter_groups
+from minbert.training.optimizer import clip_scale, parameter_groups
 
 
 def test_equations_in_fp64() -> None:
@@ -73,3 +74,53 @@ def test_every_parameter_is_claimed_once(tiny) -> None:
         id(p) for name, p in tiny.named_parameters() if "norm" in name or name.endswith("bias")
     }
     assert plain == {id(p) for p in groups[1]["params"]} and groups[1]["weight_decay"] == 0
+
+
+def word_gradients(sparse: bool, steps: int, clip: float = 0.0) -> list[torch.Tensor]:
+    """An embedding and a matrix after some steps, the gradient of one as rows or as a whole."""
+    torch.manual_seed(1)
+    words = torch.nn.Parameter(torch.randn(2000, 100))  # more than a block of the optimizer
+    matrix = torch.nn.Parameter(torch.randn(100, 3))
+    optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=0.01)
+    for _ in range(steps):
+        ids = torch.randint(2000, (30,))  # some come twice
+        ids[:5] = ids[5]
+        out = torch.nn.functional.embedding(ids, words, sparse=sparse) @ matrix
+        out.square().sum().backward()
+        assert words.grad.is_sparse == sparse
+        optimizer.step(scale=clip_scale([words, matrix], clip) if clip else 1.0)
+        optimizer.zero_grad()
+    state = [value for p in (words, matrix) for value in optimizer.state[p].values()]
+    return [words.detach(), matrix.detach(), *(s for s in state if torch.is_tensor(s))]
+
+
+@pytest.mark.parametrize("clip", [0.0, 0.5])
+def test_row_gradients_count_as_the_dense_ones(clip: float) -> None:
+    dense, rows = (word_gradients(sparse, 5, clip) for sparse in (False, True))
+    for expected, ours in zip(dense, rows, strict=True):
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("max_norm", [0.1, 1e9])
+def test_clip_scale_is_what_torch_clips_by(max_norm: float) -> None:
+    torch.manual_seed(2)
+    parameters = [torch.nn.Parameter(torch.randn(5, 4)) for _ in range(3)]
+    for p in parameters[:2]:
+        p.grad = torch.randn(5, 4)
+    before = [p.grad.clone() for p in parameters[:2]]
+    scale = clip_scale(parameters, max_norm)
+    torch.nn.utils.clip_grad_norm_(parameters, max_norm)
+    for p, g in zip(parameters, before, strict=False):
+        assert torch.equal(p.grad, g * scale)
+    assert clip_scale(parameters[2:], max_norm) == 1.0
+
+
+def test_scale_is_that_of_the_gradient() -> None:
+    def run(factor: float, scale: float) -> torch.Tensor:
+        p = torch.nn.Parameter(torch.ones(4))
+        optimizer = AdamW([p])
+        p.grad = factor * torch.tensor([1.0, -2.0, 3.0, 1e-3])
+        optimizer.step(scale=scale)
+        return p.detach()
+
+    assert torch.equal(run(1.0, 0.25), run(0.25, 1.0))

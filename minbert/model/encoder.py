@@ -16,7 +16,7 @@ from minbert.batch import Batch
 from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.model.attention import Group, SelfAttention, layout_groups
-from minbert.model.layers import LayerNorm, Linear, dropout
+from minbert.model.layers import LayerNorm, Linear, add_norm, dropout
 
 # The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
 # many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
@@ -54,9 +54,9 @@ class BertLayer(nn.Module):
 
     def forward(self, x: Tensor, groups: list[Group]) -> Tensor:
         a = self.attention_dense(self.self_attention(x, groups))
-        x = self.attention_layer_norm(x + dropout(a, self.dropout_prob, self.training))
+        x = add_norm(self.attention_layer_norm, x, a, self.dropout_prob, self.training)
         f = self.out_dense(F.gelu(self.interm_dense(x)))
-        return self.out_layer_norm(x + dropout(f, self.dropout_prob, self.training))
+        return add_norm(self.out_layer_norm, x, f, self.dropout_prob, self.training)
 
 
 class BertModel(nn.Module):
@@ -67,6 +67,8 @@ class BertModel(nn.Module):
         self.config = config
         # bf16: products in bf16, parameters and statistics in fp32
         self.compute_dtype = torch.float32
+        # True: the word embedding's gradient is sparse, the rows of this batch, for our AdamW
+        self.row_gradients = False
         D = config.hidden_size
         self.word_embedding = nn.Embedding(config.vocab_size, D)
         self.pos_embedding = nn.Embedding(config.max_position_embeddings, D)
@@ -90,7 +92,7 @@ class BertModel(nn.Module):
     def embed(self, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
         """Word + position + segment embedding, normalised: (N,) -> (N, D)."""
         x = (
-            self.word_embedding(ids)
+            F.embedding(ids, self.word_embedding.weight, sparse=self.row_gradients)
             + self.pos_embedding(positions)
             + self.tk_type_embedding(segments)
         )

@@ -4,6 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert.model import fused
+
 
 class Linear(nn.Linear):
     """y = x W^T + b, computed in the dtype of x (fp32 or bf16)."""
@@ -20,11 +22,16 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     """
     if not training or p == 0 or x.is_cuda:
         return F.dropout(x, p, training)
+    keep, scale = draw_keep(x, p)
+    return x * keep.to(x.dtype).mul_(scale)
+
+
+def draw_keep(x: Tensor, p: float) -> tuple[Tensor, float]:
+    """Which entries of x a dropout of p keeps, True or False, and what they are multiplied by."""
     dropped = round(p * 65536)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     bits = draws.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -32768 .. 32767
-    keep = (bits >= dropped - 32768).to(x.dtype)
-    return x * keep.mul_(65536 / (65536 - dropped))
+    return bits >= dropped - 32768, 65536 / (65536 - dropped)
 
 
 class LayerNorm(nn.Module):
@@ -44,3 +51,14 @@ class LayerNorm(nn.Module):
         h = h - h.mean(-1, keepdim=True)
         variance = h.square().mean(-1, keepdim=True)
         return (h * torch.rsqrt(variance + self.eps) * self.weight + self.bias).to(x.dtype)
+
+
+def add_norm(norm: LayerNorm, x: Tensor, f: Tensor, p: float, training: bool) -> Tensor:
+    """norm(x + dropout(f)), on a CPU by fused.AddNorm unless the written-out equation is asked for.
+
+    x and f (N, D).
+    """
+    if x.is_cuda or fused.is_off():
+        return norm(x + dropout(f, p, training))
+    keep, scale = draw_keep(f, p) if training and p else (None, 1.0)
+    return fused.AddNorm.apply(x, f, norm.weight, norm.bias, norm.eps, keep, scale)

@@ -38,9 +38,17 @@ class MultitaskModel(nn.Module):
 
     def set_precision(self, dtype: torch.dtype) -> None:
         """Of the encoders' products: torch.float32 or torch.bfloat16."""
-        for encoder in (self.encoder, self.second):
-            if encoder is not None:
-                encoder.compute_dtype = dtype
+        for encoder in self.encoders:
+            encoder.compute_dtype = dtype
+
+    def set_row_gradients(self, on: bool) -> None:
+        """Half of a small model is its vocabulary, of which a batch sees a few hundred words."""
+        for encoder in self.encoders:
+            encoder.row_gradients = on
+
+    @property
+    def encoders(self) -> list[BertModel]:
+        return [self.encoder] if self.second is None else [self.encoder, self.second]
 
     def forward(self, task: str, batch: Batch) -> Tensor:
         _, pooled = self.encoder.encode(batch)  # (S, D)

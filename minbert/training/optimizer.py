@@ -21,7 +21,8 @@ class AdamW(torch.optim.Optimizer):
     m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
     a = lr sqrt(1-b2^t) / (1-b1^t)  (just lr without correct_bias)
     p -= a m / (sqrt(v) + eps);  then  p -= lr weight_decay p
-    Parameters without a gradient are left alone, state and all. State is fp32.
+    Parameters without a gradient are left alone, state and all. State is fp32. A sparse gradient
+    (rows of an embedding) counts as the dense one it stands for.
     """
 
     def __init__(
@@ -43,8 +44,10 @@ class AdamW(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], Tensor] | None = None) -> Tensor | None:
-        """One update of every parameter that has a gradient."""
+    def step(
+        self, closure: Callable[[], Tensor] | None = None, scale: float = 1.0
+    ) -> Tensor | None:
+        """One update of every parameter that has a gradient; g is p.grad times `scale`."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -55,8 +58,6 @@ class AdamW(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                if p.grad.is_sparse:
-                    raise RuntimeError("AdamW: sparse gradients are not supported")
                 state = self.state[p]
                 if not state:
                     dtype = torch.promote_types(p.dtype, torch.float32)
@@ -73,16 +74,18 @@ class AdamW(torch.optim.Optimizer):
                 state = [self.state[p] for p in params]
                 m, v = ([s[key] for s in state] for key in ("exp_avg", "exp_avg_sq"))
                 for block in in_blocks(params, [p.grad for p in params], m, v):
-                    _update(group, a, *block)
+                    _update(group, a, scale, *block)
         return loss
 
 
 def _update(
-    group: dict[str, Any], a: float,
+    group: dict[str, Any], a: float, scale: float,
     p: list[Tensor], g: list[Tensor], m: list[Tensor], v: list[Tensor],
 ) -> None:  # fmt: skip
     """The equations of the class, over lists of tensors at once; `a` is the corrected rate."""
     b1, b2 = group["betas"]
+    if scale != 1:
+        g = torch._foreach_mul(g, scale)
     torch._foreach_mul_(m, b1)
     torch._foreach_add_(m, g, alpha=1 - b1)
     torch._foreach_mul_(v, b2)
@@ -98,23 +101,25 @@ def _update(
         torch._foreach_add_(p, p, alpha=-group["lr"] * group["weight_decay"])
 
 
-def in_blocks(*lists: list[Tensor]) -> Iterator[list[list[Tensor]]]:
+Block = list[list[Tensor]]  # parts of p, of g, of m and of v
+
+
+def in_blocks(
+    p: list[Tensor], g: list[Tensor], m: list[Tensor], v: list[Tensor]
+) -> Iterator[Block]:
     """The same lists in parts of about BLOCK elements, large tensors cut and small ones together.
 
     A part stays in the CPU's cache through all operations of the update, which then reads memory
     once instead of seven times. A GPU has no use for that: one part.
     """
-    rows = list(zip(*lists, strict=True))
+    rows = list(zip(p, g, m, v, strict=True))
     if rows and rows[0][0].is_cuda:
-        yield [list(column) for column in zip(*rows, strict=True)]
+        yield [p, [t.to_dense() if t.is_sparse else t for t in g], m, v]
         return
     part: list[tuple[Tensor, ...]] = []
     size = 0
     for row in rows:
-        pieces = [row]
-        if row[0].numel() > BLOCK and all(t.is_contiguous() for t in row):
-            pieces = list(zip(*(t.view(-1).split(BLOCK) for t in row), strict=True))
-        for piece in pieces:
+        for piece in pieces(row):
             part.append(piece)
             size += piece[0].numel()
             if size >= BLOCK:
@@ -122,6 +127,43 @@ def in_blocks(*lists: list[Tensor]) -> Iterator[list[list[Tensor]]]:
                 part, size = [], 0
     if part:
         yield [list(column) for column in zip(*part, strict=True)]
+
+
+def pieces(row: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
+    """One parameter's p, g, m and v, cut along; a sparse g is made dense piece by piece."""
+    p, g, m, v = row
+    if g.is_sparse:
+        g = g.coalesce()
+        places, values = g.indices()[0], g.values()
+        height = max(1, BLOCK // max(1, p[0].numel()))
+        starts = range(0, len(p), height)
+        cuts = torch.searchsorted(places, torch.tensor([*starts, len(p)])).tolist()
+        for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
+            part = [t[start : start + height] for t in (p, m, v)]
+            dense = torch.zeros_like(part[0])
+            dense[places[first:last] - start] = values[first:last]
+            yield part[0], dense, part[1], part[2]
+    elif p.numel() > BLOCK and all(t.is_contiguous() for t in row):
+        yield from zip(*(t.view(-1).split(BLOCK) for t in row), strict=True)
+    else:
+        yield row
+
+
+def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float:
+    """What all gradients must be multiplied by for a norm of at most max_norm; 1 if it is less.
+
+    Equal to what torch.nn.utils.clip_grad_norm_ multiplies by, without the pass over memory.
+    """
+    gradients = []
+    for p in parameters:
+        if p.grad is not None:
+            if p.grad.is_sparse:
+                p.grad = p.grad.coalesce()  # a row that came several times has one gradient
+            gradients.append(p.grad.values() if p.grad.is_sparse else p.grad)
+    if not gradients:
+        return 1.0
+    norm = torch.nn.utils.get_total_norm(gradients)
+    return (max_norm / (norm + 1e-6)).clamp(max=1.0).item()
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -1,0 +1,62 @@
+"""Measure minbert beside the libraries: python -m benchmarks --data-dir data
+
+Writes BENCHMARKS.md and benchmarks.json; a benchmark that is run again replaces its old figures.
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.report import write_report
+from benchmarks.sets import SETS, Places
+from minbert import BertConfig, BertModel
+from minbert.errors import UserError
+from minbert.training.arguments import arg, comma_list, parse_arguments, run_script
+from minbert.weights.resolve import resolve
+
+TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to measure and where."""
+
+    only: tuple[str, ...] = arg((), f"of {', '.join(SETS)} (default: all)", parse=comma_list)
+    model: str = arg("all-MiniLM-L6-v2", "model name or directory")
+    data_dir: str = arg("data", "directory with the tasks' files")
+    output_dir: str = arg("checkpoints", "the tasks' ids are cached in it")
+    turns: int = arg(5, "of every contestant, after one to warm up", low=1, high=1000)
+    results: str = arg(".", "BENCHMARKS.md and benchmarks.json go here")
+
+
+def main(argv: list[str]) -> int:
+    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    unknown = [name for name in args.only if name not in SETS]
+    if unknown:
+        raise UserError(f"--only {unknown[0]}: write some of {', '.join(SETS)}")
+    if not Path(args.data_dir).is_dir():
+        raise UserError(f"--data-dir {args.data_dir}: no such directory")
+    model = resolve(args.model)
+    Path(args.results).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        large = Path(folder) / "large"
+        if not args.only or "train_step_large" in args.only:
+            BertModel(BertConfig()).save_pretrained(large)
+            for name in TOKENIZER_FILES:
+                shutil.copy(model / name, large)
+        places = Places(str(model), str(large), args.data_dir, args.output_dir, args.turns)
+        for name in args.only or SETS:
+            print(f"{name} ...", flush=True)
+            section = SETS[name](places)
+            command = f"python -m benchmarks --only {name} --turns {args.turns} --data-dir DIR"
+            write_report(Path(args.results), name, section, command)
+            for row in section.rows:
+                print("  " + "  ".join(row))
+            for line in section.lines:
+                print("  " + line)
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

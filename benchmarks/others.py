@@ -1,0 +1,256 @@
+"""The libraries' contestants, used as their own examples use them."""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from transformers.trainer_pt_utils import get_length_grouped_indices
+
+from benchmarks.contest import Work
+from benchmarks.ours import Turn, encoding_turn
+from minbert import BertTokenizer
+from minbert.data.encoded import EncodedSplit, limit_rows
+from minbert.data.examples import read_examples
+from minbert.data.sampler import batch_rows, count_batches
+from tasks import TASKS
+from tasks.loading import distinct_sentences, load_task
+from tasks.options import Args, resolve_arguments
+
+DROPOUT, LR, CLIP = 0.3, 5e-5, 1.0
+
+
+def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
+    """The rows as (B, T) tensors, padded to their longest."""
+    lengths = split.lengths[rows]
+    ids = np.zeros((len(rows), lengths.max()), dtype=np.int64)
+    mask, segments = np.zeros_like(ids), np.zeros_like(ids)
+    for place, row in enumerate(rows):
+        n = lengths[place]
+        ids[place, :n] = split.ids[split.offsets[row] : split.offsets[row + 1]]
+        mask[place, :n] = 1
+        segments[place, split.second[row] : n] = 1
+    arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def training_splits(where: Args) -> dict[str, EncodedSplit]:
+    """The rows that minbert's own runs with these arguments train on."""
+    tokenizer = BertTokenizer.from_directory(Path(where.model))
+    splits = {name: load_task(TASKS[name], "train", tokenizer, where) for name in where.tasks}
+    return {name: limit_rows(split, where.limit.get(name)) for name, split in splits.items()}
+
+
+def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iterator[np.ndarray]:
+    """Without end: random rows, or rows of like length as transformers groups them."""
+    for epoch in itertools.count():
+        count = count_batches({task: len(split)}, size)[task]
+        if grouped:
+            generator = torch.Generator().manual_seed(epoch)
+            lengths = split.lengths.tolist()
+            order = np.array(get_length_grouped_indices(lengths, size, generator=generator))
+            # batches in random order, or the longest would come first
+            places = np.random.default_rng(epoch).permutation(len(order) // size)
+            yield from (order[p * size : (p + 1) * size] for p in places)
+        else:
+            yield from (
+                batch_rows(len(split), size, count, 0, task, epoch, b) for b in range(count)
+            )
+
+
+def plain_loop(settings: dict[str, Any]) -> Turn:
+    """BertModel in a loop over the tasks. settings: where (arguments), batch_size, steps, fast.
+
+    fast: bf16 autocast, lengths grouped, fused AdamW; else fp32, random batches, AdamW's default.
+    """
+    torch.manual_seed(0)
+    fast, size = settings["fast"], settings["batch_size"]
+    where = resolve_arguments(settings["where"])
+    splits = training_splits(where)
+    encoder = transformers.BertModel.from_pretrained(where.model).train()
+    width = encoder.config.hidden_size
+    heads = torch.nn.ModuleDict({n: torch.nn.Linear(width, TASKS[n].outputs) for n in splits})
+    parameters = [*encoder.parameters(), *heads.parameters()]
+    adamw = torch.optim.AdamW(parameters, lr=LR, **({"fused": True} if fast else {}))
+    streams = {n: batches_of(split, n, size, grouped=fast) for n, split in splits.items()}
+    names = itertools.cycle(splits)
+
+    def turn() -> Work:
+        examples = tokens = 0
+        for _ in range(settings["steps"]):
+            name = next(names)
+            rows = next(streams[name])
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+                pooled = encoder(**padded(splits[name], rows)).pooler_output
+                out = heads[name](torch.nn.functional.dropout(pooled, DROPOUT))
+            TASKS[name].loss(out.float(), torch.from_numpy(splits[name].labels[rows])).backward()
+            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
+            adamw.step()
+            adamw.zero_grad()
+            examples += len(rows)
+            tokens += int(splits[name].lengths[rows].sum())
+        return Work(examples, tokens)
+
+    return turn
+
+
+class Stopwatch(transformers.TrainerCallback):
+    """From a trainer's first step to its last: its set-up does not count."""
+
+    seconds = 0.0
+
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 0:
+            self.started = time.perf_counter()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.seconds = time.perf_counter() - self.started
+
+
+def trainer_turn(make: Any, settings: dict[str, Any]) -> Turn:
+    """make(callbacks, options) -> a trainer; its `train()` is one turn."""
+    options = dict(
+        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=settings["batch_size"],
+        max_steps=settings["steps"], learning_rate=LR, report_to="none", save_strategy="no",
+        logging_strategy="no", disable_tqdm=True, use_cpu=True, bf16=settings["fast"],
+    )  # fmt: skip
+
+    def turn() -> Work:
+        watch = Stopwatch()
+        make([watch], options).train()
+        return Work(settings["steps"] * settings["batch_size"], seconds=watch.seconds)
+
+    return turn
+
+
+def trainer(settings: dict[str, Any]) -> Turn:
+    """transformers' Trainer on SST. settings: as plain_loop's."""
+    where = resolve_arguments(settings["where"])
+    split = training_splits(where)["sst"]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(
+        where.model, num_labels=5
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(where.model)
+    rows = [
+        {"input_ids": split.ids[a:b].tolist(), "labels": int(label)}
+        for a, b, label in zip(split.offsets, split.offsets[1:], split.labels, strict=False)
+    ]
+
+    def make(callbacks: list[Any], options: dict[str, Any]) -> transformers.Trainer:
+        return transformers.Trainer(
+            model, transformers.TrainingArguments(**options), train_dataset=rows,
+            data_collator=transformers.DataCollatorWithPadding(tokenizer), callbacks=callbacks,
+        )  # fmt: skip
+
+    return trainer_turn(make, settings)
+
+
+def sentence_trainer(settings: dict[str, Any]) -> Turn:
+    """sentence-transformers on STS, siamese or cross. settings: as above, and `cross`."""
+    import datasets
+    import sentence_transformers as st
+    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
+    from sentence_transformers.losses import CosineSimilarityLoss
+
+    where = resolve_arguments(settings["where"])
+    path = Path(where.data_dir) / TASKS["sts"].files["train"]
+    examples, _ = read_examples(path, TASKS["sts"].columns, labelled=True)
+    columns = {
+        "sentence1": [e.text for e in examples],
+        "sentence2": [e.pair for e in examples],
+        "label": [(e.label or 0.0) / 5 for e in examples],
+    }
+    rows = datasets.Dataset.from_dict(columns)
+    if settings["cross"]:
+        model = st.CrossEncoder(where.model, num_labels=1, device="cpu")
+        loss = BinaryCrossEntropyLoss(model)
+        kinds = (st.CrossEncoderTrainer, st.CrossEncoderTrainingArguments)
+    else:
+        model = st.SentenceTransformer(where.model, device="cpu")
+        loss = CosineSimilarityLoss(model)
+        kinds = (st.SentenceTransformerTrainer, st.SentenceTransformerTrainingArguments)
+
+    def make(callbacks: list[Any], options: dict[str, Any]) -> Any:
+        return kinds[0](model, kinds[1](**options), rows, loss=loss, callbacks=callbacks)
+
+    return trainer_turn(make, settings)
+
+
+def mlm_loop(settings: dict[str, Any]) -> Turn:
+    """A run_mlm-style loop on the tasks' sentences. settings: as plain_loop's."""
+    torch.manual_seed(0)
+    fast, size = settings["fast"], settings["batch_size"]
+    where = resolve_arguments(settings["where"])
+    tokenizer = transformers.AutoTokenizer.from_pretrained(where.model)
+    tasks = [TASKS[name] for name in where.tasks]
+    sentences = distinct_sentences(Path(where.data_dir), tasks, where.limit)
+    ids = tokenizer(sentences, truncation=True, max_length=where.max_length)["input_ids"]
+    model = transformers.BertForMaskedLM.from_pretrained(where.model).train()
+    collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
+    adamw = torch.optim.AdamW(model.parameters(), lr=LR, **({"fused": True} if fast else {}))
+    rng = np.random.default_rng(0)
+
+    def turn() -> Work:
+        tokens = 0
+        for _ in range(settings["steps"]):
+            rows = rng.choice(len(ids), size, replace=False)
+            batch = collator([{"input_ids": ids[r]} for r in rows])
+            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+                loss = model(**batch).loss
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
+            adamw.step()
+            adamw.zero_grad()
+            tokens += sum(len(ids[r]) for r in rows)
+        return Work(settings["steps"] * size, tokens)
+
+    return turn
+
+
+def frozen_loop(settings: dict[str, Any]) -> Turn:
+    """Heads on a frozen BertModel, the plain way: the encoder runs in every epoch. fp32."""
+    where = resolve_arguments(settings["where"])
+    splits = training_splits(where)
+    encoder = transformers.BertModel.from_pretrained(where.model).eval()
+    width, size = encoder.config.hidden_size, 32
+    heads = torch.nn.ModuleDict({n: torch.nn.Linear(width, TASKS[n].outputs) for n in splits})
+    adamw = torch.optim.AdamW(heads.parameters(), lr=1e-3)
+
+    def turn() -> Work:
+        examples = 0
+        for _ in range(settings["epochs"]):
+            for name, split in splits.items():
+                order = np.random.default_rng(0).permutation(len(split))
+                for start in range(0, len(split), size):
+                    rows = order[start : start + size]
+                    with torch.no_grad():
+                        pooled = encoder(**padded(split, rows)).pooler_output
+                    labels = torch.from_numpy(split.labels[rows])
+                    TASKS[name].loss(heads[name](pooled), labels).backward()
+                    adamw.step()
+                    adamw.zero_grad()
+                    examples += len(rows)
+        return Work(examples)
+
+    return turn
+
+
+def sentence_encoding(settings: dict[str, Any]) -> Turn:
+    """SentenceTransformer.encode, or CrossEncoder.predict. settings: as ours.encoding's."""
+    import sentence_transformers as st
+
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings["precision"]]
+    options = dict(device="cpu", model_kwargs={"dtype": dtype})
+    if settings["pairs"]:
+        model: Any = st.CrossEncoder(settings["model"], num_labels=1, **options)
+        return encoding_turn(lambda pairs: model.predict(pairs, show_progress_bar=False), settings)
+    model = st.SentenceTransformer(settings["model"], **options)
+    return encoding_turn(
+        lambda texts: model.encode(texts, show_progress_bar=False, normalize_embeddings=True),
+        settings,
+    )

@@ -1,0 +1,250 @@
+"""Who meets whom: each benchmark is a function of Places that returns a Section."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.contest import Contestant, Outcome, hold
+from benchmarks.report import Section, Target, asked, compared
+from benchmarks.start_up import first_step_seconds, import_seconds
+from minbert.data.examples import read_examples
+from tasks import TASKS
+
+A, B = "(a) transformers loop, fp32, random batches", "(b) bf16 autocast, grouped, fused AdamW"
+LIMITS = [
+    Contestant(f"{p} limit", "benchmarks.ours:matrix_limit", {"precision": p})
+    for p in ("bf16", "fp32")
+]
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a benchmark works with."""
+
+    model: str  # a directory with MiniLM's weights
+    large: str  # one with a bert-base-sized encoder, random weights
+    data_dir: str
+    cache: str  # the ids' cache is in it
+    turns: int
+
+
+def ours(name: str, places: Places, *options: str, script: str = "train_multitask") -> Contestant:
+    """Steps of one of the scripts; six a turn: two of each task."""
+    fixed = ["--data-dir", places.data_dir, "--output-dir", places.cache, "--lr", "5e-5"]
+    model = [] if "--model" in options else ["--model", places.model]
+    settings = {"script": script, "arguments": [*fixed, *model, *options], "steps": 6}
+    return Contestant(name, "benchmarks.ours:training", settings, ours=True)
+
+
+def theirs(name: str, function: str, places: Places, **settings: Any) -> Contestant:
+    """One of the libraries' loops or trainers."""
+    where = {"data_dir": places.data_dir, "output_dir": places.cache, "limit": {"quora": 16000}}
+    where["model"] = settings.pop("model", places.model)
+    where |= settings.pop("where", {})
+    base = {"where": where, "batch_size": 32, "steps": 6, "fast": False}
+    return Contestant(name, f"benchmarks.others:{function}", base | settings)
+
+
+def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Section:
+    """Parallel fine-tuning on SST, Quora and STS."""
+    model = places.large if large else places.model
+    options = ("--model", model, "--batch-size", str(batch_size), "--limit", "quora=16000")
+    same: dict[str, Any] = {"model": model, "batch_size": batch_size}
+    contestants = [
+        ours("minbert", places, *options),
+        ours("minbert fp32", places, *options, "--precision", "fp32"),
+        theirs(B, "plain_loop", places, fast=True, **same),
+        theirs(A, "plain_loop", places, **same),
+    ]
+    outcomes = hold([*contestants, *LIMITS], places.turns)
+    limits = {c.name: outcomes.pop(c.name).rate("flops") for c in LIMITS}
+    share = outcomes["minbert"].rate("flops") / limits["bf16 limit"]
+    wanted = 0.50 if large else 0.35
+    memory = outcomes["minbert"].peak_mib / outcomes[B].peak_mib
+    lines = (
+        asked("share of the bf16 matrix rate", f"{wanted:.0%}", f"{share:.0%}", share >= wanted),
+        asked("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
+        ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in limits.items()),
+    )
+    targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, 2.5)]
+    name = f"Training step, {'bert-base-sized' if large else 'MiniLM'}, batch {batch_size}"
+    return compared(name, outcomes, "tokens", targets, lines)
+
+
+def trainers(places: Places, task: str) -> Section:
+    """One task, against the trainer that people would use for it."""
+    siamese = ("--pair-encoding", "siamese", "--pair-loss", "cosine-mse", "--pooling", "mean")
+    single = ("--mode", "single", "--tasks", task.split()[0])
+    name, function, more = {
+        "sst": ("transformers Trainer", "trainer", {}),
+        "sts": ("sentence-transformers CrossEncoderTrainer", "sentence_trainer", {"cross": True}),
+        "sts siamese": (
+            "sentence-transformers SentenceTransformerTrainer",
+            "sentence_trainer",
+            {"cross": False},
+        ),
+    }[task]
+    where = {"tasks": (task.split()[0],), "limit": {}}
+    contestants = [
+        ours("minbert", places, *single, *(siamese if "siamese" in task else ())),
+        theirs(f"{name}, bf16", function, places, fast=True, where=where, **more),
+        theirs(name, function, places, where=where, **more),
+    ]
+    return compared(f"Training, {task}", hold(contestants, places.turns), "examples", [])
+
+
+def mlm_step(places: Places) -> Section:
+    """Masked-language-model pre-training on the sentences of SST and STS."""
+    where = {"where": {"tasks": ("sst", "sts"), "limit": {}}}
+    contestants = [
+        ours("minbert", places, "--tasks", "sst,sts", script="pretrain_mlm"),
+        theirs("run_mlm-style, bf16 autocast, fused AdamW", "mlm_loop", places, fast=True, **where),
+        theirs("run_mlm-style loop, fp32", "mlm_loop", places, **where),
+    ]
+    targets = [Target("minbert", contestants[-1].name, 3)]
+    return compared("MLM step", hold(contestants, places.turns), "tokens", targets)
+
+
+def frozen(places: Places) -> Section:
+    """Ten epochs of heads on a frozen encoder."""
+    limits = "sst=1000,quora=1000,sts=1000"
+    arguments = ["--model", places.model, "--data-dir", places.data_dir, "--limit", limits]
+    arguments += ["--limit-dev", "sst=100,quora=100,sts=100", "--skip-predictions"]
+    arguments += ["--fine-tune-mode", "last-linear-layer", "--output-dir", places.cache]
+    limit = dict.fromkeys(("sst", "quora", "sts"), 1000)
+    other = "BertModel in every epoch, fp32"
+    contestants = [
+        Contestant("minbert", "benchmarks.ours:frozen", {"arguments": arguments}, ours=True),
+        theirs(other, "frozen_loop", places, where={"limit": limit}, epochs=10),
+    ]
+    outcomes = hold(contestants, 1)
+    return compared(
+        "Frozen baseline, 10 epochs", outcomes, "examples", [Target("minbert", other, 8)]
+    )
+
+
+def encode(places: Places, pairs: bool = False, one_by_one: bool = False) -> Section:
+    """Sentences to vectors, or pairs to a score."""
+    task = TASKS["quora"]
+    rows, _ = read_examples(Path(places.data_dir) / task.files["dev"], task.columns, labelled=True)
+    chosen = random.Random(0).sample(rows, 100 if one_by_one else 1000)
+    texts: list[Any] = [(e.text, e.pair) if pairs else e.text for e in chosen]
+    settings = {"model": places.model, "texts": texts, "pairs": pairs, "one_by_one": one_by_one}
+
+    def contestant(name: str, factory: str, precision: str) -> Contestant:
+        return Contestant(name, factory, settings | {"precision": precision}, "ours" in factory)
+
+    mine, other = "benchmarks.ours:encoding", "benchmarks.others:sentence_encoding"
+    contestants = [
+        contestant("minbert bf16", mine, "bf16"),
+        contestant("minbert fp32", mine, "fp32"),
+        contestant("sentence-transformers bf16", other, "bf16"),
+        contestant("sentence-transformers fp32", other, "fp32"),
+    ]
+    outcomes = hold(contestants, places.turns)
+    targets = [
+        Target("minbert fp32", "sentence-transformers fp32", 1.3),
+        Target("minbert bf16", "sentence-transformers fp32", 4),
+        Target("minbert bf16", "sentence-transformers bf16", 1.7),
+    ]
+    what = "Pairs" if pairs else "Sentences"
+    if one_by_one:
+        return compared(f"{what}, one at a time", outcomes, "examples", [], latencies(outcomes))
+    return compared(f"{what}, 1000 at once", outcomes, "examples", [] if pairs else targets)
+
+
+def latencies(outcomes: dict[str, Outcome]) -> tuple[str, ...]:
+    """Milliseconds of a call: half are faster than p50, one in a hundred slower than p99."""
+    lines = []
+    for name, outcome in outcomes.items():
+        calls = outcome.calls
+        p50, p99 = (1e3 * calls[int(share * (len(calls) - 1))] for share in (0.5, 0.99))
+        lines.append(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
+    return tuple(lines)
+
+
+def optimizer_step(places: Places) -> Section:
+    """AdamW on all of MiniLM's parameters."""
+    contestants = [
+        Contestant(
+            name,
+            "benchmarks.ours:optimizer",
+            {"model": places.model, "kind": kind, "steps": 5},
+            ours=kind == "ours",
+        )
+        for name, kind in {
+            "minbert": "ours",
+            "torch default": "default",
+            "torch foreach": "foreach",
+            "torch fused": "fused",
+        }.items()
+    ]
+    targets = [Target("minbert", "torch fused", 1 / 1.3)]
+    return compared("Optimizer step", hold(contestants, places.turns), "examples", targets)
+
+
+def start_up(places: Places) -> Section:
+    """Imports, and the first step of a run whose ids are cached."""
+    torch_s = import_seconds("torch", places.turns)
+    ours_s = import_seconds("minbert", places.turns)
+    arguments = ["--model", places.model, "--data-dir", places.data_dir]
+    arguments += ["--limit-dev", "sst=32,quora=32,sts=32"]
+    cache = Path(places.cache)
+    seconds = [first_step_seconds(arguments, cache) for _ in range(2)][-1]
+    rows = (
+        ("import torch", f"{torch_s:.2f} s"),
+        ("import minbert", f"{ours_s:.2f} s"),
+        ("first step of train_multitask.py", f"{seconds:.2f} s"),
+    )
+    lines = (
+        asked("import", "1.5x at most", f"{ours_s / torch_s:.2f}x", ours_s <= 1.5 * torch_s),
+        asked("first step", "3 s at most", f"{seconds:.2f} s", seconds <= 3),
+        "The first step comes after an evaluation of 3 x 32 rows; on all dev rows add their time.",
+    )
+    return Section("Start-up", ("", "median"), rows, lines)
+
+
+def scaling(places: Places) -> Section:
+    """Memory over rows, time over lengths."""
+    sizes = (8000, 16000, 32000, 64000, 128000)
+    rows = []
+    for size in sizes:
+        one = ours("minbert", places, "--limit", f"quora={size}")
+        outcome = hold([one], 1)["minbert"]
+        cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
+        rows.append((f"{size:,} rows of Quora", *cells))
+    several = [
+        Contestant(
+            str(length),
+            "benchmarks.ours:one_length",
+            {"model": places.model, "length": length},
+            True,
+        )
+        for length in (16, 32, 64, 128, 256, 512)
+    ]
+    for name, outcome in hold(several, places.turns).items():
+        cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
+        rows.append((f"4096 tokens in sequences of {name}", *cells))
+    return Section("Scaling", ("", "tokens/s", "peak MiB"), tuple(rows))
+
+
+SETS: dict[str, Callable[[Places], Section]] = {
+    "train_step": train_step,
+    "train_step_16": partial(train_step, batch_size=16),
+    "train_step_64": partial(train_step, batch_size=64),
+    "train_step_large": partial(train_step, large=True),
+    "train_sst": partial(trainers, task="sst"),
+    "train_sts": partial(trainers, task="sts"),
+    "train_sts_siamese": partial(trainers, task="sts siamese"),
+    "mlm_step": mlm_step,
+    "frozen": frozen,
+    "encode": encode,
+    "encode_one": partial(encode, one_by_one=True),
+    "pairs": partial(encode, pairs=True),
+    "optimizer_step": optimizer_step,
+    "start_up": start_up,
+    "scaling": scaling,
+}
