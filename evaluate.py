@@ -85,7 +85,7 @@ def pairs_per_second(
         split = take(split, rows[: len(split)])
         started = time.perf_counter()
         sequences = sentences_of(split)[0] if siamese else split
-        predict(lambda batch: encoder.encode(batch)[1], sequences, encoder.device)
+        predict(lambda batch: encoder.encode_first(batch), sequences, encoder.device)
         rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
     print(
         f"{task.title:7} pairs/s         cross {rates['cross']:.0f}, siamese {rates['siamese']:.0f}"

@@ -70,10 +70,9 @@ def encoding(settings: dict[str, Any]) -> Turn:
         tokens += len(split.ids)
 
         def forward(batch: Any) -> torch.Tensor:
-            hidden, pooled = encoder.encode(batch)
             if settings["pairs"]:
-                return head(pooled)
-            return unit(pool(hidden, pooled, batch, "mean"))
+                return head(encoder.encode_first(batch))
+            return unit(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
 
         return predict(forward, split, encoder.device).numpy()
 
@@ -158,7 +157,7 @@ def one_length(settings: dict[str, Any]) -> Turn:
     batch = Batch(positions + 1000, positions, torch.zeros_like(positions), (length,) * n)
 
     def turn() -> Work:
-        encoder.encode(batch)[1].sum().backward()
+        encoder.hidden_states(batch)[-1].sum().backward()
         encoder.zero_grad()
         return Work(n, n * length)
 

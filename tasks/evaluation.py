@@ -103,7 +103,7 @@ def encode_features(
     """Pooled outputs (n, D) of whole splits, without dropout: all a frozen encoder says."""
     encoder.eval()
     return {
-        name: predict(lambda batch: encoder.encode(batch)[1], split, device)
+        name: predict(lambda batch: encoder.encode_first(batch), split, device)
         for name, split in splits.items()
     }
 

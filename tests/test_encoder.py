@@ -1,5 +1,7 @@
 """The encoder against transformers, and packing against one sequence at a time."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import transformers
@@ -87,6 +89,33 @@ def test_order_of_sequences_does_not_matter(tiny: BertModel) -> None:
     torch.testing.assert_close(
         pooled([0, 1, 2, 3, 4])[[1, 3, 4, 0, 2]], pooled([1, 3, 4, 0, 2]), atol=1e-9, rtol=0
     )
+
+
+@pytest.mark.parametrize("lengths", [(5,), (3, 16, 16, 17, 40), (16,) * 70])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.bfloat16, 3e-2)])
+def test_first_tokens_alone_are_the_same(
+    tiny: BertModel, lengths: tuple[int, ...], dtype: torch.dtype, tolerance: float
+) -> None:
+    """Outputs and every gradient, the last layer run for all tokens or for the first ones only."""
+    if dtype == torch.float64:
+        tiny = tiny.double()
+    tiny.compute_dtype = dtype
+    N = sum(lengths)
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    batch = Batch(torch.arange(N) % 150 + 3, positions, torch.arange(N) % 2, lengths)
+    weight = torch.randn(len(lengths), tiny.config.hidden_size).to(tiny.pooler_dense.weight.dtype)
+
+    def run(encode: Callable[[Batch], torch.Tensor]) -> list[torch.Tensor]:
+        tiny.zero_grad()
+        out = encode(batch)
+        (out * weight).sum().backward()
+        return [out.detach(), *(p.grad.clone() for p in tiny.parameters())]
+
+    for ours, expected in zip(
+        run(tiny.encode_first), run(lambda b: tiny.encode(b)[1]), strict=True
+    ):
+        scale = expected.abs().max().clamp_min(1)
+        torch.testing.assert_close(ours, expected, atol=float(tolerance * scale), rtol=0)
 
 
 def test_dropout_is_active_in_training_only(tiny: BertModel) -> None:

@@ -1,5 +1,6 @@
 """Every faster path against the written-out equations it stands for."""
 
+import json
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -67,14 +68,21 @@ def test_the_switch_is_off_and_on_again() -> None:
 
 @pytest.mark.parametrize("options", [[], ["--accumulate", "2"], ["--pair-encoding", "siamese"]])
 def test_training_ends_in_the_same_weights(world: Path, options: list[str]) -> None:
-    """Steps with all faster paths on, and the same ones written out; in fp32, with dropout."""
+    """Steps with all faster paths on, and the same ones written out; in fp32.
+
+    Without the encoder's dropout: the last layer draws fewer values where fewer tokens go through.
+    """
+    config = json.loads((world / "model" / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (world / "model" / "config.json").write_text(json.dumps(config))
     weights = []
     for name in ("fast", "slow"):
         argv = ["--model", str(world / "model"), "--data-dir", str(world / "data"), "--epochs", "1"]
-        argv += ["--output-dir", str(world / "runs"), "--precision", "fp32", "--lr", "1e-3"]
+        argv += ["--output-dir", str(world / "runs"), "--precision", "fp32", "--lr", "1e-4"]
+        argv += ["--hidden-dropout-prob", "0"]
         with fused.written_out() if name == "slow" else nullcontext():
             train_multitask.main([*argv, "--batch-size", "4", "--name", name, *options])
         weights.append(load_file(world / "runs" / name / "last" / "model.safetensors"))
     fast, slow = weights
     for key, expected in slow.items():
-        torch.testing.assert_close(fast[key], expected, atol=2e-4, rtol=0)
+        torch.testing.assert_close(fast[key], expected, atol=1e-5, rtol=0)

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.config import BertConfig
-from minbert.model.layers import Linear, dropout
+from minbert.model.layers import Linear, dropout, round_rows
 
 # Lengths are rounded up to a multiple of this and equal ones share a group: fewer, fuller products
-# for a little padding, and few distinct shapes (see TOKEN_STEP in encoder.py).
+# for a little padding, and few distinct shapes (see TOKEN_STEP in layers.py).
 LENGTH_STEP = 16
 
 
@@ -28,6 +28,7 @@ class Group:
     end: int
     n: int
     T: int
+    number: int  # of its first sequence in the batch
     index: Tensor | None  # (end - start,) the place of each token among n*T; None: no padding
     mask: Tensor | None  # (n, 1, 1, T) added to the scores: 0 at tokens, very negative at padding
 
@@ -53,23 +54,24 @@ def layout_groups(
     for last in range(1, len(lengths) + 1):
         if last < len(lengths) and padded[last] == padded[first]:
             continue
-        group = _group(lengths[first:last], padded[first], start, device, dtype)
+        group = _group(lengths[first:last], padded[first], start, first, device, dtype)
         groups.append(group)
         first, start = last, group.end
     return groups
 
 
 def _group(
-    lengths: tuple[int, ...], T: int, start: int, device: torch.device, dtype: torch.dtype
-) -> Group:
+    lengths: tuple[int, ...], T: int, start: int, number: int, device: torch.device,
+    dtype: torch.dtype,
+) -> Group:  # fmt: skip
     n, tokens = len(lengths), sum(lengths)
     if tokens == n * T:
-        return Group(start, start + tokens, n, T, None, None)
+        return Group(start, start + tokens, n, T, number, None, None)
     real = torch.arange(T)[None, :] < torch.tensor(lengths)[:, None]  # (n, T)
     # -1e9, not -inf: a row of nothing but -inf would be NaN.
     mask = torch.zeros(n, 1, 1, T).masked_fill(~real[:, None, None, :], -1e9).to(device, dtype)
     index = real.flatten().nonzero().squeeze(1).to(device)
-    return Group(start, start + tokens, n, T, index, mask)
+    return Group(start, start + tokens, n, T, number, index, mask)
 
 
 class SelfAttention(nn.Module):
@@ -83,15 +85,29 @@ class SelfAttention(nn.Module):
         self.key = Linear(config.hidden_size, config.hidden_size)
         self.value = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x: Tensor, groups: list[Group]) -> Tensor:
-        q, k, v = self.query(x), self.key(x), self.value(x)  # (N, D)
-        mixed = torch.cat([self.attend(q, k, v, group) for group in groups])
-        return F.pad(mixed, (0, 0, 0, len(x) - len(mixed)))  # (N, D), zero in no sequence's rows
+    def forward(self, x: Tensor, groups: list[Group], first: Tensor | None = None) -> Tensor:
+        """(N, D) -> (N, D). first: (S,) where sequences start; only those tokens ask: (S, D)."""
+        asking = x if first is None else round_rows(x.index_select(0, first))
+        q, k, v = self.query(asking), self.key(x), self.value(x)  # (N, D)
+        attend = self.attend if first is None else self.attend_first
+        mixed = torch.cat([attend(q, k, v, group) for group in groups])
+        return F.pad(mixed, (0, 0, 0, len(q) - len(mixed)))  # zero in no sequence's rows
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
+        """Every token of the group's sequences -> (tokens of the group, D)"""
         q, k, v = (group.pad(t, self.num_heads) for t in (q, k, v))  # (n, H, T, K)
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (n, H, T, T)
-        if group.mask is not None:
-            scores = scores + group.mask
+        return group.unpad(self.mix(q, k, v, group.mask))
+
+    def attend_first(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
+        """The first token of every sequence -> (n, D); q has one row a sequence of the batch."""
+        q = q[group.number : group.number + group.n].view(group.n, self.num_heads, 1, -1)
+        k, v = (group.pad(t, self.num_heads) for t in (k, v))  # (n, H, T, K)
+        return self.mix(q, k, v, group.mask).flatten(1)  # (n, H, 1, K) -> (n, D)
+
+    def mix(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """The equation of the class: (n, H, Q, K), (n, H, T, K) twice -> (n, H, Q, K)"""
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (n, H, Q, T)
+        if mask is not None:
+            scores = scores + mask
         probs = dropout(scores.softmax(-1), self.dropout_prob, self.training)
-        return group.unpad(probs @ v)  # (tokens of the group, D)
+        return probs @ v

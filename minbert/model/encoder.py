@@ -15,17 +15,9 @@ from torch.nn import functional as F
 from minbert.batch import Batch
 from minbert.config import BertConfig
 from minbert.errors import UserError
+from minbert.model import fused
 from minbert.model.attention import Group, SelfAttention, layout_groups
-from minbert.model.layers import LayerNorm, Linear, add_norm, dropout
-
-# The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
-# many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
-TOKEN_STEP = 64
-
-
-def round_rows(x: Tensor) -> Tensor:
-    """(N, D) in bf16 -> zero rows added up to a multiple of TOKEN_STEP; other dtypes unchanged."""
-    return F.pad(x, (0, 0, 0, -len(x) % TOKEN_STEP)) if x.dtype == torch.bfloat16 else x
+from minbert.model.layers import LayerNorm, Linear, add_norm, dropout, round_rows
 
 
 class BertOutput(dict[str, Tensor]):
@@ -52,8 +44,11 @@ class BertLayer(nn.Module):
         self.out_dense = Linear(config.intermediate_size, D)
         self.out_layer_norm = LayerNorm(D, eps)
 
-    def forward(self, x: Tensor, groups: list[Group]) -> Tensor:
-        a = self.attention_dense(self.self_attention(x, groups))
+    def forward(self, x: Tensor, groups: list[Group], first: Tensor | None = None) -> Tensor:
+        """(N, D) -> (N, D); or, `first` (S,) being where sequences start, those rows alone."""
+        a = self.attention_dense(self.self_attention(x, groups, first))
+        if first is not None:
+            x = round_rows(x.index_select(0, first))
         x = add_norm(self.attention_layer_norm, x, a, self.dropout_prob, self.training)
         f = self.out_dense(F.gelu(self.interm_dense(x)))
         return add_norm(self.out_layer_norm, x, f, self.dropout_prob, self.training)
@@ -103,22 +98,33 @@ class BertModel(nn.Module):
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         """The embedding's and every layer's output, each (N, D)."""
-        x = self.embed(batch.ids, batch.positions, batch.segments)
+        x = round_rows(self.embed(batch.ids, batch.positions, batch.segments))
         groups = layout_groups(batch.lengths, x.device, x.dtype)
-        N = len(x)
-        states = [round_rows(x)]
+        states = [x]
         for layer in self.bert_layers:
             states.append(layer(states[-1], groups))
-        return [state[:N] for state in states]
+        return [state[: len(batch.ids)] for state in states]
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Hidden states (N, D) and, in the parameters' dtype, tanh(W h[CLS] + b) (S, D)."""
         hidden = self.hidden_states(batch)[-1]
-        return hidden, self.pool(hidden, batch)
+        return hidden, self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
 
-    def pool(self, hidden: Tensor, batch: Batch) -> Tensor:
-        """(N, D) -> (S, D), from the first token of each sequence."""
-        first = hidden.index_select(0, batch.cu_seqlens[:-1])
+    def encode_first(self, batch: Batch) -> Tensor:
+        """encode's second, (S, D), with nothing computed that it does not need: of the last layer
+        the first tokens only. A sixth of the work of six layers; the same numbers.
+        """
+        if fused.is_off():
+            return self.encode(batch)[1]
+        x = round_rows(self.embed(batch.ids, batch.positions, batch.segments))
+        groups = layout_groups(batch.lengths, x.device, x.dtype)
+        *layers, last = self.bert_layers
+        for layer in layers:
+            x = layer(x, groups)
+        return self.pool(last(x, groups, batch.cu_seqlens[:-1])[: len(batch.lengths)])
+
+    def pool(self, first: Tensor) -> Tensor:
+        """tanh(W h[CLS] + b), (S, D) -> (S, D)."""
         return torch.tanh(self.pooler_dense(first.to(self.pooler_dense.weight.dtype)))
 
     def forward(
@@ -144,7 +150,7 @@ class BertModel(nn.Module):
             input_ids[row, column], column, segments[row, column], tuple(lengths.tolist())
         )
         states = self.hidden_states(batch)
-        pooled = self.pool(states[-1], batch)
+        pooled = self.pool(states[-1].index_select(0, batch.cu_seqlens[:-1]))
 
         def unpack(hidden: Tensor) -> Tensor:
             padded = hidden.new_zeros(*input_ids.shape, hidden.shape[-1])

@@ -34,6 +34,16 @@ def draw_keep(x: Tensor, p: float) -> tuple[Tensor, float]:
     return bits >= dropped - 32768, 65536 / (65536 - dropped)
 
 
+# The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
+# many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
+TOKEN_STEP = 64
+
+
+def round_rows(x: Tensor) -> Tensor:
+    """(N, D) in bf16 -> zero rows added up to a multiple of TOKEN_STEP; other dtypes unchanged."""
+    return F.pad(x, (0, 0, 0, -len(x) % TOKEN_STEP)) if x.dtype == torch.bfloat16 else x
+
+
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al., 2016).
 

@@ -51,8 +51,7 @@ class MultitaskModel(nn.Module):
         return [self.encoder] if self.second is None else [self.encoder, self.second]
 
     def forward(self, task: str, batch: Batch) -> Tensor:
-        _, pooled = self.encoder.encode(batch)  # (S, D)
-        return self.heads[task](pooled)
+        return self.heads[task](self.encoder.encode_first(batch))
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
         """Sentences alone -> their embeddings (S, E), by a siamese task's pooling and map.
@@ -61,5 +60,7 @@ class MultitaskModel(nn.Module):
         """
         head = self.heads[task]
         encoder = self.second if side == 1 and self.second is not None else self.encoder
-        hidden, pooled = encoder.encode(batch)
-        return head.embed(pool(hidden, pooled, batch, head.config.pooling))
+        if head.config.pooling == "cls":
+            return head.embed(encoder.encode_first(batch))
+        hidden = encoder.hidden_states(batch)[-1]
+        return head.embed(pool(hidden, batch, head.config.pooling))

@@ -5,18 +5,16 @@ from torch import Tensor
 
 from minbert.batch import Batch
 
-KINDS = ("cls", "mean", "max")
+KINDS = ("cls", "mean", "max")  # cls is BERT's own pooler output
 
 
-def pool(hidden: Tensor, pooled: Tensor, batch: Batch, kind: str) -> Tensor:
-    """cls: BERT's own pooler output; mean, max: over all tokens, [CLS] and [SEP] too.
+def pool(hidden: Tensor, batch: Batch, kind: str) -> Tensor:
+    """mean or max over all tokens, [CLS] and [SEP] too, in fp32 at least.
 
-    Sentence-BERT, Reimers and Gurevych (2019), section 3. In fp32 at least.
+    Sentence-BERT, Reimers and Gurevych (2019), section 3.
     """
-    if kind == "cls":
-        return pooled
-    if kind not in KINDS:
-        raise ValueError(f"pooling {kind!r}: one of {', '.join(KINDS)}")
+    if kind not in KINDS[1:]:
+        raise ValueError(f"pooling {kind!r}: one of {', '.join(KINDS[1:])}")
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
     lengths = torch.tensor(batch.lengths, device=hidden.device)
     return torch.segment_reduce(hidden, kind, lengths=lengths, axis=0)
