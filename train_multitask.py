@@ -248,7 +248,9 @@ def save(run: Run, name: str) -> None:
 def write_best_predictions(run: Run) -> None:
     """Of best/, in the precision of the run."""
     model, _ = load_multitask(run.folder / "best")
-    model.to(run.model.encoder.device).set_precision(run.model.encoder.compute_dtype)
+    model.to(run.model.encoder.device)
+    for encoder in model.encoders:
+        encoder.for_inference(run.model.encoder.compute_dtype)
     folder = run.folder / "predictions"
     predict_dev_and_test(model, run.tasks, run.dev, run.tokenizer, run.args, folder)
 

@@ -55,8 +55,8 @@ def training(settings: dict[str, Any]) -> Turn:
 
 def encoding(settings: dict[str, Any]) -> Turn:
     """Texts -> normalised means; pairs -> a score. settings: model, texts, precision, pairs."""
-    encoder = BertModel.from_pretrained(settings["model"]).eval()
-    encoder.compute_dtype = DTYPES[settings["precision"]]
+    encoder = BertModel.from_pretrained(settings["model"])
+    encoder.for_inference(DTYPES[settings["precision"]])
     tokenizer = BertTokenizer.from_directory(settings["model"])
     head = torch.nn.Linear(encoder.config.hidden_size, 1)
     parameters = products(encoder)

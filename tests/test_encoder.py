@@ -132,6 +132,7 @@ def test_bf16_stays_near_fp32() -> None:
         exact = model(ids, mask).pooler_output
         model.compute_dtype = torch.bfloat16
         rough = model(ids, mask).pooler_output
+        assert torch.equal(model.for_inference(torch.bfloat16)(ids, mask).pooler_output, rough)
     assert 0 < float((exact - rough).abs().max()) < 5e-2
 
 

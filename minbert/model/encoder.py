@@ -77,6 +77,17 @@ class BertModel(nn.Module):
     def device(self) -> torch.device:
         return self.word_embedding.weight.device
 
+    def for_inference(self, dtype: torch.dtype) -> "BertModel":
+        """Evaluation mode, with the layers' matrices rounded to dtype for good.
+
+        The same outputs as with compute_dtype, without a cast of all matrices in every call.
+        """
+        self.compute_dtype = dtype
+        for module in self.bert_layers.modules():
+            if isinstance(module, Linear):
+                module.to(dtype)
+        return self.eval()
+
     def _init(self, module: nn.Module) -> None:
         """Linear and Embedding N(0, initializer_range), biases 0; LayerNorm starts at 1 / 0."""
         if isinstance(module, nn.Linear | nn.Embedding):
