@@ -1,9 +1,10 @@
-# make quickstart | make test | make check. A target run twice installs nothing again.
+# make quickstart | make test | make check | make bench DATA=data. Run twice, nothing is installed again.
 PYTHON ?= python3
+DATA ?= data
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup weights quickstart test check format clean
+.PHONY: setup weights quickstart test check bench format clean
 
 setup: $(VENV)/.installed
 weights: setup
@@ -30,6 +31,10 @@ test: setup
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: setup
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]" --no-build-isolation
+	$(BIN)/python -m benchmarks --data-dir $(DATA)
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -8,7 +8,9 @@ setup(
     description="BERT from scratch in plain PyTorch, fine-tuned on several tasks at once",
     license="MIT",
     python_requires=">=3.10",
-    packages=find_packages(include=["minbert", "minbert.*", "tasks", "tasks.*", "experiments"]),
+    packages=find_packages(
+        include=["minbert", "minbert.*", "tasks", "tasks.*", "experiments", "benchmarks"]
+    ),
     py_modules=["train_multitask", "pretrain_mlm", "evaluate"],
     install_requires=[
         "torch==2.13.0",
@@ -21,6 +23,7 @@ setup(
     extras_require={
         "test": ["pytest>=8", "transformers>=4.44", "sentence-transformers>=3"],
         "dev": ["ruff>=0.6"],
+        "bench": ["transformers>=4.44", "sentence-transformers>=3", "accelerate>=1", "datasets>=3"],
         "report": ["matplotlib>=3.8"],
     },
 )

@@ -38,7 +38,6 @@ def main(argv: list[str]) -> int:
     if not Path(args.data_dir).is_dir():
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
     model = resolve(args.model)
-    Path(args.results).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large"
         if not args.only or "train_step_large" in args.only:

@@ -65,6 +65,7 @@ def asked(what: str, wanted: str, seen: str, met: bool) -> str:
 
 def write_report(folder: Path, name: str, section: Section, command: str) -> None:
     """Into benchmarks.json under its name, and all of that again as BENCHMARKS.md."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / "benchmarks.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     place = {"machine": machine(), "command": command, "versions": versions()}

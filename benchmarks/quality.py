@@ -1,0 +1,86 @@
+"""Does the fast path cost quality? python -m benchmarks.quality --data-dir data --seeds 3
+
+The same training twice a seed: as it runs by default, and in fp32 with the written-out equations.
+A finished run is reused. Adds its section to BENCHMARKS.md.
+"""
+
+import statistics
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import train_multitask
+from benchmarks.report import Section, write_report
+from experiments.results import is_finished
+from minbert.model import fused
+from minbert.training.arguments import arg, parse_arguments, run_script
+from minbert.training.runlog import read_log
+
+PATHS = ("default", "fp32, written out")
+
+
+@dataclass(frozen=True)
+class Args:
+    """What to train."""
+
+    model: str = arg("all-MiniLM-L6-v2", "model name or directory")
+    data_dir: str = arg("data", "directory with the tasks' files")
+    limit: str = arg("quora=16000", "rows to train on")
+    limit_dev: str = arg("quora=4000", "rows to evaluate on")
+    epochs: int = arg(1, "global epochs", low=1, high=1000)
+    lr: str = arg("5e-5", "learning rate")
+    seeds: int = arg(3, "runs of each path", low=1, high=100)
+    output_dir: str = arg("checkpoints", "the runs go to a folder in it")
+    results: str = arg(".", "BENCHMARKS.md and benchmarks.json go here")
+
+
+def main(argv: list[str]) -> int:
+    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    root = Path(args.output_dir) / "quality"
+    scores: dict[str, list[dict[str, float]]] = {path: [] for path in PATHS}
+    for seed in range(11711, 11711 + args.seeds):
+        for path in PATHS:
+            name = f"{path.split(',')[0]}-{seed}"
+            train(args, root, name, seed, path == PATHS[1])
+            end = read_log(root / name / "log.jsonl")[-1]
+            scores[path].append(end["best"]["scores"] | {"examples/s": end["examples_per_s"]})
+    what = f"{args.epochs} epochs, {args.limit}, {args.seeds} seeds"
+    section = compared_scores(f"Quality of the fast path: {what}", scores)
+    command = f"python -m benchmarks.quality --data-dir DIR --seeds {args.seeds}"
+    write_report(Path(args.results), "quality", section, command)
+    for row in section.rows:
+        print("  ".join(row))
+    return 0
+
+
+def train(args: Args, root: Path, name: str, seed: int, slow: bool) -> None:
+    """One run of train_multitask.py, gone on with if it was stopped."""
+    if is_finished(root / name):
+        return
+    if (root / name / "args.json").is_file():
+        argv = ["--resume", str(root / name), "--data-dir", args.data_dir]
+    else:
+        argv = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", str(root)]
+        argv += ["--epochs", str(args.epochs), "--lr", args.lr, "--limit", args.limit]
+        argv += ["--limit-dev", args.limit_dev, "--seed", str(seed), "--name", name]
+        argv += ["--skip-predictions", *(["--precision", "fp32"] if slow else [])]
+    with fused.written_out() if slow else nullcontext():
+        train_multitask.main(argv)
+
+
+def compared_scores(title: str, scores: dict[str, list[dict[str, float]]]) -> Section:
+    """Mean and spread of every score, a row a path."""
+    columns = list(next(iter(scores.values()))[0])
+    rows = []
+    for path, runs in scores.items():
+        cells = []
+        for column in columns:
+            values = [run[column] for run in runs]
+            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
+            cells.append(f"{statistics.fmean(values):.3f}{spread}")
+        rows.append((path, *cells))
+    return Section(title, ("", *columns), tuple(rows))
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,91 @@
+"""The benchmarks: who works when, what is counted, what is written. Speed itself is not tested."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import __main__ as benchmarks
+from benchmarks import quality
+from benchmarks.contest import Contestant, Outcome, Work, hold
+from benchmarks.report import Target, compared, judged
+from minbert import UserError
+from minbert.training.runlog import read_log
+
+
+def diary(settings: dict[str, Any]) -> Any:
+    """A contestant that writes down when it works."""
+
+    def turn() -> Work:
+        with Path(settings["diary"]).open("a") as file:
+            file.write(settings["name"])
+        return Work(examples=10, tokens=100, seconds=settings["seconds"], each=(0.5, 0.25))
+
+    return turn
+
+
+def broken(settings: dict[str, Any]) -> Any:
+    raise ValueError("no such thing")
+
+
+def contestants(path: Path) -> list[Contestant]:
+    settings = [{"diary": str(path), "name": n, "seconds": s} for n, s in (("A", 2.0), ("B", 4.0))]
+    return [Contestant(s["name"], "tests.test_benchmarks:diary", s) for s in settings]
+
+
+def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Path) -> None:
+    outcomes = hold(contestants(tmp_path / "diary"), 3)
+    assert (tmp_path / "diary").read_text() == "ABABABAB"
+    assert outcomes["A"].seconds == (2.0,) * 3 and outcomes["A"].rate("tokens") == 50
+    assert outcomes["B"].rate("examples") == 2.5 and outcomes["B"].calls[0] == 0.25
+    assert 10 < outcomes["A"].peak_mib < 10_000
+
+
+def test_a_contestant_that_fails_is_named(tmp_path: Path) -> None:
+    both = [*contestants(tmp_path / "d")[:1], Contestant("C", "tests.test_benchmarks:broken", {})]
+    with pytest.raises(UserError, match="benchmark C failed"):
+        hold(both, 1)
+
+
+def test_a_ratio_is_that_of_the_rates() -> None:
+    def outcome(name: str, seconds: float) -> Outcome:
+        return Outcome(name, (seconds, 9.0, 0.1), (Work(10, 100),) * 3, 50.0)
+
+    both = {"ours": outcome("ours", 1.0), "theirs": outcome("theirs", 2.0)}
+    assert "seen 2.00x" in judged(Target("ours", "theirs", 1.5), both, "tokens")
+    assert judged(Target("ours", "theirs", 3), both, "tokens").endswith("NOT met")
+    assert compared("t", both, "tokens", []).rows[0][4] == "2.00x"
+
+
+def test_our_optimizer_beside_torch_s(world: Path) -> None:
+    """One whole benchmark on the tiny model; a second one keeps the first one's figures."""
+    places = ["--model", str(world / "model"), "--data-dir", str(world / "data")]
+    places += ["--results", str(world / "bench"), "--turns", "1"]
+    benchmarks.main([*places, "--only", "optimizer_step"])
+    text = (world / "bench/BENCHMARKS.md").read_text()
+    assert re.search(r"\| minbert \| [\d.,]+ \|", text) and "torch fused" in text
+    assert str(world) not in text  # no path of this machine
+    known = json.loads((world / "bench/benchmarks.json").read_text())
+    assert list(known) == ["optimizer_step"] and len(known["optimizer_step"]["rows"]) == 4
+
+
+def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
+    argv = ["--model", str(world / "model"), "--data-dir", str(world / "data"), "--seeds", "2"]
+    argv += ["--limit", "quora=8", "--limit-dev", "quora=8", "--results", str(world / "bench")]
+    argv += ["--output-dir", str(world / "runs")]
+    for _ in range(2):
+        quality.main(argv)
+        logs = sorted((world / "runs" / "quality").glob("*/log.jsonl"))
+        assert [log.parent.name for log in logs] == [
+            f"{path}-{seed}" for path in ("default", "fp32") for seed in (11711, 11712)
+        ]
+        assert all(sum(x["event"] == "start" for x in read_log(log)) == 1 for log in logs)
+    text = (world / "bench/BENCHMARKS.md").read_text()
+    assert re.search(r"\| fp32, written out \| [\d.]+ ± [\d.]+ \|", text)
+
+
+def test_an_unknown_benchmark_is_answered_with_the_known_ones() -> None:
+    with pytest.raises(UserError, match=r"--only speed: write some of train_step"):
+        benchmarks.main(["--only", "speed"])
