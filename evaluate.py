@@ -26,7 +26,8 @@ from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
 from tasks import TASKS, Task
 from tasks.evaluation import cosine_threshold, predict, predict_task
-from tasks.predictions import score_predictions, write_predictions
+from tasks.predictions import has_test, score_predictions, write_predictions
+from tasks.taskfile import kept_task_file, read_task_file
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
@@ -105,16 +106,17 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     result: dict[str, dict[str, dict[str, float]]] = {}
     speed: dict[str, dict[str, float]] = {}
     print(f"{directory}, {args.precision} on {device}")
+    if kept := kept_task_file(directory):
+        TASKS.update(read_task_file(kept, None))
     unknown = [name for name in model.heads if name not in TASKS]
     if unknown:
         raise UserError(f"{directory}: head {unknown[0]!r} is not of ({', '.join(TASKS)})")
     for task in (TASKS[name] for name in model.heads):
         head = model.heads[task.name]
         for split_name in ("dev", "test"):
-            path = Path(args.data_dir) / task.files[split_name]
-            if split_name == "test" and not path.is_file():
-                print(f"no {path}: no test predictions")
+            if split_name == "test" and not has_test(task, args.data_dir):
                 continue
+            path = Path(args.data_dir) / task.files[split_name]
             labelled, siamese = split_name == "dev", head.config.siamese
             split = load_split(path, task.columns, labelled, tokenizer, max_length, None, siamese)
             outputs = predict_task(model, task, split, device).numpy()

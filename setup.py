@@ -21,7 +21,7 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "transformers>=4.44", "sentence-transformers>=3"],
+        "test": ["pytest>=8", "transformers>=4.44", "sentence-transformers>=3", "pyarrow>=14"],
         "dev": ["ruff>=0.6"],
         "bench": ["transformers>=4.44", "sentence-transformers>=3", "accelerate>=1", "datasets>=3"],
         "report": ["matplotlib>=3.8"],

@@ -38,7 +38,8 @@ from tasks.loading import load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
 from tasks.predictions import predict_dev_and_test
 from tasks.siamese import PairData, head_config, siamese_loss
-from tasks.tables import forgetting_table, results_table
+from tasks.tables import closing_table, forgetting_table
+from tasks.taskfile import keep_task_file, kept_task_file
 
 
 @dataclass(frozen=True)
@@ -173,8 +174,8 @@ def train_step(run: Run, step: int) -> None:
         if loss is None:  # an in-batch loss without two pairs to tell apart
             run.state["skipped"] += 1
             continue
-        # each part counts by its rows: the gradient is that of the whole batch
-        loss = loss * (len(part) / len(rows))
+        # each part counts by its rows: the gradient is that of the whole batch; and tasks differ
+        loss = loss * (TASKS[draw.task].weight * len(part) / len(rows))
         loss.backward()
         total += loss.item()
     if not math.isfinite(total):
@@ -278,19 +279,18 @@ def main(argv: list[str]) -> int:
     if "resume" in given:
         folder = rundir.find_run(root, given["resume"])
         given = vars(rundir.resumed_arguments(Args, folder, given, FREE_ON_RESUME))
+        given["task_file"] = str(kept_task_file(folder) or "")
         args = replace(resolve_arguments(given), resume="")
     else:
         args = resolve_arguments(given)
         folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
-        args = replace(args, name=folder.name)
+        kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
+        args = replace(args, name=folder.name, task_file=str(kept))
     alone = args.mode == "single" and len(args.tasks) > 1
     states = train_one_by_one(args, folder) if alone else [train(args, folder)]
-    before = {name: score for state in states for name, score in state["before"].items()}
-    after = {name: score for state in states for name, score in state["best"]["scores"].items()}
-    frozen = " (frozen)" if args.fine_tune_mode == FROZEN else ""
+    trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
     print(f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})\n")
-    tasks = [TASKS[name] for name in args.tasks]
-    print(results_table(tasks, {"before training": before, args.mode + frozen: after}))
+    print(closing_table([TASKS[name] for name in args.tasks], states, trained))
     scored = folder / args.tasks[0] if alone else folder
     print(f"\nnext: python evaluate.py --checkpoint {scored} --data-dir {args.data_dir}")
     return 0

@@ -18,6 +18,13 @@ def binary_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(outputs.float().squeeze(-1), labels.float())
 
 
+def multi_label(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Mean over classes of binary_cross_entropy; outputs (S, C), labels (S,) sums of 2^class."""
+    bits = 2 ** torch.arange(outputs.shape[1], device=labels.device)
+    wanted = (labels.long()[:, None] // bits % 2).float()  # (S, C)
+    return F.binary_cross_entropy_with_logits(outputs.float(), wanted)
+
+
 def mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
     """(output - label)^2; outputs (S, 1), labels (S,) floats."""
     return F.mse_loss(outputs.float().squeeze(-1), labels.float())

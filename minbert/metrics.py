@@ -19,6 +19,13 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     return float(2 * tp / (2 * tp + wrong)) if tp + wrong else 0.0
 
 
+def label_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """2 tp / (2 tp + fp + fn) over all classes of sets, given as sums of 2^class (micro F1)."""
+    a, b = predictions.astype(np.int64), labels.astype(np.int64)
+    tp, wrong = (int(np.unpackbits(x.view(np.uint8)).sum()) for x in (a & b, a ^ b))
+    return 2 * tp / (2 * tp + wrong) if tp + wrong else 0.0
+
+
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
     """The paper's r (section 4.2); 0 for constant predictions, where it is not defined."""
     x = np.asarray(predictions, dtype=np.float64) - np.mean(predictions)

@@ -24,6 +24,12 @@ class Task:
     prediction_file: str  # with {split}: the course's name
     prediction_header: str  # the course's column name
     title: str
+    names: tuple[str, ...] = ()  # of the classes, if they are not numbers
+    top: float = 1.0  # the largest score: what a cosine of 1 stands for
+    many: bool = False  # a row has a set of classes: the sum of 2^class
+    encoding: str = ""  # of pairs unless --pair-encoding says otherwise: cross or siamese
+    pair_loss: str = ""  # of siamese pairs unless --pair-loss says otherwise
+    weight: float = 1.0  # of its loss beside the other tasks'
 
     @property
     def main_metric(self) -> str:
@@ -31,47 +37,15 @@ class Task:
 
     @property
     def is_classification(self) -> bool:
-        return self.main_metric == "accuracy"
+        return not self.is_correlation
+
+    def shown(self, prediction: float) -> str:
+        """A prediction as people write it: the names of its classes, or the number."""
+        if self.many:
+            own = (name for i, name in enumerate(self.names) if int(prediction) >> i & 1)
+            return ";".join(own) or "-"
+        return self.names[int(prediction)] if self.names else str(prediction)
 
     @property
     def is_correlation(self) -> bool:
         return self.main_metric in ("pearson", "spearman")
-
-
-def class_label(classes: int) -> Callable[[str], float]:
-    """A parser that takes 0 .. classes-1, also written 1.0."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if value not in range(classes):
-            raise ValueError(f"expected a whole number from 0 to {classes - 1}")
-        return value
-
-    return parse
-
-
-def score_label(low: float, high: float) -> Callable[[str], float]:
-    """A parser that takes any number in [low, high]."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:
-            raise ValueError(f"expected a number from {low:g} to {high:g}")
-        return value
-
-    return parse
-
-
-def largest(outputs: np.ndarray) -> np.ndarray:
-    """(n, C) logits -> the class with the largest."""
-    return outputs.argmax(-1)
-
-
-def positive(outputs: np.ndarray) -> np.ndarray:
-    """(n, 1) logits -> 1.0 where the probability is above one half."""
-    return (outputs[:, 0] > 0).astype(np.float64)
-
-
-def value(outputs: np.ndarray) -> np.ndarray:
-    """(n, 1) -> (n,), as they are."""
-    return outputs[:, 0].astype(np.float64)

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from minbert.data.sampler import ADAPTIVE
@@ -10,6 +11,7 @@ from minbert.model.pooling import KINDS
 from minbert.training.arguments import arg, comma_list, number_by_task, word_by_task
 from tasks import TASKS
 from tasks.siamese import IN_BATCH, PAIR_LOSSES, check_pair_loss
+from tasks.taskfile import read_task_file
 
 FROZEN = "last-linear-layer"
 FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes"}
@@ -33,6 +35,7 @@ class Args:
         "parallel", "how tasks alternate", choices=["parallel", "sequential", "shuffle", "single"]
     )
     tasks: tuple[str, ...] = arg(("sst", "quora", "sts"), "any, comma-separated", parse=comma_list)
+    task_file: str = arg("", "TOML with tasks of your own; all of them unless --tasks chooses")
     fine_tune_mode: str = arg("full-model", "what is trained", choices=["full-model", FROZEN])
     option: str = arg(
         "", "finetune or pretrain: the same in 2023's words", choices=["finetune", "pretrain"]
@@ -101,8 +104,15 @@ class Args:
 
 
 def resolve_arguments(given: dict[str, Any]) -> Args:
-    """Defaults that depend on other fields; one line for what is unknown or in conflict."""
+    """Defaults that depend on other fields; one line for what is unknown or in conflict.
+
+    The tasks of --task-file are added to TASKS.
+    """
     args = Args(**given)
+    if args.task_file:
+        own = read_task_file(Path(args.task_file), Path(args.data_dir))
+        TASKS.update(own)
+        args = replace(args, tasks=given.get("tasks", tuple(own)))
     unknown = [name for name in args.tasks if name not in TASKS]
     if unknown or not args.tasks or len(set(args.tasks)) < len(args.tasks):
         raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(TASKS)}")
@@ -137,7 +147,10 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
 
 
 def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
-    """pair_encoding and pair_loss for each siamese task; one line for what does not go together."""
+    """pair_encoding and pair_loss for each siamese task; one line for what does not go together.
+
+    A flag is stronger than what a task file says of its task.
+    """
     pairs = [name for name in args.tasks if len(TASKS[name].columns.texts) == 2]
 
     def by_task(field: str, values: dict[str, str]) -> dict[str, str]:
@@ -148,6 +161,7 @@ def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
         return {name: values.get(name, values.get("", "")) for name in pairs}
 
     encoding = by_task("pair_encoding", args.pair_encoding or {})
+    encoding = {name: kind or TASKS[name].encoding for name, kind in encoding.items()}
     chosen = by_task("pair_loss", args.pair_loss or {})
     for name, kind in encoding.items():
         if kind not in ("", "cross", "siamese"):
@@ -159,7 +173,7 @@ def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
         raise UserError(f"--pair-encoding siamese trains the encoder: not with {FROZEN}")
     for name in siamese:
         default = "contrastive" if TASKS[name].is_classification else "cosine-mse"
-        chosen[name] = chosen[name] or default
+        chosen[name] = chosen[name] or TASKS[name].pair_loss or default
         check_pair_loss(TASKS[name], chosen[name])
         if chosen[name] in IN_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")

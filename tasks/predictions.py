@@ -30,7 +30,8 @@ def write_predictions(
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / task.prediction_file.format(split=split_name)
     ids = split.id_strings()
-    rows = [f"{id_} , {p} \n" for id_, p in zip(ids, task.decode(outputs), strict=True)]
+    shown = map(task.shown, task.decode(outputs))
+    rows = [f"{id_} , {p} \n" for id_, p in zip(ids, shown, strict=True)]
     path.write_text(f"id \t {task.prediction_header} \n" + "".join(rows), encoding="utf-8")
     logits = [{"id": i, "logits": row} for i, row in zip(ids, outputs.tolist(), strict=True)]
     beside = directory / f"{task.name}-{split_name}-logits.jsonl"
@@ -49,14 +50,20 @@ def predict_dev_and_test(
     """Write every task's predictions; one without a test file gets none of it, and that is said."""
     for task in tasks:
         splits = {"dev": dev[task.name]}
-        path = Path(where.data_dir) / task.files["test"]
-        if path.is_file():
+        if has_test(task, where.data_dir):
             splits["test"] = load_task(task, "test", tokenizer, where)
-        else:
-            print(f"no {path}: no test predictions for {task.name}")
         for name, split in splits.items():
             outputs = predict_task(model, task, split, model.encoder.device).numpy()
             write_predictions(folder, task, name, split, outputs)
+
+
+def has_test(task: Task, data_dir: str) -> bool:
+    """Whether there is a test file; that there is none is said."""
+    path = Path(data_dir) / task.files.get("test", "")
+    if not path.is_file():
+        print(f"no test file{' ' + str(path) if 'test' in task.files else ''}: ", end="")
+        print(f"no test predictions for {task.name}")
+    return path.is_file()
 
 
 def read_predictions(path: Path) -> tuple[dict[str, float], int]:

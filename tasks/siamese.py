@@ -30,6 +30,10 @@ def check_pair_loss(task: Task, name: str) -> None:
         raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
     if len(task.columns.texts) != 2:
         raise UserError(f"{task.name} has single sentences: siamese options are for pair tasks")
+    if task.outputs != 1:
+        raise UserError(
+            f"{task.name} has {task.outputs} classes: siamese pairs have two, or scores"
+        )
     if name in (CLASSIFIER, "mnr", "mnr-full") and not task.is_classification:
         raise UserError(f"--pair-loss {name} needs labels 0 and 1; {task.name} has scores")
 
@@ -44,7 +48,7 @@ def head_config(task: Task, loss: str | None, pooling: str, embedding_size: int)
         pooling=pooling,
         embedding_size=embedding_size,
         classifier=loss == CLASSIFIER,
-        scale=1.0 if task.is_classification else 5.0,
+        scale=task.top,
     )
 
 

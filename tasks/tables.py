@@ -1,5 +1,7 @@
 """Tables for people, in the shape of the paper's Table 3."""
 
+from typing import Any
+
 from tasks.base import Task
 
 
@@ -12,6 +14,13 @@ def results_table(tasks: list[Task], rows: dict[str, dict[str, float]]) -> str:
         lines.append(name.ljust(width) + "".join(cells))
     lines.append(" " * width + "".join(f"{task.main_metric:>9}"[:9] for task in tasks))
     return "\n".join(line.rstrip() for line in lines)
+
+
+def closing_table(tasks: list[Task], states: list[dict[str, Any]], trained: str) -> str:
+    """Before and after, from the states of a run, or of several of a task each."""
+    before = {name: score for state in states for name, score in state["before"].items()}
+    after = {name: score for state in states for name, score in state["best"]["scores"].items()}
+    return results_table(tasks, {"before training": before, trained: after})
 
 
 def forgetting_table(tasks: list[Task], stages: list[tuple[str, dict[str, float]]]) -> str:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,7 +92,7 @@ def load_split(
         key = hashlib.sha256(CACHE_VERSION + path.read_bytes())
         key.update(tokenizer.fingerprint)
         key.update(
-            repr((columns.texts, columns.label, columns.id, labelled, max_length, siamese)).encode()
+            repr((replace(columns, parse_label=float), labelled, max_length, siamese)).encode()
         )
         cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.npz"
         if cache.is_file():

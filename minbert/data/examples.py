@@ -1,10 +1,12 @@
-"""A data file -> Examples: course files, clean CSV, CMU's `label ||| sentence`."""
+"""A data file -> Examples: course files, clean CSV, CMU's `label ||| sentence`, JSON, Parquet."""
 
 import csv
 import io
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from minbert.errors import UserError
 
@@ -26,7 +28,8 @@ class Columns:
     texts: tuple[str, ...]  # one, or two for a pair
     label: str
     parse_label: Callable[[str], float] = float
-    id: str = "id"
+    id: str = "id"  # empty: rows have none, their line number serves
+    labels: str = ""  # what parse_label makes of a label; ids are cached under it
 
 
 def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
@@ -34,20 +37,8 @@ def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Ex
 
     Raises UserError with file, line and reason for any other malformed row, and for an empty split.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; point --data-dir at the directory that holds it")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8"
-        ) from error
-    header = text.split("\n", 1)[0]
-    plain = "|||" in header and "\t" not in header
-    read_rows = _plain_rows if plain else _table_rows
     examples, unlabelled, seen = [], 0, {}
-    for line, id_, texts, label in read_rows(path, text, columns, labelled):
+    for line, id_, texts, label in _rows(path, columns, labelled):
         where = f"{path}:{line}"
         if not id_:
             raise UserError(f"{where}: empty id; every row needs one")
@@ -76,13 +67,48 @@ def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Ex
 Row = tuple[int, str, list[str], str]  # line, id, texts, label
 
 
+def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
+    """By the file's kind: its ending, or what its first line looks like."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; point --data-dir at the directory that holds it")
+    if path.suffix == ".parquet":
+        return _named_rows(path, _parquet_rows(path), columns, labelled)
+    text = _text_of(path)
+    if path.suffix in (".jsonl", ".json"):
+        return _named_rows(path, _json_rows(path, text), columns, labelled)
+    header = text.split("\n", 1)[0]
+    plain = "|||" in header and "\t" not in header
+    return (_plain_rows if plain else _table_rows)(path, text, columns, labelled)
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = path.read_bytes()[: error.start].count(b"\n") + 1
+        reason = f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8"
+        raise UserError(reason) from error
+
+
+def columns_of(path: Path) -> list[str]:
+    """The names of a file's columns: of a table's header, or of the first row."""
+    if path.suffix == ".parquet":
+        return list(next(_parquet_rows(path), (1, {}))[1])
+    text = _text_of(path)
+    if path.suffix in (".jsonl", ".json"):
+        return list(next(_json_rows(path, text), (1, {}))[1])
+    header = text.split("\n", 1)[0]
+    delimiter = "\t" if "\t" in header else ","
+    return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+
+
 def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iterator[Row]:
     """Columns by the header's names, in whatever order they are."""
     delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
     header = [name.strip() for name in next(reader, [])]
-    wanted = [columns.id, *columns.texts, *([columns.label] if labelled else [])]
+    wanted = _wanted(columns, labelled)
     missing = [name for name in wanted if name not in header]
     if missing:
         raise UserError(f"{path}:1: no column {missing[0]!r}; the columns are {', '.join(header)}")
@@ -98,9 +124,65 @@ def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iter
                 )
             texts = [cells[place[name]].strip() for name in columns.texts]
             label = cells[place[columns.label]].strip() if labelled else ""
-            yield reader.line_num, cells[place[columns.id]].strip().lower(), texts, label
+            id_ = cells[place[columns.id]].strip().lower() if columns.id else str(reader.line_num)
+            yield reader.line_num, id_, texts, label
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}") from error
+
+
+def _wanted(columns: Columns, labelled: bool) -> list[str]:
+    names = [columns.id] if columns.id else []
+    return [*names, *columns.texts, *([columns.label] if labelled else [])]
+
+
+NamedRow = tuple[int, dict[str, Any]]  # row number from 1, values by column
+
+
+def _named_rows(
+    path: Path, rows: Iterator[NamedRow], columns: Columns, labelled: bool
+) -> Iterator[Row]:
+    """Rows whose values have names and types; a list is written with `;` between."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, list):
+            return ";".join(map(str, value)) or "-"
+        # NaN, which is not equal to itself, is how a table says that there is none
+        return "" if value is None or value != value else str(value).strip()
+
+    for number, row in rows:
+        missing = [name for name in _wanted(columns, labelled) if name not in row]
+        if missing:
+            there = ", ".join(row)
+            raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {there}")
+        id_ = text(row[columns.id]).lower() if columns.id else str(number)
+        texts = [text(row[name]) for name in columns.texts]
+        yield number, id_, texts, text(row[columns.label]) if labelled else ""
+
+
+def _json_rows(path: Path, text: str) -> Iterator[NamedRow]:
+    """JSON lines: an object a line."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: not a line of JSON ({error})") from error
+        if not isinstance(row, dict):
+            raise UserError(f"{path}:{number}: expected an object, found {line[:60]!r}")
+        yield number, row
+
+
+def _parquet_rows(path: Path) -> Iterator[NamedRow]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError as error:
+        raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
+    try:
+        rows = parquet.read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
+    yield from enumerate(rows, start=1)
 
 
 def _plain_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iterator[Row]:

@@ -1,0 +1,218 @@
+"""Own tasks from a TOML file: every kind trains, is evaluated and writes its names; mistakes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+import train_multitask
+from minbert import UserError
+from minbert.data.examples import read_examples
+from minbert.losses import multi_label
+from minbert.metrics import label_f1
+from tasks import TASKS
+from tasks.taskfile import read_task_file
+from tests.conftest import WORDS
+
+OWN = """
+[intent]
+kind = "classification"
+train = "intent.tsv"
+dev = "intent.tsv"
+test = "intent.tsv"
+text = "utterance"
+label = "what"
+labels = ["walk", "rest", "none of it"]
+
+[entails]
+kind = "pair-classification"
+train = "entails.jsonl"
+dev = "entails.jsonl"
+id = "key"
+text = ["premise", "hypothesis"]
+label = "answer"
+labels = 3
+weight = 0.5
+
+[alike]
+kind = "pair-similarity"
+train = "alike.csv"
+dev = "alike.csv"
+text = ["a", "b"]
+label = "score"
+range = [0, 10]
+encoding = "siamese"
+loss = "cosent"
+metric = "spearman"
+
+[stars]
+kind = "regression"
+train = "stars.parquet"
+dev = "stars.parquet"
+text = "review"
+label = "stars"
+
+[topics]
+kind = "multi-label"
+train = "topics.jsonl"
+dev = "topics.jsonl"
+text = "text"
+label = "topics"
+labels = ["cats", "dogs", "colours"]
+"""
+
+
+@pytest.fixture
+def own(world: Path) -> Iterator[Path]:
+    """The world with files of five own tasks; the built-in tasks are as before afterwards."""
+    pandas = pytest.importorskip("pandas")
+    rng = np.random.default_rng(1)
+
+    def sentence() -> str:
+        return " ".join(rng.choice(WORDS, 5))
+
+    data, n = world / "data", 16
+    names = ["walk", "rest", "none of it"]
+    rows = [f"{sentence()}\t{names[i % 3]}" for i in range(n)]
+    (data / "intent.tsv").write_text("\n".join(["utterance\twhat", *rows]) + "\n")
+    rows = [
+        json.dumps(
+            {"key": f"k{i}", "premise": sentence(), "hypothesis": sentence(), "answer": i % 3}
+        )
+        for i in range(n)
+    ]
+    (data / "entails.jsonl").write_text("\n".join(rows) + "\n")
+    rows = [f"{sentence()},{sentence()},{i % 11}" for i in range(n)]
+    (data / "alike.csv").write_text("\n".join(["a,b,score", *rows]) + "\n")
+    stars = {"review": [sentence() for _ in range(n)], "stars": [i % 5 + 0.5 for i in range(n)]}
+    pandas.DataFrame(stars).to_parquet(data / "stars.parquet")
+    topics = [["cats"], ["cats", "colours"], []]
+    rows = [json.dumps({"text": sentence(), "topics": topics[i % 3]}) for i in range(n)]
+    (data / "topics.jsonl").write_text("\n".join(rows) + "\n")
+    (world / "own.toml").write_text(OWN)
+    before = dict(TASKS)
+    yield world
+    TASKS.clear()
+    TASKS.update(before)
+
+
+def arguments(own: Path, *extra: str) -> list[str]:
+    places = ["--model", str(own / "model"), "--data-dir", str(own / "data"), "--name", "own"]
+    places += ["--output-dir", str(own / "runs"), "--task-file", str(own / "own.toml")]
+    return [*places, "--epochs", "1", "--batch-size", "8", *extra]
+
+
+def test_every_kind_trains_is_evaluated_and_writes_its_names(own: Path) -> None:
+    train_multitask.main(arguments(own))
+    run = own / "runs" / "own"
+    (own / "own.toml").unlink()  # the run has its copy
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    scores = next(line["scores"] for line in log if line["event"] == "dev")
+    mains = {name: next(iter(metrics)) for name, metrics in scores.items()}
+    assert mains == {
+        "intent": "accuracy", "entails": "accuracy", "alike": "spearman", "stars": "pearson",
+        "topics": "f1",
+    }  # fmt: skip
+    for name in mains:
+        del TASKS[name]
+    evaluate.main(["--checkpoint", str(run), "--data-dir", str(own / "data")])
+    predictions = (run / "predictions" / "intent-test-output.csv").read_text().splitlines()
+    assert len(predictions) == 17
+    assert {line.split(" , ")[1].strip() for line in predictions[1:]} <= {
+        "walk", "rest", "none of it",
+    }  # fmt: skip
+    topics = (run / "predictions" / "topics-dev-output.csv").read_text().splitlines()[1:]
+    named = {part for line in topics for part in line.split(" , ")[1].strip().split(";")}
+    assert named <= {"cats", "dogs", "colours", "-"}
+    assert (run / "predictions" / "entails-dev-output.csv").read_text().splitlines()[1][:2] == "k0"
+
+
+def test_a_resumed_run_has_its_own_tasks(own: Path) -> None:
+    train_multitask.main(arguments(own, "--tasks", "intent,alike"))
+    del TASKS["intent"], TASKS["alike"]
+    run = own / "runs" / "own"
+    train_multitask.main(["--resume", str(run)])
+    assert json.loads((run / "args.json").read_text())["tasks"] == ["intent", "alike"]
+
+
+def test_an_own_task_replaces_a_built_in_one(own: Path) -> None:
+    text = OWN.replace("[intent]", "[sst]")
+    (own / "own.toml").write_text(text)
+    task = read_task_file(own / "own.toml", own / "data")["sst"]
+    assert task.outputs == 3 and task.names == ("walk", "rest", "none of it")
+
+
+def test_the_weight_is_that_of_the_loss(own: Path) -> None:
+    losses = []
+    for weight in ("1.0", "0.5"):
+        (own / "own.toml").write_text(OWN.replace("weight = 0.5", f"weight = {weight}"))
+        name = f"weight-{weight}"
+        train_multitask.main([*arguments(own, "--tasks", "entails"), "--name", name])
+        log = (own / "runs" / name / "log.jsonl").read_text().splitlines()
+        losses.append(next(x["loss"] for x in map(json.loads, log) if x["event"] == "step"))
+    assert losses[1] == pytest.approx(losses[0] / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            '"utterance"',
+            '"utterence"',
+            r"\[intent\] no column 'utterence' .*it has utterance, what",
+        ),
+        ('"classification"', '"clasification"', r"\[intent\] kind = 'clasification': write one of"),
+        ("weight = 0.5", "wieght = 0.5", r"\[entails\] 'wieght' .*did you mean weight\?"),
+        ('train = "intent.tsv"', 'train = "no.tsv"', r"train = 'no.tsv': no such file in"),
+        ('label = "what"', "", r"\[intent\] label is missing"),
+        ('metric = "spearman"', 'metric = "f1"', r"metric = 'f1': write pearson or spearman"),
+        ('loss = "cosent"', 'loss = "mnr"', r"\[alike\] --pair-loss mnr needs labels 0 and 1"),
+        ('encoding = "siamese"', 'encoding = "both"', r"write cross or siamese"),
+        ("labels = 3", "labels = 1", r"\[entails\] labels = 1: write two or more"),
+        ("[intent]", "[intent", r"own.toml: cannot be read"),
+        ('["premise", "hypothesis"]', '"premise"', r"pair-classification has 2"),
+        ("range = [0, 10]", "range = 10", r"\[alike\] a value has the wrong type"),
+    ],
+)
+def test_mistakes(own: Path, old: str, new: str, message: str) -> None:
+    assert old in OWN
+    (own / "own.toml").write_text(OWN.replace(old, new, 1))
+    with pytest.raises(UserError, match=message) as error:
+        train_multitask.main(arguments(own))
+    assert "\n" not in str(error.value)
+    assert not (own / "runs").exists()
+
+
+def test_a_row_with_a_label_that_is_none_of_the_names(own: Path) -> None:
+    (own / "data" / "intent.tsv").write_text("utterance\twhat\na\twalk\nb\tfly\n")
+    columns = read_task_file(own / "own.toml", own / "data")["intent"].columns
+    with pytest.raises(UserError, match=r"intent.tsv:3: what is 'fly': expected one of walk"):
+        read_examples(own / "data" / "intent.tsv", columns, True)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"text": "a"\n', r"topics.jsonl:1: not a line of JSON"),
+        ("[1]\n", r"topics.jsonl:1: expected an object"),
+        ('{"text": "a"}\n', r"topics.jsonl:1: no column 'topics'; the columns are text"),
+        ('{"text": "a", "topics": ["birds"]}\n', r"topics.jsonl:1: .*'birds' is not one of cats"),
+    ],
+)
+def test_broken_json_rows(own: Path, text: str, message: str) -> None:
+    columns = read_task_file(own / "own.toml", own / "data")["topics"].columns
+    (own / "data" / "topics.jsonl").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_examples(own / "data" / "topics.jsonl", columns, True)
+
+
+def test_sets_of_labels() -> None:
+    labels = torch.tensor([0.0, 5.0])  # none; the first and the third
+    outputs = torch.tensor([[-9.0, -9.0, -9.0], [9.0, -9.0, 9.0]])
+    assert float(multi_label(outputs, labels)) < 1e-3 < float(multi_label(-outputs, labels))
+    # right: 1 of {0, 2}; wrong: 1 in the first, 2 missing in the second
+    assert label_f1(np.array([2.0, 1.0]), np.array([0.0, 5.0])) == pytest.approx(2 / (2 + 2))
