@@ -5,8 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
 import torch
+from pyarrow import parquet
 
 import evaluate
 import train_multitask
@@ -69,7 +71,6 @@ labels = ["cats", "dogs", "colours"]
 @pytest.fixture
 def own(world: Path) -> Iterator[Path]:
     """The world with files of five own tasks; the built-in tasks are as before afterwards."""
-    pandas = pytest.importorskip("pandas")
     rng = np.random.default_rng(1)
 
     def sentence() -> str:
@@ -89,7 +90,7 @@ def own(world: Path) -> Iterator[Path]:
     rows = [f"{sentence()},{sentence()},{i % 11}" for i in range(n)]
     (data / "alike.csv").write_text("\n".join(["a,b,score", *rows]) + "\n")
     stars = {"review": [sentence() for _ in range(n)], "stars": [i % 5 + 0.5 for i in range(n)]}
-    pandas.DataFrame(stars).to_parquet(data / "stars.parquet")
+    parquet.write_table(pyarrow.table(stars), data / "stars.parquet")
     topics = [["cats"], ["cats", "colours"], []]
     rows = [json.dumps({"text": sentence(), "topics": topics[i % 3]}) for i in range(n)]
     (data / "topics.jsonl").write_text("\n".join(rows) + "\n")
@@ -208,6 +209,12 @@ def test_broken_json_rows(own: Path, text: str, message: str) -> None:
     (own / "data" / "topics.jsonl").write_text(text)
     with pytest.raises(UserError, match=message):
         read_examples(own / "data" / "topics.jsonl", columns, True)
+
+
+def test_a_file_that_is_not_parquet(own: Path) -> None:
+    (own / "data" / "stars.parquet").write_text("review,stars\n")
+    with pytest.raises(UserError, match=r"\[stars\] .*stars.parquet: not a Parquet file"):
+        read_task_file(own / "own.toml", own / "data")
 
 
 def test_sets_of_labels() -> None:
