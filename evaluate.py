@@ -1,11 +1,14 @@
-"""Score a checkpoint, write predictions, compare with reference outputs.
+"""Score a checkpoint, use it on your own text, compare with reference outputs.
 
-python evaluate.py --checkpoint RUN --data-dir data | --verify FILE | --emit FILE | --score PRED
---gold FILE
+python evaluate.py --checkpoint RUN --data-dir data
+python evaluate.py --checkpoint RUN --text "..." | --pair "..." "..." | --input FILE --task NAME
+python evaluate.py --verify FILE | --emit FILE | --score PREDICTIONS --gold FILE
 """
 
 import json
+import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,7 @@ from minbert.weights.verify import emit_reference, verify
 from tasks import TASKS, Task
 from tasks.evaluation import cosine_threshold, predict, predict_task
 from tasks.predictions import has_test, score_predictions, write_predictions
+from tasks.predictor import Predictor, predict_lines
 from tasks.taskfile import kept_task_file, read_task_file
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
@@ -37,13 +41,17 @@ class Args:
     """One of --checkpoint, --verify, --emit or --score."""
 
     checkpoint: str = arg("", "run directory: score dev, write dev and test predictions")
+    text: str = arg("", "a sentence of yours for --checkpoint")
+    pair: tuple[str, str] = arg(None, "two sentences of yours", parse=str, nargs=2)
+    input: str = arg("", "file of sentences, or of pairs with a tab between; - is standard input")
+    task: str = arg("", "which of the run's tasks (default: all that fit the text)")
     verify: str = arg("", "compare --model with the reference outputs in this file")
     emit: str = arg("", "write such a reference of --model, with its inputs")
     score: str = arg("", "prediction file to score by id against --gold")
     gold: str = arg("", "data file with the labels")
     model: str = arg("bert-base-uncased", "model name, directory or run, for --verify and --emit")
     data_dir: str = arg("data", "directory with the tasks' files")
-    output: str = arg("", "where predictions go (default: RUN/predictions)")
+    output: str = arg("", "where predictions go (default: RUN/predictions, of --input the screen)")
     precision: str = arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
     device: str = arg("cpu", "auto, cpu or cuda")
     max_length: int = arg(512, "longest sequence in tokens")
@@ -134,6 +142,35 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     return {"scores": result, "pairs_per_s": speed, "overall": raw, "overall_2024": form_2024}
 
 
+def use_checkpoint(args: Args) -> dict[str, object]:
+    """What the run says of --text or --pair, or of every line of --input."""
+    predictor = Predictor.load(args.checkpoint, args.device, args.precision)
+    if args.input:
+        if not args.task:
+            raise UserError(f"--input needs --task, one of {', '.join(predictor.tasks)}")
+        with ExitStack() as stack:
+            name = args.input
+            source = sys.stdin if name == "-" else stack.enter_context(open(name, encoding="utf-8"))
+            sink = sys.stdout
+            if args.output:
+                sink = stack.enter_context(open(args.output, "w", encoding="utf-8"))
+            lines = 0
+            for line in predict_lines(predictor, args.task, source):
+                print(line, file=sink)
+                lines += 1
+        return {"lines": lines}
+    text = args.pair or args.text
+    sentences = 2 if args.pair else 1
+    fitting = [n for n, t in predictor.tasks.items() if len(t.columns.texts) == sentences]
+    if not (args.task or fitting):
+        raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
+    names = [args.task] if args.task else fitting
+    found = {name: predictor.predict(name, [text])[0] for name in names}
+    for name, prediction in found.items():
+        print(f"{predictor.tasks[name].title:7} {prediction}")
+    return {"predictions": found}
+
+
 def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     """The encoder of --model, and the heads if it is a run of train_multitask.py."""
     directory = resolve(args.model)
@@ -164,9 +201,12 @@ def main(argv: list[str]) -> int:
     jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
     if len(jobs) != 1:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
+    if sum(map(bool, (args.text, args.pair, args.input))) > bool(args.checkpoint):
+        raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
     code = 0
     if jobs == ["checkpoint"]:
-        report = score_checkpoint(args)
+        used = args.text or args.pair or args.input
+        report = use_checkpoint(args) if used else score_checkpoint(args)
     elif jobs == ["verify"]:
         report, code = verify_model(args)
     elif jobs == ["emit"]:

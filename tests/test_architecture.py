@@ -22,6 +22,10 @@ ALLOWED = {
     "minbert/model": ["minbert.batch", "minbert.config", "minbert.model"],
     "minbert/weights": ["minbert.config", "minbert.model", "minbert.weights"],
     "tasks/sample.py": ["minbert.training.arguments"],  # a script
+    "tasks/predictor.py": [  # where data, model and weights meet, for use from Python
+        "minbert.data", "minbert.losses", "minbert.model", "minbert.training.device",
+        "minbert.weights", "tasks",
+    ],
     "tasks/options.py": [
         "minbert.training.arguments", "minbert.data", "minbert.model.pooling", "tasks",
     ],

@@ -1,0 +1,118 @@
+"""A trained run, ready for use: texts in, predictions or embeddings out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from minbert.data.encoded import EncodedSplit, encode_examples
+from minbert.data.examples import Example
+from minbert.data.tokenizer import BertTokenizer
+from minbert.errors import UserError
+from minbert.losses import unit
+from minbert.model.multitask import MultitaskModel
+from minbert.model.pooling import KINDS, pool
+from minbert.training.device import choose_device, choose_precision
+from minbert.weights.multitask import load_multitask
+from tasks import TASKS
+from tasks.base import Task
+from tasks.evaluation import predict, predict_task
+from tasks.taskfile import kept_task_file, read_task_file
+
+Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
+CHUNK = 1024  # lines of a stream predicted together
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """`Predictor.load("checkpoints/run").predict("sst", ["A fine film."])`"""
+
+    model: MultitaskModel
+    tokenizer: BertTokenizer
+    tasks: dict[str, Task]
+    max_length: int
+
+    @classmethod
+    def load(cls, run: str | Path, device: str = "auto", precision: str = "fp32") -> "Predictor":
+        """A run's best/, else its last/. precision: fp32, bf16, or auto for what is fast here."""
+        model, directory = load_multitask(Path(run))
+        own = read_task_file(kept, None) if (kept := kept_task_file(directory)) else {}
+        tasks = {name: {**TASKS, **own}.get(name) for name in model.heads}
+        if unknown := [name for name, task in tasks.items() if task is None]:
+            raise UserError(f"{directory}: head {unknown[0]!r} is of no known task")
+        where = choose_device(device)
+        model.to(where)
+        for encoder in model.encoders:
+            encoder.for_inference(choose_precision(precision, where))
+        tokenizer = BertTokenizer.from_directory(directory)
+        longest = model.encoder.config.max_position_embeddings
+        return cls(model, tokenizer, {n: t for n, t in tasks.items() if t}, min(512, longest))
+
+    def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
+        """What the task says of each text, as its prediction files have it."""
+        found = self._task(task)
+        return [found.shown(p) for p in found.decode(self.outputs(task, texts))]
+
+    def outputs(self, task: str, texts: Sequence[Text]) -> np.ndarray:
+        """The head's outputs, (n, outputs), in the order of the texts."""
+        found = self._task(task)
+        siamese = self.model.heads[task].config.siamese
+        split = self._split(texts, len(found.columns.texts), siamese)
+        return predict_task(self.model, found, split, self.model.encoder.device).numpy()
+
+    def encode(
+        self, texts: Sequence[str], pooling: str = "mean", normalize: bool = True
+    ) -> np.ndarray:
+        """The encoder's vector of each text, (n, D) in fp32, of length 1 unless told otherwise."""
+        if pooling not in KINDS:
+            raise UserError(f"pooling {pooling!r}: one of {', '.join(KINDS)}")
+        encoder = self.model.encoder
+
+        def forward(batch):
+            if pooling == "cls":
+                return encoder.encode_first(batch)
+            return pool(encoder.hidden_states(batch)[-1], batch, pooling)
+
+        vectors = predict(forward, self._split(texts, 1, False), encoder.device)
+        return (unit(vectors) if normalize else vectors).numpy()
+
+    def _task(self, name: str) -> Task:
+        if name not in self.tasks:
+            raise UserError(f"task {name!r}: this run has {', '.join(self.tasks)}")
+        return self.tasks[name]
+
+    def _split(self, texts: Sequence[Text], sentences: int, siamese: bool) -> EncodedSplit:
+        if isinstance(texts, str):
+            raise UserError("give a list of texts, not one text")
+        examples = []
+        for number, text in enumerate(texts, start=1):
+            parts = (text,) if isinstance(text, str) else tuple(text)
+            if len(parts) != sentences:
+                raise UserError(
+                    f"text {number}: expected {sentences} sentences, found {len(parts)}"
+                )
+            if not all(part.strip() for part in parts):
+                raise UserError(f"text {number}: empty sentence")
+            examples.append(Example(str(number), *parts))
+        if not examples:
+            raise UserError("no text to work on")
+        return encode_examples(examples, self.tokenizer, self.max_length, siamese=siamese)
+
+
+def predict_lines(predictor: Predictor, task: str, lines: Iterable[str]) -> Iterator[str]:
+    """`prediction <tab> line` for every line: a sentence, or two with a tab between; a stream."""
+    numbered = ((n, line.rstrip("\r\n")) for n, line in enumerate(lines, start=1))
+    rows = ((n, line) for n, line in numbered if line.strip())
+    sentences = len(predictor._task(task).columns.texts)
+    while chunk := list(islice(rows, CHUNK)):
+        texts: list[Text] = []
+        for number, line in chunk:
+            parts = line.split("\t")
+            if len(parts) != sentences or not all(part.strip() for part in parts):
+                what = "a sentence" if sentences == 1 else "two sentences with a tab between"
+                raise UserError(f"line {number}: expected {what}, found {line[:60]!r}")
+            texts.append(parts[0] if sentences == 1 else (parts[0], parts[1]))
+        for (_, line), prediction in zip(chunk, predictor.predict(task, texts), strict=True):
+            yield f"{prediction}\t{line}"

@@ -1,0 +1,118 @@
+"""A run used on new texts: from Python, from the command line, from a pipe."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import evaluate
+from minbert import UserError
+from minbert.data.examples import read_examples
+from tasks import TASKS
+from tasks.predictions import read_predictions
+from tasks.predictor import CHUNK, Predictor, predict_lines
+from tests.conftest import run
+
+
+@pytest.fixture
+def trained(world: Path) -> Path:
+    run(world, "--name", "trained", "--precision", "fp32", "--pair-encoding", "siamese")
+    return world / "runs" / "trained"
+
+
+def test_the_same_as_the_run_s_own_predictions(trained: Path, world: Path) -> None:
+    predictor = Predictor.load(trained, device="cpu")
+    for name in ("sst", "sts"):
+        path = world / "data" / TASKS[name].files["dev"]
+        examples, _ = read_examples(path, TASKS[name].columns, True)
+        texts = [(e.text, e.pair) if e.pair else e.text for e in examples]
+        file = trained / "predictions" / f"{name}-dev-output.csv"
+        expected, _ = read_predictions(file)
+        got = [float(p) for p in predictor.predict(name, texts)]
+        np.testing.assert_allclose(got, [expected[e.id] for e in examples], atol=1e-5)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_embeddings_keep_the_order_of_their_texts(trained: Path, pooling: str) -> None:
+    predictor = Predictor.load(trained, device="cpu")
+    texts = ["red cat runs slowly here", "dog", "old blue dog sleeps", "cat runs"]
+    vectors = predictor.encode(texts, pooling)
+    assert vectors.shape == (4, 32) and vectors.dtype == np.float32
+    for text, vector in zip(texts, vectors, strict=True):
+        np.testing.assert_allclose(predictor.encode([text], pooling)[0], vector, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    plain = predictor.encode(texts, pooling, normalize=False)
+    with torch.no_grad():
+        ids = torch.tensor([predictor.tokenizer.encode_batch(texts[:1])[0].ids])
+        out = predictor.model.encoder(ids)
+    expected = {
+        "cls": out.pooler_output[0],
+        "mean": out.last_hidden_state[0].mean(0),
+        "max": out.last_hidden_state[0].amax(0),
+    }[pooling]
+    np.testing.assert_allclose(plain[0], expected.numpy(), atol=1e-5)
+
+
+def test_a_stream_is_read_as_it_comes(trained: Path) -> None:
+    predictor = Predictor.load(trained, device="cpu")
+    read = 0
+
+    def endless():
+        nonlocal read
+        while True:
+            read += 1
+            yield "red cat runs\n"
+
+    stream = predict_lines(predictor, "sst", endless())
+    prediction, text = next(stream).split("\t")
+    assert text == "red cat runs" and prediction in "01234" and read == CHUNK
+
+
+def test_from_the_command_line(trained: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    checkpoint = ["--checkpoint", str(trained)]
+    assert evaluate.main([*checkpoint, "--text", "red cat runs", "--json"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("SST") and list(json.loads(out[-1])["predictions"]) == ["sst"]
+    evaluate.main([*checkpoint, "--pair", "red cat runs", "red cat runs"])
+    assert float(capsys.readouterr().out.split()[1]) == pytest.approx(5, abs=1e-4)  # cosine 1
+
+    lines = tmp_path / "in.tsv"
+    lines.write_text("red cat\tblue dog\n\nold dog\told dog\n")
+    output = tmp_path / "out.tsv"
+    evaluate.main([*checkpoint, "--input", str(lines), "--task", "sts", "--output", str(output)])
+    rows = [line.split("\t") for line in output.read_text().splitlines()]
+    assert [row[1:] for row in rows] == [["red cat", "blue dog"], ["old dog", "old dog"]]
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("red cat\n"))
+    capsys.readouterr()
+    evaluate.main([*checkpoint, "--input", "-", "--task", "sst"])
+    assert capsys.readouterr().out.endswith("\tred cat\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--text", "a", "--pair", "b", "c"], "write one of --text, --pair and --input"),
+        (["--text", "a", "--task", "no"], "task 'no': this run has sst, sts"),
+        (["--text", "a", "--task", "sts"], "text 1: expected 2 sentences, found 1"),
+        (["--text", " "], "text 1: empty sentence"),
+        (["--input", "-"], "--input needs --task, one of sst, sts"),
+    ],
+)
+def test_mistakes(trained: Path, arguments: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate.main(["--checkpoint", str(trained), *arguments])
+
+
+def test_text_needs_a_checkpoint() -> None:
+    with pytest.raises(UserError, match="write one of"):
+        evaluate.main(["--text", "a"])
+
+
+def test_a_broken_line_is_named(trained: Path) -> None:
+    predictor = Predictor.load(trained, device="cpu")
+    with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
+        list(predict_lines(predictor, "sts", ["a\tb\n", "only one\n"]))
