@@ -20,6 +20,9 @@ ALLOWED = {
         "minbert.batch", "minbert.config", "minbert.model", "minbert.weights.pretrained",
     ],
     "minbert/model": ["minbert.batch", "minbert.config", "minbert.model"],
+    "minbert/export.py": [  # a script
+        "minbert.data", "minbert.model", "minbert.training.arguments", "minbert.weights",
+    ],
     "minbert/weights": ["minbert.config", "minbert.model", "minbert.weights"],
     "tasks/sample.py": ["minbert.training.arguments"],  # a script
     "tasks/predictor.py": [  # where data, model and weights meet, for use from Python

@@ -19,6 +19,7 @@ class HeadConfig:
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
+    names: tuple[str, ...] = ()  # of the classes, if they have some
 
 
 class Head(Linear):

@@ -1,0 +1,133 @@
+"""A run as a directory that other libraries load.
+
+python -m minbert.export checkpoints/run out --to transformers --task sst
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from minbert.data.tokenizer import BertTokenizer
+from minbert.errors import UserError
+from minbert.model.heads import HeadConfig
+from minbert.model.multitask import MultitaskModel
+from minbert.training.arguments import arg, parse_given, run_script
+from minbert.weights.convert import to_published
+from minbert.weights.multitask import load_multitask
+from minbert.weights.pretrained import save_encoder
+
+LIBRARIES = ("transformers", "sentence-transformers")
+MODULE = "sentence_transformers.models."  # under these names every version of it finds its modules
+ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
+
+
+@dataclass(frozen=True)
+class Args:
+    """Beside the run and the new directory."""
+
+    to: str = arg("transformers", "which library is to load it", choices=LIBRARIES)
+    task: str = arg("", "the head to take along; without one, the encoder alone")
+
+
+def export_transformers(model: MultitaskModel, task: str, folder: Path) -> None:
+    """AutoModelForSequenceClassification with the task's logits; without a task AutoModel."""
+    save_encoder(model.encoder, folder)
+    if not task:
+        return
+    head = model.heads[task]
+    if head.config.siamese:
+        raise UserError(f"{task} compares sentences: export it --to sentence-transformers")
+    tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
+    tensors |= {f"classifier.{k}": v for k, v in head.state_dict().items()}
+    _save(tensors, folder / "model.safetensors")
+    names = head.config.names or tuple(f"LABEL_{i}" for i in range(head.config.outputs))
+    _add(
+        folder / "config.json",
+        architectures=["BertForSequenceClassification"],
+        id2label={str(i): name for i, name in enumerate(names)},
+        label2id={name: i for i, name in enumerate(names)},
+        classifier_dropout=head.dropout_prob,
+    )
+
+
+def export_sentence_transformers(model: MultitaskModel, task: str, folder: Path) -> None:
+    """The embeddings of a siamese task; without a task the mean over the tokens.
+
+    Its "cls" is the first token's hidden state, ours goes through BERT's pooler: a Dense module.
+    """
+    config = model.heads[task].config if task else HeadConfig(siamese=True, pooling="mean")
+    if not config.siamese:
+        raise UserError(f"{task} reads pairs together: export it --to transformers")
+    if model.second is not None:
+        raise UserError("a run with separate towers is two encoders, which one directory has not")
+    save_encoder(model.encoder, folder)
+    size = model.encoder.config.hidden_size
+    modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
+    kinds = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
+    modes = {f"pooling_mode_{mode}": kind == config.pooling for kind, mode in kinds.items()}
+    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
+    if config.pooling == "cls":
+        path = f"{len(modules)}_Dense"
+        _dense(folder / path, model.encoder.pooler_dense.state_dict(), "tanh")
+        modules.append((path, "Dense"))
+    if config.embedding_size:
+        path = f"{len(modules)}_Dense"
+        _dense(folder / path, model.heads[task].map.state_dict(), "none")
+        modules.append((path, "Dense"))
+    listed = [
+        {"idx": i, "name": str(i), "path": path, "type": MODULE + kind}
+        for i, (path, kind) in enumerate(modules)
+    ]
+    _write(folder / "modules.json", listed)
+    longest = min(512, model.encoder.config.max_position_embeddings)
+    _write(
+        folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}
+    )
+
+
+def _dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None:
+    out_features, in_features = parameters["weight"].shape
+    config = {"in_features": in_features, "out_features": out_features, "bias": True}
+    config["activation_function"] = "torch.nn.modules." + ACTIVATION[activation]
+    _write(folder / "config.json", config)
+    _save({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
+
+
+def _save(tensors: dict[str, Tensor], path: Path) -> None:
+    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    save_file(plain, path, metadata={"format": "pt"})
+
+
+def _write(path: Path, value: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _add(path: Path, **values: Any) -> None:
+    _write(path, json.loads(path.read_text(encoding="utf-8")) | values)
+
+
+def main(argv: list[str]) -> int:
+    places = [word for word in argv[:2] if not word.startswith("-")]
+    args = Args(**parse_given(Args, argv[len(places) :], __doc__.split("\n")[0]))
+    if len(places) != 2:
+        raise UserError("write python -m minbert.export RUN NEW_DIRECTORY, and options after that")
+    folder = Path(places[1])
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: not empty; name a new directory")
+    model, directory = load_multitask(Path(places[0]))
+    if args.task and args.task not in model.heads:
+        raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
+    export = export_transformers if args.to == "transformers" else export_sentence_transformers
+    export(model, args.task, folder)
+    BertTokenizer.from_directory(directory).save(folder)
+    print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

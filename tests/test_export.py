@@ -1,0 +1,110 @@
+"""Exported runs in the libraries they are for, and back."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer
+
+from minbert import BertModel, UserError
+from minbert.export import main as export
+from tasks import TASKS
+from tasks.predictor import Predictor
+from tests.conftest import run
+
+TEXTS = ["red cat runs slowly here", "dog", "old blue dog sleeps fast"]
+
+
+@pytest.fixture
+def trained(world: Path) -> Path:
+    run(world, "--name", "cross", "--precision", "fp32")
+    return world / "runs" / "cross"
+
+
+def siamese(world: Path, *options: str) -> Path:
+    run(world, "--name", "siamese", "--precision", "fp32", "--pair-encoding", "siamese", *options)
+    return world / "runs" / "siamese"
+
+
+@pytest.mark.parametrize("task", ["sst", "sts"])
+def test_classifiers_have_the_same_logits_in_transformers(
+    trained: Path, tmp_path: Path, task: str
+) -> None:
+    export([str(trained), str(tmp_path / "out"), "--to", "transformers", "--task", task])
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    texts = TEXTS if task == "sst" else list(zip(TEXTS, TEXTS[::-1], strict=True))
+    if task == "sst":
+        inputs = tokenizer(texts, padding=True, return_tensors="pt")
+    else:
+        inputs = tokenizer(TEXTS, TEXTS[::-1], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        theirs = model.eval()(**inputs).logits.numpy()
+    ours = Predictor.load(trained, device="cpu").outputs(task, texts)
+    assert ours.shape == (3, TASKS[task].outputs)
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_the_names_of_the_classes_go_along(trained: Path, tmp_path: Path) -> None:
+    text = (trained / "best" / "heads.json").read_text()
+    assert '"names": []' in text
+    names = '["--", "-", "o", "+", "++"]'
+    (trained / "best" / "heads.json").write_text(
+        text.replace('"names": []', f'"names": {names}', 1)
+    )
+    export([str(trained), str(tmp_path / "out"), "--task", "sst"])
+    config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
+    assert config.id2label == {0: "--", 1: "-", 2: "o", 3: "+", 4: "++"}
+
+
+def test_the_encoder_goes_there_and_back(trained: Path, tmp_path: Path) -> None:
+    export([str(trained), str(tmp_path / "out")])
+    transformers.AutoModel.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "back")
+    ours, back = BertModel.from_pretrained(trained / "best"), None
+    back = BertModel.from_pretrained(tmp_path / "back")
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, back.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+@pytest.mark.parametrize("size", [0, 48])
+def test_embeddings_are_the_same_in_sentence_transformers(
+    world: Path, tmp_path: Path, pooling: str, size: int
+) -> None:
+    folder = siamese(world, "--pooling", pooling, "--embedding-size", str(size))
+    options = ["--to", "sentence-transformers", "--task", "sts"]
+    export([str(folder), str(tmp_path / "out"), *options])
+    theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS)
+    predictor = Predictor.load(folder, device="cpu")
+    vectors = torch.from_numpy(predictor.encode(TEXTS, pooling, normalize=False))
+    with torch.no_grad():
+        ours = predictor.model.heads["sts"].embed(vectors).numpy()
+    assert theirs.shape == (3, size or 32)
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_a_sentence_transformer_is_a_model_to_start_from(world: Path, tmp_path: Path) -> None:
+    folder = siamese(world, "--pooling", "mean")
+    export([str(folder), str(tmp_path / "out"), "--to", "sentence-transformers"])
+    SentenceTransformer(str(tmp_path / "out"), device="cpu").save(str(tmp_path / "back"))
+    ours = BertModel.from_pretrained(folder / "best").state_dict()
+    for name, value in BertModel.from_pretrained(tmp_path / "back").state_dict().items():
+        assert torch.equal(value, ours[name]), name
+
+
+def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    with pytest.raises(UserError, match="--task quora: this run has sst, sts"):
+        export([str(trained), out, "--task", "quora"])
+    with pytest.raises(UserError, match="sts reads pairs together"):
+        export([str(trained), out, "--to", "sentence-transformers", "--task", "sts"])
+    with pytest.raises(UserError, match=r"write python -m minbert\.export RUN NEW_DIRECTORY"):
+        export([str(trained)])
+    with pytest.raises(UserError, match="not empty"):
+        export([str(trained), str(world)])
+    with pytest.raises(UserError, match="sts compares sentences"):
+        export([str(siamese(world)), out, "--task", "sts"])
+    with pytest.raises(UserError, match="invalid choice"):
+        export([str(trained), out, "--to", "onnx"])
