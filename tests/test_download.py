@@ -1,0 +1,148 @@
+"""Downloads from a real server on the loopback address that misbehaves on purpose."""
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from minbert import UserError
+from tasks import TASKS, download
+
+BODY = bytes(range(256)) * 1000
+HASH = hashlib.sha256(BODY).hexdigest()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """`/kind/file`: behaves as the kind says; remembers the Range headers it was asked with."""
+
+    asked: list[str | None] = []  # noqa: RUF012
+
+    def do_GET(self) -> None:
+        kind = self.path.split("/")[1]
+        wanted = self.headers.get("Range")
+        self.asked.append(wanted)
+        first = len(self.asked) == 1
+        start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if kind == "missing":
+            self.send_error(404)
+        elif kind == "busy" and first:
+            self.send_error(500)
+        elif kind == "moved":
+            self.send_response(302)
+            self.send_header("Location", "/good/f")
+            self.end_headers()
+        elif kind == "shrunk" and start:
+            self.send_error(416)
+        else:
+            body = b"x" * 100 if kind == "other" else BODY
+            if kind == "stubborn":
+                start = 0
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body) - start + 10 * (kind == "long")))
+            self.end_headers()
+            cut = kind == "always-cut" or (kind in ("cut", "stubborn") and first)
+            if kind == "slow" and first:
+                self.wfile.write(body[:1000])
+                self.wfile.flush()
+                self.server.stop.wait(5)  # type: ignore[attr-defined]
+                return
+            self.wfile.write(body[start : start + 5000] if cut else body[start:])
+
+    def log_message(self, *args: object) -> None:
+        """Quiet."""
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(download, "TIMEOUT_S", 0.3)
+    Handler.asked = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.stop = threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.stop.set()  # type: ignore[attr-defined]
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("kind", ["good", "cut", "busy", "moved", "stubborn", "slow"])
+def test_it_arrives_whole(server: str, tmp_path: Path, kind: str) -> None:
+    download.download(f"{server}/{kind}/f", tmp_path / "d" / "f", HASH)
+    assert (tmp_path / "d" / "f").read_bytes() == BODY
+    assert [p.name for p in (tmp_path / "d").iterdir()] == ["f"]
+    expected = {"cut": [None, "bytes=5000-"], "slow": [None, "bytes=1000-"]}
+    if kind in expected:
+        assert Handler.asked == expected[kind]
+
+
+def test_a_part_of_an_earlier_run_goes_on(server: str, tmp_path: Path) -> None:
+    (tmp_path / "f.part").write_bytes(BODY[:70_000])
+    download.download(f"{server}/good/f", tmp_path / "f", HASH)
+    assert (tmp_path / "f").read_bytes() == BODY and Handler.asked == ["bytes=70000-"]
+
+
+def test_a_part_that_no_longer_fits_is_thrown_away(server: str, tmp_path: Path) -> None:
+    (tmp_path / "f.part").write_bytes(BODY + b"more")
+    download.download(f"{server}/shrunk/f", tmp_path / "f", HASH)
+    assert (tmp_path / "f").read_bytes() == BODY
+
+
+@pytest.mark.parametrize(
+    ("kind", "message", "requests"),
+    [
+        ("missing", r"missing/f: 404 .*MINBERT_DATA_URL", 1),
+        ("other", r"other/f: sha256 .*another file", 1),
+        ("always-cut", r"cut off after \d+ of \d+ bytes \(5 tries\); run it again", 5),
+    ],
+)
+def test_what_cannot_arrive_is_one_line(
+    server: str, tmp_path: Path, kind: str, message: str, requests: int
+) -> None:
+    path = tmp_path / "f"
+    path.write_bytes(b"old")
+    with pytest.raises(UserError, match=message) as error:
+        download.download(f"{server}/{kind}/f", path, HASH)
+    assert "\n" not in str(error.value) and len(Handler.asked) == requests
+    assert path.read_bytes() == b"old"  # what was there stays until the new one is whole
+    assert (tmp_path / "f.part").exists() == (kind == "always-cut")
+
+
+def test_a_length_that_is_never_reached(server: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="run it again"):
+        download.download(f"{server}/long/f", tmp_path / "f", HASH)
+    assert not (tmp_path / "f").exists()
+
+
+def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.001)
+    with pytest.raises(UserError, match=r"127.0.0.1:9/f: .*\(5 tries\)"):
+        download.download("http://127.0.0.1:9/f", tmp_path / "f")
+    with pytest.raises(UserError, match="not an address"):
+        download.download("data.example", tmp_path / "f")
+
+
+def test_all_files_of_the_tasks(server: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("MINBERT_DATA_URL", f"{server}/good/")
+    monkeypatch.setattr(download, "SHA256", {"ids-sst-dev.csv": HASH})
+    arguments = ["--to", str(tmp_path / "data"), "--tasks", "sst,sts"]
+    download.main(arguments)
+    names = {file for task in ("sst", "sts") for file in TASKS[task].files.values()}
+    assert {p.name for p in (tmp_path / "data").iterdir()} == names
+    out = capsys.readouterr().out
+    assert out.count("unchecked") == 5 and out.count(", checked") == 1
+    (tmp_path / "data" / "ids-sst-dev.csv").write_bytes(b"broken")
+    Handler.asked.clear()
+    download.main(arguments)
+    assert len(Handler.asked) == 1  # only the one that is not what it should be
+    assert capsys.readouterr().out.count("there already") == 5
+
+
+def test_the_hashes_are_those_of_the_real_files(real_data: Path) -> None:
+    for name, expected in download.SHA256.items():
+        assert download.digest(real_data / name) == expected, name
