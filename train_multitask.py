@@ -33,10 +33,10 @@ from minbert.training.schedule import learning_rate
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS, Task
+from tasks.closing import predict_best, write_card
 from tasks.evaluation import calibrate, encode_features, score_tasks
 from tasks.loading import load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
-from tasks.predictions import predict_dev_and_test
 from tasks.siamese import PairData, head_config, siamese_loss
 from tasks.tables import closing_table, forgetting_table
 from tasks.taskfile import keep_task_file, kept_task_file
@@ -114,10 +114,10 @@ def set_up(args: Args, folder: Path) -> Run:
 def train(args: Args, folder: Path) -> dict[str, Any]:
     """One run, from its start or where it was stopped, to its predictions; returns its state."""
     run = set_up(args, folder)
-    plan, state = run.plan, run.state
+    plan, state, encoder = run.plan, run.state, run.model.encoder
     if args.mode == "sequential":
         print("sub-epochs: " + ", ".join(f"{name} {n}" for name, n in plan.passes.items()))
-    where = f"{run.model.encoder.compute_dtype} on {run.model.encoder.device}"
+    where = f"{encoder.compute_dtype} on {encoder.device}"
     print(f"{folder}: steps {state['step']} to {plan.steps}, {where}", flush=True)
     saved = time.monotonic()
     with Interrupt() as interrupt:
@@ -147,9 +147,13 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
     run.progress.print_rates()
     if state["skipped"]:
         print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
+    intervals = {}
     if not args.skip_predictions:
-        write_best_predictions(run)
+        how = (run.tokenizer, args, encoder.device, encoder.compute_dtype)
+        intervals = predict_best(folder, run.tasks, run.dev, *how)
     bests = {"best": state["best"], "task_best": state["task_best"]}
+    data = (run.tasks, run.train, run.dev)
+    write_card(folder, args, Path(__file__).name, *data, state["best"], intervals)
     run.log.write("end", step=plan.steps, **bests, **run.progress.rates())
     return state
 
@@ -244,16 +248,6 @@ def save(run: Run, name: str) -> None:
         run.tokenizer.save(folder)
         if name == "last":
             checkpoint.save_training_state(folder, run.model, run.optimizer, run.state)
-
-
-def write_best_predictions(run: Run) -> None:
-    """Of best/, in the precision of the run."""
-    model, _ = load_multitask(run.folder / "best")
-    model.to(run.model.encoder.device)
-    for encoder in model.encoders:
-        encoder.for_inference(run.model.encoder.compute_dtype)
-    folder = run.folder / "predictions"
-    predict_dev_and_test(model, run.tasks, run.dev, run.tokenizer, run.args, folder)
 
 
 def train_one_by_one(args: Args, folder: Path) -> list[dict[str, Any]]:

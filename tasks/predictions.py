@@ -7,15 +7,11 @@ import re
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import read_examples
-from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from tasks.base import Task
-from tasks.evaluation import predict_task
-from tasks.loading import Where, load_task
 
 HEADER = re.compile(r"\W*id\W", re.IGNORECASE)
 
@@ -37,24 +33,6 @@ def write_predictions(
     beside = directory / f"{task.name}-{split_name}-logits.jsonl"
     beside.write_text("".join(json.dumps(row) + "\n" for row in logits), encoding="utf-8")
     return path
-
-
-def predict_dev_and_test(
-    model: nn.Module,
-    tasks: list[Task],
-    dev: dict[str, EncodedSplit],
-    tokenizer: BertTokenizer,
-    where: Where,
-    folder: Path,
-) -> None:
-    """Write every task's predictions; one without a test file gets none of it, and that is said."""
-    for task in tasks:
-        splits = {"dev": dev[task.name]}
-        if has_test(task, where.data_dir):
-            splits["test"] = load_task(task, "test", tokenizer, where)
-        for name, split in splits.items():
-            outputs = predict_task(model, task, split, model.encoder.device).numpy()
-            write_predictions(folder, task, name, split, outputs)
 
 
 def has_test(task: Task, data_dir: str) -> bool:
