@@ -1,6 +1,7 @@
 """Own tasks from a TOML file: every kind trains, is evaluated and writes its names; mistakes."""
 
 import json
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -223,3 +224,21 @@ def test_sets_of_labels() -> None:
     assert float(multi_label(outputs, labels)) < 1e-3 < float(multi_label(-outputs, labels))
     # right: 1 of {0, 2}; wrong: 1 in the first, 2 missing in the second
     assert label_f1(np.array([2.0, 1.0]), np.array([0.0, 5.0])) == pytest.approx(2 / (2 + 2))
+
+
+def test_the_readme_s_example_runs(own: Path) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    block = readme[readme.index("    [tickets]") :]
+    block = block[: block.index("    python train_multitask.py --task-file")]
+    (own / "own.toml").write_text(textwrap.dedent(block))
+    queues = ["billing", "delivery", "other"]
+    for split in ("train", "dev"):
+        rows = [f"{WORDS[i]} {WORDS[-i]}\t{queues[i % 3]}" for i in range(9)]
+        text = "\n".join(["message\tqueue", *rows])
+        (own / "data" / f"tickets-{split}.tsv").write_text(text)
+        rows = [f"{WORDS[i]}\t{WORDS[-i]}\t{i / 9}" for i in range(9)]
+        text = "\n".join(["question\tanswer\tfit", *rows])
+        (own / "data" / f"answers-{split}.tsv").write_text(text)
+    assert train_multitask.main(arguments(own)) == 0
+    text = (own / "runs" / "own" / "README.md").read_text()
+    assert "| tickets | accuracy |" in text and "| answers | pearson |" in text
