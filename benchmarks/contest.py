@@ -16,6 +16,8 @@ from typing import Any
 
 from minbert.errors import UserError
 
+PATIENCE_S = 10  # for a contestant to end by itself
+
 
 @dataclass(frozen=True)
 class Work:
@@ -78,9 +80,10 @@ def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
                 if turn > 0:
                     answers[contestant.name].append(answer)
     finally:
-        for _, child, _ in children:
+        for _, child, pipe in children:
+            pipe.close()  # what its next recv takes as the end
+            child.join(PATIENCE_S)
             child.terminate()
-            child.join()
     return {
         name: Outcome(name, tuple(a[0] for a in given), tuple(a[1] for a in given), given[-1][2])
         for name, given in answers.items()
@@ -95,16 +98,24 @@ def _ask(contestant: Contestant, pipe: Connection) -> tuple[float, Work, float]:
         raise UserError(f"benchmark {contestant.name} failed; its message is above") from error
 
 
+def _asked(pipe: Connection) -> bool:
+    try:
+        return bool(pipe.recv())
+    except EOFError:
+        return False
+
+
 def _child(contestant: Contestant, pipe: Connection) -> None:
     """Answers the first word with a finished set-up, every later one with a turn."""
     if contestant.ours:  # as minbert's scripts do
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    os.environ["TRANSFORMERS_VERBOSITY"] = "error"
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     module, name = contestant.factory.split(":")
     pipe.recv()
     turn: Callable[[], Work] = getattr(importlib.import_module(module), name)(contestant.settings)
     pipe.send((0.0, Work(), 0.0))
-    while True:
-        pipe.recv()
+    while _asked(pipe):
         started = time.perf_counter()
         work = turn()
         seconds = time.perf_counter() - started if work.seconds is None else work.seconds

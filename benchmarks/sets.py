@@ -68,6 +68,7 @@ def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Sec
         asked("share of the bf16 matrix rate", f"{wanted:.0%}", f"{share:.0%}", share >= wanted),
         asked("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
         ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in limits.items()),
+        "the share counts 6 x layers' parameters x real tokens, also what the last layer skips",
     )
     targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, 2.5)]
     name = f"Training step, {'bert-base-sized' if large else 'MiniLM'}, batch {batch_size}"
