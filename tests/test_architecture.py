@@ -20,6 +20,9 @@ ALLOWED = {
         "minbert.batch", "minbert.config", "minbert.model", "minbert.weights.pretrained",
     ],
     "minbert/model": ["minbert.batch", "minbert.config", "minbert.model"],
+    "minbert/doctor.py": [  # a script
+        "minbert.training.arguments", "minbert.training.device", "minbert.weights.resolve",
+    ],
     "minbert/export.py": [  # a script
         "minbert.data", "minbert.model", "minbert.training.arguments", "minbert.weights",
     ],

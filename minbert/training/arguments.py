@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from dataclasses import field, fields
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
@@ -44,14 +45,51 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         else:
             checked = parse if low is None else _in_range(parse, low, high)
             parser.add_argument(flag, type=checked, help=help_line, **options)
-    values, unknown = parser.parse_known_args([_dashes(word) for word in argv])
+    parser.add_argument("--config", metavar="FILE", help="TOML with any of these; flags win")
+    words = [_dashes(word) for word in argv]
+    given, _ = parser.parse_known_args(words)
+    if config := vars(given).pop("config", None):
+        words = _config_words(Path(config), parser) + words
+    values, unknown = parser.parse_known_args(words)
+    vars(values).pop("config", None)
     if unknown:
-        flag = unknown[0].split("=")[0]
-        known = sorted(o for action in parser._actions for o in action.option_strings)
-        near = difflib.get_close_matches(flag, known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "; see --help"
-        raise UserError(f"unknown argument {flag!r}{hint}")
+        raise UserError(_unknown(unknown[0].split("=")[0], parser))
     return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
+
+
+def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
+    known = sorted(o for action in parser._actions for o in action.option_strings)
+    near = difflib.get_close_matches(flag, known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else "; see --help"
+    return f"unknown argument {flag!r}{hint}"
+
+
+def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
+    """A TOML file's values as they would be on the command line."""
+    try:
+        import tomllib
+    except ModuleNotFoundError as error:
+        raise UserError("--config needs Python 3.11 or later") from error
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config {path}: cannot be read ({error})") from error
+    words = []
+    for key, value in values.items():
+        flag = "--" + key.replace("_", "-")
+        if isinstance(value, dict):
+            value = ",".join(f"{k}={v}" for k, v in value.items())
+        elif isinstance(value, list):
+            value = ",".join(map(str, value))
+        if value is not False:
+            words += [flag] if value is True else [flag, str(value)]
+    try:
+        _, unknown = parser.parse_known_args(words)
+    except UserError as error:
+        raise UserError(f"--config {path}: {error}") from error
+    if unknown:
+        raise UserError(f"--config {path}: {_unknown(unknown[0], parser)}")
+    return words
 
 
 def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:

@@ -29,7 +29,7 @@ def resolve(name_or_dir: str | Path) -> Path:
             f"{path}: no config.json in it, in best/ or in last/; give a model directory"
         )
     repo = ALIASES.get(name, name)
-    found = _cached(name) or _cached(repo) or _packaged(repo.rpartition("/")[2]) or _download(repo)
+    found = found_locally(name) or _download(repo)
     if found:
         return found
     raise UserError(
@@ -37,6 +37,12 @@ def resolve(name_or_dir: str | Path) -> Path:
         f"package ships it, and the hub could not be reached for {repo!r}; "
         f"use --model all-MiniLM-L6-v2 (`make weights` installs it) or a local directory"
     )
+
+
+def found_locally(name: str) -> Path | None:
+    """A model's directory in the Hugging Face cache or in an installed package."""
+    repo = ALIASES.get(name, name)
+    return _cached(name) or _cached(repo) or _packaged(repo.rpartition("/")[2])
 
 
 def _cached(repo: str) -> Path | None:

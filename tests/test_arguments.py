@@ -1,0 +1,69 @@
+"""--config: a file of arguments, weaker than flags, its mistakes named with it."""
+
+from pathlib import Path
+
+import pytest
+
+from minbert import UserError
+from minbert.doctor import main as doctor
+from minbert.training.arguments import parse_given
+from tasks.options import Args
+
+TEXT = """
+mode = "sequential"
+tasks = ["sst", "sts"]
+lr = 3e-5
+skip_predictions = true
+use_gpu = false
+
+[limit]
+sst = 100
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "run.toml").write_text(TEXT)
+    return tmp_path / "run.toml"
+
+
+def test_a_file_is_as_good_as_flags(config: Path) -> None:
+    flags = "--mode sequential --tasks sst,sts --lr 3e-5 --skip-predictions --limit sst=100"
+    assert parse_given(Args, ["--config", str(config)], "") == parse_given(Args, flags.split(), "")
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_flags_win(config: Path, order: int) -> None:
+    words = [["--config", str(config)], ["--lr", "1e-3"]]
+    given = parse_given(Args, words[order] + words[1 - order], "")
+    assert given["lr"] == 1e-3 and given["mode"] == "sequential"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("lr =", "lrr =", r"run.toml: unknown argument '--lrr'; did you mean --lr\?"),
+        ("3e-5", '"fast"', r"run.toml: --lr: 'fast' is not a number"),
+        ('"sequential"', '"serial"', r"run.toml: --mode: invalid choice"),
+        ("lr = 3e-5", "lr = ", r"--config .*run.toml: cannot be read"),
+    ],
+)
+def test_mistakes(config: Path, old: str, new: str, message: str) -> None:
+    config.write_text(TEXT.replace(old, new))
+    with pytest.raises(UserError, match=message):
+        parse_given(Args, ["--config", str(config)], "")
+
+
+def test_a_missing_file() -> None:
+    with pytest.raises(UserError, match=r"--config no.toml: cannot be read"):
+        parse_given(Args, ["--config", "no.toml"], "")
+
+
+def test_doctor_says_what_is_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "ids-sst-dev.csv").write_text("")
+    assert doctor(["--data-dir", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "torch 2.13.0" in out and "ids-sst-dev.csv" in out
+    weights = next(line for line in out.splitlines() if "all-MiniLM-L6-v2:" in line)
+    assert weights.endswith("model")  # the installed package's
+    assert "--precision" in out.splitlines()[-1]
