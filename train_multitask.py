@@ -98,9 +98,9 @@ def set_up(args: Args, folder: Path) -> Run:
 
     optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
     state: dict[str, Any] = {"step": 0, "assessed": -1, "before": {}, "best": None, "stages": []}
-    state |= {"task_best": {}, "skipped": 0}
+    state |= {"task_best": {}, "skipped": 0, "since_best": 0}
     if going_on:
-        state = checkpoint.load_training_state(directory, model, optimizer)
+        state |= checkpoint.load_training_state(directory, model, optimizer)
     rundir.save_arguments(folder, args)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1)
     progress = Progress(plan.steps, state["step"])
@@ -134,7 +134,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
                 if due:
                     save(run, "last")
                     saved = time.monotonic()
-                if step == plan.steps:
+                tired = args.patience and state["since_best"] >= args.patience
+                if step == plan.steps or tired:
                     break
                 with interrupt.shielded():
                     train_step(run, step)
@@ -144,6 +145,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
             print(f"stopped at step {state['step']} of {plan.steps}; go on with --resume {folder}")
             raise
     run.progress.close()
+    if step < plan.steps:
+        print(f"stopped at step {step}: no better mean in {args.patience} evaluations")
     run.progress.print_rates()
     if state["skipped"]:
         print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
@@ -154,7 +157,7 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
     bests = {"best": state["best"], "task_best": state["task_best"]}
     data = (run.tasks, run.train, run.dev)
     write_card(folder, args, Path(__file__).name, *data, state["best"], intervals)
-    run.log.write("end", step=plan.steps, **bests, **run.progress.rates())
+    run.log.write("end", step=step, **bests, **run.progress.rates())
     return state
 
 
@@ -232,6 +235,9 @@ def assess(run: Run, stage: str) -> None:
             run, "best"
         )  # before the state says so: an interrupt in between repeats this evaluation
         state["best"] = {"overall": raw, "step": step, "scores": main}
+        state["since_best"] = 0
+    else:
+        state["since_best"] += 1
     for name, score in main.items():
         if step and score > state["task_best"].get(name, {"score": -math.inf})["score"]:
             state["task_best"][name] = {"score": score, "step": step}

@@ -95,6 +95,9 @@ class Args:
     eval_every: int = arg(
         0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
     )
+    patience: int = arg(
+        0, "stop after so many evaluations without a better mean; 0: never", low=0, high=10**6
+    )
     skip_predictions: bool = arg(
         False, "write no prediction files at the end; evaluate.py can later", parse=bool
     )

@@ -14,6 +14,7 @@ from minbert import UserError
 from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
 from minbert.training import mixing
 from minbert.training.mixing import Plan
+from minbert.training.runlog import read_log
 from tests.conftest import run, weights
 
 
@@ -171,3 +172,16 @@ def test_smaller_sets_cycle_with_new_passes() -> None:
     draws = [mixing.parallel_draw({"a": 5, "b": 2}, s) for s in range(20)]
     b = [(d.epoch, d.batch) for d in draws if d.task == "b"]
     assert b == [(i // 2, i % 2) for i in range(10)]
+
+
+def test_patience_stops_after_evaluations_without_a_better_mean(world: Path) -> None:
+    """A rate of 0 changes nothing: the first evaluation stays the best."""
+    options = ["--lr", "0", "--eval-every", "2", "--patience", "3", "--skip-predictions"]
+    run(world, "--name", "tired", *options)
+    log = read_log(world / "runs" / "tired" / "log.jsonl")
+    stages = [line["step"] for line in log if line["event"] == "dev"]
+    assert stages == [0, 2, 4, 6, 8]
+    assert log[-1]["event"] == "end" and log[-1]["step"] == 8 and log[-1]["best"]["step"] == 2
+    run_again = ["--resume", str(world / "runs" / "tired")]
+    assert train_multitask.main(run_again) == 0  # ended is ended
+    assert read_log(world / "runs" / "tired" / "log.jsonl")[-1]["step"] == 8
