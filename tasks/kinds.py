@@ -54,7 +54,12 @@ def multi_labels(
     name: str, files: dict[str, str], texts: Sequence[str], label: str, labels: Sequence[str],
     id: str = "id", metric: str = "f1", **more: Any,
 ) -> Task:  # fmt: skip
-    """Any number of labels a row, their names with `;` between; a row's set is one number."""
+    """Any number of labels a row, their names with `;` between; a row's set is one number.
+
+    Raises ValueError for more labels than such a number holds.
+    """
+    if len(labels) > MOST_LABELS:
+        raise ValueError(f"labels: {len(labels)} of them; a multi-label task has {MOST_LABELS}")
     columns = Columns(tuple(texts), label, label_set(labels), id, repr(labels))
     return Task(
         name=name, files=files, columns=columns,

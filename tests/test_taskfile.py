@@ -177,6 +177,7 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
         ("labels = 3", "labels = 1", r"\[entails\] labels = 1: write two or more"),
         ("[intent]", "[intent", r"own.toml: cannot be read"),
         ('["premise", "hypothesis"]', '"premise"', r"pair-classification has 2"),
+        ('"colours"]', '"c", ' + ", ".join(f'"x{i}"' for i in range(22)) + "]", r"25 of them"),
         ("range = [0, 10]", "range = 10", r"\[alike\] a value has the wrong type"),
     ],
 )
