@@ -64,11 +64,16 @@ def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Sec
     share = outcomes["minbert"].rate("flops") / limits["bf16 limit"]
     wanted = 0.50 if large else 0.35
     memory = outcomes["minbert"].peak_mib / outcomes[B].peak_mib
+    # what a program would do that spends no time on anything but the products of real tokens
+    flops_a_token = outcomes["minbert"].rate("flops") / outcomes["minbert"].rate("tokens")
+    ceiling = limits["bf16 limit"] / flops_a_token
+    ceilings = (f"{ceiling / outcomes[name].rate('tokens'):.1f}x {name[:3]}" for name in (A, B))
     lines = (
         asked("share of the bf16 matrix rate", f"{wanted:.0%}", f"{share:.0%}", share >= wanted),
         asked("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
         ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in limits.items()),
         "the share counts 6 x layers' parameters x real tokens, also what the last layer skips",
+        f"at the full bf16 rate, with nothing beside these products: {' and '.join(ceilings)}",
     )
     targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, 2.5)]
     name = f"Training step, {'bert-base-sized' if large else 'MiniLM'}, batch {batch_size}"
