@@ -16,9 +16,13 @@ from experiments.figures import draw_figures
 from experiments.recipes import BUDGETS, Job, Table, tables
 from experiments.results import RunKey, is_finished, write_results
 from minbert.config import BertConfig
+from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.training.arguments import arg, parse_arguments, run_script
+from minbert.training.arguments import arg, parse_arguments, parse_given, run_script
 from minbert.weights.resolve import resolve
+from tasks import TASKS
+from tasks.loading import load_train_and_dev
+from tasks.options import resolve_arguments
 
 SCRIPTS = {"train_multitask": train_multitask.main, "pretrain_mlm": pretrain_mlm.main}
 
@@ -92,14 +96,27 @@ def main(argv: list[str]) -> int:
     print_plan(jobs, root, args)
     if args.plan:
         return 0
-    run_jobs(jobs, root, args, lambda: write_results(chosen, root, args))
-    results = write_results(chosen, root, args)
+    data = data_sizes(args, root)
+    run_jobs(jobs, root, args, lambda: write_results(chosen, root, args, data))
+    results = write_results(chosen, root, args, data)
     draw_figures(Path(args.results) / "figures", results, root)
     print(f"\nwrote {Path(args.results) / 'RESULTS.md'}, results.json and the figures")
     if args.table in ("4", "all"):
         folder = RunKey(root, "parallel", 11711).folder / "predictions"
         print(f"Table 4: hand in the test predictions in {folder} (their labels are not public)")
     return 0
+
+
+def data_sizes(args: Args, root: Path) -> str:
+    """Rows to train on and to evaluate on, of every task."""
+    places = ["--data-dir", args.data_dir, "--output-dir", str(root)]
+    given = parse_given(train_multitask.Args, [*BUDGETS[args.budget].data, *places], "")
+    where = resolve_arguments(given)
+    tokenizer = BertTokenizer.from_directory(resolve(args.model))
+    tasks = [TASKS[name] for name in where.tasks]
+    train, dev = load_train_and_dev(tasks, tokenizer, where)
+    rows = (f"{t.title} {len(train[t.name]):,} and {len(dev[t.name]):,}" for t in tasks)
+    return "rows to train and to evaluate on: " + ", ".join(rows)
 
 
 def run_jobs(jobs: list[Job], root: Path, args: Args, after_each: Callable[[], object]) -> None:

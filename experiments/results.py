@@ -13,6 +13,8 @@ import torch
 from experiments.recipes import QUESTIONS, Cell, Table
 from minbert.training.runlog import read_log
 
+OPEN = "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).\n"
+
 
 @dataclass(frozen=True)
 class RunKey:
@@ -92,10 +94,10 @@ def shown(result: Result) -> str:
     return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
 
 
-def markdown(results: list[Result], table: str) -> str:
+def markdown(results: list[Result], table: Table) -> str:
     """One table; a row that is not in the paper is marked."""
-    own = [r for r in results if r.table == table]
-    columns, rows = (list(dict.fromkeys(getattr(r, k) for r in own)) for k in ("column", "row"))
+    own = [r for r in results if r.table == table.title]
+    columns, rows = table.columns, list(dict.fromkeys(r.row for r in own))
     lines = ["| | " + " | ".join(columns) + " | runs |", "| --- " * (len(columns) + 2) + "|"]
     for row in rows:
         cells = {r.column: r for r in own if r.row == row}
@@ -106,8 +108,8 @@ def markdown(results: list[Result], table: str) -> str:
     return "\n".join(lines)
 
 
-def write_results(chosen: list[Table], root: Path, args: Any) -> list[Result]:
-    """RESULTS.md for people, results.json for programs."""
+def write_results(chosen: list[Table], root: Path, args: Any, data: str) -> list[Result]:
+    """RESULTS.md for people, results.json for programs. data: how many rows of what."""
     results = collect(chosen, root, args.seeds)
     folder = Path(args.results)
     folder.mkdir(parents=True, exist_ok=True)
@@ -120,11 +122,12 @@ with * are not in the paper; `open` is what has not run. Written by
     python -m experiments.paper {flags} --data-dir DIR
 
 on {machine()}, torch {torch.__version__}. Seeds: {args.seeds}{" (no spread)" * (args.seeds == 1)}.
-"""
+Data: {data}.
+{OPEN if args.budget == "cpu" else ""}"""
     parts = [head]
     for table in chosen:
-        parts.append(f"## {table.title}\n\n{markdown(results, table.title)}\n")
-    if comparisons := compared(results):
+        parts.append(f"## {table.title}\n\n{markdown(results, table)}\n")
+    if comparisons := compared(results, chosen):
         parts.append(f"## What it says\n\n{comparisons}\n")
     if stages := stages_table(RunKey(root, "sequential", 11711).folder):
         parts.append(f"## Dev scores after every stage of sequential training\n\n{stages}\n")
@@ -135,9 +138,9 @@ on {machine()}, torch {torch.__version__}. Seeds: {args.seeds}{" (no spread)" * 
     return results
 
 
-def compared(results: list[Result]) -> str:
+def compared(results: list[Result], chosen: list[Table]) -> str:
     """Every question's difference between two rows, by column, and the paper's in brackets."""
-    columns = list(dict.fromkeys(r.column for r in results))
+    columns = list(dict.fromkeys(column for table in chosen for column in table.columns))
     by_row = {(r.row, r.column): r for r in results if r.scores}
     lines = []
     for question in QUESTIONS:
@@ -149,7 +152,7 @@ def compared(results: list[Result]) -> str:
             other = by_row.get((question.against, column), plain)
             cells.append(difference(one, other) if one and other else "-")
         if any(cell != "-" for cell in cells):
-            name = f"{question.text} {question.row} less {question.against}"
+            name = f"{question.text} {question.row} less {question.against}".strip()
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if not lines:
         return ""

@@ -48,6 +48,7 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     results = json.loads((world / "results/results.json").read_text())
     assert all(len(r["scores"]) == 1 for r in results)
     text = (world / "results/RESULTS.md").read_text()
+    assert "SST 40 and 12, Quora 40 and 12, STS 20 and 6" in text
     assert "open |" not in text and "(0.505)" in text and "| shuffle * |" in text
     capsys.readouterr()
     paper.main([*arguments, "--table", "all"])
