@@ -3,6 +3,7 @@
 python pretrain_mlm.py --epochs 50 --model all-MiniLM-L6-v2 --data-dir data
 """
 
+import json
 import math
 import time
 from dataclasses import dataclass, replace
@@ -21,7 +22,8 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel
-from minbert.training import rundir
+from minbert.report.files import write_report
+from minbert.training import distributed, rundir
 from minbert.training.arguments import arg, comma_list, number_by_task, parse_given, run_script
 from minbert.training.checkpoint import (
     atomic_directory,
@@ -32,14 +34,16 @@ from minbert.training.checkpoint import (
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.interrupt import Interrupt
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
-from minbert.training.runlog import Progress, RunLog
+from minbert.training.runlog import Progress, RunLog, silence
 from minbert.training.schedule import learning_rate
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tasks.loading import distinct_sentences
 
-FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "save_minutes"}
+FREE_ON_RESUME = {
+    "resume", "output_dir", "data_dir", "device", "save_minutes", "tensorboard", "quiet", "json",
+}  # fmt: skip
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
 
 
@@ -74,12 +78,20 @@ class Args:
     warmup: float = arg(0.0, "steps of warm-up, or a share of all below 1", low=0, high=1e9)
     schedule: str = arg("constant", "after warm-up", choices=["constant", "linear", "cosine"])
     clip: float = arg(1.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
+    checkpoint_activations: bool = arg(
+        False, "compute layers again in the backward pass: less memory, more time", parse=bool
+    )
     precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
     device: str = arg("auto", "auto, cpu or cuda")
     seed: int = arg(11711, "of initialisation, order, masks and dropout", low=0, high=2**32 - 1)
     save_minutes: float = arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )
+    tensorboard: bool = arg(
+        False, "write the log's numbers for TensorBoard too, to tensorboard/", parse=bool
+    )
+    quiet: bool = arg(False, "print nothing but errors and --json's line", parse=bool)
+    json: bool = arg(False, "end with one line of JSON", parse=bool)
 
 
 @dataclass(frozen=True)
@@ -117,7 +129,8 @@ def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedS
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
-    going_on = is_whole(folder / "last")
+    with distributed.first_before_others():
+        going_on = is_whole(folder / "last")
     directory = folder / "last" if going_on else resolve(args.model)
     device = choose_device(args.device)
     torch.manual_seed(args.seed)
@@ -125,11 +138,13 @@ def set_up(args: Args, folder: Path) -> Run:
     if new_head:
         print(f"{directory} has no masked-language-model head: it starts from random values")
     model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
+    model.encoder.checkpoint_activations = args.checkpoint_activations
     tokenizer = BertTokenizer.from_directory(directory)
     config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
 
-    text = load_text(args, tokenizer, min(args.max_length, config.max_position_embeddings))
+    with distributed.first_before_others():
+        text = load_text(args, tokenizer, min(args.max_length, config.max_position_embeddings))
     order = np.random.default_rng(0).permutation(len(text))
     held_out = min(args.held_out, len(text) // 20)
     if held_out == 0:
@@ -142,9 +157,10 @@ def set_up(args: Args, folder: Path) -> Run:
     state: dict[str, Any] = {"step": 0, "assessed": -1, "best": None, "stages": []}
     if going_on:
         state = load_training_state(directory, model, optimizer)
+    distributed.reseed(args.seed, state["step"])
     rundir.save_arguments(folder, args)
-    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1)
-    progress = Progress(steps, state["step"])
+    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
+    progress = Progress(steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=steps, rows=len(rows))
     held = order[:held_out]
     return Run(
@@ -182,6 +198,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
             raise
     run.progress.close()
     run.log.write("end", step=run.steps, **run.progress.rates())
+    if distributed.rank() == 0:
+        write_report(folder)
     run.progress.print_rates()
     return state
 
@@ -197,23 +215,29 @@ def train_step(run: Run, step: int) -> None:
         group["lr"] = lr
     n, batches = len(run.rows), run.epoch_steps
     rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
-    masked = masked_rows(run, rows, args.seed, epoch)
-    loss = 0.0
-    if len(masked.targets):  # a batch of a few short texts may have nothing to guess
-        mean = cross_entropy(run.model(masked.batch, masked.places), masked.targets)
+    part, weight = distributed.shares(rows, 1)[0]
+    masked = masked_rows(run, part, args.seed, epoch)
+    guesses = len(masked.targets) if weight else 0
+    loss, all_guesses = 0.0, distributed.total(guesses)
+    if all_guesses:  # a batch of a few short texts may have nothing to guess
+        logits = run.model(masked.batch, masked.places)
+        # every process counts by its guesses; one without any takes part with zeros
+        mean = cross_entropy(logits, masked.targets) if guesses else 0 * logits.sum()
+        mean = mean * (guesses / all_guesses if guesses else 1)
         mean.backward()
-        loss = mean.item()
+        loss = distributed.total(mean.item())
         if not math.isfinite(loss):
             raise UserError(
                 f"loss is {loss} at step {step + 1}: start again with a lower --lr, "
                 f"or with --precision fp32"
             )
+        distributed.sum_gradients(run.model.parameters())
         scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
         run.optimizer.step(scale=scale)
         run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 
-    tokens, seconds = sum(masked.batch.lengths), time.monotonic() - started
+    tokens, seconds = int(run.text.lengths[rows].sum()), time.monotonic() - started
     run.progress.step(epoch + 1, "mlm", loss, lr, len(rows), tokens, seconds)
     run.log.write("step", step=step + 1, loss=loss, lr=lr, tokens=tokens)
 
@@ -230,13 +254,14 @@ def assess(run: Run) -> None:
     run.model.eval()
     right = total = 0
     loss = 0.0
-    for places in length_sorted_batches(run.text.lengths[run.held_out], 4096):
+    for places in distributed.mine(length_sorted_batches(run.text.lengths[run.held_out], 4096)):
         masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
         if len(masked.targets):
             logits = run.model(masked.batch, masked.places)
             right += int((logits.argmax(-1) == masked.targets).sum())
             total += len(masked.targets)
             loss += float(cross_entropy(logits, masked.targets)) * len(masked.targets)
+    right, total, loss = map(distributed.total, (right, total, loss))
     if total == 0:
         raise UserError("nothing to guess in the held-out texts: raise --held-out or --mask-rate")
     loss /= total
@@ -255,7 +280,9 @@ def assess(run: Run) -> None:
 
 
 def save(run: Run, name: str) -> None:
-    """best/ to use, last/ to go on from; whole or not at all."""
+    """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
+    if distributed.rank() > 0:
+        return
     with atomic_directory(run.folder / name) as folder:
         save_mlm(run.model, folder)
         run.tokenizer.save(folder)
@@ -284,14 +311,18 @@ def main(argv: list[str]) -> int:
     else:
         args = resolve_arguments(given)
         stems = [Path(file).stem for file in args.corpus] or args.tasks
-        folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
+        new = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
+        folder = distributed.gathered(new)[0]  # all have looked before the first makes it
         args = replace(args, name=folder.name)
-    state = train(args, folder)
-    print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
-    stages = state["stages"]
-    for name, scores in [stages[0], *stages[-1:]]:
-        print(f"{name:16} accuracy {scores['accuracy']:.3f}  perplexity {scores['perplexity']:.1f}")
-    print(f"\nnext: python train_multitask.py --model {folder} --data-dir {args.data_dir}")
+    with silence(args.quiet):
+        stages = train(args, folder)["stages"]
+        print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
+        for name, scores in [stages[0], *stages[-1:]]:
+            shown = "accuracy {accuracy:.3f}  perplexity {perplexity:.1f}".format(**scores)
+            print(f"{name:16} {shown}")
+        print(f"\nnext: python train_multitask.py --model {folder} --data-dir {args.data_dir}")
+    if args.json:
+        print(json.dumps({"run": str(folder), "held_out": stages[-1][1]}))
     return 0
 
 

@@ -3,9 +3,12 @@
 python train_multitask.py --mode parallel --model all-MiniLM-L6-v2 --data-dir data
 """
 
+import json
 import math
+import tempfile
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +25,24 @@ from minbert.metrics import overall
 from minbert.model import fused
 from minbert.model.encoder import BertModel
 from minbert.model.multitask import MultitaskModel
-from minbert.training import checkpoint, rundir
+from minbert.report.files import write_report
+from minbert.training import checkpoint, distributed, rundir
 from minbert.training.arguments import parse_given, run_script
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.interrupt import Interrupt
 from minbert.training.mixing import Plan, sub_epochs
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
-from minbert.training.runlog import Progress, RunLog
+from minbert.training.runlog import Progress, RunLog, silence
 from minbert.training.schedule import learning_rate
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS, Task
 from tasks.closing import predict_best, write_card
+from tasks.dryrun import described, seconds_a_step
 from tasks.evaluation import calibrate, encode_features, score_tasks
 from tasks.loading import load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
+from tasks.several import best_scores, first_run, is_one_by_one, seeds_table, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
 from tasks.tables import closing_table, forgetting_table
 from tasks.taskfile import keep_task_file, kept_task_file
@@ -65,7 +71,8 @@ class Run:
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
-    going_on = checkpoint.is_whole(folder / "last")
+    with distributed.first_before_others():
+        going_on = checkpoint.is_whole(folder / "last")
     directory = folder / "last" if going_on else resolve(args.model)
     tasks = [TASKS[name] for name in args.tasks]
     tokenizer = BertTokenizer.from_directory(directory)
@@ -80,12 +87,15 @@ def set_up(args: Args, folder: Path) -> Run:
         separate = args.towers == "separate"
         model = MultitaskModel(encoder, heads, args.hidden_dropout_prob, separate)
     model.to(device).set_precision(choose_precision(args.precision, device))
-    model.set_row_gradients(device.type == "cpu" and not fused.is_off())
+    sparse = device.type == "cpu" and distributed.size() == 1 and not fused.is_off()
+    model.set_row_gradients(sparse)
+    model.set_checkpointing(args.checkpoint_activations)
 
     config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
-    train, dev = load_train_and_dev(tasks, tokenizer, args)
+    with distributed.first_before_others():
+        train, dev = load_train_and_dev(tasks, tokenizer, args)
     batches = count_batches({name: len(split) for name, split in train.items()}, args.batch_size)
     passes = sub_epochs(batches, args.sub_epochs)
     plan = Plan(args.mode, batches, args.epochs, passes, args.seed)
@@ -101,9 +111,10 @@ def set_up(args: Args, folder: Path) -> Run:
     state |= {"task_best": {}, "skipped": 0, "since_best": 0}
     if going_on:
         state |= checkpoint.load_training_state(directory, model, optimizer)
+    distributed.reseed(args.seed, state["step"])
     rundir.save_arguments(folder, args)
-    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1)
-    progress = Progress(plan.steps, state["step"])
+    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
+    progress = Progress(plan.steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
     return Run(
         args, folder, tasks, tokenizer, model, train, dev, features, pairs, plan, optimizer,
@@ -158,6 +169,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
     data = (run.tasks, run.train, run.dev)
     write_card(folder, args, Path(__file__).name, *data, state["best"], intervals)
     run.log.write("end", step=step, **bests, **run.progress.rates())
+    if distributed.rank() == 0:
+        write_report(folder)
     return state
 
 
@@ -176,20 +189,22 @@ def train_step(run: Run, step: int) -> None:
         len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
     )
     total = 0.0
-    for part in np.array_split(rows, min(args.accumulate, len(rows))):
+    for part, weight in distributed.shares(rows, args.accumulate):
         loss = batch_loss(run, TASKS[draw.task], part)
         if loss is None:  # an in-batch loss without two pairs to tell apart
             run.state["skipped"] += 1
             continue
         # each part counts by its rows: the gradient is that of the whole batch; and tasks differ
-        loss = loss * (TASKS[draw.task].weight * len(part) / len(rows))
+        loss = loss * (TASKS[draw.task].weight * weight)
         loss.backward()
         total += loss.item()
+    total = distributed.total(total)
     if not math.isfinite(total):
         raise UserError(
             f"loss of {draw.task} is {total} at step {step + 1}, nothing was saved since the last "
             f"checkpoint: start again with a lower --lr, with --clip 1 or with --precision fp32"
         )
+    distributed.sum_gradients(run.model.parameters())
     scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
     run.optimizer.step(scale=scale)
     run.optimizer.zero_grad(set_to_none=True)
@@ -248,7 +263,9 @@ def assess(run: Run, stage: str) -> None:
 
 
 def save(run: Run, name: str) -> None:
-    """best/ to use, last/ to go on from; whole or not at all."""
+    """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
+    if distributed.rank() > 0:
+        return
     with checkpoint.atomic_directory(run.folder / name) as folder:
         save_multitask(run.model, folder)
         run.tokenizer.save(folder)
@@ -256,21 +273,32 @@ def save(run: Run, name: str) -> None:
             checkpoint.save_training_state(folder, run.model, run.optimizer, run.state)
 
 
-def train_one_by_one(args: Args, folder: Path) -> list[dict[str, Any]]:
-    """Each task alone, from the same start, in its own folder; all data is read first."""
-    tasks = [TASKS[name] for name in args.tasks]
+def check_all_files(args: Args) -> None:
+    """What several runs will read, before the first of them trains."""
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
-    load_train_and_dev(tasks, tokenizer, args)
-    rundir.save_arguments(folder, args)
-    states = []
-    for task in tasks:
-        print(f"\n{task.title} alone")
-        own = {
-            field: {k: v for k, v in getattr(args, field).items() if k == task.name}
-            for field in ("limit", "limit_dev", "pair_encoding", "pair_loss")
-        }
-        states.append(train(replace(args, tasks=(task.name,), **own), folder / task.name))
-    return states
+    with distributed.first_before_others():
+        load_train_and_dev([TASKS[name] for name in args.tasks], tokenizer, args)
+
+
+def preview(args: Args) -> str:
+    """--dry-run: a few steps in a folder that is thrown away."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = set_up(args, Path(folder))
+        steps = run.plan.steps
+        if is_one_by_one(args):
+            steps = args.epochs * sum(run.plan.batches.values())
+        seconds = None if run.features else seconds_a_step(partial(train_step, run))
+        run.progress.close()
+        device = run.model.encoder.device
+        return described(args, run.train, run.dev, steps, seconds, device)
+
+
+def new_folder(args: Args, root: Path) -> tuple[Args, Path]:
+    """Where a new run goes; its arguments then name it and its own copy of the task file."""
+    new = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
+    folder = distributed.gathered(new)[0]  # all have looked before the first makes it
+    kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
+    return replace(args, name=folder.name, task_file=str(kept)), folder
 
 
 def main(argv: list[str]) -> int:
@@ -283,16 +311,25 @@ def main(argv: list[str]) -> int:
         args = replace(resolve_arguments(given), resume="")
     else:
         args = resolve_arguments(given)
-        folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
-        kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
-        args = replace(args, name=folder.name, task_file=str(kept))
-    alone = args.mode == "single" and len(args.tasks) > 1
-    states = train_one_by_one(args, folder) if alone else [train(args, folder)]
-    trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
-    print(f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})\n")
-    print(closing_table([TASKS[name] for name in args.tasks], states, trained))
-    scored = folder / args.tasks[0] if alone else folder
-    print(f"\nnext: python evaluate.py --checkpoint {scored} --data-dir {args.data_dir}")
+        if args.dry_run:
+            print(preview(args))
+            return 0
+        args, folder = new_folder(args, root)
+    with silence(args.quiet):
+        if args.seeds > 1 or is_one_by_one(args):
+            check_all_files(args)
+            rundir.save_arguments(folder, args)
+        every = train_seeds(args, folder, train)
+        print(f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})\n")
+        tasks = [TASKS[name] for name in args.tasks]
+        trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
+        print(closing_table(tasks, every[0], trained))
+        if args.seeds > 1:
+            print("\n" + seeds_table(tasks, every))
+        run = first_run(args, folder)
+        print(f"\nnext: python evaluate.py --checkpoint {run} --data-dir {args.data_dir}")
+    if args.json:
+        print(json.dumps({"run": str(folder), "scores": [best_scores(run) for run in every]}))
     return 0
 
 

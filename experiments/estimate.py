@@ -5,17 +5,17 @@ import tempfile
 import time
 from contextlib import redirect_stderr
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pretrain_mlm
 import train_multitask
 from minbert.training.arguments import parse_given
+from tasks.dryrun import seconds_a_step
 from tasks.evaluation import encode_features
 from tasks.options import FROZEN
 from tasks.options import resolve_arguments as resolve_multitask
-
-WARM_UP, MEASURED = 2, 4  # steps
 
 
 @dataclass(frozen=True)
@@ -32,22 +32,15 @@ def estimate(script: str, argv: list[str]) -> Estimate:
         if script == "pretrain_mlm":
             given = parse_given(pretrain_mlm.Args, argv, "")
             run: Any = pretrain_mlm.set_up(pretrain_mlm.resolve_arguments(given), Path(folder))
-            return Estimate(run.steps, run.steps * _seconds_a_step(pretrain_mlm, run) / 60)
+            seconds = seconds_a_step(partial(pretrain_mlm.train_step, run))
+            return Estimate(run.steps, run.steps * seconds / 60)
         args = resolve_multitask(parse_given(train_multitask.Args, argv, ""))
         frozen = args.fine_tune_mode == FROZEN
         run = train_multitask.set_up(replace(args, fine_tune_mode="full-model"), Path(folder))
         if frozen:
             return Estimate(run.plan.steps, _features_minutes(run))
-        return Estimate(run.plan.steps, run.plan.steps * _seconds_a_step(train_multitask, run) / 60)
-
-
-def _seconds_a_step(script: Any, run: Any) -> float:
-    for step in range(WARM_UP):
-        script.train_step(run, step)
-    started = time.monotonic()
-    for step in range(WARM_UP, WARM_UP + MEASURED):
-        script.train_step(run, step)
-    return (time.monotonic() - started) / MEASURED
+        seconds = seconds_a_step(partial(train_multitask.train_step, run))
+        return Estimate(run.plan.steps, run.plan.steps * seconds / 60)
 
 
 def _features_minutes(run: Any) -> float:

@@ -1,6 +1,7 @@
 """What a finished run leaves beside its weights: predictions of best/, and a README.md of it."""
 
 import hashlib
+import json
 import platform
 from dataclasses import fields
 from importlib.metadata import version
@@ -13,9 +14,12 @@ import torch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import bootstrap_interval
+from minbert.report.files import FINDINGS
+from minbert.training import distributed
 from minbert.weights.multitask import load_multitask
 from tasks.base import Task
-from tasks.evaluation import predict_task
+from tasks.evaluation import cosine_threshold, predict_task
+from tasks.findings import findings
 from tasks.loading import Where, load_task
 from tasks.predictions import has_test, write_predictions
 
@@ -32,22 +36,32 @@ def predict_best(
 ) -> dict[str, Interval]:  # fmt: skip
     """Write best/'s predictions for dev and, where there is a file, test; score its dev ones.
 
+    findings.json: what the report shows of them.
+
     dtype: the precision of the run. Returns every task's main metric with its interval.
     """
+    distributed.wait()  # for the first process to have written best/
     model, _ = load_multitask(folder / "best")
     model.to(device)
     for encoder in model.encoders:
         encoder.for_inference(dtype)
-    intervals = {}
+    intervals, found = {}, {}
     for task in tasks:
         splits = {"dev": dev[task.name]}
         if has_test(task, where.data_dir):
             splits["test"] = load_task(task, "test", tokenizer, where)
         for name, split in splits.items():
             outputs = predict_task(model, task, split, device).numpy()
-            write_predictions(folder / "predictions", task, name, split, outputs)
+            if distributed.rank() == 0:
+                write_predictions(folder / "predictions", task, name, split, outputs)
             if name == "dev":
                 intervals[task.name] = scored(task, outputs, split.labels)
+                path = Path(where.data_dir) / task.files["dev"]
+                cosines = cosine_threshold(task, model.heads[task.name]) is not None
+                found[task.name] = findings(task, outputs, split, path, cosines)
+                found[task.name]["interval"] = intervals[task.name][1:]
+    if distributed.rank() == 0:
+        (folder / FINDINGS).write_text(json.dumps(found), encoding="utf-8")
     return intervals
 
 
@@ -62,6 +76,8 @@ def write_card(
     best: dict[str, Any], intervals: dict[str, Interval],
 ) -> None:  # fmt: skip
     """README.md: the scores of the best step, the data, the versions, how to make it again."""
+    if distributed.rank() > 0:
+        return
     scores = ["| task | metric | dev score | 95 % interval | rows |", "| --- " * 5 + "|"]
     files = ["| file | rows used | sha256 |", "| --- " * 3 + "|"]
     for task in tasks:

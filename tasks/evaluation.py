@@ -12,6 +12,7 @@ from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import accuracy
+from minbert.training import distributed
 from tasks.base import Task
 
 CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
@@ -25,16 +26,19 @@ def predict(
     device: torch.device,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Tensor:
-    """forward's rows for the whole split, fp32 on the CPU, in its order. Caller sets eval()."""
-    result: Tensor | None = None
-    for rows in length_sorted_batches(split.lengths, tokens_per_batch):
-        batch = collate(split, rows).to(device)
-        out = forward(batch).float().cpu()
-        if result is None:
-            result = out.new_empty(len(split), out.shape[1])
-        result[torch.tensor(batch.rows)] = out
-    assert result is not None, "a split has at least one row"
-    return result
+    """forward's rows for the whole split, fp32 on the CPU, in its order. Caller sets eval().
+
+    Several processes each take a share of the batches and get the whole result.
+    """
+    rows, outs = [], []
+    for chosen in distributed.mine(length_sorted_batches(split.lengths, tokens_per_batch)):
+        batch = collate(split, chosen).to(device)
+        outs.append(forward(batch).float().cpu())
+        rows += batch.rows
+    shares = distributed.gathered((rows, outs))
+    result = torch.cat([out for _, outs in shares for out in outs])
+    order = torch.tensor([row for rows, _ in shares for row in rows])
+    return torch.empty_like(result).index_copy_(0, order, result)
 
 
 def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> Tensor:

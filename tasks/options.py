@@ -8,13 +8,17 @@ from typing import Any
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.model.pooling import KINDS
+from minbert.training import distributed
 from minbert.training.arguments import arg, comma_list, number_by_task, word_by_task
 from tasks import TASKS
 from tasks.siamese import IN_BATCH, PAIR_LOSSES, check_pair_loss
 from tasks.taskfile import read_task_file
 
 FROZEN = "last-linear-layer"
-FREE_ON_RESUME = {"resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes"}
+FREE_ON_RESUME = {
+    "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
+    "json",
+}  # fmt: skip
 LOSSES = ", ".join(PAIR_LOSSES)
 
 
@@ -70,6 +74,9 @@ class Args:
     accumulate: int = arg(
         1, "split every batch into so many parts to save memory; same gradients", low=1, high=10**6
     )
+    checkpoint_activations: bool = arg(
+        False, "compute layers again in the backward pass: less memory, more time", parse=bool
+    )
     limit: dict[str, int] = arg(
         None, "train on so many rows: quora=16000,sst=100", parse=number_by_task
     )
@@ -104,6 +111,15 @@ class Args:
     save_minutes: float = arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )
+    seeds: int = arg(1, "so many runs, from --seed on, with mean and spread", low=1, high=1000)
+    dry_run: bool = arg(
+        False, "say what would be done, with time and memory of a few steps; then stop", parse=bool
+    )
+    tensorboard: bool = arg(
+        False, "write the log's numbers for TensorBoard too, to tensorboard/", parse=bool
+    )
+    quiet: bool = arg(False, "print nothing but errors and --json's line", parse=bool)
+    json: bool = arg(False, "end with one line of JSON", parse=bool)
 
 
 def resolve_arguments(given: dict[str, Any]) -> Args:
@@ -180,6 +196,8 @@ def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
         check_pair_loss(TASKS[name], chosen[name])
         if chosen[name] in IN_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
+        if chosen[name] in IN_BATCH and distributed.size() > 1:
+            raise UserError(f"--pair-loss {chosen[name]} needs whole batches: use one process")
     if args.towers == "separate" and not siamese:
         raise UserError("--towers separate goes with --pair-encoding siamese")
     losses = {name: chosen[name] for name in siamese}

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from minbert.batch import Batch
 from minbert.config import BertConfig
@@ -64,6 +65,8 @@ class BertModel(nn.Module):
         self.compute_dtype = torch.float32
         # True: the word embedding's gradient is sparse, the rows of this batch, for our AdamW
         self.row_gradients = False
+        # True: a layer's activations are computed again in the backward pass instead of kept
+        self.checkpoint_activations = False
         D = config.hidden_size
         self.word_embedding = nn.Embedding(config.vocab_size, D)
         self.pos_embedding = nn.Embedding(config.max_position_embeddings, D)
@@ -113,7 +116,7 @@ class BertModel(nn.Module):
         groups = layout_groups(batch.lengths, x.device, x.dtype)
         states = [x]
         for layer in self.bert_layers:
-            states.append(layer(states[-1], groups))
+            states.append(self.run(layer, states[-1], groups))
         return [state[: len(batch.ids)] for state in states]
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -131,8 +134,14 @@ class BertModel(nn.Module):
         groups = layout_groups(batch.lengths, x.device, x.dtype)
         *layers, last = self.bert_layers
         for layer in layers:
-            x = layer(x, groups)
-        return self.pool(last(x, groups, batch.cu_seqlens[:-1])[: len(batch.lengths)])
+            x = self.run(layer, x, groups)
+        return self.pool(self.run(last, x, groups, batch.cu_seqlens[:-1])[: len(batch.lengths)])
+
+    def run(self, layer: BertLayer, *inputs: Any) -> Tensor:
+        """One layer; with checkpoint_activations only its input is kept for the backward pass."""
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
 
     def pool(self, first: Tensor) -> Tensor:
         """tanh(W h[CLS] + b), (S, D) -> (S, D)."""

@@ -46,6 +46,11 @@ class MultitaskModel(nn.Module):
         for encoder in self.encoders:
             encoder.row_gradients = on
 
+    def set_checkpointing(self, on: bool) -> None:
+        """A third more time for the memory of one layer's activations instead of all layers'."""
+        for encoder in self.encoders:
+            encoder.checkpoint_activations = on
+
     @property
     def encoders(self) -> list[BertModel]:
         return [self.encoder] if self.second is None else [self.encoder, self.second]

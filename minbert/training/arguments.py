@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
+from minbert.training import distributed
 
 T = TypeVar("T")
 
@@ -155,7 +156,8 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     # PyTorch reads this at its first allocation; 0 turns it off.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
-        code = main(sys.argv[1:])
+        with distributed.processes():
+            code = main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

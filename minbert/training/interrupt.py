@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any
 
+from minbert.training import distributed
+
 
 class Interrupt:
     """Within it SIGINT and SIGTERM raise KeyboardInterrupt, after a `shielded` block if in one."""
@@ -37,12 +39,15 @@ class Interrupt:
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
-        """What is inside is done wholly or, when it raises, on its own account."""
+        """What is inside is done wholly or, when it raises, on its own account.
+
+        Of several processes all stop after it when one is told to.
+        """
         self.in_shield = True
         try:
             yield
         finally:
             self.in_shield = False
-        if self.pending:
+        if distributed.anyone(self.pending):
             self.pending = False
             raise KeyboardInterrupt

@@ -84,12 +84,10 @@ def _update(
 ) -> None:  # fmt: skip
     """The equations of the class, over lists of tensors at once; `a` is the corrected rate."""
     b1, b2 = group["betas"]
-    if scale != 1:
-        g = torch._foreach_mul(g, scale)
     torch._foreach_mul_(m, b1)
-    torch._foreach_add_(m, g, alpha=1 - b1)
+    torch._foreach_add_(m, g, alpha=(1 - b1) * scale)  # scale g, without a pass over g
     torch._foreach_mul_(v, b2)
-    torch._foreach_addcmul_(v, g, g, value=1 - b2)
+    torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
     # A CPU takes 6 to 30 times as long for the root of 0 or of a denormal number, which is what the
     # embeddings of unseen words have. Below this floor the root vanishes in the rounding of eps.
     d = torch._foreach_clamp_min(v, (group["eps"] * 2**-26) ** 2)

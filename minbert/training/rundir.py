@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from minbert.errors import UserError
+from minbert.training import distributed
 
 T = TypeVar("T")
 ARGS = "args.json"
@@ -35,7 +36,9 @@ def find_run(root: Path, name: str) -> Path:
 
 
 def save_arguments(run: Path, args: Any) -> None:
-    """args.json: every field, resolved."""
+    """args.json: every field, resolved. Of several processes the first one writes."""
+    if distributed.rank() > 0:
+        return
     run.mkdir(parents=True, exist_ok=True)
     (run / ARGS).write_text(json.dumps(asdict(args), indent=1) + "\n", encoding="utf-8")
 

@@ -4,25 +4,71 @@ import json
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
+from minbert.errors import UserError
+from minbert.training import distributed
+
 
 class RunLog:
-    """One JSON object a line, flushed at once. A resumed run keeps the lines up to its `step`."""
+    """One JSON object a line, flushed at once. A resumed run keeps the lines up to its `step`.
 
-    def __init__(self, path: Path, step: int) -> None:
+    Of several processes the first one writes.
+    """
+
+    def __init__(self, path: Path, step: int, tensorboard: bool = False) -> None:
+        if distributed.rank() > 0:
+            path, tensorboard = Path(os.devnull), False
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_file():
             _drop_after(path, step)
         self.file = path.open("a", encoding="utf-8")
+        self.board = open_board(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, event: str, **values: Any) -> None:
         line = {"time": round(time.time(), 2), "event": event, **values}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
+        if self.board and "step" in values:
+            for name, value in scalars(event, values).items():
+                self.board.add_scalar(name, value, values["step"])
+            self.board.flush()
+
+
+def open_board(folder: Path, step: int) -> Any:
+    """TensorBoard's writer, which forgets what was written after `step`."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UserError("--tensorboard needs its package: pip install tensorboard") from error
+    return SummaryWriter(str(folder), purge_step=max(step, 0))
+
+
+def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
+    """The numbers of a log line by name: `step/sst/loss`, `dev/sts/pearson`, ..."""
+    found = {}
+    head = f"{event}/{values['task']}" if "task" in values else event
+    for name, value in values.items():
+        if isinstance(value, dict):
+            found |= scalars(f"{head}/{name}".replace("/scores", ""), value)
+        elif isinstance(value, int | float) and name != "step":
+            found[f"{head}/{name}"] = value
+    return found
+
+
+@contextmanager
+def silence(quiet: bool) -> Iterator[None]:
+    """Nothing is printed within it; errors are."""
+    if not quiet:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+        yield
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -42,8 +88,8 @@ def _drop_after(path: Path, step: int) -> None:
 class Progress:
     """One bar on a terminal, nothing elsewhere: losses, learning rate, speed, time left."""
 
-    def __init__(self, total: int, start: int) -> None:
-        quiet = not sys.stderr.isatty()
+    def __init__(self, total: int, start: int, quiet: bool = False) -> None:
+        quiet = quiet or distributed.rank() > 0 or not sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=start, disable=quiet, unit="step", dynamic_ncols=True)
         self.losses: dict[str, float] = {}
         self.examples = self.tokens = 0

@@ -1,0 +1,39 @@
+"""Look at a run, or lay several over each other: python -m minbert.report RUN... [--output FILE]
+
+Writes one page that needs no network; the runs' own report.html is made the same way.
+"""
+
+from pathlib import Path
+
+from minbert.errors import UserError
+from minbert.report.files import read_runs, write_page
+from minbert.training.arguments import run_script
+
+USAGE = "usage: python -m minbert.report RUN... [--output FILE]"
+
+
+def main(argv: list[str]) -> int:
+    output, folders = Path("report.html"), []
+    words = iter(argv)
+    for word in words:
+        if word in ("-h", "--help"):
+            print(f"{__doc__}\n{USAGE}")
+            return 0
+        if word == "--output":
+            output = Path(next(words, ""))
+        elif word.startswith("--output="):
+            output = Path(word.partition("=")[2])
+        elif word.startswith("-"):
+            raise UserError(f"unknown argument {word!r}; {USAGE}")
+        else:
+            folders.append(Path(word))
+    if not folders:
+        raise UserError(USAGE)
+    runs = [run for folder in folders for run in read_runs(folder)]
+    write_page(runs, output)
+    print(f"wrote {output}: {', '.join(run.name for run in runs)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

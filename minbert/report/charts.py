@@ -1,0 +1,174 @@
+"""Charts as SVG text: no script, colours from the page's style sheet, every point with its title.
+
+Runs are told apart by colour and by dashes or marks, so not by colour alone.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+Point = tuple[float, float]
+WIDTH, HEIGHT = 360, 220  # units of the view box: about pixels on a phone
+LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 34
+MOST_POINTS = 120  # of a line; more are averaged, or a long run's page takes megabytes
+
+
+@dataclass(frozen=True)
+class Series:
+    """One run's points; `number` chooses its colour and dashes."""
+
+    name: str
+    number: int
+    points: Sequence[Point]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A range of values onto a range of the drawing."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        share = (value - self.low) / (self.high - self.low)
+        return self.start + share * (self.end - self.start)
+
+    def ticks(self, about: int = 6) -> list[float]:
+        """Round numbers inside the range."""
+        step = nice_step((self.high - self.low) / about)
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        return [number * step for number in range(first, last + 1)]
+
+
+def nice_step(step: float) -> float:
+    """The next of 1, 2, 5 times a power of ten."""
+    power = 10.0 ** math.floor(math.log10(step))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= step * (1 - 1e-9))
+
+
+def axis(values: Sequence[float], start: float, end: float) -> Axis:
+    """Around the values, with room where they are all the same."""
+    low, high = min(values), max(values)
+    room = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
+    return Axis(low - room, high + room, start, end)
+
+
+def short(value: float) -> str:
+    """12000 -> 12k, 0.00005 -> 5e-05"""
+    if value and abs(value) < 1e-3:
+        return f"{value:.2g}"
+    if abs(value) >= 1e4:
+        return f"{value / 1e3:g}k"
+    return f"{value:.4g}"
+
+
+def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most so many points, each the mean of its neighbours."""
+    size = max(1, math.ceil(len(points) / most))
+    parts = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(x for x, _ in p) / len(p), sum(y for _, y in p) / len(p)) for p in parts]
+
+
+def drawing(title: str, x: Axis, y: Axis, x_name: str, y_name: str, inside: str) -> str:
+    """The frame: grid, ticks, names of the axes."""
+    parts = [
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
+        f"<title>{escape(title)}</title>"
+    ]
+    for tick in y.ticks():
+        at = y(tick)
+        parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
+        parts.append(f'<text x="{LEFT - 5}" y="{at + 3.5:.1f}" class="end">{short(tick)}</text>')
+    for tick in x.ticks():
+        text = (
+            f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 14}" class="mid">{short(tick)}</text>'
+        )
+        parts.append(text)
+    middle = (LEFT + WIDTH - RIGHT) / 2
+    parts.append(f'<text x="{middle}" y="{HEIGHT - 4}" class="mid">{escape(x_name)}</text>')
+    parts.append(f'<text x="{LEFT}" y="{TOP - 1}">{escape(y_name)}</text>' if y_name else "")
+    return "".join([*parts, inside, "</svg>"])
+
+
+def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -> str:
+    """Lines through points; a few points get marks."""
+    points = [point for one in series for point in one.points]
+    if not points:
+        return ""
+    x, y = frame(points)
+    inside = []
+    for one in series:
+        places = [(x(a), y(b)) for a, b in one.points]
+        path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
+        inside.append(f'<path class="line run{one.number}" d="{path}"/>')
+        if len(places) <= 40:
+            titles = (f"{one.name}: {short(b)} at {short(a)}" for a, b in one.points)
+            inside += [
+                mark(one.number, place, title)
+                for place, title in zip(places, titles, strict=True)
+            ]  # fmt: skip
+    return drawing(title, x, y, x_name, y_name, "".join(inside))
+
+
+def scatter(
+    title: str, series: Sequence[Series], x_name: str, y_name: str, marks: bool = False
+) -> str:
+    """Points, with the line where both values are equal; marks: large ones, for a few points."""
+    points = [point for one in series for point in one.points]
+    values = [value for point in points for value in point]
+    x = axis(values, LEFT, WIDTH - RIGHT)
+    y = axis(values, HEIGHT - BOTTOM, TOP)
+    ends = f"M{x(x.low):.1f} {y(x.low):.1f}L{x(x.high):.1f} {y(x.high):.1f}"
+    inside = [f'<path class="equal" d="{ends}"/>']
+    for one in series:
+        for a, b in one.points:
+            title_of = f"{one.name}: {short(b)} at {short(a)}"
+            dot = f'<circle class="dot run{one.number}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2"/>'
+            inside.append(mark(one.number, (x(a), y(b)), title_of) if marks else dot)
+    return drawing(title, x, y, x_name, y_name, "".join(inside))
+
+
+def frame(points: Sequence[Point]) -> tuple[Axis, Axis]:
+    """Axes that hold all of them."""
+    x = axis([a for a, _ in points], LEFT, WIDTH - RIGHT)
+    return x, axis([b for _, b in points], HEIGHT - BOTTOM, TOP)
+
+
+def _circle(x: float, y: float) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.2"'
+
+
+def _square(x: float, y: float) -> str:
+    return f'<rect x="{x - 2.9:.1f}" y="{y - 2.9:.1f}" width="5.8" height="5.8"'
+
+
+def _diamond(x: float, y: float) -> str:
+    return f'<path d="M{x:.1f} {y - 4:.1f}l4 4l-4 4l-4 -4z"'
+
+
+def _triangle(x: float, y: float) -> str:
+    return f'<path d="M{x:.1f} {y - 3.8:.1f}l4 7h-8z"'
+
+
+MARKS: tuple[Callable[[float, float], str], ...] = (_circle, _square, _diamond, _triangle)
+
+
+def mark(number: int, place: Point, title: str) -> str:
+    """A run's sign at a place; the title shows when pointed at."""
+    shape = MARKS[number % len(MARKS)](*place)
+    return (
+        f'{shape} class="mark run{number}"><title>{escape(title)}</title></{shape[1:].split()[0]}>'
+    )
+
+
+def key(name: str, number: int) -> str:
+    """An entry of the legend: a piece of the run's line with its mark."""
+    line = f'<path class="line run{number}" d="M0 7H30"/>'
+    return (
+        f'<li><svg viewBox="0 0 30 14" class="key" aria-hidden="true">{line}'
+        f"{mark(number, (15, 7), name)}</svg> {escape(name)}</li>"
+    )

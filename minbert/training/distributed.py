@@ -1,0 +1,144 @@
+"""Several processes, one batch: what torchrun started works as one (data parallelism).
+
+Every process holds the whole model and draws the same batch; each takes its share of the rows, the
+gradients are added up, and all make the same update. The first process alone writes files. Without
+torchrun everything here does nothing.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from minbert.errors import UserError
+
+T = TypeVar("T")
+PATIENCE = timedelta(minutes=30)  # for the first process's reading and encoding of all files
+
+
+@contextmanager
+def processes() -> Iterator[None]:
+    """Within it the processes that torchrun started know each other; one by itself does nothing.
+
+    Only the first one prints. Raises UserError when another one ends before its time.
+    """
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
+                                timeout=PATIENCE)  # fmt: skip
+        if rank() > 0:
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+        yield
+    except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
+        if not _lost(error):
+            raise
+        raise UserError(
+            f"process {rank()} of {size()}: another process ended ({str(error)[:80]}); its own "
+            f"message is above. Go on with --resume"
+        ) from error
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _lost(error: RuntimeError) -> bool:
+    """Whether it says that a connection to another process is gone."""
+    text = str(error)
+    return isinstance(error, dist.DistNetworkError) or any(
+        sign in text for sign in ("Connection", "gloo", "NCCL", "timed out", "Timed out")
+    )
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    """How many processes there are."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def mine(items: Sequence[T]) -> Sequence[T]:
+    """This process's share; those of all processes together are all items, each once."""
+    return items[rank() :: size()]
+
+
+@contextmanager
+def first_before_others() -> Iterator[None]:
+    """The first process goes through alone, the others after it find its files; then all go on."""
+    if rank() > 0:
+        wait()
+    yield
+    if rank() == 0:
+        wait()
+    wait()
+
+
+def wait() -> None:
+    """Until all processes are here."""
+    if size() > 1:
+        dist.barrier()
+
+
+def reseed(seed: int, step: int) -> None:
+    """Dropout of their own for all processes but the first, whose generator stays as it is."""
+    if rank() > 0:
+        torch.manual_seed(int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0]))
+
+
+def shares(rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
+    """This process's rows of a batch in at most `parts`, each with its weight in the batch's mean.
+
+    A process that has none left takes part with a row of weight zero.
+    """
+    own = rows[rank() :: size()]
+    if len(own) == 0:
+        return [(rows[:1], 0.0)]
+    cut = np.array_split(own, min(parts, len(own)))
+    return [(part, len(part) / len(rows)) for part in cut]
+
+
+def gathered(value: T) -> list[T]:
+    """Every process's value, for all, by rank."""
+    if size() == 1:
+        return [value]
+    values: list[Any] = [None] * size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def total(value: float) -> float:
+    """The sum of all processes' values."""
+    if size() == 1:
+        return value
+    box = torch.tensor(value, dtype=torch.float64)
+    dist.all_reduce(box)
+    return box.item()
+
+
+def anyone(flag: bool) -> bool:
+    """Whether it is true in one process or more."""
+    return total(float(flag)) > 0
+
+
+def sum_gradients(parameters: Iterable[Tensor]) -> None:
+    """Replace every gradient by its sum over the processes, all of which have the same ones."""
+    if size() == 1:
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    parts = flat.split([g.numel() for g in gradients])
+    torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])

@@ -1,0 +1,66 @@
+"""Several runs in one command: each task alone, each of several seeds."""
+
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from tasks import TASKS, Task
+from tasks.options import Args
+
+State = dict[str, Any]  # what train_multitask.train returns
+Train = Callable[[Args, Path], State]
+BY_TASK = ("limit", "limit_dev", "pair_encoding", "pair_loss")
+
+
+def is_one_by_one(args: Args) -> bool:
+    """Whether every task is trained alone, in a folder of its own."""
+    return args.mode == "single" and len(args.tasks) > 1
+
+
+def train_all(args: Args, folder: Path, train: Train) -> list[State]:
+    """One run, or one for each task from the same start; a stopped one goes on."""
+    if not is_one_by_one(args):
+        return [train(args, folder)]
+    states = []
+    for name in args.tasks:
+        print(f"\n{TASKS[name].title} alone")
+        own = {f: {k: v for k, v in getattr(args, f).items() if k == name} for f in BY_TASK}
+        states.append(train(replace(args, tasks=(name,), **own), folder / name))
+    return states
+
+
+def train_seeds(args: Args, folder: Path, train: Train) -> list[list[State]]:
+    """--seeds of them, from --seed on, each in a folder of its own."""
+    if args.seeds == 1:
+        return [train_all(args, folder, train)]
+    every = []
+    for seed in range(args.seed, args.seed + args.seeds):
+        print(f"\nseed {seed}")
+        one = replace(args, seed=seed, seeds=1)
+        every.append(train_all(one, folder / f"seed-{seed}", train))
+    return every
+
+
+def first_run(args: Args, folder: Path) -> Path:
+    """The folder of the first run in it."""
+    if args.seeds > 1:
+        folder = folder / f"seed-{args.seed}"
+    return folder / args.tasks[0] if is_one_by_one(args) else folder
+
+
+def best_scores(states: list[State]) -> dict[str, float]:
+    """By task, of one run or of several of a task each."""
+    return {name: score for state in states for name, score in state["best"]["scores"].items()}
+
+
+def seeds_table(tasks: list[Task], every: list[list[State]]) -> str:
+    """Mean, spread (standard deviation), lowest and highest of every task over the seeds."""
+    lines = [f"over {len(every)} seeds   mean   spread   lowest to highest"]
+    for task in tasks:
+        values = [best_scores(states)[task.name] for states in every]
+        mean, spread = statistics.fmean(values), statistics.stdev(values)
+        ends = f"{min(values):.3f} to {max(values):.3f}"
+        lines.append(f"{task.title:<13}{mean:7.3f}  {spread:7.4f}   {ends}")
+    return "\n".join(lines)

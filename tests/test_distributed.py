@@ -1,0 +1,154 @@
+"""Two processes under torchrun work as one: the same weights, whatever goes wrong ends all."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import pretrain_mlm
+import train_multitask
+from minbert import UserError
+from minbert.training import distributed
+from minbert.training.runlog import read_log
+from tests.conftest import arguments, run, weights
+from tests.test_stopping import wait_for_step
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 60  # far more than a healthy run of this size takes; a hang is what is looked for
+
+
+def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
+    """The script in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(ROOT / script), *argv]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.fixture
+def still(world: Path) -> Path:
+    """A world without dropout: nothing random is left but the order, which is the same for all."""
+    path = world / "model" / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    path.write_text(json.dumps(config))
+    return world
+
+
+def assert_near(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
+    """1e-6: sums of gradients in another order, over 20 steps."""
+    assert one.keys() == other.keys()
+    for name, w in one.items():
+        torch.testing.assert_close(w, other[name], rtol=0, atol=1e-6, msg=name)
+
+
+STILL = ("--hidden-dropout-prob", "0", "--precision", "fp32")
+
+
+@pytest.mark.parametrize("extra", [(), ("--accumulate", "2", "--batch-size", "13")])
+def test_two_processes_equal_one(still: Path, extra: tuple[str, ...]) -> None:
+    """Batches of 13 of 40 rows end with one of a single row: the other process has none."""
+    run(still, "--name", "one", *STILL, *extra)
+    out = finish(
+        two("train_multitask.py", arguments(still, "--name", "two", *STILL, *extra))
+    )  # the first process alone prints
+    assert out.count("before training:") == 1
+    for name in ("last", "best"):
+        assert_near(weights(still / "runs/one" / name), weights(still / "runs/two" / name))
+    one, two_ = (read_log(still / "runs" / name / "log.jsonl") for name in ("one", "two"))
+    assert [line["event"] for line in one] == [line["event"] for line in two_]
+    steps = [(a, b) for a, b in zip(one, two_, strict=True) if a["event"] == "step"]
+    assert len(steps) >= 14 and all(abs(a["loss"] - b["loss"]) < 1e-5 for a, b in steps)
+    assert all(a["tokens"] == b["tokens"] for a, b in steps)
+    name = "predictions/sst-dev-logits.jsonl"
+    rows = [read_log(still / "runs" / who / name) for who in ("one", "two")]
+    assert [r["id"] for r in rows[0]] == [r["id"] for r in rows[1]]
+    assert (still / "runs/two/README.md").is_file()
+
+
+def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
+    for kind in (["--pair-encoding", "siamese"], ["--fine-tune-mode", "last-linear-layer"]):
+        run(still, "--name", f"one-{kind[1]}", *STILL, *kind)
+        name = f"two-{kind[1]}"
+        finish(two("train_multitask.py", arguments(still, "--name", name, *STILL, *kind)))
+        one, other = (weights(still / f"runs/{n}-{kind[1]}/last") for n in ("one", "two"))
+        assert_near(one, other)
+
+
+def test_pre_training_in_two_processes_equals_one(still: Path) -> None:
+    base = arguments(still, "--precision", "fp32", "--held-out", "2", "--batch-size", "9")
+    pretrain_mlm.main([*base, "--name", "one"])
+    finish(two("pretrain_mlm.py", [*base, "--name", "two"]))
+    one, other = (load_file(still / f"runs/{n}/last/model.safetensors") for n in ("one", "two"))
+    assert_near(one, other)
+
+
+def test_stopped_with_two_goes_on_with_one(still: Path) -> None:
+    """And Ctrl-C, which every process gets, stops all after the same step."""
+    run(still, "--name", "whole", "--epochs", "9", *STILL)
+    started = two("train_multitask.py", arguments(still, "--name", "cut", "--epochs", "9", *STILL))
+    wait_for_step(still / "runs/cut", 5)
+    os.killpg(started.pid, signal.SIGINT)
+    started.communicate(timeout=SECONDS)
+    assert started.returncode != 0
+    saved = json.loads((still / "runs/cut/last/state.json").read_text())["step"]
+    assert 5 <= saved < 90
+    train_multitask.main(["--resume", str(still / "runs/cut")])
+    # 90 steps, not 20: Adam's division carries the difference in the sums on
+    for name, w in weights(still / "runs/whole/last").items():
+        torch.testing.assert_close(w, weights(still / "runs/cut/last")[name], rtol=0, atol=5e-6)
+
+
+def test_one_killed_process_ends_the_other(world: Path) -> None:
+    started = two("train_multitask.py", arguments(world, "--name", "cut", "--epochs", "500"))
+    wait_for_step(world / "runs/cut", 3)
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    before = time.monotonic()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, err = started.communicate(timeout=SECONDS)
+    assert started.returncode != 0 and time.monotonic() - before < 20
+    assert "another process ended" in err or "SIGKILL" in err
+
+
+def test_in_batch_losses_need_whole_batches(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    more = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "mnr")
+    with pytest.raises(UserError, match="mnr needs whole batches: use one process"):
+        run(world, *more)
+
+
+def test_a_user_s_mistake_is_one_line_here_too(world: Path) -> None:
+    process = two("train_multitask.py", arguments(world, "--data-dir", str(world / "nowhere")))
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode != 0
+    assert "error: " in err and "nowhere" in err and 'File "' not in err.split("error: ")[1][:200]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_shares_are_all_rows_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: count)
+    rows, seen, weight = np.arange(5) + 100, [], 0.0
+    for place in range(count):
+        monkeypatch.setattr(distributed, "rank", lambda place=place: place)
+        for part, share in distributed.shares(rows, 2):
+            assert len(part)  # a process without rows of its own has one of weight zero
+            seen += part.tolist() if share else []
+            weight += share
+    assert sorted(seen) == rows.tolist() and weight == pytest.approx(1)
