@@ -134,6 +134,32 @@ def optimizer(settings: dict[str, Any]) -> Turn:
     return turn
 
 
+def products_alone(settings: dict[str, Any]) -> Turn:
+    """Nothing but the bf16 products of training steps: forward, and both of the backward pass.
+
+    Of the last layer those of keys and values, which alone need every token. settings: model,
+    tokens (of a step), steps.
+    """
+    encoder = BertModel.from_pretrained(settings["model"])
+    *layers, last = encoder.bert_layers
+    needed = [m for layer in layers for m in layer.modules() if isinstance(m, torch.nn.Linear)]
+    needed += [last.self_attention.key, last.self_attention.value]
+    weights = [m.weight.detach().bfloat16() for m in needed]
+    tokens = settings["tokens"]
+    inputs = {w.shape[1]: torch.randn(tokens, w.shape[1]).bfloat16() for w in weights}
+    gradients = {w.shape[0]: torch.randn(tokens, w.shape[0]).bfloat16() for w in weights}
+
+    def turn() -> Work:
+        for _ in range(settings["steps"]):
+            for w in weights:
+                x, g = inputs[w.shape[1]], gradients[w.shape[0]]
+                _ = x @ w.T, g @ w, g.T @ x
+        flops = 6.0 * tokens * sum(w.numel() for w in weights) * settings["steps"]
+        return Work(settings["steps"], tokens * settings["steps"], flops)
+
+    return turn
+
+
 def matrix_limit(settings: dict[str, Any]) -> Turn:
     """The machine's rate: a large product of the type. settings: precision."""
     dtype = DTYPES[settings["precision"]]

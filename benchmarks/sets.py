@@ -1,6 +1,7 @@
 """Who meets whom: each benchmark is a function of Places that returns a Section."""
 
 import random
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -78,6 +79,36 @@ def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Sec
     targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, 2.5)]
     name = f"Training step, {'bert-base-sized' if large else 'MiniLM'}, batch {batch_size}"
     return compared(name, outcomes, "tokens", targets, lines)
+
+
+def step_parts(places: Places) -> Section:
+    """Why a step is not faster: its products by themselves, at the machine's rate for them."""
+    tokens, steps = 896, 6  # what batches of 32 of the three tasks have on average
+    options = ("--batch-size", "32", "--limit", "quora=16000")
+    same = {"model": places.model, "steps": steps}
+    contestants = [
+        ours("the whole step", places, *options),
+        Contestant(
+            f"its products alone, {tokens} tokens",
+            "benchmarks.ours:products_alone",
+            same | {"tokens": tokens},
+            ours=True,
+        ),
+        Contestant("AdamW alone", "benchmarks.ours:optimizer", same | {"kind": "ours"}, ours=True),
+        theirs("(b)'s whole step", "plain_loop", places, fast=True),
+    ]
+    outcomes = hold(contestants, places.turns)
+    whole, *_, other = ms = [1e3 * statistics.median(o.seconds) / steps for o in outcomes.values()]
+    rows = [(name, f"{t:.0f}", f"{t / whole:.0%}") for name, t in zip(outcomes, ms, strict=True)]
+    rate = outcomes[contestants[1].name].rate("flops") / 1e12
+    lines = (
+        f"the products ran at {rate:.2f} TFLOP/s: a step of nothing else would be "
+        f"{other / ms[1]:.1f}x (b)",
+    )
+    return Section(
+        "Where a training step's time goes, MiniLM, batch 32", ("", "ms", "share"), tuple(rows),
+        lines,
+    )  # fmt: skip
 
 
 def trainers(places: Places, task: str) -> Section:
@@ -242,6 +273,7 @@ SETS: dict[str, Callable[[Places], Section]] = {
     "train_step_16": partial(train_step, batch_size=16),
     "train_step_64": partial(train_step, batch_size=64),
     "train_step_large": partial(train_step, large=True),
+    "step_parts": step_parts,
     "train_sst": partial(trainers, task="sst"),
     "train_sts": partial(trainers, task="sts"),
     "train_sts_siamese": partial(trainers, task="sts siamese"),
