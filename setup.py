@@ -21,9 +21,20 @@ setup(
         "tqdm>=4.66",
     ],
     extras_require={
-        "test": ["pytest>=8", "transformers>=4.44", "sentence-transformers>=3", "pyarrow>=14"],
+        "test": [
+            "pytest>=8",
+            "transformers>=4.44",
+            "sentence-transformers>=3",
+            "pyarrow>=14",
+            "onnx>=1.17",
+            "onnxscript>=0.5",
+            "onnxruntime>=1.20",
+            "tensorboard>=2.17",
+        ],
         "dev": ["ruff>=0.6"],
         "bench": ["transformers>=4.44", "sentence-transformers>=3", "accelerate>=1", "datasets>=3"],
         "report": ["matplotlib>=3.8"],
+        "onnx": ["onnx>=1.17", "onnxscript>=0.5"],
+        "tensorboard": ["tensorboard>=2.17"],
     },
 )

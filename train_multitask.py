@@ -77,16 +77,8 @@ def set_up(args: Args, folder: Path) -> Run:
     tasks = [TASKS[name] for name in args.tasks]
     tokenizer = BertTokenizer.from_directory(directory)
     device = choose_device(args.device)
-    torch.manual_seed(args.seed)
-    if going_on:
-        model, _ = load_multitask(directory, args.hidden_dropout_prob)
-    else:
-        encoder = BertModel.from_pretrained(directory)
-        shape = (args.pooling, args.embedding_size)
-        heads = {t.name: head_config(t, args.pair_loss.get(t.name), *shape) for t in tasks}
-        separate = args.towers == "separate"
-        model = MultitaskModel(encoder, heads, args.hidden_dropout_prob, separate)
-    model.to(device).set_precision(choose_precision(args.precision, device))
+    model = make_model(args, tasks, directory, going_on).to(device)
+    model.set_precision(choose_precision(args.precision, device))
     sparse = device.type == "cpu" and distributed.size() == 1 and not fused.is_off()
     model.set_row_gradients(sparse)
     model.set_checkpointing(args.checkpoint_activations)
@@ -120,6 +112,17 @@ def set_up(args: Args, folder: Path) -> Run:
         args, folder, tasks, tokenizer, model, train, dev, features, pairs, plan, optimizer,
         state, log, progress,
     )  # fmt: skip
+
+
+def make_model(args: Args, tasks: list[Task], directory: Path, whole: bool) -> MultitaskModel:
+    """The encoder of a directory with new heads; whole: its heads too."""
+    torch.manual_seed(args.seed)
+    if whole:
+        return load_multitask(directory, args.hidden_dropout_prob)[0]
+    encoder = BertModel.from_pretrained(directory)
+    shape = (args.pooling, args.embedding_size)
+    heads = {t.name: head_config(t, args.pair_loss.get(t.name), *shape) for t in tasks}
+    return MultitaskModel(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
 
 
 def train(args: Args, folder: Path) -> dict[str, Any]:

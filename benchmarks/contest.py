@@ -14,8 +14,11 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+import torch
+
 from minbert.errors import UserError
 
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PATIENCE_S = 10  # for a contestant to end by itself
 
 
@@ -47,7 +50,7 @@ class Outcome:
     name: str
     seconds: tuple[float, ...]
     works: tuple[Work, ...]
-    peak_mib: float  # the process's largest size, everything included
+    peak_mib: float  # the process's largest size, everything included; on a GPU its tensors'
 
     def rate(self, of: str) -> float:
         """Median over the turns of examples, tokens or flops a second."""
@@ -118,6 +121,13 @@ def _child(contestant: Contestant, pipe: Connection) -> None:
     while _asked(pipe):
         started = time.perf_counter()
         work = turn()
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         seconds = time.perf_counter() - started if work.seconds is None else work.seconds
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        pipe.send((seconds, work, peak))
+        pipe.send((seconds, work, _peak_mib()))
+
+
+def _peak_mib() -> float:
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

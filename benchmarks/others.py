@@ -12,7 +12,7 @@ import torch
 import transformers
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from benchmarks.contest import Work
+from benchmarks.contest import DEVICE, Work
 from benchmarks.ours import Turn, encoding_turn
 from minbert import BertTokenizer
 from minbert.data.encoded import EncodedSplit, limit_rows
@@ -36,7 +36,7 @@ def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
         mask[place, :n] = 1
         segments[place, split.second[row] : n] = 1
     arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
-    return {name: torch.from_numpy(array) for name, array in arrays.items()}
+    return {name: torch.from_numpy(array).to(DEVICE) for name, array in arrays.items()}
 
 
 def training_splits(where: Args) -> dict[str, EncodedSplit]:
@@ -72,9 +72,10 @@ def plain_loop(settings: dict[str, Any]) -> Turn:
     fast, size = settings["fast"], settings["batch_size"]
     where = resolve_arguments(settings["where"])
     splits = training_splits(where)
-    encoder = transformers.BertModel.from_pretrained(where.model).train()
+    encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE).train()
     width = encoder.config.hidden_size
     heads = torch.nn.ModuleDict({n: torch.nn.Linear(width, TASKS[n].outputs) for n in splits})
+    heads.to(DEVICE)
     parameters = [*encoder.parameters(), *heads.parameters()]
     adamw = torch.optim.AdamW(parameters, lr=LR, **({"fused": True} if fast else {}))
     streams = {n: batches_of(split, n, size, grouped=fast) for n, split in splits.items()}
@@ -85,10 +86,11 @@ def plain_loop(settings: dict[str, Any]) -> Turn:
         for _ in range(settings["steps"]):
             name = next(names)
             rows = next(streams[name])
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=fast):
                 pooled = encoder(**padded(splits[name], rows)).pooler_output
                 out = heads[name](torch.nn.functional.dropout(pooled, DROPOUT))
-            TASKS[name].loss(out.float(), torch.from_numpy(splits[name].labels[rows])).backward()
+            labels = torch.from_numpy(splits[name].labels[rows]).to(DEVICE)
+            TASKS[name].loss(out.float(), labels).backward()
             torch.nn.utils.clip_grad_norm_(parameters, CLIP)
             adamw.step()
             adamw.zero_grad()
@@ -117,7 +119,8 @@ def trainer_turn(make: Any, settings: dict[str, Any]) -> Turn:
     options = dict(
         output_dir=tempfile.mkdtemp(), per_device_train_batch_size=settings["batch_size"],
         max_steps=settings["steps"], learning_rate=LR, report_to="none", save_strategy="no",
-        logging_strategy="no", disable_tqdm=True, use_cpu=True, bf16=settings["fast"],
+        logging_strategy="no", disable_tqdm=True, use_cpu=DEVICE.type == "cpu",
+        bf16=settings["fast"],
     )  # fmt: skip
 
     def turn() -> Work:
@@ -167,11 +170,11 @@ def sentence_trainer(settings: dict[str, Any]) -> Turn:
     }
     rows = datasets.Dataset.from_dict(columns)
     if settings["cross"]:
-        model = st.CrossEncoder(where.model, num_labels=1, device="cpu")
+        model = st.CrossEncoder(where.model, num_labels=1, device=str(DEVICE))
         loss = BinaryCrossEntropyLoss(model)
         kinds = (st.CrossEncoderTrainer, st.CrossEncoderTrainingArguments)
     else:
-        model = st.SentenceTransformer(where.model, device="cpu")
+        model = st.SentenceTransformer(where.model, device=str(DEVICE))
         loss = CosineSimilarityLoss(model)
         kinds = (st.SentenceTransformerTrainer, st.SentenceTransformerTrainingArguments)
 
@@ -190,7 +193,7 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
     tasks = [TASKS[name] for name in where.tasks]
     sentences = distinct_sentences(Path(where.data_dir), tasks, where.limit)
     ids = tokenizer(sentences, truncation=True, max_length=where.max_length)["input_ids"]
-    model = transformers.BertForMaskedLM.from_pretrained(where.model).train()
+    model = transformers.BertForMaskedLM.from_pretrained(where.model).to(DEVICE).train()
     collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
     adamw = torch.optim.AdamW(model.parameters(), lr=LR, **({"fused": True} if fast else {}))
     rng = np.random.default_rng(0)
@@ -199,8 +202,8 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
         tokens = 0
         for _ in range(settings["steps"]):
             rows = rng.choice(len(ids), size, replace=False)
-            batch = collator([{"input_ids": ids[r]} for r in rows])
-            with torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            batch = collator([{"input_ids": ids[r]} for r in rows]).to(DEVICE)
+            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=fast):
                 loss = model(**batch).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -216,10 +219,10 @@ def frozen_loop(settings: dict[str, Any]) -> Turn:
     """Heads on a frozen BertModel, the plain way: the encoder runs in every epoch. fp32."""
     where = resolve_arguments(settings["where"])
     splits = training_splits(where)
-    encoder = transformers.BertModel.from_pretrained(where.model).eval()
+    encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE).eval()
     width, size = encoder.config.hidden_size, 32
     heads = torch.nn.ModuleDict({n: torch.nn.Linear(width, TASKS[n].outputs) for n in splits})
-    adamw = torch.optim.AdamW(heads.parameters(), lr=1e-3)
+    adamw = torch.optim.AdamW(heads.to(DEVICE).parameters(), lr=1e-3)
 
     def turn() -> Work:
         examples = 0
@@ -230,7 +233,7 @@ def frozen_loop(settings: dict[str, Any]) -> Turn:
                     rows = order[start : start + size]
                     with torch.no_grad():
                         pooled = encoder(**padded(split, rows)).pooler_output
-                    labels = torch.from_numpy(split.labels[rows])
+                    labels = torch.from_numpy(split.labels[rows]).to(DEVICE)
                     TASKS[name].loss(heads[name](pooled), labels).backward()
                     adamw.step()
                     adamw.zero_grad()
@@ -245,7 +248,7 @@ def sentence_encoding(settings: dict[str, Any]) -> Turn:
     import sentence_transformers as st
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings["precision"]]
-    options = dict(device="cpu", model_kwargs={"dtype": dtype})
+    options = dict(device=str(DEVICE), model_kwargs={"dtype": dtype})
     if settings["pairs"]:
         model: Any = st.CrossEncoder(settings["model"], num_labels=1, **options)
         return encoding_turn(lambda pairs: model.predict(pairs, show_progress_bar=False), settings)

@@ -13,7 +13,7 @@ import torch
 
 import pretrain_mlm
 import train_multitask
-from benchmarks.contest import Work
+from benchmarks.contest import DEVICE, Work
 from minbert import AdamW, Batch, BertModel, BertTokenizer
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
@@ -55,10 +55,10 @@ def training(settings: dict[str, Any]) -> Turn:
 
 def encoding(settings: dict[str, Any]) -> Turn:
     """Texts -> normalised means; pairs -> a score. settings: model, texts, precision, pairs."""
-    encoder = BertModel.from_pretrained(settings["model"])
+    encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     encoder.for_inference(DTYPES[settings["precision"]])
     tokenizer = BertTokenizer.from_directory(settings["model"])
-    head = torch.nn.Linear(encoder.config.hidden_size, 1)
+    head = torch.nn.Linear(encoder.config.hidden_size, 1).to(DEVICE)
     parameters = products(encoder)
     tokens = 0
 
@@ -118,7 +118,7 @@ def frozen(settings: dict[str, Any]) -> Turn:
 def optimizer(settings: dict[str, Any]) -> Turn:
     """Updates of all of a model's parameters. settings: model, kind, steps."""
     torch.manual_seed(0)
-    encoder = BertModel.from_pretrained(settings["model"])
+    encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     for p in encoder.parameters():
         p.grad = torch.randn_like(p)
     groups = parameter_groups(encoder, 0.01)
@@ -140,14 +140,15 @@ def products_alone(settings: dict[str, Any]) -> Turn:
     Of the last layer those of keys and values, which alone need every token. settings: model,
     tokens (of a step), steps.
     """
-    encoder = BertModel.from_pretrained(settings["model"])
+    encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     *layers, last = encoder.bert_layers
     needed = [m for layer in layers for m in layer.modules() if isinstance(m, torch.nn.Linear)]
     needed += [last.self_attention.key, last.self_attention.value]
     weights = [m.weight.detach().bfloat16() for m in needed]
     tokens = settings["tokens"]
-    inputs = {w.shape[1]: torch.randn(tokens, w.shape[1]).bfloat16() for w in weights}
-    gradients = {w.shape[0]: torch.randn(tokens, w.shape[0]).bfloat16() for w in weights}
+    where = {"device": DEVICE, "dtype": torch.bfloat16}
+    inputs = {w.shape[1]: torch.randn(tokens, w.shape[1], **where) for w in weights}
+    gradients = {w.shape[0]: torch.randn(tokens, w.shape[0], **where) for w in weights}
 
     def turn() -> Work:
         for _ in range(settings["steps"]):
@@ -163,24 +164,26 @@ def products_alone(settings: dict[str, Any]) -> Turn:
 def matrix_limit(settings: dict[str, Any]) -> Turn:
     """The machine's rate: a large product of the type. settings: precision."""
     dtype = DTYPES[settings["precision"]]
-    a, b = torch.randn(4096, 1024).to(dtype), torch.randn(1024, 4096).to(dtype)
+    n = 4096 if DEVICE.type == "cpu" else 16384
+    a, b = torch.randn(n, 1024).to(DEVICE, dtype), torch.randn(1024, n).to(DEVICE, dtype)
 
     def turn() -> Work:
         for _ in range(4):
             a @ b
-        return Work(flops=4 * 2.0 * 4096 * 1024 * 4096)
+        return Work(flops=4 * 2.0 * n * 1024 * n)
 
     return turn
 
 
 def one_length(settings: dict[str, Any]) -> Turn:
     """Forward and backward of 4096 tokens in sequences of one length. settings: model, length."""
-    encoder = BertModel.from_pretrained(settings["model"]).train()
+    encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE).train()
     encoder.compute_dtype = torch.bfloat16
     length = settings["length"]
     n = 4096 // length
     positions = torch.arange(length).repeat(n)
     batch = Batch(positions + 1000, positions, torch.zeros_like(positions), (length,) * n)
+    batch = batch.to(DEVICE)
 
     def turn() -> Work:
         encoder.hidden_states(batch)[-1].sum().backward()

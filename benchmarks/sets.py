@@ -147,11 +147,11 @@ def mlm_step(places: Places) -> Section:
 
 def frozen(places: Places) -> Section:
     """Ten epochs of heads on a frozen encoder."""
-    limits = "sst=1000,quora=1000,sts=1000"
+    limits = "sst=300,quora=300,sts=300"
     arguments = ["--model", places.model, "--data-dir", places.data_dir, "--limit", limits]
     arguments += ["--limit-dev", "sst=100,quora=100,sts=100", "--skip-predictions"]
     arguments += ["--fine-tune-mode", "last-linear-layer", "--output-dir", places.cache]
-    limit = dict.fromkeys(("sst", "quora", "sts"), 1000)
+    limit = dict.fromkeys(("sst", "quora", "sts"), 300)
     other = "BertModel in every epoch, fp32"
     contestants = [
         Contestant("minbert", "benchmarks.ours:frozen", {"arguments": arguments}, ours=True),

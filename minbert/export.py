@@ -4,6 +4,7 @@ python -m minbert.export checkpoints/run out --to transformers --task sst
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from torch import Tensor
 
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.model.heads import HeadConfig
+from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskModel
+from minbert.onnx import write_onnx
 from minbert.training.arguments import arg, parse_given, run_script
 from minbert.weights.convert import to_published
 from minbert.weights.multitask import load_multitask
 from minbert.weights.pretrained import save_encoder
 
-LIBRARIES = ("transformers", "sentence-transformers")
 MODULE = "sentence_transformers.models."  # under these names every version of it finds its modules
 ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
 
@@ -29,7 +30,11 @@ ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
 class Args:
     """Beside the run and the new directory."""
 
-    to: str = arg("transformers", "which library is to load it", choices=LIBRARIES)
+    to: str = arg(
+        "transformers",
+        "which library is to load it",
+        choices=["transformers", "sentence-transformers", "onnx"],
+    )
     task: str = arg("", "the head to take along; without one, the encoder alone")
 
 
@@ -44,14 +49,18 @@ def export_transformers(model: MultitaskModel, task: str, folder: Path) -> None:
     tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
     tensors |= {f"classifier.{k}": v for k, v in head.state_dict().items()}
     _save(tensors, folder / "model.safetensors")
+    _add(folder / "config.json", **classifier_config(head))
+
+
+def classifier_config(head: Head) -> dict[str, Any]:
+    """What transformers' config.json says of a classifier."""
     names = head.config.names or tuple(f"LABEL_{i}" for i in range(head.config.outputs))
-    _add(
-        folder / "config.json",
-        architectures=["BertForSequenceClassification"],
-        id2label={str(i): name for i, name in enumerate(names)},
-        label2id={name: i for i, name in enumerate(names)},
-        classifier_dropout=head.dropout_prob,
-    )
+    return {
+        "architectures": ["BertForSequenceClassification"],
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+        "classifier_dropout": head.dropout_prob,
+    }
 
 
 def export_sentence_transformers(model: MultitaskModel, task: str, folder: Path) -> None:
@@ -97,6 +106,14 @@ def _dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None
     _save({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
 
 
+def export_onnx(model: MultitaskModel, task: str, folder: Path) -> None:
+    """model.onnx with the task's logits or embeddings; without a task, the encoder's outputs."""
+    write_onnx(model, task, folder / "model.onnx")
+    _write(folder / "config.json", model.encoder.config.to_dict())
+    if task and not model.heads[task].config.siamese:
+        _add(folder / "config.json", **classifier_config(model.heads[task]))
+
+
 def _save(tensors: dict[str, Tensor], path: Path) -> None:
     plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
     save_file(plain, path, metadata={"format": "pt"})
@@ -111,6 +128,13 @@ def _add(path: Path, **values: Any) -> None:
     _write(path, json.loads(path.read_text(encoding="utf-8")) | values)
 
 
+EXPORTS: dict[str, Callable[[MultitaskModel, str, Path], None]] = {
+    "transformers": export_transformers,
+    "sentence-transformers": export_sentence_transformers,
+    "onnx": export_onnx,
+}
+
+
 def main(argv: list[str]) -> int:
     places = [word for word in argv[:2] if not word.startswith("-")]
     args = Args(**parse_given(Args, argv[len(places) :], __doc__.split("\n")[0]))
@@ -122,8 +146,7 @@ def main(argv: list[str]) -> int:
     model, directory = load_multitask(Path(places[0]))
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
-    export = export_transformers if args.to == "transformers" else export_sentence_transformers
-    export(model, args.task, folder)
+    EXPORTS[args.to](model, args.task, folder)
     BertTokenizer.from_directory(directory).save(folder)
     print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
     return 0

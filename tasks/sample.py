@@ -1,7 +1,8 @@
 """A SAMPLE of all three tasks, by a small seeded grammar: python -m tasks.sample --to data/sample
 
-Nothing here is copied from a data set, and scores on it say nothing about real text. The dev and
-test rows use content words that no training row contains.
+Beside them two tasks as a user would describe his own, in tasks.toml. Nothing here is copied from a
+data set, and scores on it say nothing about real text. The dev and test rows use content words that
+no training row contains.
 """
 
 import random
@@ -40,6 +41,11 @@ ACTIONS = [
     ("lifts", "raises"),
 ]  # fmt: skip
 OBJECTS = ["gate", "kettle", "fence", "boat", "drum", "shelf", "window", "cart"]
+QUEUES = {
+    "billing": ["invoice", "refund", "bill", "payment"],
+    "delivery": ["parcel", "courier", "package", "shipment"],
+    "other": ["password", "catalogue", "login", "brochure"],
+}
 PLACES = ["in the village", "near the harbour", "behind the school", "on the hill"]
 
 
@@ -103,16 +109,53 @@ def sts_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
         yield first, second, f"{score:.1f}"
 
 
+def ticket_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
+    frames = ["where is my {w} ?", "please help me with the {w} .", "a question about a {w} ..."]
+    while True:
+        queue = rng.choice(list(QUEUES))
+        yield rng.choice(frames).format(w=rng.choice(half(QUEUES[queue], train))), queue
+
+
+def answer_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
+    while True:
+        actions = rng.sample(half(ACTIONS, train), 2)
+        things = rng.sample(half(OBJECTS, train), 2)
+        changed = [rng.random() < 0.4 for _ in range(2)]
+        answer = f"The {rng.choice(PEOPLE)} {actions[changed[0]][1]} the {things[changed[1]]}."
+        yield f"Who {actions[0][0]} the {things[0]}?", answer, f"{1 - sum(changed) / 2:.1f}"
+
+
 FILES = {
     "ids-sst-{}.csv": (sst_rows, ["sentence", "sentiment"]),
     "quora-{}.csv": (quora_rows, ["sentence1", "sentence2", "is_duplicate"]),
     "sts-{}.csv": (sts_rows, ["sentence1", "sentence2", "similarity"]),
 }
+OWN_FILES = {
+    "tickets-{}.tsv": (ticket_rows, ["message", "queue"]),
+    "answers-{}.tsv": (answer_rows, ["question", "answer", "fit"]),
+}
+TASK_FILE = """\
+[tickets]
+kind = "classification"
+train = "tickets-train.tsv"
+dev = "tickets-dev.tsv"
+text = "message"
+label = "queue"
+labels = ["billing", "delivery", "other"]
+
+[answers]
+kind = "pair-similarity"
+train = "answers-train.tsv"
+dev = "answers-dev.tsv"
+text = ["question", "answer"]
+label = "fit"
+range = [0, 1]
+"""
 ROWS = {"train": 600, "dev": 200, "test-student": 100}
 
 
 def write_sample(directory: Path) -> None:
-    """Nine files in the course's format and a README that says what they are."""
+    """Nine files in the course's format, two tasks of one's own, a README that says what it is."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "README.md").write_text(
         "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, no real data set.\n"
@@ -127,12 +170,20 @@ def write_sample(directory: Path) -> None:
                 cells = next(rows)[: len(shown)]
                 lines.append("\t".join([str(number), f"sample-{split}-{number:04}", *cells]))
             (directory / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for name, (make, columns) in OWN_FILES.items():
+        for split in ("train", "dev"):
+            file = name.format(split)
+            rows = make(random.Random(file), split == "train")
+            lines = ["\t".join(columns), *("\t".join(next(rows)) for _ in range(ROWS[split]))]
+            (directory / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (directory / "tasks.toml").write_text(TASK_FILE, encoding="utf-8")
 
 
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     write_sample(Path(args.to))
-    print(f"{args.to}: a SAMPLE of SST, Quora and STS, written by a grammar (not real data)")
+    print(f"{args.to}: a SAMPLE of SST, Quora and STS, written by a grammar (not real data);")
+    print(f"{args.to}/tasks.toml: two more tasks, as you would describe your own")
     return 0
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -94,6 +95,42 @@ def test_a_sentence_transformer_is_a_model_to_start_from(world: Path, tmp_path: 
         assert torch.equal(value, ours[name]), name
 
 
+def onnx_outputs(folder: Path, texts: list[str], pairs: list[str] | None = None) -> list:
+    """What onnxruntime makes of padded texts, tokenized by transformers."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = dict(tokenizer(texts, pairs, padding=True, return_tensors="np"))
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    names = [i.name for i in session.get_inputs()]
+    return session.run(None, {n: inputs[n].astype(np.int64) for n in names})
+
+
+def test_onnxruntime_has_the_same_outputs(trained: Path, tmp_path: Path) -> None:
+    """For other numbers of sequences and other lengths than those of the export."""
+    predictor = Predictor.load(trained, device="cpu")
+    for task, pairs in (("sst", None), ("sts", TEXTS[::-1])):
+        export([str(trained), str(tmp_path / task), "--to", "onnx", "--task", task])
+        (theirs,) = onnx_outputs(tmp_path / task, TEXTS, pairs)
+        texts = TEXTS if pairs is None else list(zip(TEXTS, pairs, strict=True))
+        np.testing.assert_allclose(theirs, predictor.outputs(task, texts), atol=1e-4)
+    export([str(trained), str(tmp_path / "all"), "--to", "onnx"])
+    hidden, pooled = onnx_outputs(tmp_path / "all", TEXTS[:1])
+    assert hidden.shape[0] == 1 and hidden.shape[2] == 32
+    ours = predictor.encode(TEXTS[:1], "cls", normalize=False)
+    np.testing.assert_allclose(pooled, ours, atol=1e-4)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_embeddings_are_the_same_in_onnxruntime(world: Path, tmp_path: Path, pooling: str) -> None:
+    folder = siamese(world, "--pooling", pooling, "--embedding-size", "48")
+    export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sts"])
+    (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
+    predictor = Predictor.load(folder, device="cpu")
+    vectors = torch.from_numpy(predictor.encode(TEXTS, pooling, normalize=False))
+    with torch.no_grad():
+        ours = predictor.model.heads["sts"].embed(vectors).numpy()
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
 def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="--task quora: this run has sst, sts"):
@@ -107,4 +144,4 @@ def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="sts compares sentences"):
         export([str(siamese(world)), out, "--task", "sts"])
     with pytest.raises(UserError, match="invalid choice"):
-        export([str(trained), out, "--to", "onnx"])
+        export([str(trained), out, "--to", "keras"])

@@ -18,6 +18,7 @@ from minbert.data.examples import read_examples
 from minbert.losses import multi_label
 from minbert.metrics import label_f1
 from tasks import TASKS
+from tasks.sample import TASK_FILE, write_sample
 from tasks.taskfile import read_task_file
 from tests.conftest import WORDS
 
@@ -227,19 +228,14 @@ def test_sets_of_labels() -> None:
     assert label_f1(np.array([2.0, 1.0]), np.array([0.0, 5.0])) == pytest.approx(2 / (2 + 2))
 
 
-def test_the_readme_s_example_runs(own: Path) -> None:
+def test_the_readme_s_example_is_the_sample_s_and_runs(world: Path) -> None:
+    write_sample(world / "sample")
     readme = (Path(__file__).parents[1] / "README.md").read_text()
-    block = readme[readme.index("    [tickets]") :]
-    block = block[: block.index("    python train_multitask.py --task-file")]
-    (own / "own.toml").write_text(textwrap.dedent(block))
-    queues = ["billing", "delivery", "other"]
-    for split in ("train", "dev"):
-        rows = [f"{WORDS[i]} {WORDS[-i]}\t{queues[i % 3]}" for i in range(9)]
-        text = "\n".join(["message\tqueue", *rows])
-        (own / "data" / f"tickets-{split}.tsv").write_text(text)
-        rows = [f"{WORDS[i]}\t{WORDS[-i]}\t{i / 9}" for i in range(9)]
-        text = "\n".join(["question\tanswer\tfit", *rows])
-        (own / "data" / f"answers-{split}.tsv").write_text(text)
-    assert train_multitask.main(arguments(own)) == 0
-    text = (own / "runs" / "own" / "README.md").read_text()
+    assert textwrap.indent(TASK_FILE, "    ").replace("    \n", "\n") in readme
+    where = ["--task-file", str(world / "sample/tasks.toml"), "--data-dir", str(world / "sample")]
+    more = ["--limit", "tickets=40,answers=40", "--epochs", "1", "--model", str(world / "model")]
+    run = ["--output-dir", str(world / "runs"), "--name", "own", "--max-length", "32"]
+    assert train_multitask.main([*where, *more, *run]) == 0
+    text = (world / "runs" / "own" / "README.md").read_text()
     assert "| tickets | accuracy |" in text and "| answers | pearson |" in text
+    assert "Confusion matrix of own" in (world / "runs" / "own" / "report.html").read_text()

@@ -1,0 +1,100 @@
+"""The model as ONNX, over padded tensors: the same equations without anything data-dependent.
+
+B sequences or pairs, T tokens with padding, D hidden, H heads.
+"""
+
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minbert.errors import UserError
+from minbert.model.encoder import BertLayer
+from minbert.model.multitask import MultitaskModel
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+NEEDED = "--to onnx needs its packages: pip install onnx onnxscript"
+
+
+class PaddedModel(nn.Module):
+    """Three (B, T) int64 tensors -> what `outputs` names; the courses' and transformers' inputs.
+
+    With a task its logits (B, outputs), of a siamese one its embeddings (B, E); without one the
+    hidden states (B, T, D) and the pooler's output (B, D).
+    """
+
+    def __init__(self, model: MultitaskModel, task: str) -> None:
+        super().__init__()
+        self.encoder = model.encoder
+        self.head = model.heads[task] if task else None
+        self.siamese = bool(task) and self.head.config.siamese
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        if self.head is None:
+            return ("last_hidden_state", "pooler_output")
+        return ("embeddings",) if self.siamese else ("logits",)
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
+    ) -> tuple[Tensor, ...]:
+        e = self.encoder
+        positions = torch.arange(input_ids.shape[1], device=input_ids.device)
+        x = e.word_embedding(input_ids) + e.pos_embedding(positions)
+        x = e.embed_layer_norm(x + e.tk_type_embedding(token_type_ids))
+        real = attention_mask.to(x.dtype)  # (B, T) 1 or 0
+        mask = (1 - real)[:, None, None, :] * -1e9  # (B, 1, 1, T)
+        for layer in e.bert_layers:
+            x = padded_layer(layer, x, mask)
+        if self.head is None:
+            return x, e.pool(x[:, 0])
+        if not self.siamese:
+            return (self.head(e.pool(x[:, 0])),)
+        return (self.head.embed(self.pooled(x, real)),)
+
+    def pooled(self, x: Tensor, real: Tensor) -> Tensor:
+        """(B, T, D), (B, T) -> (B, D); as minbert.model.pooling over packed sequences."""
+        kind, real = self.head.config.pooling, real[:, :, None]
+        if kind == "cls":
+            return self.encoder.pool(x[:, 0])
+        if kind == "mean":
+            return (x * real).sum(1) / real.sum(1)
+        return (x - (1 - real) * 1e9).amax(1)
+
+
+def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
+    """x = LN(x + attention(x));  x = LN(x + ffn(x)), over (B, T, D)"""
+    attention = layer.self_attention
+
+    def heads(t: Tensor) -> Tensor:  # (B, T, D) -> (B, H, T, K)
+        return t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+
+    q, k, v = (heads(linear(x)) for linear in (attention.query, attention.key, attention.value))
+    a = attention.mix(q, k, v, mask).transpose(1, 2).flatten(2)
+    x = layer.attention_layer_norm(x + layer.attention_dense(a))
+    return layer.out_layer_norm(x + layer.out_dense(F.gelu(layer.interm_dense(x))))
+
+
+def write_onnx(model: MultitaskModel, task: str, path: Path) -> None:
+    """One file, for any number of sequences of any length that the model takes."""
+    padded = PaddedModel(model.eval(), task).eval()
+    # three tensors, not one thrice: the exporter takes the same object for the same input
+    example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)
+    batch = torch.export.Dim("batch", min=1)
+    tokens = torch.export.Dim("tokens", min=2, max=model.encoder.config.max_position_embeddings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # not: torchvision is not installed
+    try:
+        with warnings.catch_warnings():  # of names that inputs share, and of its own old calls
+            warnings.filterwarnings("ignore", category=UserWarning)
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            torch.onnx.export(
+                padded, example, path, input_names=INPUTS, output_names=padded.outputs,
+                dynamic_shapes=({0: batch, 1: tokens},) * 3, dynamo=True, external_data=False,
+                verbose=False,
+            )  # fmt: skip
+    except ImportError as error:
+        raise UserError(NEEDED) from error

@@ -1,0 +1,128 @@
+"""--seeds, --dry-run, --quiet, --json, --tensorboard, --checkpoint-activations."""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import pretrain_mlm
+import train_multitask
+from minbert import Batch, BertModel, UserError
+from minbert.model.multitask import MultitaskModel
+from minbert.training.runlog import read_log, scalars
+from tests.conftest import arguments, run, weights
+
+
+def packed(lengths: tuple[int, ...]) -> Batch:
+    """Any tokens in sequences of these lengths."""
+    N = sum(lengths)
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    return Batch(torch.arange(N) % 150 + 3, positions, torch.arange(N) % 2, lengths)
+
+
+def test_seeds_give_mean_and_spread(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(world, "--name", "three", "--seeds", "3", "--seed", "5", "--json")
+    out = capsys.readouterr().out
+    line = json.loads(out.splitlines()[-1])
+    values = [scores["sts"] for scores in line["scores"]]
+    assert len(values) == 3 and "over 3 seeds" in out
+    assert f"{statistics.fmean(values):7.3f}  {statistics.stdev(values):7.4f}" in out
+    folder = world / "runs/three"
+    for number, seed in enumerate((5, 6, 7)):
+        saved = json.loads((folder / f"seed-{seed}/args.json").read_text())
+        assert saved["seed"] == seed and saved["seeds"] == 1
+        end = read_log(folder / f"seed-{seed}/log.jsonl")[-1]
+        assert end["best"]["scores"] == line["scores"][number]
+    run(world, "--name", "alone", "--seed", "6")  # the same run as one of the three
+    one, other = weights(world / "runs/alone/last"), weights(folder / "seed-6/last")
+    assert all(torch.equal(w, other[name]) for name, w in one.items())
+
+
+def test_seeds_of_single_tasks_go_on(world: Path) -> None:
+    run(world, "--name", "all", "--seeds", "2", "--mode", "single", "--epochs", "1")
+    last = world / "runs/all/seed-11712/sts/last/model.safetensors"
+    before = last.stat().st_mtime_ns
+    assert train_multitask.main(["--resume", str(world / "runs/all")]) == 0
+    assert last.stat().st_mtime_ns == before
+
+
+def test_a_dry_run_says_everything_and_leaves_nothing(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--dry-run")
+    out = capsys.readouterr().out
+    assert "steps: 20 of " in out and "memory: " in out and "  epochs: 2" in out
+    assert "  sst: 40 and 12, " in out and "  sts: 20 and 6, " in out
+    assert not [path for path in (world / "runs").iterdir() if path.name != ".ids"]
+    run(world, "--dry-run", "--mode", "single")
+    assert "steps: 16 of " in capsys.readouterr().out  # 2 epochs of 5 and 3 batches
+    run(world, "--dry-run", "--fine-tune-mode", "last-linear-layer")
+    assert "of the heads alone" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("main", [train_multitask.main, pretrain_mlm.main])
+def test_quiet_and_json_are_one_line(
+    world: Path, capsys: pytest.CaptureFixture[str], main: object
+) -> None:
+    more = ["--held-out", "2"] if main is pretrain_mlm.main else []
+    main([*arguments(world), "--quiet", "--json", *more])
+    (line,) = capsys.readouterr().out.splitlines()
+    found = json.loads(line)
+    assert Path(found["run"]).is_dir() and (found.get("scores") or found.get("held_out"))
+    main([*arguments(world), "--quiet", *more])
+    assert capsys.readouterr().out == ""
+
+
+def test_tensorboard_has_the_log_s_numbers(world: Path) -> None:
+    run(world, "--name", "run", "--tensorboard")
+    board = EventAccumulator(str(world / "runs/run/tensorboard"))
+    board.Reload()
+    log = read_log(world / "runs/run/log.jsonl")
+    for task in ("sst", "sts"):
+        steps = [(x["step"], x["loss"]) for x in log if x.get("task") == task]
+        seen = [(x.step, x.value) for x in board.Scalars(f"step/{task}/loss")]
+        assert [s for s, _ in seen] == [s for s, _ in steps]
+        assert all(a[1] == pytest.approx(b[1], rel=1e-6) for a, b in zip(seen, steps, strict=True))
+    scores = [x["scores"]["sts"]["pearson"] for x in log if x["event"] == "dev"]
+    assert [x.value for x in board.Scalars("dev/sts/pearson")] == pytest.approx(scores, rel=1e-6)
+
+
+def test_scalars_are_the_numbers_by_name() -> None:
+    line = {"step": 3, "scores": {"sst": {"accuracy": 0.5}}, "overall": 0.5, "stage": "epoch 1"}
+    assert scalars("dev", line) == {"dev/sst/accuracy": 0.5, "dev/overall": 0.5}
+
+
+def test_without_tensorboard_one_line_says_what_to_install(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(UserError, match="pip install tensorboard"):
+        run(world, "--tensorboard")
+
+
+@pytest.mark.parametrize("first_only", [True, False])
+def test_checkpointed_activations_give_the_same_gradients(
+    tiny: BertModel, first_only: bool
+) -> None:
+    """Dropout and all: the layers run twice with the same random numbers."""
+    tiny.train()
+    batch, gradients = packed((5, 9, 12)), []
+    for on in (False, True):
+        MultitaskModel(tiny, {}).set_checkpointing(on)
+        torch.manual_seed(1)
+        out = tiny.encode_first(batch) if first_only else tiny.hidden_states(batch)[-1]
+        tiny.zero_grad()
+        out.square().sum().backward()
+        gradients.append([p.grad.clone() for p in tiny.parameters() if p.grad is not None])
+    assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+def test_checkpointed_runs_end_the_same(world: Path) -> None:
+    run(world, "--name", "plain")
+    run(world, "--name", "again", "--checkpoint-activations")
+    one, other = (weights(world / f"runs/{name}/last") for name in ("plain", "again"))
+    assert all(torch.equal(w, other[name]) for name, w in one.items())
