@@ -57,7 +57,7 @@ def encoding(settings: dict[str, Any]) -> Turn:
     """Texts -> normalised means; pairs -> a score. settings: model, texts, precision, pairs."""
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     encoder.for_inference(DTYPES[settings["precision"]])
-    tokenizer = BertTokenizer.from_directory(settings["model"])
+    tokenizer = BertTokenizer.from_directory(Path(settings["model"]))
     head = torch.nn.Linear(encoder.config.hidden_size, 1).to(DEVICE)
     parameters = products(encoder)
     tokens = 0

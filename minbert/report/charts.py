@@ -104,7 +104,7 @@ def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -
     for one in series:
         places = [(x(a), y(b)) for a, b in one.points]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
-        inside.append(f'<path class="line run{one.number}" d="{path}"/>')
+        inside.append(f'<path class="line {style(one.number)}" d="{path}"/>')
         if len(places) <= 40:
             titles = (f"{one.name}: {short(b)} at {short(a)}" for a, b in one.points)
             inside += [
@@ -127,7 +127,7 @@ def scatter(
     for one in series:
         for a, b in one.points:
             title_of = f"{one.name}: {short(b)} at {short(a)}"
-            dot = f'<circle class="dot run{one.number}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2"/>'
+            dot = f'<circle class="dot {style(one.number)}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2"/>'
             inside.append(mark(one.number, (x(a), y(b)), title_of) if marks else dot)
     return drawing(title, x, y, x_name, y_name, "".join(inside))
 
@@ -157,17 +157,21 @@ def _triangle(x: float, y: float) -> str:
 MARKS: tuple[Callable[[float, float], str], ...] = (_circle, _square, _diamond, _triangle)
 
 
+def style(number: int) -> str:
+    """The style sheet's class of a run; the fifth looks like the first again."""
+    return f"run{number % len(MARKS)}"
+
+
 def mark(number: int, place: Point, title: str) -> str:
     """A run's sign at a place; the title shows when pointed at."""
     shape = MARKS[number % len(MARKS)](*place)
-    return (
-        f'{shape} class="mark run{number}"><title>{escape(title)}</title></{shape[1:].split()[0]}>'
-    )
+    end = f"</{shape[1:].split()[0]}>"
+    return f'{shape} class="mark {style(number)}"><title>{escape(title)}</title>{end}'
 
 
 def key(name: str, number: int) -> str:
     """An entry of the legend: a piece of the run's line with its mark."""
-    line = f'<path class="line run{number}" d="M0 7H30"/>'
+    line = f'<path class="line {style(number)}" d="M0 7H30"/>'
     return (
         f'<li><svg viewBox="0 0 30 14" class="key" aria-hidden="true">{line}'
         f"{mark(number, (15, 7), name)}</svg> {escape(name)}</li>"

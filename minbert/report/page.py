@@ -94,7 +94,9 @@ def arguments(runs: Sequence[Run]) -> str:
 def _argument(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{k}={v}" for k, v in value.items()) or "-"
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "-")
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "-"
+    return "-" if value in (None, "") else str(value)
 
 
 def over_steps(runs: Sequence[Run], values: Any, title: str, name: str, mean: bool = True) -> str:
