@@ -20,7 +20,7 @@ from minbert.data.examples import Example
 from minbert.losses import unit
 from minbert.model.pooling import pool
 from minbert.training.arguments import parse_given
-from minbert.training.optimizer import parameter_groups
+from minbert.training.optimizer import in_blocks, parameter_groups
 from tasks.evaluation import predict
 from tasks.options import resolve_arguments
 
@@ -129,6 +129,22 @@ def optimizer(settings: dict[str, Any]) -> Turn:
     def turn() -> Work:
         for _ in range(settings["steps"]):
             adamw.step()
+        return Work(examples=settings["steps"])
+
+    return turn
+
+
+def one_pass(settings: dict[str, Any]) -> Turn:
+    """One tensor operation over all of a model's parameters, block by block as AdamW does its own.
+
+    settings: model, steps.
+    """
+    tensors = [p.detach() for p in BertModel.from_pretrained(settings["model"]).parameters()]
+
+    def turn() -> Work:
+        for _ in range(settings["steps"]):
+            for block in in_blocks(*[tensors] * 4):
+                torch._foreach_mul_(block[0], 1.0)
         return Work(examples=settings["steps"])
 
     return turn

@@ -2,6 +2,7 @@
 
 import json
 import statistics
+import subprocess
 import sys
 from pathlib import Path
 
@@ -126,3 +127,14 @@ def test_checkpointed_runs_end_the_same(world: Path) -> None:
     run(world, "--name", "again", "--checkpoint-activations")
     one, other = (weights(world / f"runs/{name}/last") for name in ("plain", "again"))
     assert all(torch.equal(w, other[name]) for name, w in one.items())
+
+
+def test_training_does_not_wait_for_the_compiler_s_imports(world: Path) -> None:
+    """1.5 s of start-up: random values of meta tensors and PyTorch's optimizers would ask for it."""
+    code = (
+        "import sys, train_multitask\n"
+        "train_multitask.main(sys.argv[1:])\n"
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    argv = [*arguments(world, "--skip-predictions"), "--quiet"]
+    subprocess.run([sys.executable, "-c", code, *argv], check=True, cwd=Path(__file__).parents[1])

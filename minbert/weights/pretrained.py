@@ -9,6 +9,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from minbert.config import BertConfig
 from minbert.errors import UserError
@@ -51,6 +52,18 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+class NoInitialisation(TorchFunctionMode):
+    """Without torch.nn.init, whose functions make a meta tensor wait for 1.5 s of imports."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
+
+
 def load_encoder(name_or_dir: str | Path, **changes: Any) -> BertModel:
     """The encoder in eval mode, fp32. `changes` replace config fields (the dropouts, say).
 
@@ -59,7 +72,7 @@ def load_encoder(name_or_dir: str | Path, **changes: Any) -> BertModel:
     directory = resolve(name_or_dir)
     config = BertConfig.from_file(directory / "config.json")
     config = BertConfig.from_dict({**config.to_dict(), **changes})
-    with torch.device("meta"):  # no random initialisation that the weights overwrite at once
+    with torch.device("meta"), NoInitialisation():  # the weights would overwrite it at once
         model = BertModel(config)
     tensors, path = read_tensors(directory)
     state = convert(tensors, model.state_dict(), str(path))
