@@ -130,7 +130,7 @@ def test_checkpointed_runs_end_the_same(world: Path) -> None:
 
 
 def test_training_does_not_wait_for_the_compiler_s_imports(world: Path) -> None:
-    """1.5 s of start-up: random values of meta tensors and PyTorch's optimizers would ask for it."""
+    """1.5 s of start-up: initialising meta tensors and PyTorch's optimizers would ask for it."""
     code = (
         "import sys, train_multitask\n"
         "train_multitask.main(sys.argv[1:])\n"
