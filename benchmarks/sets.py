@@ -228,7 +228,7 @@ def optimizer_step(places: Places) -> Section:
     ours_ms, pass_ms = (1e3 / outcomes[name].rate("examples") for name in ("minbert", "one pass"))
     del outcomes["one pass"]
     line = (
-        f"minbert's equations are 8 tensor operations over blocks in the cache, {ours_ms:.0f} ms in "
+        f"minbert's equations are 8 tensor operations on blocks in the cache, {ours_ms:.0f} ms in "
         f"all; one by itself, from memory, takes {pass_ms:.1f} ms. The fused kernel needs one pass"
     )
     targets = [Target("minbert", "torch fused", 0.77)]
