@@ -7,8 +7,8 @@ weight decay comes after the update.
 import inspect
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -83,16 +83,31 @@ class AdamW(torch.optim.Optimizer):
         return loss
 
 
+class Rows(NamedTuple):
+    """A gradient that is zero but in some rows."""
+
+    places: Tensor  # (R,) each row once
+    values: Tensor  # (R, D)
+
+
+Gradients = Sequence[Tensor] | Rows
+
+
 def _update(
     group: dict[str, Any], a: float, scale: float,
-    p: list[Tensor], g: list[Tensor], m: list[Tensor], v: list[Tensor],
+    p: list[Tensor], g: Gradients, m: list[Tensor], v: list[Tensor],
 ) -> None:  # fmt: skip
     """The equations of the class, over lists of tensors at once; `a` is the corrected rate."""
     b1, b2 = group["betas"]
     torch._foreach_mul_(m, b1)
-    torch._foreach_add_(m, g, alpha=(1 - b1) * scale)  # scale g, without a pass over g
     torch._foreach_mul_(v, b2)
-    torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
+    c1, c2 = (1 - b1) * scale, (1 - b2) * scale**2  # scale g, without a pass over g
+    if isinstance(g, Rows):  # of one tensor
+        m[0].index_add_(0, g.places, g.values, alpha=c1)
+        v[0].index_add_(0, g.places, g.values.square(), alpha=c2)
+    else:
+        torch._foreach_add_(m, g, alpha=c1)
+        torch._foreach_addcmul_(v, g, g, value=c2)
     # A CPU takes 6 to 30 times as long for the root of 0 or of a denormal number, which is what the
     # embeddings of unseen words have. Below this floor the root vanishes in the rounding of eps.
     d = torch._foreach_clamp_min(v, (group["eps"] * 2**-26) ** 2)
@@ -104,7 +119,7 @@ def _update(
         torch._foreach_add_(p, p, alpha=-group["lr"] * group["weight_decay"])
 
 
-Block = list[list[Tensor]]  # parts of p, of g, of m and of v
+Block = tuple[list[Tensor], Gradients, list[Tensor], list[Tensor]]  # parts of p, of g, of m, of v
 
 
 def in_blocks(
@@ -115,41 +130,44 @@ def in_blocks(
     A part stays in the CPU's cache through all operations of the update, which then reads memory
     once instead of seven times. A GPU has no use for that: one part.
     """
-    rows = list(zip(p, g, m, v, strict=True))
-    if rows and rows[0][0].is_cuda:
-        yield [p, [t.to_dense() if t.is_sparse else t for t in g], m, v]
+    if p and p[0].is_cuda:
+        yield p, [t.to_dense() if t.is_sparse else t for t in g], m, v
         return
     part: list[tuple[Tensor, ...]] = []
     size = 0
-    for row in rows:
+    for row in zip(p, g, m, v, strict=True):
+        if row[1].is_sparse:
+            yield from row_blocks(*row)
+            continue
         for piece in pieces(row):
             part.append(piece)
             size += piece[0].numel()
             if size >= BLOCK:
-                yield [list(column) for column in zip(*part, strict=True)]
+                yield tuple(list(column) for column in zip(*part, strict=True))
                 part, size = [], 0
     if part:
-        yield [list(column) for column in zip(*part, strict=True)]
+        yield tuple(list(column) for column in zip(*part, strict=True))
 
 
 def pieces(row: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ...]]:
-    """One parameter's p, g, m and v, cut along; a sparse g is made dense piece by piece."""
-    p, g, m, v = row
-    if g.is_sparse:
-        g = g.coalesce()
-        places, values = g.indices()[0], g.values()
-        height = max(1, BLOCK // max(1, p[0].numel()))
-        starts = range(0, len(p), height)
-        cuts = torch.searchsorted(places, torch.tensor([*starts, len(p)])).tolist()
-        for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
-            part = [t[start : start + height] for t in (p, m, v)]
-            dense = torch.zeros_like(part[0])
-            dense[places[first:last] - start] = values[first:last]
-            yield part[0], dense, part[1], part[2]
-    elif p.numel() > BLOCK and all(t.is_contiguous() for t in row):
+    """One parameter's p, g, m and v, cut along."""
+    if row[0].numel() > BLOCK and all(t.is_contiguous() for t in row):
         yield from zip(*(t.view(-1).split(BLOCK) for t in row), strict=True)
     else:
         yield row
+
+
+def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> Iterator[Block]:
+    """A matrix with a sparse gradient, cut between rows, each part with its rows of g."""
+    g = g.coalesce()
+    places, values = g.indices()[0], g.values()
+    height = max(1, BLOCK // max(1, p[0].numel()))
+    starts = range(0, len(p), height)
+    cuts = torch.searchsorted(places, torch.tensor([*starts, len(p)])).tolist()
+    for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
+        rows = Rows(places[first:last] - start, values[first:last])
+        part = slice(start, start + height)
+        yield [p[part]], rows, [m[part]], [v[part]]
 
 
 def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float:
