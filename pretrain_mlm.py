@@ -36,6 +36,7 @@ from minbert.training.interrupt import Interrupt
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.runlog import Progress, RunLog, silence
 from minbert.training.schedule import learning_rate
+from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
 from tasks import TASKS
@@ -62,6 +63,7 @@ class Run:
     state: dict[str, Any]  # numbers and text, saved with last/
     log: RunLog
     progress: Progress
+    records: StepRecords
 
     @property
     def epoch_steps(self) -> int:
@@ -116,7 +118,7 @@ def set_up(args: Args, folder: Path) -> Run:
     held = order[:held_out]
     return Run(
         args, folder, tokenizer, model, text, rows, held, masking, steps, optimizer, state, log,
-        progress,
+        progress, StepRecords(log, progress, device),
     )  # fmt: skip
 
 
@@ -143,8 +145,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
                 with interrupt.shielded():
                     train_step(run, step)
         except KeyboardInterrupt:
-            run.progress.close()
             save(run, "last")
+            run.progress.close()
             print(f"stopped at step {state['step']} of {run.steps}; go on with --resume {folder}")
             raise
     run.progress.close()
@@ -156,7 +158,7 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
 
 
 def train_step(run: Run, step: int) -> None:
-    """Draw a batch, mask it, forward, backward, clip, update, log."""
+    """Draw a batch, mask it, forward, backward, clip, update. Nothing here waits for a GPU."""
     args = run.args
     started = time.monotonic()
     run.model.train()
@@ -169,19 +171,15 @@ def train_step(run: Run, step: int) -> None:
     part, weight = distributed.shares(rows, 1)[0]
     masked = masked_rows(run, part, args.seed, epoch)
     guesses = len(masked.targets) if weight else 0
-    loss, all_guesses = 0.0, distributed.total(guesses)
+    loss = torch.zeros((), device=run.model.encoder.device)
+    all_guesses = distributed.total(guesses)
     if all_guesses:  # a batch of a few short texts may have nothing to guess
         logits = run.model(masked.batch, masked.places)
         # every process counts by its guesses; one without any takes part with zeros
         mean = cross_entropy(logits, masked.targets) if guesses else 0 * logits.sum()
         mean = mean * (guesses / all_guesses if guesses else 1)
         mean.backward()
-        loss = distributed.total(mean.item())
-        if not math.isfinite(loss):
-            raise UserError(
-                f"loss is {loss} at step {step + 1}: start again with a lower --lr, "
-                f"or with --precision fp32"
-            )
+        loss = mean.detach()
         distributed.sum_gradients(run.model.parameters())
         scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
         run.optimizer.step(scale=scale)
@@ -189,8 +187,8 @@ def train_step(run: Run, step: int) -> None:
     run.state["step"] = step + 1
 
     tokens, seconds = int(run.text.lengths[rows].sum()), time.monotonic() - started
-    run.progress.step(epoch + 1, "mlm", loss, lr, len(rows), tokens, seconds)
-    run.log.write("step", step=step + 1, loss=loss, lr=lr, tokens=tokens)
+    record = StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds)
+    run.records.add(record)
 
 
 def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatch:
@@ -202,6 +200,7 @@ def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatc
 @torch.no_grad()
 def assess(run: Run) -> None:
     """Masked-token accuracy and perplexity on the held-out rows; keeps best/ by the loss."""
+    run.records.flush()
     run.model.eval()
     right = total = 0
     loss = 0.0
@@ -232,6 +231,7 @@ def assess(run: Run) -> None:
 
 def save(run: Run, name: str) -> None:
     """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
+    run.records.flush()  # with a loss that is not finite nothing is saved
     if distributed.rank() > 0:
         return
     with atomic_directory(run.folder / name) as folder:

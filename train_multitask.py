@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from minbert.batch import to_device
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.tokenizer import BertTokenizer
-from minbert.errors import UserError
 from minbert.metrics import overall
 from minbert.model import fused
 from minbert.model.encoder import BertModel
@@ -34,6 +34,7 @@ from minbert.training.mixing import Plan, sub_epochs
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.runlog import Progress, RunLog, silence
 from minbert.training.schedule import learning_rate
+from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS, Task
@@ -67,6 +68,7 @@ class Run:
     state: dict[str, Any]  # numbers and text, saved with last/
     log: RunLog
     progress: Progress
+    records: StepRecords
 
 
 def set_up(args: Args, folder: Path) -> Run:
@@ -110,7 +112,7 @@ def set_up(args: Args, folder: Path) -> Run:
     log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
     return Run(
         args, folder, tasks, tokenizer, model, train, dev, features, pairs, plan, optimizer,
-        state, log, progress,
+        state, log, progress, StepRecords(log, progress, device),
     )  # fmt: skip
 
 
@@ -154,8 +156,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
                 with interrupt.shielded():
                     train_step(run, step)
         except KeyboardInterrupt:
-            run.progress.close()
             save(run, "last")
+            run.progress.close()
             print(f"stopped at step {state['step']} of {plan.steps}; go on with --resume {folder}")
             raise
     run.progress.close()
@@ -178,7 +180,7 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
 
 
 def train_step(run: Run, step: int) -> None:
-    """Draw a batch, forward, backward, clip, update, log."""
+    """Draw a batch, forward, backward, clip, update. Nothing here waits for a GPU."""
     args, draw = run.args, run.plan.draw(step)
     started = time.monotonic()
     run.model.train()
@@ -191,7 +193,7 @@ def train_step(run: Run, step: int) -> None:
     rows = batch_rows(
         len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
     )
-    total = 0.0
+    total = torch.zeros((), device=run.model.encoder.device)
     for part, weight in distributed.shares(rows, args.accumulate):
         loss = batch_loss(run, TASKS[draw.task], part)
         if loss is None:  # an in-batch loss without two pairs to tell apart
@@ -200,13 +202,7 @@ def train_step(run: Run, step: int) -> None:
         # each part counts by its rows: the gradient is that of the whole batch; and tasks differ
         loss = loss * (TASKS[draw.task].weight * weight)
         loss.backward()
-        total += loss.item()
-    total = distributed.total(total)
-    if not math.isfinite(total):
-        raise UserError(
-            f"loss of {draw.task} is {total} at step {step + 1}, nothing was saved since the last "
-            f"checkpoint: start again with a lower --lr, with --clip 1 or with --precision fp32"
-        )
+        total += loss.detach()
     distributed.sum_gradients(run.model.parameters())
     scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
     run.optimizer.step(scale=scale)
@@ -215,8 +211,8 @@ def train_step(run: Run, step: int) -> None:
 
     tokens, epoch = int(split.lengths[rows].sum()), step // run.plan.epoch_steps + 1
     seconds = time.monotonic() - started
-    run.progress.step(epoch, draw.task, total, lr, len(rows), tokens, seconds)
-    run.log.write("step", step=step + 1, task=draw.task, loss=total, lr=lr, tokens=tokens)
+    record = StepRecord(step + 1, draw.task, total, lr, epoch, len(rows), tokens, seconds)
+    run.records.add(record)
 
 
 def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
@@ -228,13 +224,14 @@ def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     if run.features is None:
         batch = collate(run.train[task.name], rows).to(device)
         return task.loss(run.model(task.name, batch), batch.labels)
-    labels = torch.from_numpy(run.train[task.name].labels[rows]).to(device)
-    features = run.features["train"][task.name][torch.from_numpy(rows)].to(device)
+    labels = to_device(torch.from_numpy(run.train[task.name].labels[rows]), device)
+    features = to_device(run.features["train"][task.name][torch.from_numpy(rows)], device)
     return task.loss(run.model.heads[task.name](features), labels)
 
 
 def assess(run: Run, stage: str) -> None:
     """Dev scores now: log and show them, keep best/ and each task's best."""
+    run.records.flush()
     state, step = run.state, run.state["step"]
     device = run.model.encoder.device
     for name in run.pairs:
@@ -267,6 +264,7 @@ def assess(run: Run, stage: str) -> None:
 
 def save(run: Run, name: str) -> None:
     """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
+    run.records.flush()  # with a loss that is not finite nothing is saved
     if distributed.rank() > 0:
         return
     with checkpoint.atomic_directory(run.folder / name) as folder:
@@ -290,7 +288,9 @@ def preview(args: Args) -> str:
         steps = run.plan.steps
         if is_one_by_one(args):
             steps = args.epochs * sum(run.plan.batches.values())
-        seconds = None if run.features else seconds_a_step(partial(train_step, run))
+        seconds = (
+            None if run.features else seconds_a_step(partial(train_step, run), run.records.flush)
+        )
         run.progress.close()
         device = run.model.encoder.device
         return described(args, run.train, run.dev, steps, seconds, device)

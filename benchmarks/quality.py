@@ -43,7 +43,7 @@ def main(argv: list[str]) -> int:
             name = f"{path.split(',')[0]}-{seed}"
             train(args, root, name, seed, path == PATHS[1])
             end = read_log(root / name / "log.jsonl")[-1]
-            scores[path].append(end["best"]["scores"] | {"examples/s": end["examples_per_s"]})
+            scores[path].append(end["best"]["scores"])
     what = f"{args.epochs} epochs, {args.limit}, {args.seeds} seeds"
     section = compared_scores(f"Quality of the fast path: {what}", scores)
     command = f"python -m benchmarks.quality --data-dir DIR --seeds {args.seeds}"

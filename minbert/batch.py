@@ -6,6 +6,13 @@ import torch
 from torch import Tensor
 
 
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """x there. A GPU fetches it in its own time: neither this copy nor what follows waits."""
+    if device.type == "cuda" and not x.is_cuda:
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)
+
+
 @dataclass(frozen=True)
 class Batch:
     """What the model reads. Tokens of one sequence are contiguous; sequences sorted by length run
@@ -24,11 +31,11 @@ class Batch:
     @property
     def cu_seqlens(self) -> Tensor:
         """(S+1,) where each sequence starts; the last entry is N."""
-        lengths = torch.tensor((0, *self.lengths), device=self.ids.device)
-        return lengths.cumsum(0)
+        return to_device(torch.tensor((0, *self.lengths)).cumsum(0), self.ids.device)
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("ids", "positions", "segments")}
-        labels = None if self.labels is None else self.labels.to(device)
-        return replace(self, labels=labels, **moved)
+        names = [
+            n for n in ("ids", "positions", "segments", "labels") if getattr(self, n) is not None
+        ]
+        return replace(self, **{name: to_device(getattr(self, name), device) for name in names})

@@ -16,13 +16,15 @@ from minbert.data.sampler import shuffled
 WARM_UP, MEASURED = 2, 6  # steps
 
 
-def seconds_a_step(train_step: Callable[[int], None]) -> float:
-    """Mean of a few steps, after some to warm up."""
+def seconds_a_step(train_step: Callable[[int], None], finish: Callable[[], None]) -> float:
+    """Mean of a few steps, after some to warm up. finish waits until the device has done them."""
     for step in range(WARM_UP):
         train_step(step)
+    finish()
     started = time.monotonic()
     for step in range(WARM_UP, WARM_UP + MEASURED):
         train_step(step)
+    finish()
     return (time.monotonic() - started) / MEASURED
 
 

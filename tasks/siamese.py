@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from minbert import losses
+from minbert.batch import to_device
 from minbert.data.encoded import EncodedSplit
 from minbert.data.pairs import (
     collate_sentences,
@@ -80,16 +81,17 @@ def siamese_loss(
     device, head = model.encoder.device, model.heads[task.name]
     if name in IN_BATCH:
         rows = without_repeats(rows, pairs.index)
-    labels = torch.from_numpy(pairs.labels[rows]).to(device)
+    labels = torch.from_numpy(pairs.labels[rows])
     if name in ("mnr", "mnr-full") and int((labels == 1).sum()) < 2:
         return None
+    labels = to_device(labels, device)
     u, v = embed_pairs(model, task, pairs, rows, twice=name == "simcse")
     if name == "simcse":
         return losses.simcse(u, v, scale or CUSTOMARY_SCALE)
     if name == "mnr":
         return losses.mnr(u, v, labels, scale or 1.0)
     if name == "mnr-full":
-        groups = torch.from_numpy(pairs.groups[rows]).to(device)
+        groups = to_device(torch.from_numpy(pairs.groups[rows]), device)
         return losses.mnr_full(u, v, labels, groups, scale or CUSTOMARY_SCALE)
     if name == CLASSIFIER:
         logits = (
@@ -113,7 +115,7 @@ def embed_pairs(
 
     def embed(numbers: np.ndarray, side: int) -> Tensor:
         batch, places = collate_sentences(pairs.sentences, numbers)
-        return model.embed(task.name, batch.to(device), side)[places.to(device)]
+        return model.embed(task.name, batch.to(device), side)[to_device(places, device)]
 
     index = pairs.index[rows]
     both = np.unique(index) if twice else index.T.reshape(-1)

@@ -116,7 +116,7 @@ def test_clip_scale_is_what_torch_clips_by(max_norm: float) -> None:
 
 
 def test_scale_is_that_of_the_gradient() -> None:
-    def run(factor: float, scale: float) -> torch.Tensor:
+    def run(factor: float, scale: float | torch.Tensor) -> torch.Tensor:
         p = torch.nn.Parameter(torch.ones(4))
         optimizer = AdamW([p])
         p.grad = factor * torch.tensor([1.0, -2.0, 3.0, 1e-3])
@@ -124,3 +124,4 @@ def test_scale_is_that_of_the_gradient() -> None:
         return p.detach()
 
     assert torch.equal(run(1.0, 0.25), run(0.25, 1.0))
+    assert torch.equal(run(1.0, torch.tensor(0.25)), run(0.25, 1.0))

@@ -14,6 +14,7 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.training.runlog import read_log
+from minbert.training.steprecords import READ_EVERY
 from tests.conftest import arguments, run, weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,7 +149,11 @@ def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:
         run(world, "--name", "parallel-sst-sts")
 
 
-def test_nan_loss_stops_with_one_line_and_keeps_last(world: Path) -> None:
+@pytest.mark.parametrize("read_every", [1, 1000])
+def test_nan_loss_stops_with_one_line_and_keeps_last(
+    world: Path, read_every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(READ_EVERY, "cpu", read_every)
     run(world, "--name", "fine", "--epochs", "1")
     kept = weights(world / "runs/fine/last")
     with pytest.raises(UserError, match=r"loss of sst is nan at step \d+.*lower --lr") as error:
@@ -156,6 +161,14 @@ def test_nan_loss_stops_with_one_line_and_keeps_last(world: Path) -> None:
     assert "\n" not in str(error.value)
     assert all(torch.isfinite(w).all() for w in weights(world / "runs/nan/last").values())
     assert kept.keys() == weights(world / "runs/nan/last").keys()
+
+
+def test_losses_read_later_are_the_same(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, with an evaluation, a checkpoint and the end between two readings."""
+    run(world, "--name", "one")
+    monkeypatch.setitem(READ_EVERY, "cpu", 7)
+    run(world, "--name", "other")
+    assert_same_run(world, "one", "other")
 
 
 def train_to_nan(world: Path) -> None:

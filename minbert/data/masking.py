@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from minbert.batch import Batch
+from minbert.batch import Batch, to_device
 from minbert.data.tokenizer import BertTokenizer
 
 
@@ -40,7 +40,8 @@ class MaskedBatch:
 
     def to(self, device: torch.device) -> "MaskedBatch":
         """The same on another device."""
-        return MaskedBatch(self.batch.to(device), self.places.to(device), self.targets.to(device))
+        places, targets = to_device(self.places, device), to_device(self.targets, device)
+        return MaskedBatch(self.batch.to(device), places, targets)
 
 
 def mask_batch(batch: Batch, masking: Masking, seed: int, epoch: int) -> MaskedBatch:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert.batch import to_device
 from minbert.config import BertConfig
 from minbert.model.layers import Linear, dropout, round_rows
 
@@ -69,8 +70,9 @@ def _group(
         return Group(start, start + tokens, n, T, number, None, None)
     real = torch.arange(T)[None, :] < torch.tensor(lengths)[:, None]  # (n, T)
     # -1e9, not -inf: a row of nothing but -inf would be NaN.
-    mask = torch.zeros(n, 1, 1, T).masked_fill(~real[:, None, None, :], -1e9).to(device, dtype)
-    index = real.flatten().nonzero().squeeze(1).to(device)
+    mask = torch.zeros(n, 1, 1, T).masked_fill(~real[:, None, None, :], -1e9).to(dtype)
+    index = real.flatten().nonzero().squeeze(1)
+    mask, index = to_device(mask, device), to_device(index, device)
     return Group(start, start + tokens, n, T, number, index, mask)
 
 

@@ -121,11 +121,15 @@ def gathered(value: T) -> list[T]:
 
 def total(value: float) -> float:
     """The sum of all processes' values."""
-    if size() == 1:
-        return value
-    box = torch.tensor(value, dtype=torch.float64)
-    dist.all_reduce(box)
-    return box.item()
+    return value if size() == 1 else totals(torch.tensor([value], dtype=torch.float64))[0]
+
+
+def totals(values: Tensor) -> list[float]:
+    """(n,) -> the sum of all processes' entries, entry by entry. Waits for the device."""
+    box = values.double().cpu()
+    if size() > 1:
+        dist.all_reduce(box)
+    return box.tolist()
 
 
 def anyone(flag: bool) -> bool:

@@ -50,13 +50,20 @@ class AdamW(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(
-        self, closure: Callable[[], Tensor] | None = None, scale: float = 1.0
+        self, closure: Callable[[], Tensor] | None = None, scale: float | Tensor = 1.0
     ) -> Tensor | None:
-        """One update of every parameter that has a gradient; g is p.grad times `scale`."""
+        """One update of every parameter that has a gradient; g is p.grad times `scale`.
+
+        A scale that is a tensor is multiplied into the gradients themselves.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        if isinstance(scale, Tensor):
+            params = (p for group in self.param_groups for p in group["params"])
+            torch._foreach_mul_([p.grad for p in params if p.grad is not None], scale)
+            scale = 1.0
         for group in self.param_groups:
             # Heads of different tasks have seen different numbers of steps: a bucket for each t.
             buckets: dict[int, list[nn.Parameter]] = defaultdict(list)
@@ -170,10 +177,11 @@ def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> Iterator[Block]:
         yield [p[part]], rows, [m[part]], [v[part]]
 
 
-def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float:
+def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
     """What all gradients must be multiplied by for a norm of at most max_norm; 1 if it is less.
 
-    Equal to what torch.nn.utils.clip_grad_norm_ multiplies by, without the pass over memory.
+    Equal to what torch.nn.utils.clip_grad_norm_ multiplies by, without the pass over memory. On a
+    GPU a tensor there, which nobody has waited for.
     """
     gradients = []
     for p in parameters:
@@ -184,7 +192,8 @@ def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float:
     if not gradients:
         return 1.0
     norm = torch.nn.utils.get_total_norm(gradients)
-    return (max_norm / (norm + 1e-6)).clamp(max=1.0).item()
+    scale = (max_norm / (norm + 1e-6)).clamp(max=1.0)
+    return scale if scale.is_cuda else scale.item()
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

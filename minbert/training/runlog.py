@@ -99,7 +99,7 @@ class Progress:
         self, epoch: int, task: str, loss: float, lr: float, examples: int, tokens: int, seconds:
         float
     ) -> None:  # fmt: skip
-        """After every step; `epoch` counts from 1."""
+        """Of every step; `epoch` counts from 1."""
         old = self.losses.get(task, loss)
         self.losses[task] = 0.95 * old + 0.05 * loss
         self.examples += examples
