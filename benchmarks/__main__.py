@@ -8,8 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.contestants import Places
 from benchmarks.report import write_report
-from benchmarks.sets import SETS, Places
+from benchmarks.sets import SETS
 from minbert import BertConfig, BertModel
 from minbert.errors import UserError
 from minbert.training.arguments import arg, comma_list, parse_arguments, run_script

@@ -31,6 +31,7 @@ class Work:
     flops: float = 0.0  # of the encoder's products
     seconds: float | None = None
     each: tuple[float, ...] = ()  # seconds of every call in it, for percentiles
+    score: float = 0.0  # of the model after it
 
 
 @dataclass(frozen=True)

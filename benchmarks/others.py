@@ -4,6 +4,7 @@ import itertools
 import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iter
             lengths = split.lengths.tolist()
             order = np.array(get_length_grouped_indices(lengths, size, generator=generator))
             # batches in random order, or the longest would come first
-            places = np.random.default_rng(epoch).permutation(len(order) // size)
+            places = np.random.default_rng(epoch).permutation(count)
             yield from (order[p * size : (p + 1) * size] for p in places)
         else:
             yield from (
@@ -63,42 +64,57 @@ def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iter
             )
 
 
-def plain_loop(settings: dict[str, Any]) -> Turn:
-    """BertModel in a loop over the tasks. settings: where (arguments), batch_size, steps, fast.
+class PlainLoop:
+    """BertModel in a loop over the tasks. settings: where (arguments), batch_size, fast.
 
     fast: bf16 autocast, lengths grouped, fused AdamW; else fp32, random batches, AdamW's default.
     """
-    torch.manual_seed(0)
-    fast, size = settings["fast"], settings["batch_size"]
-    where = resolve_arguments(settings["where"])
-    splits = training_splits(where)
-    encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE).train()
-    width = encoder.config.hidden_size
-    heads = torch.nn.ModuleDict({n: torch.nn.Linear(width, TASKS[n].outputs) for n in splits})
-    heads.to(DEVICE)
-    parameters = [*encoder.parameters(), *heads.parameters()]
-    adamw = torch.optim.AdamW(parameters, lr=LR, **({"fused": True} if fast else {}))
-    streams = {n: batches_of(split, n, size, grouped=fast) for n, split in splits.items()}
-    names = itertools.cycle(splits)
 
-    def turn() -> Work:
+    def __init__(self, settings: dict[str, Any]) -> None:
+        torch.manual_seed(0)
+        self.fast, size = settings["fast"], settings["batch_size"]
+        where = resolve_arguments(settings["where"])
+        self.splits = training_splits(where)
+        self.encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE)
+        width = self.encoder.config.hidden_size
+        heads = {name: torch.nn.Linear(width, TASKS[name].outputs) for name in self.splits}
+        self.heads = torch.nn.ModuleDict(heads).to(DEVICE)
+        self.parameters = [*self.encoder.parameters(), *self.heads.parameters()]
+        options = {"fused": True} if self.fast else {}
+        self.adamw = torch.optim.AdamW(self.parameters, lr=LR, **options)
+        self.streams = {
+            name: batches_of(split, name, size, grouped=self.fast)
+            for name, split in self.splits.items()
+        }
+        self.names = itertools.cycle(self.splits)
+
+    def forward(self, name: str, split: EncodedSplit, rows: np.ndarray) -> torch.Tensor:
+        """(S, outputs) of these rows, with dropout while training."""
+        with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.fast):
+            pooled = self.encoder(**padded(split, rows)).pooler_output
+            pooled = torch.nn.functional.dropout(pooled, DROPOUT, self.encoder.training)
+            return self.heads[name](pooled).float()
+
+    def train(self, steps: int) -> Work:
+        self.encoder.train()
         examples = tokens = 0
-        for _ in range(settings["steps"]):
-            name = next(names)
-            rows = next(streams[name])
-            with torch.autocast(DEVICE.type, torch.bfloat16, enabled=fast):
-                pooled = encoder(**padded(splits[name], rows)).pooler_output
-                out = heads[name](torch.nn.functional.dropout(pooled, DROPOUT))
-            labels = torch.from_numpy(splits[name].labels[rows]).to(DEVICE)
-            TASKS[name].loss(out.float(), labels).backward()
-            torch.nn.utils.clip_grad_norm_(parameters, CLIP)
-            adamw.step()
-            adamw.zero_grad()
+        for _ in range(steps):
+            name = next(self.names)
+            split, rows = self.splits[name], next(self.streams[name])
+            out = self.forward(name, split, rows)
+            labels = torch.from_numpy(split.labels[rows]).to(DEVICE)
+            TASKS[name].loss(out, labels).backward()
+            torch.nn.utils.clip_grad_norm_(self.parameters, CLIP)
+            self.adamw.step()
+            self.adamw.zero_grad()
             examples += len(rows)
-            tokens += int(splits[name].lengths[rows].sum())
+            tokens += int(split.lengths[rows].sum())
         return Work(examples, tokens)
 
-    return turn
+
+def plain_loop(settings: dict[str, Any]) -> Turn:
+    """settings: as PlainLoop's, and steps."""
+    return partial(PlainLoop(settings).train, settings["steps"])
 
 
 class Stopwatch(transformers.TrainerCallback):

@@ -46,6 +46,7 @@ def training(settings: dict[str, Any]) -> Turn:
         examples, tokens, start = run.progress.examples, run.progress.tokens, run.state["step"]
         for step in range(start, start + settings["steps"]):
             script.train_step(run, step)
+        run.records.flush()
         tokens = run.progress.tokens - tokens
         # forward 2, backward 4 floating-point operations for each of a product's elements
         return Work(run.progress.examples - examples, tokens, 6.0 * parameters * tokens)

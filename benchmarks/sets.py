@@ -3,50 +3,17 @@
 import random
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.contest import Contestant, Outcome, hold
+from benchmarks.contestants import LIMITS, A, B, Places, ours, theirs
 from benchmarks.report import Section, Target, asked, compared
 from benchmarks.start_up import first_step_seconds, import_seconds
+from benchmarks.to_score import time_to_score
 from minbert.data.examples import read_examples
 from tasks import TASKS
-
-A, B = "(a) transformers loop, fp32, random batches", "(b) bf16 autocast, grouped, fused AdamW"
-LIMITS = [
-    Contestant(f"{p} limit", "benchmarks.ours:matrix_limit", {"precision": p})
-    for p in ("bf16", "fp32")
-]
-
-
-@dataclass(frozen=True)
-class Places:
-    """What a benchmark works with."""
-
-    model: str  # a directory with MiniLM's weights
-    large: str  # one with a bert-base-sized encoder, random weights
-    data_dir: str
-    cache: str  # the ids' cache is in it
-    turns: int
-
-
-def ours(name: str, places: Places, *options: str, script: str = "train_multitask") -> Contestant:
-    """Steps of one of the scripts; six a turn: two of each task."""
-    fixed = ["--data-dir", places.data_dir, "--output-dir", places.cache, "--lr", "5e-5"]
-    model = [] if "--model" in options else ["--model", places.model]
-    settings = {"script": script, "arguments": [*fixed, *model, *options], "steps": 6}
-    return Contestant(name, "benchmarks.ours:training", settings, ours=True)
-
-
-def theirs(name: str, function: str, places: Places, **settings: Any) -> Contestant:
-    """One of the libraries' loops or trainers."""
-    where = {"data_dir": places.data_dir, "output_dir": places.cache, "limit": {"quora": 16000}}
-    where["model"] = settings.pop("model", places.model)
-    where |= settings.pop("where", {})
-    base = {"where": where, "batch_size": 32, "steps": 6, "fast": False}
-    return Contestant(name, f"benchmarks.others:{function}", base | settings)
 
 
 def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Section:
@@ -286,6 +253,7 @@ SETS: dict[str, Callable[[Places], Section]] = {
     "train_step_64": partial(train_step, batch_size=64),
     "train_step_large": partial(train_step, large=True),
     "step_parts": step_parts,
+    "time_to_score": time_to_score,
     "train_sst": partial(trainers, task="sst"),
     "train_sts": partial(trainers, task="sts"),
     "train_sts_siamese": partial(trainers, task="sts siamese"),

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import quality
+from benchmarks import quality, to_score
 from benchmarks.contest import Contestant, Outcome, Work, hold
+from benchmarks.contestants import Places, ours, theirs
 from benchmarks.report import Target, compared, judged
 from minbert import UserError
 from minbert.training.runlog import read_log
@@ -69,6 +70,27 @@ def test_our_optimizer_beside_torch_s(world: Path) -> None:
     assert str(world) not in text  # no path of this machine
     known = json.loads((world / "bench/benchmarks.json").read_text())
     assert list(known) == ["optimizer_step"] and len(known["optimizer_step"]["rows"]) == 4
+
+
+def test_the_clock_stops_when_a_score_is_reached() -> None:
+    works = tuple(Work(seconds=2.0, score=score) for score in (0.3, 0.6, 0.5))
+    outcome = Outcome("ours", (2.0, 2.0, 2.0), works, 50.0)
+    assert to_score.first_time(outcome, 0.3) == 2.0
+    assert to_score.first_time(outcome, 0.5) == 4.0
+    assert to_score.first_time(outcome, 0.7) is None
+
+
+def test_both_are_evaluated_between_their_steps(world: Path) -> None:
+    pytest.importorskip("transformers")
+    places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
+    for make, contestant in (
+        (to_score.minbert, ours("minbert", places)),
+        (to_score.loop, theirs("(b)", "plain_loop", places, fast=True)),
+    ):
+        turn = make(contestant.settings)
+        before, after = turn(), turn()
+        assert before.seconds < after.seconds and -1 < after.score < 1
+        assert before.score != after.score
 
 
 def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:

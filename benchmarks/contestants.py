@@ -1,0 +1,40 @@
+"""How the benchmarks name and describe those who compete in several of them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.contest import Contestant
+
+A, B = "(a) transformers loop, fp32, random batches", "(b) bf16 autocast, grouped, fused AdamW"
+LIMITS = [
+    Contestant(f"{p} limit", "benchmarks.ours:matrix_limit", {"precision": p})
+    for p in ("bf16", "fp32")
+]
+
+
+@dataclass(frozen=True)
+class Places:
+    """What a benchmark works with."""
+
+    model: str  # a directory with MiniLM's weights
+    large: str  # one with a bert-base-sized encoder, random weights
+    data_dir: str
+    cache: str  # the ids' cache is in it
+    turns: int
+
+
+def ours(name: str, places: Places, *options: str, script: str = "train_multitask") -> Contestant:
+    """Steps of one of the scripts; six a turn: two of each task."""
+    fixed = ["--data-dir", places.data_dir, "--output-dir", places.cache, "--lr", "5e-5"]
+    model = [] if "--model" in options else ["--model", places.model]
+    settings = {"script": script, "arguments": [*fixed, *model, *options], "steps": 6}
+    return Contestant(name, "benchmarks.ours:training", settings, ours=True)
+
+
+def theirs(name: str, function: str, places: Places, **settings: Any) -> Contestant:
+    """One of the libraries' loops or trainers."""
+    where = {"data_dir": places.data_dir, "output_dir": places.cache, "limit": {"quora": 16000}}
+    where["model"] = settings.pop("model", places.model)
+    where |= settings.pop("where", {})
+    base = {"where": where, "batch_size": 32, "steps": 6, "fast": False}
+    return Contestant(name, f"benchmarks.others:{function}", base | settings)

@@ -1,0 +1,129 @@
+"""How long until a dev score is reached: the same data, rate and number of rows a step.
+
+A contestant's turn is some steps and then an evaluation; the clock runs during the steps.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import train_multitask
+from benchmarks.contest import Outcome, Work, hold
+from benchmarks.contestants import B, Places, ours, theirs
+from benchmarks.ours import Turn
+from benchmarks.report import Section
+from minbert.data.sampler import length_sorted_batches
+from minbert.data.tokenizer import BertTokenizer
+from minbert.metrics import overall
+from minbert.training.arguments import parse_given
+from tasks import TASKS
+from tasks.evaluation import score_tasks
+from tasks.loading import load_train_and_dev
+from tasks.options import resolve_arguments
+
+TURN = {"steps": 60}
+TURNS = 10
+DEV_ROWS = dict.fromkeys(("sst", "quora", "sts"), 1000)
+WANTED = (0.60, 0.65, 0.68, 0.70)  # means of the three main scores
+
+
+def in_turns(train: Callable[[int], Any], steps: int, score: Callable[[], float]) -> Turn:
+    """The first turn, which does not count, is the evaluation before training."""
+    todo = 0
+
+    def turn() -> Work:
+        nonlocal todo
+        started = time.perf_counter()
+        train(todo)
+        seconds, todo = time.perf_counter() - started, steps
+        return Work(seconds=seconds, score=score())
+
+    return turn
+
+
+def minbert(settings: dict[str, Any]) -> Turn:
+    """settings: arguments of train_multitask.py; steps a turn."""
+    args = resolve_arguments(parse_given(train_multitask.Args, settings["arguments"], ""))
+    run = train_multitask.set_up(args, Path(tempfile.mkdtemp()))
+
+    def train(steps: int) -> None:
+        for _ in range(steps):
+            train_multitask.train_step(run, run.state["step"])
+        run.records.flush()
+
+    def score() -> float:
+        scores = score_tasks(run.tasks, run.model, run.dev, run.model.encoder.device)
+        return mean_score({t.name: scores[t.name][t.main_metric] for t in run.tasks})
+
+    return in_turns(train, settings["steps"], score)
+
+
+def loop(settings: dict[str, Any]) -> Turn:
+    """settings: as benchmarks.others.PlainLoop's; steps a turn."""
+    from benchmarks.others import PlainLoop  # which imports transformers
+
+    trained = PlainLoop(settings)
+    where = resolve_arguments(settings["where"])
+    tokenizer = BertTokenizer.from_directory(Path(where.model))
+    _, dev = load_train_and_dev([TASKS[name] for name in where.tasks], tokenizer, where)
+
+    @torch.no_grad()
+    def score() -> float:
+        trained.encoder.eval()
+        scores = {}
+        for name, split in dev.items():
+            outs = np.zeros((len(split), TASKS[name].outputs), dtype=np.float32)
+            for rows in length_sorted_batches(split.lengths, 4096):
+                outs[rows] = trained.forward(name, split, rows).cpu().numpy()
+            metric = TASKS[name].metrics[TASKS[name].main_metric]
+            scores[name] = metric(TASKS[name].decode(outs), split.labels)
+        return mean_score(scores)
+
+    return in_turns(trained.train, settings["steps"], score)
+
+
+def mean_score(scores: dict[str, float]) -> float:
+    """Of the tasks' main metrics."""
+    return overall(scores, {name for name in scores if TASKS[name].is_correlation})[0]
+
+
+def time_to_score(places: Places) -> Section:
+    """Seconds of training until an evaluation finds a mean dev score."""
+    dev = ",".join(f"{name}={rows}" for name, rows in DEV_ROWS.items())
+    mine = ours("minbert", places, "--limit", "quora=16000", "--limit-dev", dev)
+    other = theirs(B, "plain_loop", places, fast=True, where={"limit_dev": DEV_ROWS})
+    contestants = [
+        replace(mine, factory="benchmarks.to_score:minbert", settings=mine.settings | TURN),
+        replace(other, factory="benchmarks.to_score:loop", settings=other.settings | TURN),
+    ]
+    outcomes = hold(contestants, TURNS)
+    rows = []
+    for wanted in WANTED:
+        reached = [first_time(outcome, wanted) for outcome in outcomes.values()]
+        cells = (f"{s:.0f} s" if s else "not reached" for s in reached)
+        ratio = f"{reached[1] / reached[0]:.2f}x" if all(reached) else ""
+        rows.append((f"{wanted:.2f}", *cells, ratio))
+    best = (f"{name} {max(w.score for w in o.works):.3f}" for name, o in outcomes.items())
+    lines = (
+        f"evaluated every {TURN['steps']} steps, {TURNS} times, on 1,000 dev rows of each task; "
+        "one seed; the evaluations' time is not counted",
+        "best means: " + ", ".join(best),
+    )
+    title = "Time to a mean dev score, MiniLM, batch 32"
+    return Section(title, ("mean score", *outcomes, "ratio"), tuple(rows), lines)
+
+
+def first_time(outcome: Outcome, wanted: float) -> float | None:
+    """Seconds of training before the first evaluation with such a score; None: never."""
+    total = 0.0
+    for seconds, work in zip(outcome.seconds, outcome.works, strict=True):
+        total += seconds
+        if work.score >= wanted:
+            return total
+    return None
