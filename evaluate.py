@@ -49,6 +49,7 @@ class Args:
     emit: str = arg("", "write such a reference of --model, with its inputs")
     score: str = arg("", "prediction file to score by id against --gold")
     gold: str = arg("", "data file with the labels")
+    task_file: str = arg("", "for --score: TOML with the task of your own that GOLD belongs to")
     model: str = arg("bert-base-uncased", "model name, directory or run, for --verify and --emit")
     data_dir: str = arg("data", "directory with the tasks' files")
     output: str = arg("", "where predictions go (default: RUN/predictions, of --input the screen)")
@@ -217,7 +218,8 @@ def main(argv: list[str]) -> int:
     else:
         if not args.gold:
             raise UserError("--score needs --gold FILE, the data file with the labels")
-        report = score_predictions(Path(args.score), Path(args.gold), list(TASKS.values()))
+        own = read_task_file(Path(args.task_file), None) if args.task_file else TASKS
+        report = score_predictions(Path(args.score), Path(args.gold), list(own.values()))
         for key, value in report.items():
             print(f"{key},{value}")
         code = 1 if report["missing"] or report["extra"] or report["duplicate"] else 0

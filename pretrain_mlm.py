@@ -42,6 +42,7 @@ from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tasks.loading import distinct_sentences
 from tasks.mlm_options import FREE_ON_RESUME, Args, resolve_arguments
+from tasks.taskfile import keep_task_file, kept_task_file
 
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
 
@@ -247,13 +248,15 @@ def main(argv: list[str]) -> int:
     if "resume" in given:
         folder = rundir.find_run(root, given["resume"])
         given = vars(rundir.resumed_arguments(Args, folder, given, FREE_ON_RESUME))
+        given["task_file"] = str(kept_task_file(folder) or "")
         args = replace(resolve_arguments(given), resume="")
     else:
         args = resolve_arguments(given)
         stems = [Path(file).stem for file in args.corpus] or args.tasks
         new = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
         folder = distributed.gathered(new)[0]  # all have looked before the first makes it
-        args = replace(args, name=folder.name)
+        kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
+        args = replace(args, name=folder.name, task_file=str(kept))
     with silence(args.quiet):
         stages = train(args, folder)["stages"]
         print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")

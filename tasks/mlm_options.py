@@ -1,11 +1,13 @@
 """The arguments of pretrain_mlm.py."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
 from minbert.training.arguments import arg, comma_list, number_by_task
 from tasks import TASKS
+from tasks.taskfile import read_task_file
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "save_minutes", "tensorboard", "quiet", "json",
@@ -19,6 +21,7 @@ class Args:
     tasks: tuple[str, ...] = arg(
         ("sst", "sts"), "train on the training sentences of these tasks", parse=comma_list
     )
+    task_file: str = arg("", "TOML with tasks of your own; all of them unless --tasks chooses")
     corpus: tuple[str, ...] = arg(
         (), "train on these text files instead", parse=str, nargs="+", metavar="FILE"
     )
@@ -60,11 +63,15 @@ class Args:
 
 
 def resolve_arguments(given: dict[str, Any]) -> Args:
-    """One line for what is unknown or in conflict."""
+    """One line for what is unknown or in conflict. The tasks of --task-file are added to TASKS."""
     args = Args(**given)
+    if args.task_file:
+        own = read_task_file(Path(args.task_file), Path(args.data_dir))
+        TASKS.update(own)
+        args = replace(args, tasks=given.get("tasks", tuple(own)))
     unknown = [name for name in args.tasks if name not in TASKS]
     if unknown or not (args.tasks or args.corpus) or len(set(args.tasks)) < len(args.tasks):
         raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(TASKS)}")
-    if args.corpus and args.tasks != Args.tasks:
+    if args.corpus and (args.tasks != Args.tasks or args.task_file):
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     return args

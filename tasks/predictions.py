@@ -4,12 +4,13 @@ import csv
 import json
 import math
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import read_examples
+from minbert.data.examples import columns_of, read_examples
 from minbert.errors import UserError
 from tasks.base import Task
 
@@ -44,10 +45,13 @@ def has_test(task: Task, data_dir: str) -> bool:
     return path.is_file()
 
 
-def read_predictions(path: Path) -> tuple[dict[str, float], int]:
+def read_predictions(
+    path: Path, parse: Callable[[str], float] = float
+) -> tuple[dict[str, float], int]:
     """id -> prediction, and how many ids came twice (the first counts).
 
-    The course's format or clean CSV / TSV, either spelling of the header, or none.
+    The course's format or clean CSV / TSV, either spelling of the header, or none. parse: what
+    makes a number of a prediction, if it is the name of a class.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -60,33 +64,37 @@ def read_predictions(path: Path) -> tuple[dict[str, float], int]:
             continue
         delimiter = "\t" if "\t" in line and "," not in line else ","
         try:
-            id_, text = (c.strip().lower() for c in next(csv.reader([line], delimiter=delimiter)))
-            value = float(text)
+            id_, text = (c.strip() for c in next(csv.reader([line], delimiter=delimiter)))
+            value = parse(text)
         except ValueError as error:
             raise UserError(
-                f"{path}:{number}: expected `id , prediction`, found {line[:60]!r}"
+                f"{path}:{number}: expected `id , prediction`, found {line[:60]!r} ({error})"
             ) from error
         if not math.isfinite(value):
             raise UserError(f"{path}:{number}: prediction {text!r} is not a number")
-        duplicates += id_ in result
-        result.setdefault(id_, value)
+        duplicates += id_.lower() in result
+        result.setdefault(id_.lower(), value)
     return result, duplicates
 
 
 def gold_task(gold: Path, tasks: list[Task]) -> Task:
     """The task whose columns the gold file has; its name decides between two that fit."""
-    header = gold.read_text(encoding="utf-8-sig").split("\n", 1)[0] if gold.is_file() else ""
-    fitting = [t for t in tasks if all(c in header for c in (*t.columns.texts, t.columns.label))]
+    if not gold.is_file():
+        raise UserError(f"--gold {gold}: no such file")
+    there = columns_of(gold)
+    fitting = [t for t in tasks if {*t.columns.texts, t.columns.label} <= set(there)]
     if not fitting:
-        raise UserError(f"{gold}: missing, or its columns fit none of the tasks: {header[:60]!r}")
+        raise UserError(f"{gold}: its columns fit none of the tasks: {', '.join(there)[:60]}")
     named = [t for t in fitting if t.files["dev"].split("-dev")[0] in gold.name]
     return (named or fitting)[0]
 
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
     """Join by id: metrics over the ids both have, and how many are missing, extra, duplicate."""
-    predictions, duplicates = read_predictions(path)
     task = gold_task(gold, tasks)
+    # a score may lie outside of the labels' range; the name of a class is one of theirs
+    parse = task.columns.parse_label if task.names else float
+    predictions, duplicates = read_predictions(path, parse)
     examples, _ = read_examples(gold, task.columns, labelled=True)
     labels = {example.id: example.label for example in examples}
     both = [id_ for id_ in labels if id_ in predictions]

@@ -12,6 +12,7 @@ import torch
 from pyarrow import parquet
 
 import evaluate
+import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.data.examples import read_examples
@@ -22,6 +23,7 @@ from tasks.sample import TASK_FILE, write_sample
 from tasks.taskfile import read_task_file
 from tests.conftest import WORDS
 
+OWN_NAMES = ("intent", "entails", "alike", "stars", "topics")
 OWN = """
 [intent]
 kind = "classification"
@@ -132,6 +134,40 @@ def test_every_kind_trains_is_evaluated_and_writes_its_names(own: Path) -> None:
     named = {part for line in topics for part in line.split(" , ")[1].strip().split(";")}
     assert named <= {"cats", "dogs", "colours", "-"}
     assert (run / "predictions" / "entails-dev-output.csv").read_text().splitlines()[1][:2] == "k0"
+
+
+@pytest.mark.parametrize(("task", "gold"), [("intent", "intent.tsv"), ("topics", "topics.jsonl")])
+def test_predictions_by_name_are_scored(
+    own: Path, task: str, gold: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train_multitask.main(arguments(own, "--tasks", task))
+    run = own / "runs" / "own"
+    predictions = run / "predictions" / f"{task}-dev-output.csv"
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(run), "--data-dir", str(own / "data"), "--json"])
+    of_run = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"][task]
+    del TASKS[task]
+    places = ["--gold", str(own / "data" / gold), "--task-file", str(run / "tasks.toml")]
+    evaluate.main(["--score", str(predictions), *places, "--json"])
+    scored = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert scored["task"] == task and scored["missing"] == scored["extra"] == 0
+    for name, value in of_run.items():
+        assert scored[name] == pytest.approx(value["value"] if isinstance(value, dict) else value)
+
+
+def test_pre_training_on_the_sentences_of_own_tasks(own: Path) -> None:
+    pretrain_mlm.main([*arguments(own), "--held-out", "2"])
+    run = own / "runs" / "own"
+    assert (run / "tasks.toml").read_bytes() == (own / "own.toml").read_bytes()
+    (own / "own.toml").unlink()
+    assert json.loads((run / "args.json").read_text())["tasks"] == list(OWN_NAMES)
+    for name in OWN_NAMES:
+        del TASKS[name]
+    pretrain_mlm.main(["--resume", str(run)])
+    train_multitask.main([
+        "--model", str(run), "--data-dir", str(own / "data"), "--output-dir", str(own / "runs"),
+        "--task-file", str(run / "tasks.toml"), "--tasks", "intent", "--epochs", "1",
+    ])  # fmt: skip
 
 
 def test_a_resumed_run_has_its_own_tasks(own: Path) -> None:
