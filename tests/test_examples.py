@@ -91,7 +91,7 @@ def test_not_utf8_and_missing(tmp_path: Path) -> None:
     path = write(tmp_path / "f.csv", HEAD + "1\tgood\t1\n2\tcaf\xe9\t1\n", "latin-1")
     with pytest.raises(UserError, match=r"f\.csv:3: not UTF-8"):
         read_examples(path, SST, True)
-    with pytest.raises(UserError, match=r"none\.csv: no such file; point --data-dir"):
+    with pytest.raises(UserError, match=r"none\.csv: no such file; fetch .* point --data-dir"):
         read_examples(tmp_path / "none.csv", SST, True)
 
 

@@ -70,7 +70,10 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     """By the file's kind: its ending, or what its first line looks like."""
     if not path.is_file():
-        raise UserError(f"{path}: no such file; point --data-dir at the directory that holds it")
+        raise UserError(
+            f"{path}: no such file; fetch the course's files with `python -m tasks.download --to "
+            f"{path.parent}`, or point --data-dir at the directory that holds it"
+        )
     if path.suffix == ".parquet":
         return _named_rows(path, _parquet_rows(path), columns, labelled)
     text = _text_of(path)
