@@ -130,7 +130,7 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
     precision = str(run.model.encoder.compute_dtype).removeprefix("torch.")
     print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")
     print(f"{folder}: steps {state['step']} to {run.steps}, {precision} on {device}", flush=True)
-    saved = time.monotonic()
+    saved, due = time.monotonic(), False
     with Interrupt() as interrupt:
         try:
             while True:
@@ -138,13 +138,14 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
                 epoch_end = step % run.epoch_steps == 0
                 if epoch_end and state["assessed"] < step:
                     assess(run)
-                if epoch_end or time.monotonic() - saved >= 60 * args.save_minutes:
+                if epoch_end or due:
                     save(run, "last")
                     saved = time.monotonic()
                 if step == run.steps:
                     break
                 with interrupt.shielded():
                     train_step(run, step)
+                    due = distributed.anyone(time.monotonic() - saved >= 60 * args.save_minutes)
         except KeyboardInterrupt:
             save(run, "last")
             run.progress.close()

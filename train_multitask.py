@@ -135,7 +135,7 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
         print("sub-epochs: " + ", ".join(f"{name} {n}" for name, n in plan.passes.items()))
     where = f"{encoder.compute_dtype} on {encoder.device}"
     print(f"{folder}: steps {state['step']} to {plan.steps}, {where}", flush=True)
-    saved = time.monotonic()
+    saved, due = time.monotonic(), False
     with Interrupt() as interrupt:
         try:
             while True:
@@ -143,7 +143,6 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
                 stage = plan.stage_after(step)
                 if stage is None and args.eval_every and step % args.eval_every == 0:
                     stage = f"step {step}"
-                due = time.monotonic() - saved >= 60 * args.save_minutes
                 if stage and state["assessed"] < step:
                     assess(run, stage)
                     due = True
@@ -155,6 +154,7 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
                     break
                 with interrupt.shielded():
                     train_step(run, step)
+                    due = distributed.anyone(time.monotonic() - saved >= 60 * args.save_minutes)
         except KeyboardInterrupt:
             save(run, "last")
             run.progress.close()
