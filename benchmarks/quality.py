@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
             train(args, root, name, seed, path == PATHS[1])
             end = read_log(root / name / "log.jsonl")[-1]
             scores[path].append(end["best"]["scores"])
-    what = f"{args.epochs} epochs, {args.limit}, {args.seeds} seeds"
+    what = f"epochs {args.epochs}, {args.limit}, seeds {args.seeds}"
     section = compared_scores(f"Quality of the fast path: {what}", scores)
     command = f"python -m benchmarks.quality --data-dir DIR --seeds {args.seeds}"
     write_report(Path(args.results), "quality", section, command)
