@@ -36,9 +36,13 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
     """Pearson's r of the ranks; ties share their mean rank."""
-    from scipy.stats import rankdata  # a second to import, and only evaluation needs it
+    return pearson(ranks(predictions), ranks(labels))
 
-    return pearson(rankdata(predictions), rankdata(labels))
+
+def ranks(x: np.ndarray) -> np.ndarray:
+    """The place of each entry, from 1: scipy.stats.rankdata, without its 0.6 s of start-up."""
+    _, group, ties = np.unique(x, return_inverse=True, return_counts=True)
+    return (np.cumsum(ties) - (ties - 1) / 2)[group]
 
 
 def bootstrap_interval(
