@@ -125,7 +125,13 @@ def set_up(args: Args, folder: Path) -> Run:
 
 def train(args: Args, folder: Path) -> dict[str, Any]:
     """One run, from its start or where it was stopped, to its end; returns its state."""
-    run = set_up(args, folder)
+    with rundir.alone_in(folder):
+        return train_alone(set_up(args, folder))
+
+
+def train_alone(run: Run) -> dict[str, Any]:
+    """What train does, once nobody else is in the folder."""
+    args, folder = run.args, run.folder
     state, device = run.state, run.model.encoder.device
     precision = str(run.model.encoder.compute_dtype).removeprefix("torch.")
     print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")

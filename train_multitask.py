@@ -129,7 +129,13 @@ def make_model(args: Args, tasks: list[Task], directory: Path, whole: bool) -> M
 
 def train(args: Args, folder: Path) -> dict[str, Any]:
     """One run, from its start or where it was stopped, to its predictions; returns its state."""
-    run = set_up(args, folder)
+    with rundir.alone_in(folder):
+        return train_alone(set_up(args, folder))
+
+
+def train_alone(run: Run) -> dict[str, Any]:
+    """What train does, once nobody else is in the folder."""
+    args, folder = run.args, run.folder
     plan, state, encoder = run.plan, run.state, run.model.encoder
     if args.mode == "sequential":
         print("sub-epochs: " + ", ".join(f"{name} {n}" for name, n in plan.passes.items()))

@@ -32,14 +32,14 @@ def estimate(script: str, argv: list[str]) -> Estimate:
         if script == "pretrain_mlm":
             given = parse_given(pretrain_mlm.Args, argv, "")
             run: Any = pretrain_mlm.set_up(pretrain_mlm.resolve_arguments(given), Path(folder))
-            seconds = seconds_a_step(partial(pretrain_mlm.train_step, run))
+            seconds = seconds_a_step(partial(pretrain_mlm.train_step, run), run.records.flush)
             return Estimate(run.steps, run.steps * seconds / 60)
         args = resolve_multitask(parse_given(train_multitask.Args, argv, ""))
         frozen = args.fine_tune_mode == FROZEN
         run = train_multitask.set_up(replace(args, fine_tune_mode="full-model"), Path(folder))
         if frozen:
             return Estimate(run.plan.steps, _features_minutes(run))
-        seconds = seconds_a_step(partial(train_multitask.train_step, run))
+        seconds = seconds_a_step(partial(train_multitask.train_step, run), run.records.flush)
         return Estimate(run.plan.steps, run.plan.steps * seconds / 60)
 
 

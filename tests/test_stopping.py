@@ -149,6 +149,16 @@ def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:
         run(world, "--name", "parallel-sst-sts")
 
 
+def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:
+    process = start(world, "--name", "one", "--epochs", "1000")
+    wait_for_step(world / "runs/one", 3)
+    with pytest.raises(UserError, match="runs/one is being trained by another process"):
+        train_multitask.main(["--resume", str(world / "runs/one")])
+    assert process.poll() is None  # and it was not disturbed
+    process.kill()
+    process.wait()
+
+
 @pytest.mark.parametrize("read_every", [1, 1000])
 def test_nan_loss_stops_with_one_line_and_keeps_last(
     world: Path, read_every: int, monkeypatch: pytest.MonkeyPatch

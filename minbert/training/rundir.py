@@ -1,12 +1,19 @@
 """The folder of a run: a new one never overwrites, a resumed one brings its own arguments."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from minbert.errors import UserError
 from minbert.training import distributed
+
+try:
+    import fcntl
+except ImportError:  # Windows: there nobody looks whether a run is being trained
+    fcntl = None
 
 T = TypeVar("T")
 ARGS = "args.json"
@@ -33,6 +40,24 @@ def find_run(root: Path, name: str) -> Path:
         if (run / ARGS).is_file():
             return run
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
+
+
+@contextmanager
+def alone_in(run: Path) -> Iterator[None]:
+    """Within it no other command trains in this folder: UserError when one does.
+
+    The system lets go of it with the process, however that ends.
+    """
+    if fcntl is None or distributed.rank() > 0:
+        yield
+        return
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{run} is being trained by another process: wait for it") from error
+        yield
 
 
 def save_arguments(run: Path, args: Any) -> None:
