@@ -25,17 +25,11 @@ from minbert.model.mlm import MaskedLanguageModel
 from minbert.report.files import write_report
 from minbert.training import distributed, rundir
 from minbert.training.arguments import parse_given, run_script
-from minbert.training.checkpoint import (
-    atomic_directory,
-    is_whole,
-    load_training_state,
-    save_training_state,
-)
+from minbert.training.checkpoint import is_whole, load_training_state
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.interrupt import Interrupt
-from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
+from minbert.training.loop import begin_step, save, train_to_end, update
+from minbert.training.optimizer import AdamW, parameter_groups
 from minbert.training.runlog import Progress, RunLog, silence
-from minbert.training.schedule import learning_rate
 from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
@@ -69,6 +63,21 @@ class Run:
     @property
     def epoch_steps(self) -> int:
         return self.steps // self.args.epochs
+
+    def is_over(self) -> bool:
+        return self.state["step"] == self.steps
+
+    def stage_after(self, step: int) -> str | None:
+        """Before training and after every epoch."""
+        epoch, rest = divmod(step, self.epoch_steps)
+        if rest:
+            return None
+        return f"epoch {epoch}" if epoch else "before training"
+
+    def write(self, folder: Path) -> None:
+        """Model, head and tokenizer."""
+        save_mlm(self.model, folder)
+        self.tokenizer.save(folder)
 
 
 def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
@@ -111,7 +120,6 @@ def set_up(args: Args, folder: Path) -> Run:
     state: dict[str, Any] = {"step": 0, "assessed": -1, "best": None, "stages": []}
     if going_on:
         state = load_training_state(directory, model, optimizer)
-    distributed.reseed(args.seed, state["step"])
     rundir.save_arguments(folder, args)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
     progress = Progress(steps, state["step"], args.quiet)
@@ -126,54 +134,25 @@ def set_up(args: Args, folder: Path) -> Run:
 def train(args: Args, folder: Path) -> dict[str, Any]:
     """One run, from its start or where it was stopped, to its end; returns its state."""
     with rundir.alone_in(folder):
-        return train_alone(set_up(args, folder))
-
-
-def train_alone(run: Run) -> dict[str, Any]:
-    """What train does, once nobody else is in the folder."""
-    args, folder = run.args, run.folder
-    state, device = run.state, run.model.encoder.device
-    precision = str(run.model.encoder.compute_dtype).removeprefix("torch.")
-    print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")
-    print(f"{folder}: steps {state['step']} to {run.steps}, {precision} on {device}", flush=True)
-    saved, due = time.monotonic(), False
-    with Interrupt() as interrupt:
-        try:
-            while True:
-                step = state["step"]  # so many are done
-                epoch_end = step % run.epoch_steps == 0
-                if epoch_end and state["assessed"] < step:
-                    assess(run)
-                if epoch_end or due:
-                    save(run, "last")
-                    saved = time.monotonic()
-                if step == run.steps:
-                    break
-                with interrupt.shielded():
-                    train_step(run, step)
-                    due = distributed.anyone(time.monotonic() - saved >= 60 * args.save_minutes)
-        except KeyboardInterrupt:
-            save(run, "last")
-            run.progress.close()
-            print(f"stopped at step {state['step']} of {run.steps}; go on with --resume {folder}")
-            raise
-    run.progress.close()
-    run.log.write("end", step=run.steps, **run.progress.rates())
-    if distributed.rank() == 0:
-        write_report(folder)
-    run.progress.print_rates()
-    return state
+        run = set_up(args, folder)
+        encoder = run.model.encoder
+        print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")
+        where = f"{encoder.compute_dtype} on {encoder.device}"
+        print(f"{folder}: steps {run.state['step']} to {run.steps}, {where}", flush=True)
+        train_to_end(run, train_step, assess)
+        run.log.write("end", step=run.steps, **run.progress.rates())
+        if distributed.rank() == 0:
+            write_report(folder)
+        run.progress.print_rates()
+    return run.state
 
 
 def train_step(run: Run, step: int) -> None:
     """Draw a batch, mask it, forward, backward, clip, update. Nothing here waits for a GPU."""
     args = run.args
     started = time.monotonic()
-    run.model.train()
+    lr = begin_step(run, step)
     epoch, number = divmod(step, run.epoch_steps)
-    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
     n, batches = len(run.rows), run.epoch_steps
     rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
     part, weight = distributed.shares(rows, 1)[0]
@@ -188,10 +167,7 @@ def train_step(run: Run, step: int) -> None:
         mean = mean * (guesses / all_guesses if guesses else 1)
         mean.backward()
         loss = mean.detach()
-        distributed.sum_gradients(run.model.parameters())
-        scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
-        run.optimizer.step(scale=scale)
-        run.optimizer.zero_grad(set_to_none=True)
+        update(run)
     run.state["step"] = step + 1
 
     tokens, seconds = int(run.text.lengths[rows].sum()), time.monotonic() - started
@@ -206,7 +182,7 @@ def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatc
 
 
 @torch.no_grad()
-def assess(run: Run) -> None:
+def assess(run: Run, stage: str) -> None:
     """Masked-token accuracy and perplexity on the held-out rows; keeps best/ by the loss."""
     run.records.flush()
     run.model.eval()
@@ -225,28 +201,14 @@ def assess(run: Run) -> None:
     loss /= total
     scores = {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}
     state, step = run.state, run.state["step"]
-    epoch = step // run.epoch_steps
-    run.log.write("held-out", step=step, epoch=epoch, **scores, tokens=total)
-    name = "before training" if step == 0 else f"epoch {epoch}"
+    run.log.write("held-out", step=step, epoch=step // run.epoch_steps, **scores, tokens=total)
     shown = "accuracy {accuracy:.3f}, perplexity {perplexity:.1f}".format(**scores)
-    run.progress.print(f"{name}: held-out masked tokens: {shown}")
+    run.progress.print(f"{stage}: held-out masked tokens: {shown}")
     if step and (state["best"] is None or loss < state["best"]["loss"]):
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
         state["best"] = {"step": step, **scores}
-    state["stages"].append([name, scores])
+    state["stages"].append([stage, scores])
     state["assessed"] = step
-
-
-def save(run: Run, name: str) -> None:
-    """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
-    run.records.flush()  # with a loss that is not finite nothing is saved
-    if distributed.rank() > 0:
-        return
-    with atomic_directory(run.folder / name) as folder:
-        save_mlm(run.model, folder)
-        run.tokenizer.save(folder)
-        if name == "last":
-            save_training_state(folder, run.model, run.optimizer, run.state)
 
 
 def main(argv: list[str]) -> int:
@@ -260,8 +222,7 @@ def main(argv: list[str]) -> int:
     else:
         args = resolve_arguments(given)
         stems = [Path(file).stem for file in args.corpus] or args.tasks
-        new = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
-        folder = distributed.gathered(new)[0]  # all have looked before the first makes it
+        folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
         kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
         args = replace(args, name=folder.name, task_file=str(kept))
     with silence(args.quiet):

@@ -29,11 +29,10 @@ from minbert.report.files import write_report
 from minbert.training import checkpoint, distributed, rundir
 from minbert.training.arguments import parse_given, run_script
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.interrupt import Interrupt
+from minbert.training.loop import begin_step, save, step_of, train_to_end, update
 from minbert.training.mixing import Plan, sub_epochs
-from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
+from minbert.training.optimizer import AdamW, parameter_groups
 from minbert.training.runlog import Progress, RunLog, silence
-from minbert.training.schedule import learning_rate
 from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
@@ -70,6 +69,28 @@ class Run:
     progress: Progress
     records: StepRecords
 
+    @property
+    def steps(self) -> int:
+        return self.plan.steps
+
+    def is_over(self) -> bool:
+        """After the last step, or --patience evaluations without a better mean."""
+        patience = self.args.patience
+        tired = patience > 0 and self.state["since_best"] >= patience
+        return self.state["step"] == self.steps or tired
+
+    def stage_after(self, step: int) -> str | None:
+        """An epoch or a sub-epoch has ended, or --eval-every steps."""
+        every = self.args.eval_every
+        return self.plan.stage_after(step) or (
+            f"step {step}" if every and step % every == 0 else None
+        )
+
+    def write(self, folder: Path) -> None:
+        """Model, heads and tokenizer."""
+        save_multitask(self.model, folder)
+        self.tokenizer.save(folder)
+
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
@@ -105,7 +126,6 @@ def set_up(args: Args, folder: Path) -> Run:
     state |= {"task_best": {}, "skipped": 0, "since_best": 0}
     if going_on:
         state |= checkpoint.load_training_state(directory, model, optimizer)
-    distributed.reseed(args.seed, state["step"])
     rundir.save_arguments(folder, args)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
     progress = Progress(plan.steps, state["step"], args.quiet)
@@ -130,71 +150,44 @@ def make_model(args: Args, tasks: list[Task], directory: Path, whole: bool) -> M
 def train(args: Args, folder: Path) -> dict[str, Any]:
     """One run, from its start or where it was stopped, to its predictions; returns its state."""
     with rundir.alone_in(folder):
-        return train_alone(set_up(args, folder))
+        run = set_up(args, folder)
+        plan, encoder = run.plan, run.model.encoder
+        if args.mode == "sequential":
+            print("sub-epochs: " + ", ".join(f"{name} {n}" for name, n in plan.passes.items()))
+        where = f"{encoder.compute_dtype} on {encoder.device}"
+        print(f"{folder}: steps {run.state['step']} to {run.steps}, {where}", flush=True)
+        train_to_end(run, train_step, assess)
+        finish(run)
+    return run.state
 
 
-def train_alone(run: Run) -> dict[str, Any]:
-    """What train does, once nobody else is in the folder."""
-    args, folder = run.args, run.folder
-    plan, state, encoder = run.plan, run.state, run.model.encoder
-    if args.mode == "sequential":
-        print("sub-epochs: " + ", ".join(f"{name} {n}" for name, n in plan.passes.items()))
-    where = f"{encoder.compute_dtype} on {encoder.device}"
-    print(f"{folder}: steps {state['step']} to {plan.steps}, {where}", flush=True)
-    saved, due = time.monotonic(), False
-    with Interrupt() as interrupt:
-        try:
-            while True:
-                step = state["step"]  # so many are done
-                stage = plan.stage_after(step)
-                if stage is None and args.eval_every and step % args.eval_every == 0:
-                    stage = f"step {step}"
-                if stage and state["assessed"] < step:
-                    assess(run, stage)
-                    due = True
-                if due:
-                    save(run, "last")
-                    saved = time.monotonic()
-                tired = args.patience and state["since_best"] >= args.patience
-                if step == plan.steps or tired:
-                    break
-                with interrupt.shielded():
-                    train_step(run, step)
-                    due = distributed.anyone(time.monotonic() - saved >= 60 * args.save_minutes)
-        except KeyboardInterrupt:
-            save(run, "last")
-            run.progress.close()
-            print(f"stopped at step {state['step']} of {plan.steps}; go on with --resume {folder}")
-            raise
-    run.progress.close()
-    if step < plan.steps:
-        print(f"stopped at step {step}: no better mean in {args.patience} evaluations")
+def finish(run: Run) -> None:
+    """After the last step: what there is to say, and to write beside the checkpoints."""
+    args, state, encoder = run.args, run.state, run.model.encoder
+    if state["step"] < run.steps:
+        print(f"stopped at step {step_of(run)}: no better mean in {args.patience} evaluations")
     run.progress.print_rates()
     if state["skipped"]:
         print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
     intervals = {}
     if not args.skip_predictions:
         how = (run.tokenizer, args, encoder.device, encoder.compute_dtype)
-        intervals = predict_best(folder, run.tasks, run.dev, *how)
-    bests = {"best": state["best"], "task_best": state["task_best"]}
+        intervals = predict_best(run.folder, run.tasks, run.dev, *how)
     data = (run.tasks, run.train, run.dev)
-    write_card(folder, args, Path(__file__).name, *data, state["best"], intervals)
-    run.log.write("end", step=step, **bests, **run.progress.rates())
+    write_card(run.folder, args, Path(__file__).name, *data, state["best"], intervals)
+    bests = {"best": state["best"], "task_best": state["task_best"]}
+    run.log.write("end", step=state["step"], **bests, **run.progress.rates())
     if distributed.rank() == 0:
-        write_report(folder)
-    return state
+        write_report(run.folder)
 
 
 def train_step(run: Run, step: int) -> None:
     """Draw a batch, forward, backward, clip, update. Nothing here waits for a GPU."""
     args, draw = run.args, run.plan.draw(step)
     started = time.monotonic()
-    run.model.train()
+    lr = begin_step(run, step)
     if run.features:
         run.model.encoder.eval()
-    lr = learning_rate(step, run.plan.steps, args.lr, args.schedule, args.warmup)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
     split, batches = run.train[draw.task], run.plan.batches[draw.task]
     rows = batch_rows(
         len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
@@ -209,10 +202,7 @@ def train_step(run: Run, step: int) -> None:
         loss = loss * (TASKS[draw.task].weight * weight)
         loss.backward()
         total += loss.detach()
-    distributed.sum_gradients(run.model.parameters())
-    scale = clip_scale(run.model.parameters(), args.clip) if args.clip else 1.0
-    run.optimizer.step(scale=scale)
-    run.optimizer.zero_grad(set_to_none=True)
+    update(run)
     run.state["step"] = step + 1
 
     tokens, epoch = int(split.lengths[rows].sum()), step // run.plan.epoch_steps + 1
@@ -252,9 +242,7 @@ def assess(run: Run, stage: str) -> None:
     if step == 0:
         state["before"] = main
     elif state["best"] is None or raw > state["best"]["overall"]:
-        save(
-            run, "best"
-        )  # before the state says so: an interrupt in between repeats this evaluation
+        save(run, "best")  # before the state says so: an interrupt repeats this evaluation
         state["best"] = {"overall": raw, "step": step, "scores": main}
         state["since_best"] = 0
     else:
@@ -266,18 +254,6 @@ def assess(run: Run, stage: str) -> None:
     state["assessed"] = step
     if run.args.mode == "sequential" and step:
         run.progress.print(forgetting_table(run.tasks, state["stages"]))
-
-
-def save(run: Run, name: str) -> None:
-    """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
-    run.records.flush()  # with a loss that is not finite nothing is saved
-    if distributed.rank() > 0:
-        return
-    with checkpoint.atomic_directory(run.folder / name) as folder:
-        save_multitask(run.model, folder)
-        run.tokenizer.save(folder)
-        if name == "last":
-            checkpoint.save_training_state(folder, run.model, run.optimizer, run.state)
 
 
 def check_all_files(args: Args) -> None:
@@ -304,8 +280,7 @@ def preview(args: Args) -> str:
 
 def new_folder(args: Args, root: Path) -> tuple[Args, Path]:
     """Where a new run goes; its arguments then name it and its own copy of the task file."""
-    new = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
-    folder = distributed.gathered(new)[0]  # all have looked before the first makes it
+    folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
     kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
     return replace(args, name=folder.name, task_file=str(kept)), folder
 

@@ -116,6 +116,20 @@ def test_stopped_with_two_goes_on_with_one(still: Path) -> None:
         torch.testing.assert_close(w, weights(still / "runs/cut/last")[name], rtol=0, atol=5e-6)
 
 
+def test_stopped_with_two_goes_on_with_two_exactly(world: Path) -> None:
+    """Dropout too: each process draws its own, by the number of the step."""
+    more = ("--epochs", "5")
+    finish(two("train_multitask.py", arguments(world, "--name", "whole", *more)))
+    started = two("train_multitask.py", arguments(world, "--name", "cut", *more))
+    wait_for_step(world / "runs/cut", 5)
+    os.killpg(started.pid, signal.SIGINT)
+    started.communicate(timeout=SECONDS)
+    assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] < 50
+    finish(two("train_multitask.py", ["--resume", str(world / "runs/cut")]))
+    for name, w in weights(world / "runs/whole/last").items():
+        assert torch.equal(w, weights(world / "runs/cut/last")[name]), name
+
+
 def test_one_killed_process_ends_the_other(world: Path) -> None:
     started = two("train_multitask.py", arguments(world, "--name", "cut", "--epochs", "500"))
     wait_for_step(world / "runs/cut", 3)

@@ -84,11 +84,8 @@ def check_manifest(directory: Path) -> None:
 def save_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
 ) -> None:
-    """optimizer.safetensors (moments by parameter name, RNG) and state.json (numbers and text)."""
-    tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        tensors["cuda_rng"] = torch.cuda.get_rng_state()
-    steps = {}
+    """optimizer.safetensors (moments by parameter name) and state.json (numbers and text)."""
+    tensors, steps = {}, {}
     for name, p in model.named_parameters():
         for key, value in optimizer.state.get(p, {}).items():
             if isinstance(value, Tensor):
@@ -102,13 +99,9 @@ def save_training_state(
 def load_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> dict[str, Any]:
-    """Put moments and RNG back and return the numbers and text; the model is loaded before."""
+    """Put the moments back and return the numbers and text; the model is loaded before."""
     tensors = load_tensors(directory / "optimizer.safetensors")
     state = json.loads((directory / "state.json").read_text())
-    torch.set_rng_state(tensors.pop("rng"))
-    cuda_rng = tensors.pop("cuda_rng", None)
-    if cuda_rng is not None and torch.cuda.is_available():
-        torch.cuda.set_rng_state(cuda_rng)
     params = dict(model.named_parameters())
     for name, step in state.pop("optimizer_steps").items():
         optimizer.state[params[name]]["step"] = step

@@ -92,10 +92,9 @@ def wait() -> None:
         dist.barrier()
 
 
-def reseed(seed: int, step: int) -> None:
-    """Dropout of their own for all processes but the first, whose generator stays as it is."""
-    if rank() > 0:
-        torch.manual_seed(int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0]))
+def own_seed(seed: int, step: int) -> int:
+    """Another one for every step and process."""
+    return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0])
 
 
 def shares(rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:

@@ -20,7 +20,14 @@ ARGS = "args.json"
 
 
 def new_run(root: Path, name: str, default: str) -> Path:
-    """root/name, or root/default, root/default-2, ...; UserError if the name is taken."""
+    """root/name, or root/default, root/default-2, ...; UserError if the name is taken.
+
+    Of several processes all look before the first makes it, and go where that one goes.
+    """
+    return distributed.gathered(_new_run(root, name, default))[0]
+
+
+def _new_run(root: Path, name: str, default: str) -> Path:
     if name:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")

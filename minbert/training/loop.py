@@ -1,0 +1,108 @@
+"""The loop of both training scripts: what is around a step of their own.
+
+A step's randomness and rate depend on its number alone and its data too (mixing.py, sampler.py):
+that is why a run that was stopped goes on as if it had not been.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import nn
+
+from minbert.training import checkpoint, distributed
+from minbert.training.interrupt import Interrupt
+from minbert.training.optimizer import AdamW, clip_scale
+from minbert.training.runlog import Progress
+from minbert.training.schedule import learning_rate
+from minbert.training.steprecords import StepRecords
+
+
+class Training(Protocol):
+    """A run, as far as this module needs to know it."""
+
+    args: Any  # with seed, lr, schedule, warmup, clip, save_minutes
+    folder: Path
+    model: nn.Module
+    optimizer: AdamW
+    state: dict[str, Any]  # "step": how many are done; "assessed": after how many last
+    progress: Progress
+    records: StepRecords
+    steps: int
+
+    def is_over(self) -> bool:
+        """Whether no step is to follow."""
+
+    def stage_after(self, step: int) -> str | None:
+        """What has just ended after so many steps and calls for an evaluation, as a name."""
+
+    def write(self, folder: Path) -> None:
+        """The model and what else is needed to use it."""
+
+
+def train_to_end(
+    run: Training, train_step: Callable[[Any, int], None], assess: Callable[[Any, str], None]
+) -> None:
+    """Steps, from where the run is until it is over; evaluations and checkpoints between them.
+
+    Ctrl-C saves last/ before it is raised again.
+    """
+    saved, due = time.monotonic(), False
+    with Interrupt() as interrupt:
+        try:
+            while True:
+                step = run.state["step"]  # so many are done
+                stage = run.stage_after(step)
+                if stage and run.state["assessed"] < step:
+                    assess(run, stage)
+                    due = True
+                if due:
+                    save(run, "last")
+                    saved = time.monotonic()
+                if run.is_over():
+                    break
+                with interrupt.shielded():
+                    train_step(run, step)
+                    due = distributed.anyone(time.monotonic() - saved >= 60 * run.args.save_minutes)
+        except KeyboardInterrupt:
+            save(run, "last")
+            run.progress.close()
+            print(f"stopped at step {step_of(run)}; go on with --resume {run.folder}")
+            raise
+    run.progress.close()
+
+
+def step_of(run: Training) -> str:
+    return f"{run.state['step']} of {run.steps}"
+
+
+def begin_step(run: Training, step: int) -> float:
+    """Training mode, dropout's seed and the rate of this step, which is returned."""
+    args = run.args
+    run.model.train()
+    torch.manual_seed(distributed.own_seed(args.seed, step))
+    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
+    return lr
+
+
+def update(run: Training) -> None:
+    """From the gradients of all processes to new parameters."""
+    distributed.sum_gradients(run.model.parameters())
+    scale = clip_scale(run.model.parameters(), run.args.clip) if run.args.clip else 1.0
+    run.optimizer.step(scale=scale)
+    run.optimizer.zero_grad(set_to_none=True)
+
+
+def save(run: Training, name: str) -> None:
+    """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
+    run.records.flush()  # with a loss that is not finite nothing is saved
+    if distributed.rank() > 0:
+        return
+    with checkpoint.atomic_directory(run.folder / name) as folder:
+        run.write(folder)
+        if name == "last":
+            checkpoint.save_training_state(folder, run.model, run.optimizer, run.state)
