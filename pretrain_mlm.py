@@ -27,9 +27,10 @@ from minbert.training import distributed, rundir
 from minbert.training.arguments import parse_given, run_script
 from minbert.training.checkpoint import is_whole, load_training_state
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.loop import begin_step, save, train_to_end, update
-from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.loop import save, train_to_end
+from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.runlog import Progress, RunLog, silence
+from minbert.training.schedule import learning_rate
 from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
@@ -151,7 +152,11 @@ def train_step(run: Run, step: int) -> None:
     """Draw a batch, mask it, forward, backward, clip, update. Nothing here waits for a GPU."""
     args = run.args
     started = time.monotonic()
-    lr = begin_step(run, step)
+    run.model.train()
+    torch.manual_seed(distributed.own_seed(args.seed, step))
+    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
     epoch, number = divmod(step, run.epoch_steps)
     n, batches = len(run.rows), run.epoch_steps
     rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
@@ -167,7 +172,9 @@ def train_step(run: Run, step: int) -> None:
         mean = mean * (guesses / all_guesses if guesses else 1)
         mean.backward()
         loss = mean.detach()
-        update(run)
+        distributed.sum_gradients(run.model.parameters())
+        run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
+        run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 
     tokens, seconds = int(run.text.lengths[rows].sum()), time.monotonic() - started

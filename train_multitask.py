@@ -29,10 +29,11 @@ from minbert.report.files import write_report
 from minbert.training import checkpoint, distributed, rundir
 from minbert.training.arguments import parse_given, run_script
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.loop import begin_step, save, step_of, train_to_end, update
+from minbert.training.loop import save, step_of, train_to_end
 from minbert.training.mixing import Plan, sub_epochs
-from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.runlog import Progress, RunLog, silence
+from minbert.training.schedule import learning_rate
 from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
@@ -185,9 +186,13 @@ def train_step(run: Run, step: int) -> None:
     """Draw a batch, forward, backward, clip, update. Nothing here waits for a GPU."""
     args, draw = run.args, run.plan.draw(step)
     started = time.monotonic()
-    lr = begin_step(run, step)
+    run.model.train()
     if run.features:
         run.model.encoder.eval()
+    torch.manual_seed(distributed.own_seed(args.seed, step))
+    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
     split, batches = run.train[draw.task], run.plan.batches[draw.task]
     rows = batch_rows(
         len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
@@ -202,7 +207,9 @@ def train_step(run: Run, step: int) -> None:
         loss = loss * (TASKS[draw.task].weight * weight)
         loss.backward()
         total += loss.detach()
-    update(run)
+    distributed.sum_gradients(run.model.parameters())
+    run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
+    run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 
     tokens, epoch = int(split.lengths[rows].sum()), step // run.plan.epoch_steps + 1

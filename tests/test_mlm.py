@@ -15,7 +15,6 @@ from minbert.data.corpus import load_corpus
 from minbert.data.masking import Masking, mask_batch
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel
-from minbert.training import loop
 from minbert.weights.mlm import load_mlm, save_mlm
 from tests.conftest import arguments, weights
 
@@ -152,7 +151,7 @@ def pretrain(world: Path, *extra: str) -> None:
 @pytest.mark.parametrize("option", [[], ["--whole-word"]])
 def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, option) -> None:
     pretrain(world, "--name", "whole", *option)
-    original, calls = loop.learning_rate, []
+    original, calls = pretrain_mlm.learning_rate, []
 
     def killed(*args: object) -> float:
         calls.append(args)
@@ -160,7 +159,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, optio
             raise RuntimeError("killed")
         return original(*args)
 
-    monkeypatch.setattr(loop, "learning_rate", killed)
+    monkeypatch.setattr(pretrain_mlm, "learning_rate", killed)
     with pytest.raises(RuntimeError, match="killed"):
         pretrain(world, "--name", "cut", "--save-minutes", "0", *option)
     monkeypatch.undo()

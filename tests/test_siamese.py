@@ -22,7 +22,6 @@ from minbert.data.pairs import (
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskModel
 from minbert.model.pooling import pool
-from minbert.training import loop
 from minbert.weights.multitask import load_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS
@@ -144,7 +143,7 @@ def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path,
     a, b = (weights(world / "runs" / name / "last") for name in ("whole", "often"))
     assert all(torch.equal(a[k], b[k]) for k in a)
     process = [*options, "--name", "cut", "--save-minutes", "0"]
-    original, calls = loop.learning_rate, []
+    original, calls = train_multitask.learning_rate, []
 
     def killed(*args: object) -> float:
         calls.append(args)
@@ -152,12 +151,12 @@ def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path,
             raise RuntimeError("killed")
         return original(*args)
 
-    loop.learning_rate = killed
+    train_multitask.learning_rate = killed
     try:
         with pytest.raises(RuntimeError, match="killed"):
             run(world, *process)
     finally:
-        loop.learning_rate = original
+        train_multitask.learning_rate = original
     train_multitask.main(["--resume", str(world / "runs/cut")])
     b = weights(world / "runs/cut/last")
     assert all(torch.equal(a[k], b[k]) for k in a)

@@ -13,7 +13,6 @@ import torch
 
 import train_multitask
 from minbert import UserError
-from minbert.training import loop
 from minbert.training.runlog import read_log
 from minbert.training.steprecords import READ_EVERY
 from tests.conftest import arguments, run, weights
@@ -183,9 +182,9 @@ def test_losses_read_later_are_the_same(world: Path, monkeypatch: pytest.MonkeyP
 
 
 def train_to_nan(world: Path) -> None:
-    original = loop.learning_rate
-    loop.learning_rate = lambda step, *rest: float("nan") if step == 3 else 0.0
+    original = train_multitask.learning_rate
+    train_multitask.learning_rate = lambda step, *rest: float("nan") if step == 3 else 0.0
     try:
         run(world, "--name", "nan")
     finally:
-        loop.learning_rate = original
+        train_multitask.learning_rate = original

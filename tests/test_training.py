@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import train_multitask
 from minbert import UserError
 from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
-from minbert.training import loop, mixing
+from minbert.training import mixing
 from minbert.training.mixing import Plan
 from minbert.training.runlog import read_log
 from tests.conftest import run, weights
@@ -23,7 +23,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, mode:
     options = ["--batch-size", "adaptive"] if mode == "adaptive" else ["--mode", mode]
     run(world, *options, "--name", "whole")
     calls = 0
-    original = loop.learning_rate
+    original = train_multitask.learning_rate
 
     def killed(*args):
         nonlocal calls
@@ -32,10 +32,10 @@ def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, mode:
             raise RuntimeError("killed")
         return original(*args)
 
-    monkeypatch.setattr(loop, "learning_rate", killed)
+    monkeypatch.setattr(train_multitask, "learning_rate", killed)
     with pytest.raises(RuntimeError, match="killed"):
         run(world, *options, "--name", "cut", "--save-minutes", "0")
-    monkeypatch.setattr(loop, "learning_rate", original)
+    monkeypatch.setattr(train_multitask, "learning_rate", original)
     args = ["--resume", str(world / "runs" / "cut"), "--output-dir", str(world / "runs")]
     train_multitask.main(args)
     for folder in ("last", "best"):

@@ -1,4 +1,4 @@
-"""The loop of both training scripts: what is around a step of their own.
+"""What both training scripts do around their steps: evaluations, checkpoints, a clean stop.
 
 A step's randomness and rate depend on its number alone and its data too (mixing.py, sampler.py):
 that is why a run that was stopped goes on as if it had not been.
@@ -9,21 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import nn
 
 from minbert.training import checkpoint, distributed
 from minbert.training.interrupt import Interrupt
-from minbert.training.optimizer import AdamW, clip_scale
+from minbert.training.optimizer import AdamW
 from minbert.training.runlog import Progress
-from minbert.training.schedule import learning_rate
 from minbert.training.steprecords import StepRecords
 
 
 class Training(Protocol):
     """A run, as far as this module needs to know it."""
 
-    args: Any  # with seed, lr, schedule, warmup, clip, save_minutes
+    args: Any  # with save_minutes
     folder: Path
     model: nn.Module
     optimizer: AdamW
@@ -76,25 +74,6 @@ def train_to_end(
 
 def step_of(run: Training) -> str:
     return f"{run.state['step']} of {run.steps}"
-
-
-def begin_step(run: Training, step: int) -> float:
-    """Training mode, dropout's seed and the rate of this step, which is returned."""
-    args = run.args
-    run.model.train()
-    torch.manual_seed(distributed.own_seed(args.seed, step))
-    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
-    return lr
-
-
-def update(run: Training) -> None:
-    """From the gradients of all processes to new parameters."""
-    distributed.sum_gradients(run.model.parameters())
-    scale = clip_scale(run.model.parameters(), run.args.clip) if run.args.clip else 1.0
-    run.optimizer.step(scale=scale)
-    run.optimizer.zero_grad(set_to_none=True)
 
 
 def save(run: Training, name: str) -> None:

@@ -181,8 +181,10 @@ def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
     """What all gradients must be multiplied by for a norm of at most max_norm; 1 if it is less.
 
     Equal to what torch.nn.utils.clip_grad_norm_ multiplies by, without the pass over memory. On a
-    GPU a tensor there, which nobody has waited for.
+    GPU a tensor there, which nobody has waited for. max_norm 0: no limit.
     """
+    if max_norm == 0:
+        return 1.0
     gradients = []
     for p in parameters:
         if p.grad is not None:
