@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from minbert.batch import to_device
 from minbert.config import BertConfig
@@ -51,7 +50,8 @@ def layout_groups(
 ) -> list[Group]:
     """Runs of sequences whose lengths round up to the same step; every layer shares them."""
     groups, first, start = [], 0, 0
-    padded = [-(-length // LENGTH_STEP) * LENGTH_STEP for length in lengths]
+    step = LENGTH_STEP if len(lengths) > 1 else 1  # nobody to share with: nothing to pad
+    padded = [-(-length // step) * step for length in lengths]
     for last in range(1, len(lengths) + 1):
         if last < len(lengths) and padded[last] == padded[first]:
             continue
@@ -92,8 +92,9 @@ class SelfAttention(nn.Module):
         asking = x if first is None else round_rows(x.index_select(0, first))
         q, k, v = self.query(asking), self.key(x), self.value(x)  # (N, D)
         attend = self.attend if first is None else self.attend_first
-        mixed = torch.cat([attend(q, k, v, group) for group in groups])
-        return F.pad(mixed, (0, 0, 0, len(q) - len(mixed)))  # zero in no sequence's rows
+        mixed = [attend(q, k, v, group) for group in groups]
+        beyond = len(q) - sum(map(len, mixed))  # rows of no sequence: zero
+        return torch.cat([*mixed, q.new_zeros(beyond, q.shape[1])])
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, group: Group) -> Tensor:
         """Every token of the group's sequences -> (tokens of the group, D)"""
