@@ -30,7 +30,7 @@ from minbert.weights.verify import emit_reference, verify
 from tasks import TASKS, Task
 from tasks.evaluation import cosine_threshold, predict, predict_task
 from tasks.predictions import has_test, score_predictions, write_predictions
-from tasks.predictor import Predictor, predict_lines
+from tasks.predictor import Predictor, decoded_lines, predict_lines
 from tasks.taskfile import kept_task_file, read_task_file
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
@@ -41,7 +41,7 @@ class Args:
     """One of --checkpoint, --verify, --emit or --score."""
 
     checkpoint: str = arg("", "run directory: score dev, write dev and test predictions")
-    text: str = arg("", "a sentence of yours for --checkpoint")
+    text: str = arg(None, "a sentence of yours for --checkpoint", parse=str)
     pair: tuple[str, str] = arg(None, "two sentences of yours", parse=str, nargs=2)
     input: str = arg("", "file of sentences, or of pairs with a tab between; - is standard input")
     task: str = arg("", "which of the run's tasks (default: all that fit the text)")
@@ -151,12 +151,12 @@ def use_checkpoint(args: Args) -> dict[str, object]:
             raise UserError(f"--input needs --task, one of {', '.join(predictor.tasks)}")
         with ExitStack() as stack:
             name = args.input
-            source = sys.stdin if name == "-" else stack.enter_context(open(name, encoding="utf-8"))
+            source = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
             sink = sys.stdout
             if args.output:
                 sink = stack.enter_context(open(args.output, "w", encoding="utf-8"))
             lines = 0
-            for line in predict_lines(predictor, args.task, source):
+            for line in predict_lines(predictor, args.task, decoded_lines(source)):
                 print(line, file=sink)
                 lines += 1
         return {"lines": lines}
@@ -202,12 +202,12 @@ def main(argv: list[str]) -> int:
     jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
     if len(jobs) != 1:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
-    if sum(map(bool, (args.text, args.pair, args.input))) > bool(args.checkpoint):
+    given = [one for one in (args.text, args.pair, args.input or None) if one is not None]
+    if len(given) > bool(args.checkpoint):
         raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
     code = 0
     if jobs == ["checkpoint"]:
-        used = args.text or args.pair or args.input
-        report = use_checkpoint(args) if used else score_checkpoint(args)
+        report = use_checkpoint(args) if given else score_checkpoint(args)
     elif jobs == ["verify"]:
         report, code = verify_model(args)
     elif jobs == ["emit"]:

@@ -101,6 +101,17 @@ class Predictor:
         return encode_examples(examples, self.tokenizer, self.max_length, siamese=siamese)
 
 
+def decoded_lines(file: Iterable[bytes]) -> Iterator[str]:
+    """Lines of UTF-8, the mark at the beginning left out. Raises UserError for other bytes."""
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            raise UserError(
+                f"line {number}: not UTF-8 ({error.reason}); convert the input"
+            ) from error
+
+
 def predict_lines(predictor: Predictor, task: str, lines: Iterable[str]) -> Iterator[str]:
     """`prediction <tab> line` for every line: a sentence, or two with a tab between; a stream."""
     numbered = ((n, line.rstrip("\r\n")) for n, line in enumerate(lines, start=1))

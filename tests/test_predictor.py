@@ -2,6 +2,8 @@
 
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ from minbert import UserError
 from minbert.data.examples import read_examples
 from tasks import TASKS
 from tasks.predictions import read_predictions
-from tasks.predictor import CHUNK, Predictor, predict_lines
+from tasks.predictor import CHUNK, Predictor, decoded_lines, predict_lines
 from tests.conftest import run
+
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -86,7 +90,7 @@ def test_from_the_command_line(trained: Path, tmp_path: Path, capsys, monkeypatc
     rows = [line.split("\t") for line in output.read_text().splitlines()]
     assert [row[1:] for row in rows] == [["red cat", "blue dog"], ["old dog", "old dog"]]
 
-    monkeypatch.setattr("sys.stdin", io.StringIO("red cat\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"\xef\xbb\xbfred cat\n")))
     capsys.readouterr()
     evaluate.main([*checkpoint, "--input", "-", "--task", "sst"])
     assert capsys.readouterr().out.endswith("\tred cat\n")
@@ -98,7 +102,7 @@ def test_from_the_command_line(trained: Path, tmp_path: Path, capsys, monkeypatc
         (["--text", "a", "--pair", "b", "c"], "write one of --text, --pair and --input"),
         (["--text", "a", "--task", "no"], "task 'no': this run has sst, sts"),
         (["--text", "a", "--task", "sts"], "text 1: expected 2 sentences, found 1"),
-        (["--text", " "], "text 1: empty sentence"),
+        (["--text", ""], "text 1: empty sentence"),
         (["--input", "-"], "--input needs --task, one of sst, sts"),
     ],
 )
@@ -110,6 +114,24 @@ def test_mistakes(trained: Path, arguments: list[str], message: str) -> None:
 def test_text_needs_a_checkpoint() -> None:
     with pytest.raises(UserError, match="write one of"):
         evaluate.main(["--text", "a"])
+
+
+def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "in.tsv"
+    lines.write_text("red cat\n" * 5 * CHUNK)
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
+    command += ["--input", str(lines), "--task", "sst"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().endswith(b"\tred cat\n")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_bytes_that_are_no_text_are_named() -> None:
+    assert list(decoded_lines([b"\xef\xbb\xbfa\n", b"\xc3\xa9\n"])) == ["a\n", "\u00e9\n"]
+    with pytest.raises(UserError, match="line 2: not UTF-8"):
+        list(decoded_lines([b"a\n", b"caf\xe9\n"]))
 
 
 def test_a_broken_line_is_named(trained: Path) -> None:

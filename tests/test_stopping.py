@@ -66,7 +66,7 @@ def test_kill_9_and_resume_ends_in_the_same_weights_and_log(world: Path) -> None
     assert_same_run(world, "whole", "cut")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_saves_and_says_how_to_go_on(world: Path, number: signal.Signals) -> None:
     run(world, "--name", "whole", "--epochs", "6", "--lr", "0")
     process = start(world, "--name", "cut", "--epochs", "6", "--lr", "0")

@@ -111,6 +111,8 @@ def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iter
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
     header = [name.strip() for name in next(reader, [])]
+    if not any(header):
+        raise UserError(f"{path}:1: no names of columns; is the file empty?")
     wanted = _wanted(columns, labelled)
     missing = [name for name in wanted if name not in header]
     if missing:

@@ -151,7 +151,10 @@ def number_by_task(text: str) -> dict[str, int]:
 
 
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:
-    """Exit codes: 0 done, 1 a check failed, 2 a mistake the user can mend, 130 Ctrl-C."""
+    """Exit codes: 0 done, 1 a check failed, 2 a mistake the user can mend, 130 Ctrl-C.
+
+    141: whoever read the output has gone, as `head` does.
+    """
     # Large CPU tensors on huge pages: a step otherwise spends a fifth of its time on page faults.
     # PyTorch reads this at its first allocation; 0 turns it off.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -161,6 +164,9 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python complains at its end
+        code = 141
     except OSError as error:  # a folder that is missing, a full disk: the message has the name
         print(f"error: {error}", file=sys.stderr)
         code = 2

@@ -78,7 +78,10 @@ def check_manifest(directory: Path) -> None:
     for name, size in sizes.items():
         file = directory / name
         if not file.is_file() or file.stat().st_size != size:
-            raise UserError(f"{file}: missing or cut short (expected {size} bytes)")
+            raise UserError(
+                f"{file}: missing or cut short (expected {size} bytes); --model with the run's "
+                f"other checkpoint starts anew from it"
+            )
 
 
 def save_training_state(

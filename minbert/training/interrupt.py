@@ -9,9 +9,11 @@ from typing import Any
 
 from minbert.training import distributed
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a closed terminal
+
 
 class Interrupt:
-    """Within it SIGINT and SIGTERM raise KeyboardInterrupt, after a `shielded` block if in one."""
+    """Within it SIGNALS raise KeyboardInterrupt, after a `shielded` block if in one."""
 
     def __init__(self) -> None:
         self.in_shield = self.pending = False
@@ -19,8 +21,11 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.previous[number] = signal.signal(number, self._handle)
+            for name in SIGNALS:
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                ignored = name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN  # nohup
+                if number is not None and not ignored:
+                    self.previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(
