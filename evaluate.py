@@ -29,8 +29,8 @@ from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
 from tasks import TASKS, Task
 from tasks.evaluation import cosine_threshold, predict, predict_task
+from tasks.model import MultitaskModel, decoded_lines, predict_lines
 from tasks.predictions import has_test, score_predictions, write_predictions
-from tasks.predictor import Predictor, decoded_lines, predict_lines
 from tasks.taskfile import kept_task_file, read_task_file
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
@@ -145,10 +145,10 @@ def score_checkpoint(args: Args) -> dict[str, object]:
 
 def use_checkpoint(args: Args) -> dict[str, object]:
     """What the run says of --text or --pair, or of every line of --input."""
-    predictor = Predictor.load(args.checkpoint, args.device, args.precision)
+    model = MultitaskModel.load(args.checkpoint, args.device, args.precision)
     if args.input:
         if not args.task:
-            raise UserError(f"--input needs --task, one of {', '.join(predictor.tasks)}")
+            raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
         with ExitStack() as stack:
             name = args.input
             source = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
@@ -156,19 +156,19 @@ def use_checkpoint(args: Args) -> dict[str, object]:
             if args.output:
                 sink = stack.enter_context(open(args.output, "w", encoding="utf-8"))
             lines = 0
-            for line in predict_lines(predictor, args.task, decoded_lines(source)):
+            for line in predict_lines(model, args.task, decoded_lines(source)):
                 print(line, file=sink)
                 lines += 1
         return {"lines": lines}
     text = args.pair or args.text
     sentences = 2 if args.pair else 1
-    fitting = [n for n, t in predictor.tasks.items() if len(t.columns.texts) == sentences]
+    fitting = [n for n, t in model.tasks.items() if len(t.columns.texts) == sentences]
     if not (args.task or fitting):
         raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
     names = [args.task] if args.task else fitting
-    found = {name: predictor.predict(name, [text])[0] for name in names}
+    found = {name: model.predict(name, [text])[0] for name in names}
     for name, prediction in found.items():
-        print(f"{predictor.tasks[name].title:7} {prediction}")
+        print(f"{model.tasks[name].title:7} {prediction}")
     return {"predictions": found}
 
 

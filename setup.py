@@ -7,7 +7,7 @@ setup(
     version="0.1.0",
     description="BERT from scratch in plain PyTorch, fine-tuned on several tasks at once",
     license="MIT",
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     packages=find_packages(
         include=["minbert", "minbert.*", "tasks", "tasks.*", "experiments", "benchmarks"]
     ),

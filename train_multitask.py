@@ -24,7 +24,7 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import overall
 from minbert.model import fused
 from minbert.model.encoder import BertModel
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.report.files import write_report
 from minbert.training import checkpoint, distributed, rundir
 from minbert.training.arguments import parse_given, run_script
@@ -57,7 +57,7 @@ class Run:
     folder: Path
     tasks: list[Task]
     tokenizer: BertTokenizer
-    model: MultitaskModel
+    model: MultitaskNetwork
     train: dict[str, EncodedSplit]
     dev: dict[str, EncodedSplit]
     # pooled outputs of train and dev if the encoder is frozen: computed once, not once an epoch
@@ -137,7 +137,7 @@ def set_up(args: Args, folder: Path) -> Run:
     )  # fmt: skip
 
 
-def make_model(args: Args, tasks: list[Task], directory: Path, whole: bool) -> MultitaskModel:
+def make_model(args: Args, tasks: list[Task], directory: Path, whole: bool) -> MultitaskNetwork:
     """The encoder of a directory with new heads; whole: its heads too."""
     torch.manual_seed(args.seed)
     if whole:
@@ -145,7 +145,7 @@ def make_model(args: Args, tasks: list[Task], directory: Path, whole: bool) -> M
     encoder = BertModel.from_pretrained(directory)
     shape = (args.pooling, args.embedding_size)
     heads = {t.name: head_config(t, args.pair_loss.get(t.name), *shape) for t in tasks}
-    return MultitaskModel(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
+    return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
 
 
 def train(args: Args, folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minbert.model.encoder import BertModel
 from minbert.model.heads import HeadConfig
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.weights.multitask import HEADS, load_multitask
 from minbert.weights.resolve import resolve
 
@@ -27,7 +27,7 @@ class MultitaskBERT(nn.Module):
         if (directory / HEADS).is_file():
             self.model, _ = load_multitask(directory, dropout)
         else:
-            self.model = MultitaskModel(BertModel.from_pretrained(directory), HEADS_OF, dropout)
+            self.model = MultitaskNetwork(BertModel.from_pretrained(directory), HEADS_OF, dropout)
         self.bert = self.model.encoder
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.model.heads import Head, HeadConfig
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.onnx import write_onnx
 from minbert.training.arguments import arg, parse_given, run_script
 from minbert.weights.convert import to_published
@@ -38,7 +38,7 @@ class Args:
     task: str = arg("", "the head to take along; without one, the encoder alone")
 
 
-def export_transformers(model: MultitaskModel, task: str, folder: Path) -> None:
+def export_transformers(model: MultitaskNetwork, task: str, folder: Path) -> None:
     """AutoModelForSequenceClassification with the task's logits; without a task AutoModel."""
     save_encoder(model.encoder, folder)
     if not task:
@@ -63,7 +63,7 @@ def classifier_config(head: Head) -> dict[str, Any]:
     }
 
 
-def export_sentence_transformers(model: MultitaskModel, task: str, folder: Path) -> None:
+def export_sentence_transformers(model: MultitaskNetwork, task: str, folder: Path) -> None:
     """The embeddings of a siamese task; without a task the mean over the tokens.
 
     Its "cls" is the first token's hidden state, ours goes through BERT's pooler: a Dense module.
@@ -106,7 +106,7 @@ def _dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None
     _save({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
 
 
-def export_onnx(model: MultitaskModel, task: str, folder: Path) -> None:
+def export_onnx(model: MultitaskNetwork, task: str, folder: Path) -> None:
     """model.onnx with the task's logits or embeddings; without a task, the encoder's outputs."""
     write_onnx(model, task, folder / "model.onnx")
     _write(folder / "config.json", model.encoder.config.to_dict())
@@ -128,7 +128,7 @@ def _add(path: Path, **values: Any) -> None:
     _write(path, json.loads(path.read_text(encoding="utf-8")) | values)
 
 
-EXPORTS: dict[str, Callable[[MultitaskModel, str, Path], None]] = {
+EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path], None]] = {
     "transformers": export_transformers,
     "sentence-transformers": export_sentence_transformers,
     "onnx": export_onnx,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from minbert.errors import UserError
 from minbert.model.encoder import BertLayer
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 NEEDED = "--to onnx needs its packages: pip install onnx onnxscript"
@@ -26,7 +26,7 @@ class PaddedModel(nn.Module):
     hidden states (B, T, D) and the pooler's output (B, D).
     """
 
-    def __init__(self, model: MultitaskModel, task: str) -> None:
+    def __init__(self, model: MultitaskNetwork, task: str) -> None:
         super().__init__()
         self.encoder = model.encoder
         self.head = model.heads[task] if task else None
@@ -78,7 +78,7 @@ def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
     return layer.out_layer_norm(x + layer.out_dense(F.gelu(layer.interm_dense(x))))
 
 
-def write_onnx(model: MultitaskModel, task: str, path: Path) -> None:
+def write_onnx(model: MultitaskNetwork, task: str, path: Path) -> None:
     """One file, for any number of sequences of any length that the model takes."""
     padded = PaddedModel(model.eval(), task).eval()
     # three tensors, not one thrice: the exporter takes the same object for the same input

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, UserError
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.training.runlog import read_log, scalars
 from tests.conftest import arguments, run, weights
 
@@ -113,7 +113,7 @@ def test_checkpointed_activations_give_the_same_gradients(
     tiny.train()
     batch, gradients = packed((5, 9, 12)), []
     for on in (False, True):
-        MultitaskModel(tiny, {}).set_checkpointing(on)
+        MultitaskNetwork(tiny, {}).set_checkpointing(on)
         torch.manual_seed(1)
         out = tiny.encode_first(batch) if first_only else tiny.hidden_states(batch)[-1]
         tiny.zero_grad()

@@ -12,7 +12,7 @@ from sentence_transformers import SentenceTransformer
 from minbert import BertModel, UserError
 from minbert.export import main as export
 from tasks import TASKS
-from tasks.predictor import Predictor
+from tasks.model import MultitaskModel
 from tests.conftest import run
 
 TEXTS = ["red cat runs slowly here", "dog", "old blue dog sleeps fast"]
@@ -43,7 +43,7 @@ def test_classifiers_have_the_same_logits_in_transformers(
         inputs = tokenizer(TEXTS, TEXTS[::-1], padding=True, return_tensors="pt")
     with torch.no_grad():
         theirs = model.eval()(**inputs).logits.numpy()
-    ours = Predictor.load(trained, device="cpu").outputs(task, texts)
+    ours = MultitaskModel.load(trained, device="cpu").outputs(task, texts)
     assert ours.shape == (3, TASKS[task].outputs)
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
@@ -78,10 +78,10 @@ def test_embeddings_are_the_same_in_sentence_transformers(
     options = ["--to", "sentence-transformers", "--task", "sts"]
     export([str(folder), str(tmp_path / "out"), *options])
     theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS)
-    predictor = Predictor.load(folder, device="cpu")
-    vectors = torch.from_numpy(predictor.encode(TEXTS, pooling, normalize=False))
+    model = MultitaskModel.load(folder, device="cpu")
+    vectors = torch.from_numpy(model.encode(TEXTS, pooling, normalize=False))
     with torch.no_grad():
-        ours = predictor.model.heads["sts"].embed(vectors).numpy()
+        ours = model.network.heads["sts"].embed(vectors).numpy()
     assert theirs.shape == (3, size or 32)
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
@@ -106,16 +106,16 @@ def onnx_outputs(folder: Path, texts: list[str], pairs: list[str] | None = None)
 
 def test_onnxruntime_has_the_same_outputs(trained: Path, tmp_path: Path) -> None:
     """For other numbers of sequences and other lengths than those of the export."""
-    predictor = Predictor.load(trained, device="cpu")
+    model = MultitaskModel.load(trained, device="cpu")
     for task, pairs in (("sst", None), ("sts", TEXTS[::-1])):
         export([str(trained), str(tmp_path / task), "--to", "onnx", "--task", task])
         (theirs,) = onnx_outputs(tmp_path / task, TEXTS, pairs)
         texts = TEXTS if pairs is None else list(zip(TEXTS, pairs, strict=True))
-        np.testing.assert_allclose(theirs, predictor.outputs(task, texts), atol=1e-4)
+        np.testing.assert_allclose(theirs, model.outputs(task, texts), atol=1e-4)
     export([str(trained), str(tmp_path / "all"), "--to", "onnx"])
     hidden, pooled = onnx_outputs(tmp_path / "all", TEXTS[:1])
     assert hidden.shape[0] == 1 and hidden.shape[2] == 32
-    ours = predictor.encode(TEXTS[:1], "cls", normalize=False)
+    ours = model.encode(TEXTS[:1], "cls", normalize=False)
     np.testing.assert_allclose(pooled, ours, atol=1e-4)
 
 
@@ -124,10 +124,10 @@ def test_embeddings_are_the_same_in_onnxruntime(world: Path, tmp_path: Path, poo
     folder = siamese(world, "--pooling", pooling, "--embedding-size", "48")
     export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sts"])
     (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
-    predictor = Predictor.load(folder, device="cpu")
-    vectors = torch.from_numpy(predictor.encode(TEXTS, pooling, normalize=False))
+    model = MultitaskModel.load(folder, device="cpu")
+    vectors = torch.from_numpy(model.encode(TEXTS, pooling, normalize=False))
     with torch.no_grad():
-        ours = predictor.model.heads["sts"].embed(vectors).numpy()
+        ours = model.network.heads["sts"].embed(vectors).numpy()
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 

@@ -20,7 +20,7 @@ from minbert.data.pairs import (
     without_repeats,
 )
 from minbert.model.heads import HeadConfig
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.model.pooling import pool
 from minbert.weights.multitask import load_multitask
 from minbert.weights.resolve import resolve
@@ -73,7 +73,7 @@ def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:
 def test_scores_are_the_cosines_of_transformers_mean_pooled_embeddings(split) -> None:
     directory = resolve("all-MiniLM-L6-v2")
     config = HeadConfig(siamese=True, pooling="mean", scale=5.0)
-    model = MultitaskModel(BertModel.from_pretrained(directory), {"sts": config}).eval()
+    model = MultitaskNetwork(BertModel.from_pretrained(directory), {"sts": config}).eval()
     ours = siamese_outputs(model, TASKS["sts"], split, torch.device("cpu"))
     reference = transformers.BertModel.from_pretrained(directory).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)

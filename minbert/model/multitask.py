@@ -11,7 +11,7 @@ from minbert.model.heads import Head, HeadConfig, SiameseHead
 from minbert.model.pooling import pool
 
 
-class MultitaskModel(nn.Module):
+class MultitaskNetwork(nn.Module):
     """`model(task, batch)` -> that task's head output, (S, outputs); siamese tasks have `embed`.
 
     separate_towers: the second sentences of siamese pairs have an encoder of their own, which

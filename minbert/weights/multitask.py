@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
 from minbert.model.heads import HeadConfig
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.weights.convert import convert, to_published
 from minbert.weights.pretrained import load_tensors
 from minbert.weights.resolve import resolve
@@ -18,7 +18,7 @@ HEADS, CONFIGS = "heads.safetensors", "heads.json"
 SECOND = "second.safetensors"  # the encoder of second sentences, if the towers are separate
 
 
-def save_multitask(model: MultitaskModel, directory: Path) -> None:
+def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
     """config.json, model.safetensors (encoder, published names) and heads.safetensors."""
     model.encoder.save_pretrained(directory)
     tensors = {k: v.detach().cpu().contiguous() for k, v in model.heads.state_dict().items()}
@@ -30,7 +30,7 @@ def save_multitask(model: MultitaskModel, directory: Path) -> None:
     (directory / CONFIGS).write_text(json.dumps(configs, indent=1) + "\n")
 
 
-def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel, Path]:
+def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwork, Path]:
     """The model of a run (its best/, else last/), in eval mode, and where it was found."""
     if not run.is_dir():
         raise UserError(f"{run}: no such run; give the folder that train_multitask.py made")
@@ -42,7 +42,7 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskModel
         saved = json.loads((directory / CONFIGS).read_text())
         heads = {name: HeadConfig(**config) for name, config in saved.items()}
         encoder, separate = BertModel.from_pretrained(directory), (directory / SECOND).is_file()
-        model = MultitaskModel(encoder, heads, head_dropout, separate)
+        model = MultitaskNetwork(encoder, heads, head_dropout, separate)
         model.heads.load_state_dict(tensors)
     except (OSError, ValueError, TypeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from minbert.data.examples import Example
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import unit
-from minbert.model.multitask import MultitaskModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.model.pooling import KINDS, pool
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.multitask import load_multitask
@@ -26,29 +27,29 @@ CHUNK = 1024  # lines of a stream predicted together
 
 
 @dataclass(frozen=True)
-class Predictor:
-    """`Predictor.load("checkpoints/run").predict("sst", ["A fine film."])`"""
+class MultitaskModel:
+    """`MultitaskModel.load("checkpoints/run").predict("sst", ["A fine film."])`"""
 
-    model: MultitaskModel
+    network: MultitaskNetwork
     tokenizer: BertTokenizer
     tasks: dict[str, Task]
     max_length: int
 
     @classmethod
-    def load(cls, run: str | Path, device: str = "auto", precision: str = "fp32") -> "Predictor":
+    def load(cls, run: str | Path, device: str = "auto", precision: str = "fp32") -> Self:
         """A run's best/, else its last/. precision: fp32, bf16, or auto for what is fast here."""
-        model, directory = load_multitask(Path(run))
+        network, directory = load_multitask(Path(run))
         own = read_task_file(kept, None) if (kept := kept_task_file(directory)) else {}
-        tasks = {name: {**TASKS, **own}.get(name) for name in model.heads}
+        tasks = {name: {**TASKS, **own}.get(name) for name in network.heads}
         if unknown := [name for name, task in tasks.items() if task is None]:
             raise UserError(f"{directory}: head {unknown[0]!r} is of no known task")
         where = choose_device(device)
-        model.to(where)
-        for encoder in model.encoders:
+        network.to(where)
+        for encoder in network.encoders:
             encoder.for_inference(choose_precision(precision, where))
         tokenizer = BertTokenizer.from_directory(directory)
-        longest = model.encoder.config.max_position_embeddings
-        return cls(model, tokenizer, {n: t for n, t in tasks.items() if t}, min(512, longest))
+        longest = network.encoder.config.max_position_embeddings
+        return cls(network, tokenizer, {n: t for n, t in tasks.items() if t}, min(512, longest))
 
     def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
         """What the task says of each text, as its prediction files have it."""
@@ -58,9 +59,9 @@ class Predictor:
     def outputs(self, task: str, texts: Sequence[Text]) -> np.ndarray:
         """The head's outputs, (n, outputs), in the order of the texts."""
         found = self._task(task)
-        siamese = self.model.heads[task].config.siamese
+        siamese = self.network.heads[task].config.siamese
         split = self._split(texts, len(found.columns.texts), siamese)
-        return predict_task(self.model, found, split, self.model.encoder.device).numpy()
+        return predict_task(self.network, found, split, self.network.encoder.device).numpy()
 
     def encode(
         self, texts: Sequence[str], pooling: str = "mean", normalize: bool = True
@@ -68,7 +69,7 @@ class Predictor:
         """The encoder's vector of each text, (n, D) in fp32, of length 1 unless told otherwise."""
         if pooling not in KINDS:
             raise UserError(f"pooling {pooling!r}: one of {', '.join(KINDS)}")
-        encoder = self.model.encoder
+        encoder = self.network.encoder
 
         def forward(batch):
             if pooling == "cls":
@@ -112,11 +113,11 @@ def decoded_lines(file: Iterable[bytes]) -> Iterator[str]:
             ) from error
 
 
-def predict_lines(predictor: Predictor, task: str, lines: Iterable[str]) -> Iterator[str]:
+def predict_lines(model: MultitaskModel, task: str, lines: Iterable[str]) -> Iterator[str]:
     """`prediction <tab> line` for every line: a sentence, or two with a tab between; a stream."""
     numbered = ((n, line.rstrip("\r\n")) for n, line in enumerate(lines, start=1))
     rows = ((n, line) for n, line in numbered if line.strip())
-    sentences = len(predictor._task(task).columns.texts)
+    sentences = len(model._task(task).columns.texts)
     while chunk := list(islice(rows, CHUNK)):
         texts: list[Text] = []
         for number, line in chunk:
@@ -125,5 +126,5 @@ def predict_lines(predictor: Predictor, task: str, lines: Iterable[str]) -> Iter
                 what = "a sentence" if sentences == 1 else "two sentences with a tab between"
                 raise UserError(f"line {number}: expected {what}, found {line[:60]!r}")
             texts.append(parts[0] if sentences == 1 else (parts[0], parts[1]))
-        for (_, line), prediction in zip(chunk, predictor.predict(task, texts), strict=True):
+        for (_, line), prediction in zip(chunk, model.predict(task, texts), strict=True):
             yield f"{prediction}\t{line}"

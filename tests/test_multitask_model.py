@@ -14,8 +14,8 @@ import evaluate
 from minbert import UserError
 from minbert.data.examples import read_examples
 from tasks import TASKS
+from tasks.model import CHUNK, MultitaskModel, decoded_lines, predict_lines
 from tasks.predictions import read_predictions
-from tasks.predictor import CHUNK, Predictor, decoded_lines, predict_lines
 from tests.conftest import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,30 +28,30 @@ def trained(world: Path) -> Path:
 
 
 def test_the_same_as_the_run_s_own_predictions(trained: Path, world: Path) -> None:
-    predictor = Predictor.load(trained, device="cpu")
+    model = MultitaskModel.load(trained, device="cpu")
     for name in ("sst", "sts"):
         path = world / "data" / TASKS[name].files["dev"]
         examples, _ = read_examples(path, TASKS[name].columns, True)
         texts = [(e.text, e.pair) if e.pair else e.text for e in examples]
         file = trained / "predictions" / f"{name}-dev-output.csv"
         expected, _ = read_predictions(file)
-        got = [float(p) for p in predictor.predict(name, texts)]
+        got = [float(p) for p in model.predict(name, texts)]
         np.testing.assert_allclose(got, [expected[e.id] for e in examples], atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
 def test_embeddings_keep_the_order_of_their_texts(trained: Path, pooling: str) -> None:
-    predictor = Predictor.load(trained, device="cpu")
+    model = MultitaskModel.load(trained, device="cpu")
     texts = ["red cat runs slowly here", "dog", "old blue dog sleeps", "cat runs"]
-    vectors = predictor.encode(texts, pooling)
+    vectors = model.encode(texts, pooling)
     assert vectors.shape == (4, 32) and vectors.dtype == np.float32
     for text, vector in zip(texts, vectors, strict=True):
-        np.testing.assert_allclose(predictor.encode([text], pooling)[0], vector, atol=1e-6)
+        np.testing.assert_allclose(model.encode([text], pooling)[0], vector, atol=1e-6)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    plain = predictor.encode(texts, pooling, normalize=False)
+    plain = model.encode(texts, pooling, normalize=False)
     with torch.no_grad():
-        ids = torch.tensor([predictor.tokenizer.encode_batch(texts[:1])[0].ids])
-        out = predictor.model.encoder(ids)
+        ids = torch.tensor([model.tokenizer.encode_batch(texts[:1])[0].ids])
+        out = model.network.encoder(ids)
     expected = {
         "cls": out.pooler_output[0],
         "mean": out.last_hidden_state[0].mean(0),
@@ -61,7 +61,7 @@ def test_embeddings_keep_the_order_of_their_texts(trained: Path, pooling: str) -
 
 
 def test_a_stream_is_read_as_it_comes(trained: Path) -> None:
-    predictor = Predictor.load(trained, device="cpu")
+    model = MultitaskModel.load(trained, device="cpu")
     read = 0
 
     def endless():
@@ -70,7 +70,7 @@ def test_a_stream_is_read_as_it_comes(trained: Path) -> None:
             read += 1
             yield "red cat runs\n"
 
-    stream = predict_lines(predictor, "sst", endless())
+    stream = predict_lines(model, "sst", endless())
     prediction, text = next(stream).split("\t")
     assert text == "red cat runs" and prediction in "01234" and read == CHUNK
 
@@ -135,6 +135,6 @@ def test_bytes_that_are_no_text_are_named() -> None:
 
 
 def test_a_broken_line_is_named(trained: Path) -> None:
-    predictor = Predictor.load(trained, device="cpu")
+    model = MultitaskModel.load(trained, device="cpu")
     with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
-        list(predict_lines(predictor, "sts", ["a\tb\n", "only one\n"]))
+        list(predict_lines(model, "sts", ["a\tb\n", "only one\n"]))
