@@ -43,9 +43,9 @@ from tasks.dryrun import described, seconds_a_step
 from tasks.evaluation import calibrate, encode_features, score_tasks
 from tasks.loading import load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
-from tasks.several import best_scores, first_run, is_one_by_one, seeds_table, train_seeds
+from tasks.several import best_scores, is_one_by_one, shown, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
-from tasks.tables import closing_table, forgetting_table
+from tasks.tables import forgetting_table
 from tasks.taskfile import keep_task_file, kept_task_file
 
 
@@ -311,14 +311,7 @@ def main(argv: list[str]) -> int:
             check_all_files(args)
             rundir.save_arguments(folder, args)
         every = train_seeds(args, folder, train)
-        print(f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})\n")
-        tasks = [TASKS[name] for name in args.tasks]
-        trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
-        print(closing_table(tasks, every[0], trained))
-        if args.seeds > 1:
-            print("\n" + seeds_table(tasks, every))
-        run = first_run(args, folder)
-        print(f"\nnext: python evaluate.py --checkpoint {run} --data-dir {args.data_dir}")
+        print(shown(args, folder, every))
     if args.json:
         print(json.dumps({"run": str(folder), "scores": [best_scores(run) for run in every]}))
     return 0

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+import shlex
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
@@ -131,5 +132,5 @@ def command(args: Any, script: str) -> str:
             value = ",".join(f"{k}={v}" for k, v in value.items())
         elif isinstance(value, tuple):
             value = ",".join(map(str, value))
-        words.append(flag if value is True else f"{flag} {value}")
+        words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
     return " ".join(words)

@@ -11,7 +11,7 @@ from minbert.model.pooling import KINDS
 from minbert.training import distributed
 from minbert.training.arguments import arg, comma_list, number_by_task, word_by_task
 from tasks import TASKS
-from tasks.siamese import IN_BATCH, PAIR_LOSSES, check_pair_loss
+from tasks.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
 from tasks.taskfile import read_task_file
 
 FROZEN = "last-linear-layer"
@@ -194,9 +194,9 @@ def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
         default = "contrastive" if TASKS[name].is_classification else "cosine-mse"
         chosen[name] = chosen[name] or TASKS[name].pair_loss or default
         check_pair_loss(TASKS[name], chosen[name])
-        if chosen[name] in IN_BATCH and args.accumulate > 1:
+        if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
-        if chosen[name] in IN_BATCH and distributed.size() > 1:
+        if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
             raise UserError(f"--pair-loss {chosen[name]} needs whole batches: use one process")
     if args.towers == "separate" and not siamese:
         raise UserError("--towers separate goes with --pair-encoding siamese")

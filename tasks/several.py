@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from tasks import TASKS, Task
-from tasks.options import Args
+from tasks.options import FROZEN, Args
+from tasks.tables import closing_table
 
 State = dict[str, Any]  # what train_multitask.train returns
 Train = Callable[[Args, Path], State]
@@ -53,6 +54,21 @@ def first_run(args: Args, folder: Path) -> Path:
 def best_scores(states: list[State]) -> dict[str, float]:
     """By task, of one run or of several of a task each."""
     return {name: score for state in states for name, score in state["best"]["scores"].items()}
+
+
+def shown(args: Args, folder: Path, every: list[list[State]]) -> str:
+    """What all runs of a command came to, by seed and run, and what to type next."""
+    tasks = [TASKS[name] for name in args.tasks]
+    trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
+    parts = [
+        f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})",
+        closing_table(tasks, every[0], trained),
+    ]
+    if args.seeds > 1:
+        parts.append(seeds_table(tasks, every))
+    run = first_run(args, folder)
+    parts.append(f"next: python evaluate.py --checkpoint {run} --data-dir {args.data_dir}")
+    return "\n\n".join(parts)
 
 
 def seeds_table(tasks: list[Task], every: list[list[State]]) -> str:

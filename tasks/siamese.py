@@ -21,6 +21,7 @@ from tasks.base import Task
 
 COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
 IN_BATCH = ("mnr", "mnr-full", "simcse")  # a batch's other sentences are the negatives
+WHOLE_BATCH = (*IN_BATCH, "cosent")  # no mean over rows: parts of a batch do not add up to it
 PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
 CUSTOMARY_SCALE = 20.0
 
@@ -94,9 +95,7 @@ def siamese_loss(
         groups = to_device(torch.from_numpy(pairs.groups[rows]), device)
         return losses.mnr_full(u, v, labels, groups, scale or CUSTOMARY_SCALE)
     if name == CLASSIFIER:
-        logits = (
-            head.compare(u, v) + head.threshold
-        )  # the threshold is for answers, not for training
+        logits = head.compare(u, v) + head.threshold  # which is for answers, not for training
         return losses.binary_cross_entropy(logits, labels)
     if name == "cosine-mse":
         return losses.cosine_mse(u, v, labels, head.config.scale)

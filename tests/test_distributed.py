@@ -141,10 +141,13 @@ def test_one_killed_process_ends_the_other(world: Path) -> None:
     assert "another process ended" in err or "SIGKILL" in err
 
 
-def test_in_batch_losses_need_whole_batches(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("loss", ["mnr", "cosent"])
+def test_some_losses_need_whole_batches(
+    world: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
     monkeypatch.setattr(distributed, "size", lambda: 2)
-    more = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "mnr")
-    with pytest.raises(UserError, match="mnr needs whole batches: use one process"):
+    more = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", loss)
+    with pytest.raises(UserError, match=f"{loss} needs whole batches: use one process"):
         run(world, *more)
 
 

@@ -79,11 +79,11 @@ def test_every_parameter_is_claimed_once(tiny) -> None:
 def word_gradients(sparse: bool, steps: int, clip: float = 0.0) -> list[torch.Tensor]:
     """An embedding and a matrix after some steps, the gradient of one as rows or as a whole."""
     torch.manual_seed(1)
-    words = torch.nn.Parameter(torch.randn(2000, 100))  # more than a block of the optimizer
+    words = torch.nn.Parameter(torch.randn(4000, 100))  # more than a block of the optimizer
     matrix = torch.nn.Parameter(torch.randn(100, 3))
     optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=0.01)
     for _ in range(steps):
-        ids = torch.randint(2000, (30,))  # some come twice
+        ids = torch.randint(4000, (30,))  # some come twice
         ids[:5] = ids[5]
         out = torch.nn.functional.embedding(ids, words, sparse=sparse) @ matrix
         out.square().sum().backward()

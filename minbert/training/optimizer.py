@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-BLOCK = 1 << 17  # elements: four fp32 arrays of it take 2 MiB
+BLOCK = 1 << 18  # elements: four fp32 arrays of it take 4 MiB
 
 
 class AdamW(torch.optim.Optimizer):
