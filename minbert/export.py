@@ -54,7 +54,8 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path) -> Non
 
 def classifier_config(head: Head) -> dict[str, Any]:
     """What transformers' config.json says of a classifier."""
-    names = head.config.names or tuple(f"LABEL_{i}" for i in range(head.config.outputs))
+    outputs = head.config.outputs  # one logit of two classes is the second one's
+    names = head.config.names[-outputs:] or tuple(f"LABEL_{i}" for i in range(outputs))
     return {
         "architectures": ["BertForSequenceClassification"],
         "id2label": {str(i): name for i, name in enumerate(names)},

@@ -25,6 +25,7 @@ class Task:
     prediction_header: str  # the course's column name
     title: str
     names: tuple[str, ...] = ()  # of the classes, if they are not numbers
+    called: tuple[str, ...] = ()  # if they are: what an exported model should call them
     top: float = 1.0  # the largest score: what a cosine of 1 stands for
     many: bool = False  # a row has a set of classes: the sum of 2^class
     encoding: str = ""  # of pairs unless --pair-encoding says otherwise: cross or siamese

@@ -13,5 +13,6 @@ CFIMDB = classification(
     texts=("sentence",),
     label="sentiment",
     labels=2,
+    called=("negative", "positive"),
     prediction_header="Predicted_Sentiment",
 )

@@ -9,6 +9,7 @@ QUORA = classification(
     texts=("sentence1", "sentence2"),
     label="is_duplicate",
     labels=2,
+    called=("different", "duplicate"),
     prediction_file="para-{split}-output.csv",
     prediction_header="Predicted_Is_Paraphrase",
 )

@@ -13,5 +13,6 @@ SST = classification(
     texts=("sentence",),
     label="sentiment",
     labels=5,
+    called=("negative", "somewhat negative", "neutral", "somewhat positive", "positive"),
     prediction_header="Predicted_Sentiment",
 )

@@ -48,16 +48,20 @@ def test_classifiers_have_the_same_logits_in_transformers(
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
-def test_the_names_of_the_classes_go_along(trained: Path, tmp_path: Path) -> None:
-    text = (trained / "best" / "heads.json").read_text()
-    assert '"names": []' in text
-    names = '["--", "-", "o", "+", "++"]'
-    (trained / "best" / "heads.json").write_text(
-        text.replace('"names": []', f'"names": {names}', 1)
-    )
-    export([str(trained), str(tmp_path / "out"), "--task", "sst"])
-    config = transformers.AutoConfig.from_pretrained(tmp_path / "out")
-    assert config.id2label == {0: "--", 1: "-", 2: "o", 3: "+", 4: "++"}
+@pytest.mark.parametrize(
+    ("task", "names"),
+    [
+        ("sst", ["negative", "somewhat negative", "neutral", "somewhat positive", "positive"]),
+        ("quora", ["duplicate"]),  # two classes, one logit: the second one's
+    ],
+)
+def test_the_names_of_the_classes_go_along(
+    world: Path, tmp_path: Path, task: str, names: list[str]
+) -> None:
+    run(world, "--name", "named", "--tasks", task, "--epochs", "1")
+    export([str(world / "runs/named"), str(tmp_path / "out"), "--task", task])
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    assert model.config.id2label == dict(enumerate(names))
 
 
 def test_the_encoder_goes_there_and_back(trained: Path, tmp_path: Path) -> None:
