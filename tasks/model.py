@@ -64,9 +64,12 @@ class MultitaskModel:
         return predict_task(self.network, found, split, self.network.encoder.device).numpy()
 
     def encode(
-        self, texts: Sequence[str], pooling: str = "mean", normalize: bool = True
+        self, texts: Sequence[str], pooling: str = "mean", normalize: bool = False
     ) -> np.ndarray:
-        """The encoder's vector of each text, (n, D) in fp32, of length 1 unless told otherwise."""
+        """The encoder's vector of each text, (n, D) in fp32; normalize: of length 1.
+
+        By default what an export --to sentence-transformers without a task encodes it as.
+        """
         if pooling not in KINDS:
             raise UserError(f"pooling {pooling!r}: one of {', '.join(KINDS)}")
         encoder = self.network.encoder

@@ -83,11 +83,20 @@ def test_embeddings_are_the_same_in_sentence_transformers(
     export([str(folder), str(tmp_path / "out"), *options])
     theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS)
     model = MultitaskModel.load(folder, device="cpu")
-    vectors = torch.from_numpy(model.encode(TEXTS, pooling, normalize=False))
+    vectors = torch.from_numpy(model.encode(TEXTS, pooling))
     with torch.no_grad():
         ours = model.network.heads["sts"].embed(vectors).numpy()
     assert theirs.shape == (3, size or 32)
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
+
+
+def test_without_a_task_it_encodes_as_the_run_does(trained: Path, tmp_path: Path) -> None:
+    export([str(trained), str(tmp_path / "out"), "--to", "sentence-transformers"])
+    theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    ours = MultitaskModel.load(trained, device="cpu")
+    np.testing.assert_allclose(theirs.encode(TEXTS), ours.encode(TEXTS), atol=1e-5)
+    units = theirs.encode(TEXTS, normalize_embeddings=True)
+    np.testing.assert_allclose(units, ours.encode(TEXTS, normalize=True), atol=1e-5)
 
 
 def test_a_sentence_transformer_is_a_model_to_start_from(world: Path, tmp_path: Path) -> None:
@@ -119,7 +128,7 @@ def test_onnxruntime_has_the_same_outputs(trained: Path, tmp_path: Path) -> None
     export([str(trained), str(tmp_path / "all"), "--to", "onnx"])
     hidden, pooled = onnx_outputs(tmp_path / "all", TEXTS[:1])
     assert hidden.shape[0] == 1 and hidden.shape[2] == 32
-    ours = model.encode(TEXTS[:1], "cls", normalize=False)
+    ours = model.encode(TEXTS[:1], "cls")
     np.testing.assert_allclose(pooled, ours, atol=1e-4)
 
 
@@ -129,7 +138,7 @@ def test_embeddings_are_the_same_in_onnxruntime(world: Path, tmp_path: Path, poo
     export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sts"])
     (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
     model = MultitaskModel.load(folder, device="cpu")
-    vectors = torch.from_numpy(model.encode(TEXTS, pooling, normalize=False))
+    vectors = torch.from_numpy(model.encode(TEXTS, pooling))
     with torch.no_grad():
         ours = model.network.heads["sts"].embed(vectors).numpy()
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
