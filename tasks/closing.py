@@ -37,9 +37,8 @@ def predict_best(
 ) -> dict[str, Interval]:  # fmt: skip
     """Write best/'s predictions for dev and, where there is a file, test; score its dev ones.
 
-    findings.json: what the report shows of them.
-
-    dtype: the precision of the run. Returns every task's main metric with its interval.
+    And findings.json, what the report shows of them. dtype: the precision of the run. Returns every
+    task's main metric with its interval.
     """
     distributed.wait()  # for the first process to have written best/
     model, _ = load_multitask(folder / "best")

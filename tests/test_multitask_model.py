@@ -129,6 +129,14 @@ def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None
     assert process.returncode == 141
 
 
+def test_a_file_that_is_missing_is_named(trained: Path) -> None:
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
+    command += ["--input", "no.tsv", "--task", "sst"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: no.tsv: No such file or directory\n"
+
+
 def test_bytes_that_are_no_text_are_named() -> None:
     assert list(decoded_lines([b"\xef\xbb\xbfa\n", b"\xc3\xa9\n"])) == ["a\n", "\u00e9\n"]
     with pytest.raises(UserError, match="line 2: not UTF-8"):

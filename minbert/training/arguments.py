@@ -167,8 +167,9 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     except BrokenPipeError:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python complains at its end
         code = 141
-    except OSError as error:  # a folder that is missing, a full disk: the message has the name
-        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:  # a file that is missing, a full disk
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"error: {what}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)
