@@ -21,6 +21,7 @@ from minbert.data.sampler import batch_rows, count_batches, length_sorted_batche
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import cross_entropy
+from minbert.model import fused
 from minbert.model.mlm import MaskedLanguageModel
 from minbert.report.files import write_report
 from minbert.training import distributed, rundir
@@ -101,6 +102,7 @@ def set_up(args: Args, folder: Path) -> Run:
     model, new_head = load_mlm(directory)
     if new_head:
         print(f"{directory} has no masked-language-model head: it starts from random values")
+    fused.turn_off(args.written_out)
     model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
     model.encoder.checkpoint_activations = args.checkpoint_activations
     tokenizer = BertTokenizer.from_directory(directory)
@@ -117,7 +119,8 @@ def set_up(args: Args, folder: Path) -> Run:
     steps = args.epochs * count_batches({"mlm": len(rows)}, args.batch_size)["mlm"]
     masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
 
-    optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
+    groups = parameter_groups(model, args.weight_decay)
+    optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
     state: dict[str, Any] = {"step": 0, "assessed": -1, "best": None, "stages": []}
     if going_on:
         state = load_training_state(directory, model, optimizer)
@@ -177,7 +180,7 @@ def train_step(run: Run, step: int) -> None:
         run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 
-    tokens, seconds = int(run.text.lengths[rows].sum()), time.monotonic() - started
+    tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
     record = StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds)
     run.records.add(record)
 

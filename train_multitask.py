@@ -103,6 +103,7 @@ def set_up(args: Args, folder: Path) -> Run:
     device = choose_device(args.device)
     model = make_model(args, tasks, directory, going_on).to(device)
     model.set_precision(choose_precision(args.precision, device))
+    fused.turn_off(args.written_out)
     sparse = device.type == "cpu" and distributed.size() == 1 and not fused.is_off()
     model.set_row_gradients(sparse)
     model.set_checkpointing(args.checkpoint_activations)
@@ -122,7 +123,8 @@ def set_up(args: Args, folder: Path) -> Run:
         features = {name: encode_features(encoder, s, device) for name, s in both.items()}
     pairs = {n: PairData.of(TASKS[n], train[n], loss) for n, loss in args.pair_loss.items()}
 
-    optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
+    groups = parameter_groups(model, args.weight_decay)
+    optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
     state: dict[str, Any] = {"step": 0, "assessed": -1, "before": {}, "best": None, "stages": []}
     state |= {"task_best": {}, "skipped": 0, "since_best": 0}
     if going_on:
@@ -212,7 +214,7 @@ def train_step(run: Run, step: int) -> None:
     run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 
-    tokens, epoch = int(split.lengths[rows].sum()), step // run.plan.epoch_steps + 1
+    tokens, epoch = int(split.lengths_of(rows).sum()), step // run.plan.epoch_steps + 1
     seconds = time.monotonic() - started
     record = StepRecord(step + 1, draw.task, total, lr, epoch, len(rows), tokens, seconds)
     run.records.add(record)

@@ -28,7 +28,7 @@ DROPOUT, LR, CLIP = 0.3, 5e-5, 1.0
 
 def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
     """The rows as (B, T) tensors, padded to their longest."""
-    lengths = split.lengths[rows]
+    lengths = split.lengths_of(rows)
     ids = np.zeros((len(rows), lengths.max()), dtype=np.int64)
     mask, segments = np.zeros_like(ids), np.zeros_like(ids)
     for place, row in enumerate(rows):
@@ -108,7 +108,7 @@ class PlainLoop:
             self.adamw.step()
             self.adamw.zero_grad()
             examples += len(rows)
-            tokens += int(split.lengths[rows].sum())
+            tokens += int(split.lengths_of(rows).sum())
         return Work(examples, tokens)
 
 

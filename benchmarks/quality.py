@@ -5,14 +5,12 @@ A finished run is reused. Adds its section to BENCHMARKS.md.
 """
 
 import statistics
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import train_multitask
 from benchmarks.report import Section, write_report
 from experiments.results import is_finished
-from minbert.model import fused
 from minbert.training.arguments import arg, parse_arguments, run_script
 from minbert.training.runlog import read_log
 
@@ -63,9 +61,8 @@ def train(args: Args, root: Path, name: str, seed: int, slow: bool) -> None:
         argv = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", str(root)]
         argv += ["--epochs", str(args.epochs), "--lr", args.lr, "--limit", args.limit]
         argv += ["--limit-dev", args.limit_dev, "--seed", str(seed), "--name", name]
-        argv += ["--skip-predictions", *(["--precision", "fp32"] if slow else [])]
-    with fused.written_out() if slow else nullcontext():
-        train_multitask.main(argv)
+        argv += ["--skip-predictions", *(["--precision", "fp32", "--written-out"] if slow else [])]
+    train_multitask.main(argv)
 
 
 def compared_scores(title: str, scores: dict[str, list[dict[str, float]]]) -> Section:

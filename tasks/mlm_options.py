@@ -50,6 +50,9 @@ class Args:
         False, "compute layers again in the backward pass: less memory, more time", parse=bool
     )
     precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
+    written_out: bool = arg(
+        False, "only the equations as written, no faster equals: slower, to compare", parse=bool
+    )
     device: str = arg("auto", "auto, cpu or cuda")
     seed: int = arg(11711, "of initialisation, order, masks and dropout", low=0, high=2**32 - 1)
     save_minutes: float = arg(

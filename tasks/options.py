@@ -96,6 +96,9 @@ class Args:
         0.3, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
     )
     precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
+    written_out: bool = arg(
+        False, "only the equations as written, no faster equals: slower, to compare", parse=bool
+    )
     device: str = arg("auto", "auto, cpu or cuda")
     use_gpu: bool = arg(False, "the same as --device cuda", parse=bool)
     seed: int = arg(11711, "of initialisation, order and dropout", low=0, high=2**32 - 1)

@@ -1,7 +1,8 @@
 """Every faster path against the written-out equations it stands for."""
 
+import itertools
 import json
-from contextlib import nullcontext
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,19 +11,26 @@ from safetensors.torch import load_file
 
 import train_multitask
 from minbert.model import fused
-from minbert.model.layers import LayerNorm, add_norm
+from minbert.model.layers import LayerNorm, add_norm, draw_keep, dropout
+from minbert.training import distributed
 
 SHAPES = [(1, 8), (7, 32), (64, 384)]
 
 
-def run(shape: tuple[int, int], dtype: torch.dtype, p: float, training: bool) -> list[torch.Tensor]:
+def run(
+    shape: tuple[int, int], dtype: torch.dtype, p: float, training: bool, written: bool
+) -> list[torch.Tensor]:
     """Output and every gradient, with the same dropout each time."""
     torch.manual_seed(3)
     norm = LayerNorm(shape[1], 1e-12).to(torch.promote_types(dtype, torch.float32))
     torch.nn.init.normal_(norm.weight)
     torch.nn.init.normal_(norm.bias)
     x, f = (torch.randn(shape).to(dtype).requires_grad_() for _ in range(2))
-    out = add_norm(norm, x, f, p, training)
+    if written:
+        keep, scale = draw_keep(f, p) if training else (torch.ones(shape), 1.0)
+        out = norm(x + f * keep.to(dtype) * scale)
+    else:
+        out = add_norm(norm, x, f, p, training)
     assert out.dtype == dtype
     out.backward(torch.randn(shape).to(dtype))
     return [out.detach(), x.grad, f.grad, norm.weight.grad, norm.bias.grad]
@@ -38,10 +46,9 @@ def run(shape: tuple[int, int], dtype: torch.dtype, p: float, training: bool) ->
 def test_add_norm(
     shape: tuple[int, int], p: float, training: bool, dtype: torch.dtype, tolerance: float
 ) -> None:
-    fast = run(shape, dtype, p, training)
-    with fused.written_out():
-        slow = run(shape, dtype, p, training)
-    for ours, expected in zip(fast, slow, strict=True):
+    # p = 0 draws nothing, so the written-out one must not either: the draws that follow are equal
+    written = run(shape, dtype, p, training and p > 0, written=True)
+    for ours, expected in zip(run(shape, dtype, p, training, written=False), written, strict=True):
         scale = expected.double().abs().max().clamp_min(1)
         assert (ours.double() - expected.double()).abs().max() <= tolerance * scale
 
@@ -66,23 +73,57 @@ def test_the_switch_is_off_and_on_again() -> None:
     assert not fused.is_off()
 
 
+def test_written_out_dropout_is_torch_s() -> None:
+    def drawn(layer: Callable[..., torch.Tensor]) -> torch.Tensor:
+        torch.manual_seed(5)
+        return layer(torch.ones(50, 7), 0.3, True)
+
+    with fused.written_out():
+        assert torch.equal(drawn(dropout), drawn(torch.nn.functional.dropout))
+    assert not torch.equal(drawn(dropout), drawn(torch.nn.functional.dropout))
+
+
+def test_dropout_of_a_step_is_its_own() -> None:
+    """Training seeds every step anew: the masks of steps, seeds and ranks are independent."""
+    n, p = 100_000, 0.3
+    masks = []
+    for seed, step in ((1, 0), (1, 1), (1, 2), (2, 0)):
+        torch.manual_seed(distributed.own_seed(seed, step))
+        masks.append(dropout(torch.ones(n), p, True) != 0)
+    both = (1 - p) ** 2
+    band = 5 * (both * (1 - both) / n) ** 0.5
+    for one, other in itertools.combinations(masks, 2):
+        assert abs(float((one & other).float().mean()) - both) < band
+
+
 @pytest.mark.parametrize("options", [[], ["--accumulate", "2"], ["--pair-encoding", "siamese"]])
 def test_training_ends_in_the_same_weights(world: Path, options: list[str]) -> None:
-    """Steps with all faster paths on, and the same ones written out; in fp32.
+    """Steps with all faster paths on, and the same ones written out; in fp32 on a CPU.
 
-    Without the encoder's dropout: the last layer draws fewer values where fewer tokens go through.
+    Without dropout: the two draw it differently. The weights, the heads, AdamW's m and v.
     """
     config = json.loads((world / "model" / "config.json").read_text())
     config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     (world / "model" / "config.json").write_text(json.dumps(config))
-    weights = []
+    found = []
     for name in ("fast", "slow"):
         argv = ["--model", str(world / "model"), "--data-dir", str(world / "data"), "--epochs", "1"]
         argv += ["--output-dir", str(world / "runs"), "--precision", "fp32", "--lr", "1e-4"]
-        argv += ["--hidden-dropout-prob", "0"]
-        with fused.written_out() if name == "slow" else nullcontext():
-            train_multitask.main([*argv, "--batch-size", "4", "--name", name, *options])
-        weights.append(load_file(world / "runs" / name / "last" / "model.safetensors"))
-    fast, slow = weights
+        argv += ["--hidden-dropout-prob", "0", "--device", "cpu"]
+        argv += ["--written-out"] if name == "slow" else []
+        train_multitask.main([*argv, "--batch-size", "4", "--name", name, *options])
+        last = world / "runs" / name / "last"
+        found.append(
+            {
+                f"{file.name} {key}": tensor
+                for file in sorted(last.glob("*.safetensors"))
+                for key, tensor in load_file(file).items()
+            }
+        )
+    fast, slow = found
+    assert fast.keys() == slow.keys()
+    assert {key.split()[0] for key in fast} == {
+        "heads.safetensors", "model.safetensors", "optimizer.safetensors",
+    }  # fmt: skip
     for key, expected in slow.items():
         torch.testing.assert_close(fast[key], expected, atol=1e-5, rtol=0)

@@ -9,22 +9,29 @@ from minbert import AdamW
 from minbert.training.optimizer import clip_scale, parameter_groups
 
 
-def test_equations_in_fp64() -> None:
+@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize("correct_bias", [True, False])
+@pytest.mark.parametrize("scale", [1.0, 0.3])
+def test_equations_in_fp64(written_out: bool, correct_bias: bool, scale: float) -> None:
     torch.manual_seed(0)
     # the size of real weights: at values near 2 the rounding of fp32 itself adds up to 1e-6
     p = torch.nn.Parameter(torch.randn(7, 5) * 0.1)
     x, m, v = p.detach().double().clone(), torch.zeros(7, 5).double(), torch.zeros(7, 5).double()
-    optimizer = AdamW([p], lr=1e-2, weight_decay=1e-2)
+    options = {"correct_bias": correct_bias, "written_out": written_out}
+    optimizer = AdamW([p], lr=1e-2, weight_decay=1e-2, **options)
     for t in range(1, 51):
         p.grad = torch.randn(7, 5)
-        optimizer.step()
-        g = p.grad.double()
+        g = p.grad.double() * scale
+        optimizer.step(scale=scale)
         m = 0.9 * m + 0.1 * g
         v = 0.999 * v + 0.001 * g * g
-        a = 1e-2 * math.sqrt(1 - 0.999**t) / (1 - 0.9**t)
+        a = 1e-2 * (math.sqrt(1 - 0.999**t) / (1 - 0.9**t) if correct_bias else 1.0)
         x = x - a * m / (v.sqrt() + 1e-6)
         x = x - 1e-2 * 1e-2 * x
     torch.testing.assert_close(p.detach().double(), x, atol=1e-6, rtol=0)
+    state = optimizer.state[p]
+    torch.testing.assert_close(state["exp_avg"].double(), m, atol=1e-6, rtol=0)
+    torch.testing.assert_close(state["exp_avg_sq"].double(), v, atol=1e-6, rtol=0)
 
 
 def test_same_as_torch_where_definitions_coincide() -> None:
@@ -76,12 +83,12 @@ def test_every_parameter_is_claimed_once(tiny) -> None:
     assert plain == {id(p) for p in groups[1]["params"]} and groups[1]["weight_decay"] == 0
 
 
-def word_gradients(sparse: bool, steps: int, clip: float = 0.0) -> list[torch.Tensor]:
+def word_gradients(sparse: bool, steps: int, clip: float, written_out: bool) -> list[torch.Tensor]:
     """An embedding and a matrix after some steps, the gradient of one as rows or as a whole."""
     torch.manual_seed(1)
     words = torch.nn.Parameter(torch.randn(4000, 100))  # more than a block of the optimizer
     matrix = torch.nn.Parameter(torch.randn(100, 3))
-    optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=0.01)
+    optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=0.01, written_out=written_out)
     for _ in range(steps):
         ids = torch.randint(4000, (30,))  # some come twice
         ids[:5] = ids[5]
@@ -95,10 +102,36 @@ def word_gradients(sparse: bool, steps: int, clip: float = 0.0) -> list[torch.Te
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_row_gradients_count_as_the_dense_ones(clip: float) -> None:
-    dense, rows = (word_gradients(sparse, 5, clip) for sparse in (False, True))
-    for expected, ours in zip(dense, rows, strict=True):
+def test_row_gradients_and_the_kernel_count_as_what_is_written_out(clip: float) -> None:
+    """Rows or all of a matrix, PyTorch's kernel or the equations: weights and state."""
+    expected = word_gradients(False, 5, clip, written_out=True)
+    for sparse, written_out in ((True, True), (True, False), (False, False)):
+        ours = word_gradients(sparse, 5, clip, written_out)
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_what_the_kernel_cannot_read_is_written_out() -> None:
+    """A transposed gradient, bf16 weights: the kernel would take both for plain fp32 arrays."""
+    for dtype in (torch.float32, torch.bfloat16):
+        both = []
+        for written_out in (True, False):
+            torch.manual_seed(0)
+            p = torch.nn.Parameter(torch.randn(4, 6).to(dtype))
+            p.grad = torch.randn(6, 4).to(dtype).T
+            AdamW([p], lr=1e-2, written_out=written_out).step()
+            both.append(p.detach())
+        assert torch.equal(*both)
+
+
+def test_roots_of_tiny_second_moments_are_floored_without_a_trace() -> None:
+    """The floor of write_out: zero and denormal v give the same p as the exact root."""
+    p = torch.nn.Parameter(torch.ones(4))
+    optimizer = AdamW([p], lr=1e-2, correct_bias=False, written_out=True)
+    p.grad = torch.tensor([0.0, 1e-30, 1e-20, 1e-8])
+    g = p.grad.double().clone()
+    optimizer.step()
+    expected = 1 - 1e-2 * 0.1 * g / ((0.001 * g * g).sqrt() + 1e-6)
+    torch.testing.assert_close(p.detach(), expected.float(), atol=0, rtol=1e-7)
 
 
 @pytest.mark.parametrize("max_norm", [0.1, 1e9])

@@ -9,8 +9,8 @@ from minbert.data.encoded import EncodedSplit
 
 def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
     """Pack these rows end to end, shortest first: near-equal lengths lie together."""
-    rows = rows[np.argsort(split.lengths[rows], kind="stable")]
-    starts, lengths = split.offsets[rows], split.lengths[rows]
+    rows = rows[np.argsort(split.lengths_of(rows), kind="stable")]
+    starts, lengths = split.offsets[rows], split.lengths_of(rows)
     begins = np.cumsum(lengths) - lengths  # where each row begins in the batch
     positions = np.arange(lengths.sum()) - np.repeat(begins, lengths)
     ids = split.ids[np.repeat(starts, lengths) + positions]

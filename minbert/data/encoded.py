@@ -39,6 +39,10 @@ class EncodedSplit:
         """(R,) tokens in each row."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
+        """(n,) tokens in each of these n rows, without a look at the others."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def id_strings(self) -> list[str]:
         return [row_id.decode() for row_id in self.row_ids]
 
@@ -114,7 +118,7 @@ def load_split(
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
     """A split of these rows only, in this order."""
-    lengths = split.lengths[rows]
+    lengths = split.lengths_of(rows)
     pieces = [split.ids[split.offsets[r] : split.offsets[r + 1]] for r in rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return EncodedSplit(

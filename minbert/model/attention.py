@@ -36,7 +36,7 @@ class Group:
         """(N, D) -> (n, H, T, K)"""
         x = x[self.start : self.end]
         if self.index is not None:
-            x = x.new_zeros(self.n * self.T, x.shape[-1]).index_copy(0, self.index, x)
+            x = x.new_zeros(self.n * self.T, x.shape[-1]).index_copy_(0, self.index, x)
         return x.view(self.n, self.T, num_heads, -1).transpose(1, 2)
 
     def unpad(self, x: Tensor) -> Tensor:

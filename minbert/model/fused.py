@@ -1,17 +1,17 @@
-"""Faster equals of written-out equations, their backward derived by hand; and the switch.
+"""Faster equals of written-out equations, and the switch between them.
 
-Each is tested against what it replaces. MINBERT_WRITTEN_OUT=1 turns all of them off.
+Each is tested against what it replaces. `--written-out` turns all of them off, in AdamW too.
 """
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-_off = os.environ.get("MINBERT_WRITTEN_OUT") == "1"
+_off = False
 
 
 def is_off() -> bool:
@@ -19,25 +19,28 @@ def is_off() -> bool:
     return _off
 
 
+def turn_off(off: bool) -> None:
+    """What a script's --written-out says, for the whole process."""
+    global _off
+    _off = off
+
+
 @contextmanager
 def written_out() -> Iterator[None]:
     """Without any of this module, for a comparison."""
-    global _off
-    before, _off = _off, True
+    before = _off
+    turn_off(True)
     try:
         yield
     finally:
-        _off = before
+        turn_off(before)
 
 
 class AddNorm(torch.autograd.Function):
-    """y = w n + b with n = (s - mean s) r, r = (var s + eps)^-1/2, s = x + scale keep f.
+    """y = LN(s), s = x + scale keep f; dx = ds, df = scale keep ds.
 
-    With g = dL/dy, means over the last dimension:
-    ds = r (g w - mean(g w) - n mean(g w n));  dx = ds;  df = scale keep ds
-    dw = sum g n;  db = sum g
-    Two passes and one array kept for backward, where autograd would make ten and keep five. The sum
-    and all statistics are in the parameters' precision.
+    The sum and the statistics are in the parameters' precision, each read once: PyTorch's kernel of
+    the layer norm and of its gradient does in a pass what LayerNorm's operations do in six.
     """
 
     @staticmethod
@@ -45,27 +48,23 @@ class AddNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, f: Tensor, w: Tensor, b: Tensor, eps: float, keep: Tensor | None,
         scale: float,
     ) -> Tensor:  # fmt: skip
-        n = f.to(w.dtype, copy=True)  # (N, D)
-        if keep is not None:
-            n.mul_(keep).mul_(scale)
-        n.add_(x)
-        n.sub_(n.mean(-1, keepdim=True))
-        r = n.square().mean(-1, keepdim=True).add_(eps).rsqrt_()  # (N, 1)
-        n.mul_(r)
-        ctx.save_for_backward(n, r, w, keep)
+        s = x.to(w.dtype, copy=True)  # (N, D)
+        if keep is None:
+            s.add_(f)
+        else:
+            s.addcmul_(f.to(w.dtype), keep.to(w.dtype), value=scale)
+        y, mean, r = torch.native_layer_norm(s, w.shape, w, b, eps)  # r = (var s + eps)^-1/2
+        ctx.save_for_backward(s, mean, r, w, b, keep)
         ctx.scale = scale
-        return torch.addcmul(b, n, w).to(x.dtype)
+        return y.to(x.dtype)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        n, r, w, keep = ctx.saved_tensors
-        dtype, D = g.dtype, g.shape[-1]
-        g = g.to(w.dtype)
-        gn = g * n
-        dw, db = gn.sum(0), g.sum(0)
-        mean_gw, mean_gwn = (g @ w).div_(D), (gn @ w).div_(D)  # (N,)
-        ds = gn.copy_(g).mul_(w).sub_(mean_gw[:, None])
-        ds.addcmul_(n, mean_gwn[:, None], value=-1).mul_(r)
-        dx = ds.to(dtype, copy=keep is not None)  # below, ds is changed in place
-        df = dx if keep is None else ds.mul_(keep).mul_(ctx.scale).to(dtype)
+        s, mean, r, w, b, keep = ctx.saved_tensors
+        ds, dw, db = torch.ops.aten.native_layer_norm_backward(
+            g.to(w.dtype), s, w.shape, mean, r, w, b, [True] * 3
+        )
+        dx = ds.to(g.dtype, copy=keep is not None)  # below, ds is changed in place
+        df = dx if keep is None else ds.mul_(keep).mul_(ctx.scale).to(g.dtype)
         return dx, df, dw, db, None, None, None
