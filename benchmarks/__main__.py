@@ -8,14 +8,17 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.contest import DEVICE
 from benchmarks.contestants import Places
 from benchmarks.report import write_report
-from benchmarks.sets import SETS
+from benchmarks.sets import GPU_SETS, SETS
 from minbert import BertConfig, BertModel
 from minbert.errors import UserError
 from minbert.training.arguments import arg, comma_list, parse_arguments, run_script
 from minbert.weights.resolve import resolve
 
+ALL = SETS | GPU_SETS
+NEED_LARGE = {"train_step_large", *GPU_SETS}
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
 
@@ -23,7 +26,9 @@ TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 class Args:
     """What to measure and where."""
 
-    only: tuple[str, ...] = arg((), f"of {', '.join(SETS)} (default: all)", parse=comma_list)
+    only: tuple[str, ...] = arg(
+        (), f"of {', '.join(ALL)} (default: what this machine is for)", parse=comma_list
+    )
     model: str = arg("all-MiniLM-L6-v2", "model name or directory")
     data_dir: str = arg("data", "directory with the tasks' files")
     output_dir: str = arg("checkpoints", "the tasks' ids are cached in it")
@@ -33,22 +38,24 @@ class Args:
 
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
-    unknown = [name for name in args.only if name not in SETS]
+    unknown = [name for name in args.only if name not in ALL]
     if unknown:
-        raise UserError(f"--only {unknown[0]}: write some of {', '.join(SETS)}")
+        raise UserError(f"--only {unknown[0]}: write some of {', '.join(ALL)}")
     if not Path(args.data_dir).is_dir():
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
     model = resolve(args.model)
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large"
-        if not args.only or "train_step_large" in args.only:
+        chosen = args.only or (ALL if DEVICE.type == "cuda" else SETS)
+        if NEED_LARGE.intersection(chosen):
             BertModel(BertConfig()).save_pretrained(large)
-            for name in TOKENIZER_FILES:
-                shutil.copy(model / name, large)
+            for path in (model / name for name in TOKENIZER_FILES):
+                if path.is_file():
+                    shutil.copy(path, large)
         places = Places(str(model), str(large), args.data_dir, args.output_dir, args.turns)
-        for name in args.only or SETS:
+        for name in chosen:
             print(f"{name} ...", flush=True)
-            section = SETS[name](places)
+            section = ALL[name](places)
             command = f"python -m benchmarks --only {name} --turns {args.turns} --data-dir DIR"
             write_report(Path(args.results), name, section, command)
             for row in section.rows:

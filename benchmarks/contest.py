@@ -42,6 +42,7 @@ class Contestant:
     factory: str
     settings: dict[str, Any] = field(default_factory=dict)
     ours: bool = False
+    precision: str = ""  # of its products, "bf16" or "fp32": which limit it is held against
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class Outcome:
     seconds: tuple[float, ...]
     works: tuple[Work, ...]
     peak_mib: float  # the process's largest size, everything included; on a GPU its tensors'
+    precision: str = ""
 
     def rate(self, of: str) -> float:
         """Median over the turns of examples, tokens or flops a second."""
@@ -89,8 +91,15 @@ def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
             child.join(PATIENCE_S)
             child.terminate()
     return {
-        name: Outcome(name, tuple(a[0] for a in given), tuple(a[1] for a in given), given[-1][2])
-        for name, given in answers.items()
+        c.name: Outcome(
+            c.name,
+            tuple(a[0] for a in given),
+            tuple(a[1] for a in given),
+            given[-1][2],
+            c.precision,
+        )
+        for c in contestants
+        if (given := answers[c.name])
     }
 
 

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.contest import Contestant
+from benchmarks.contest import Contestant, Outcome, hold
 
 A, B = "(a) transformers loop, fp32, random batches", "(b) bf16 autocast, grouped, fused AdamW"
 LIMITS = [
-    Contestant(f"{p} limit", "benchmarks.ours:matrix_limit", {"precision": p})
+    Contestant(f"{p} limit", "benchmarks.ours:matrix_limit", {"precision": p}, precision=p)
     for p in ("bf16", "fp32")
 ]
 
@@ -28,7 +28,8 @@ def ours(name: str, places: Places, *options: str, script: str = "train_multitas
     fixed = ["--data-dir", places.data_dir, "--output-dir", places.cache, "--lr", "5e-5"]
     model = [] if "--model" in options else ["--model", places.model]
     settings = {"script": script, "arguments": [*fixed, *model, *options], "steps": 6}
-    return Contestant(name, "benchmarks.ours:training", settings, ours=True)
+    precision = "fp32" if "fp32" in options else "bf16"
+    return Contestant(name, "benchmarks.ours:training", settings, True, precision)
 
 
 def theirs(name: str, function: str, places: Places, **settings: Any) -> Contestant:
@@ -37,4 +38,14 @@ def theirs(name: str, function: str, places: Places, **settings: Any) -> Contest
     where["model"] = settings.pop("model", places.model)
     where |= settings.pop("where", {})
     base = {"where": where, "batch_size": 32, "steps": 6, "fast": False}
-    return Contestant(name, f"benchmarks.others:{function}", base | settings)
+    settings = base | settings
+    precision = "bf16" if settings["fast"] else "fp32"
+    return Contestant(name, f"benchmarks.others:{function}", settings, precision=precision)
+
+
+def hold_beside_limits(
+    contestants: list[Contestant], turns: int
+) -> tuple[dict[str, Outcome], dict[str, float]]:
+    """Their outcomes, and the machine's rate of each precision measured in between, in FLOP/s."""
+    outcomes = hold([*contestants, *LIMITS], turns)
+    return outcomes, {c.precision: outcomes.pop(c.name).rate("flops") for c in LIMITS}

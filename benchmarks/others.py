@@ -1,5 +1,6 @@
 """The libraries' contestants, used as their own examples use them."""
 
+import atexit
 import itertools
 import tempfile
 import time
@@ -14,7 +15,7 @@ import transformers
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
 from benchmarks.contest import DEVICE, Work
-from benchmarks.ours import Turn, encoding_turn
+from benchmarks.ours import Turn, encoding_turn, products
 from minbert import BertTokenizer
 from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.examples import read_examples
@@ -109,7 +110,7 @@ class PlainLoop:
             self.adamw.zero_grad()
             examples += len(rows)
             tokens += int(split.lengths_of(rows).sum())
-        return Work(examples, tokens)
+        return Work(examples, tokens, 6.0 * products(self.encoder.encoder) * tokens)
 
 
 def plain_loop(settings: dict[str, Any]) -> Turn:
@@ -127,13 +128,22 @@ class Stopwatch(transformers.TrainerCallback):
             self.started = time.perf_counter()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         self.seconds = time.perf_counter() - self.started
 
 
-def trainer_turn(make: Any, settings: dict[str, Any]) -> Turn:
-    """make(callbacks, options) -> a trainer; its `train()` is one turn."""
+def trainer_turn(make: Any, layers: torch.nn.Module, settings: dict[str, Any]) -> Turn:
+    """make(callbacks, options) -> a trainer; its `train()` is one turn.
+
+    Which rows it takes it does not say: their tokens are counted as the set's mean.
+    """
+    where = resolve_arguments(settings["where"])
+    (split,) = training_splits(where).values()
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
     options = dict(
-        output_dir=tempfile.mkdtemp(), per_device_train_batch_size=settings["batch_size"],
+        output_dir=folder.name, per_device_train_batch_size=settings["batch_size"],
         max_steps=settings["steps"], learning_rate=LR, report_to="none", save_strategy="no",
         logging_strategy="no", disable_tqdm=True, use_cpu=DEVICE.type == "cpu",
         bf16=settings["fast"],
@@ -142,7 +152,9 @@ def trainer_turn(make: Any, settings: dict[str, Any]) -> Turn:
     def turn() -> Work:
         watch = Stopwatch()
         make([watch], options).train()
-        return Work(settings["steps"] * settings["batch_size"], seconds=watch.seconds)
+        examples = settings["steps"] * settings["batch_size"]
+        tokens = round(examples * split.lengths.mean())
+        return Work(examples, tokens, 6.0 * products(layers) * tokens, watch.seconds)
 
     return turn
 
@@ -166,7 +178,7 @@ def trainer(settings: dict[str, Any]) -> Turn:
             data_collator=transformers.DataCollatorWithPadding(tokenizer), callbacks=callbacks,
         )  # fmt: skip
 
-    return trainer_turn(make, settings)
+    return trainer_turn(make, model.base_model.encoder, settings)
 
 
 def sentence_trainer(settings: dict[str, Any]) -> Turn:
@@ -187,17 +199,19 @@ def sentence_trainer(settings: dict[str, Any]) -> Turn:
     rows = datasets.Dataset.from_dict(columns)
     if settings["cross"]:
         model = st.CrossEncoder(where.model, num_labels=1, device=str(DEVICE))
+        layers = model.model.base_model.encoder
         loss = BinaryCrossEntropyLoss(model)
         kinds = (st.CrossEncoderTrainer, st.CrossEncoderTrainingArguments)
     else:
         model = st.SentenceTransformer(where.model, device=str(DEVICE))
+        layers = model[0].auto_model.encoder
         loss = CosineSimilarityLoss(model)
         kinds = (st.SentenceTransformerTrainer, st.SentenceTransformerTrainingArguments)
 
     def make(callbacks: list[Any], options: dict[str, Any]) -> Any:
         return kinds[0](model, kinds[1](**options), rows, loss=loss, callbacks=callbacks)
 
-    return trainer_turn(make, settings)
+    return trainer_turn(make, layers, settings)
 
 
 def mlm_loop(settings: dict[str, Any]) -> Turn:
@@ -226,7 +240,8 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
             adamw.step()
             adamw.zero_grad()
             tokens += sum(len(ids[r]) for r in rows)
-        return Work(settings["steps"] * size, tokens)
+        flops = 6.0 * products(model.bert.encoder) * tokens
+        return Work(settings["steps"] * size, tokens, flops)
 
     return turn
 
@@ -267,9 +282,10 @@ def sentence_encoding(settings: dict[str, Any]) -> Turn:
     options = dict(device=str(DEVICE), model_kwargs={"dtype": dtype})
     if settings["pairs"]:
         model: Any = st.CrossEncoder(settings["model"], num_labels=1, **options)
-        return encoding_turn(lambda pairs: model.predict(pairs, show_progress_bar=False), settings)
-    model = st.SentenceTransformer(settings["model"], **options)
-    return encoding_turn(
-        lambda texts: model.encode(texts, show_progress_bar=False, normalize_embeddings=True),
-        settings,
-    )
+        layers = model.model.base_model.encoder
+        encode = partial(model.predict, show_progress_bar=False)
+    else:
+        model = st.SentenceTransformer(settings["model"], **options)
+        layers = model[0].auto_model.encoder
+        encode = partial(model.encode, show_progress_bar=False, normalize_embeddings=True)
+    return encoding_turn(encode, settings, products(layers))

@@ -1,5 +1,6 @@
 """minbert's contestants: the scripts' own steps, nothing taken out."""
 
+import atexit
 import io
 import tempfile
 import time
@@ -15,12 +16,11 @@ import pretrain_mlm
 import train_multitask
 from benchmarks.contest import DEVICE, Work
 from minbert import AdamW, Batch, BertModel, BertTokenizer
-from minbert.data.encoded import encode_examples
+from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
 from minbert.losses import unit
 from minbert.model.pooling import pool
 from minbert.training.arguments import parse_given
-from minbert.training.optimizer import in_blocks, parameter_groups
 from tasks.evaluation import predict
 from tasks.options import resolve_arguments
 
@@ -28,19 +28,21 @@ Turn = Callable[[], Work]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
-def products(encoder: torch.nn.Module) -> int:
-    """Multiplications a token in the encoder's layers: its matrices' elements."""
-    layers = encoder.bert_layers.named_parameters()
-    return sum(p.numel() for name, p in layers if p.ndim == 2)
+def products(layers: torch.nn.Module) -> int:
+    """Multiplications a token in an encoder's layers: their matrices' elements."""
+    return sum(p.numel() for p in layers.parameters() if p.ndim == 2)
 
 
 def training(settings: dict[str, Any]) -> Turn:
     """`steps` steps of a script a turn. settings: script, arguments, steps."""
-    folder = Path(tempfile.mkdtemp())
+    folder = tempfile.TemporaryDirectory()
     script = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm}[settings["script"]]
     resolve = resolve_arguments if script is train_multitask else pretrain_mlm.resolve_arguments
-    run = script.set_up(resolve(parse_given(script.Args, settings["arguments"], "")), folder)
-    parameters = products(run.model.encoder)
+    run = script.set_up(
+        resolve(parse_given(script.Args, settings["arguments"], "")), Path(folder.name)
+    )
+    atexit.register(folder.cleanup)
+    parameters = products(run.model.encoder.bert_layers)
 
     def turn() -> Work:
         examples, tokens, start = run.progress.examples, run.progress.tokens, run.state["step"]
@@ -60,45 +62,38 @@ def encoding(settings: dict[str, Any]) -> Turn:
     encoder.for_inference(DTYPES[settings["precision"]])
     tokenizer = BertTokenizer.from_directory(Path(settings["model"]))
     head = torch.nn.Linear(encoder.config.hidden_size, 1).to(DEVICE)
-    parameters = products(encoder)
-    tokens = 0
+
+    def forward(batch: Batch) -> torch.Tensor:
+        if settings["pairs"]:
+            return head(encoder.encode_first(batch))
+        return unit(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
 
     def encode(texts: list[Any]) -> np.ndarray:
-        nonlocal tokens
-        pairs = texts if settings["pairs"] else [(text, None) for text in texts]
-        examples = [Example(str(i), *pair) for i, pair in enumerate(pairs)]
-        split = encode_examples(examples, tokenizer, 256)
-        tokens += len(split.ids)
+        return predict(forward, as_ids(texts, tokenizer), encoder.device).numpy()
 
-        def forward(batch: Any) -> torch.Tensor:
-            if settings["pairs"]:
-                return head(encoder.encode_first(batch))
-            return unit(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
+    return encoding_turn(encode, settings, products(encoder.bert_layers))
 
-        return predict(forward, split, encoder.device).numpy()
 
-    return encoding_turn(encode, settings, lambda: (tokens, parameters))
+def as_ids(texts: list[Any], tokenizer: BertTokenizer) -> EncodedSplit:
+    """Sentences, or pairs of them."""
+    pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
+    return encode_examples([Example(str(i), *p) for i, p in enumerate(pairs)], tokenizer, 256)
 
 
 def encoding_turn(
-    encode: Callable[[list[Any]], Any],
-    settings: dict[str, Any],
-    counted: Callable[[], tuple[int, int]] = lambda: (0, 0),
+    encode: Callable[[list[Any]], Any], settings: dict[str, Any], parameters: int
 ) -> Turn:
     """All texts at once, or one after another with the time of each."""
     texts = settings["texts"]
+    tokens = len(as_ids(texts, BertTokenizer.from_directory(Path(settings["model"]))).ids)
 
     def turn() -> Work:
-        before, _ = counted()
         each = []
         for part in [[t] for t in texts] if settings.get("one_by_one") else [texts]:
             started = time.perf_counter()
             encode(part)
             each.append(time.perf_counter() - started)
-        after, parameters = counted()
-        return Work(
-            len(texts), after - before, 2.0 * parameters * (after - before), each=tuple(each)
-        )
+        return Work(len(texts), tokens, 2.0 * parameters * tokens, each=tuple(each))
 
     return turn
 
@@ -117,35 +112,31 @@ def frozen(settings: dict[str, Any]) -> Turn:
 
 
 def optimizer(settings: dict[str, Any]) -> Turn:
-    """Updates of all of a model's parameters. settings: model, kind, steps."""
+    """Updates of all of a model's parameters, without weight decay as in a run's default.
+
+    settings: model, kind, steps; words: the vocabulary's gradient has so many rows, not all.
+    """
     torch.manual_seed(0)
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     for p in encoder.parameters():
         p.grad = torch.randn_like(p)
-    groups = parameter_groups(encoder, 0.01)
-    options = {"foreach": {"foreach": True}, "fused": {"fused": True}}.get(settings["kind"], {})
-    made = AdamW if settings["kind"] == "ours" else torch.optim.AdamW
-    adamw = made(groups, lr=1e-5, **options)
+    table = encoder.word_embedding.weight
+    if words := settings.get("words"):
+        places = torch.randperm(len(table), device=DEVICE)[:words].sort().values
+        values = torch.randn(words, table.shape[1], device=DEVICE)
+        table.grad = torch.sparse_coo_tensor(places[None], values, table.shape, is_coalesced=True)
+    made, options = {
+        "ours": (AdamW, {}),
+        "written out": (AdamW, {"written_out": True}),
+        "default": (torch.optim.AdamW, {"weight_decay": 0.0}),
+        "foreach": (torch.optim.AdamW, {"weight_decay": 0.0, "foreach": True}),
+        "fused": (torch.optim.AdamW, {"weight_decay": 0.0, "fused": True}),
+    }[settings["kind"]]
+    adamw = made(encoder.parameters(), lr=1e-5, **options)
 
     def turn() -> Work:
         for _ in range(settings["steps"]):
             adamw.step()
-        return Work(examples=settings["steps"])
-
-    return turn
-
-
-def one_pass(settings: dict[str, Any]) -> Turn:
-    """One tensor operation over all of a model's parameters, block by block as AdamW does its own.
-
-    settings: model, steps.
-    """
-    tensors = [p.detach() for p in BertModel.from_pretrained(settings["model"]).parameters()]
-
-    def turn() -> Work:
-        for _ in range(settings["steps"]):
-            for block in in_blocks(*[tensors] * 4):
-                torch._foreach_mul_(block[0], 1.0)
         return Work(examples=settings["steps"])
 
     return turn

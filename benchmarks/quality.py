@@ -4,6 +4,7 @@ The same training twice a seed: as it runs by default, and in fp32 with the writ
 A finished run is reused. Adds its section to BENCHMARKS.md.
 """
 
+import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,17 +39,27 @@ def main(argv: list[str]) -> int:
     scores: dict[str, list[dict[str, float]]] = {path: [] for path in PATHS}
     for seed in range(11711, 11711 + args.seeds):
         for path in PATHS:
-            name = f"{path.split(',')[0]}-{seed}"
+            name = f"{path.split(',')[0]}-{settings(args)}-{seed}"
             train(args, root, name, seed, path == PATHS[1])
             end = read_log(root / name / "log.jsonl")[-1]
             scores[path].append(end["best"]["scores"])
-    what = f"epochs {args.epochs}, {args.limit}, seeds {args.seeds}"
+    what = f"epochs {args.epochs}, {args.limit}, lr {args.lr}, seeds {args.seeds}"
     section = compared_scores(f"Quality of the fast path: {what}", scores)
-    command = f"python -m benchmarks.quality --data-dir DIR --seeds {args.seeds}"
+    command = (
+        f"python -m benchmarks.quality --data-dir DIR --seeds {args.seeds} --epochs {args.epochs} "
+        f"--limit {args.limit} --limit-dev {args.limit_dev} --lr {args.lr}"
+    )
     write_report(Path(args.results), "quality", section, command)
     for row in section.rows:
         print("  ".join(row))
     return 0
+
+
+def settings(args: Args) -> str:
+    """What a run's scores depend on beside path and seed: part of its name, so none is mistaken."""
+    model = Path(args.model).name
+    words = (model, args.epochs, args.lr, args.limit, args.limit_dev)
+    return re.sub(r"[^\w.-]+", "_", "-".join(map(str, words)))
 
 
 def train(args: Args, root: Path, name: str, seed: int, slow: bool) -> None:

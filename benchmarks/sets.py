@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.contest import Contestant, Outcome, hold
-from benchmarks.contestants import LIMITS, A, B, Places, ours, theirs
+from benchmarks.contestants import A, B, Places, hold_beside_limits, ours, theirs
 from benchmarks.report import Section, Target, asked, compared
-from benchmarks.start_up import first_step_seconds, import_seconds
+from benchmarks.scaling import scaling
+from benchmarks.start_up import first_step_seconds, seconds_in_turn
 from benchmarks.to_score import time_to_score
 from minbert.data.examples import read_examples
 from tasks import TASKS
@@ -27,25 +28,27 @@ def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Sec
         theirs(B, "plain_loop", places, fast=True, **same),
         theirs(A, "plain_loop", places, **same),
     ]
-    outcomes = hold([*contestants, *LIMITS], places.turns)
-    limits = {c.name: outcomes.pop(c.name).rate("flops") for c in LIMITS}
-    share = outcomes["minbert"].rate("flops") / limits["bf16 limit"]
+    outcomes, limits = hold_beside_limits(contestants, places.turns)
+    share = outcomes["minbert"].rate("flops") / limits["bf16"]
     wanted = 0.50 if large else 0.35
     memory = outcomes["minbert"].peak_mib / outcomes[B].peak_mib
-    # what a program would do that spends no time on anything but the products of real tokens
-    flops_a_token = outcomes["minbert"].rate("flops") / outcomes["minbert"].rate("tokens")
-    ceiling = limits["bf16 limit"] / flops_a_token
-    ceilings = (f"{ceiling / outcomes[name].rate('tokens'):.1f}x {name[:3]}" for name in (A, B))
     lines = (
         asked("share of the bf16 matrix rate", f"{wanted:.0%}", f"{share:.0%}", share >= wanted),
         asked("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
-        ", ".join(f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in limits.items()),
-        "the share counts 6 x layers' parameters x real tokens, also what the last layer skips",
-        f"at the full bf16 rate, with nothing beside these products: {' and '.join(ceilings)}",
     )
     targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, 2.5)]
     name = f"Training step, {'bert-base-sized' if large else 'MiniLM'}, batch {batch_size}"
-    return compared(name, outcomes, "tokens", targets, lines)
+    return compared(name, outcomes, "tokens", targets, lines, limits)
+
+
+def many_tokens(places: Places) -> Section:
+    """16k real tokens a step of a bert-base-sized encoder: what a GPU is for."""
+    options = ("--model", places.large, "--batch-size", "576", "--limit", "quora=16000")
+    outcomes, limits = hold_beside_limits([ours("minbert", places, *options)], places.turns)
+    share = outcomes["minbert"].rate("flops") / limits["bf16"]
+    line = asked("share of the bf16 matrix rate", "50%", f"{share:.0%}", share >= 0.5)
+    name = "Training step, bert-base-sized, 16k tokens"
+    return compared(name, outcomes, "tokens", [], (line,), limits)
 
 
 def step_parts(places: Places) -> Section:
@@ -61,7 +64,12 @@ def step_parts(places: Places) -> Section:
             same | {"tokens": tokens},
             ours=True,
         ),
-        Contestant("AdamW alone", "benchmarks.ours:optimizer", same | {"kind": "ours"}, ours=True),
+        Contestant(
+            "AdamW alone",
+            "benchmarks.ours:optimizer",
+            same | {"kind": "ours", "words": 600},
+            ours=True,
+        ),
         theirs("(b)'s whole step", "plain_loop", places, fast=True),
     ]
     outcomes = hold(contestants, places.turns)
@@ -78,26 +86,27 @@ def step_parts(places: Places) -> Section:
     )  # fmt: skip
 
 
-def trainers(places: Places, task: str) -> Section:
-    """One task, against the trainer that people would use for it."""
-    siamese = ("--pair-encoding", "siamese", "--pair-loss", "cosine-mse", "--pooling", "mean")
-    single = ("--mode", "single", "--tasks", task.split()[0])
-    name, function, more = {
-        "sst": ("transformers Trainer", "trainer", {}),
-        "sts": ("sentence-transformers CrossEncoderTrainer", "sentence_trainer", {"cross": True}),
-        "sts siamese": (
-            "sentence-transformers SentenceTransformerTrainer",
-            "sentence_trainer",
-            {"cross": False},
-        ),
-    }[task]
-    where = {"tasks": (task.split()[0],), "limit": {}}
+def trainers(
+    places: Places, task: str, name: str, siamese: bool = False, large: bool = False
+) -> Section:
+    """One task, against the trainer that people would use for it, called `name`."""
+    model = places.large if large else places.model
+    options = ["--mode", "single", "--tasks", task, "--model", model]
+    where: dict[str, Any] = {"tasks": (task,), "limit": {}}
+    if siamese:
+        options += ["--pair-encoding", "siamese", "--pair-loss", "cosine-mse", "--pooling", "mean"]
+        where["pair_encoding"] = {task: "siamese"}
+    function = "trainer" if task == "sst" else "sentence_trainer"
+    same = {"model": model, "where": where, "cross": not siamese}
     contestants = [
-        ours("minbert", places, *single, *(siamese if "siamese" in task else ())),
-        theirs(f"{name}, bf16", function, places, fast=True, where=where, **more),
-        theirs(name, function, places, where=where, **more),
+        ours("minbert", places, *options),
+        theirs(f"{name}, bf16", function, places, fast=True, **same),
+        theirs(name, function, places, **same),
     ]
-    return compared(f"Training, {task}", hold(contestants, places.turns), "examples", [])
+    outcomes, limits = hold_beside_limits(contestants, places.turns)
+    targets = [Target("minbert", f"{name}, bf16", 4)] if large else []
+    what = f"{task}{' siamese' if siamese else ''}, {'bert-base-sized' if large else 'MiniLM'}"
+    return compared(f"Training, {what}, batch 32", outcomes, "examples", targets, (), limits)
 
 
 def mlm_step(places: Places) -> Section:
@@ -109,22 +118,24 @@ def mlm_step(places: Places) -> Section:
         theirs("run_mlm-style loop, fp32", "mlm_loop", places, **where),
     ]
     targets = [Target("minbert", contestants[-1].name, 3)]
-    return compared("MLM step", hold(contestants, places.turns), "tokens", targets)
+    outcomes, limits = hold_beside_limits(contestants, places.turns)
+    return compared("MLM step", outcomes, "tokens", targets, (), limits)
 
 
 def frozen(places: Places) -> Section:
     """Ten epochs of heads on a frozen encoder."""
-    limits = "sst=300,quora=300,sts=300"
-    arguments = ["--model", places.model, "--data-dir", places.data_dir, "--limit", limits]
+    rows = 200
+    limit = dict.fromkeys(("sst", "quora", "sts"), rows)
+    written = ",".join(f"{task}={rows}" for task in limit)
+    arguments = ["--model", places.model, "--data-dir", places.data_dir, "--limit", written]
     arguments += ["--limit-dev", "sst=100,quora=100,sts=100", "--skip-predictions"]
     arguments += ["--fine-tune-mode", "last-linear-layer", "--output-dir", places.cache]
-    limit = dict.fromkeys(("sst", "quora", "sts"), 300)
     other = "BertModel in every epoch, fp32"
     contestants = [
         Contestant("minbert", "benchmarks.ours:frozen", {"arguments": arguments}, ours=True),
         theirs(other, "frozen_loop", places, where={"limit": limit}, epochs=10),
     ]
-    outcomes = hold(contestants, 1)
+    outcomes = hold(contestants, min(places.turns, 3))  # one takes the other side a minute
     return compared(
         "Frozen baseline, 10 epochs", outcomes, "examples", [Target("minbert", other, 8)]
     )
@@ -139,7 +150,8 @@ def encode(places: Places, pairs: bool = False, one_by_one: bool = False) -> Sec
     settings = {"model": places.model, "texts": texts, "pairs": pairs, "one_by_one": one_by_one}
 
     def contestant(name: str, factory: str, precision: str) -> Contestant:
-        return Contestant(name, factory, settings | {"precision": precision}, "ours" in factory)
+        mine = factory.startswith("benchmarks.ours")
+        return Contestant(name, factory, settings | {"precision": precision}, mine, precision)
 
     mine, other = "benchmarks.ours:encoding", "benchmarks.others:sentence_encoding"
     contestants = [
@@ -148,9 +160,8 @@ def encode(places: Places, pairs: bool = False, one_by_one: bool = False) -> Sec
         contestant("sentence-transformers bf16", other, "bf16"),
         contestant("sentence-transformers fp32", other, "fp32"),
     ]
-    outcomes = hold([*contestants, *LIMITS], places.turns)
-    limits = [outcomes.pop(c.name).rate("flops") for c in LIMITS]
-    line = f"this machine's bf16 products are {limits[0] / limits[1]:.1f}x its fp32 ones"
+    outcomes, limits = hold_beside_limits(contestants, places.turns)
+    line = f"bf16 products are {limits['bf16'] / limits['fp32']:.1f}x fp32 ones on this machine"
     targets = [
         Target("minbert fp32", "sentence-transformers fp32", 1.3),
         Target("minbert bf16", "sentence-transformers fp32", 4),
@@ -158,9 +169,10 @@ def encode(places: Places, pairs: bool = False, one_by_one: bool = False) -> Sec
     ]
     what = "Pairs" if pairs else "Sentences"
     if one_by_one:
-        return compared(f"{what}, one at a time", outcomes, "examples", [], latencies(outcomes))
+        name = f"{what}, one at a time"
+        return compared(name, outcomes, "examples", [], latencies(outcomes), limits)
     asked_of = [] if pairs else targets
-    return compared(f"{what}, 1000 at once", outcomes, "examples", asked_of, (line,))
+    return compared(f"{what}, 1000 at once", outcomes, "examples", asked_of, (line,), limits)
 
 
 def latencies(outcomes: dict[str, Outcome]) -> tuple[str, ...]:
@@ -180,32 +192,27 @@ def optimizer_step(places: Places) -> Section:
             name,
             "benchmarks.ours:optimizer",
             {"model": places.model, "kind": kind, "steps": 5},
-            ours=kind == "ours",
+            ours=kind in ("ours", "written out"),
         )
         for name, kind in {
             "minbert": "ours",
+            "minbert, written out": "written out",
             "torch default": "default",
             "torch foreach": "foreach",
             "torch fused": "fused",
         }.items()
     ]
-    single = {"model": places.model, "steps": 5}
-    contestants.append(Contestant("one pass", "benchmarks.ours:one_pass", single, ours=True))
-    outcomes = hold(contestants, places.turns)
-    ours_ms, pass_ms = (1e3 / outcomes[name].rate("examples") for name in ("minbert", "one pass"))
-    del outcomes["one pass"]
-    line = (
-        f"minbert's equations are 8 tensor operations on blocks in the cache, {ours_ms:.0f} ms in "
-        f"all; one by itself, from memory, takes {pass_ms:.1f} ms. The fused kernel needs one pass"
-    )
     targets = [Target("minbert", "torch fused", 0.77)]
-    return compared("Optimizer step", outcomes, "examples", targets, (line,))
+    outcomes = hold(contestants, places.turns)
+    return compared("Optimizer step", outcomes, "examples", targets, unit="steps")
 
 
 def start_up(places: Places) -> Section:
     """Imports, and the first step of a run whose ids are cached."""
-    torch_s = import_seconds("torch", places.turns)
-    ours_s = import_seconds("minbert", places.turns)
+    load = f"import minbert; minbert.BertModel.from_pretrained({places.model!r})"
+    torch_s, ours_s, load_s = seconds_in_turn(
+        ("import torch", "import minbert", load), places.turns
+    )
     arguments = ["--model", places.model, "--data-dir", places.data_dir]
     arguments += ["--limit-dev", "sst=32,quora=32,sts=32"]
     cache = Path(places.cache)
@@ -214,6 +221,7 @@ def start_up(places: Places) -> Section:
     rows = (
         ("import torch", f"{torch_s:.2f} s"),
         ("import minbert", f"{ours_s:.2f} s"),
+        ("import minbert, load weights", f"{load_s:.2f} s"),
         ("first step of train_multitask.py", f"{seconds:.2f} s"),
     )
     lines = (
@@ -224,30 +232,9 @@ def start_up(places: Places) -> Section:
     return Section("Start-up", ("", "median"), rows, lines)
 
 
-def scaling(places: Places) -> Section:
-    """Memory over rows, time over lengths."""
-    sizes = (8000, 16000, 32000, 64000, 128000)
-    rows = []
-    for size in sizes:
-        one = ours("minbert", places, "--limit", f"quora={size}")
-        outcome = hold([one], 1)["minbert"]
-        cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
-        rows.append((f"{size:,} rows of Quora", *cells))
-    several = [
-        Contestant(
-            str(length),
-            "benchmarks.ours:one_length",
-            {"model": places.model, "length": length},
-            True,
-        )
-        for length in (16, 32, 64, 128, 256, 512)
-    ]
-    for name, outcome in hold(several, places.turns).items():
-        cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
-        rows.append((f"4096 tokens in sequences of {name}", *cells))
-    return Section("Scaling", ("", "tokens/s", "peak MiB"), tuple(rows))
-
-
+HF_TRAINER = "transformers Trainer"
+CROSS_TRAINER = "sentence-transformers CrossEncoderTrainer"
+SIAMESE_TRAINER = "sentence-transformers SentenceTransformerTrainer"
 SETS: dict[str, Callable[[Places], Section]] = {
     "train_step": train_step,
     "train_step_16": partial(train_step, batch_size=16),
@@ -255,15 +242,21 @@ SETS: dict[str, Callable[[Places], Section]] = {
     "train_step_large": partial(train_step, large=True),
     "step_parts": step_parts,
     "time_to_score": time_to_score,
-    "train_sst": partial(trainers, task="sst"),
-    "train_sts": partial(trainers, task="sts"),
-    "train_sts_siamese": partial(trainers, task="sts siamese"),
+    "train_sst": partial(trainers, task="sst", name=HF_TRAINER),
+    "train_sts": partial(trainers, task="sts", name=CROSS_TRAINER),
+    "train_sts_siamese": partial(trainers, task="sts", name=SIAMESE_TRAINER, siamese=True),
     "mlm_step": mlm_step,
     "frozen": frozen,
     "encode": encode,
     "encode_one": partial(encode, one_by_one=True),
     "pairs": partial(encode, pairs=True),
+    "pairs_one": partial(encode, pairs=True, one_by_one=True),
     "optimizer_step": optimizer_step,
     "start_up": start_up,
     "scaling": scaling,
+}
+# Their targets are a GPU's: on a CPU they take long and say little.
+GPU_SETS: dict[str, Callable[[Places], Section]] = {
+    "gpu_trainer": partial(trainers, task="sst", name=HF_TRAINER, large=True),
+    "gpu_16k": many_tokens,
 }

@@ -14,14 +14,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 300
 
 
-def import_seconds(module: str, turns: int) -> float:
-    """Median of fresh interpreters."""
-    seconds = []
+def seconds_in_turn(programs: tuple[str, ...], turns: int) -> list[float]:
+    """Each program's median in fresh interpreters, which take turns."""
+    seconds: list[list[float]] = [[] for _ in programs]
     for _ in range(turns):
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-c", f"import {module}"], check=True, cwd=ROOT)
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds)
+        for program, times in zip(programs, seconds, strict=True):
+            started = time.perf_counter()
+            subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+            times.append(time.perf_counter() - started)
+    return [statistics.median(times) for times in seconds]
 
 
 def first_step_seconds(arguments: list[str], output_dir: Path) -> float:

@@ -3,6 +3,7 @@
 A contestant's turn is some steps and then an evaluation; the clock runs during the steps.
 """
 
+import atexit
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 import train_multitask
-from benchmarks.contest import Outcome, Work, hold
+from benchmarks.contest import DEVICE, Outcome, Work, hold
 from benchmarks.contestants import B, Places, ours, theirs
 from benchmarks.ours import Turn
 from benchmarks.report import Section
@@ -41,6 +42,8 @@ def in_turns(train: Callable[[int], Any], steps: int, score: Callable[[], float]
         nonlocal todo
         started = time.perf_counter()
         train(todo)
+        if DEVICE.type == "cuda":
+            torch.cuda.synchronize()
         seconds, todo = time.perf_counter() - started, steps
         return Work(seconds=seconds, score=score())
 
@@ -50,7 +53,9 @@ def in_turns(train: Callable[[int], Any], steps: int, score: Callable[[], float]
 def minbert(settings: dict[str, Any]) -> Turn:
     """settings: arguments of train_multitask.py; steps a turn."""
     args = resolve_arguments(parse_given(train_multitask.Args, settings["arguments"], ""))
-    run = train_multitask.set_up(args, Path(tempfile.mkdtemp()))
+    folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)
+    run = train_multitask.set_up(args, Path(folder.name))
 
     def train(steps: int) -> None:
         for _ in range(steps):

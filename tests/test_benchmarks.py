@@ -69,7 +69,7 @@ def test_our_optimizer_beside_torch_s(world: Path) -> None:
     assert re.search(r"\| minbert \| [\d.,]+ \|", text) and "torch fused" in text
     assert str(world) not in text  # no path of this machine
     known = json.loads((world / "bench/benchmarks.json").read_text())
-    assert list(known) == ["optimizer_step"] and len(known["optimizer_step"]["rows"]) == 4
+    assert list(known) == ["optimizer_step"] and len(known["optimizer_step"]["rows"]) == 5
 
 
 def test_the_clock_stops_when_a_score_is_reached() -> None:
@@ -101,7 +101,9 @@ def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
         quality.main(argv)
         logs = sorted((world / "runs" / "quality").glob("*/log.jsonl"))
         assert [log.parent.name for log in logs] == [
-            f"{path}-{seed}" for path in ("default", "fp32") for seed in (11711, 11712)
+            f"{path}-model-1-5e-5-quora_8-quora_8-{seed}"
+            for path in ("default", "fp32")
+            for seed in (11711, 11712)
         ]
         assert all(sum(x["event"] == "start" for x in read_log(log)) == 1 for log in logs)
     text = (world / "bench/BENCHMARKS.md").read_text()

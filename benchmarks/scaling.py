@@ -1,0 +1,47 @@
+"""How memory grows with the rows of a training file, and time with the length of sequences."""
+
+import csv
+import itertools
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from benchmarks.contest import Contestant, hold
+from benchmarks.contestants import Places, ours
+from benchmarks.report import Section
+from tasks import TASKS
+
+
+def scaling(places: Places) -> Section:
+    """Memory over rows of the training file, time over lengths."""
+    rows = []
+    for size in (8000, 16000, 32000, 64000, 128000):
+        with tempfile.TemporaryDirectory() as folder:
+            shorten(Path(places.data_dir), Path(folder), TASKS["quora"].files["train"], size)
+            one = ours("minbert", replace(places, data_dir=folder))
+            outcome = hold([one], 3)["minbert"]
+        cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
+        rows.append((f"{size:,} rows of Quora", *cells))
+    several = [
+        Contestant(
+            str(length),
+            "benchmarks.ours:one_length",
+            {"model": places.model, "length": length},
+            True,
+        )
+        for length in (16, 32, 64, 128, 256, 512)
+    ]
+    for name, outcome in hold(several, places.turns).items():
+        cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
+        rows.append((f"4096 tokens in sequences of {name}", *cells))
+    return Section("Scaling", ("", "tokens/s", "peak MiB"), tuple(rows))
+
+
+def shorten(data: Path, folder: Path, name: str, rows: int) -> None:
+    """The data's files in a folder, of one of them only so many rows."""
+    for path in data.resolve().glob("*.csv"):
+        if path.name != name:
+            (folder / path.name).symlink_to(path)
+    with (data / name).open(newline="") as source, (folder / name).open("w", newline="") as target:
+        reader, writer = csv.reader(source, delimiter="\t"), csv.writer(target, delimiter="\t")
+        writer.writerows(itertools.islice(reader, rows + 1))  # and the header
