@@ -121,8 +121,9 @@ def set_up(args: Args, folder: Path) -> Run:
     state: dict[str, Any] = {"step": 0, "assessed": -1, "best": None, "stages": []}
     if going_on:
         state = load_training_state(directory, model, optimizer)
-    rundir.save_arguments(folder, args)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
+    args = replace(args, task_file=keep_task_file(args.task_file, folder))
+    rundir.save_arguments(folder, args)
     progress = Progress(steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=steps, rows=len(rows))
     held = order[:held_out]
@@ -230,8 +231,7 @@ def main(argv: list[str]) -> int:
         args = resolve_arguments(given)
         stems = [Path(file).stem for file in args.corpus] or args.tasks
         folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
-        kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
-        args = replace(args, name=folder.name, task_file=str(kept))
+        args = replace(args, name=folder.name)
     with silence(args.quiet):
         stages = train(args, folder)["stages"]
         print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")

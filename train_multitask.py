@@ -127,8 +127,9 @@ def set_up(args: Args, folder: Path) -> Run:
     state |= {"task_best": {}, "skipped": 0, "since_best": 0}
     if going_on:
         state |= checkpoint.load_training_state(directory, model, optimizer)
-    rundir.save_arguments(folder, args)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
+    args = replace(args, task_file=keep_task_file(args.task_file, folder))
+    rundir.save_arguments(folder, args)
     progress = Progress(plan.steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
     return Run(
@@ -286,10 +287,9 @@ def preview(args: Args) -> str:
 
 
 def new_folder(args: Args, root: Path) -> tuple[Args, Path]:
-    """Where a new run goes; its arguments then name it and its own copy of the task file."""
+    """Where a new run goes; its arguments then name it."""
     folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
-    kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
-    return replace(args, name=folder.name, task_file=str(kept)), folder
+    return replace(args, name=folder.name), folder
 
 
 def main(argv: list[str]) -> int:
@@ -309,6 +309,7 @@ def main(argv: list[str]) -> int:
     with silence(args.quiet):
         if args.seeds > 1 or is_one_by_one(args):
             check_all_files(args)
+            args = replace(args, task_file=keep_task_file(args.task_file, folder))
             rundir.save_arguments(folder, args)
         every = train_seeds(args, folder, train)
         print(shown(args, folder, every))

@@ -13,6 +13,7 @@ import torch
 
 import train_multitask
 from minbert import UserError
+from minbert.training import rundir
 from minbert.training.runlog import read_log
 from minbert.training.steprecords import READ_EVERY
 from tests.conftest import arguments, run, weights
@@ -149,6 +150,24 @@ def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:
     assert (world / "runs/parallel-sst-sts-2/best").is_dir()
     with pytest.raises(UserError, match="exists: --resume parallel-sst-sts goes on"):
         run(world, "--name", "parallel-sst-sts")
+
+
+@pytest.mark.parametrize("extra", [["--model", "/nowhere"], ["--data-dir", "nowhere"]])
+@pytest.mark.parametrize("mode", ["parallel", "single"])
+def test_a_start_that_failed_leaves_its_name_free(
+    world: Path, extra: list[str], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for _ in range(2):  # the same mistake has the same answer
+        with pytest.raises(UserError, match=r"not found|no such file"):
+            run(world, "--name", "one", "--mode", mode, *extra)
+    assert run(world, "--name", "one", "--mode", mode, "--epochs", "1") == 0
+
+
+def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:
+    """Another command that has not yet found its weights and data."""
+    with rundir.alone_in(world / "runs/parallel-sst-sts"):
+        assert rundir.new_run(world / "runs", "", "parallel-sst-sts").name == "parallel-sst-sts-2"
 
 
 def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:

@@ -16,7 +16,7 @@ except ImportError:  # Windows: there nobody looks whether a run is being traine
     fcntl = None
 
 T = TypeVar("T")
-ARGS = "args.json"
+ARGS, LOCK = "args.json", ".lock"
 
 
 def new_run(root: Path, name: str, default: str) -> Path:
@@ -31,14 +31,27 @@ def _new_run(root: Path, name: str, default: str) -> Path:
     if name:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
-        if (root / name).exists():
+        if not _is_free(root / name):
             raise UserError(f"{root / name} exists: --resume {name} goes on, another --name is new")
         return root / name
     number, run = 1, root / default
-    while run.exists():
+    while not _is_free(run):
         number += 1
         run = root / f"{default}-{number}"
     return run
+
+
+def _is_free(run: Path) -> bool:
+    """Not there, or left by a start that ended before it had found weights and data."""
+    if not run.is_dir():
+        return not run.exists()
+    if not {path.name for path in run.iterdir()} <= {LOCK}:
+        return False
+    try:
+        with alone_in(run):
+            return True
+    except UserError:  # another command is at its start there
+        return False
 
 
 def find_run(root: Path, name: str) -> Path:
@@ -59,7 +72,7 @@ def alone_in(run: Path) -> Iterator[None]:
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as file:
+    with (run / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -25,10 +25,10 @@ class RunLog:
         if distributed.rank() > 0:
             path, tensorboard = Path(os.devnull), False
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.board = open_board(path.parent / "tensorboard", step) if tensorboard else None
         if path.is_file():
             _drop_after(path, step)
         self.file = path.open("a", encoding="utf-8")
-        self.board = open_board(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, event: str, **values: Any) -> None:
         line = {"time": round(time.time(), 2), "event": event, **values}
