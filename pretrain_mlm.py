@@ -35,7 +35,7 @@ from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
 from tasks import TASKS
-from tasks.loading import distinct_sentences
+from tasks.loading import check_files, distinct_sentences
 from tasks.mlm_options import FREE_ON_RESUME, Args, resolve_arguments
 from tasks.taskfile import keep_task_file, kept_task_file
 
@@ -93,6 +93,8 @@ def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedS
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
+    if not args.corpus:
+        check_files([TASKS[name] for name in args.tasks], args.data_dir, ("train",))
     with distributed.first_before_others():
         going_on = is_whole(folder / "last")
     directory = folder / "last" if going_on else resolve(args.model)

@@ -41,7 +41,7 @@ from tasks import TASKS, Task
 from tasks.closing import predict_best, write_card
 from tasks.dryrun import described, seconds_a_step
 from tasks.evaluation import calibrate, encode_features, score_tasks
-from tasks.loading import load_train_and_dev
+from tasks.loading import check_files, load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
 from tasks.several import best_scores, is_one_by_one, shown, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
@@ -95,10 +95,11 @@ class Run:
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
+    tasks = [TASKS[name] for name in args.tasks]
+    check_files(tasks, args.data_dir, ("train", "dev"))
     with distributed.first_before_others():
         going_on = checkpoint.is_whole(folder / "last")
     directory = folder / "last" if going_on else resolve(args.model)
-    tasks = [TASKS[name] for name in args.tasks]
     tokenizer = BertTokenizer.from_directory(directory)
     device = choose_device(args.device)
     model = make_model(args, tasks, directory, going_on).to(device)
@@ -267,6 +268,8 @@ def assess(run: Run, stage: str) -> None:
 def check_all_files(args: Args) -> None:
     """What several runs will read, before the first of them trains."""
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
+    tasks = [TASKS[name] for name in args.tasks]
+    check_files(tasks, args.data_dir, ("train", "dev"))
     with distributed.first_before_others():
         load_train_and_dev([TASKS[name] for name in args.tasks], tokenizer, args)
 
