@@ -199,7 +199,7 @@ def train_step(run: Run, step: int) -> None:
     rows = batch_rows(
         len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
     )
-    total = torch.zeros((), device=run.model.encoder.device)
+    total = None
     for part, weight in distributed.shares(rows, args.accumulate):
         loss = batch_loss(run, TASKS[draw.task], part)
         if loss is None:  # an in-batch loss without two pairs to tell apart
@@ -208,7 +208,7 @@ def train_step(run: Run, step: int) -> None:
         # each part counts by its rows: the gradient is that of the whole batch; and tasks differ
         loss = loss * (TASKS[draw.task].weight * weight)
         loss.backward()
-        total += loss.detach()
+        total = loss.detach() if total is None else total + loss.detach()
     distributed.sum_gradients(run.model.parameters())
     run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
     run.optimizer.zero_grad(set_to_none=True)

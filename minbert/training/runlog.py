@@ -96,12 +96,12 @@ class Progress:
         self.seconds = 0.0  # of training steps only: evaluation does not count as slowness
 
     def step(
-        self, epoch: int, task: str, loss: float, lr: float, examples: int, tokens: int, seconds:
-        float
+        self, epoch: int, task: str, loss: float | None, lr: float, examples: int, tokens: int,
+        seconds: float,
     ) -> None:  # fmt: skip
         """Of every step; `epoch` counts from 1."""
-        old = self.losses.get(task, loss)
-        self.losses[task] = 0.95 * old + 0.05 * loss
+        if loss is not None:
+            self.losses[task] = 0.95 * self.losses.get(task, loss) + 0.05 * loss
         self.examples += examples
         self.tokens += tokens
         self.seconds += seconds
