@@ -77,11 +77,35 @@ def test_ctrl_c_saves_and_says_how_to_go_on(world: Path, number: signal.Signals)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
-    assert f"go on with --resume {world / 'runs/cut'}" in out
+    assert "go on with" not in out and f"go on with --resume {world / 'runs/cut'}\n" in err
     saved = json.loads((world / "runs/cut/last/state.json").read_text())["step"]
     assert saved >= 5
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Ctrl-C at the call-th step of this process."""
+    original, calls = train_multitask.learning_rate, []
+
+    def interrupted(*args: object) -> float:
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
+
+
+def test_several_runs_go_on_together(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with --quiet the answer to Ctrl-C names the folder that holds all of them."""
+    interrupt_at(monkeypatch, 3)
+    more = ["--seeds", "2", "--mode", "single", "--quiet"]
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "--name", "cut", *more)
+    assert f"go on with --resume {world / 'runs/cut'}\n" in capsys.readouterr().err
 
 
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ A step's randomness and rate depend on its number alone and its data too (mixing
 that is why a run that was stopped goes on as if it had not been.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from minbert.training import checkpoint, distributed
+from minbert.errors import UserError
+from minbert.training import checkpoint, distributed, rundir
 from minbert.training.interrupt import Interrupt
 from minbert.training.optimizer import AdamW
 from minbert.training.runlog import Progress
@@ -67,7 +69,11 @@ def train_to_end(
         except KeyboardInterrupt:
             save(run, "last")
             run.progress.close()
-            print(f"stopped at step {step_of(run)}; go on with --resume {run.folder}")
+            if distributed.rank() == 0:  # on stderr: --quiet is not to swallow it
+                whole = rundir.whole_of(run.folder)
+                print(
+                    f"stopped at step {step_of(run)}; go on with --resume {whole}", file=sys.stderr
+                )
             raise
     run.progress.close()
 

@@ -62,6 +62,12 @@ def find_run(root: Path, name: str) -> Path:
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
 
 
+def whole_of(run: Path) -> Path:
+    """What to resume for a run: its folder, or the one around it that holds several."""
+    around = [folder for folder in (run, *run.parents[:2]) if (folder / ARGS).is_file()]
+    return around[-1] if around else run
+
+
 @contextmanager
 def alone_in(run: Path) -> Iterator[None]:
     """Within it no other command trains in this folder: UserError when one does.
