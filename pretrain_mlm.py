@@ -66,7 +66,7 @@ class Run:
         return self.steps // self.args.epochs
 
     def is_over(self) -> bool:
-        return self.state["step"] == self.steps
+        return self.state["step"] >= self.steps
 
     def stage_after(self, step: int) -> str | None:
         """Before training and after every epoch."""
@@ -120,9 +120,10 @@ def set_up(args: Args, folder: Path) -> Run:
     masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
 
     optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
-    state: dict[str, Any] = {"step": 0, "assessed": -1, "best": None, "stages": []}
+    state: dict[str, Any] = {"step": 0, "steps": steps, "assessed": -1, "best": None, "stages": []}
     if going_on:
-        state = load_training_state(directory, model, optimizer)
+        state |= load_training_state(directory, model, optimizer)
+        rundir.check_steps(folder, state["steps"], steps)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
     args = replace(args, task_file=keep_task_file(args.task_file, folder))
     rundir.save_arguments(folder, args)

@@ -78,7 +78,7 @@ class Run:
         """After the last step, or --patience evaluations without a better mean."""
         patience = self.args.patience
         tired = patience > 0 and self.state["since_best"] >= patience
-        return self.state["step"] == self.steps or tired
+        return self.state["step"] >= self.steps or tired
 
     def stage_after(self, step: int) -> str | None:
         """An epoch or a sub-epoch has ended, or --eval-every steps."""
@@ -124,10 +124,11 @@ def set_up(args: Args, folder: Path) -> Run:
     pairs = {n: PairData.of(TASKS[n], train[n], loss) for n, loss in args.pair_loss.items()}
 
     optimizer = AdamW(parameter_groups(model, args.weight_decay), lr=args.lr)
-    state: dict[str, Any] = {"step": 0, "assessed": -1, "before": {}, "best": None, "stages": []}
-    state |= {"task_best": {}, "skipped": 0, "since_best": 0}
+    state: dict[str, Any] = {"step": 0, "steps": plan.steps, "assessed": -1, "before": {}}
+    state |= {"best": None, "stages": [], "task_best": {}, "skipped": 0, "since_best": 0}
     if going_on:
         state |= checkpoint.load_training_state(directory, model, optimizer)
+        rundir.check_steps(folder, state["steps"], plan.steps)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
     args = replace(args, task_file=keep_task_file(args.task_file, folder))
     rundir.save_arguments(folder, args)
@@ -267,11 +268,11 @@ def assess(run: Run, stage: str) -> None:
 
 def check_all_files(args: Args) -> None:
     """What several runs will read, before the first of them trains."""
-    tokenizer = BertTokenizer.from_directory(resolve(args.model))
     tasks = [TASKS[name] for name in args.tasks]
     check_files(tasks, args.data_dir, ("train", "dev"))
+    tokenizer = BertTokenizer.from_directory(resolve(args.model))
     with distributed.first_before_others():
-        load_train_and_dev([TASKS[name] for name in args.tasks], tokenizer, args)
+        load_train_and_dev(tasks, tokenizer, args)
 
 
 def preview(args: Args) -> str:

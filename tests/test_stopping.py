@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.training import rundir
@@ -106,6 +108,18 @@ def test_several_runs_go_on_together(
     with pytest.raises(KeyboardInterrupt):
         run(world, "--name", "cut", *more)
     assert f"go on with --resume {world / 'runs/cut'}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
+    more = ["--held-out", "2"] if script is pretrain_mlm else []
+    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
+    shutil.copytree(world / "data", world / "fewer")
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()
+    (world / "fewer/ids-sst-train.csv").write_text("\n".join(lines[:25]) + "\n")
+    with pytest.raises(UserError, match=r"runs/run is a run of 10 steps, .* would be 6"):
+        script.main(["--resume", str(world / "runs/run"), "--data-dir", str(world / "fewer")])
+    assert script.main(["--resume", str(world / "runs/run")]) == 0
 
 
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -94,6 +94,15 @@ def save_arguments(run: Path, args: Any) -> None:
     (run / ARGS).write_text(json.dumps(asdict(args), indent=1) + "\n", encoding="utf-8")
 
 
+def check_steps(run: Path, begun_with: int, now: int) -> None:
+    """Raises UserError when a run's data, which may be elsewhere on --resume, has changed."""
+    if begun_with != now:
+        raise UserError(
+            f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
+            f"{now}: give --data-dir the data it began with, or start a new run"
+        )
+
+
 def resumed_arguments(cls: type[T], run: Path, given: dict[str, Any], free: set[str]) -> T:
     """The run's saved arguments, with those given now that may change (`free`).
 
