@@ -122,6 +122,17 @@ def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
     assert script.main(["--resume", str(world / "runs/run")]) == 0
 
 
+def test_weights_that_are_not_finite_are_not_saved(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of the last step before a checkpoint is finite, its gradients are not."""
+    monkeypatch.setattr(train_multitask, "clip_scale", lambda *_: torch.tensor(torch.nan))
+    with pytest.raises(UserError, match=r"weights are not finite after step 1 of 20") as error:
+        run(world, "--name", "nan", "--save-minutes", "0")
+    assert "\n" not in str(error.value)
+    assert all(torch.isfinite(w).all() for w in weights(world / "runs/nan/last").values())
+
+
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C after an update but before its dev scores: the resumed run takes them first."""
     run(world, "--name", "whole")

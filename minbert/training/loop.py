@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
 from minbert.errors import UserError
@@ -17,7 +18,7 @@ from minbert.training import checkpoint, distributed, rundir
 from minbert.training.interrupt import Interrupt
 from minbert.training.optimizer import AdamW
 from minbert.training.runlog import Progress
-from minbert.training.steprecords import StepRecords
+from minbert.training.steprecords import AFTER_NAN, StepRecords
 
 
 class Training(Protocol):
@@ -56,6 +57,7 @@ def train_to_end(
                 step = run.state["step"]  # so many are done
                 stage = run.stage_after(step)
                 if stage and run.state["assessed"] < step:
+                    check_finite(run)
                     assess(run, stage)
                     due = True
                 if due:
@@ -82,9 +84,20 @@ def step_of(run: Training) -> str:
     return f"{run.state['step']} of {run.steps}"
 
 
+def check_finite(run: Training) -> None:
+    """What is not finite is neither evaluated nor saved. Raises UserError.
+
+    Weights are looked at here only, not every step: a GPU would be waited for.
+    """
+    run.records.flush()
+    norm = torch.nn.utils.get_total_norm([p.detach() for p in run.model.parameters()])
+    if not torch.isfinite(norm):
+        raise UserError(f"weights are not finite after step {step_of(run)}, {AFTER_NAN}")
+
+
 def save(run: Training, name: str) -> None:
     """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
-    run.records.flush()  # with a loss that is not finite nothing is saved
+    check_finite(run)
     if distributed.rank() > 0:
         return
     with checkpoint.atomic_directory(run.folder / name) as folder:
