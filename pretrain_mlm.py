@@ -36,7 +36,7 @@ from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
 from tasks import TASKS
-from tasks.loading import distinct_sentences
+from tasks.loading import check_files, distinct_sentences
 from tasks.mlm_options import FREE_ON_RESUME, Args, resolve_arguments
 from tasks.taskfile import keep_task_file, kept_task_file
 
@@ -67,7 +67,7 @@ class Run:
         return self.steps // self.args.epochs
 
     def is_over(self) -> bool:
-        return self.state["step"] == self.steps
+        return self.state["step"] >= self.steps
 
     def stage_after(self, step: int) -> str | None:
         """Before training and after every epoch."""
@@ -94,6 +94,8 @@ def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedS
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
+    if not args.corpus:
+        check_files([TASKS[name] for name in args.tasks], args.data_dir, ("train",))
     with distributed.first_before_others():
         going_on = is_whole(folder / "last")
     directory = folder / "last" if going_on else resolve(args.model)
@@ -121,11 +123,13 @@ def set_up(args: Args, folder: Path) -> Run:
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
-    state: dict[str, Any] = {"step": 0, "assessed": -1, "best": None, "stages": []}
+    state: dict[str, Any] = {"step": 0, "steps": steps, "assessed": -1, "best": None, "stages": []}
     if going_on:
-        state = load_training_state(directory, model, optimizer)
-    rundir.save_arguments(folder, args)
+        state |= load_training_state(directory, model, optimizer)
+        rundir.check_steps(folder, state["steps"], steps)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
+    args = replace(args, task_file=keep_task_file(args.task_file, folder))
+    rundir.save_arguments(folder, args)
     progress = Progress(steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=steps, rows=len(rows))
     held = order[:held_out]
@@ -233,8 +237,7 @@ def main(argv: list[str]) -> int:
         args = resolve_arguments(given)
         stems = [Path(file).stem for file in args.corpus] or args.tasks
         folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
-        kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
-        args = replace(args, name=folder.name, task_file=str(kept))
+        args = replace(args, name=folder.name)
     with silence(args.quiet):
         stages = train(args, folder)["stages"]
         print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")

@@ -41,7 +41,7 @@ from tasks import TASKS, Task
 from tasks.closing import predict_best, write_card
 from tasks.dryrun import described, seconds_a_step
 from tasks.evaluation import calibrate, encode_features, score_tasks
-from tasks.loading import load_train_and_dev
+from tasks.loading import check_files, load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
 from tasks.several import best_scores, is_one_by_one, shown, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
@@ -78,7 +78,7 @@ class Run:
         """After the last step, or --patience evaluations without a better mean."""
         patience = self.args.patience
         tired = patience > 0 and self.state["since_best"] >= patience
-        return self.state["step"] == self.steps or tired
+        return self.state["step"] >= self.steps or tired
 
     def stage_after(self, step: int) -> str | None:
         """An epoch or a sub-epoch has ended, or --eval-every steps."""
@@ -95,10 +95,11 @@ class Run:
 
 def set_up(args: Args, folder: Path) -> Run:
     """From --model, or from last/ if the folder has one."""
+    tasks = [TASKS[name] for name in args.tasks]
+    check_files(tasks, args.data_dir, ("train", "dev"))
     with distributed.first_before_others():
         going_on = checkpoint.is_whole(folder / "last")
     directory = folder / "last" if going_on else resolve(args.model)
-    tasks = [TASKS[name] for name in args.tasks]
     tokenizer = BertTokenizer.from_directory(directory)
     device = choose_device(args.device)
     model = make_model(args, tasks, directory, going_on).to(device)
@@ -125,12 +126,14 @@ def set_up(args: Args, folder: Path) -> Run:
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
-    state: dict[str, Any] = {"step": 0, "assessed": -1, "before": {}, "best": None, "stages": []}
-    state |= {"task_best": {}, "skipped": 0, "since_best": 0}
+    state: dict[str, Any] = {"step": 0, "steps": plan.steps, "assessed": -1, "before": {}}
+    state |= {"best": None, "stages": [], "task_best": {}, "skipped": 0, "since_best": 0}
     if going_on:
         state |= checkpoint.load_training_state(directory, model, optimizer)
-    rundir.save_arguments(folder, args)
+        rundir.check_steps(folder, state["steps"], plan.steps)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
+    args = replace(args, task_file=keep_task_file(args.task_file, folder))
+    rundir.save_arguments(folder, args)
     progress = Progress(plan.steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
     return Run(
@@ -199,7 +202,7 @@ def train_step(run: Run, step: int) -> None:
     rows = batch_rows(
         len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
     )
-    total = torch.zeros((), device=run.model.encoder.device)
+    total = None
     for part, weight in distributed.shares(rows, args.accumulate):
         loss = batch_loss(run, TASKS[draw.task], part)
         if loss is None:  # an in-batch loss without two pairs to tell apart
@@ -208,7 +211,7 @@ def train_step(run: Run, step: int) -> None:
         # each part counts by its rows: the gradient is that of the whole batch; and tasks differ
         loss = loss * (TASKS[draw.task].weight * weight)
         loss.backward()
-        total += loss.detach()
+        total = loss.detach() if total is None else total + loss.detach()
     distributed.sum_gradients(run.model.parameters())
     run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
     run.optimizer.zero_grad(set_to_none=True)
@@ -267,9 +270,11 @@ def assess(run: Run, stage: str) -> None:
 
 def check_all_files(args: Args) -> None:
     """What several runs will read, before the first of them trains."""
+    tasks = [TASKS[name] for name in args.tasks]
+    check_files(tasks, args.data_dir, ("train", "dev"))
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
     with distributed.first_before_others():
-        load_train_and_dev([TASKS[name] for name in args.tasks], tokenizer, args)
+        load_train_and_dev(tasks, tokenizer, args)
 
 
 def preview(args: Args) -> str:
@@ -288,10 +293,9 @@ def preview(args: Args) -> str:
 
 
 def new_folder(args: Args, root: Path) -> tuple[Args, Path]:
-    """Where a new run goes; its arguments then name it and its own copy of the task file."""
+    """Where a new run goes; its arguments then name it."""
     folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
-    kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
-    return replace(args, name=folder.name, task_file=str(kept)), folder
+    return replace(args, name=folder.name), folder
 
 
 def main(argv: list[str]) -> int:
@@ -311,6 +315,7 @@ def main(argv: list[str]) -> int:
     with silence(args.quiet):
         if args.seeds > 1 or is_one_by_one(args):
             check_all_files(args)
+            args = replace(args, task_file=keep_task_file(args.task_file, folder))
             rundir.save_arguments(folder, args)
         every = train_seeds(args, folder, train)
         print(shown(args, folder, every))

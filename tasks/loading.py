@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Protocol
 
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split
-from minbert.data.examples import read_examples
+from minbert.data.examples import check_is_there, read_examples
 from minbert.data.tokenizer import BertTokenizer
 from tasks.base import Task
 
@@ -18,6 +18,13 @@ class Where(Protocol):
     limit: dict[str, int]  # rows of a task's training set
     limit_dev: dict[str, int]  # and of its dev set
     pair_encoding: dict[str, str]  # cross or siamese, by task
+
+
+def check_files(tasks: list[Task], data_dir: str, splits: tuple[str, ...]) -> None:
+    """Before anything that takes long, as a download of weights, finds that one is missing."""
+    for task in tasks:
+        for split in splits:
+            check_is_there(Path(data_dir) / task.files[split])
 
 
 def load_task(task: Task, split_name: str, tokenizer: BertTokenizer, where: Where) -> EncodedSplit:

@@ -77,4 +77,6 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
         raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(TASKS)}")
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
+    if missing := [file for file in args.corpus if not Path(file).is_file()]:
+        raise UserError(f"--corpus {missing[0]}: no such file")
     return args

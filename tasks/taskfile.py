@@ -68,12 +68,15 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
     return tasks
 
 
-def keep_task_file(path: Path, folder: Path) -> Path:
-    """A copy in the folder of a run, which then needs nothing else to be understood."""
-    folder.mkdir(parents=True, exist_ok=True)
+def keep_task_file(path: str, folder: Path) -> str:
+    """A copy in the folder of a run, which then needs nothing else to be understood; or none."""
+    if not path:
+        return ""
     kept = folder / NAME
-    kept.write_bytes(path.read_bytes())
-    return kept
+    if not kept.is_file():  # it is there when the run goes on
+        folder.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(Path(path).read_bytes())
+    return str(kept)
 
 
 def kept_task_file(folder: Path) -> Path | None:

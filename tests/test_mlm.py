@@ -143,6 +143,12 @@ def test_bad_corpora(world: Path, content: bytes, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_missing_files_are_named_before_weights_are_looked_for(world: Path) -> None:
+    for place, message in (("--data-dir", "no such file; fetch"), ("--corpus", "no such file")):
+        with pytest.raises(UserError, match=message):
+            pretrain(world, "--model", "/nowhere", place, "nothing-here")
+
+
 def pretrain(world: Path, *extra: str) -> None:
     base = arguments(world)[:-4]  # without --tasks and --epochs
     pretrain_mlm.main([*base, "--epochs", "3", *extra])

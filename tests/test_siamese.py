@@ -134,6 +134,18 @@ def test_every_loss_trains_and_its_run_is_scored(world: Path, capsys, loss: str)
     assert report["scores"]["quora"]["accuracy"]["value"] == pytest.approx(trained["accuracy"])
 
 
+def test_a_batch_without_two_pairs_has_no_loss(world: Path) -> None:
+    """And the report is drawn without it."""
+    run(world, *MNR, *ONE_EPOCH, "--name", "small", "--batch-size", "3", "--skip-predictions")
+    folder = world / "runs/small"
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in log if line["event"] == "step"]
+    skipped = json.loads((folder / "last/state.json").read_text())["skipped"]
+    assert losses.count(None) == skipped > 0
+    assert all(loss > 0 for loss in losses if loss is not None)
+    assert "training loss" in (folder / "report.html").read_text()
+
+
 @pytest.mark.parametrize("loss", ["mnr-full", "softmax"])
 def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path, loss: str) -> None:
     options = ["--tasks", "quora,sts", "--pair-encoding", "siamese"]

@@ -7,12 +7,15 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.training import rundir
 from minbert.training.runlog import read_log
 from minbert.training.steprecords import READ_EVERY
 from tests.conftest import arguments, run, weights
@@ -76,11 +79,58 @@ def test_ctrl_c_saves_and_says_how_to_go_on(world: Path, number: signal.Signals)
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err
-    assert f"go on with --resume {world / 'runs/cut'}" in out
+    assert "go on with" not in out and f"go on with --resume {world / 'runs/cut'}\n" in err
     saved = json.loads((world / "runs/cut/last/state.json").read_text())["step"]
     assert saved >= 5
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
+    """Ctrl-C at the call-th step of this process."""
+    original, calls = train_multitask.learning_rate, []
+
+    def interrupted(*args: object) -> float:
+        calls.append(args)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
+
+
+def test_several_runs_go_on_together(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with --quiet the answer to Ctrl-C names the folder that holds all of them."""
+    interrupt_at(monkeypatch, 3)
+    more = ["--seeds", "2", "--mode", "single", "--quiet"]
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "--name", "cut", *more)
+    assert f"go on with --resume {world / 'runs/cut'}\n" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
+    more = ["--held-out", "2"] if script is pretrain_mlm else []
+    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
+    shutil.copytree(world / "data", world / "fewer")
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()
+    (world / "fewer/ids-sst-train.csv").write_text("\n".join(lines[:25]) + "\n")
+    with pytest.raises(UserError, match=r"runs/run is a run of 10 steps, .* would be 6"):
+        script.main(["--resume", str(world / "runs/run"), "--data-dir", str(world / "fewer")])
+    assert script.main(["--resume", str(world / "runs/run")]) == 0
+
+
+def test_weights_that_are_not_finite_are_not_saved(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loss of the last step before a checkpoint is finite, its gradients are not."""
+    monkeypatch.setattr(train_multitask, "clip_scale", lambda *_: torch.tensor(torch.nan))
+    with pytest.raises(UserError, match=r"weights are not finite after step 1 of 20") as error:
+        run(world, "--name", "nan", "--save-minutes", "0")
+    assert "\n" not in str(error.value)
+    assert all(torch.isfinite(w).all() for w in weights(world / "runs/nan/last").values())
 
 
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -149,6 +199,24 @@ def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:
     assert (world / "runs/parallel-sst-sts-2/best").is_dir()
     with pytest.raises(UserError, match="exists: --resume parallel-sst-sts goes on"):
         run(world, "--name", "parallel-sst-sts")
+
+
+@pytest.mark.parametrize("extra", [["--model", "/nowhere"], ["--data-dir", "nowhere"]])
+@pytest.mark.parametrize("mode", ["parallel", "single"])
+def test_a_start_that_failed_leaves_its_name_free(
+    world: Path, extra: list[str], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for _ in range(2):  # the same mistake has the same answer
+        with pytest.raises(UserError, match=r"not found|no such file"):
+            run(world, "--name", "one", "--mode", mode, *extra)
+    assert run(world, "--name", "one", "--mode", mode, "--epochs", "1") == 0
+
+
+def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:
+    """Another command that has not yet found its weights and data."""
+    with rundir.alone_in(world / "runs/parallel-sst-sts"):
+        assert rundir.new_run(world / "runs", "", "parallel-sst-sts").name == "parallel-sst-sts-2"
 
 
 def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:

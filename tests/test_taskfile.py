@@ -227,6 +227,18 @@ def test_mistakes(own: Path, old: str, new: str, message: str) -> None:
     assert not (own / "runs").exists()
 
 
+def test_a_start_that_failed_leaves_its_name_free(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    more = ["--tasks", "intent", "--name", "one", "--epochs", "1"]
+    for script in (train_multitask, pretrain_mlm):
+        with pytest.raises(UserError, match="not found"):
+            script.main([*arguments(own), *more, "--model", "/nowhere"])
+    assert train_multitask.main([*arguments(own), *more]) == 0
+    assert (own / "runs/one/tasks.toml").read_text() == OWN
+
+
 def test_a_row_with_a_label_that_is_none_of_the_names(own: Path) -> None:
     (own / "data" / "intent.tsv").write_text("utterance\twhat\na\twalk\nb\tfly\n")
     columns = read_task_file(own / "own.toml", own / "data")["intent"].columns

@@ -98,7 +98,7 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
         (["--lr", "5"], "write a number from 0 to 1"),
         (["--sub-epochs", "sst=2"], "goes with --mode sequential"),
         (["--limit", "quora=5"], "not one of --tasks"),
-        (["--data-dir", "nowhere"], "no such file"),
+        (["--data-dir", "nowhere", "--model", "/nowhere"], "no such file; fetch"),  # files first
         (["--model", "/nowhere"], "not found"),
     ],
 )

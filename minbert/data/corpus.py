@@ -15,8 +15,6 @@ from minbert.errors import UserError
 
 def read_lines(path: Path) -> Iterator[str]:
     """The lines that are not empty. Raises UserError for what is not text, with file and line."""
-    if not path.is_file():
-        raise UserError(f"--corpus {path}: no such file")
     number, found = 0, False
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

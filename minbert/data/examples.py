@@ -69,11 +69,7 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 
 def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     """By the file's kind: its ending, or what its first line looks like."""
-    if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; fetch the course's files with `python -m tasks.download --to "
-            f"{path.parent}`, or point --data-dir at the directory that holds it"
-        )
+    check_is_there(path)
     if path.suffix == ".parquet":
         return _named_rows(path, _parquet_rows(path), columns, labelled)
     text = _text_of(path)
@@ -82,6 +78,15 @@ def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     header = text.split("\n", 1)[0]
     plain = "|||" in header and "\t" not in header
     return (_plain_rows if plain else _table_rows)(path, text, columns, labelled)
+
+
+def check_is_there(path: Path) -> None:
+    """Raises UserError with what fetches the file."""
+    if not path.is_file():
+        raise UserError(
+            f"{path}: no such file; fetch the course's files with `python -m tasks.download --to "
+            f"{path.parent}`, or point --data-dir at the directory that holds it"
+        )
 
 
 def _text_of(path: Path) -> str:

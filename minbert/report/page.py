@@ -119,7 +119,9 @@ def losses(runs: Sequence[Run]) -> str:
 
     def of(task: str) -> Any:
         return lambda run: [
-            (x["step"], x["loss"]) for x in run.events("step") if x.get("task", "") == task
+            (x["step"], x["loss"])
+            for x in run.events("step")
+            if x.get("task", "") == task and x["loss"] is not None  # a batch without two pairs
         ]
 
     return charts(

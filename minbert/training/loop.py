@@ -4,18 +4,21 @@ A step's randomness and rate depend on its number alone and its data too (mixing
 that is why a run that was stopped goes on as if it had not been.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from torch import nn
 
-from minbert.training import checkpoint, distributed
+from minbert.errors import UserError
+from minbert.training import checkpoint, distributed, rundir
 from minbert.training.interrupt import Interrupt
 from minbert.training.optimizer import AdamW
 from minbert.training.runlog import Progress
-from minbert.training.steprecords import StepRecords
+from minbert.training.steprecords import AFTER_NAN, StepRecords
 
 
 class Training(Protocol):
@@ -54,6 +57,7 @@ def train_to_end(
                 step = run.state["step"]  # so many are done
                 stage = run.stage_after(step)
                 if stage and run.state["assessed"] < step:
+                    check_finite(run)
                     assess(run, stage)
                     due = True
                 if due:
@@ -67,7 +71,11 @@ def train_to_end(
         except KeyboardInterrupt:
             save(run, "last")
             run.progress.close()
-            print(f"stopped at step {step_of(run)}; go on with --resume {run.folder}")
+            if distributed.rank() == 0:  # on stderr: --quiet is not to swallow it
+                whole = rundir.whole_of(run.folder)
+                print(
+                    f"stopped at step {step_of(run)}; go on with --resume {whole}", file=sys.stderr
+                )
             raise
     run.progress.close()
 
@@ -76,9 +84,20 @@ def step_of(run: Training) -> str:
     return f"{run.state['step']} of {run.steps}"
 
 
+def check_finite(run: Training) -> None:
+    """What is not finite is neither evaluated nor saved. Raises UserError.
+
+    Weights are looked at here only, not every step: a GPU would be waited for.
+    """
+    run.records.flush()
+    norm = torch.nn.utils.get_total_norm([p.detach() for p in run.model.parameters()])
+    if not torch.isfinite(norm):
+        raise UserError(f"weights are not finite after step {step_of(run)}, {AFTER_NAN}")
+
+
 def save(run: Training, name: str) -> None:
     """best/ to use, last/ to go on from; whole or not at all. The first process writes."""
-    run.records.flush()  # with a loss that is not finite nothing is saved
+    check_finite(run)
     if distributed.rank() > 0:
         return
     with checkpoint.atomic_directory(run.folder / name) as folder:

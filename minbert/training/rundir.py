@@ -16,7 +16,7 @@ except ImportError:  # Windows: there nobody looks whether a run is being traine
     fcntl = None
 
 T = TypeVar("T")
-ARGS = "args.json"
+ARGS, LOCK = "args.json", ".lock"
 
 
 def new_run(root: Path, name: str, default: str) -> Path:
@@ -31,14 +31,27 @@ def _new_run(root: Path, name: str, default: str) -> Path:
     if name:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
-        if (root / name).exists():
+        if not _is_free(root / name):
             raise UserError(f"{root / name} exists: --resume {name} goes on, another --name is new")
         return root / name
     number, run = 1, root / default
-    while run.exists():
+    while not _is_free(run):
         number += 1
         run = root / f"{default}-{number}"
     return run
+
+
+def _is_free(run: Path) -> bool:
+    """Not there, or left by a start that ended before it had found weights and data."""
+    if not run.is_dir():
+        return not run.exists()
+    if not {path.name for path in run.iterdir()} <= {LOCK}:
+        return False
+    try:
+        with alone_in(run):
+            return True
+    except UserError:  # another command is at its start there
+        return False
 
 
 def find_run(root: Path, name: str) -> Path:
@@ -47,6 +60,12 @@ def find_run(root: Path, name: str) -> Path:
         if (run / ARGS).is_file():
             return run
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
+
+
+def whole_of(run: Path) -> Path:
+    """What to resume for a run: its folder, or the one around it that holds several."""
+    around = [folder for folder in (run, *run.parents[:2]) if (folder / ARGS).is_file()]
+    return around[-1] if around else run
 
 
 @contextmanager
@@ -59,7 +78,7 @@ def alone_in(run: Path) -> Iterator[None]:
         yield
         return
     run.mkdir(parents=True, exist_ok=True)
-    with (run / ".lock").open("w") as file:
+    with (run / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -73,6 +92,15 @@ def save_arguments(run: Path, args: Any) -> None:
         return
     run.mkdir(parents=True, exist_ok=True)
     (run / ARGS).write_text(json.dumps(asdict(args), indent=1) + "\n", encoding="utf-8")
+
+
+def check_steps(run: Path, begun_with: int, now: int) -> None:
+    """Raises UserError when a run's data, which may be elsewhere on --resume, has changed."""
+    if begun_with != now:
+        raise UserError(
+            f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
+            f"{now}: give --data-dir the data it began with, or start a new run"
+        )
 
 
 def resumed_arguments(cls: type[T], run: Path, given: dict[str, Any], free: set[str]) -> T:

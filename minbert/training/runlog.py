@@ -25,10 +25,10 @@ class RunLog:
         if distributed.rank() > 0:
             path, tensorboard = Path(os.devnull), False
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.board = open_board(path.parent / "tensorboard", step) if tensorboard else None
         if path.is_file():
             _drop_after(path, step)
         self.file = path.open("a", encoding="utf-8")
-        self.board = open_board(path.parent / "tensorboard", step) if tensorboard else None
 
     def write(self, event: str, **values: Any) -> None:
         line = {"time": round(time.time(), 2), "event": event, **values}
@@ -96,12 +96,12 @@ class Progress:
         self.seconds = 0.0  # of training steps only: evaluation does not count as slowness
 
     def step(
-        self, epoch: int, task: str, loss: float, lr: float, examples: int, tokens: int, seconds:
-        float
+        self, epoch: int, task: str, loss: float | None, lr: float, examples: int, tokens: int,
+        seconds: float,
     ) -> None:  # fmt: skip
         """Of every step; `epoch` counts from 1."""
-        old = self.losses.get(task, loss)
-        self.losses[task] = 0.95 * old + 0.05 * loss
+        if loss is not None:
+            self.losses[task] = 0.95 * self.losses.get(task, loss) + 0.05 * loss
         self.examples += examples
         self.tokens += tokens
         self.seconds += seconds

@@ -12,6 +12,10 @@ from minbert.training import distributed
 from minbert.training.runlog import Progress, RunLog
 
 READ_EVERY = {"cuda": 16}  # steps, by the kind of device; others: 1
+AFTER_NAN = (
+    "nothing was saved since the last checkpoint: start again with a lower --lr, with --clip 1 or "
+    "with --precision fp32"
+)
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class StepRecord:
 
     step: int
     task: str
-    loss: Tensor  # ()
+    loss: Tensor | None  # (); None if there was nothing to learn from
     lr: float
     epoch: int  # from 1
     examples: int
@@ -52,18 +56,18 @@ class StepRecords:
             return
         records, self.waiting = self.waiting, []
         started = time.monotonic()
-        losses = distributed.totals(torch.stack([r.loss for r in records]))
+        there = [r.loss for r in records if r.loss is not None]
+        losses = iter(distributed.totals(torch.stack(there)) if there else [])
         waited = (time.monotonic() - started) / len(records)
-        for record, loss in zip(records, losses, strict=True):
-            if not math.isfinite(loss):
+        for record in records:
+            loss = None if record.loss is None else next(losses)
+            if loss is not None and not math.isfinite(loss):
                 raise UserError(
-                    f"loss of {record.task} is {loss} at step {record.step}, nothing was saved "
-                    f"since the last checkpoint: start again with a lower --lr, with --clip 1 or "
-                    f"with --precision fp32"
+                    f"loss of {record.task} is {loss} at step {record.step}, {AFTER_NAN}"
                 )
             self.show(record, loss, record.seconds + waited)
 
-    def show(self, r: StepRecord, loss: float, seconds: float) -> None:
+    def show(self, r: StepRecord, loss: float | None, seconds: float) -> None:
         """One step's numbers to the progress bar and the log."""
         self.progress.step(r.epoch, r.task, loss, r.lr, r.examples, r.tokens, seconds)
         self.log.write("step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens)
