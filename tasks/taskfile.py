@@ -6,7 +6,7 @@ train = "intent-train.tsv"       # .tsv, .csv, .jsonl or .parquet in --data-dir;
 dev = "intent-dev.tsv"
 text = "utterance"               # a column; two for a pair: ["question1", "question2"]
 label = "intent"
-labels = ["book", "cancel"]      # names, or how many: 3 means 0, 1 and 2
+labels = ["book", "cancel"]      # names or numbers; or how many: 3 means 0, 1 and 2
 """
 
 import difflib
@@ -111,9 +111,8 @@ def _task(name: str, table: dict[str, Any]) -> Task:
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if len(texts) != kind.sentences:
         raise ValueError(f"text = {table['text']!r}: {table['kind']} has {kind.sentences}")
-    labels = table.get("labels", 2)
-    if (labels if isinstance(labels, int) else len(set(labels))) < 2:
-        raise ValueError(f"labels = {labels!r}: write two or more")
+    if "labels" in table:
+        _check_labels(table["labels"], kind.make is classification)
     renamed = {"loss": "pair_loss"}
     taken = ("labels", "range", "id", "metric", "weight", "title", "encoding", "loss")
     options = {renamed.get(key, key): table[key] for key in taken if key in table}
@@ -125,6 +124,20 @@ def _task(name: str, table: dict[str, Any]) -> Task:
     if task.pair_loss:
         check_pair_loss(task, task.pair_loss)
     return task
+
+
+def _check_labels(labels: Any, countable: bool) -> None:
+    """Raises ValueError for anything but names or numbers, or (countable) how many there are."""
+    counted = countable and type(labels) is int  # a bool is an int too
+    types = {type(label) for label in labels} if isinstance(labels, list) else {None}
+    if not counted and not types <= {str} and not types <= {int, float}:
+        how = "write names or numbers in brackets" + (", or how many" if countable else "")
+        raise ValueError(f"labels = {labels!r}: {how}")
+    if (labels if counted else len(labels)) < 2:
+        raise ValueError(f"labels = {labels!r}: write two or more")
+    if not counted and len(set(labels)) < len(labels):
+        again = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"labels: {again!r} is there twice")
 
 
 def _check_columns(task: Task, data_dir: Path) -> None:

@@ -212,6 +212,11 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
         ('loss = "cosent"', 'loss = "mnr"', r"\[alike\] --pair-loss mnr needs labels 0 and 1"),
         ('encoding = "siamese"', 'encoding = "both"', r"write cross or siamese"),
         ("labels = 3", "labels = 1", r"\[entails\] labels = 1: write two or more"),
+        ("labels = 3", 'labels = "abc"', r"labels = 'abc': write names or numbers in brackets"),
+        ("labels = 3", "labels = [0, 1, 1.0]", r"\[entails\] labels: 1 is there twice"),
+        ('"rest", "none of it"', '"walk"', r"\[intent\] labels: 'walk' is there twice"),
+        ('"rest", "none of it"', "2", r"write names or numbers in brackets, or how many"),
+        ('["cats", "dogs", "colours"]', "3", r"\[topics\] labels = 3: write names or numbers"),
         ("[intent]", "[intent", r"own.toml: cannot be read"),
         ('["premise", "hypothesis"]', '"premise"', r"pair-classification has 2"),
         ('"colours"]', '"c", ' + ", ".join(f'"x{i}"' for i in range(22)) + "]", r"25 of them"),
@@ -225,6 +230,19 @@ def test_mistakes(own: Path, old: str, new: str, message: str) -> None:
         train_multitask.main(arguments(own))
     assert "\n" not in str(error.value)
     assert not (own / "runs").exists()
+
+
+def test_numbers_as_labels(own: Path) -> None:
+    text = OWN.replace('["walk", "rest", "none of it"]', "[1, 2.5, 4]")
+    (own / "own.toml").write_text(text.replace('["cats", "dogs", "colours"]', "[7, 8, 9]"))
+    tasks = read_task_file(own / "own.toml", None)
+    (own / "data" / "intent.tsv").write_text("utterance\twhat\na\t1\nb\t1.0\nc\t2.5\nd\t4.00\n")
+    examples, _ = read_examples(own / "data" / "intent.tsv", tasks["intent"].columns, True)
+    assert [e.label for e in examples] == [0, 0, 1, 2]
+    assert [tasks["intent"].shown(p) for p in (0, 1, 2)] == ["1", "2.5", "4"]
+    assert tasks["topics"].columns.parse_label("9.0;7") == 5 and tasks["topics"].shown(5) == "7;9"
+    with pytest.raises(ValueError, match=r"expected one of 1, 2\.5, 4"):
+        tasks["intent"].columns.parse_label("3")
 
 
 def test_a_row_with_a_label_that_is_none_of_the_names(own: Path) -> None:
