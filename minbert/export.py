@@ -148,7 +148,8 @@ def main(argv: list[str]) -> int:
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
     EXPORTS[args.to](model, args.task, folder)
-    BertTokenizer.from_directory(directory).save(folder)
+    longest = model.encoder.config.max_position_embeddings
+    BertTokenizer.from_directory(directory).save(folder, longest)
     print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
     return 0
 
