@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow
 import pytest
 import torch
+import transformers
 from pyarrow import parquet
 
 import evaluate
@@ -16,9 +17,11 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.data.examples import read_examples
+from minbert.export import main as export
 from minbert.losses import multi_label
 from minbert.metrics import label_f1
 from tasks import TASKS
+from tasks.model import MultitaskModel
 from tasks.sample import TASK_FILE, write_sample
 from tasks.taskfile import read_task_file
 from tests.conftest import WORDS
@@ -168,6 +171,28 @@ def test_pre_training_on_the_sentences_of_own_tasks(own: Path) -> None:
         "--model", str(run), "--data-dir", str(own / "data"), "--output-dir", str(own / "runs"),
         "--task-file", str(run / "tasks.toml"), "--tasks", "intent", "--epochs", "1",
     ])  # fmt: skip
+
+
+def test_own_tasks_have_the_same_logits_in_transformers(own: Path) -> None:
+    expected = {
+        "intent": ("single_label_classification", ["walk", "rest", "none of it"]),
+        "stars": ("regression", ["LABEL_0"]),
+        "topics": ("multi_label_classification", ["cats", "dogs", "colours"]),
+    }
+    train_multitask.main(arguments(own, "--tasks", ",".join(expected)))
+    run, texts = own / "runs" / "own", ["red cat runs slowly", "old dog"]
+    model = MultitaskModel.load(run, device="cpu")
+    for name, (problem, names) in expected.items():
+        export([str(run), str(own / name), "--task", name])
+        there = transformers.AutoModelForSequenceClassification.from_pretrained(own / name)
+        assert there.config.problem_type == problem
+        assert list(there.config.id2label.values()) == names
+        inputs = transformers.AutoTokenizer.from_pretrained(own / name)(
+            texts, padding=True, return_tensors="pt"
+        )
+        with torch.no_grad():
+            logits = there.eval()(**inputs).logits.numpy()
+        np.testing.assert_allclose(logits, model.outputs(name, texts), atol=1e-5)
 
 
 def test_a_resumed_run_has_its_own_tasks(own: Path) -> None:
