@@ -123,6 +123,8 @@ def _task(name: str, table: dict[str, Any]) -> Task:
         raise ValueError(f"encoding = {task.encoding!r}: write cross or siamese")
     if task.pair_loss:
         check_pair_loss(task, task.pair_loss)
+        if task.encoding != "siamese":
+            raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese"')
     return task
 
 

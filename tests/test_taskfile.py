@@ -236,6 +236,7 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
         ('metric = "spearman"', 'metric = "f1"', r"metric = 'f1': write pearson or spearman"),
         ('loss = "cosent"', 'loss = "mnr"', r"\[alike\] --pair-loss mnr needs labels 0 and 1"),
         ('encoding = "siamese"', 'encoding = "both"', r"write cross or siamese"),
+        ('encoding = "siamese"', "", r"\[alike\] loss = 'cosent' goes with encoding = \"siamese\""),
         ("labels = 3", "labels = 1", r"\[entails\] labels = 1: write two or more"),
         ("labels = 3", 'labels = "abc"', r"labels = 'abc': write names or numbers in brackets"),
         ("labels = 3", "labels = [0, 1, 1.0]", r"\[entails\] labels: 1 is there twice"),
