@@ -145,7 +145,7 @@ def score_label(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = float(text)
         if not low <= value <= high:
-            raise ValueError(f"expected a number from {low:g} to {high:g}")
+            raise ValueError(f"expected a number from {low:g} to {high:g}, the task's `range`")
         return value
 
     return parse

@@ -203,6 +203,21 @@ def test_a_resumed_run_has_its_own_tasks(own: Path) -> None:
     assert json.loads((run / "args.json").read_text())["tasks"] == ["intent", "alike"]
 
 
+def test_a_run_far_inside_of_a_command_s_folder_has_its_own_tasks(own: Path) -> None:
+    several = ["--tasks", "intent,stars", "--mode", "single", "--seeds", "2", "--skip-predictions"]
+    train_multitask.main(arguments(own, *several))
+    model = MultitaskModel.load(own / "runs/own/seed-11712/intent/best", device="cpu")
+    assert model.predict("intent", ["red cat"])[0] in ("walk", "rest", "none of it")
+
+
+def test_a_task_file_where_runs_are_kept_is_none_of_theirs(own: Path) -> None:
+    train_multitask.main(arguments(own, "--tasks", "intent"))
+    (own / "runs" / "own" / "tasks.toml").rename(own / "runs" / "tasks.toml")
+    del TASKS["intent"]
+    with pytest.raises(UserError, match="head 'intent' is of no known task"):
+        MultitaskModel.load(own / "runs" / "own", device="cpu")
+
+
 def test_an_own_task_replaces_a_built_in_one(own: Path) -> None:
     text = OWN.replace("[intent]", "[sst]")
     (own / "own.toml").write_text(text)
@@ -246,7 +261,16 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
         ("[intent]", "[intent", r"own.toml: cannot be read"),
         ('["premise", "hypothesis"]', '"premise"', r"pair-classification has 2"),
         ('"colours"]', '"c", ' + ", ".join(f'"x{i}"' for i in range(22)) + "]", r"25 of them"),
-        ("range = [0, 10]", "range = 10", r"\[alike\] a value has the wrong type"),
+        ("range = [0, 10]", "range = 10", r"\[alike\] range = 10: write the lowest and the high"),
+        ("range = [0, 10]", 'range = [0, "a"]', r"\[alike\] range = \[0, 'a'\]: write the lowest"),
+        ("range = [0, 10]", "range = [10, 0]", r"\[alike\] range = .*write the lowest score first"),
+        ("weight = 0.5", 'weight = "2"', r"\[entails\] weight = '2': write a number"),
+        ("weight = 0.5", "weight = -1", r"\[entails\] weight = -1: write a number from 0"),
+        ('label = "what"', "label = 3", r"\[intent\] label = 3: write a word in quotes"),
+        ('text = "utterance"', "text = 3", r"\[intent\] text = 3: write a column"),
+        ('kind = "regression"', "kind = []", r"\[stars\] kind = \[\]: write one of"),
+        ("[intent]", "[values]", r"\[values\]: PyTorch has that name .* values_task"),
+        ("[intent]", "[type]", r"\[type\]: PyTorch has that name"),
     ],
 )
 def test_mistakes(own: Path, old: str, new: str, message: str) -> None:
@@ -300,6 +324,47 @@ def test_a_file_that_is_not_parquet(own: Path) -> None:
         read_task_file(own / "own.toml", own / "data")
 
 
+def test_files_that_are_empty_or_have_other_delimiters(own: Path) -> None:
+    for name, text, message in (
+        ("intent.tsv", "", r"intent.tsv: the file is empty"),
+        ("topics.jsonl", "\n", r"topics.jsonl: the file is empty"),
+        ("intent.tsv", "utterance;what\na, b;walk\n", r"intent.tsv:1: `;` between the columns"),
+    ):
+        whole = (own / "data" / name).read_text()
+        (own / "data" / name).write_text(text)
+        with pytest.raises(UserError, match=message):
+            read_task_file(own / "own.toml", own / "data")
+        (own / "data" / name).write_text(whole)
+
+
+def test_a_score_outside_of_the_range_names_it(own: Path) -> None:
+    columns = read_task_file(own / "own.toml", own / "data")["stars"].columns
+    (own / "data" / "stars.csv").write_text("review,stars\nfine,9\n")
+    with pytest.raises(UserError, match=r"from 0 to 5, the task's `range`"):
+        read_examples(own / "data" / "stars.csv", columns, True)
+
+
+def test_own_ids_stay_as_they_are_and_are_joined_back(own: Path) -> None:
+    gold = own / "data" / "entails.jsonl"
+    rows = [json.loads(line) for line in gold.read_text().splitlines()]
+    ids = [f"{'kK'[i % 2]}{i // 2}" for i in range(len(rows))]  # lower-cased they would collide
+    rows = [json.dumps({**row, "key": id_}) for row, id_ in zip(rows, ids, strict=True)]
+    gold.write_text("\n".join(rows) + "\n")
+    train_multitask.main(arguments(own, "--tasks", "entails"))
+    run = own / "runs" / "own"
+    predictions = run / "predictions" / "entails-dev-output.csv"
+    assert [line.split(" , ")[0] for line in predictions.read_text().splitlines()[1:]] == ids
+    places = ["--gold", str(gold), "--task-file", str(run / "tasks.toml")]
+    assert evaluate.main(["--score", str(predictions), *places]) == 0
+
+
+def test_an_own_file_that_is_missing_is_not_the_course_s(own: Path) -> None:
+    columns = read_task_file(own / "own.toml", None)["intent"].columns
+    with pytest.raises(UserError, match=r"none.tsv: no such file; point --data-dir") as error:
+        read_examples(own / "none.tsv", columns, True)
+    assert "course" not in str(error.value)
+
+
 def test_sets_of_labels() -> None:
     labels = torch.tensor([0.0, 5.0])  # none; the first and the third
     outputs = torch.tensor([[-9.0, -9.0, -9.0], [9.0, -9.0, 9.0]])
@@ -308,14 +373,14 @@ def test_sets_of_labels() -> None:
     assert label_f1(np.array([2.0, 1.0]), np.array([0.0, 5.0])) == pytest.approx(2 / (2 + 2))
 
 
-def test_the_readme_s_example_is_the_sample_s_and_runs(world: Path) -> None:
-    write_sample(world / "sample")
+def test_the_readme_s_example_is_the_sample_s_and_runs(own: Path) -> None:
+    write_sample(own / "sample")
     readme = (Path(__file__).parents[1] / "README.md").read_text()
     assert textwrap.indent(TASK_FILE, "    ").replace("    \n", "\n") in readme
-    where = ["--task-file", str(world / "sample/tasks.toml"), "--data-dir", str(world / "sample")]
-    more = ["--limit", "tickets=40,answers=40", "--epochs", "1", "--model", str(world / "model")]
-    run = ["--output-dir", str(world / "runs"), "--name", "own", "--max-length", "32"]
+    where = ["--task-file", str(own / "sample/tasks.toml"), "--data-dir", str(own / "sample")]
+    more = ["--limit", "tickets=40,answers=40", "--epochs", "1", "--model", str(own / "model")]
+    run = ["--output-dir", str(own / "runs"), "--name", "own", "--max-length", "32"]
     assert train_multitask.main([*where, *more, *run]) == 0
-    text = (world / "runs" / "own" / "README.md").read_text()
+    text = (own / "runs" / "own" / "README.md").read_text()
     assert "| tickets | accuracy |" in text and "| answers | pearson |" in text
-    assert "Confusion matrix of own" in (world / "runs" / "own" / "report.html").read_text()
+    assert "Confusion matrix of own" in (own / "runs" / "own" / "report.html").read_text()
