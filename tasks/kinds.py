@@ -7,7 +7,7 @@ import numpy as np
 
 from minbert.data.examples import Columns
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
-from minbert.metrics import Metric, accuracy, f1, label_f1, pearson, spearman
+from minbert.metrics import Metric, accuracy, f1, label_f1, macro_f1, pearson, spearman
 from tasks.base import Task
 
 MOST_LABELS = 24  # of a multi-label task: a row's set is a number that fp32 holds exactly
@@ -21,20 +21,22 @@ def classification(
 ) -> Task:  # fmt: skip
     """One class a row, of a sentence or of a pair. labels: how many, or their names or numbers.
 
-    A pair of two classes has one logit, the second class's.
+    A pair of two classes has one logit, the second class's, and its F1; else f1 is the macro F1.
     """
     counted = isinstance(labels, int)
     classes, names = (labels, ()) if counted else (len(labels), shown_labels(labels))
     one = len(texts) == 2 and classes == 2
     parse = class_label(classes) if counted else listed_label(labels)
-    known: dict[str, Metric] = {"accuracy": accuracy} | ({"f1": f1} if one else {})
+    metrics = led_by(metric, {"accuracy": accuracy, "f1": f1 if one else macro_f1})
+    if not one and metric == "accuracy":
+        metrics.pop("f1")  # of more classes only for who asks, and not in the course's scores
     columns = Columns(tuple(texts), label, parse, id, repr(labels))
     return Task(
         name=name, files=files, columns=columns,
         outputs=1 if one else classes,
         loss=binary_cross_entropy if one else cross_entropy,
         decode=positive if one else largest,
-        metrics=led_by(metric, known), names=names, **presented(name, label, more),
+        metrics=metrics, names=names, **presented(name, label, more),
     )  # fmt: skip
 
 

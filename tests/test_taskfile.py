@@ -16,10 +16,10 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.data.examples import read_examples
+from minbert.data.examples import columns_of, read_examples
 from minbert.export import main as export
 from minbert.losses import multi_label
-from minbert.metrics import label_f1
+from minbert.metrics import accuracy, label_f1, macro_f1
 from tasks import TASKS
 from tasks.model import MultitaskModel
 from tasks.sample import TASK_FILE, write_sample
@@ -195,6 +195,20 @@ def test_own_tasks_have_the_same_logits_in_transformers(own: Path) -> None:
         np.testing.assert_allclose(logits, model.outputs(name, texts), atol=1e-5)
 
 
+def test_macro_f1_leads_where_it_is_asked_for(own: Path) -> None:
+    (own / "own.toml").write_text(OWN.replace("[intent]", '[intent]\nmetric = "f1"'))
+    tasks = read_task_file(own / "own.toml", None)
+    assert tasks["intent"].metrics == {"f1": macro_f1, "accuracy": accuracy}
+    assert list(tasks["entails"].metrics) == list(TASKS["sst"].metrics) == ["accuracy"]
+
+
+def test_columns_of_parquet_are_those_of_its_schema(own: Path) -> None:
+    """Also when it has no rows to take them from."""
+    path = own / "data" / "stars.parquet"
+    parquet.write_table(parquet.read_table(path)[:0], path)
+    assert columns_of(path) == ["review", "stars"]
+
+
 def test_a_resumed_run_has_its_own_tasks(own: Path) -> None:
     train_multitask.main(arguments(own, "--tasks", "intent,alike"))
     del TASKS["intent"], TASKS["alike"]
@@ -248,6 +262,7 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
         ("weight = 0.5", "wieght = 0.5", r"\[entails\] 'wieght' .*did you mean weight\?"),
         ('train = "intent.tsv"', 'train = "no.tsv"', r"train = 'no.tsv': no such file in"),
         ('label = "what"', "", r"\[intent\] label is missing"),
+        ("weight = 0.5", 'metric = "f2"', r"metric = 'f2': write accuracy or f1"),
         ('metric = "spearman"', 'metric = "f1"', r"metric = 'f1': write pearson or spearman"),
         ('loss = "cosent"', 'loss = "mnr"', r"\[alike\] --pair-loss mnr needs labels 0 and 1"),
         ('encoding = "siamese"', 'encoding = "both"', r"write cross or siamese"),
