@@ -79,7 +79,7 @@ class Run:
     def write(self, folder: Path) -> None:
         """Model, head and tokenizer."""
         save_mlm(self.model, folder)
-        self.tokenizer.save(folder)
+        self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
 
 
 def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:

@@ -90,7 +90,7 @@ class Run:
     def write(self, folder: Path) -> None:
         """Model, heads and tokenizer."""
         save_multitask(self.model, folder)
-        self.tokenizer.save(folder)
+        self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
 
 
 def set_up(args: Args, folder: Path) -> Run:

@@ -56,8 +56,11 @@ def classifier_config(head: Head) -> dict[str, Any]:
     """What transformers' config.json says of a classifier."""
     outputs = head.config.outputs  # one logit of two classes is the second one's
     names = head.config.names[-outputs:] or tuple(f"LABEL_{i}" for i in range(outputs))
+    # by it a pipeline chooses between softmax, sigmoid and the outputs as they are
+    problem = head.config.problem_type
     return {
         "architectures": ["BertForSequenceClassification"],
+        **({"problem_type": problem} if problem else {}),
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
         "classifier_dropout": head.dropout_prob,
@@ -72,8 +75,6 @@ def export_sentence_transformers(model: MultitaskNetwork, task: str, folder: Pat
     config = model.heads[task].config if task else HeadConfig(siamese=True, pooling="mean")
     if not config.siamese:
         raise UserError(f"{task} reads pairs together: export it --to transformers")
-    if model.second is not None:
-        raise UserError("a run with separate towers is two encoders, which one directory has not")
     save_encoder(model.encoder, folder)
     size = model.encoder.config.hidden_size
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
@@ -147,8 +148,11 @@ def main(argv: list[str]) -> int:
     model, directory = load_multitask(Path(places[0]))
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
+    if model.second is not None and not (args.task and not model.heads[args.task].config.siamese):
+        raise UserError("a run with separate towers is two encoders, which one directory has not")
     EXPORTS[args.to](model, args.task, folder)
-    BertTokenizer.from_directory(directory).save(folder)
+    longest = model.encoder.config.max_position_embeddings
+    BertTokenizer.from_directory(directory).save(folder, longest)
     print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
     return 0
 

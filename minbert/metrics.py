@@ -19,6 +19,15 @@ def f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     return float(2 * tp / (2 * tp + wrong)) if tp + wrong else 0.0
 
 
+def macro_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """The mean of each class's F1, over the classes that are predicted or there."""
+    _, classes = np.unique(np.concatenate([predictions, labels]), return_inverse=True)
+    predicted, right = np.split(classes, 2)
+    count = int(classes.max()) + 1
+    tp = np.bincount(right[predicted == right], minlength=count)
+    return float(np.mean(2 * tp / np.bincount(classes)))  # a class's tp + fp and tp + fn together
+
+
 def label_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
     """2 tp / (2 tp + fp + fn) over all classes of sets, given as sums of 2^class (micro F1)."""
     a, b = predictions.astype(np.int64), labels.astype(np.int64)

@@ -40,6 +40,14 @@ class Task:
     def is_classification(self) -> bool:
         return not self.is_correlation
 
+    @property
+    def problem_type(self) -> str:
+        """By transformers' names, which go by the loss; the one logit of a pair is a yes or no."""
+        if self.is_correlation:
+            return "regression"
+        yes_or_no = self.many or self.outputs == 1
+        return "multi_label_classification" if yes_or_no else "single_label_classification"
+
     def shown(self, prediction: float) -> str:
         """A prediction as people write it: the names of its classes, or the number."""
         if self.many:

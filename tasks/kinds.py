@@ -7,32 +7,36 @@ import numpy as np
 
 from minbert.data.examples import Columns
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
-from minbert.metrics import Metric, accuracy, f1, label_f1, pearson, spearman
+from minbert.metrics import Metric, accuracy, f1, label_f1, macro_f1, pearson, spearman
 from tasks.base import Task
 
 MOST_LABELS = 24  # of a multi-label task: a row's set is a number that fp32 holds exactly
 SEPARATOR = ";"  # between a row's labels
+Label = str | int | float  # as a task file writes it
 
 
 def classification(
     name: str, files: dict[str, str], texts: Sequence[str], label: str,
-    labels: int | Sequence[str], id: str = "id", metric: str = "accuracy", **more: Any,
+    labels: int | Sequence[Label], id: str = "id", metric: str = "accuracy", **more: Any,
 ) -> Task:  # fmt: skip
-    """One class a row, of a sentence or of a pair. labels: how many, or their names.
+    """One class a row, of a sentence or of a pair. labels: how many, or their names or numbers.
 
-    A pair of two classes has one logit, the second class's.
+    A pair of two classes has one logit, the second class's, and its F1; else f1 is the macro F1.
     """
-    classes, names = (labels, ()) if isinstance(labels, int) else (len(labels), tuple(labels))
+    counted = isinstance(labels, int)
+    classes, names = (labels, ()) if counted else (len(labels), shown_labels(labels))
     one = len(texts) == 2 and classes == 2
-    parse = named_label(names) if names else class_label(classes)
-    known: dict[str, Metric] = {"accuracy": accuracy} | ({"f1": f1} if one else {})
+    parse = class_label(classes) if counted else listed_label(labels)
+    metrics = led_by(metric, {"accuracy": accuracy, "f1": f1 if one else macro_f1})
+    if not one and metric == "accuracy":
+        metrics.pop("f1")  # of more classes only for who asks, and not in the course's scores
     columns = Columns(tuple(texts), label, parse, id, repr(labels))
     return Task(
         name=name, files=files, columns=columns,
         outputs=1 if one else classes,
         loss=binary_cross_entropy if one else cross_entropy,
         decode=positive if one else largest,
-        metrics=led_by(metric, known), names=names, **presented(name, label, more),
+        metrics=metrics, names=names, **presented(name, label, more),
     )  # fmt: skip
 
 
@@ -51,7 +55,7 @@ def scores(
 
 
 def multi_labels(
-    name: str, files: dict[str, str], texts: Sequence[str], label: str, labels: Sequence[str],
+    name: str, files: dict[str, str], texts: Sequence[str], label: str, labels: Sequence[Label],
     id: str = "id", metric: str = "f1", **more: Any,
 ) -> Task:  # fmt: skip
     """Any number of labels a row, their names with `;` between; a row's set is one number.
@@ -64,7 +68,7 @@ def multi_labels(
     return Task(
         name=name, files=files, columns=columns,
         outputs=len(labels), loss=multi_label, decode=set_above_half,
-        metrics=led_by(metric, {"f1": label_f1, "accuracy": accuracy}), names=tuple(labels),
+        metrics=led_by(metric, {"f1": label_f1, "accuracy": accuracy}), names=shown_labels(labels),
         many=True, **presented(name, label, more),
     )  # fmt: skip
 
@@ -94,25 +98,45 @@ def class_label(classes: int) -> Callable[[str], float]:
     return parse
 
 
-def named_label(names: Sequence[str]) -> Callable[[str], float]:
-    """A parser that takes one of the names, as its place among them."""
+def shown_labels(labels: Sequence[Label]) -> tuple[str, ...]:
+    """As predictions have them; 1.0 is 1."""
+    return tuple(str(label).removesuffix(".0") for label in labels)
+
+
+def place_of(text: str, labels: Sequence[Label]) -> int | None:
+    """Where a text stands among labels: one of the names, or a number, however it is written."""
+    if isinstance(labels[0], str):
+        return labels.index(text) if text in labels else None
+    try:
+        return labels.index(float(text))
+    except ValueError:  # no number, or another one
+        return None
+
+
+def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
+    """A parser that takes one of the labels, as its place among them."""
 
     def parse(text: str) -> float:
-        if text not in names:
-            raise ValueError(f"expected one of {', '.join(names)}")
-        return float(names.index(text))
+        place = place_of(text, labels)
+        if place is None:
+            raise ValueError(f"expected one of {', '.join(shown_labels(labels))}")
+        return float(place)
 
     return parse
 
 
-def label_set(names: Sequence[str]) -> Callable[[str], float]:
+def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
     """A parser that takes `a;c` as 2^0 + 2^2; `-` is the empty set."""
 
     def parse(text: str) -> float:
-        parts = [] if text == "-" else [part.strip() for part in text.split(SEPARATOR)]
-        if unknown := [part for part in parts if part not in names]:
-            raise ValueError(f"{unknown[0]!r} is not one of {', '.join(names)}; `-` is none")
-        return float(sum(2 ** names.index(part) for part in set(parts)))
+        places = set()
+        for part in [] if text == "-" else text.split(SEPARATOR):
+            place = place_of(part.strip(), labels)
+            if place is None:
+                there = ", ".join(shown_labels(labels))
+                raise ValueError(f"{part.strip()!r} is not one of {there}; `-` is none")
+            places.add(place)
+        return float(sum(2**place for place in places))
 
     return parse
 
@@ -123,7 +147,7 @@ def score_label(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         value = float(text)
         if not low <= value <= high:
-            raise ValueError(f"expected a number from {low:g} to {high:g}")
+            raise ValueError(f"expected a number from {low:g} to {high:g}, the task's `range`")
         return value
 
     return parse

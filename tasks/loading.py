@@ -24,7 +24,7 @@ def check_files(tasks: list[Task], data_dir: str, splits: tuple[str, ...]) -> No
     """Before anything that takes long, as a download of weights, finds that one is missing."""
     for task in tasks:
         for split in splits:
-            check_is_there(Path(data_dir) / task.files[split])
+            check_is_there(Path(data_dir) / task.files[split], task.columns.own)
 
 
 def load_task(task: Task, split_name: str, tokenizer: BertTokenizer, where: Where) -> EncodedSplit:

@@ -46,12 +46,12 @@ def has_test(task: Task, data_dir: str) -> bool:
 
 
 def read_predictions(
-    path: Path, parse: Callable[[str], float] = float
+    path: Path, parse: Callable[[str], float] = float, lower: bool = True
 ) -> tuple[dict[str, float], int]:
     """id -> prediction, and how many ids came twice (the first counts).
 
     The course's format or clean CSV / TSV, either spelling of the header, or none. parse: what
-    makes a number of a prediction, if it is the name of a class.
+    makes a number of a prediction, if it is the name of a class. lower: ids are lower-cased.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -72,8 +72,9 @@ def read_predictions(
             ) from error
         if not math.isfinite(value):
             raise UserError(f"{path}:{number}: prediction {text!r} is not a number")
-        duplicates += id_.lower() in result
-        result.setdefault(id_.lower(), value)
+        id_ = id_.lower() if lower else id_
+        duplicates += id_ in result
+        result.setdefault(id_, value)
     return result, duplicates
 
 
@@ -94,7 +95,7 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     task = gold_task(gold, tasks)
     # a score may lie outside of the labels' range; the name of a class is one of theirs
     parse = task.columns.parse_label if task.names else float
-    predictions, duplicates = read_predictions(path, parse)
+    predictions, duplicates = read_predictions(path, parse, lower=not task.columns.own)
     examples, _ = read_examples(gold, task.columns, labelled=True)
     labels = {example.id: example.label for example in examples}
     both = [id_ for id_ in labels if id_ in predictions]

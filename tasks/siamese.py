@@ -43,7 +43,8 @@ def check_pair_loss(task: Task, name: str) -> None:
 def head_config(task: Task, loss: str | None, pooling: str, embedding_size: int) -> HeadConfig:
     """The head of a task; with a pair loss a siamese one, its cosine in the labels' range."""
     if loss is None:
-        return HeadConfig(outputs=task.outputs, names=task.names or task.called)
+        names = task.names or task.called
+        return HeadConfig(outputs=task.outputs, names=names, problem_type=task.problem_type)
     return HeadConfig(
         outputs=1,
         siamese=True,

@@ -6,14 +6,17 @@ train = "intent-train.tsv"       # .tsv, .csv, .jsonl or .parquet in --data-dir;
 dev = "intent-dev.tsv"
 text = "utterance"               # a column; two for a pair: ["question1", "question2"]
 label = "intent"
-labels = ["book", "cancel"]      # names, or how many: 3 means 0, 1 and 2
+labels = ["book", "cancel"]      # names or numbers; or how many: 3 means 0, 1 and 2
 """
 
 import difflib
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from torch import nn
 
 from minbert.data.examples import columns_of
 from minbert.errors import UserError
@@ -42,6 +45,8 @@ KINDS = {
 NAME = "tasks.toml"  # in the folder of a run
 NEEDED = ("kind", "train", "dev", "text", "label")
 COMMON = (*NEEDED, "test", "id", "metric", "weight", "title")
+OTHER_THAN_WORDS = ("text", "labels", "range", "weight")  # keys whose values are not one word
+NUMBERS = (int, float)  # compared with type(): a bool is an int too
 
 
 def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
@@ -57,14 +62,14 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
             raise UserError(f"{where}: write a name of letters, digits and _")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
+        if hasattr(nn.ModuleDict(), name):  # heads are kept in one
+            raise UserError(f"{where}: PyTorch has that name for itself; write {name}_task, say")
         try:
             tasks[name] = _task(name, table)
             if data_dir is not None:
                 _check_columns(tasks[name], data_dir)
         except (UserError, ValueError) as error:
             raise UserError(f"{where} {error}") from error
-        except TypeError as error:
-            raise UserError(f"{where} a value has the wrong type ({error})") from error
     return tasks
 
 
@@ -80,9 +85,13 @@ def keep_task_file(path: str, folder: Path) -> str:
 
 
 def kept_task_file(folder: Path) -> Path | None:
-    """That of a run, from the run's folder or from one inside it."""
-    kept = (place / NAME for place in (folder, *folder.resolve().parents[:2]))
-    return next((path for path in kept if path.is_file()), None)
+    """That of a run, from the run's folder or from one inside it: seed-1/sst/best at the deepest.
+
+    args.json beside it tells a run's copy from a file in a folder that runs happen to be in.
+    """
+    places = (folder, *folder.resolve().parents[:3])
+    runs = (place for place in places if (place / "args.json").is_file())
+    return next((place / NAME for place in runs if (place / NAME).is_file()), None)
 
 
 def _tables(path: Path) -> dict[str, Any]:
@@ -101,7 +110,7 @@ def _tables(path: Path) -> dict[str, Any]:
 
 def _task(name: str, table: dict[str, Any]) -> Task:
     """Raises ValueError for a kind, key or value that does not fit."""
-    kind = KINDS.get(table.get("kind", ""))
+    kind = KINDS.get(str(table.get("kind")))
     if kind is None:
         raise ValueError(f"kind = {table.get('kind')!r}: write one of {', '.join(KINDS)}")
     known = (*COMMON, *kind.own)
@@ -111,12 +120,12 @@ def _task(name: str, table: dict[str, Any]) -> Task:
         raise ValueError(f"{unknown[0]!r} is not a key of {table['kind']}; {hint}")
     if missing := [key for key in (*NEEDED, *kind.needed) if key not in table]:
         raise ValueError(f"{missing[0]} is missing")
+    _check_values(table)
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if len(texts) != kind.sentences:
         raise ValueError(f"text = {table['text']!r}: {table['kind']} has {kind.sentences}")
-    labels = table.get("labels", 2)
-    if (labels if isinstance(labels, int) else len(set(labels))) < 2:
-        raise ValueError(f"labels = {labels!r}: write two or more")
+    if "labels" in table:
+        _check_labels(table["labels"], kind.make is classification)
     renamed = {"loss": "pair_loss"}
     taken = ("labels", "range", "id", "metric", "weight", "title", "encoding", "loss")
     options = {renamed.get(key, key): table[key] for key in taken if key in table}
@@ -127,7 +136,41 @@ def _task(name: str, table: dict[str, Any]) -> Task:
         raise ValueError(f"encoding = {task.encoding!r}: write cross or siamese")
     if task.pair_loss:
         check_pair_loss(task, task.pair_loss)
-    return task
+        if task.encoding != "siamese":
+            raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese"')
+    return replace(task, columns=replace(task.columns, own=True))
+
+
+def _check_values(table: dict[str, Any]) -> None:
+    """Raises ValueError for a value of a type that its key cannot have."""
+    for key, value in table.items():
+        if key not in OTHER_THAN_WORDS and not isinstance(value, str):
+            raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
+    texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
+    weight = table.get("weight", 1)
+    if type(weight) not in NUMBERS or not 0 <= weight < math.inf:
+        raise ValueError(f"weight = {weight!r}: write a number from 0, without quotes")
+    ends = table.get("range", [0, 5])
+    if not isinstance(ends, list) or [type(end) in NUMBERS for end in ends] != [True, True]:
+        raise ValueError(f"range = {ends!r}: write the lowest and the highest score, [0, 5]")
+    if not -math.inf < ends[0] < ends[1] < math.inf:
+        raise ValueError(f"range = {ends!r}: write the lowest score first")
+
+
+def _check_labels(labels: Any, countable: bool) -> None:
+    """Raises ValueError for anything but names or numbers, or (countable) how many there are."""
+    counted = countable and type(labels) is int  # a bool is an int too
+    types = {type(label) for label in labels} if isinstance(labels, list) else {None}
+    if not counted and not types <= {str} and not types <= set(NUMBERS):
+        how = "write names or numbers in brackets" + (", or how many" if countable else "")
+        raise ValueError(f"labels = {labels!r}: {how}")
+    if (labels if counted else len(labels)) < 2:
+        raise ValueError(f"labels = {labels!r}: write two or more")
+    if not counted and len(set(labels)) < len(labels):
+        again = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"labels: {again!r} is there twice")
 
 
 def _check_columns(task: Task, data_dir: Path) -> None:

@@ -49,19 +49,39 @@ def test_classifiers_have_the_same_logits_in_transformers(
 
 
 @pytest.mark.parametrize(
-    ("task", "names"),
+    ("task", "problem", "names"),
     [
-        ("sst", ["negative", "somewhat negative", "neutral", "somewhat positive", "positive"]),
-        ("quora", ["duplicate"]),  # two classes, one logit: the second one's
+        (
+            "sst",
+            "single_label_classification",
+            ["negative", "somewhat negative", "neutral", "somewhat positive", "positive"],
+        ),
+        (
+            "quora",
+            "multi_label_classification",
+            ["duplicate"],
+        ),  # two classes, one logit: the second one's
     ],
 )
 def test_the_names_of_the_classes_go_along(
-    world: Path, tmp_path: Path, task: str, names: list[str]
+    world: Path, tmp_path: Path, task: str, problem: str, names: list[str]
 ) -> None:
     run(world, "--name", "named", "--tasks", task, "--epochs", "1")
     export([str(world / "runs/named"), str(tmp_path / "out"), "--task", task])
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.config.id2label == dict(enumerate(names))
+    assert model.config.problem_type == problem  # that of the loss: by it pipelines show numbers
+
+
+@pytest.mark.parametrize("to", ["transformers", "sentence-transformers", "onnx"])
+def test_separate_towers_are_not_exported_as_one(world: Path, tmp_path: Path, to: str) -> None:
+    folder, out = siamese(world, "--towers", "separate", "--tasks", "sst,quora"), tmp_path / "out"
+    for options in ([], ["--task", "quora"]):
+        with pytest.raises(UserError, match="separate towers is two encoders"):
+            export([str(folder), str(out), "--to", to, *options])
+    assert not out.exists()
+    if to == "transformers":  # a single sentence has one encoder
+        export([str(folder), str(out), "--to", to, "--task", "sst"])
 
 
 def test_the_encoder_goes_there_and_back(trained: Path, tmp_path: Path) -> None:

@@ -27,6 +27,13 @@ def test_same_as_the_libraries() -> None:
     assert metrics.spearman(OUTPUTS, SCORES) == pytest.approx(spearman, abs=1e-12)
 
 
+def test_macro_f1_is_scikit_learn_s() -> None:
+    """Also with classes that are never predicted, and predicted ones that are not there."""
+    labels, guesses = RNG.integers(0, 5, 200) * 2.0, RNG.integers(2, 8, 200) * 1.0
+    expected = sklearn.metrics.f1_score(labels, guesses, average="macro")
+    assert metrics.macro_f1(guesses, labels) == pytest.approx(expected, abs=1e-12)
+
+
 def test_where_nothing_is_defined_it_is_zero() -> None:
     constant = np.full(300, 2.5)
     assert metrics.pearson(constant, SCORES) == metrics.spearman(constant, SCORES) == 0.0

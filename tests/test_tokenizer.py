@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import transformers
+from tokenizers import Tokenizer, normalizers
+from tokenizers.normalizers import BertNormalizer
 
 from minbert import BertTokenizer, UserError
 from minbert.data.examples import Example, read_examples
@@ -98,10 +100,25 @@ def test_odd_text(uncased, cased) -> None:
 
 
 def test_saved_and_loaded_is_the_same(uncased, tmp_path: Path) -> None:
-    uncased[0].save(tmp_path)
+    uncased[0].save(tmp_path, 512)
     again = BertTokenizer.from_directory(tmp_path)
     for a, b in zip(again.encode_batch(SENTENCES), uncased[0].encode_batch(SENTENCES), strict=True):
         assert np.array_equal(a.ids, b.ids)
+
+
+@pytest.mark.parametrize("options", [{"lowercase": False}, {"strip_accents": False}, None], ids=str)
+def test_transformers_reads_what_was_saved(cased, tmp_path: Path, options) -> None:
+    """Beside a BERT's config.json, by which it would take any vocabulary as uncased."""
+    tokenizer = Tokenizer.from_str(cased[0].tokenizer.to_str())
+    tokenizer.normalizer = BertNormalizer(**options) if options else normalizers.NFC()
+    ours = BertTokenizer(tokenizer)
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    ours.save(tmp_path, max_length=64)
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    assert theirs.model_max_length == 64 and theirs.pad_token_id == ours.pad_id
+    assert_same((ours, theirs), ["The film is naïve, What caf\u0301e", *SENTENCES], None, 64)
+    theirs.save_pretrained(tmp_path / "back")
+    assert_same((BertTokenizer.from_directory(tmp_path / "back"), theirs), SENTENCES, None, 64)
 
 
 @pytest.mark.parametrize(

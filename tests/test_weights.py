@@ -75,6 +75,37 @@ def test_saved_model_loads_in_transformers(tiny: BertModel, tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("kind", ["MaskedLM", "QuestionAnswering", "TokenClassification"])
+def test_a_model_without_a_pooler_gets_a_new_one(
+    tiny: BertModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    tiny.save_pretrained(tmp_path / "whole")
+    theirs = getattr(transformers, f"BertFor{kind}").from_pretrained(tmp_path / "whole")
+    theirs.save_pretrained(tmp_path / "saved")
+    capsys.readouterr()
+    torch.manual_seed(1)
+    loaded = BertModel.from_pretrained(tmp_path / "saved").state_dict()
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and "model.safetensors: no pooler in it; a new one" in said
+    for name, w in tiny.state_dict().items():
+        assert torch.equal(w, loaded[name]) is not name.startswith("pooler_dense.w"), name
+    assert 0.01 < float(loaded["pooler_dense.weight"].std()) < 0.03
+    torch.manual_seed(1)
+    again = BertModel.from_pretrained(tmp_path / "saved").state_dict()
+    assert torch.equal(again["pooler_dense.weight"], loaded["pooler_dense.weight"])
+
+
+def test_older_layouts_of_sentence_transformers(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "0_Transformer")
+    (tmp_path / "config.json").write_text('{"__version__": "0.2.0"}')
+    (tmp_path / "modules.json").write_text('[{"idx": 0, "path": "0_Transformer"}]')
+    loaded = BertModel.from_pretrained(tmp_path)
+    assert torch.equal(loaded.pooler_dense.weight, tiny.pooler_dense.weight)
+    (tmp_path / "modules.json").write_text('{"path": ""}')
+    with pytest.raises(UserError, match=r"modules\.json: not a list of modules"):
+        BertModel.from_pretrained(tmp_path)
+
+
 def changed(change: Callable[[Tensors], object]) -> Callable[[BertModel], Tensors]:
     def make(model: BertModel) -> Tensors:
         tensors = published(model)

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class Columns:
     parse_label: Callable[[str], float] = float
     id: str = "id"  # empty: rows have none, their line number serves
     labels: str = ""  # what parse_label makes of a label; ids are cached under it
+    own: bool = False  # of a task file: ids stay as written, the course's are lower-cased
 
 
 def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
@@ -39,7 +41,7 @@ def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Ex
     """
     examples, unlabelled, seen = [], 0, {}
     for line, id_, texts, label in _rows(path, columns, labelled):
-        where = f"{path}:{line}"
+        where, id_ = f"{path}:{line}", id_ if columns.own else id_.lower()
         if not id_:
             raise UserError(f"{where}: empty id; every row needs one")
         if id_ in seen:
@@ -69,7 +71,7 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 
 def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     """By the file's kind: its ending, or what its first line looks like."""
-    check_is_there(path)
+    check_is_there(path, columns.own)
     if path.suffix == ".parquet":
         return _named_rows(path, _parquet_rows(path), columns, labelled)
     text = _text_of(path)
@@ -80,44 +82,56 @@ def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     return (_plain_rows if plain else _table_rows)(path, text, columns, labelled)
 
 
-def check_is_there(path: Path) -> None:
-    """Raises UserError with what fetches the file."""
+def check_is_there(path: Path, own: bool = False) -> None:
+    """Raises UserError; of the course's files with what fetches them."""
     if not path.is_file():
-        raise UserError(
-            f"{path}: no such file; fetch the course's files with `python -m tasks.download --to "
-            f"{path.parent}`, or point --data-dir at the directory that holds it"
-        )
+        fetch = f"fetch the course's files with `python -m tasks.download --to {path.parent}`, or "
+        where = "point --data-dir at the directory that holds it"
+        raise UserError(f"{path}: no such file; {'' if own else fetch}{where}")
 
 
 def _text_of(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         line = path.read_bytes()[: error.start].count(b"\n") + 1
         reason = f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8"
         raise UserError(reason) from error
+    if not text.strip():
+        raise UserError(f"{path}: the file is empty")
+    return text
 
 
 def columns_of(path: Path) -> list[str]:
-    """The names of a file's columns: of a table's header, or of the first row."""
+    """The names of a file's columns: of its schema, a table's header, or of the first row."""
     if path.suffix == ".parquet":
-        return list(next(_parquet_rows(path), (1, {}))[1])
+        with _parquet_file(path) as file:
+            return file.schema_arrow.names
     text = _text_of(path)
     if path.suffix in (".jsonl", ".json"):
-        return list(next(_json_rows(path, text), (1, {}))[1])
-    header = text.split("\n", 1)[0]
-    delimiter = "\t" if "\t" in header else ","
-    return [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        return list(next(_json_rows(path, text))[1])
+    return _header(path, text)[0]
+
+
+def _header(path: Path, text: str) -> tuple[list[str], str]:
+    """The names of a table's columns, and what separates them: a tab, else a comma."""
+    line = text.split("\n", 1)[0]
+    delimiter = "\t" if "\t" in line else ","
+    if ";" in line and delimiter not in line:
+        raise UserError(f"{path}:1: `;` between the columns; separate them by tabs or commas")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    names = [name.strip() for name in next(reader)]
+    if not any(names):
+        raise UserError(f"{path}:1: no names of columns in the first line")
+    return names, delimiter
 
 
 def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iterator[Row]:
     """Columns by the header's names, in whatever order they are."""
-    delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
+    header, delimiter = _header(path, text)
     csv.field_size_limit(2**31 - 1)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
-    header = [name.strip() for name in next(reader, [])]
-    if not any(header):
-        raise UserError(f"{path}:1: no names of columns; is the file empty?")
+    next(reader)
     wanted = _wanted(columns, labelled)
     missing = [name for name in wanted if name not in header]
     if missing:
@@ -134,7 +148,7 @@ def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iter
                 )
             texts = [cells[place[name]].strip() for name in columns.texts]
             label = cells[place[columns.label]].strip() if labelled else ""
-            id_ = cells[place[columns.id]].strip().lower() if columns.id else str(reader.line_num)
+            id_ = cells[place[columns.id]].strip() if columns.id else str(reader.line_num)
             yield reader.line_num, id_, texts, label
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: {error}") from error
@@ -164,7 +178,7 @@ def _named_rows(
         if missing:
             there = ", ".join(row)
             raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {there}")
-        id_ = text(row[columns.id]).lower() if columns.id else str(number)
+        id_ = text(row[columns.id]) if columns.id else str(number)
         texts = [text(row[name]) for name in columns.texts]
         yield number, id_, texts, text(row[columns.label]) if labelled else ""
 
@@ -183,15 +197,23 @@ def _json_rows(path: Path, text: str) -> Iterator[NamedRow]:
         yield number, row
 
 
-def _parquet_rows(path: Path) -> Iterator[NamedRow]:
+@contextmanager
+def _parquet_file(path: Path) -> Iterator[Any]:
+    """pyarrow's ParquetFile: its schema is read at once, its rows when they are asked for."""
     try:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
     try:
-        rows = parquet.read_table(path).to_pylist()
+        with parquet.ParquetFile(path) as file:
+            yield file
     except (ArrowException, OSError) as error:
         raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
+
+
+def _parquet_rows(path: Path) -> Iterator[NamedRow]:
+    with _parquet_file(path) as file:
+        rows = file.read().to_pylist()
     yield from enumerate(rows, start=1)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 # The library warns about forks otherwise; it is only ever called from the main process here.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -103,7 +104,25 @@ class BertTokenizer:
             result[i] = token.startswith("##")
         return result
 
-    def save(self, directory: Path) -> None:
-        """Write tokenizer.json, which this class and transformers read."""
+    def save(self, directory: Path, max_length: int) -> None:
+        """Write tokenizer.json, and the settings without which transformers takes it as uncased.
+
+        max_length: the model's longest sequence.
+        """
         self.tokenizer.no_truncation()
         self.tokenizer.save(str(directory / "tokenizer.json"))
+        normalizer = self.tokenizer.normalizer
+        # any other normalizer is in tokenizer.json alone, which this class of theirs takes as it is
+        settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+        if isinstance(normalizer, BertNormalizer):
+            settings = {
+                "tokenizer_class": "BertTokenizer",
+                "do_lower_case": normalizer.lowercase,
+                "strip_accents": normalizer.strip_accents,
+                "tokenize_chinese_chars": normalizer.handle_chinese_chars,
+            }
+        settings |= {f"{token[1:-1].lower()}_token": token for token in SPECIAL}
+        settings["model_max_length"] = max_length
+        settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+        path = directory / "tokenizer_config.json"
+        path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")

@@ -20,6 +20,7 @@ class HeadConfig:
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
     names: tuple[str, ...] = ()  # of the classes, if they have some
+    problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
 
 
 class Head(Linear):

@@ -2,20 +2,23 @@
 
 import json
 import pickle
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
-from minbert.weights.convert import convert, to_published
+from minbert.weights.convert import convert, to_ours, to_published
 from minbert.weights.resolve import resolve
+
+POOLER = "pooler_dense."
 
 
 def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
@@ -75,9 +78,19 @@ def load_encoder(name_or_dir: str | Path, **changes: Any) -> BertModel:
     with torch.device("meta"), NoInitialisation():  # the weights would overwrite it at once
         model = BertModel(config)
     tensors, path = read_tensors(directory)
-    state = convert(tensors, model.state_dict(), str(path))
+    pooler = {} if any(to_ours(name).startswith(POOLER) for name in tensors) else new_pooler(config)
+    state = convert(tensors | pooler, model.state_dict(), str(path))
+    if pooler:
+        print(f"{path}: no pooler in it; a new one is made, to be trained", file=sys.stderr)
     model.load_state_dict({k: v.float().contiguous() for k, v in state.items()}, assign=True)
     return model.eval()
+
+
+def new_pooler(config: BertConfig) -> dict[str, Tensor]:
+    """For what transformers saves of a model that has none: for masked words, answers or tokens."""
+    weight = torch.empty(config.hidden_size, config.hidden_size)
+    nn.init.normal_(weight, std=config.initializer_range)
+    return {f"{POOLER}weight": weight, f"{POOLER}bias": torch.zeros(config.hidden_size)}
 
 
 def save_encoder(model: BertModel, directory: Path) -> None:
