@@ -7,6 +7,7 @@ import pytest
 from minbert import UserError
 from minbert.doctor import main as doctor
 from minbert.training.arguments import parse_given
+from tasks import mlm_options
 from tasks.options import Args
 
 TEXT = """
@@ -37,6 +38,20 @@ def test_flags_win(config: Path, order: int) -> None:
     words = [["--config", str(config)], ["--lr", "1e-3"]]
     given = parse_given(Args, words[order] + words[1 - order], "")
     assert given["lr"] == 1e-3 and given["mode"] == "sequential"
+
+
+def test_a_list_is_several_files_where_a_flag_takes_several(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('corpus = ["a.txt", "b,c.txt"]\ntasks = ["sst"]\n')
+    given = parse_given(mlm_options.Args, ["--config", str(tmp_path / "run.toml")], "")
+    assert given == {"corpus": ("a.txt", "b,c.txt"), "tasks": ("sst",)}
+
+
+def test_a_switch_of_the_file_can_be_turned_off(config: Path, capsys) -> None:
+    words = ["--config", str(config), "--no-skip-predictions"]
+    assert parse_given(Args, words, "")["skip_predictions"] is False
+    with pytest.raises(SystemExit):
+        parse_given(Args, ["--help"], "")
+    assert "--no-skip" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
