@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from minbert import UserError
 from minbert.doctor import main as doctor
 from minbert.training.arguments import parse_given
+from minbert.training.device import choose_device, choose_precision
 from tasks import mlm_options
 from tasks.options import Args
 
@@ -72,6 +74,23 @@ def test_mistakes(config: Path, old: str, new: str, message: str) -> None:
 def test_a_missing_file() -> None:
     with pytest.raises(UserError, match=r"--config no.toml: cannot be read"):
         parse_given(Args, ["--config", "no.toml"], "")
+
+
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_emulated_bf16_is_not_fast(monkeypatch, native: bool, dtype: torch.dtype) -> None:
+    """PyTorch says that a T4 can do bf16; what it does is slower than fp32."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose_precision("auto", torch.device("cuda")) == dtype
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="--device mps: this machine has no MPS device"):
+        choose_device("mps")
 
 
 def test_doctor_says_what_is_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

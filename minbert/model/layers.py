@@ -20,7 +20,7 @@ def dropout(x: Tensor, p: float, training: bool) -> Tensor:
     On a CPU one Bernoulli draw a value is a tenth of a training step: there one 64-bit draw decides
     four values, with p to the nearest 1/65536 and the scale that belongs to that p.
     """
-    if not training or p == 0 or x.is_cuda:
+    if not training or p == 0 or x.device.type != "cpu":
         return F.dropout(x, p, training)
     keep, scale = draw_keep(x, p)
     return x * keep.to(x.dtype).mul_(scale)
@@ -73,7 +73,7 @@ def add_norm(norm: LayerNorm, x: Tensor, f: Tensor, p: float, training: bool) ->
 
     x and f (N, D).
     """
-    if x.is_cuda or fused.is_off():
+    if x.device.type != "cpu" or fused.is_off():
         return norm(x + dropout(f, p, training))
     keep, scale = draw_keep(f, p) if training and p else (None, 1.0)
     return fused.AddNorm.apply(x, f, norm.weight, norm.bias, norm.eps, keep, scale)
