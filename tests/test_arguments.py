@@ -1,5 +1,6 @@
 """--config: a file of arguments, weaker than flags, its mistakes named with it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from minbert import UserError
 from minbert.doctor import main as doctor
 from minbert.training.arguments import parse_given
 from minbert.training.device import choose_device, choose_precision
-from tasks import mlm_options
+from tasks import TASKS, mlm_options
 from tasks.options import Args
 
 TEXT = """
@@ -93,11 +94,19 @@ def test_a_device_that_is_not_there() -> None:
         choose_device("mps")
 
 
-def test_doctor_says_what_is_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_TOKEN", "secret")
     (tmp_path / "ids-sst-dev.csv").write_text("")
     assert doctor(["--data-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "torch 2.13.0" in out and "ids-sst-dev.csv" in out
+    assert "HF_HUB_OFFLINE=1" in out and "secret" not in out
+    assert re.search(r"\d+ cores, \d+ threads used, .*, \S+ GiB of memory", out)
+    assert "onnxruntime 1." in out and "tensorboard 2." in out
+    missing = next(line for line in out.splitlines() if line.startswith("missing"))
+    assert "ids-sst-train.csv" in missing and "ids-sst-dev.csv" not in missing
+    assert missing.endswith(f"`python -m tasks.download --to {tmp_path} --tasks {','.join(TASKS)}`")
     weights = next(line for line in out.splitlines() if "all-MiniLM-L6-v2:" in line)
     assert weights.endswith("model")  # the installed package's
     assert "--precision" in out.splitlines()[-1]
