@@ -6,9 +6,7 @@ python evaluate.py --verify FILE | --emit FILE | --score PREDICTIONS --gold FILE
 """
 
 import json
-import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,8 +27,9 @@ from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
 from tasks import TASKS, Task
 from tasks.evaluation import cosine_threshold, predict, predict_task
-from tasks.model import MultitaskModel, decoded_lines, predict_lines
+from tasks.model import MultitaskModel
 from tasks.predictions import has_test, score_predictions, write_predictions
+from tasks.stream import predict_input
 from tasks.taskfile import kept_task_file, read_task_file
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
@@ -43,7 +42,7 @@ class Args:
     checkpoint: str = arg("", "run directory: score dev, write dev and test predictions")
     text: str = arg(None, "a sentence of yours for --checkpoint", parse=str)
     pair: tuple[str, str] = arg(None, "two sentences of yours", parse=str, nargs=2)
-    input: str = arg("", "file of sentences, or of pairs with a tab between; - is standard input")
+    input: str = arg("", "file of sentences, of pairs with a tab between, or a table; -: stdin")
     task: str = arg("", "which of the run's tasks (default: all that fit the text)")
     verify: str = arg("", "compare --model with the reference outputs in this file")
     emit: str = arg("", "write such a reference of --model, with its inputs")
@@ -52,10 +51,12 @@ class Args:
     task_file: str = arg("", "for --score: TOML with the task of your own that GOLD belongs to")
     model: str = arg("bert-base-uncased", "model name, directory or run, for --verify and --emit")
     data_dir: str = arg("data", "directory with the tasks' files")
-    output: str = arg("", "where predictions go (default: RUN/predictions, of --input the screen)")
+    output: str = arg(
+        "", "where predictions go (default: RUN/predictions; of --input -, the screen)"
+    )
     precision: str = arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
     device: str = arg("cpu", "auto, cpu or cuda")
-    max_length: int = arg(512, "longest sequence in tokens")
+    max_length: int = arg(512, "longest sequence in tokens; longer ones are cut", low=4, high=512)
     atol: float = arg(1e-5, "absolute tolerance of --verify")
     rtol: float = arg(1e-3, "relative tolerance of --verify")
     json: bool = arg(False, "end with one line of JSON", parse=bool)
@@ -145,21 +146,11 @@ def score_checkpoint(args: Args) -> dict[str, object]:
 
 def use_checkpoint(args: Args) -> dict[str, object]:
     """What the run says of --text or --pair, or of every line of --input."""
-    model = MultitaskModel.load(args.checkpoint, args.device, args.precision)
+    model = MultitaskModel.load(args.checkpoint, args.device, args.precision, args.max_length)
     if args.input:
         if not args.task:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
-        with ExitStack() as stack:
-            name = args.input
-            source = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
-            sink = sys.stdout
-            if args.output:
-                sink = stack.enter_context(open(args.output, "w", encoding="utf-8"))
-            lines = 0
-            for line in predict_lines(model, args.task, decoded_lines(source)):
-                print(line, file=sink)
-                lines += 1
-        return {"lines": lines}
+        return {"lines": predict_input(model, args.task, args.input, args.output)}
     text = args.pair or args.text
     sentences = 2 if args.pair else 1
     fitting = [n for n, t in model.tasks.items() if len(t.columns.texts) == sentences]

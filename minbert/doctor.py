@@ -15,9 +15,14 @@ import torch
 from minbert.training.arguments import arg, parse_arguments, run_script
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.resolve import ALIASES, found_locally
+from tasks import TASKS
 
 LIBRARIES = ("torch", "numpy", "scipy", "tokenizers", "safetensors", "tqdm")
-OPTIONAL = ("huggingface_hub", "pyarrow", "matplotlib", "transformers", "sentence-transformers")
+OPTIONAL = (
+    "huggingface_hub", "pyarrow", "matplotlib", "transformers", "sentence-transformers",
+    "onnx", "onnxscript", "onnxruntime", "tensorboard",
+)  # fmt: skip
+HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT")  # where weights are looked for
 SIZE = 1024  # of the matrices
 
 
@@ -50,6 +55,40 @@ def rate(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * SIZE**3 / min(seconds[1:]) / 1e12
 
 
+def cpu_model() -> str:
+    """As Linux names it, else what Python knows."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def memory() -> str:
+    """Of the machine; a question mark where the system does not say (Windows)."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return "? GiB"
+    return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
+
+
+def gpu() -> str:
+    if not torch.cuda.is_available():
+        return "none"
+    total = torch.cuda.get_device_properties(0).total_memory
+    return f"{torch.cuda.get_device_name()}, {total / 2**30:.0f} GiB"
+
+
+def data_lines(folder: Path) -> list[str]:
+    """The tasks' files that are there, and those that are not with what fetches them."""
+    there = sorted(path.name for path in folder.glob("*.csv"))
+    lines = [f"data     {folder}: {', '.join(there) or 'no files'}"]
+    without = {t.name: [f for f in t.files.values() if f not in there] for t in TASKS.values()}
+    if missing := [file for files in without.values() for file in files]:
+        tasks = ",".join(name for name, files in without.items() if files)
+        fetch = f"python -m tasks.download --to {folder} --tasks {tasks}"
+        lines.append(f"missing  {', '.join(missing)}: `{fetch}`")
+    return lines
+
+
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     device = choose_device("auto")
@@ -61,18 +100,18 @@ def main(argv: list[str]) -> int:
         "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
     }
     there = ", ".join(name for name, has in features.items() if has) or "no bf16 units"
-    print(f"cpu      {os.cpu_count()} cores, {torch.get_num_threads()} threads used, {there}")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
-    print(f"gpu      {gpu}")
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads used"
+    print(f"cpu      {cpu_model()}, {cores}, {there}, {memory()} of memory")
+    print(f"gpu      {gpu()}")
     rates = {name: rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
     shown = ", ".join(f"{name} {value:.2f} TFLOP/s" for name, value in rates.items())
     print(f"products {shown} on {device}")
     for name in ALIASES:
         found = found_locally(name)
         print(f"weights  {name}: {found or 'not here; --model downloads it where there is a hub'}")
-    files = sorted(Path(args.data_dir).glob("*.csv"))
-    listed = ", ".join(path.name for path in files) or "no files; `python -m tasks.download`"
-    print(f"data     {args.data_dir}: {listed}")
+    hub = ", ".join(f"{name}={os.environ[name]}" for name in HUB if name in os.environ)
+    print(f"hub      {hub or 'none set of ' + ', '.join(HUB)}")
+    print("\n".join(data_lines(Path(args.data_dir))))
     auto = "bf16" if choose_precision("auto", device) == torch.bfloat16 else "fp32"
     best = "bf16" if rates["bfloat16"] > rates["float32"] else "fp32"
     advice = "" if best == auto else f"; here --precision {best} is faster"

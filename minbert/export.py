@@ -6,6 +6,7 @@ python -m minbert.export checkpoints/run out --to transformers --task sst
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,15 @@ EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path], None]] = {
 
 
 def main(argv: list[str]) -> int:
-    places = [word for word in argv[:2] if not word.startswith("-")]
-    args = Args(**parse_given(Args, argv[len(places) :], __doc__.split("\n")[0]))
+    places, options, words = [], [], iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            places.append(word)
+        else:  # every option has a value
+            options += [word] if "=" in word else [word, *islice(words, 1)]
+    args = Args(**parse_given(Args, options, __doc__.split("\n")[0]))
     if len(places) != 2:
-        raise UserError("write python -m minbert.export RUN NEW_DIRECTORY, and options after that")
+        raise UserError("write python -m minbert.export RUN NEW_DIRECTORY, and options")
     folder = Path(places[1])
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty; name a new directory")

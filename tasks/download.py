@@ -1,6 +1,7 @@
 """Fetch the course's data files: python -m tasks.download --to data
 
-From its public repository, or from MINBERT_DATA_URL. What is there stays; a part goes on.
+From its public repository, or from MINBERT_DATA_URL. What is there stays, edited or not; a part
+goes on if it is a part of the same file.
 """
 
 import hashlib
@@ -26,7 +27,7 @@ SHA256 = {
     "sts-train.csv": "15d12efc2d656fffb1d61ac1f08ec4227f43925fd16f420c037cbd063699c21b",
     "sts-dev.csv": "ce3cad6f16062586ac7ba462c28b010a9be10c530fd5074165860d7b7ab4e93d",
 }
-TRIES = 5
+TRIES = 5  # without a new byte
 FIRST_WAIT_S = 1.0  # doubled after every try
 TIMEOUT_S = 30.0  # without a byte
 CHUNK = 1 << 16
@@ -40,74 +41,125 @@ class Args:
     tasks: tuple[str, ...] = arg(tuple(TASKS), "whose files", parse=comma_list)
 
 
-class Refused(UserError):
-    """The server's answer will be the same next time."""
+class Interrupted(Exception):
+    """Another try may help: the network or the server is to blame."""
 
 
-def download(url: str, path: Path, sha256: str = "") -> None:
+def download(url: str, path: Path, sha256: str = "") -> bool:
     """url -> path, which is whole or not there; meanwhile it is `<path>.part`.
 
-    Raises UserError: not found, cut off in every try, or another file than the one expected.
+    False: nothing says that it is whole, neither a hash nor the server. Raises UserError: not
+    found, cut off in every try, no place on the disk, or twice another file than the one expected.
     """
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    for number in range(1, TRIES + 1):
+    for _ in range(2):
         try:
-            _fetch(url, part)
-            break
-        except Refused:
-            raise
-        except (OSError, HTTPException) as error:
-            if number == TRIES:
+            length_known = _fetch_on(url, part, checked=bool(sha256))
+        except OSError as error:
+            raise UserError(f"{part}: {error.strerror}") from error
+        _tag_file(part).unlink(missing_ok=True)
+        found = digest(part)
+        if found == sha256 or not sha256:
+            os.replace(part, path)
+            return length_known or bool(sha256)
+        part.unlink()  # of two versions, or damaged on the way: once more from its beginning
+    raise UserError(f"{url}: sha256 {found[:12]}..., expected {sha256[:12]}...: another file")
+
+
+def _fetch_on(url: str, part: Path, checked: bool) -> bool:
+    """Try until it is there. Raises UserError after TRIES that brought nothing new."""
+    tries, most = 0, 0
+    while True:
+        try:
+            return _fetch(url, part, checked)
+        except Interrupted as error:
+            size = _size(part)
+            tries = 1 if size > most else tries + 1
+            most = max(size, most)
+            if tries == TRIES:
                 raise UserError(
                     f"{url}: {error} ({TRIES} tries); run it again, {part} goes on"
                 ) from error
-            time.sleep(FIRST_WAIT_S * 2 ** (number - 1))
-    if sha256 and (found := digest(part)) != sha256:
-        part.unlink()
-        raise UserError(f"{url}: sha256 {found[:12]}..., expected {sha256[:12]}...: another file")
-    os.replace(part, path)
+            time.sleep(FIRST_WAIT_S * 2 ** (tries - 1))
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.is_file() else 0
+
+
+def _tag_file(part: Path) -> Path:
+    """What the server called the version that the part is of: for `If-Range`."""
+    return part.with_name(part.name + ".tag")
 
 
 def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _fetch(url: str, part: Path) -> None:
-    """One try, from where the last one ended. OSError: it may be worth another."""
-    have = part.stat().st_size if part.is_file() else 0
+def _fetch(url: str, part: Path, checked: bool) -> bool:
+    """One try, from where the last one ended if it is still the same file; as `_store`."""
+    have, tag = _size(part), ""
+    if _tag_file(part).is_file():
+        tag = _tag_file(part).read_text(encoding="utf-8")
+    headers = {}
+    if have and (tag or checked):
+        headers = {"Range": f"bytes={have}-"} | ({"If-Range": tag} if tag else {})
     try:
-        request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
-        answer = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        answer = urllib.request.urlopen(
+            urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
+        )
     except urllib.error.HTTPError as error:
         if error.code == 416:  # the part is not a beginning of what is there now
             part.unlink()
-            raise OSError("its size has changed") from error
+            raise Interrupted("its size has changed") from error
         if 400 <= error.code < 500 and error.code not in (408, 429):
-            raise Refused(
+            raise UserError(
                 f"{url}: {error.code} {error.reason}; is MINBERT_DATA_URL right?"
             ) from error
-        raise
+        raise Interrupted(str(error)) from error
+    except (OSError, HTTPException) as error:
+        raise Interrupted(str(error)) from error
     except ValueError as error:
-        raise Refused(f"{url}: not an address ({error})") from error
+        raise UserError(f"{url}: not an address ({error})") from error
     with answer:
-        _store(answer, part, have if answer.status == 206 else 0)
+        if answer.status != 206:
+            return _store(answer, part, 0)
+        if not answer.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+            part.unlink()
+            raise Interrupted("another range than the one asked for")
+        return _store(answer, part, have)
 
 
-def _store(answer: HTTPResponse, part: Path, have: int) -> None:
-    """The body at the end of the part, or instead of it where the server starts anew."""
+def _store(answer: HTTPResponse, part: Path, have: int) -> bool:
+    """The body at the end of the part, or instead of it; whether its length was known."""
     length = answer.headers.get("Content-Length")
     total = have + int(length) if length else None
+    if not have:
+        etag = answer.headers.get("ETag", "")
+        strong = "" if etag.startswith("W/") else etag  # a weak one is no tag of the bytes
+        _tag_file(part).write_text(
+            strong or answer.headers.get("Last-Modified", ""), encoding="utf-8"
+        )
     name = part.name.removesuffix(".part")
     with (
         part.open("ab" if have else "wb") as file,
         tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=name, disable=None) as bar,
     ):
-        while chunk := answer.read1(CHUNK):
+        while chunk := _read(answer):
             file.write(chunk)
             bar.update(len(chunk))
-    if total is not None and part.stat().st_size != total:
-        raise OSError(f"cut off after {part.stat().st_size} of {total} bytes")
+    if total is not None and _size(part) != total:
+        raise Interrupted(f"cut off after {_size(part)} of {total} bytes")
+    return total is not None or answer.chunked  # chunks have an end of their own
+
+
+def _read(answer: HTTPResponse) -> bytes:
+    """Apart from the writing: a full disk is nothing to try again."""
+    try:
+        return answer.read1(CHUNK)
+    except (OSError, HTTPException) as error:
+        raise Interrupted(str(error)) from error
 
 
 def main(argv: list[str]) -> int:
@@ -117,11 +169,14 @@ def main(argv: list[str]) -> int:
     base = os.environ.get("MINBERT_DATA_URL", BASE).rstrip("/")
     for name in (file for task in args.tasks for file in TASKS[task].files.values()):
         path, expected = Path(args.to) / name, SHA256.get(name, "")
-        if path.is_file() and (not expected or digest(path) == expected):
-            print(f"{path}: there already")
+        if path.is_file():
+            same = not expected or digest(path) == expected
+            other = "kept, but it is not the course's; move it away to fetch that"
+            print(f"{path}: {'there already' if same else other}")
             continue
-        download(f"{base}/{name}", path, expected)
-        print(f"{path}: {path.stat().st_size:,} bytes, {'checked' if expected else 'unchecked'}")
+        whole = download(f"{base}/{name}", path, expected)
+        said = "checked" if expected else "unchecked" if whole else "unchecked; no length was named"
+        print(f"{path}: {path.stat().st_size:,} bytes, {said}")
     print(f"next: python train_multitask.py --mode parallel --data-dir {args.to}")
     return 0
 

@@ -32,7 +32,7 @@ def findings(
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
         found["worst"] = shown_rows(task, order[:WORST], split, predictions, None, path)
         return found
-    names = task.names or tuple(str(c) for c in range(max(2, task.outputs)))
+    names = task.names or task.called or tuple(str(c) for c in range(max(2, task.outputs)))
     found["names"], found["confusion"] = names, confusion(predictions, labels, len(names)).tolist()
     sure = np.abs(outputs[:, 0]) if cosines else probabilities(outputs)
     if task.outputs == 1 and not cosines:
@@ -94,16 +94,14 @@ def shown_rows(
         entry = {
             "id": example.id,
             "texts": texts,
-            "right": _rounded(task.shown(float(split.labels[row]))),
-            "predicted": _rounded(task.shown(float(predictions[row]))),
+            "right": said(task, float(split.labels[row])),
+            "predicted": said(task, float(predictions[row])),
         }
         shown.append(entry | ({} if sure is None else {"sure": round(float(sure[row]), 3)}))
     return shown
 
 
-def _rounded(shown: str) -> str:
-    """A number with at most two places behind the point; a name as it is."""
-    try:
-        return f"{round(float(shown), 2):g}"
-    except ValueError:
-        return shown
+def said(task: Task, prediction: float) -> str:
+    """The name of its class; of a class without one, or a score, the number to two places."""
+    names = task.names or task.called
+    return names[int(prediction)] if names else f"{round(prediction, 2):g}"

@@ -1,14 +1,13 @@
 """A trained run, ready for use: texts in, predictions or embeddings out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from minbert.data.encoded import EncodedSplit, encode_examples
+from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -23,7 +22,7 @@ from tasks.evaluation import predict, predict_task
 from tasks.taskfile import kept_task_file, read_task_file
 
 Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
-CHUNK = 1024  # lines of a stream predicted together
+LONGEST = 512  # tokens
 
 
 @dataclass(frozen=True)
@@ -36,8 +35,17 @@ class MultitaskModel:
     max_length: int
 
     @classmethod
-    def load(cls, run: str | Path, device: str = "auto", precision: str = "fp32") -> Self:
-        """A run's best/, else its last/. precision: fp32, bf16, or auto for what is fast here."""
+    def load(
+        cls,
+        run: str | Path,
+        device: str = "auto",
+        precision: str = "fp32",
+        max_length: int = LONGEST,
+    ) -> Self:
+        """A run's best/, else its last/. precision: fp32, bf16, or auto for what is fast here.
+
+        max_length: in tokens; what is longer is cut.
+        """
         network, directory = load_multitask(Path(run))
         own = read_task_file(kept, None) if (kept := kept_task_file(directory)) else {}
         tasks = {name: {**TASKS, **own}.get(name) for name in network.heads}
@@ -49,18 +57,23 @@ class MultitaskModel:
             encoder.for_inference(choose_precision(precision, where))
         tokenizer = BertTokenizer.from_directory(directory)
         longest = network.encoder.config.max_position_embeddings
-        return cls(network, tokenizer, {n: t for n, t in tasks.items() if t}, min(512, longest))
+        return cls(
+            network, tokenizer, {n: t for n, t in tasks.items() if t}, min(max_length, longest)
+        )
 
     def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
         """What the task says of each text, as its prediction files have it."""
-        found = self._task(task)
+        found = self.task_named(task)
         return [found.shown(p) for p in found.decode(self.outputs(task, texts))]
 
     def outputs(self, task: str, texts: Sequence[Text]) -> np.ndarray:
         """The head's outputs, (n, outputs), in the order of the texts."""
-        found = self._task(task)
+        found = self.task_named(task)
+        examples = _examples(texts, len(found.columns.texts))
+        if not examples:
+            return np.zeros((0, found.outputs), dtype=np.float32)
         siamese = self.network.heads[task].config.siamese
-        split = self._split(texts, len(found.columns.texts), siamese)
+        split = encode_examples(examples, self.tokenizer, self.max_length, siamese=siamese)
         return predict_task(self.network, found, split, self.network.encoder.device).numpy()
 
     def encode(
@@ -73,61 +86,36 @@ class MultitaskModel:
         if pooling not in KINDS:
             raise UserError(f"pooling {pooling!r}: one of {', '.join(KINDS)}")
         encoder = self.network.encoder
+        examples = _examples(texts, 1)
+        if not examples:
+            return np.zeros((0, encoder.config.hidden_size), dtype=np.float32)
+        split = encode_examples(examples, self.tokenizer, self.max_length)
 
         def forward(batch):
             if pooling == "cls":
                 return encoder.encode_first(batch)
             return pool(encoder.hidden_states(batch)[-1], batch, pooling)
 
-        vectors = predict(forward, self._split(texts, 1, False), encoder.device)
+        vectors = predict(forward, split, encoder.device)
         return (unit(vectors) if normalize else vectors).numpy()
 
-    def _task(self, name: str) -> Task:
+    def task_named(self, name: str) -> Task:
+        """One of the run's tasks. Raises UserError for another."""
         if name not in self.tasks:
             raise UserError(f"task {name!r}: this run has {', '.join(self.tasks)}")
         return self.tasks[name]
 
-    def _split(self, texts: Sequence[Text], sentences: int, siamese: bool) -> EncodedSplit:
-        if isinstance(texts, str):
-            raise UserError("give a list of texts, not one text")
-        examples = []
-        for number, text in enumerate(texts, start=1):
-            parts = (text,) if isinstance(text, str) else tuple(text)
-            if len(parts) != sentences:
-                raise UserError(
-                    f"text {number}: expected {sentences} sentences, found {len(parts)}"
-                )
-            if not all(part.strip() for part in parts):
-                raise UserError(f"text {number}: empty sentence")
-            examples.append(Example(str(number), *parts))
-        if not examples:
-            raise UserError("no text to work on")
-        return encode_examples(examples, self.tokenizer, self.max_length, siamese=siamese)
 
-
-def decoded_lines(file: Iterable[bytes]) -> Iterator[str]:
-    """Lines of UTF-8, the mark at the beginning left out. Raises UserError for other bytes."""
-    for number, line in enumerate(file, start=1):
-        try:
-            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            raise UserError(
-                f"line {number}: not UTF-8 ({error.reason}); convert the input"
-            ) from error
-
-
-def predict_lines(model: MultitaskModel, task: str, lines: Iterable[str]) -> Iterator[str]:
-    """`prediction <tab> line` for every line: a sentence, or two with a tab between; a stream."""
-    numbered = ((n, line.rstrip("\r\n")) for n, line in enumerate(lines, start=1))
-    rows = ((n, line) for n, line in numbered if line.strip())
-    sentences = len(model._task(task).columns.texts)
-    while chunk := list(islice(rows, CHUNK)):
-        texts: list[Text] = []
-        for number, line in chunk:
-            parts = line.split("\t")
-            if len(parts) != sentences or not all(part.strip() for part in parts):
-                what = "a sentence" if sentences == 1 else "two sentences with a tab between"
-                raise UserError(f"line {number}: expected {what}, found {line[:60]!r}")
-            texts.append(parts[0] if sentences == 1 else (parts[0], parts[1]))
-        for (_, line), prediction in zip(chunk, model.predict(task, texts), strict=True):
-            yield f"{prediction}\t{line}"
+def _examples(texts: Sequence[Text], sentences: int) -> list[Example]:
+    """Raises UserError for a text that is empty or has another number of sentences."""
+    if isinstance(texts, str):
+        raise UserError("give a list of texts, not one text")
+    examples = []
+    for number, text in enumerate(texts, start=1):
+        parts = (text,) if isinstance(text, str) else tuple(text)
+        if len(parts) != sentences:
+            raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
+        if not all(part.strip() for part in parts):
+            raise UserError(f"text {number}: empty sentence")
+        examples.append(Example(str(number), *parts))
+    return examples

@@ -21,7 +21,7 @@ ALLOWED = {
     ],
     "minbert/model": ["minbert.batch", "minbert.config", "minbert.model"],
     "minbert/doctor.py": [  # a script
-        "minbert.training.arguments", "minbert.training.device", "minbert.weights.resolve",
+        "minbert.training.arguments", "minbert.training.device", "minbert.weights.resolve", "tasks",
     ],
     "minbert/export.py": [  # a script
         "minbert.data", "minbert.model", "minbert.onnx", "minbert.training.arguments",

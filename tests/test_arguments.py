@@ -1,12 +1,16 @@
 """--config: a file of arguments, weaker than flags, its mistakes named with it."""
 
+import re
 from pathlib import Path
 
 import pytest
+import torch
 
 from minbert import UserError
 from minbert.doctor import main as doctor
 from minbert.training.arguments import parse_given
+from minbert.training.device import choose_device, choose_precision
+from tasks import TASKS, mlm_options
 from tasks.options import Args
 
 TEXT = """
@@ -39,6 +43,20 @@ def test_flags_win(config: Path, order: int) -> None:
     assert given["lr"] == 1e-3 and given["mode"] == "sequential"
 
 
+def test_a_list_is_several_files_where_a_flag_takes_several(tmp_path: Path) -> None:
+    (tmp_path / "run.toml").write_text('corpus = ["a.txt", "b,c.txt"]\ntasks = ["sst"]\n')
+    given = parse_given(mlm_options.Args, ["--config", str(tmp_path / "run.toml")], "")
+    assert given == {"corpus": ("a.txt", "b,c.txt"), "tasks": ("sst",)}
+
+
+def test_a_switch_of_the_file_can_be_turned_off(config: Path, capsys) -> None:
+    words = ["--config", str(config), "--no-skip-predictions"]
+    assert parse_given(Args, words, "")["skip_predictions"] is False
+    with pytest.raises(SystemExit):
+        parse_given(Args, ["--help"], "")
+    assert "--no-skip" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -59,11 +77,36 @@ def test_a_missing_file() -> None:
         parse_given(Args, ["--config", "no.toml"], "")
 
 
-def test_doctor_says_what_is_here(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_emulated_bf16_is_not_fast(monkeypatch, native: bool, dtype: torch.dtype) -> None:
+    """PyTorch says that a T4 can do bf16; what it does is slower than fp32."""
+
+    def supported(including_emulation: bool = True) -> bool:
+        return including_emulation or native
+
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert choose_precision("auto", torch.device("cuda")) == dtype
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="there is one")
+def test_a_device_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="--device mps: this machine has no MPS device"):
+        choose_device("mps")
+
+
+def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_TOKEN", "secret")
     (tmp_path / "ids-sst-dev.csv").write_text("")
     assert doctor(["--data-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "torch 2.13.0" in out and "ids-sst-dev.csv" in out
+    assert "HF_HUB_OFFLINE=1" in out and "secret" not in out
+    assert re.search(r"\d+ cores, \d+ threads used, .*, \S+ GiB of memory", out)
+    assert "onnxruntime 1." in out and "tensorboard 2." in out
+    missing = next(line for line in out.splitlines() if line.startswith("missing"))
+    assert "ids-sst-train.csv" in missing and "ids-sst-dev.csv" not in missing
+    assert missing.endswith(f"`python -m tasks.download --to {tmp_path} --tasks {','.join(TASKS)}`")
     weights = next(line for line in out.splitlines() if "all-MiniLM-L6-v2:" in line)
     assert weights.endswith("model")  # the installed package's
     assert "--precision" in out.splitlines()[-1]

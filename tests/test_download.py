@@ -26,6 +26,8 @@ class Handler(BaseHTTPRequestHandler):
         self.asked.append(wanted)
         first = len(self.asked) == 1
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
+        if self.headers.get("If-Range", '"v2"') != '"v2"':
+            start = 0  # it has changed since
         if kind == "missing":
             self.send_error(404)
         elif kind == "busy" and first:
@@ -41,15 +43,24 @@ class Handler(BaseHTTPRequestHandler):
             if kind == "stubborn":
                 start = 0
             self.send_response(206 if start else 200)
-            self.send_header("Content-Length", str(len(body) - start + 10 * (kind == "long")))
+            if start:
+                at = start + 7 * (kind == "elsewhere")
+                self.send_header("Content-Range", f"bytes {at}-{len(body) - 1}/{len(body)}")
+            if kind != "endless":
+                self.send_header("Content-Length", str(len(body) - start + 10 * (kind == "long")))
+            if kind == "tagged":
+                self.send_header("ETag", '"v2"')
             self.end_headers()
-            cut = kind == "always-cut" or (kind in ("cut", "stubborn") and first)
+            if kind == "stuck" and start:
+                return
+            cut = kind in ("drops", "stuck") or (kind in ("cut", "stubborn", "tagged") and first)
+            step = 50_000 if kind == "drops" else 5000
             if kind == "slow" and first:
                 self.wfile.write(body[:1000])
                 self.wfile.flush()
                 self.server.stop.wait(5)  # type: ignore[attr-defined]
                 return
-            self.wfile.write(body[start : start + 5000] if cut else body[start:])
+            self.wfile.write(body[start : start + step] if cut else body[start:])
 
     def log_message(self, *args: object) -> None:
         """Quiet."""
@@ -71,7 +82,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("kind", ["good", "cut", "busy", "moved", "stubborn", "slow"])
+@pytest.mark.parametrize("kind", ["good", "cut", "busy", "moved", "stubborn", "slow", "drops"])
 def test_it_arrives_whole(server: str, tmp_path: Path, kind: str) -> None:
     download.download(f"{server}/{kind}/f", tmp_path / "d" / "f", HASH)
     assert (tmp_path / "d" / "f").read_bytes() == BODY
@@ -87,6 +98,45 @@ def test_a_part_of_an_earlier_run_goes_on(server: str, tmp_path: Path) -> None:
     assert (tmp_path / "f").read_bytes() == BODY and Handler.asked == ["bytes=70000-"]
 
 
+@pytest.mark.parametrize("kind", ["good", "elsewhere"])
+def test_a_part_of_something_else_is_fetched_anew(server: str, tmp_path: Path, kind: str) -> None:
+    (tmp_path / "f.part").write_bytes(b"x" * 70_000)
+    download.download(f"{server}/{kind}/f", tmp_path / "f", HASH)
+    assert (tmp_path / "f").read_bytes() == BODY and Handler.asked == ["bytes=70000-", None]
+
+
+@pytest.mark.parametrize(
+    ("tag", "asked"), [('"v2"', "bytes=70000-"), ('"v1"', "bytes=70000-"), (None, None)]
+)
+def test_without_a_hash_a_part_goes_on_only_in_the_same_version(
+    server: str, tmp_path: Path, tag: str | None, asked: str | None
+) -> None:
+    (tmp_path / "f.part").write_bytes((BODY if tag == '"v2"' else b"x" * 90_000)[:70_000])
+    if tag:
+        (tmp_path / "f.part.tag").write_text(tag)
+    assert download.download(f"{server}/good/f", tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == BODY and Handler.asked == [asked]
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_the_version_is_kept_between_two_tries(server: str, tmp_path: Path) -> None:
+    assert download.download(f"{server}/tagged/f", tmp_path / "f")
+    assert (tmp_path / "f").read_bytes() == BODY and Handler.asked == [None, "bytes=5000-"]
+
+
+def test_a_length_that_nobody_knows_is_said(server: str, tmp_path: Path) -> None:
+    assert not download.download(f"{server}/endless/f", tmp_path / "f")
+    assert download.download(f"{server}/endless/f", tmp_path / "g", HASH)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_not_tried_again(server: str, tmp_path: Path) -> None:
+    (tmp_path / "f.part").symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"f\.part: No space left on device"):
+        download.download(f"{server}/good/f", tmp_path / "f", HASH)
+    assert len(Handler.asked) == 1
+
+
 def test_a_part_that_no_longer_fits_is_thrown_away(server: str, tmp_path: Path) -> None:
     (tmp_path / "f.part").write_bytes(BODY + b"more")
     download.download(f"{server}/shrunk/f", tmp_path / "f", HASH)
@@ -97,8 +147,8 @@ def test_a_part_that_no_longer_fits_is_thrown_away(server: str, tmp_path: Path) 
     ("kind", "message", "requests"),
     [
         ("missing", r"missing/f: 404 .*MINBERT_DATA_URL", 1),
-        ("other", r"other/f: sha256 .*another file", 1),
-        ("always-cut", r"cut off after \d+ of \d+ bytes \(5 tries\); run it again", 5),
+        ("other", r"other/f: sha256 .*another file", 2),
+        ("stuck", r"cut off after 5000 of \d+ bytes \(5 tries\); run it again", 5),
     ],
 )
 def test_what_cannot_arrive_is_one_line(
@@ -110,7 +160,7 @@ def test_what_cannot_arrive_is_one_line(
         download.download(f"{server}/{kind}/f", path, HASH)
     assert "\n" not in str(error.value) and len(Handler.asked) == requests
     assert path.read_bytes() == b"old"  # what was there stays until the new one is whole
-    assert (tmp_path / "f.part").exists() == (kind == "always-cut")
+    assert (tmp_path / "f.part").exists() == (kind == "stuck")
 
 
 def test_a_length_that_is_never_reached(server: str, tmp_path: Path) -> None:
@@ -136,11 +186,14 @@ def test_all_files_of_the_tasks(server: str, tmp_path: Path, monkeypatch, capsys
     assert {p.name for p in (tmp_path / "data").iterdir()} == names
     out = capsys.readouterr().out
     assert out.count("unchecked") == 5 and out.count(", checked") == 1
-    (tmp_path / "data" / "ids-sst-dev.csv").write_bytes(b"broken")
+    (tmp_path / "data" / "ids-sst-dev.csv").write_bytes(b"edited")
+    (tmp_path / "data" / "sts-dev.csv").unlink()
     Handler.asked.clear()
     download.main(arguments)
-    assert len(Handler.asked) == 1  # only the one that is not what it should be
-    assert capsys.readouterr().out.count("there already") == 5
+    assert len(Handler.asked) == 1
+    out = capsys.readouterr().out
+    assert out.count("there already") == 4 and "ids-sst-dev.csv: kept, but it is not" in out
+    assert (tmp_path / "data" / "ids-sst-dev.csv").read_bytes() == b"edited"
 
 
 def test_the_hashes_are_those_of_the_real_files(real_data: Path) -> None:

@@ -1,5 +1,6 @@
 """Exported runs in the libraries they are for, and back."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,12 @@ def test_embeddings_are_the_same_in_onnxruntime(world: Path, tmp_path: Path, poo
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
+def test_options_may_come_first(trained: Path, tmp_path: Path) -> None:
+    export(["--to", "transformers", str(trained), "--task=sst", str(tmp_path / "out")])
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["architectures"] == ["BertForSequenceClassification"]
+
+
 def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="--task quora: this run has sst, sts"):
@@ -172,6 +179,8 @@ def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
         export([str(trained), out, "--to", "sentence-transformers", "--task", "sts"])
     with pytest.raises(UserError, match=r"write python -m minbert\.export RUN NEW_DIRECTORY"):
         export([str(trained)])
+    with pytest.raises(UserError, match="--task: expected one argument"):
+        export([str(trained), out, "--task"])
     with pytest.raises(UserError, match="not empty"):
         export([str(trained), str(world)])
     with pytest.raises(UserError, match="sts compares sentences"):

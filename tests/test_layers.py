@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minbert.model.layers import LayerNorm, Linear, dropout
+from minbert.model.layers import LayerNorm, Linear, add_norm, dropout
 
 
 def test_layer_norm_and_gradients() -> None:
@@ -60,3 +60,10 @@ def test_dropout_follows_the_seed() -> None:
         return dropout(torch.ones(5, 7), 0.4, True)
 
     assert torch.equal(draw(), draw())
+
+
+def test_only_a_cpu_takes_the_cpu_s_paths() -> None:
+    """On meta tensors, which like an MPS device are neither a CPU's nor CUDA's."""
+    x = torch.ones(5, 8, device="meta")
+    assert dropout(x, 0.5, True).device.type == "meta"
+    assert add_norm(LayerNorm(8, 1e-12).to("meta"), x, x, 0.5, True).device.type == "meta"

@@ -14,8 +14,9 @@ import evaluate
 from minbert import UserError
 from minbert.data.examples import read_examples
 from tasks import TASKS
-from tasks.model import CHUNK, MultitaskModel, decoded_lines, predict_lines
+from tasks.model import MultitaskModel
 from tasks.predictions import read_predictions
+from tasks.stream import BLOCK, decoded, line_answers
 from tests.conftest import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -61,19 +62,69 @@ def test_embeddings_keep_the_order_of_their_texts(trained: Path, pooling: str) -
     np.testing.assert_allclose(plain[0], expected.numpy(), atol=1e-5)
 
 
-def test_a_stream_is_read_as_it_comes(trained: Path) -> None:
+def test_no_text_is_no_answer(trained: Path) -> None:
     model = MultitaskModel.load(trained, device="cpu")
-    read = 0
+    assert model.predict("sst", []) == [] and model.predict("sts", []) == []
+    assert model.outputs("sst", []).shape == (0, 5) and model.encode([]).shape == (0, 32)
 
-    def endless():
-        nonlocal read
-        while True:
-            read += 1
-            yield "red cat runs\n"
 
-    stream = predict_lines(model, "sst", endless())
-    prediction, text = next(stream).split("\t")
-    assert text == "red cat runs" and prediction in "01234" and read == CHUNK
+def test_a_pipe_is_answered_line_by_line(trained: Path) -> None:
+    """Who types a line gets its answer before the next one."""
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
+    command += ["--input", "-", "--task", "sst"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for text in (b"red cat\n", b"old dog\n"):
+            process.stdin.write(text)
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\t" + text)
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def test_a_file_is_answered_in_blocks(trained: Path) -> None:
+    model = MultitaskModel.load(trained, device="cpu")
+    text = b"red cat runs\n" * (2 * BLOCK // 13)
+    answers = list(line_answers(model, "sst", io.BufferedReader(io.BytesIO(text))))
+    assert len(answers) <= 4 and sum(map(len, answers)) == text.count(b"\n")
+    assert {line.split("\t")[1] for block in answers for line in block} == {"red cat runs\n"}
+
+
+def test_a_table_is_read_by_its_columns(trained: Path, tmp_path: Path) -> None:
+    def answers(name: str, text: str, task: str) -> list[str]:
+        source, output = tmp_path / name, tmp_path / "out"
+        source.write_text(text)
+        to = ["--input", str(source), "--task", task, "--output", str(output)]
+        evaluate.main(["--checkpoint", str(trained), *to])
+        return [line.split("\t", 1)[1] for line in output.read_text().splitlines()]
+
+    header = "sentence1\tid\tsentence2"
+    assert answers("a.tsv", f"{header}\nred cat\tq\told dog\n", "sts") == [
+        "id\tsentence1\tsentence2",
+        "q\tred cat\told dog",
+    ]
+    assert answers("a.csv", 'n,sentence\n1,"a ""red"" cat, here"\n', "sst") == [
+        "sentence",
+        '"a ""red"" cat, here"',
+    ]
+    assert answers("a.jsonl", '{"id": 7, "sentence": "red cat"}\n', "sst")[1] == "7\tred cat"
+    assert answers("b.csv", "a red cat, here\n", "sst") == ["a red cat, here"]  # no header
+
+
+def test_the_input_is_not_overwritten(trained: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("red cat\n")
+    command = ["--checkpoint", str(trained), "--input", "in.txt", "--task", "sst", "--output"]
+    with pytest.raises(UserError, match="that is the --input; name another file"):
+        evaluate.main([*command, f"{tmp_path}/in.txt"])
+    assert Path("in.txt").read_text() == "red cat\n"
+    evaluate.main([*command, "-"])
+    assert capsys.readouterr().out.endswith("\tred cat\n") and not Path("-").exists()
+
+
+def test_the_longest_text_is_the_one_that_was_asked_for(trained: Path, capsys) -> None:
+    command = ["--checkpoint", str(trained), "--task", "sts", "--max-length", "4", "--pair"]
+    evaluate.main([*command, "red cat runs", "red cat sleeps here"])  # the same two words
+    assert float(capsys.readouterr().out.split()[1]) == pytest.approx(5, abs=1e-4)
 
 
 def test_from_the_command_line(trained: Path, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -119,7 +170,7 @@ def test_text_needs_a_checkpoint() -> None:
 
 def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None:
     lines = tmp_path / "in.tsv"
-    lines.write_text("red cat\n" * 5 * CHUNK)
+    lines.write_text("red cat\n" * 5000)
     command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
     command += ["--input", str(lines), "--task", "sst"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -138,12 +189,13 @@ def test_a_file_that_is_missing_is_named(trained: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_named() -> None:
-    assert list(decoded_lines([b"\xef\xbb\xbfa\n", b"\xc3\xa9\n"])) == ["a\n", "\u00e9\n"]
+    assert decoded(b"\xef\xbb\xbfa\r", 1) == "a" and decoded(b"\xc3\xa9", 2) == "\u00e9"
     with pytest.raises(UserError, match="line 2: not UTF-8"):
-        list(decoded_lines([b"a\n", b"caf\xe9\n"]))
+        decoded(b"caf\xe9", 2)
 
 
 def test_a_broken_line_is_named(trained: Path) -> None:
     model = MultitaskModel.load(trained, device="cpu")
+    lines = io.BytesIO(b"a\tb\nonly one\n")
     with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
-        list(predict_lines(model, "sts", ["a\tb\n", "only one\n"]))
+        list(line_answers(model, "sts", lines))

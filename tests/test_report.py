@@ -13,7 +13,10 @@ import pytest
 import pretrain_mlm
 from minbert import UserError
 from minbert.report.__main__ import main
-from minbert.report.charts import Axis, averaged, nice_step, short
+from minbert.report.charts import Axis, averaged, look, mark, nice_step, short, thinned
+from minbert.report.page import Run, throughput
+from minbert.training.runlog import read_log
+from tasks import TASKS
 from tasks.findings import calibration, confusion, probabilities
 from tests.conftest import arguments, run
 
@@ -59,7 +62,7 @@ def two_runs(world: Path) -> list[Path]:
 def test_a_run_leaves_a_page_that_holds_everything(two_runs: list[Path]) -> None:
     page = Page(two_runs[1] / "report.html")
     assert not page.open and not page.loads and "<script" not in page.source
-    for heading in ("Loss", "Dev scores", "Learning rate and throughput", "epoch 2 sts"):
+    for heading in ("Loss", "Dev scores", "real tokens a second: the numbers", "epoch 2 sts"):
         assert heading in page.text
     assert "Confusion matrix of other" in page.text  # SST and Quora
     assert page.source.count('class="dot run0"') == 6  # STS: every dev row
@@ -78,7 +81,51 @@ def test_two_runs_are_laid_over_each_other(two_runs: list[Path], tmp_path: Path)
     assert main([*map(str, two_runs), "--output", str(tmp_path / "both.html")]) == 0
     page = Page(tmp_path / "both.html")
     assert not page.open and "one, other" in page.text and "Arguments that differ" in page.source
-    assert 'class="line run0"' in page.source and 'class="line run1"' in page.source
+    assert 'class="line run0 dash0"' in page.source and 'class="line run1 dash1"' in page.source
+
+
+def test_the_fifth_run_looks_like_no_other() -> None:
+    assert len({look(number) for number in range(16)}) == 16
+    assert len({mark(number, (0, 0), "") for number in range(16)}) == 16
+
+
+def test_every_chart_has_its_numbers(two_runs: list[Path]) -> None:
+    page = Page(two_runs[1] / "report.html")
+    charts = page.source.count("<figure>")
+    assert charts >= 8 and page.source.count(": the numbers</summary>") == charts
+    log = read_log(two_runs[1] / "log.jsonl")
+    dev = [line for line in log if line["event"] == "dev"][-1]
+    value = dev["scores"]["sts"]["pearson"]
+    assert f'<th scope="row">{dev["step"]}</th><td>{short(value)}</td>' in page.source
+
+
+def test_the_worst_pairs_are_marked_in_the_plot(two_runs: list[Path]) -> None:
+    source = Page(two_runs[1] / "report.html").source
+    found = json.loads((two_runs[1] / "findings.json").read_text())
+    for row in found["sts"]["worst"]:
+        place = f"{short(float(row['predicted']))} at {short(float(row['right']))}"
+        assert f"<title>other: {place}: {' / '.join(row['texts'])}</title>" in source
+    assert source.count('r="2"><title>other: ') == 6  # and every dot says where it is
+
+
+def test_classes_are_called_by_their_names(two_runs: list[Path]) -> None:
+    found = json.loads((two_runs[1] / "findings.json").read_text())
+    assert found["sst"]["names"] == list(TASKS["sst"].called)
+    assert {row["right"] for row in found["quora"]["worst"]} <= {"different", "duplicate"}
+
+
+def test_the_speed_is_that_of_the_steps_themselves() -> None:
+    """A GPU's losses are read 16 steps at a time, so that these lines are of one moment."""
+    step = {"event": "step", "time": 1.0, "tokens": 100, "seconds": 0.5}
+    run_ = Run("r", {}, [{**step, "step": n} for n in range(1, 22)], {})
+    assert throughput(run_) == [(11, 200.0), (21, 200.0)]
+
+
+def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
+    log = two_runs[0] / "log.jsonl"
+    log.write_bytes(b'{"event": "start"}\n{"ev\xff\n' + log.read_bytes())
+    with pytest.raises(UserError, match=r"log.jsonl:2: damaged"):
+        main([str(two_runs[0])])
 
 
 def test_pre_training_and_several_runs_in_a_folder(world: Path, tmp_path: Path) -> None:
@@ -97,7 +144,13 @@ def test_names_are_not_markup(world: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("argv", "message"),
-    [([], "usage: "), (["nowhere"], "nowhere: no log.jsonl"), (["--colour"], "unknown argument")],
+    [
+        ([], "usage: "),
+        (["nowhere"], "nowhere: no log.jsonl"),
+        (["--colour"], "unknown argument"),
+        (["run", "--output"], "--output needs the name of a file"),
+        (["run", "--output="], "--output needs the name of a file"),
+    ],
 )
 def test_mistakes_are_one_line(argv: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -107,7 +160,10 @@ def test_mistakes_are_one_line(argv: list[str], message: str) -> None:
 def test_axes_and_numbers() -> None:
     assert [nice_step(x) for x in (0.03, 0.2, 0.21, 7.0)] == [0.05, 0.2, 0.5, 10.0]
     assert Axis(0, 10, 0, 100).ticks() == [0, 2, 4, 6, 8, 10] and Axis(0, 10, 100, 0)(2.5) == 75
-    assert [short(x) for x in (0.0, 12000.0, 5e-05, 0.25)] == ["0", "12k", "5e-05", "0.25"]
+    assert [short(x) for x in (0.0, 12000.0, 5e-05, 0.25)] == ["0", "12k", "5e-5", "0.25"]
+    points = [(n, n % 7) for n in range(1000)]
+    assert len(thinned(points)) <= 121 and set(thinned(points)) <= set(points)
+    assert thinned(points)[-1] == points[-1] and thinned(points[:5]) == points[:5]
     assert averaged([(0, 1), (1, 3), (2, 5)], most=2) == [(0.5, 2), (2, 5)]
 
 
@@ -124,24 +180,27 @@ def test_probabilities_confusion_calibration() -> None:
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 @pytest.mark.parametrize("width", [390, 1280])
+@pytest.mark.parametrize(("scheme", "paper"), [("light", "255, 255, 255"), ("dark", "13, 17, 23")])
 def test_a_browser_shows_it_without_errors(
-    two_runs: list[Path], tmp_path: Path, width: int
+    two_runs: list[Path], tmp_path: Path, width: int, scheme: str, paper: str
 ) -> None:
     """A screenshot, no message on the console, and nothing wider than the window."""
     main([*map(str, two_runs), "--output", str(tmp_path / "both.html")])
     frame = f"""<body style="margin:0"><iframe src="both.html" width="{width}" height="800"
       style="border:0" onload="var page = this.contentDocument.documentElement;
-      document.title = 'too wide by ' + (page.scrollWidth - page.clientWidth)"></iframe></body>"""
+      document.title = 'too wide by ' + (page.scrollWidth - page.clientWidth) + ' on ' +
+      getComputedStyle(this.contentDocument.body).backgroundColor"></iframe></body>"""
     (tmp_path / "frame.html").write_text(frame)
-    shot = Path(os.environ.get("MINBERT_ARTEFACTS", tmp_path)) / f"report-{width}.png"
+    shot = Path(os.environ.get("MINBERT_ARTEFACTS", tmp_path)) / f"report-{width}-{scheme}.png"
     flags = [
         BROWSER, "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking",
         "--allow-file-access-from-files", f"--user-data-dir={tmp_path / 'profile'}",
         "--enable-logging=stderr", f"--window-size={width},3000", "--virtual-time-budget=3000",
+        f"--blink-settings=preferredColorScheme={int(scheme == 'light')}",
     ]  # fmt: skip
     page = (tmp_path / "both.html").as_uri()
     done = subprocess.run([*flags, f"--screenshot={shot}", page], capture_output=True, text=True)
     assert shot.stat().st_size > 20_000 and "CONSOLE" not in done.stderr
     dump = [*flags, "--dump-dom", (tmp_path / "frame.html").as_uri()]
     seen = subprocess.run(dump, capture_output=True, text=True).stdout
-    assert "<title>too wide by 0</title>" in seen
+    assert f"<title>too wide by 0 on rgb({paper})</title>" in seen

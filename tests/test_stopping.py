@@ -56,7 +56,7 @@ def assert_same_run(world: Path, one: str, other: str) -> None:
 
 def steps_of(folder: Path) -> list[dict[str, object]]:
     lines = read_log(folder / "log.jsonl")
-    return [{**x, "time": 0} for x in lines if x["event"] in ("step", "dev")]
+    return [{**x, "time": 0, "seconds": 0} for x in lines if x["event"] in ("step", "dev")]
 
 
 def test_kill_9_and_resume_ends_in_the_same_weights_and_log(world: Path) -> None:

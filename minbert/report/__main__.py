@@ -20,9 +20,9 @@ def main(argv: list[str]) -> int:
             print(f"{__doc__}\n{USAGE}")
             return 0
         if word == "--output":
-            output = Path(next(words, ""))
+            output = _file(next(words, ""))
         elif word.startswith("--output="):
-            output = Path(word.partition("=")[2])
+            output = _file(word.partition("=")[2])
         elif word.startswith("-"):
             raise UserError(f"unknown argument {word!r}; {USAGE}")
         else:
@@ -33,6 +33,12 @@ def main(argv: list[str]) -> int:
     write_page(runs, output)
     print(f"wrote {output}: {', '.join(run.name for run in runs)}")
     return 0
+
+
+def _file(name: str) -> Path:
+    if not name or name.startswith("-"):
+        raise UserError(f"--output needs the name of a file; {USAGE}")
+    return Path(name)
 
 
 if __name__ == "__main__":

@@ -16,11 +16,19 @@ MOST_POINTS = 120  # of a line; more are averaged, or a long run's page takes me
 
 @dataclass(frozen=True)
 class Series:
-    """One run's points; `number` chooses its colour and dashes."""
+    """One run's points; `number` chooses its colour, dashes and mark."""
 
     name: str
     number: int
     points: Sequence[Point]
+    what: Sequence[str] = ()  # each point stands for, if there is more to say than its numbers
+
+    def titles(self) -> list[str]:
+        """What each point says when pointed at."""
+        numbers = [f"{self.name}: {short(b)} at {short(a)}" for a, b in self.points]
+        if not self.what:
+            return numbers
+        return [f"{n}: {what}" for n, what in zip(numbers, self.what, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -58,9 +66,9 @@ def axis(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def short(value: float) -> str:
-    """12000 -> 12k, 0.00005 -> 5e-05"""
+    """12000 -> 12k, 0.00005 -> 5e-5"""
     if value and abs(value) < 1e-3:
-        return f"{value:.2g}"
+        return f"{value:.2g}".replace("e-0", "e-")
     if abs(value) >= 1e4:
         return f"{value / 1e3:g}k"
     return f"{value:.4g}"
@@ -71,6 +79,12 @@ def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
     size = max(1, math.ceil(len(points) / most))
     parts = [points[i : i + size] for i in range(0, len(points), size)]
     return [(sum(x for x, _ in p) / len(p), sum(y for _, y in p) / len(p)) for p in parts]
+
+
+def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
+    """At most so many points and the last one, as they are: a rate's corners stay sharp."""
+    size = max(1, math.ceil(len(points) / most))
+    return [*points[:-1:size], *points[-1:]]
 
 
 def drawing(title: str, x: Axis, y: Axis, x_name: str, y_name: str, inside: str) -> str:
@@ -104,31 +118,34 @@ def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -
     for one in series:
         places = [(x(a), y(b)) for a, b in one.points]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
-        inside.append(f'<path class="line {style(one.number)}" d="{path}"/>')
+        inside.append(f'<path class="line {look(one.number)}" d="{path}"/>')
         if len(places) <= 40:
-            titles = (f"{one.name}: {short(b)} at {short(a)}" for a, b in one.points)
             inside += [
                 mark(one.number, place, title)
-                for place, title in zip(places, titles, strict=True)
+                for place, title in zip(places, one.titles(), strict=True)
             ]  # fmt: skip
     return drawing(title, x, y, x_name, y_name, "".join(inside))
 
 
 def scatter(
-    title: str, series: Sequence[Series], x_name: str, y_name: str, marks: bool = False
+    title: str, dots: Sequence[Series], marked: Sequence[Series], x_name: str, y_name: str
 ) -> str:
-    """Points, with the line where both values are equal; marks: large ones, for a few points."""
-    points = [point for one in series for point in one.points]
-    values = [value for point in points for value in point]
+    """Many points as dots, few as marks, and the line where both values are equal."""
+    values = [value for one in (*dots, *marked) for point in one.points for value in point]
+    if not values:
+        return ""
     x = axis(values, LEFT, WIDTH - RIGHT)
     y = axis(values, HEIGHT - BOTTOM, TOP)
     ends = f"M{x(x.low):.1f} {y(x.low):.1f}L{x(x.high):.1f} {y(x.high):.1f}"
     inside = [f'<path class="equal" d="{ends}"/>']
-    for one in series:
-        for a, b in one.points:
-            title_of = f"{one.name}: {short(b)} at {short(a)}"
-            dot = f'<circle class="dot {style(one.number)}" cx="{x(a):.1f}" cy="{y(b):.1f}" r="2"/>'
-            inside.append(mark(one.number, (x(a), y(b)), title_of) if marks else dot)
+    for one in dots:
+        for (a, b), text in zip(one.points, one.titles(), strict=True):
+            place = f'cx="{x(a):.1f}" cy="{y(b):.1f}" r="2"'
+            dot = f'<circle class="dot {colour(one.number)}" {place}>'
+            inside.append(f"{dot}<title>{escape(text)}</title></circle>")
+    for one in marked:
+        for (a, b), text in zip(one.points, one.titles(), strict=True):
+            inside.append(mark(one.number, (x(a), y(b)), text))
     return drawing(title, x, y, x_name, y_name, "".join(inside))
 
 
@@ -157,21 +174,31 @@ def _triangle(x: float, y: float) -> str:
 MARKS: tuple[Callable[[float, float], str], ...] = (_circle, _square, _diamond, _triangle)
 
 
-def style(number: int) -> str:
-    """The style sheet's class of a run; the fifth looks like the first again."""
+def colour(number: int) -> str:
+    """The style sheet's class of a run's colour."""
     return f"run{number % len(MARKS)}"
+
+
+def shape_of(number: int) -> int:
+    """Its mark and dashes: the fifth run has the first's colour, but the second's shape."""
+    return (number + number // len(MARKS)) % len(MARKS)
+
+
+def look(number: int) -> str:
+    """The classes of its line."""
+    return f"{colour(number)} dash{shape_of(number)}"
 
 
 def mark(number: int, place: Point, title: str) -> str:
     """A run's sign at a place; the title shows when pointed at."""
-    shape = MARKS[number % len(MARKS)](*place)
+    shape = MARKS[shape_of(number)](*place)
     end = f"</{shape[1:].split()[0]}>"
-    return f'{shape} class="mark {style(number)}"><title>{escape(title)}</title>{end}'
+    return f'{shape} class="mark {colour(number)}"><title>{escape(title)}</title>{end}'
 
 
 def key(name: str, number: int) -> str:
     """An entry of the legend: a piece of the run's line with its mark."""
-    line = f'<path class="line {style(number)}" d="M0 7H30"/>'
+    line = f'<path class="line {look(number)}" d="M0 7H30"/>'
     return (
         f'<li><svg viewBox="0 0 30 14" class="key" aria-hidden="true">{line}'
         f"{mark(number, (15, 7), name)}</svg> {escape(name)}</li>"

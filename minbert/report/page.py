@@ -1,12 +1,24 @@
 """Runs -> one HTML page: sections of charts and tables, readable on a phone and in the dark."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from minbert.report.charts import Series, averaged, key, line_chart, scatter
+from minbert.report.charts import Point, Series, averaged, key, line_chart, scatter, thinned
 from minbert.report.style import STYLE
+from minbert.report.tables import (
+    beside,
+    charts,
+    confusion_table,
+    details,
+    line_table,
+    scatter_table,
+    table,
+    worst_table,
+)  # fmt: skip
+
+Figure = tuple[str, str, str]  # title, svg, table
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ def page(runs: Sequence[Run]) -> str:
         section("Loss", losses(runs)),
         section("Dev scores", dev_scores(runs)),
         section("Learning rate and throughput", rates(runs)),
-        section("Scores after every stage", "".join(stages(run) for run in runs)),
+        section("Scores after every stage", beside(stages(run) for run in runs)),
         *(section(*task_findings(task, runs)) for task in tasks_of(runs)),
     ]
     return (
@@ -49,34 +61,6 @@ def page(runs: Sequence[Run]) -> str:
 def section(title: str, inside: str) -> str:
     """With its heading; nothing if there is nothing in it."""
     return f"<section><h2>{escape(title)}</h2>{inside}</section>" if inside else ""
-
-
-def charts(drawn: Sequence[tuple[str, str]]) -> str:
-    """(title, svg) side by side where there is room."""
-    figures = (
-        f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"
-        for title, svg in drawn
-        if svg
-    )
-    inside = "".join(figures)
-    return f'<div class="charts">{inside}</div>' if inside else ""
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str:
-    """The first column names the row. Wide ones scroll by themselves, by keyboard too."""
-    cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
-    lines = [f"<tr>{cells}</tr>"]
-    for first, *rest in rows:
-        row = "".join(f"<td>{escape(str(cell))}</td>" for cell in rest)
-        lines.append(f'<tr><th scope="row">{escape(str(first))}</th>{row}</tr>')
-    return (
-        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label)}">'
-        f"<table>{''.join(lines)}</table></div>"
-    )
-
-
-def details(summary: str, inside: str) -> str:
-    return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
 
 
 def arguments(runs: Sequence[Run]) -> str:
@@ -99,13 +83,18 @@ def _argument(value: Any) -> str:
     return "-" if value in (None, "") else str(value)
 
 
-def over_steps(runs: Sequence[Run], values: Any, title: str, name: str, mean: bool = True) -> str:
+def lines(title: str, series: Sequence[Series], x_name: str = "step") -> Figure:
+    """Lines of several runs, and their numbers."""
+    return title, line_chart(title, series, x_name, ""), line_table(title, series, x_name)
+
+
+def over_steps(
+    runs: Sequence[Run], values: Callable[[Run], list[Point]], title: str,
+    thin: Callable[[list[Point]], list[Point]] = averaged,
+) -> Figure:  # fmt: skip
     """values(run) -> points by step."""
-    series = []
-    for i, run in enumerate(runs):
-        points = values(run)
-        series.append(Series(run.name, i, averaged(points) if mean else points))
-    return line_chart(title, [s for s in series if s.points], "step", name)
+    series = [Series(run.name, i, thin(values(run))) for i, run in enumerate(runs)]
+    return lines(title, [one for one in series if one.points])
 
 
 def tasks_of(runs: Sequence[Run]) -> list[str]:
@@ -117,17 +106,15 @@ def tasks_of(runs: Sequence[Run]) -> list[str]:
 def losses(runs: Sequence[Run]) -> str:
     """A chart a task."""
 
-    def of(task: str) -> Any:
+    def of(task: str) -> Callable[[Run], list[Point]]:
         return lambda run: [
             (x["step"], x["loss"])
             for x in run.events("step")
             if x.get("task", "") == task and x["loss"] is not None  # a batch without two pairs
         ]
 
-    return charts(
-        [(f"{t or 'mlm'}: training loss", over_steps(runs, of(t), f"training loss of {t}", ""))
-         for t in tasks_of(runs)]
-    )  # fmt: skip
+    titles = {task: f"{task or 'mlm'}: training loss" for task in tasks_of(runs)}
+    return charts([over_steps(runs, of(task), title) for task, title in titles.items()])
 
 
 def dev_scores(runs: Sequence[Run]) -> str:
@@ -146,7 +133,7 @@ def dev_scores(runs: Sequence[Run]) -> str:
     drawn = []
     for title, by_run in curves.items():
         series = [Series(runs[i].name, i, points) for i, points in by_run.items()]
-        drawn.append((title, line_chart(title, series, "step", "")))
+        drawn.append(lines(title, series))
     rows = [_best(run) for run in runs]
     head = list(dict.fromkeys(name for row in rows for name in row))
     cells = [[run.name, *(row.get(n, "-") for n in head)] for run, row in zip(runs, rows)]  # noqa: B905
@@ -168,26 +155,27 @@ def _best(run: Run) -> dict[str, str]:
 
 
 def rates(runs: Sequence[Run]) -> str:
-    """Learning rate, and tokens a second of wall time between the evaluations."""
-    rate = over_steps(runs, lambda r: [(x["step"], x["lr"]) for x in r.events("step")],
-                      "learning rate", "", mean=False)  # fmt: skip
-    speed = over_steps(runs, throughput, "real tokens a second", "")
-    return charts([("learning rate", rate), ("real tokens a second", speed)])
+    """Learning rate, and tokens a second of training steps."""
+
+    def rate(run: Run) -> list[Point]:
+        return [(x["step"], x["lr"]) for x in run.events("step")]
+
+    return charts(
+        [
+            over_steps(runs, rate, "learning rate", thinned),
+            over_steps(runs, throughput, "real tokens a second"),
+        ]
+    )
 
 
-def throughput(run: Run) -> list[tuple[float, float]]:
-    """Of ten steps at a time, where nothing but steps lies between them."""
-    points, began, tokens, count = [], None, 0, 0
-    for line in run.log:
-        if line["event"] != "step":
-            began = None
-            continue
-        if began is not None:
-            tokens, count = tokens + line["tokens"], count + 1
-            if count == 10 and line["time"] > began:
-                points.append((line["step"], tokens / (line["time"] - began)))
-        if began is None or count == 10:
-            began, tokens, count = line["time"], 0, 0
+def throughput(run: Run) -> list[Point]:
+    """Of ten steps at a time; not of the first step, which waits for memory and kernels."""
+    steps = [x for x in run.events("step")[1:] if "seconds" in x]
+    points = []
+    for start in range(0, len(steps) - 9, 10):
+        ten = steps[start : start + 10]
+        seconds = sum(x["seconds"] for x in ten)
+        points.append((ten[-1]["step"], sum(x["tokens"] for x in ten) / seconds))
     return points
 
 
@@ -209,61 +197,41 @@ def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
     found = [(i, run, run.findings[task]) for i, run in enumerate(runs) if task in run.findings]
     if not found:
         return task, ""
-    drawn = []
-    for name, one in (("points", scatter), ("calibration", calibration_chart)):
-        series = [Series(run.name, i, f[name]) for i, run, f in found if name in f]
-        if series:
-            titles = {"points": "predicted against right", "calibration": "said against seen"}
-            axes = ("right", "predicted") if name == "points" else ("said", "seen")
-            drawn.append((titles[name], one(titles[name], series, *axes)))
+    drawn = [predicted_against_right(found), said_against_seen(found)]
     parts = [charts(drawn)]
     for _, run, f in found:
         if "confusion" in f:
-            parts.append(confusion_table(run, f))
+            parts.append(confusion_table(run.name, f))
         if "labels" in f:
             rows = [tuple(row.values()) for row in f["labels"]]
             parts.append(table(tuple(f["labels"][0]), rows, f"Labels of {run.name}"))
         if f.get("worst"):
-            parts.append(worst(run, f, opened=len(found) == 1))
+            parts.append(worst_table(run.name, f, opened=len(found) == 1))
     return found[0][2]["title"], "".join(parts)
 
 
-def calibration_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -> str:
+Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, what was found of a task
+
+
+def predicted_against_right(found: Found) -> Figure:
+    """Scores as dots; the largest differences, which the table below lists, marked."""
+    title = "predicted against right"
+    there = [(i, run, f) for i, run, f in found if "points" in f]
+    dots = [Series(run.name, i, f["points"]) for i, run, f in there]
+    marked = [
+        Series(run.name, i, [(float(w["right"]), float(w["predicted"])) for w in f["worst"]],
+               [" / ".join(w["texts"]) for w in f["worst"]])
+        for i, run, f in there
+    ]  # fmt: skip
+    return title, scatter(title, dots, marked, "right", "predicted"), scatter_table(title, dots)
+
+
+def said_against_seen(found: Found) -> Figure:
     """How often the answer was yes where a probability was said; on the line is honest."""
-    cut = [Series(s.name, s.number, [(p[0], p[1]) for p in s.points]) for s in series]
-    return scatter(title, cut, x_name, y_name, marks=True)
-
-
-def confusion_table(run: Run, f: dict[str, Any]) -> str:
-    """Rows are right, columns predicted; the darker, the larger its share of the row."""
-    lines = ["".join(f'<th scope="col">{escape(n)}</th>' for n in ("right / said", *f["names"]))]
-    for name, counts in zip(f["names"], f["confusion"], strict=True):
-        total = sum(counts) or 1
-        cells = (
-            f'<td class="share" style="--share:{count / total:.2f}">{count}</td>'
-            for count in counts
-        )  # fmt: skip
-        lines.append(f'<th scope="row">{escape(name)}</th>' + "".join(cells))
-    label = f"Confusion matrix of {run.name}"
-    rows = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f"<h3>{escape(label)}</h3>"
-        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label)}">'
-        f"<table>{rows}</table></div>"
-    )
-
-
-def worst(run: Run, f: dict[str, Any], opened: bool) -> str:
-    """The rows that a model is most wrong about."""
-    sure = "sure" in f["worst"][0]
-    head = ("text", "right", "predicted", *(["sure"] if sure else []), "id")
-    rows = []
-    for w in f["worst"]:
-        texts = " / ".join(w["texts"])
-        more = [w["sure"]] if sure else []
-        rows.append((texts, w["right"], w["predicted"], *more, w["id"]))
-    inside = table(head, rows, f"Worst rows of {run.name}")
-    what = "most confident mistakes" if sure else "largest differences"
-    if opened:
-        return f"<h3>{escape(run.name)}: {what}</h3>{inside}"
-    return details(f"{run.name}: {what}", inside)
+    title = "said against seen"
+    series = [
+        Series(run.name, i, [(p[0], p[1]) for p in f["calibration"]])
+        for i, run, f in found
+        if "calibration" in f
+    ]
+    return title, scatter(title, [], series, "said", "seen"), line_table(title, series, "said")

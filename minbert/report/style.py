@@ -29,19 +29,21 @@ svg text { font: 11px system-ui, sans-serif; fill: var(--soft); }
 .line { fill: none; stroke-width: 1.8; stroke-linejoin: round; }
 .run0 { stroke: var(--run0); } .run1 { stroke: var(--run1); }
 .run2 { stroke: var(--run2); } .run3 { stroke: var(--run3); }
-.line.run1 { stroke-dasharray: 6 3; } .line.run2 { stroke-dasharray: 2 2; }
-.line.run3 { stroke-dasharray: 8 2 2 2; }
+.dash1 { stroke-dasharray: 6 3; } .dash2 { stroke-dasharray: 2 2; }
+.dash3 { stroke-dasharray: 8 2 2 2; }
 .mark { fill: var(--paper); stroke-width: 1.5; }
 .dot { fill: none; stroke-width: 1; opacity: .55; }
 .legend { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .3rem 1.2rem; }
 .legend li { overflow-wrap: anywhere; }
 .legend .key { display: inline-block; width: 30px; height: 14px; vertical-align: middle; }
-.wide { overflow-x: auto; } .wide:focus-visible, summary:focus-visible {
+.wide { overflow-x: auto; } figure .wide { max-height: 20rem; overflow: auto; }
+.wide:focus-visible, summary:focus-visible {
   outline: 3px solid var(--run0); outline-offset: 2px; }
 table { border-collapse: collapse; font-size: .9rem; margin: .4rem 0; }
 th, td { border: 1px solid var(--edge); padding: .25rem .5rem; text-align: left;
   vertical-align: top; }
-th { font-weight: 600; }
+th { font-weight: 600; } td { white-space: nowrap; }
+.texts th[scope="row"] { min-width: 14rem; }
 th[scope="row"] { font-weight: 400; } td { font-variant-numeric: tabular-nums; }
 .share { background: rgba(var(--share-ink), calc(var(--share) * .45)); text-align: right; }
 summary { cursor: pointer; padding: .3rem 0; }

@@ -13,6 +13,7 @@ from minbert.errors import UserError
 from minbert.training import distributed
 
 T = TypeVar("T")
+CONFIG_HELP = "TOML with any of these; flags win, --no-NAME over NAME = true"
 
 
 def arg(default: Any, help: str, **options: Any) -> Any:
@@ -43,10 +44,12 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         flag = "--" + f.name.replace("_", "-")
         if parse is bool:
             parser.add_argument(flag, action="store_true", help=help_line)
+            off = "--no-" + flag.removeprefix("--")  # not in --help: every switch has one
+            parser.add_argument(off, action="store_false", dest=f.name, help=argparse.SUPPRESS)
         else:
             checked = parse if low is None else _in_range(parse, low, high)
             parser.add_argument(flag, type=checked, help=help_line, **options)
-    parser.add_argument("--config", metavar="FILE", help="TOML with any of these; flags win")
+    parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
     words = [_dashes(word) for word in argv]
     given, _ = parser.parse_known_args(words)
     if config := vars(given).pop("config", None):
@@ -78,12 +81,14 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     words = []
     for key, value in values.items():
         flag = "--" + key.replace("_", "-")
+        action = parser._option_string_actions.get(flag)
         if isinstance(value, dict):
             value = ",".join(f"{k}={v}" for k, v in value.items())
-        elif isinstance(value, list):
+        elif isinstance(value, list) and not (action and action.nargs):
             value = ",".join(map(str, value))
         if value is not False:
-            words += [flag] if value is True else [flag, str(value)]
+            more = value if isinstance(value, list) else [] if value is True else [value]
+            words += [flag, *map(str, more)]
     try:
         _, unknown = parser.parse_known_args(words)
     except UserError as error:

@@ -72,9 +72,17 @@ def silence(quiet: bool) -> Iterator[None]:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """Its whole lines; a last one that a power cut left unfinished is not there."""
-    lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    """Its whole lines; a last one that a power cut left unfinished is not there.
+
+    Raises UserError for a line that is not JSON.
+    """
+    found = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: damaged, take that line out ({error})") from error
+    return found
 
 
 def _drop_after(path: Path, step: int) -> None:

@@ -70,4 +70,7 @@ class StepRecords:
     def show(self, r: StepRecord, loss: float | None, seconds: float) -> None:
         """One step's numbers to the progress bar and the log."""
         self.progress.step(r.epoch, r.task, loss, r.lr, r.examples, r.tokens, seconds)
-        self.log.write("step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens)
+        self.log.write(
+            "step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens,
+            seconds=round(seconds, 5),
+        )  # fmt: skip

@@ -1,0 +1,99 @@
+"""Tables of the page, and for every chart one of its numbers: read aloud, and without a mouse."""
+
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import Any
+
+from minbert.report.charts import Series, short
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str:
+    """The first column names the row."""
+    cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
+    lines = [f"<tr>{cells}</tr>"]
+    for first, *rest in rows:
+        row = "".join(f"<td>{escape(str(cell))}</td>" for cell in rest)
+        lines.append(f'<tr><th scope="row">{escape(str(first))}</th>{row}</tr>')
+    return scrolling(f"<table>{''.join(lines)}</table>", label)
+
+
+def scrolling(inside: str, label: str) -> str:
+    """What is too wide for the window scrolls by itself, by keyboard too."""
+    return (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label)}">{inside}</div>'
+    )
+
+
+def details(summary: str, inside: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
+
+
+def charts(drawn: Sequence[tuple[str, str, str]]) -> str:
+    """(title, svg, table); the tables folded."""
+    return beside(
+        f"<figure><figcaption>{escape(title)}</figcaption>{svg}"
+        f"{details(f'{title}: the numbers', numbers)}</figure>"
+        for title, svg, numbers in drawn
+        if svg
+    )
+
+
+def beside(parts: Iterable[str]) -> str:
+    """Side by side where there is room; nothing if there is nothing."""
+    inside = "".join(parts)
+    return f'<div class="charts">{inside}</div>' if inside else ""
+
+
+def line_table(title: str, series: Sequence[Series], x_name: str) -> str:
+    """A row for every x, a column for every run."""
+    columns = [dict(one.points) for one in series]
+    rows = [
+        (f"{x:.10g}", *(short(column[x]) if x in column else "-" for column in columns))
+        for x in sorted({x for column in columns for x in column})
+    ]
+    return table((x_name, *(one.name for one in series)), rows, title)
+
+
+def scatter_table(title: str, series: Sequence[Series]) -> str:
+    """What was predicted where the right answer was about 0, 1, ...; a row a point is too long."""
+    rows = []
+    for one in series:
+        near: dict[int, list[float]] = {}
+        for right, predicted in one.points:
+            near.setdefault(round(right), []).append(predicted)
+        for right, values in sorted(near.items()):
+            mean = sum(values) / len(values)
+            numbers = (short(round(v, 3)) for v in (mean, min(values), max(values)))
+            rows.append((one.name, right, len(values), *numbers))
+    return table(("run", "right", "rows", "mean predicted", "lowest", "highest"), rows, title)
+
+
+def confusion_table(run: str, f: dict[str, Any]) -> str:
+    """Rows are right, columns predicted; the darker, the larger its share of the row."""
+    lines = ["".join(f'<th scope="col">{escape(n)}</th>' for n in ("right / said", *f["names"]))]
+    for name, counts in zip(f["names"], f["confusion"], strict=True):
+        total = sum(counts) or 1
+        cells = (
+            f'<td class="share" style="--share:{count / total:.2f}">{count}</td>'
+            for count in counts
+        )  # fmt: skip
+        lines.append(f'<th scope="row">{escape(name)}</th>' + "".join(cells))
+    label = f"Confusion matrix of {run}"
+    rows = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<h3>{escape(label)}</h3>" + scrolling(f"<table>{rows}</table>", label)
+
+
+def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:
+    """The rows that a model is most wrong about."""
+    sure = "sure" in f["worst"][0]
+    head = ("text", "right", "predicted", *(["sure"] if sure else []), "id")
+    rows = []
+    for w in f["worst"]:
+        texts = " / ".join(w["texts"])
+        more = [w["sure"]] if sure else []
+        rows.append((texts, w["right"], w["predicted"], *more, w["id"]))
+    inside = f'<div class="texts">{table(head, rows, f"Worst rows of {run}")}</div>'
+    what = "most confident mistakes" if sure else "largest differences"
+    if opened:
+        return f"<h3>{escape(run)}: {what}</h3>{inside}"
+    return details(f"{run}: {what}", inside)
