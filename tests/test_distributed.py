@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.training import distributed
+from minbert.training import distributed, rundir
 from minbert.training.runlog import read_log
 from tests.conftest import arguments, run, weights
 from tests.test_stopping import wait_for_step
@@ -34,6 +36,24 @@ def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         start_new_session=True,
     )  # fmt: skip
+
+
+def by_hand(folders: list[Path], argv: list[str]) -> list[subprocess.Popen[str]]:
+    """train_multitask.py in processes that know of each other, each in its own folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["WORLD_SIZE"] = str(len(folders))
+    return [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "train_multitask.py"), *argv], cwd=folder,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank, folder in enumerate(folders)
+    ]  # fmt: skip
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -139,6 +159,28 @@ def test_one_killed_process_ends_the_other(world: Path) -> None:
     _, err = started.communicate(timeout=SECONDS)
     assert started.returncode != 0 and time.monotonic() - before < 20
     assert "another process ended" in err or "SIGKILL" in err
+
+
+def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
+    """One has a checkpoint, the other only the arguments: they would train two models."""
+    run(world, "--name", "run", "--epochs", "1")
+    machines = [world / "one", world / "other"]
+    for machine in machines:
+        shutil.copytree(world / "runs", machine / "runs")
+    shutil.rmtree(machines[1] / "runs/run/last")
+    for process in by_hand(machines, ["--resume", "runs/run"]):
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2 and err.count("\n") == 1
+        assert "process 1 starts at step 0, process 0 at 10: a run's folder must be one" in err
+
+
+def test_a_new_run_s_folder_must_be_seen_by_all(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rundir, "SEEN_WITHIN_S", 0)
+    monkeypatch.setattr(distributed, "gathered", lambda mine: [(0, -1), mine])
+    with pytest.raises(UserError, match="run: process 1 has none: a run's folder must be one"):
+        rundir.check_shared(world / "run", {"step": 0, "assessed": -1})
 
 
 @pytest.mark.parametrize("loss", ["mnr", "cosent"])

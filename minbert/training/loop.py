@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from minbert.training import checkpoint, distributed
+from minbert.training import checkpoint, distributed, rundir
 from minbert.training.interrupt import Interrupt
 from minbert.training.optimizer import AdamW
 from minbert.training.runlog import Progress
@@ -47,6 +47,7 @@ def train_to_end(
 
     Ctrl-C saves last/ before it is raised again.
     """
+    rundir.check_shared(run.folder, run.state)
     saved, due = time.monotonic(), False
     with Interrupt() as interrupt:
         try:

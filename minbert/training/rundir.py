@@ -1,6 +1,7 @@
 """The folder of a run: a new one never overwrites, a resumed one brings its own arguments."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,7 @@ except ImportError:  # Windows: there nobody looks whether a run is being traine
 
 T = TypeVar("T")
 ARGS = "args.json"
+SEEN_WITHIN_S = 60  # a network disk may show a new file to another machine that late
 
 
 def new_run(root: Path, name: str, default: str) -> Path:
@@ -73,6 +75,25 @@ def save_arguments(run: Path, args: Any) -> None:
         return
     run.mkdir(parents=True, exist_ok=True)
     (run / ARGS).write_text(json.dumps(asdict(args), indent=1) + "\n", encoding="utf-8")
+
+
+def check_shared(run: Path, state: dict[str, Any]) -> None:
+    """Raises UserError, in all processes, when not all see this folder and start at one step.
+
+    On several machines each would otherwise go on from what its own disk happens to hold.
+    """
+    end = time.monotonic() + SEEN_WITHIN_S
+    while not (run / ARGS).is_file() and time.monotonic() < end:
+        time.sleep(0.1)
+    start = (state["step"], state["assessed"])  # no checkpoint is not the same as one of step 0
+    found = distributed.gathered(start if (run / ARGS).is_file() else None)
+    for number, other in enumerate(found):
+        if other != found[0]:
+            what = f"starts at step {other[0]}, process 0 at {found[0][0]}" if other else "has none"
+            raise UserError(
+                f"{run.absolute()}: process {number} {what}: a run's folder must be one for all "
+                f"machines, on a shared disk"
+            )
 
 
 def resumed_arguments(cls: type[T], run: Path, given: dict[str, Any], free: set[str]) -> T:
