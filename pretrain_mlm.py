@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from minbert.data.collate import collate
-from minbert.data.corpus import encode_lines, load_corpus
+from minbert.data.corpus import encode_lines, load_corpus, open_lines
 from minbert.data.encoded import EncodedSplit
 from minbert.data.masking import MaskedBatch, Masking, mask_batch
 from minbert.data.sampler import batch_rows, count_batches, length_sorted_batches
@@ -37,7 +37,7 @@ from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tasks.loading import distinct_sentences
 from tasks.mlm_options import FREE_ON_RESUME, Args, resolve_arguments
-from tasks.taskfile import keep_task_file, kept_task_file
+from tasks.taskfile import KEPT_AS, kept_task_file
 
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
 
@@ -82,13 +82,19 @@ class Run:
 
 
 def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
-    """--corpus, or every distinct training sentence of --tasks, each as a text of its own."""
+    """--corpus, or every distinct training sentence of --tasks, each as a text of its own.
+
+    Of several processes the first one writes the ids, before the others come to read them.
+    """
     cache = Path(args.output_dir) / ".ids"
     if args.corpus:
         return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
+    path = cache / f"{args.name}.ids"
+    if distributed.rank() > 0:
+        return open_lines(path)
     tasks = [TASKS[name] for name in args.tasks]
     sentences = distinct_sentences(Path(args.data_dir), tasks, args.limit or {})
-    return encode_lines(sentences, tokenizer, max_length, cache / f"{args.name}.ids")
+    return encode_lines(sentences, tokenizer, max_length, path)
 
 
 def set_up(args: Args, folder: Path) -> Run:
@@ -230,7 +236,7 @@ def main(argv: list[str]) -> int:
         args = resolve_arguments(given)
         stems = [Path(file).stem for file in args.corpus] or args.tasks
         folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
-        kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
+        kept = rundir.keep_file(Path(args.task_file), folder, KEPT_AS) if args.task_file else ""
         args = replace(args, name=folder.name, task_file=str(kept))
     with silence(args.quiet):
         stages = train(args, folder)["stages"]

@@ -46,7 +46,7 @@ from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
 from tasks.several import best_scores, is_one_by_one, shown, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
 from tasks.tables import forgetting_table
-from tasks.taskfile import keep_task_file, kept_task_file
+from tasks.taskfile import KEPT_AS, kept_task_file
 
 
 @dataclass(frozen=True)
@@ -288,7 +288,7 @@ def preview(args: Args) -> str:
 def new_folder(args: Args, root: Path) -> tuple[Args, Path]:
     """Where a new run goes; its arguments then name it and its own copy of the task file."""
     folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
-    kept = keep_task_file(Path(args.task_file), folder) if args.task_file else ""
+    kept = rundir.keep_file(Path(args.task_file), folder, KEPT_AS) if args.task_file else ""
     return replace(args, name=folder.name, task_file=str(kept)), folder
 
 

@@ -39,7 +39,7 @@ KINDS = {
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
-NAME = "tasks.toml"  # in the folder of a run
+KEPT_AS = "tasks.toml"  # in the folder of a run, which then needs nothing else to be understood
 NEEDED = ("kind", "train", "dev", "text", "label")
 COMMON = (*NEEDED, "test", "id", "metric", "weight", "title")
 
@@ -68,17 +68,9 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
     return tasks
 
 
-def keep_task_file(path: Path, folder: Path) -> Path:
-    """A copy in the folder of a run, which then needs nothing else to be understood."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / NAME
-    kept.write_bytes(path.read_bytes())
-    return kept
-
-
 def kept_task_file(folder: Path) -> Path | None:
     """That of a run, from the run's folder or from one inside it."""
-    kept = (place / NAME for place in (folder, *folder.resolve().parents[:2]))
+    kept = (place / KEPT_AS for place in (folder, *folder.resolve().parents[:2]))
     return next((path for path in kept if path.is_file()), None)
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
@@ -181,6 +182,23 @@ def test_a_new_run_s_folder_must_be_seen_by_all(
     monkeypatch.setattr(distributed, "gathered", lambda mine: [(0, -1), mine])
     with pytest.raises(UserError, match="run: process 1 has none: a run's folder must be one"):
         rundir.check_shared(world / "run", {"step": 0, "assessed": -1})
+
+
+def test_the_first_process_alone_keeps_the_task_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text("[intent]")
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    kept = rundir.keep_file(tmp_path / "own.toml", tmp_path / "run", "tasks.toml")
+    assert kept == tmp_path / "run/tasks.toml" and not kept.parent.exists()
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
+    assert rundir.keep_file(tmp_path / "own.toml", tmp_path / "run", "tasks.toml").is_file()
+
+
+def test_evaluation_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    with pytest.raises(UserError, match="works in one process: start it with python"):
+        evaluate.main(["--checkpoint", "run"])
 
 
 @pytest.mark.parametrize("loss", ["mnr", "cosent"])

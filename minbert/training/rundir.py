@@ -77,6 +77,15 @@ def save_arguments(run: Path, args: Any) -> None:
     (run / ARGS).write_text(json.dumps(asdict(args), indent=1) + "\n", encoding="utf-8")
 
 
+def keep_file(path: Path, run: Path, name: str) -> Path:
+    """A copy in the run's folder. Of several processes the first one writes."""
+    kept = run / name
+    if distributed.rank() == 0:
+        run.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(path.read_bytes())
+    return kept
+
+
 def check_shared(run: Path, state: dict[str, Any]) -> None:
     """Raises UserError, in all processes, when not all see this folder and start at one step.
 
