@@ -166,25 +166,26 @@ def train_step(run: Run, step: int) -> None:
     epoch, number = divmod(step, run.epoch_steps)
     n, batches = len(run.rows), run.epoch_steps
     rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
-    part, weight = distributed.shares(rows, 1)[0]
-    masked = masked_rows(run, part, args.seed, epoch)
-    guesses = len(masked.targets) if weight else 0
-    loss = torch.zeros((), device=run.model.encoder.device)
-    all_guesses = distributed.total(guesses)
+    shares = distributed.shares(rows, args.accumulate)
+    parts = [(masked_rows(run, part, args.seed, epoch), weight) for part, weight in shares]
+    guesses = [len(masked.targets) if weight else 0 for masked, weight in parts]
+    total = torch.zeros((), device=run.model.encoder.device)
+    all_guesses = distributed.total(sum(guesses))
     if all_guesses:  # a batch of a few short texts may have nothing to guess
-        logits = run.model(masked.batch, masked.places)
-        # every process counts by its guesses; one without any takes part with zeros
-        mean = cross_entropy(logits, masked.targets) if guesses else 0 * logits.sum()
-        mean = mean * (guesses / all_guesses if guesses else 1)
-        mean.backward()
-        loss = mean.detach()
+        for (masked, _), own in zip(parts, guesses, strict=True):
+            logits = run.model(masked.batch, masked.places)
+            # every part counts by its guesses; one without any takes part with zeros
+            loss = cross_entropy(logits, masked.targets) if own else logits.sum()
+            loss = loss * (own / all_guesses)
+            loss.backward()
+            total += loss.detach()
         distributed.sum_gradients(run.model.parameters())
         run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
         run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 
     tokens, seconds = int(run.text.lengths[rows].sum()), time.monotonic() - started
-    record = StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds)
+    record = StepRecord(step + 1, "mlm", total, lr, epoch + 1, len(rows), tokens, seconds)
     run.records.add(record)
 
 

@@ -21,7 +21,7 @@ import train_multitask
 from minbert import UserError
 from minbert.training import distributed, rundir
 from minbert.training.runlog import read_log
-from tests.conftest import arguments, run, weights
+from tests.conftest import arguments, cut, run, weights
 from tests.test_stopping import wait_for_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -116,8 +116,12 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
 def test_pre_training_in_two_processes_equals_one(still: Path) -> None:
     base = arguments(still, "--precision", "fp32", "--held-out", "2", "--batch-size", "9")
     pretrain_mlm.main([*base, "--name", "one"])
+    pretrain_mlm.main([*base, "--name", "parts", "--accumulate", "4"])
     finish(two("pretrain_mlm.py", [*base, "--name", "two"]))
-    one, other = (load_file(still / f"runs/{n}/last/model.safetensors") for n in ("one", "two"))
+    one, parts, other = (
+        load_file(still / f"runs/{name}/last/model.safetensors") for name in ("one", "parts", "two")
+    )
+    assert_near(one, parts)
     assert_near(one, other)
 
 
@@ -135,6 +139,15 @@ def test_stopped_with_two_goes_on_with_one(still: Path) -> None:
     # 90 steps, not 20: Adam's division carries the difference in the sums on
     for name, w in weights(still / "runs/whole/last").items():
         torch.testing.assert_close(w, weights(still / "runs/cut/last")[name], rtol=0, atol=5e-6)
+
+
+def test_stopped_with_one_goes_on_with_two(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with what saves memory, which changes nothing but the order of sums."""
+    run(still, "--name", "whole", *STILL)
+    cut(still, monkeypatch, 8, "--name", "cut", *STILL)
+    resume = ["--resume", str(still / "runs/cut"), "--accumulate", "2", "--checkpoint-activations"]
+    finish(two("train_multitask.py", resume))
+    assert_near(weights(still / "runs/whole/last"), weights(still / "runs/cut/last"))
 
 
 def test_stopped_with_two_goes_on_with_two_exactly(world: Path) -> None:

@@ -93,7 +93,11 @@ def wait() -> None:
 
 
 def own_seed(seed: int, step: int) -> int:
-    """Another one for every step and process."""
+    """Another one for every step and process.
+
+    Dropout's draws thus depend on how many processes and parts (`shares`) a batch is split among;
+    nothing else of a step does, but for the order of its sums.
+    """
     return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0])
 
 
