@@ -20,6 +20,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.training import distributed, rundir
+from minbert.training.device import choose_device
 from minbert.training.runlog import read_log
 from tests.conftest import arguments, cut, run, weights
 from tests.test_stopping import wait_for_step
@@ -229,6 +230,29 @@ def test_a_user_s_mistake_is_one_line_here_too(world: Path) -> None:
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode != 0
     assert "error: " in err and "nowhere" in err and 'File "' not in err.split("error: ")[1][:200]
+
+
+def test_an_environment_of_no_torchrun_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with (
+        pytest.raises(UserError, match="WORLD_SIZE is set, RANK is not: start several"),
+        distributed.processes(),
+    ):
+        pass
+
+
+def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    for place in ("0", "1", "2"):
+        monkeypatch.setenv("LOCAL_RANK", place)
+        assert choose_device("cpu").type == "cpu"
+        if place != "2":
+            assert choose_device("auto").type == "cuda"
+    with pytest.raises(UserError, match="more processes than GPUs: write --nproc-per-node 2, or"):
+        choose_device("auto")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
