@@ -33,7 +33,7 @@ def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
     """The script in two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(ROOT / script), *argv]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         start_new_session=True,
@@ -152,17 +152,49 @@ def test_stopped_with_one_goes_on_with_two(still: Path, monkeypatch: pytest.Monk
 
 
 def test_stopped_with_two_goes_on_with_two_exactly(world: Path) -> None:
-    """Dropout too: each process draws its own, by the number of the step."""
-    more = ("--epochs", "5")
+    """Dropout too: each process draws its own, by the number of the step.
+
+    Only the second one is told to stop: both do, after the same step.
+    """
+    more = ("--epochs", "3")
     finish(two("train_multitask.py", arguments(world, "--name", "whole", *more)))
-    started = two("train_multitask.py", arguments(world, "--name", "cut", *more))
+    both = by_hand([world, world], arguments(world, "--name", "cut", *more))
     wait_for_step(world / "runs/cut", 5)
-    os.killpg(started.pid, signal.SIGINT)
-    started.communicate(timeout=SECONDS)
-    assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] < 50
+    both[1].send_signal(signal.SIGINT)
+    for process in both:
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 130 and "Traceback" not in err
+    assert 5 <= json.loads((world / "runs/cut/last/state.json").read_text())["step"] < 30
     finish(two("train_multitask.py", ["--resume", str(world / "runs/cut")]))
     for name, w in weights(world / "runs/whole/last").items():
         assert torch.equal(w, weights(world / "runs/cut/last")[name]), name
+
+
+BUG = """
+import train_multitask
+from minbert.training import distributed
+from minbert.training.arguments import run_script
+
+rate = train_multitask.learning_rate
+
+def broken(step, *rest):
+    if step == 3 and distributed.rank() == 1:
+        raise ValueError("a bug of one process")
+    return rate(step, *rest)
+
+train_multitask.learning_rate = broken
+run_script(train_multitask.main)
+"""
+
+
+def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
+    (world / "broken.py").write_text(BUG)
+    started = two(str(world / "broken.py"), arguments(world, "--name", "cut", "--epochs", "500"))
+    wait_for_step(world / "runs/cut", 3)
+    before = time.monotonic()
+    _, err = started.communicate(timeout=SECONDS)
+    assert started.returncode != 0 and time.monotonic() - before < 20
+    assert "ValueError: a bug of one process" in err
 
 
 def test_one_killed_process_ends_the_other(world: Path) -> None:

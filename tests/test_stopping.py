@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -81,6 +82,28 @@ def test_ctrl_c_saves_and_says_how_to_go_on(world: Path, number: signal.Signals)
     assert saved >= 5
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
+
+
+def test_a_second_ctrl_c_does_not_cut_the_saving(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate, write = train_multitask.learning_rate, train_multitask.Run.write
+
+    def interrupted(step: int, *rest: Any) -> float:
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return rate(step, *rest)
+
+    def interrupted_too(run_: train_multitask.Run, folder: Path) -> None:
+        if run_.state["step"] == 4:
+            signal.raise_signal(signal.SIGINT)
+        write(run_, folder)
+
+    monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
+    monkeypatch.setattr(train_multitask.Run, "write", interrupted_too)
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "--name", "cut")
+    assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 4
 
 
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
