@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.contest import Contestant, Outcome, hold
 from benchmarks.contestants import LIMITS, A, B, Places, ours, theirs
+from benchmarks.large import memory_large
 from benchmarks.report import Section, Target, asked, compared
 from benchmarks.start_up import first_step_seconds, import_seconds
 from benchmarks.to_score import time_to_score
@@ -253,6 +254,7 @@ SETS: dict[str, Callable[[Places], Section]] = {
     "train_step_16": partial(train_step, batch_size=16),
     "train_step_64": partial(train_step, batch_size=64),
     "train_step_large": partial(train_step, large=True),
+    "memory_large": memory_large,
     "step_parts": step_parts,
     "time_to_score": time_to_score,
     "train_sst": partial(trainers, task="sst"),
