@@ -20,6 +20,7 @@ from minbert.errors import UserError
 from minbert.metrics import accuracy, bootstrap_interval, overall
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
+from minbert.training import distributed
 from minbert.training.arguments import arg, parse_arguments, run_script
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.multitask import HEADS, load_multitask
@@ -190,6 +191,8 @@ def verify_model(args: Args) -> tuple[dict[str, object], int]:
 
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    if distributed.size() > 1:
+        raise UserError("evaluate.py works in one process: start it with python, not torchrun")
     jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
     if len(jobs) != 1:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from minbert.data.collate import collate
-from minbert.data.corpus import encode_lines, load_corpus
+from minbert.data.corpus import encode_lines, load_corpus, open_lines
 from minbert.data.encoded import EncodedSplit
 from minbert.data.masking import MaskedBatch, Masking, mask_batch
 from minbert.data.sampler import batch_rows, count_batches, length_sorted_batches
@@ -38,7 +38,7 @@ from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tasks.loading import check_files, distinct_sentences
 from tasks.mlm_options import FREE_ON_RESUME, Args, resolve_arguments
-from tasks.taskfile import keep_task_file, kept_task_file
+from tasks.taskfile import KEPT_AS, kept_task_file
 
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
 
@@ -83,13 +83,19 @@ class Run:
 
 
 def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
-    """--corpus, or every distinct training sentence of --tasks, each as a text of its own."""
+    """--corpus, or every distinct training sentence of --tasks, each as a text of its own.
+
+    Of several processes the first one writes the ids, before the others come to read them.
+    """
     cache = Path(args.output_dir) / ".ids"
     if args.corpus:
         return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
+    path = cache / f"{args.name}.ids"
+    if distributed.rank() > 0:
+        return open_lines(path)
     tasks = [TASKS[name] for name in args.tasks]
     sentences = distinct_sentences(Path(args.data_dir), tasks, args.limit or {})
-    return encode_lines(sentences, tokenizer, max_length, cache / f"{args.name}.ids")
+    return encode_lines(sentences, tokenizer, max_length, path)
 
 
 def set_up(args: Args, folder: Path) -> Run:
@@ -128,7 +134,7 @@ def set_up(args: Args, folder: Path) -> Run:
         state |= load_training_state(directory, model, optimizer)
         rundir.check_steps(folder, state["steps"], steps)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
-    args = replace(args, task_file=keep_task_file(args.task_file, folder))
+    args = replace(args, task_file=rundir.keep_file(args.task_file, folder, KEPT_AS))
     rundir.save_arguments(folder, args)
     progress = Progress(steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=steps, rows=len(rows))
@@ -167,25 +173,26 @@ def train_step(run: Run, step: int) -> None:
     epoch, number = divmod(step, run.epoch_steps)
     n, batches = len(run.rows), run.epoch_steps
     rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
-    part, weight = distributed.shares(rows, 1)[0]
-    masked = masked_rows(run, part, args.seed, epoch)
-    guesses = len(masked.targets) if weight else 0
-    loss = torch.zeros((), device=run.model.encoder.device)
-    all_guesses = distributed.total(guesses)
+    shares = distributed.shares(rows, args.accumulate)
+    parts = [(masked_rows(run, part, args.seed, epoch), weight) for part, weight in shares]
+    guesses = [len(masked.targets) if weight else 0 for masked, weight in parts]
+    total = torch.zeros((), device=run.model.encoder.device)
+    all_guesses = distributed.total(sum(guesses))
     if all_guesses:  # a batch of a few short texts may have nothing to guess
-        logits = run.model(masked.batch, masked.places)
-        # every process counts by its guesses; one without any takes part with zeros
-        mean = cross_entropy(logits, masked.targets) if guesses else 0 * logits.sum()
-        mean = mean * (guesses / all_guesses if guesses else 1)
-        mean.backward()
-        loss = mean.detach()
+        for (masked, _), own in zip(parts, guesses, strict=True):
+            logits = run.model(masked.batch, masked.places)
+            # every part counts by its guesses; one without any takes part with zeros
+            loss = cross_entropy(logits, masked.targets) if own else logits.sum()
+            loss = loss * (own / all_guesses)
+            loss.backward()
+            total += loss.detach()
         distributed.sum_gradients(run.model.parameters())
         run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
         run.optimizer.zero_grad(set_to_none=True)
     run.state["step"] = step + 1
 
     tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
-    record = StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds)
+    record = StepRecord(step + 1, "mlm", total, lr, epoch + 1, len(rows), tokens, seconds)
     run.records.add(record)
 
 

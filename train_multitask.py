@@ -46,7 +46,7 @@ from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
 from tasks.several import best_scores, is_one_by_one, shown, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
 from tasks.tables import forgetting_table
-from tasks.taskfile import keep_task_file, kept_task_file
+from tasks.taskfile import KEPT_AS, kept_task_file
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def set_up(args: Args, folder: Path) -> Run:
         state |= checkpoint.load_training_state(directory, model, optimizer)
         rundir.check_steps(folder, state["steps"], plan.steps)
     log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
-    args = replace(args, task_file=keep_task_file(args.task_file, folder))
+    args = replace(args, task_file=rundir.keep_file(args.task_file, folder, KEPT_AS))
     rundir.save_arguments(folder, args)
     progress = Progress(plan.steps, state["step"], args.quiet)
     log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
@@ -315,7 +315,7 @@ def main(argv: list[str]) -> int:
     with silence(args.quiet):
         if args.seeds > 1 or is_one_by_one(args):
             check_all_files(args)
-            args = replace(args, task_file=keep_task_file(args.task_file, folder))
+            args = replace(args, task_file=rundir.keep_file(args.task_file, folder, KEPT_AS))
             rundir.save_arguments(folder, args)
         every = train_seeds(args, folder, train)
         print(shown(args, folder, every))

@@ -9,6 +9,7 @@ from typing import Any
 
 from benchmarks.contest import Contestant, Outcome, hold
 from benchmarks.contestants import A, B, Places, hold_beside_limits, ours, theirs
+from benchmarks.large import memory_large
 from benchmarks.report import Section, Target, asked, compared
 from benchmarks.scaling import scaling
 from benchmarks.start_up import first_step_seconds, seconds_in_turn
@@ -240,6 +241,7 @@ SETS: dict[str, Callable[[Places], Section]] = {
     "train_step_16": partial(train_step, batch_size=16),
     "train_step_64": partial(train_step, batch_size=64),
     "train_step_large": partial(train_step, large=True),
+    "memory_large": memory_large,
     "step_parts": step_parts,
     "time_to_score": time_to_score,
     "train_sst": partial(trainers, task="sst", name=HF_TRAINER),

@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 # -1e9 and not -inf: log-sum-exp over nothing but -inf would be NaN.
 EXCLUDED = -1e9
+IGNORED = -100  # a target that cross-entropy leaves out of its mean
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
@@ -62,9 +63,18 @@ def mnr(u: Tensor, v: Tensor, labels: Tensor, scale: float = 1.0) -> Tensor:
 
     The paper's (section 3.2.1, scale 1), after Henderson et al. (2017). Needs two such pairs.
     """
-    positive = labels == 1
-    scores = scale * unit(u[positive]) @ unit(v[positive]).T  # (P, P)
-    return F.cross_entropy(scores, torch.arange(len(scores), device=scores.device))
+    scores = scale * unit(u) @ unit(v).T  # (S, S)
+    scores = scores.masked_fill(labels != 1, EXCLUDED)  # columns
+    return F.cross_entropy(scores, own_columns(labels))
+
+
+def own_columns(labels: Tensor) -> Tensor:
+    """(S,) the number of every pair with l = 1, IGNORED for the others.
+
+    Not a choice of rows: how many there are is only known to who waits for the GPU.
+    """
+    numbers = torch.arange(len(labels), device=labels.device)
+    return numbers.masked_fill(labels != 1, IGNORED)
 
 
 def mnr_full(
@@ -75,16 +85,14 @@ def mnr_full(
     The partners v of l = 0 pairs are negatives too; with `groups` (S, 2), the paraphrase group of
     each sentence, no two sentences of one group are negatives of each other.
     """
-    positive = labels == 1
     scores = scale * unit(u) @ unit(v).T  # (S, S)
     if groups is not None:
         same = groups[:, :1] == groups[:, 1][None, :]
         own = torch.eye(len(u), dtype=torch.bool, device=u.device)
         scores = scores.masked_fill(same & ~own, EXCLUDED)
-    target = positive.nonzero().squeeze(-1)  # (P,)
-    forth = F.cross_entropy(scores[positive], target)
+    forth = F.cross_entropy(scores, own_columns(labels))
     # back: the u of an l = 0 pair is a negative for every v of a positive one
-    back = F.cross_entropy(scores.T[positive], target)
+    back = F.cross_entropy(scores.T, own_columns(labels))
     return (forth + back) / 2
 
 

@@ -11,6 +11,7 @@ from tasks.taskfile import read_task_file
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "save_minutes", "tensorboard", "quiet", "json",
+    "accumulate", "checkpoint_activations",  # fewer processes have less memory
 }  # fmt: skip
 
 
@@ -36,6 +37,9 @@ class Args:
     epochs: int = arg(50, "passes over the text", low=1, high=10**6)
     lr: float = arg(1e-5, "learning rate", low=0, high=1)
     batch_size: int = arg(32, "rows in a batch", low=1, high=10**6)
+    accumulate: int = arg(
+        1, "split every batch into so many parts to save memory; same gradients", low=1, high=10**6
+    )
     max_length: int = arg(512, "longer texts are cut in pieces of it", low=4, high=512)
     mask_rate: float = arg(0.15, "share of the tokens to guess", low=0.01, high=0.9)
     whole_word: bool = arg(False, "mask all pieces of a word or none", parse=bool)
@@ -79,4 +83,6 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
         raise UserError(f"--corpus {missing[0]}: no such file")
+    if args.accumulate > args.batch_size:
+        raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
     return args

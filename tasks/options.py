@@ -17,7 +17,7 @@ from tasks.taskfile import read_task_file
 FROZEN = "last-linear-layer"
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
-    "json",
+    "json", "accumulate", "checkpoint_activations",  # fewer processes have less memory
 }  # fmt: skip
 LOSSES = ", ".join(PAIR_LOSSES)
 

@@ -42,7 +42,7 @@ KINDS = {
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
-NAME = "tasks.toml"  # in the folder of a run
+KEPT_AS = "tasks.toml"  # in the folder of a run, which then needs nothing else to be understood
 NEEDED = ("kind", "train", "dev", "text", "label")
 COMMON = (*NEEDED, "test", "id", "metric", "weight", "title")
 OTHER_THAN_WORDS = ("text", "labels", "range", "weight")  # keys whose values are not one word
@@ -73,17 +73,6 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
     return tasks
 
 
-def keep_task_file(path: str, folder: Path) -> str:
-    """A copy in the folder of a run, which then needs nothing else to be understood; or none."""
-    if not path:
-        return ""
-    kept = folder / NAME
-    if not kept.is_file():  # it is there when the run goes on
-        folder.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(Path(path).read_bytes())
-    return str(kept)
-
-
 def kept_task_file(folder: Path) -> Path | None:
     """That of a run, from the run's folder or from one inside it: seed-1/sst/best at the deepest.
 
@@ -91,7 +80,7 @@ def kept_task_file(folder: Path) -> Path | None:
     """
     places = (folder, *folder.resolve().parents[:3])
     runs = (place for place in places if (place / "args.json").is_file())
-    return next((place / NAME for place in runs if (place / NAME).is_file()), None)
+    return next((place / KEPT_AS for place in runs if (place / KEPT_AS).is_file()), None)
 
 
 def _tables(path: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Shared fixtures: a tiny random encoder, a tiny world to train in, the real data."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,6 +96,21 @@ def arguments(world: Path, *extra: str) -> list[str]:
 
 def run(world: Path, *extra: str) -> int:
     return train_multitask.main(arguments(world, *extra))
+
+
+def cut(world: Path, monkeypatch: pytest.MonkeyPatch, steps: int, *extra: str) -> None:
+    """A run that dies after so many steps; its last/ is of that moment."""
+    rate = train_multitask.learning_rate
+
+    def killed(step: int, *rest: Any) -> float:
+        if step == steps:
+            raise RuntimeError("killed")
+        return rate(step, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_multitask, "learning_rate", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            run(world, *extra, "--save-minutes", "0")
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

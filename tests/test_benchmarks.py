@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import quality, to_score
+from benchmarks import large, quality, to_score
 from benchmarks.contest import Contestant, Outcome, Work, hold
 from benchmarks.contestants import Places, ours, theirs
 from benchmarks.report import Target, compared, judged
 from minbert import UserError
 from minbert.training.runlog import read_log
+from tests.conftest import TINY
 
 
 def diary(settings: dict[str, Any]) -> Any:
@@ -70,6 +71,19 @@ def test_our_optimizer_beside_torch_s(world: Path) -> None:
     assert str(world) not in text  # no path of this machine
     known = json.loads((world / "bench/benchmarks.json").read_text())
     assert list(known) == ["optimizer_step"] and len(known["optimizer_step"]["rows"]) == 5
+
+
+def test_memory_with_and_without_what_saves_it(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(large, "LARGE", TINY)
+    monkeypatch.delitem(large.SAVING, "--accumulate 4")
+    monkeypatch.delitem(large.SAVING, "--checkpoint-activations")
+    places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
+    section = large.memory_large(places)
+    assert [row[0] for row in section.rows] == ["as it is", "both"]
+    assert all(0.05 < float(gib) < 4 for _, gib in section.rows)
+    assert "asked 8 GiB at most" in section.lines[0] and "NOT" not in section.lines[0]
 
 
 def test_the_clock_stops_when_a_score_is_reached() -> None:

@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,12 +15,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.training import distributed
+from minbert.training import distributed, rundir
+from minbert.training.device import choose_device
 from minbert.training.runlog import read_log
-from tests.conftest import arguments, run, weights
+from tests.conftest import arguments, cut, run, weights
 from tests.test_stopping import wait_for_step
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,11 +33,29 @@ def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
     """The script in two processes."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(ROOT / script), *argv]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         start_new_session=True,
     )  # fmt: skip
+
+
+def by_hand(folders: list[Path], argv: list[str]) -> list[subprocess.Popen[str]]:
+    """train_multitask.py in processes that know of each other, each in its own folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["WORLD_SIZE"] = str(len(folders))
+    return [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "train_multitask.py"), *argv], cwd=folder,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank, folder in enumerate(folders)
+    ]  # fmt: skip
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -95,8 +117,12 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
 def test_pre_training_in_two_processes_equals_one(still: Path) -> None:
     base = arguments(still, "--precision", "fp32", "--held-out", "2", "--batch-size", "9")
     pretrain_mlm.main([*base, "--name", "one"])
+    pretrain_mlm.main([*base, "--name", "parts", "--accumulate", "4"])
     finish(two("pretrain_mlm.py", [*base, "--name", "two"]))
-    one, other = (load_file(still / f"runs/{n}/last/model.safetensors") for n in ("one", "two"))
+    one, parts, other = (
+        load_file(still / f"runs/{name}/last/model.safetensors") for name in ("one", "parts", "two")
+    )
+    assert_near(one, parts)
     assert_near(one, other)
 
 
@@ -116,18 +142,59 @@ def test_stopped_with_two_goes_on_with_one(still: Path) -> None:
         torch.testing.assert_close(w, weights(still / "runs/cut/last")[name], rtol=0, atol=5e-6)
 
 
+def test_stopped_with_one_goes_on_with_two(still: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And with what saves memory, which changes nothing but the order of sums."""
+    run(still, "--name", "whole", *STILL)
+    cut(still, monkeypatch, 8, "--name", "cut", *STILL)
+    resume = ["--resume", str(still / "runs/cut"), "--accumulate", "2", "--checkpoint-activations"]
+    finish(two("train_multitask.py", resume))
+    assert_near(weights(still / "runs/whole/last"), weights(still / "runs/cut/last"))
+
+
 def test_stopped_with_two_goes_on_with_two_exactly(world: Path) -> None:
-    """Dropout too: each process draws its own, by the number of the step."""
-    more = ("--epochs", "5")
+    """Dropout too: each process draws its own, by the number of the step.
+
+    Only the second one is told to stop: both do, after the same step.
+    """
+    more = ("--epochs", "3")
     finish(two("train_multitask.py", arguments(world, "--name", "whole", *more)))
-    started = two("train_multitask.py", arguments(world, "--name", "cut", *more))
+    both = by_hand([world, world], arguments(world, "--name", "cut", *more))
     wait_for_step(world / "runs/cut", 5)
-    os.killpg(started.pid, signal.SIGINT)
-    started.communicate(timeout=SECONDS)
-    assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] < 50
+    both[1].send_signal(signal.SIGINT)
+    for process in both:
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 130 and "Traceback" not in err
+    assert 5 <= json.loads((world / "runs/cut/last/state.json").read_text())["step"] < 30
     finish(two("train_multitask.py", ["--resume", str(world / "runs/cut")]))
     for name, w in weights(world / "runs/whole/last").items():
         assert torch.equal(w, weights(world / "runs/cut/last")[name]), name
+
+
+BUG = """
+import train_multitask
+from minbert.training import distributed
+from minbert.training.arguments import run_script
+
+rate = train_multitask.learning_rate
+
+def broken(step, *rest):
+    if step == 3 and distributed.rank() == 1:
+        raise ValueError("a bug of one process")
+    return rate(step, *rest)
+
+train_multitask.learning_rate = broken
+run_script(train_multitask.main)
+"""
+
+
+def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
+    (world / "broken.py").write_text(BUG)
+    started = two(str(world / "broken.py"), arguments(world, "--name", "cut", "--epochs", "500"))
+    wait_for_step(world / "runs/cut", 3)
+    before = time.monotonic()
+    _, err = started.communicate(timeout=SECONDS)
+    assert started.returncode != 0 and time.monotonic() - before < 20
+    assert "ValueError: a bug of one process" in err
 
 
 def test_one_killed_process_ends_the_other(world: Path) -> None:
@@ -139,6 +206,46 @@ def test_one_killed_process_ends_the_other(world: Path) -> None:
     _, err = started.communicate(timeout=SECONDS)
     assert started.returncode != 0 and time.monotonic() - before < 20
     assert "another process ended" in err or "SIGKILL" in err
+
+
+def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
+    """One has a checkpoint, the other only the arguments: they would train two models."""
+    run(world, "--name", "run", "--epochs", "1")
+    machines = [world / "one", world / "other"]
+    for machine in machines:
+        shutil.copytree(world / "runs", machine / "runs")
+    shutil.rmtree(machines[1] / "runs/run/last")
+    for process in by_hand(machines, ["--resume", "runs/run"]):
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2 and err.count("\n") == 1
+        assert "process 1 starts at step 0, process 0 at 10: a run's folder must be one" in err
+
+
+def test_a_new_run_s_folder_must_be_seen_by_all(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rundir, "SEEN_WITHIN_S", 0)
+    monkeypatch.setattr(distributed, "gathered", lambda mine: [(0, -1), mine])
+    with pytest.raises(UserError, match="run: process 1 has none: a run's folder must be one"):
+        rundir.check_shared(world / "run", {"step": 0, "assessed": -1})
+
+
+def test_the_first_process_alone_keeps_the_task_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own.toml").write_text("[intent]")
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    own, kept = str(tmp_path / "own.toml"), tmp_path / "run/tasks.toml"
+    assert rundir.keep_file(own, tmp_path / "run", "tasks.toml") == str(kept)
+    assert not kept.parent.exists()
+    monkeypatch.setattr(distributed, "rank", lambda: 0)
+    assert rundir.keep_file(own, tmp_path / "run", "tasks.toml") == str(kept) and kept.is_file()
+
+
+def test_evaluation_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    with pytest.raises(UserError, match="works in one process: start it with python"):
+        evaluate.main(["--checkpoint", "run"])
 
 
 @pytest.mark.parametrize("loss", ["mnr", "cosent"])
@@ -156,6 +263,29 @@ def test_a_user_s_mistake_is_one_line_here_too(world: Path) -> None:
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode != 0
     assert "error: " in err and "nowhere" in err and 'File "' not in err.split("error: ")[1][:200]
+
+
+def test_an_environment_of_no_torchrun_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with (
+        pytest.raises(UserError, match="WORLD_SIZE is set, RANK is not: start several"),
+        distributed.processes(),
+    ):
+        pass
+
+
+def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    for place in ("0", "1", "2"):
+        monkeypatch.setenv("LOCAL_RANK", place)
+        assert choose_device("cpu").type == "cpu"
+        if place != "2":
+            assert choose_device("auto").type == "cuda"
+    with pytest.raises(UserError, match="more processes than GPUs: write --nproc-per-node 2, or"):
+        choose_device("auto")
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])

@@ -1,15 +1,21 @@
 """What only a GPU can show; skipped without one."""
 
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
 
+import pretrain_mlm
 import train_multitask
-from minbert import BertModel
+from minbert import Batch, BertModel, losses
+from minbert.model.heads import HeadConfig
+from minbert.model.layers import dropout
+from minbert.model.multitask import MultitaskNetwork
 from minbert.training.runlog import read_log
 from minbert.training.steprecords import READ_EVERY
-from tasks.options import resolve_arguments
+from tasks import mlm_options, options
 from tests.conftest import arguments
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -25,17 +31,92 @@ def test_fp32_outputs_are_those_of_the_cpu(tiny: BertModel) -> None:
         torch.testing.assert_close(ours[name].cpu(), value, atol=1e-5, rtol=0)
 
 
-def test_a_step_waits_for_nothing(world: Path) -> None:
+def packed(device: str) -> Batch:
+    """Three sequences of different lengths."""
+    lengths = (3, 7, 12)
+    ids = torch.randint(5, 60, (22,), generator=torch.Generator().manual_seed(0))
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    return Batch(ids, positions, torch.zeros_like(ids), lengths).to(torch.device(device))
+
+
+def test_bf16_outputs_are_near_fp32(tiny: BertModel) -> None:
+    tiny = tiny.cuda()
+    with torch.no_grad():
+        expected = tiny.encode(packed("cuda"))
+        tiny.compute_dtype = torch.bfloat16
+        for ours, exact in zip(tiny.encode(packed("cuda")), expected, strict=True):
+            torch.testing.assert_close(ours.float(), exact, atol=5e-2, rtol=0)
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
+def test_gradients_are_those_of_the_cpu(tiny: BertModel, pooling: str) -> None:
+    """There the fused layers, here the equations; within 1e-4 of a tensor's largest entry."""
+    model = MultitaskNetwork(tiny, {"sts": HeadConfig(siamese=True, pooling=pooling)}).eval()
+    found = {}
+    for device in ("cpu", "cuda"):
+        model.to(device).zero_grad()
+        model.embed("sts", packed(device)).square().sum().backward()
+        grads = {n: p.grad.cpu() for n, p in model.named_parameters() if p.grad is not None}
+        found[device] = grads
+    assert found["cpu"].keys() == found["cuda"].keys()
+    for name, expected in found["cpu"].items():
+        largest = float(expected.abs().max())
+        torch.testing.assert_close(found["cuda"][name], expected, atol=1e-4 * largest, rtol=0)
+
+
+@pytest.mark.parametrize("name", ["mnr", "mnr_full"])
+def test_losses_of_pairs_are_those_of_the_cpu(name: str) -> None:
+    u, v = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([1.0, 0, 1, 1, 0, 1, 0, 1])
+    loss = getattr(losses, name)
+    here = loss(u.cuda(), v.cuda(), labels.cuda()).cpu()
+    torch.testing.assert_close(here, loss(u, v, labels), atol=1e-5, rtol=0)
+
+
+def test_dropout_keeps_its_share() -> None:
+    """Within four sigma of 0.3 over a million values; what stays is scaled."""
+    kept = dropout(torch.ones(1000, 1000, device="cuda"), 0.3, True)
+    assert abs(float((kept == 0).float().mean()) - 0.3) < 4 * (0.3 * 0.7 / 10**6) ** 0.5
+    assert float((kept[kept != 0] - 1 / 0.7).abs().max()) < 1e-6
+
+
+SIAMESE = ["--tasks", "quora", "--pair-encoding", "siamese", "--pooling", "mean"]
+FINE_TUNING = {
+    "cross": [],
+    "frozen": ["--fine-tune-mode", "last-linear-layer"],
+    "contrastive": [*SIAMESE, "--pair-loss", "contrastive"],
+    "mnr": [*SIAMESE, "--pair-loss", "mnr"],
+    "mnr-full": [*SIAMESE, "--pair-loss", "mnr-full"],
+    "simcse": [*SIAMESE, "--pair-loss", "simcse"],
+}
+
+
+def steps_without_waiting(script: ModuleType, args: Any, folder: Path) -> None:
     """PyTorch raises at whatever would wait for the GPU."""
-    given = train_multitask.parse_given(train_multitask.Args, arguments(world), "")
-    run = train_multitask.set_up(resolve_arguments(given | {"device": "cuda"}), world / "gpu")
-    train_multitask.train_step(run, 0)  # the first one of all sets up libraries
+    run = script.set_up(args, folder)
+    first = 2  # of each task one: they set up libraries
+    for step in range(first):
+        script.train_step(run, step)
+    run.records.flush()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for step in range(1, READ_EVERY["cuda"] - 1):
-            train_multitask.train_step(run, step)
+        for step in range(first, first + READ_EVERY["cuda"] - 1):
+            script.train_step(run, step)
     finally:
         torch.cuda.set_sync_debug_mode("default")
     run.records.flush()
-    steps = [x["step"] for x in read_log(world / "gpu/log.jsonl") if x["event"] == "step"]
-    assert steps == list(range(1, READ_EVERY["cuda"]))
+    steps = [x["step"] for x in read_log(folder / "log.jsonl") if x["event"] == "step"]
+    assert steps == list(range(1, first + READ_EVERY["cuda"]))
+
+
+@pytest.mark.parametrize("kind", FINE_TUNING)
+def test_a_step_waits_for_nothing(world: Path, kind: str) -> None:
+    argv = arguments(world, *FINE_TUNING[kind], "--epochs", "9", "--device", "cuda")
+    given = train_multitask.parse_given(train_multitask.Args, argv, "")
+    steps_without_waiting(train_multitask, options.resolve_arguments(given), world / "gpu")
+
+
+def test_a_step_of_pre_training_waits_for_nothing(world: Path) -> None:
+    argv = arguments(world, "--epochs", "9", "--device", "cuda", "--held-out", "2", "--name", "gpu")
+    given = pretrain_mlm.parse_given(pretrain_mlm.Args, argv, "")
+    steps_without_waiting(pretrain_mlm, mlm_options.resolve_arguments(given), world / "gpu")

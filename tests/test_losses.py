@@ -107,6 +107,25 @@ def test_mnr_in_full_is_its_formula(pairs) -> None:
     assert without > expected  # one negative fewer, one smaller sum
 
 
+def test_gradients_of_mnr_in_full_are_those_of_its_positive_rows(pairs) -> None:
+    u, v, labels = pairs
+    rows = (labels == 1).nonzero().squeeze(-1)
+    scores = 20 * losses.unit(u) @ losses.unit(v).T
+    chosen = (scores[rows], scores.T[rows])
+    reference = sum(torch.nn.functional.cross_entropy(s, rows) for s in chosen) / 2
+    assert_same(losses.mnr_full(u, v, labels), reference, u, v)
+
+
+@pytest.mark.parametrize("name", ["mnr", "mnr_full", "simcse", "cosent", "contrastive"])
+def test_no_loss_asks_the_device_for_a_number(name: str) -> None:
+    """Tensors without values: what would wait for a GPU fails here."""
+    u, v = (torch.empty(8, 16, device="meta", requires_grad=True) for _ in range(2))
+    more = () if name == "simcse" else (torch.empty(8, device="meta"),)
+    if name == "mnr_full":
+        more += (torch.empty(8, 2, dtype=torch.int64, device="meta"),)
+    getattr(losses, name)(u, v, *more).backward()
+
+
 @pytest.mark.parametrize("loss", [losses.cosine_mse, losses.contrastive, losses.cosent])
 def test_bf16_embeddings_are_lifted_to_fp32(pairs, loss) -> None:
     u, v, labels = pairs

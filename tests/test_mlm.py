@@ -1,6 +1,7 @@
 """Masked-language-model pre-training: masks, the head against transformers, corpora, resuming."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from minbert.data.corpus import load_corpus
 from minbert.data.masking import Masking, mask_batch
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel
+from minbert.training import distributed
 from minbert.weights.mlm import load_mlm, save_mlm
 from tests.conftest import arguments, weights
 
@@ -125,6 +127,35 @@ def test_long_lines_are_cut_and_read_once(world: Path, monkeypatch: pytest.Monke
     assert words == expected
     monkeypatch.setattr(corpus, "encode_lines", None)
     assert load_corpus([file], tokenizer_of(world), 16, world / "ids").lengths.sum() == 50
+
+
+def test_lengths_that_were_cut_off_are_not_taken_for_whole(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = world / "text.txt"
+    file.write_text("red cat\nold dog\n")
+
+    def cut(out: Any, array: np.ndarray) -> None:
+        Path(getattr(out, "name", out)).write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(np, "save", cut)
+    with pytest.raises(OSError, match="disk full"):
+        load_corpus([file], tokenizer_of(world), 16, world / "ids")
+    monkeypatch.undo()
+    assert load_corpus([file], tokenizer_of(world), 16, world / "ids").lengths.tolist() == [4, 4]
+
+
+def test_of_several_processes_the_first_writes_the_ids(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = pretrain_mlm.parse_given(pretrain_mlm.Args, arguments(world)[:-4], "")
+    args = pretrain_mlm.Args(**given, name="run")
+    first = pretrain_mlm.load_text(args, tokenizer_of(world), 16)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    monkeypatch.setattr(pretrain_mlm, "encode_lines", None)  # what would write
+    other = pretrain_mlm.load_text(args, tokenizer_of(world), 16)
+    assert np.array_equal(first.ids, other.ids) and np.array_equal(first.offsets, other.offsets)
 
 
 @pytest.mark.parametrize(

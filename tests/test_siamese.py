@@ -57,6 +57,14 @@ def test_pooling_is_one_sequence_at_a_time(kind: str) -> None:
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("kind", ["mean", "max"])
+def test_pooling_asks_the_device_for_no_number(kind: str) -> None:
+    """A tensor without values: what would wait for a GPU fails here."""
+    batch = Batch(*(torch.zeros(17).long(),) * 3, (3, 5, 9))
+    hidden = torch.empty(17, 4, device="meta", requires_grad=True)
+    pool(hidden, batch, kind).sum().backward()
+
+
 def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:
     sentences, index = sentences_of(split)
     assert len(sentences) == 4

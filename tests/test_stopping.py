@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -131,6 +132,28 @@ def test_weights_that_are_not_finite_are_not_saved(
         run(world, "--name", "nan", "--save-minutes", "0")
     assert "\n" not in str(error.value)
     assert all(torch.isfinite(w).all() for w in weights(world / "runs/nan/last").values())
+
+
+def test_a_second_ctrl_c_does_not_cut_the_saving(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate, write = train_multitask.learning_rate, train_multitask.Run.write
+
+    def interrupted(step: int, *rest: Any) -> float:
+        if step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return rate(step, *rest)
+
+    def interrupted_too(run_: train_multitask.Run, folder: Path) -> None:
+        if run_.state["step"] == 4:
+            signal.raise_signal(signal.SIGINT)
+        write(run_, folder)
+
+    monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
+    monkeypatch.setattr(train_multitask.Run, "write", interrupted_too)
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "--name", "cut")
+    assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 4
 
 
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,33 +15,31 @@ from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
 from minbert.training import mixing
 from minbert.training.mixing import Plan
 from minbert.training.runlog import read_log
-from tests.conftest import run, weights
+from tests.conftest import cut, run, weights
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle", "adaptive"])
 def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, mode: str) -> None:
     options = ["--batch-size", "adaptive"] if mode == "adaptive" else ["--mode", mode]
     run(world, *options, "--name", "whole")
-    calls = 0
-    original = train_multitask.learning_rate
-
-    def killed(*args):
-        nonlocal calls
-        calls += 1
-        if calls == 4:
-            raise RuntimeError("killed")
-        return original(*args)
-
-    monkeypatch.setattr(train_multitask, "learning_rate", killed)
-    with pytest.raises(RuntimeError, match="killed"):
-        run(world, *options, "--name", "cut", "--save-minutes", "0")
-    monkeypatch.setattr(train_multitask, "learning_rate", original)
+    cut(world, monkeypatch, 3, *options, "--name", "cut")
     args = ["--resume", str(world / "runs" / "cut"), "--output-dir", str(world / "runs")]
     train_multitask.main(args)
     for folder in ("last", "best"):
-        whole, cut = weights(world / "runs/whole" / folder), weights(world / "runs/cut" / folder)
-        assert whole.keys() == cut.keys()
-        assert all(torch.equal(whole[name], cut[name]) for name in whole)
+        one, other = weights(world / "runs/whole" / folder), weights(world / "runs/cut" / folder)
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_memory_is_saved_from_a_checkpoint_on(world: Path, monkeypatch) -> None:
+    """Activations computed again are the same, dropout and all; parts draw their dropout anew."""
+    run(world, "--name", "whole")
+    for name, option in (("again", "--checkpoint-activations"), ("parts", "--accumulate=2")):
+        cut(world, monkeypatch, 9, "--name", name)
+        train_multitask.main(["--resume", str(world / "runs" / name), option])
+    one, again, parts = (weights(world / "runs" / n / "last") for n in ("whole", "again", "parts"))
+    assert all(torch.equal(one[name], again[name]) for name in one)
+    assert not all(torch.equal(one[name], parts[name]) for name in one)
 
 
 def test_accumulate_gives_the_same_gradients(world: Path) -> None:

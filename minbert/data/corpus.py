@@ -38,6 +38,7 @@ def encode_lines(
     """Every line as one row, a long one as several of at most max_length tokens.
 
     The ids go to `path` and are read from there as they are needed; without labels and row ids.
+    Their lengths beside it come last: where they are, the rest is whole.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines, lengths = iter(lines), []
@@ -54,7 +55,9 @@ def encode_lines(
         temporary.unlink()
         raise UserError("the texts to train on hold no token")
     os.replace(temporary, path)
-    np.save(path.with_suffix(".npy"), np.array(lengths, dtype=np.int32))
+    with temporary.open("wb") as file:
+        np.save(file, np.array(lengths, dtype=np.int32))
+    os.replace(temporary, path.with_suffix(".npy"))
     return open_lines(path)
 
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from minbert.batch import Batch
+from minbert.batch import Batch, to_device
 
 KINDS = ("cls", "mean", "max")  # cls is BERT's own pooler output
 
@@ -16,5 +16,6 @@ def pool(hidden: Tensor, batch: Batch, kind: str) -> Tensor:
     if kind not in KINDS[1:]:
         raise ValueError(f"pooling {kind!r}: one of {', '.join(KINDS[1:])}")
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    lengths = torch.tensor(batch.lengths, device=hidden.device)
-    return torch.segment_reduce(hidden, kind, lengths=lengths, axis=0)
+    lengths = to_device(torch.tensor(batch.lengths), hidden.device)
+    # unsafe: without the check that the lengths sum up to N, which would wait for the GPU
+    return torch.segment_reduce(hidden, kind, lengths=lengths, axis=0, unsafe=True)

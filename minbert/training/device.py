@@ -3,20 +3,25 @@
 import torch
 
 from minbert.errors import UserError
+from minbert.training import distributed
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: the GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    """auto: the GPU if there is one. Raises UserError when this process is to share one."""
     try:
-        device = torch.device(name)
+        chosen = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(chosen if name == "auto" else name)
     except RuntimeError as error:
         raise UserError(f"--device {name}: write auto, cpu or cuda") from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device; write --device cpu")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"--device {name}: this machine has no MPS device; write --device cpu")
+    if device.type == "cuda" and distributed.size() > 1 and not distributed.has_own_gpu():
+        raise UserError(
+            f"more processes than GPUs: write --nproc-per-node {torch.cuda.device_count()}, or "
+            f"--device cpu"
+        )
     return device
 
 

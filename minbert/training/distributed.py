@@ -20,6 +20,7 @@ from torch import Tensor
 from minbert.errors import UserError
 
 T = TypeVar("T")
+PLACES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets beside it
 PATIENCE = timedelta(minutes=30)  # for the first process's reading and encoding of all files
 
 
@@ -32,8 +33,13 @@ def processes() -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ:
         yield
         return
-    if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    if missing := [name for name in PLACES if name not in os.environ]:
+        raise UserError(
+            f"WORLD_SIZE is set, {missing[0]} is not: start several processes with torchrun, or "
+            f"unset WORLD_SIZE for one"
+        )
+    if has_own_gpu():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
                                 timeout=PATIENCE)  # fmt: skip
@@ -70,6 +76,11 @@ def size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+def has_own_gpu() -> bool:
+    """Whether there is a GPU for this one of the machine's processes: NCCL wants one for each."""
+    return int(os.environ.get("LOCAL_RANK", "0")) < torch.cuda.device_count()
+
+
 def mine(items: Sequence[T]) -> Sequence[T]:
     """This process's share; those of all processes together are all items, each once."""
     return items[rank() :: size()]
@@ -93,7 +104,11 @@ def wait() -> None:
 
 
 def own_seed(seed: int, step: int) -> int:
-    """Another one for every step and process."""
+    """Another one for every step and process.
+
+    Dropout's draws thus depend on how many processes and parts (`shares`) a batch is split among;
+    nothing else of a step does, but for the order of its sums.
+    """
     return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0])
 
 

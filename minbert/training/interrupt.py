@@ -13,7 +13,10 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a closed ter
 
 
 class Interrupt:
-    """Within it SIGNALS raise KeyboardInterrupt, after a `shielded` block if in one."""
+    """Within it SIGNALS raise KeyboardInterrupt, after a `shielded` block if in one.
+
+    Only once: torchrun sends Ctrl-C a second time, which must not cut the saving short.
+    """
 
     def __init__(self) -> None:
         self.in_shield = self.pending = False
@@ -38,9 +41,14 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.in_shield:
-            raise KeyboardInterrupt
-        self.pending = True
+        if self.in_shield:
+            self.pending = True
+        else:
+            self._stop()
+
+    def _stop(self) -> None:
+        self.in_shield = True  # from now on
+        raise KeyboardInterrupt
 
     @contextmanager
     def shielded(self) -> Iterator[None]:
@@ -51,8 +59,8 @@ class Interrupt:
         self.in_shield = True
         try:
             yield
+            stop = distributed.anyone(self.pending)
         finally:
             self.in_shield = False
-        if distributed.anyone(self.pending):
-            self.pending = False
-            raise KeyboardInterrupt
+        if stop:
+            self._stop()

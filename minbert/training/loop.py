@@ -50,6 +50,7 @@ def train_to_end(
 
     Ctrl-C saves last/ before it is raised again.
     """
+    rundir.check_shared(run.folder, run.state)
     saved, due = time.monotonic(), False
     with Interrupt() as interrupt:
         try:

@@ -1,6 +1,7 @@
 """The folder of a run: a new one never overwrites, a resumed one brings its own arguments."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -17,6 +18,7 @@ except ImportError:  # Windows: there nobody looks whether a run is being traine
 
 T = TypeVar("T")
 ARGS, LOCK = "args.json", ".lock"
+SEEN_WITHIN_S = 60  # a network disk may show a new file to another machine that late
 
 
 def new_run(root: Path, name: str, default: str) -> Path:
@@ -101,6 +103,36 @@ def check_steps(run: Path, begun_with: int, now: int) -> None:
             f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
             f"{now}: give --data-dir the data it began with, or start a new run"
         )
+
+
+def keep_file(path: str, run: Path, name: str) -> str:
+    """A copy in the run's folder, or none of none. Of several processes the first one writes."""
+    if not path:
+        return ""
+    kept = run / name
+    if distributed.rank() == 0 and not kept.is_file():  # it is there when the run goes on
+        run.mkdir(parents=True, exist_ok=True)
+        kept.write_bytes(Path(path).read_bytes())
+    return str(kept)
+
+
+def check_shared(run: Path, state: dict[str, Any]) -> None:
+    """Raises UserError, in all processes, when not all see this folder and start at one step.
+
+    On several machines each would otherwise go on from what its own disk happens to hold.
+    """
+    end = time.monotonic() + SEEN_WITHIN_S
+    while not (run / ARGS).is_file() and time.monotonic() < end:
+        time.sleep(0.1)
+    start = (state["step"], state["assessed"])  # no checkpoint is not the same as one of step 0
+    found = distributed.gathered(start if (run / ARGS).is_file() else None)
+    for number, other in enumerate(found):
+        if other != found[0]:
+            what = f"starts at step {other[0]}, process 0 at {found[0][0]}" if other else "has none"
+            raise UserError(
+                f"{run.absolute()}: process {number} {what}: a run's folder must be one for all "
+                f"machines, on a shared disk"
+            )
 
 
 def resumed_arguments(cls: type[T], run: Path, given: dict[str, Any], free: set[str]) -> T:
