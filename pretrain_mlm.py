@@ -5,8 +5,9 @@ python pretrain_mlm.py --epochs 50 --model all-MiniLM-L6-v2 --data-dir data
 
 import json
 import math
+import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,8 @@ from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
 from tasks import TASKS
+from tasks.card import write_mlm_card
+from tasks.dryrun import preview_mlm
 from tasks.loading import check_files, distinct_sentences
 from tasks.mlm_options import FREE_ON_RESUME, Args, resolve_arguments
 from tasks.taskfile import KEPT_AS, kept_task_file
@@ -155,6 +158,10 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
         print(f"{folder}: steps {run.state['step']} to {run.steps}, {where}", flush=True)
         train_to_end(run, train_step, assess)
         run.log.write("end", step=run.steps, **run.progress.rates())
+        tasks = [] if args.corpus else [TASKS[name] for name in args.tasks]
+        files = [Path(args.data_dir) / task.files["train"] for task in tasks]
+        files += [Path(file) for file in args.corpus]
+        write_mlm_card(folder, run.args, files, len(run.rows), run.state["best"])
         if distributed.rank() == 0:
             write_report(folder)
         run.progress.print_rates()
@@ -242,6 +249,13 @@ def main(argv: list[str]) -> int:
         args = replace(resolve_arguments(given), resume="")
     else:
         args = resolve_arguments(given)
+        if args.dry_run:
+            with tempfile.TemporaryDirectory() as scratch, silence(args.quiet):
+                text, found = preview_mlm(args, set_up, train_step, Path(scratch))
+                print(text)
+            if args.json:
+                print(json.dumps(asdict(found)))
+            return 0
         stems = [Path(file).stem for file in args.corpus] or args.tasks
         folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
         args = replace(args, name=folder.name)

@@ -7,8 +7,7 @@ import json
 import math
 import tempfile
 import time
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +37,13 @@ from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS, Task
-from tasks.closing import predict_best, write_card
-from tasks.dryrun import described, seconds_a_step
+from tasks.card import write_card, write_several_card
+from tasks.closing import predict_best
+from tasks.dryrun import preview
 from tasks.evaluation import calibrate, encode_features, score_tasks
 from tasks.loading import check_files, load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
-from tasks.several import best_scores, is_one_by_one, shown, train_seeds
+from tasks.several import SCORES, best_scores, is_one_by_one, shown, summary, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
 from tasks.tables import forgetting_table
 from tasks.taskfile import KEPT_AS, kept_task_file
@@ -268,6 +268,16 @@ def assess(run: Run, stage: str) -> None:
         run.progress.print(forgetting_table(run.tasks, state["stages"]))
 
 
+def finish_several(args: Args, folder: Path, scores: list[dict[str, float]]) -> None:
+    """Beside several runs: what they came to."""
+    tasks = [TASKS[name] for name in args.tasks]
+    write_several_card(folder, args, Path(__file__).name, tasks, scores)
+    if distributed.rank() == 0:
+        found = {"scores": scores, "over_seeds": summary(scores)}
+        (folder / SCORES).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_report(folder)
+
+
 def check_all_files(args: Args) -> None:
     """What several runs will read, before the first of them trains."""
     tasks = [TASKS[name] for name in args.tasks]
@@ -275,21 +285,6 @@ def check_all_files(args: Args) -> None:
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
     with distributed.first_before_others():
         load_train_and_dev(tasks, tokenizer, args)
-
-
-def preview(args: Args) -> str:
-    """--dry-run: a few steps in a folder that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder:
-        run = set_up(args, Path(folder))
-        steps = run.plan.steps
-        if is_one_by_one(args):
-            steps = args.epochs * sum(run.plan.batches.values())
-        seconds = (
-            None if run.features else seconds_a_step(partial(train_step, run), run.records.flush)
-        )
-        run.progress.close()
-        device = run.model.encoder.device
-        return described(args, run.train, run.dev, steps, seconds, device)
 
 
 def new_folder(args: Args, root: Path) -> tuple[Args, Path]:
@@ -309,7 +304,11 @@ def main(argv: list[str]) -> int:
     else:
         args = resolve_arguments(given)
         if args.dry_run:
-            print(preview(args))
+            with tempfile.TemporaryDirectory() as scratch, silence(args.quiet):
+                text, found = preview(args, set_up, train_step, Path(scratch))
+                print(text)
+            if args.json:
+                print(json.dumps(asdict(found)))
             return 0
         args, folder = new_folder(args, root)
     with silence(args.quiet):
@@ -319,8 +318,11 @@ def main(argv: list[str]) -> int:
             rundir.save_arguments(folder, args)
         every = train_seeds(args, folder, train)
         print(shown(args, folder, every))
+    scores = list(map(best_scores, every))
+    if args.seeds > 1 or is_one_by_one(args):
+        finish_several(args, folder, scores)
     if args.json:
-        print(json.dumps({"run": str(folder), "scores": [best_scores(run) for run in every]}))
+        print(json.dumps({"run": str(folder), "scores": scores, "over_seeds": summary(scores)}))
     return 0
 
 

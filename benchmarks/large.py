@@ -25,7 +25,9 @@ def memory_large(places: Places) -> Section:
     gib = {}
     with tempfile.TemporaryDirectory() as folder:
         BertModel(LARGE).save_pretrained(folder)
-        BertTokenizer.from_directory(Path(places.model)).save(Path(folder), LARGE.max_position_embeddings)
+        BertTokenizer.from_directory(Path(places.model)).save(
+            Path(folder), LARGE.max_position_embeddings
+        )
         base = ("--model", folder, "--tasks", "quora", "--limit", "quora=1000")
         for name, options in SAVING.items():
             one = ours(name, places, *base, *options)

@@ -2,19 +2,15 @@
 
 import io
 import tempfile
-import time
 from contextlib import redirect_stderr
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pretrain_mlm
 import train_multitask
 from minbert.training.arguments import parse_given
-from tasks.dryrun import seconds_a_step
-from tasks.evaluation import encode_features
-from tasks.options import FROZEN
+from tasks.dryrun import forecast, seconds_a_step, set_up_to_measure
 from tasks.options import resolve_arguments as resolve_multitask
 
 
@@ -32,20 +28,9 @@ def estimate(script: str, argv: list[str]) -> Estimate:
         if script == "pretrain_mlm":
             given = parse_given(pretrain_mlm.Args, argv, "")
             run: Any = pretrain_mlm.set_up(pretrain_mlm.resolve_arguments(given), Path(folder))
-            seconds = seconds_a_step(partial(pretrain_mlm.train_step, run), run.records.flush)
+            seconds = seconds_a_step(run, pretrain_mlm.train_step)
             return Estimate(run.steps, run.steps * seconds / 60)
         args = resolve_multitask(parse_given(train_multitask.Args, argv, ""))
-        frozen = args.fine_tune_mode == FROZEN
-        run = train_multitask.set_up(replace(args, fine_tune_mode="full-model"), Path(folder))
-        if frozen:
-            return Estimate(run.plan.steps, _features_minutes(run))
-        seconds = seconds_a_step(partial(train_multitask.train_step, run), run.records.flush)
-        return Estimate(run.plan.steps, run.plan.steps * seconds / 60)
-
-
-def _features_minutes(run: Any) -> float:
-    """A frozen encoder reads every row once; its heads' steps cost next to nothing."""
-    rows = sum(len(split) for part in (run.train, run.dev) for split in part.values())
-    started = time.monotonic()
-    encode_features(run.model.encoder, run.dev, run.model.encoder.device)
-    return (time.monotonic() - started) / sum(map(len, run.dev.values())) * rows / 60
+        run = set_up_to_measure(args, train_multitask.set_up, Path(folder))
+        found = forecast(run, args, train_multitask.train_step)
+        return Estimate(found.steps, found.minutes)

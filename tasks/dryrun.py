@@ -3,29 +3,91 @@
 import resource
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from minbert.data.encoded import EncodedSplit
-from minbert.data.sampler import shuffled
+from minbert.data.sampler import batch_rows, shuffled
+from tasks.evaluation import encode_features
+from tasks.options import FROZEN, Args
+from tasks.several import is_one_by_one
 
 WARM_UP, MEASURED = 2, 6  # steps
+SetUp = Callable[[Any, Path], Any]  # of a script: arguments and a folder -> its Run
+TrainStep = Callable[[Any, int], None]
 
 
-def seconds_a_step(train_step: Callable[[int], None], finish: Callable[[], None]) -> float:
-    """Mean of a few steps, after some to warm up. finish waits until the device has done them."""
-    for step in range(WARM_UP):
-        train_step(step)
-    finish()
+@dataclass(frozen=True)
+class Forecast:
+    """Of all runs of a command; evaluation and saving come on top of the time."""
+
+    steps: int
+    minutes: float
+    gib: float  # the largest size of one process, or of the GPU's tensors
+
+
+def seconds_a_step(
+    run: Any, train_step: TrainStep, steps: Sequence[int] = range(WARM_UP + MEASURED)
+) -> float:
+    """Mean of some steps, after the first of them to warm up."""
+    for step in steps[:WARM_UP]:
+        train_step(run, step)
+    run.records.flush()  # waits until the device has done them
+    started, measured = time.monotonic(), steps[WARM_UP:] or steps
+    for step in measured:
+        train_step(run, step)
+    run.records.flush()
+    return (time.monotonic() - started) / len(measured)
+
+
+def forecast(run: Any, args: Args, train_step: TrainStep) -> Forecast:
+    """A few steps of every task, and the one with most tokens. args: the command's.
+
+    run: as set_up_to_measure gives it.
+    """
+    plan, alone = run.plan, is_one_by_one(args)
+    counts = {t: args.epochs * b if alone else plan.steps_of(t) for t, b in plan.batches.items()}
+    if args.fine_tune_mode == FROZEN:
+        seconds = features_seconds(run)
+    else:
+        some = {t: list(islice(plan.first_steps(t), WARM_UP + MEASURED)) for t in counts}
+        seconds = sum(n * seconds_a_step(run, train_step, some[t]) for t, n in counts.items())
+        train_step(run, longest_step(run, args))
+    run.progress.close()
+    gib = peak_gib(run.model.encoder.device)
+    return Forecast(args.seeds * sum(counts.values()), args.seeds * seconds / 60, gib)
+
+
+def set_up_to_measure(args: Args, set_up: SetUp, folder: Path) -> Any:
+    """A run without the features of a frozen encoder, which are most of the work of such a one."""
+    return set_up(replace(args, fine_tune_mode="full-model", seeds=1), folder)
+
+
+def features_seconds(run: Any) -> float:
+    """A frozen encoder reads every row once; its heads' steps cost next to nothing."""
+    rows = sum(len(split) for part in (run.train, run.dev) for split in part.values())
     started = time.monotonic()
-    for step in range(WARM_UP, WARM_UP + MEASURED):
-        train_step(step)
-    finish()
-    return (time.monotonic() - started) / MEASURED
+    encode_features(run.model.encoder, run.dev, run.model.encoder.device)
+    return (time.monotonic() - started) / sum(map(len, run.dev.values())) * rows
+
+
+def longest_step(run: Any, args: Args) -> int:
+    """The step of each task's first pass whose batch has most tokens."""
+    best = (0, 0)
+    for task, batches in run.plan.batches.items():
+        split = run.train[task]
+        for step in islice(run.plan.first_steps(task), batches):
+            draw = run.plan.draw(step)
+            where = (args.seed, task, draw.epoch, draw.batch)
+            rows = batch_rows(len(split), args.batch_size, batches, *where)
+            best = max(best, (int(split.lengths_of(rows).sum()), step))
+    return best[1]
 
 
 def padded_share(split: EncodedSplit, batch_size: int) -> float:
@@ -43,25 +105,39 @@ def peak_gib(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def described(
-    args: Any, train: dict[str, EncodedSplit], dev: dict[str, EncodedSplit], steps: int,
-    seconds: float | None, device: torch.device,
-) -> str:  # fmt: skip
-    """Lines for people. seconds: of a step; None if steps cost nothing beside the encoding."""
+def described(args: Any, data: list[str], found: Forecast) -> str:
+    """Lines for people: arguments, data, time and memory."""
     lines = ["arguments:"]
     lines += [f"  {name}: {value}" for name, value in asdict(args).items() if value not in ("", {})]
-    lines.append("data (rows to train and evaluate on, mean tokens, what padding would add):")
-    size = args.batch_size if isinstance(args.batch_size, int) else 32
-    for name, split in train.items():
-        more = padded_share(split, size) - 1
-        mean = float(split.lengths.mean())
-        lines.append(f"  {name}: {len(split):,} and {len(dev[name]):,}, {mean:.1f}, {more:+.0%}")
-    if seconds is None:
-        lines.append(f"steps: {steps:,}, of the heads alone: the encoder reads every row once")
-    else:
-        minutes = steps * seconds / 60
-        lines.append(
-            f"steps: {steps:,} of {seconds:.3f} s: {minutes:.1f} minutes, evaluation apart"
-        )
-    lines.append(f"memory: {peak_gib(device):.2f} GiB after {WARM_UP + MEASURED} steps")
+    lines += data
+    took = f"{found.minutes:.1f} minutes, evaluation apart"
+    if getattr(args, "fine_tune_mode", "") == FROZEN:
+        took = f"of the heads alone: the encoder reads every row once, {took}"
+    lines.append(f"steps: {found.steps:,}, {took}")
+    lines.append(f"memory: {found.gib:.2f} GiB at the longest batch")
     return "\n".join(lines)
+
+
+def preview(args: Args, set_up: SetUp, train_step: TrainStep, folder: Path) -> tuple[str, Forecast]:
+    """--dry-run of train_multitask.py, in a folder that is thrown away."""
+    run = set_up_to_measure(args, set_up, folder)
+    found = forecast(run, args, train_step)
+    data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]
+    size = args.batch_size if isinstance(args.batch_size, int) else 32
+    for name, split in run.train.items():
+        more = padded_share(split, size) - 1
+        rows = f"{len(split):,} and {len(run.dev[name]):,}"
+        data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
+    return described(args, data, found), found
+
+
+def preview_mlm(
+    args: Any, set_up: SetUp, train_step: TrainStep, folder: Path
+) -> tuple[str, Forecast]:
+    """--dry-run of pretrain_mlm.py."""
+    run = set_up(args, folder)
+    seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
+    run.progress.close()
+    found = Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
+    data = f"rows to train on and held out: {len(run.rows):,} and {len(run.held_out):,}, "
+    return described(args, [f"{data}{run.text.lengths.mean():.1f} tokens each"], found), found

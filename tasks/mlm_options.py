@@ -62,6 +62,9 @@ class Args:
     save_minutes: float = arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )
+    dry_run: bool = arg(
+        False, "say what would be done, with time and memory of a few steps; then stop", parse=bool
+    )
     tensorboard: bool = arg(
         False, "write the log's numbers for TensorBoard too, to tensorboard/", parse=bool
     )

@@ -154,6 +154,11 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
             raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
     if args.sub_epochs and args.mode != "sequential":
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
+    if args.patience and args.mode == "sequential":
+        raise UserError(
+            "--patience would end a stage before the later tasks are trained: not with "
+            "--mode sequential"
+        )
     args = replace(args, **resolve_pairs(args))
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")

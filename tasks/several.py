@@ -11,6 +11,8 @@ from tasks.options import FROZEN, Args
 from tasks.tables import closing_table
 
 State = dict[str, Any]  # what train_multitask.train returns
+BestScores = dict[str, float]  # of every task
+SCORES = "scores.json"
 Train = Callable[[Args, Path], State]
 BY_TASK = ("limit", "limit_dev", "pair_encoding", "pair_loss")
 
@@ -51,7 +53,7 @@ def first_run(args: Args, folder: Path) -> Path:
     return folder / args.tasks[0] if is_one_by_one(args) else folder
 
 
-def best_scores(states: list[State]) -> dict[str, float]:
+def best_scores(states: list[State]) -> BestScores:
     """By task, of one run or of several of a task each."""
     return {name: score for state in states for name, score in state["best"]["scores"].items()}
 
@@ -65,18 +67,28 @@ def shown(args: Args, folder: Path, every: list[list[State]]) -> str:
         closing_table(tasks, every[0], trained),
     ]
     if args.seeds > 1:
-        parts.append(seeds_table(tasks, every))
+        parts.append(seeds_table(tasks, list(map(best_scores, every))))
     run = first_run(args, folder)
     parts.append(f"next: python evaluate.py --checkpoint {run} --data-dir {args.data_dir}")
     return "\n\n".join(parts)
 
 
-def seeds_table(tasks: list[Task], every: list[list[State]]) -> str:
-    """Mean, spread (standard deviation), lowest and highest of every task over the seeds."""
+def summary(every: list[BestScores]) -> dict[str, dict[str, float]]:
+    """Of every task over the seeds: mean, spread (standard deviation), lowest and highest."""
+    found = {}
+    for name in every[0]:
+        values = [scores[name] for scores in every]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        ends = {"lowest": min(values), "highest": max(values)}
+        found[name] = {"mean": statistics.fmean(values), "spread": spread, **ends}
+    return found
+
+
+def seeds_table(tasks: list[Task], every: list[BestScores]) -> str:
+    """`summary` for people."""
     lines = [f"over {len(every)} seeds   mean   spread   lowest to highest"]
     for task in tasks:
-        values = [best_scores(states)[task.name] for states in every]
-        mean, spread = statistics.fmean(values), statistics.stdev(values)
-        ends = f"{min(values):.3f} to {max(values):.3f}"
-        lines.append(f"{task.title:<13}{mean:7.3f}  {spread:7.4f}   {ends}")
+        s = summary(every)[task.name]
+        ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
+        lines.append(f"{task.title:<13}{s['mean']:7.3f}  {s['spread']:7.4f}   {ends}")
     return "\n".join(lines)

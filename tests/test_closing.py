@@ -6,9 +6,14 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
+import pretrain_mlm
 import train_multitask
+from minbert.training import distributed
 from minbert.training.arguments import parse_given
-from tasks.closing import command
+from minbert.training.runlog import read_log
+from tasks.card import command, exports
 from tasks.options import Args, resolve_arguments
 from tests.conftest import arguments, run
 
@@ -30,6 +35,43 @@ def test_the_card_of_a_run(world: Path) -> None:
     digest = hashlib.sha256(train.read_bytes()).hexdigest()
     assert f"| ids-sst-train.csv | 20 | `{digest}` |" in text
     assert "torch 2." in text
+
+
+def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(world, "--name", "pairs", "--tasks", "sts", "--pair-encoding", "siamese")
+    text = (world / "runs/pairs/README.md").read_text()
+    assert "--to sentence-transformers" in text and "--to transformers" not in text
+    assert re.search(r"^\| pair_loss \| `.*cosine-mse.*` \|$", text, re.M) and "minbert 0." in text
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    args = resolve_arguments(parse_given(Args, arguments(world), ""))
+    assert command(args, "s.py").startswith("torchrun --nproc-per-node 2 s.py ")
+    assert exports(Path("run"), args)[0].endswith("--to transformers --task sst")
+
+
+def test_the_folder_of_several_runs_says_what_they_came_to(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--name", "all", "--seeds", "2", "--mode", "single", "--json")
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    folder = world / "runs/all"
+    kept = json.loads((folder / "scores.json").read_text())
+    assert kept["scores"] == line["scores"] and len(kept["scores"]) == 2
+    mean = kept["over_seeds"]["sst"]["mean"]
+    assert mean == pytest.approx(sum(scores["sst"] for scores in kept["scores"]) / 2)
+    assert f"| SST | accuracy | {mean:.3f} |" in (folder / "README.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert all(f"seed-{seed}/{task}" in page for seed in (11711, 11712) for task in ("sst", "sts"))
+
+
+def test_the_card_of_pre_training(world: Path) -> None:
+    pretrain_mlm.main([*arguments(world, "--name", "mlm"), "--held-out", "2"])
+    folder = world / "runs/mlm"
+    text, log = (folder / "README.md").read_text(), read_log(folder / "log.jsonl")
+    accuracies = [line["accuracy"] for line in log if line["event"] == "held-out"]
+    assert float(re.search(r"\| accuracy \| (\S+) \|", text).group(1)) in [
+        round(accuracy, 3) for accuracy in accuracies
+    ]
+    assert "ids-sst-train.csv" in text and "pretrain_mlm.py --model" in text
 
 
 def test_the_command_makes_the_same_arguments(world: Path) -> None:

@@ -56,13 +56,18 @@ def test_a_dry_run_says_everything_and_leaves_nothing(
 ) -> None:
     run(world, "--dry-run")
     out = capsys.readouterr().out
-    assert "steps: 20 of " in out and "memory: " in out and "  epochs: 2" in out
+    assert "steps: 20, " in out and "memory: " in out and "  epochs: 2" in out
     assert "  sst: 40 and 12, " in out and "  sts: 20 and 6, " in out
     assert not [path for path in (world / "runs").iterdir() if path.name != ".ids"]
     run(world, "--dry-run", "--mode", "single")
-    assert "steps: 16 of " in capsys.readouterr().out  # 2 epochs of 5 and 3 batches
-    run(world, "--dry-run", "--fine-tune-mode", "last-linear-layer")
-    assert "of the heads alone" in capsys.readouterr().out
+    assert "steps: 16, " in capsys.readouterr().out  # 2 epochs of 5 and 3 batches
+    run(world, "--dry-run", "--mode", "sequential", "--sub-epochs", "sst=2,sts=1", "--seeds", "3")
+    assert "steps: 78, " in capsys.readouterr().out  # of 3 seeds, 2 epochs, 2 x 5 + 3 batches
+    run(world, "--dry-run", "--fine-tune-mode", "last-linear-layer", "--quiet", "--json")
+    found = json.loads(capsys.readouterr().out)
+    assert found["minutes"] > 0 and found["gib"] > 0 and found["steps"] == 20
+    pretrain_mlm.main([*arguments(world), "--dry-run", "--held-out", "2"])
+    assert "rows to train on and held out: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("main", [train_multitask.main, pretrain_mlm.main])

@@ -95,6 +95,7 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
         (["--tasks", "sst,foo"], "write each once, of sst"),
         (["--lr", "5"], "write a number from 0 to 1"),
         (["--sub-epochs", "sst=2"], "goes with --mode sequential"),
+        (["--mode", "sequential", "--patience", "2"], "not with --mode sequential"),
         (["--limit", "quora=5"], "not one of --tasks"),
         (["--data-dir", "nowhere", "--model", "/nowhere"], "no such file; fetch"),  # files first
         (["--model", "/nowhere"], "not found"),
@@ -183,3 +184,12 @@ def test_patience_stops_after_evaluations_without_a_better_mean(world: Path) -> 
     run_again = ["--resume", str(world / "runs" / "tired")]
     assert train_multitask.main(run_again) == 0  # ended is ended
     assert read_log(world / "runs" / "tired" / "log.jsonl")[-1]["step"] == 8
+
+
+@pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle"])
+def test_a_task_s_steps_are_those_that_draw_from_it(mode: str) -> None:
+    plan = mixing.Plan(mode, {"a": 3, "b": 7}, 2, {"a": 2, "b": 1})
+    drawn = [plan.draw(step).task for step in range(plan.steps)]
+    for task in ("a", "b"):
+        assert list(plan.first_steps(task)) == [s for s, name in enumerate(drawn) if name == task]
+        assert plan.steps_of(task) == drawn.count(task)

@@ -14,13 +14,14 @@ LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """The run in a folder, or those in the folders inside it (one task each, or one seed each)."""
+    """The run in a folder, or those inside it: one task each, one seed each, or both."""
     if (folder / LOG).is_file():
         return [read_run(folder, folder.name)]
-    inside = sorted(path.parent for path in folder.glob(f"*/{LOG}"))
+    logs = (path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{LOG}"))
+    inside = sorted(path.parent for path in logs)
     if not inside:
         raise UserError(f"{folder}: no {LOG} in it; give a run's folder, as checkpoints/NAME")
-    return [read_run(path, f"{folder.name}/{path.name}") for path in inside]
+    return [read_run(path, f"{folder.name}/{path.relative_to(folder)}") for path in inside]
 
 
 def read_run(folder: Path, name: str) -> Run:
@@ -49,5 +50,5 @@ def write_page(runs: Sequence[Run], path: Path) -> None:
 
 
 def write_report(folder: Path) -> None:
-    """report.html of one run, in its folder."""
+    """report.html of one run or of several, in their folder."""
     write_page(read_runs(folder), folder / REPORT)

@@ -4,6 +4,7 @@ Paper, section 3.3. B_i: batches of one pass over task i; a global epoch is one 
 largest set.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -48,6 +49,21 @@ class Plan:
         if self.mode == "shuffle":
             return shuffle_draw(self.batches, self.seed, step)
         return parallel_draw(self.batches, step)
+
+    def steps_of(self, task: str) -> int:
+        """How many of the steps are the task's."""
+        if self.mode == "sequential":
+            return self.epochs * self.batches[task] * self.passes[task]
+        if self.mode == "shuffle":
+            return self.epochs * self.batches[task]
+        return self.epochs * max(self.batches.values())
+
+    def first_steps(self, task: str) -> Iterator[int]:
+        """The numbers of the task's steps, in order."""
+        before = list(self.batches)[: list(self.batches).index(task)]
+        sequential = self.mode == "sequential"
+        start = sum(self.batches[t] * self.passes[t] for t in before) if sequential else 0
+        return (step for step in range(start, self.steps) if self.draw(step).task == task)
 
     def stage_after(self, steps: int) -> str | None:
         """What has just ended after so many steps, as a name; None in the middle of an epoch."""
