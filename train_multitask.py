@@ -24,11 +24,10 @@ from minbert.metrics import overall
 from minbert.model import fused
 from minbert.model.encoder import BertModel
 from minbert.model.multitask import MultitaskNetwork
-from minbert.report.files import write_report
 from minbert.training import checkpoint, distributed, rundir
 from minbert.training.arguments import parse_given, run_script
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.loop import save, step_of, train_to_end
+from minbert.training.loop import save, train_to_end
 from minbert.training.mixing import Plan, sub_epochs
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.runlog import Progress, RunLog, silence
@@ -37,13 +36,12 @@ from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS, Task
-from tasks.card import write_card, write_several_card
-from tasks.closing import predict_best
 from tasks.dryrun import preview
 from tasks.evaluation import calibrate, encode_features, score_tasks
+from tasks.finish import finish, finish_several
 from tasks.loading import check_files, load_train_and_dev
 from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
-from tasks.several import SCORES, best_scores, is_one_by_one, shown, summary, train_seeds
+from tasks.several import best_scores, is_one_by_one, shown, summary, train_seeds
 from tasks.siamese import PairData, head_config, siamese_loss
 from tasks.tables import forgetting_table
 from tasks.taskfile import KEPT_AS, kept_task_file
@@ -163,28 +161,8 @@ def train(args: Args, folder: Path) -> dict[str, Any]:
         where = f"{encoder.compute_dtype} on {encoder.device}"
         print(f"{folder}: steps {run.state['step']} to {run.steps}, {where}", flush=True)
         train_to_end(run, train_step, assess)
-        finish(run)
+        finish(run, Path(__file__).name)
     return run.state
-
-
-def finish(run: Run) -> None:
-    """After the last step: what there is to say, and to write beside the checkpoints."""
-    args, state, encoder = run.args, run.state, run.model.encoder
-    if state["step"] < run.steps:
-        print(f"stopped at step {step_of(run)}: no better mean in {args.patience} evaluations")
-    run.progress.print_rates()
-    if state["skipped"]:
-        print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
-    intervals = {}
-    if not args.skip_predictions:
-        how = (run.tokenizer, args, encoder.device, encoder.compute_dtype)
-        intervals = predict_best(run.folder, run.tasks, run.dev, *how)
-    data = (run.tasks, run.train, run.dev)
-    write_card(run.folder, args, Path(__file__).name, *data, state["best"], intervals)
-    bests = {"best": state["best"], "task_best": state["task_best"]}
-    run.log.write("end", step=state["step"], **bests, **run.progress.rates())
-    if distributed.rank() == 0:
-        write_report(run.folder)
 
 
 def train_step(run: Run, step: int) -> None:
@@ -268,16 +246,6 @@ def assess(run: Run, stage: str) -> None:
         run.progress.print(forgetting_table(run.tasks, state["stages"]))
 
 
-def finish_several(args: Args, folder: Path, scores: list[dict[str, float]]) -> None:
-    """Beside several runs: what they came to."""
-    tasks = [TASKS[name] for name in args.tasks]
-    write_several_card(folder, args, Path(__file__).name, tasks, scores)
-    if distributed.rank() == 0:
-        found = {"scores": scores, "over_seeds": summary(scores)}
-        (folder / SCORES).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-        write_report(folder)
-
-
 def check_all_files(args: Args) -> None:
     """What several runs will read, before the first of them trains."""
     tasks = [TASKS[name] for name in args.tasks]
@@ -320,7 +288,7 @@ def main(argv: list[str]) -> int:
         print(shown(args, folder, every))
     scores = list(map(best_scores, every))
     if args.seeds > 1 or is_one_by_one(args):
-        finish_several(args, folder, scores)
+        finish_several(args, folder, Path(__file__).name, scores)
     if args.json:
         print(json.dumps({"run": str(folder), "scores": scores, "over_seeds": summary(scores)}))
     return 0
