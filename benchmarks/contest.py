@@ -32,6 +32,7 @@ class Work:
     seconds: float | None = None
     each: tuple[float, ...] = ()  # seconds of every call in it, for percentiles
     score: float = 0.0  # of the model after it
+    parts: dict[str, float] = field(default_factory=dict)  # seconds of what it consists of
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,36 @@ def training(settings: dict[str, Any]) -> Turn:
     return turn
 
 
+KINDS = {  # of PyTorch's operations, by the beginning of their names
+    "matrix products": ("aten::mm", "aten::addmm"),
+    "products of attention": ("aten::bmm",),
+    "AdamW's kernel": ("aten::_fused_adamw_",),
+    "copies and casts": ("aten::copy_", "aten::fill_", "aten::cat"),
+    "random bits": ("aten::random_",),
+    "GELU": ("aten::gelu",),
+    "softmax": ("aten::_softmax",),
+    "layer norm": ("aten::native_layer_norm",),
+    "gathering and scattering of rows": ("aten::index", "aten::scatter", "aten::gather"),
+}
+
+
+def profiled(settings: dict[str, Any]) -> Turn:
+    """Steps of train_multitask.py, by kind of operation; the rest is all other ones and Python."""
+    turn = training(settings)
+
+    def profiled_turn() -> Work:
+        with torch.profiler.profile() as profile:
+            turn()
+        parts = dict.fromkeys(KINDS, 0.0)
+        for event in profile.key_averages():
+            for kind, beginnings in KINDS.items():
+                if event.key.startswith(beginnings):
+                    parts[kind] += event.self_cpu_time_total / 1e6
+        return Work(parts=parts)
+
+    return profiled_turn
+
+
 def encoding(settings: dict[str, Any]) -> Turn:
     """Texts -> normalised means; pairs -> a score. settings: model, texts, precision, pairs."""
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)

@@ -3,6 +3,7 @@
 import random
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,33 +54,38 @@ def many_tokens(places: Places) -> Section:
 
 
 def step_parts(places: Places) -> Section:
-    """Why a step is not faster: its products by themselves, at the machine's rate for them."""
+    """Why a step is not faster: its products by themselves, and where the rest of its time goes."""
     tokens, steps = 896, 6  # what batches of 32 of the three tasks have on average
     options = ("--batch-size", "32", "--limit", "quora=16000")
     same = {"model": places.model, "steps": steps}
+
+    def part(name: str, function: str, **more: Any) -> Contestant:
+        return Contestant(name, f"benchmarks.ours:{function}", same | more, ours=True)
+
+    whole, other = ours("the whole step", places, *options), "(b)'s whole step"
+    alone = f"its products alone, {tokens} tokens"
     contestants = [
-        ours("the whole step", places, *options),
-        Contestant(
-            f"its products alone, {tokens} tokens",
-            "benchmarks.ours:products_alone",
-            same | {"tokens": tokens},
-            ours=True,
-        ),
-        Contestant(
-            "AdamW alone",
-            "benchmarks.ours:optimizer",
-            same | {"kind": "ours", "words": 600},
-            ours=True,
-        ),
-        theirs("(b)'s whole step", "plain_loop", places, fast=True),
+        whole,
+        part(alone, "products_alone", tokens=tokens),
+        part("AdamW alone", "optimizer", kind="ours", words=600),
+        theirs(other, "plain_loop", places, fast=True),
+        replace(whole, name="profiled", factory="benchmarks.ours:profiled"),
     ]
     outcomes = hold(contestants, places.turns)
-    whole, *_, other = ms = [1e3 * statistics.median(o.seconds) / steps for o in outcomes.values()]
-    rows = [(name, f"{t:.0f}", f"{t / whole:.0%}") for name, t in zip(outcomes, ms, strict=True)]
-    rate = outcomes[contestants[1].name].rate("flops") / 1e12
+    profile = outcomes.pop("profiled")
+    ms = {name: 1e3 * statistics.median(o.seconds) / steps for name, o in outcomes.items()}
+    rows = [(name, f"{t:.0f}", f"{t / ms[whole.name]:.0%}") for name, t in ms.items()]
+    for kind in profile.works[0].parts:
+        share = statistics.median(
+            work.parts[kind] / seconds
+            for work, seconds in zip(profile.works, profile.seconds, strict=True)
+        )
+        rows.append((f"under a profiler: {kind}", "", f"{share:.0%}"))
+    rate, left = outcomes[alone].rate("flops") / 1e12, ms[other] / 2.5 - ms[alone]
     lines = (
-        f"the products ran at {rate:.2f} TFLOP/s: a step of nothing else would be "
-        f"{other / ms[1]:.1f}x (b)",
+        f"the products alone ran at {rate:.2f} TFLOP/s: a step of nothing else would be "
+        f"{ms[other] / ms[alone]:.1f}x (b); 2.5x leaves {left:.0f} ms for all the rest, which "
+        f"takes {ms[whole.name] - ms[alone]:.0f} ms",
     )
     return Section(
         "Where a training step's time goes, MiniLM, batch 32", ("", "ms", "share"), tuple(rows),
