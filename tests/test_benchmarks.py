@@ -45,6 +45,14 @@ def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Pa
     assert 10 < outcomes["A"].peak_mib < 10_000
 
 
+def test_a_contestant_s_memory_is_not_its_parent_s(tmp_path: Path) -> None:
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("only Linux tells a process's own peak")
+    ours = bytearray(b"x" * 600_000_000)  # of this process, touched
+    outcomes = hold(contestants(tmp_path / "diary"), 1)
+    assert len(ours) > 1e6 * outcomes["A"].peak_mib
+
+
 def test_a_contestant_that_fails_is_named(tmp_path: Path) -> None:
     both = [*contestants(tmp_path / "d")[:1], Contestant("C", "tests.test_benchmarks:broken", {})]
     with pytest.raises(UserError, match="benchmark C failed"):
