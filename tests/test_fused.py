@@ -5,14 +5,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 import train_multitask
-from minbert.model import fused
+from minbert import Batch, BertModel, BertTokenizer
+from minbert.data.collate import collate
+from minbert.data.encoded import load_split
+from minbert.model import fused, layers
 from minbert.model.layers import LayerNorm, add_norm, draw_keep, dropout
 from minbert.training import distributed
+from tasks import TASKS
+from tasks.evaluation import encode_features
 
 SHAPES = [(1, 8), (7, 32), (64, 384)]
 
@@ -127,3 +133,41 @@ def test_training_ends_in_the_same_weights(world: Path, options: list[str]) -> N
     }  # fmt: skip
     for key, expected in slow.items():
         torch.testing.assert_close(fast[key], expected, atol=1e-5, rtol=0)
+
+
+def test_features_of_a_frozen_encoder_are_what_it_says_in_every_step(world: Path) -> None:
+    model = BertModel.from_pretrained(world / "model").double()
+    tokenizer = BertTokenizer.from_directory(world / "model")
+    task = TASKS["sst"]
+    path = world / "data" / task.files["train"]
+    split = load_split(path, task.columns, True, tokenizer, 64)
+    features = encode_features(model, {"sst": split}, torch.device("cpu"))["sst"]
+    for rows in np.array_split(np.random.default_rng(0).permutation(len(split)), 3):
+        batch = collate(split, rows)
+        with fused.written_out(), torch.no_grad():
+            expected = model.encode_first(batch)
+        ours = features[torch.tensor(batch.rows)].double()  # kept in fp32
+        torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
+
+
+def test_rows_added_for_fewer_shapes_change_nothing(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """round_rows: the same outputs, and gradients to the order of bf16's sums."""
+    model = BertModel.from_pretrained(world / "model")
+    model.compute_dtype = torch.bfloat16
+    lengths = (5, 9, 11, 20)
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    batch = Batch(positions + 7, positions, torch.zeros_like(positions), lengths)
+    found = []
+    for step in (layers.TOKEN_STEP, 1):
+        monkeypatch.setattr(layers, "TOKEN_STEP", step)
+        monkeypatch.setattr(layers, "SMALL_STEP", min(step, layers.SMALL_STEP))
+        hidden, pooled = model.encode(batch)
+        model.zero_grad()
+        (hidden.float().square().sum() + pooled.sum()).backward()
+        found.append([hidden.detach(), *(p.grad.clone() for p in model.parameters())])
+    for rounded, plain in zip(*found, strict=True):
+        assert rounded.shape == plain.shape
+        scale = float(plain.abs().max())
+        torch.testing.assert_close(rounded, plain, atol=1e-2 * scale, rtol=0)
