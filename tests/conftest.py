@@ -124,3 +124,6 @@ def cut(world: Path, monkeypatch: pytest.MonkeyPatch, steps: int, *extra: str) -
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors") | load_file(folder / "heads.safetensors")
+
+
+from tests.own_tasks import own  # noqa: F401 - a fixture; it needs WORDS from above
