@@ -13,25 +13,26 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from minbert.cli import arg, parse_arguments, run_script
 from minbert.data.encoded import load_split, take
 from minbert.data.pairs import sentences_of
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, bootstrap_interval, overall
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
+from minbert.stream import predict_input
+from minbert.task.evaluation import cosine_threshold, predict, predict_task
+from minbert.task.predictions import has_test, score_predictions, write_predictions
+from minbert.task.task import Task
+from minbert.task.taskfile import kept_task_file, read_task_file
 from minbert.training import distributed
-from minbert.training.arguments import arg, parse_arguments, run_script
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.multitask import HEADS, load_multitask
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
-from tasks import TASKS, Task
-from tasks.evaluation import cosine_threshold, predict, predict_task
-from tasks.model import MultitaskModel
-from tasks.predictions import has_test, score_predictions, write_predictions
-from tasks.stream import predict_input
-from tasks.taskfile import kept_task_file, read_task_file
+from tasks import TASKS
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from minbert.cli import parse_given, run_script
 from minbert.data.collate import collate
 from minbert.data.corpus import encode_lines, load_corpus, open_lines
 from minbert.data.encoded import EncodedSplit
@@ -24,24 +25,24 @@ from minbert.errors import UserError
 from minbert.losses import cross_entropy
 from minbert.model import fused
 from minbert.model.mlm import MaskedLanguageModel
+from minbert.report.card import write_mlm_card
 from minbert.report.files import write_report
-from minbert.training import distributed, rundir
-from minbert.training.arguments import parse_given, run_script
-from minbert.training.checkpoint import is_whole, load_training_state
+from minbert.run import rundir
+from minbert.run.checkpoint import is_whole, load_training_state
+from minbert.run.dry_run import preview_mlm
+from minbert.run.loop import save, train_to_end
+from minbert.run.mlm_args import FREE_ON_RESUME, Args, resolve_arguments
+from minbert.run.runlog import Progress, RunLog, silence
+from minbert.run.steprecords import StepRecord, StepRecords
+from minbert.task.loading import check_files, distinct_sentences
+from minbert.task.taskfile import KEPT_AS, kept_task_file
+from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.loop import save, train_to_end
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
-from minbert.training.runlog import Progress, RunLog, silence
 from minbert.training.schedule import learning_rate
-from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
 from tasks import TASKS
-from tasks.card import write_mlm_card
-from tasks.dryrun import preview_mlm
-from tasks.loading import check_files, distinct_sentences
-from tasks.mlm_options import FREE_ON_RESUME, Args, resolve_arguments
-from tasks.taskfile import KEPT_AS, kept_task_file
 
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
 

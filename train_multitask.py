@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from minbert.batch import to_device
+from minbert.cli import parse_given, run_script
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, count_batches
@@ -24,27 +25,28 @@ from minbert.metrics import overall
 from minbert.model import fused
 from minbert.model.encoder import BertModel
 from minbert.model.multitask import MultitaskNetwork
-from minbert.training import checkpoint, distributed, rundir
-from minbert.training.arguments import parse_given, run_script
+from minbert.run import checkpoint, rundir
+from minbert.run.dry_run import preview
+from minbert.run.finish import finish, finish_several
+from minbert.run.loop import save, train_to_end
+from minbert.run.runlog import Progress, RunLog, silence
+from minbert.run.several import best_scores, is_one_by_one, shown, summary, train_seeds
+from minbert.run.steprecords import StepRecord, StepRecords
+from minbert.run.tables import forgetting_table
+from minbert.run.train_args import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
+from minbert.task.evaluation import calibrate, encode_features, score_tasks
+from minbert.task.loading import check_files, load_train_and_dev
+from minbert.task.siamese import PairData, head_config, siamese_loss
+from minbert.task.task import Task
+from minbert.task.taskfile import KEPT_AS, kept_task_file
+from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.loop import save, train_to_end
 from minbert.training.mixing import Plan, sub_epochs
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
-from minbert.training.runlog import Progress, RunLog, silence
 from minbert.training.schedule import learning_rate
-from minbert.training.steprecords import StepRecord, StepRecords
 from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
-from tasks import TASKS, Task
-from tasks.dryrun import preview
-from tasks.evaluation import calibrate, encode_features, score_tasks
-from tasks.finish import finish, finish_several
-from tasks.loading import check_files, load_train_and_dev
-from tasks.options import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
-from tasks.several import best_scores, is_one_by_one, shown, summary, train_seeds
-from tasks.siamese import PairData, head_config, siamese_loss
-from tasks.tables import forgetting_table
-from tasks.taskfile import KEPT_AS, kept_task_file
+from tasks import TASKS
 
 
 @dataclass(frozen=True)

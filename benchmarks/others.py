@@ -20,9 +20,9 @@ from minbert import BertTokenizer
 from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.examples import read_examples
 from minbert.data.sampler import batch_rows, count_batches
+from minbert.run.train_args import Args, resolve_arguments
+from minbert.task.loading import distinct_sentences, load_task
 from tasks import TASKS
-from tasks.loading import distinct_sentences, load_task
-from tasks.options import Args, resolve_arguments
 
 DROPOUT, LR, CLIP = 0.3, 5e-5, 1.0
 

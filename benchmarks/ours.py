@@ -16,13 +16,13 @@ import pretrain_mlm
 import train_multitask
 from benchmarks.contest import DEVICE, Work
 from minbert import AdamW, Batch, BertModel, BertTokenizer
+from minbert.cli import parse_given
 from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
 from minbert.losses import unit
 from minbert.model.pooling import pool
-from minbert.training.arguments import parse_given
-from tasks.evaluation import predict
-from tasks.options import resolve_arguments
+from minbert.run.train_args import resolve_arguments
+from minbert.task.evaluation import predict
 
 Turn = Callable[[], Work]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -12,8 +12,8 @@ from pathlib import Path
 import train_multitask
 from benchmarks.report import Section, write_report
 from experiments.results import is_finished
-from minbert.training.arguments import arg, parse_arguments, run_script
-from minbert.training.runlog import read_log
+from minbert.cli import arg, parse_arguments, run_script
+from minbert.run.runlog import read_log
 
 PATHS = ("default", "fp32, written out")
 

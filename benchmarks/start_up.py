@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from minbert.errors import UserError
-from minbert.training.runlog import read_log
+from minbert.run.runlog import read_log
 
 ROOT = Path(__file__).resolve().parents[1]
 PATIENCE_S = 300

@@ -19,14 +19,14 @@ from benchmarks.contest import DEVICE, Outcome, Work, hold
 from benchmarks.contestants import B, Places, ours, theirs
 from benchmarks.ours import Turn
 from benchmarks.report import Section
+from minbert.cli import parse_given
 from minbert.data.sampler import length_sorted_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import overall
-from minbert.training.arguments import parse_given
+from minbert.run.train_args import resolve_arguments
+from minbert.task.evaluation import score_tasks
+from minbert.task.loading import load_train_and_dev
 from tasks import TASKS
-from tasks.evaluation import score_tasks
-from tasks.loading import load_train_and_dev
-from tasks.options import resolve_arguments
 
 TURN = {"steps": 60}
 TURNS = 10

@@ -9,9 +9,9 @@ from typing import Any
 
 import pretrain_mlm
 import train_multitask
-from minbert.training.arguments import parse_given
-from tasks.dryrun import forecast, seconds_a_step, set_up_to_measure
-from tasks.options import resolve_arguments as resolve_multitask
+from minbert.cli import parse_given
+from minbert.run.dry_run import forecast, seconds_a_step, set_up_to_measure
+from minbert.run.train_args import resolve_arguments as resolve_multitask
 
 
 @dataclass(frozen=True)

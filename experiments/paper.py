@@ -15,14 +15,14 @@ from experiments.estimate import estimate
 from experiments.figures import draw_figures
 from experiments.recipes import BUDGETS, Job, Table, tables
 from experiments.results import RunKey, is_finished, write_results
+from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.training.arguments import arg, parse_arguments, parse_given, run_script
+from minbert.run.train_args import resolve_arguments
+from minbert.task.loading import load_train_and_dev
 from minbert.weights.resolve import resolve
 from tasks import TASKS
-from tasks.loading import load_train_and_dev
-from tasks.options import resolve_arguments
 
 SCRIPTS = {"train_multitask": train_multitask.main, "pretrain_mlm": pretrain_mlm.main}
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from experiments.recipes import QUESTIONS, Cell, Table
-from minbert.training.runlog import read_log
+from minbert.run.runlog import read_log
 
 OPEN = "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).\n"
 

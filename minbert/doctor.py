@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from minbert.training.arguments import arg, parse_arguments, run_script
+from minbert.cli import arg, parse_arguments, run_script
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.resolve import ALIASES, found_locally
 from tasks import TASKS

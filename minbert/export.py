@@ -13,12 +13,12 @@ from typing import Any
 from safetensors.torch import save_file
 from torch import Tensor
 
+from minbert.cli import arg, parse_given, run_script
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork
 from minbert.onnx import write_onnx
-from minbert.training.arguments import arg, parse_given, run_script
 from minbert.weights.convert import to_published
 from minbert.weights.multitask import load_multitask
 from minbert.weights.pretrained import save_encoder

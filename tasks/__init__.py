@@ -1,6 +1,6 @@
 """The tasks, one file each."""
 
-from tasks.base import Task
+from minbert.task.task import Task
 from tasks.cfimdb import CFIMDB
 from tasks.quora import QUORA
 from tasks.sst import SST

@@ -1,6 +1,6 @@
 """CFIMDB: sentiment of whole film reviews and of their counterfactual rewritings, 0 or 1."""
 
-from tasks.kinds import classification
+from minbert.task.kinds import classification
 
 CFIMDB = classification(
     name="cfimdb",

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from minbert.cli import arg, comma_list, parse_arguments, run_script
 from minbert.errors import UserError
-from minbert.training.arguments import arg, comma_list, parse_arguments, run_script
 from tasks import TASKS
 
 BASE = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"

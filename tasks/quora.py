@@ -1,6 +1,6 @@
 """Quora question pairs: do the two questions ask the same?"""
 
-from tasks.kinds import classification
+from minbert.task.kinds import classification
 
 QUORA = classification(
     name="quora",

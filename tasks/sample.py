@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from minbert.training.arguments import arg, parse_arguments, run_script
+from minbert.cli import arg, parse_arguments, run_script
 
 # Each list: first half for training, second half for dev and test.
 THINGS = [

@@ -1,6 +1,6 @@
 """SST-5: sentiment of a sentence from a film review, 0 (very negative) to 4 (very positive)."""
 
-from tasks.kinds import classification
+from minbert.task.kinds import classification
 
 SST = classification(
     name="sst",

@@ -1,6 +1,6 @@
 """STS: how similar in meaning are two sentences, 0 to 5. Labels stay floats (4.6 is not 4)."""
 
-from tasks.kinds import scores
+from minbert.task.kinds import scores
 
 STS = scores(
     name="sts",

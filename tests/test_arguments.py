@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from minbert import UserError
+from minbert.cli import parse_given
 from minbert.doctor import main as doctor
-from minbert.training.arguments import parse_given
+from minbert.run import mlm_args as mlm_options
+from minbert.run.train_args import Args
 from minbert.training.device import choose_device, choose_precision
-from tasks import TASKS, mlm_options
-from tasks.options import Args
+from tasks import TASKS
 
 TEXT = """
 mode = "sequential"

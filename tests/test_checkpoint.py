@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from minbert import UserError
-from minbert.training.checkpoint import MANIFEST, atomic_directory, check_manifest, is_whole
+from minbert.run.checkpoint import MANIFEST, atomic_directory, check_manifest, is_whole
 
 
 def write(path: Path, text: str) -> None:

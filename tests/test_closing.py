@@ -10,11 +10,11 @@ import pytest
 
 import pretrain_mlm
 import train_multitask
+from minbert.cli import parse_given
+from minbert.report.card import command, exports
+from minbert.run.runlog import read_log
+from minbert.run.train_args import Args, resolve_arguments
 from minbert.training import distributed
-from minbert.training.arguments import parse_given
-from minbert.training.runlog import read_log
-from tasks.card import command, exports
-from tasks.options import Args, resolve_arguments
 from tests.conftest import arguments, run
 
 

@@ -14,7 +14,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, UserError
 from minbert.model.multitask import MultitaskNetwork
-from minbert.training.runlog import read_log, scalars
+from minbert.run.runlog import read_log, scalars
 from tests.conftest import arguments, run, weights
 
 

@@ -19,9 +19,10 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.training import distributed, rundir
+from minbert.run import rundir
+from minbert.run.runlog import read_log
+from minbert.training import distributed
 from minbert.training.device import choose_device
-from minbert.training.runlog import read_log
 from tests.conftest import arguments, cut, run, weights
 from tests.test_stopping import wait_for_step
 
@@ -173,7 +174,7 @@ def test_stopped_with_two_goes_on_with_two_exactly(world: Path) -> None:
 BUG = """
 import train_multitask
 from minbert.training import distributed
-from minbert.training.arguments import run_script
+from minbert.cli import run_script
 
 rate = train_multitask.learning_rate
 

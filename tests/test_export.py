@@ -12,8 +12,8 @@ from sentence_transformers import SentenceTransformer
 
 from minbert import BertModel, UserError
 from minbert.export import main as export
+from minbert.inference import MultitaskModel
 from tasks import TASKS
-from tasks.model import MultitaskModel
 from tests.conftest import run
 
 TEXTS = ["red cat runs slowly here", "dog", "old blue dog sleeps fast"]

@@ -16,9 +16,9 @@ from minbert.data.collate import collate
 from minbert.data.encoded import load_split
 from minbert.model import fused, layers
 from minbert.model.layers import LayerNorm, add_norm, draw_keep, dropout
+from minbert.task.evaluation import encode_features
 from minbert.training import distributed
 from tasks import TASKS
-from tasks.evaluation import encode_features
 
 SHAPES = [(1, 8), (7, 32), (64, 384)]
 

@@ -13,9 +13,10 @@ from minbert import Batch, BertModel, losses
 from minbert.model.heads import HeadConfig
 from minbert.model.layers import dropout
 from minbert.model.multitask import MultitaskNetwork
-from minbert.training.runlog import read_log
-from minbert.training.steprecords import READ_EVERY
-from tasks import mlm_options, options
+from minbert.run import mlm_args as mlm_options
+from minbert.run import train_args as options
+from minbert.run.runlog import read_log
+from minbert.run.steprecords import READ_EVERY
 from tests.conftest import arguments
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

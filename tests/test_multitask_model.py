@@ -13,10 +13,10 @@ import torch
 import evaluate
 from minbert import UserError
 from minbert.data.examples import read_examples
+from minbert.inference import MultitaskModel
+from minbert.stream import BLOCK, decoded, line_answers
+from minbert.task.predictions import read_predictions
 from tasks import TASKS
-from tasks.model import MultitaskModel
-from tasks.predictions import read_predictions
-from tasks.stream import BLOCK, decoded, line_answers
 from tests.conftest import run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,8 +9,8 @@ import pytest
 import evaluate
 from minbert import UserError
 from minbert.data.encoded import EncodedSplit
+from minbert.task.predictions import read_predictions, write_predictions
 from tasks import TASKS
-from tasks.predictions import read_predictions, write_predictions
 
 OUTPUTS = {
     "sst": (np.eye(5)[[3, 0]] * 2.5, b"id \t Predicted_Sentiment \na1 , 3 \nb2 , 0 \n"),

@@ -14,10 +14,10 @@ import pretrain_mlm
 from minbert import UserError
 from minbert.report.__main__ import main
 from minbert.report.charts import Axis, averaged, look, mark, nice_step, short, thinned
+from minbert.report.findings import calibration, confusion, probabilities
 from minbert.report.page import Run, throughput
-from minbert.training.runlog import read_log
+from minbert.run.runlog import read_log
 from tasks import TASKS
-from tasks.findings import calibration, confusion, probabilities
 from tests.conftest import arguments, run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),

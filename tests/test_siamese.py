@@ -22,10 +22,10 @@ from minbert.data.pairs import (
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork
 from minbert.model.pooling import pool
+from minbert.task.evaluation import best_threshold, siamese_outputs
 from minbert.weights.multitask import load_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS
-from tasks.evaluation import best_threshold, siamese_outputs
 from tests.conftest import run, weights
 
 TEXTS = [("a red kite", "one kite"), ("rain", "it rains a lot")]

@@ -16,9 +16,9 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.training import rundir
-from minbert.training.runlog import read_log
-from minbert.training.steprecords import READ_EVERY
+from minbert.run import rundir
+from minbert.run.runlog import read_log
+from minbert.run.steprecords import READ_EVERY
 from tests.conftest import arguments, run, weights
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -16,11 +16,11 @@ import train_multitask
 from minbert import UserError
 from minbert.data.examples import columns_of
 from minbert.export import main as export
+from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, macro_f1
+from minbert.task.taskfile import read_task_file
 from tasks import TASKS
-from tasks.model import MultitaskModel
 from tasks.sample import TASK_FILE, write_sample
-from tasks.taskfile import read_task_file
 from tests.own_tasks import OWN, OWN_NAMES, arguments
 
 

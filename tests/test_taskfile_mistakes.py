@@ -14,7 +14,7 @@ from minbert import UserError
 from minbert.data.examples import read_examples
 from minbert.losses import multi_label
 from minbert.metrics import label_f1
-from tasks.taskfile import read_task_file
+from minbert.task.taskfile import read_task_file
 from tests.own_tasks import OWN, arguments
 
 

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 import train_multitask
 from minbert import UserError
 from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
+from minbert.run.runlog import read_log
 from minbert.training import mixing
 from minbert.training.mixing import Plan
-from minbert.training.runlog import read_log
 from tests.conftest import cut, run, weights
 
 

@@ -5,9 +5,9 @@ Writes one page that needs no network; the runs' own report.html is made the sam
 
 from pathlib import Path
 
+from minbert.cli import run_script
 from minbert.errors import UserError
 from minbert.report.files import read_runs, write_page
-from minbert.training.arguments import run_script
 
 USAGE = "usage: python -m minbert.report RUN... [--output FILE]"
 

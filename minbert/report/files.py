@@ -8,7 +8,7 @@ from typing import Any
 
 from minbert.errors import UserError
 from minbert.report.page import Run, page
-from minbert.training.runlog import read_log
+from minbert.run.runlog import read_log
 
 LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
 

@@ -12,8 +12,8 @@ from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import accuracy
+from minbert.task.task import Task
 from minbert.training import distributed
-from tasks.base import Task
 
 CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
 TOKENS_PER_BATCH = 4096  # padded tokens: flat in memory whatever the split's size

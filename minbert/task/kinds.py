@@ -8,7 +8,7 @@ import numpy as np
 from minbert.data.examples import Columns
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
 from minbert.metrics import Metric, accuracy, f1, label_f1, macro_f1, pearson, spearman
-from tasks.base import Task
+from minbert.task.task import Task
 
 MOST_LABELS = 24  # of a multi-label task: a row's set is a number that fp32 holds exactly
 SEPARATOR = ";"  # between a row's labels

@@ -7,7 +7,7 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import read_examples
-from tasks.base import Task
+from minbert.task.task import Task
 
 WORST = 12  # rows shown
 BINS = 10  # of predicted probabilities

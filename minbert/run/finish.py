@@ -4,14 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+from minbert.report.card import write_card, write_several_card
 from minbert.report.files import write_report
+from minbert.run.closing import predict_best
+from minbert.run.loop import step_of
+from minbert.run.several import SCORES, BestScores, summary
+from minbert.run.train_args import Args
 from minbert.training import distributed
-from minbert.training.loop import step_of
 from tasks import TASKS
-from tasks.card import write_card, write_several_card
-from tasks.closing import predict_best
-from tasks.options import Args
-from tasks.several import SCORES, BestScores, summary
 
 
 def finish(run: Any, script: str) -> None:

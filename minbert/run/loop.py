@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 from minbert.errors import UserError
-from minbert.training import checkpoint, distributed, rundir
-from minbert.training.interrupt import Interrupt
+from minbert.run import checkpoint, rundir
+from minbert.run.interrupt import Interrupt
+from minbert.run.runlog import Progress
+from minbert.run.steprecords import AFTER_NAN, StepRecords
+from minbert.training import distributed
 from minbert.training.optimizer import AdamW
-from minbert.training.runlog import Progress
-from minbert.training.steprecords import AFTER_NAN, StepRecords
 
 
 class Training(Protocol):

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tasks import TASKS, Task
-from tasks.options import FROZEN, Args
-from tasks.tables import closing_table
+from minbert.run.tables import closing_table
+from minbert.run.train_args import FROZEN, Args
+from minbert.task.task import Task
+from tasks import TASKS
 
 State = dict[str, Any]  # what train_multitask.train returns
 BestScores = dict[str, float]  # of every task

@@ -17,7 +17,7 @@ from minbert.data.pairs import (
 )
 from minbert.errors import UserError
 from minbert.model.heads import HeadConfig
-from tasks.base import Task
+from minbert.task.task import Task
 
 COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
 IN_BATCH = ("mnr", "mnr-full", "simcse")  # a batch's other sentences are the negatives

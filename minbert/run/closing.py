@@ -10,13 +10,13 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import bootstrap_interval
 from minbert.report.files import FINDINGS
+from minbert.report.findings import findings
+from minbert.task.evaluation import cosine_threshold, predict_task
+from minbert.task.loading import Where, load_task
+from minbert.task.predictions import has_test, write_predictions
+from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.weights.multitask import load_multitask
-from tasks.base import Task
-from tasks.evaluation import cosine_threshold, predict_task
-from tasks.findings import findings
-from tasks.loading import Where, load_task
-from tasks.predictions import has_test, write_predictions
 
 Splits = dict[str, EncodedSplit]
 Interval = tuple[float, float, float]  # value, and the ends of its 95 % interval

@@ -14,9 +14,9 @@ import torch
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, shuffled
-from tasks.evaluation import encode_features
-from tasks.options import FROZEN, Args
-from tasks.several import is_one_by_one
+from minbert.run.several import is_one_by_one
+from minbert.run.train_args import FROZEN, Args
+from minbert.task.evaluation import encode_features
 
 WARM_UP, MEASURED = 2, 6  # steps
 SetUp = Callable[[Any, Path], Any]  # of a script: arguments and a folder -> its Run

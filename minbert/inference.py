@@ -14,12 +14,12 @@ from minbert.errors import UserError
 from minbert.losses import unit
 from minbert.model.multitask import MultitaskNetwork
 from minbert.model.pooling import KINDS, pool
+from minbert.task.evaluation import predict, predict_task
+from minbert.task.task import Task
+from minbert.task.taskfile import kept_task_file, read_task_file
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.multitask import load_multitask
 from tasks import TASKS
-from tasks.base import Task
-from tasks.evaluation import predict, predict_task
-from tasks.taskfile import kept_task_file, read_task_file
 
 Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
 LONGEST = 512  # tokens

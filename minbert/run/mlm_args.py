@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minbert.cli import arg, comma_list, number_by_task
 from minbert.errors import UserError
-from minbert.training.arguments import arg, comma_list, number_by_task
+from minbert.task.taskfile import read_task_file
 from tasks import TASKS
-from tasks.taskfile import read_task_file
 
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "save_minutes", "tensorboard", "quiet", "json",

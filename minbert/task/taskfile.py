@@ -20,9 +20,9 @@ from torch import nn
 
 from minbert.data.examples import columns_of
 from minbert.errors import UserError
-from tasks.base import Task
-from tasks.kinds import classification, multi_labels, scores
-from tasks.siamese import check_pair_loss
+from minbert.task.kinds import classification, multi_labels, scores
+from minbert.task.siamese import check_pair_loss
+from minbert.task.task import Task
 
 
 @dataclass(frozen=True)

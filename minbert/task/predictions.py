@@ -12,7 +12,7 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import columns_of, read_examples
 from minbert.errors import UserError
-from tasks.base import Task
+from minbert.task.task import Task
 
 HEADER = re.compile(r"\W*id\W", re.IGNORECASE)
 

@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 from minbert.data.examples import Columns, columns_of, read_examples
 from minbert.errors import UserError
-from tasks.model import MultitaskModel, Text
+from minbert.inference import MultitaskModel, Text
 
 BLOCK = 1 << 16  # bytes of lines predicted together: what a pipe holds
 ROWS = 1024  # the same of a table

@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minbert.cli import arg, comma_list, number_by_task, word_by_task
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.model.pooling import KINDS
+from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
+from minbert.task.taskfile import read_task_file
 from minbert.training import distributed
-from minbert.training.arguments import arg, comma_list, number_by_task, word_by_task
 from tasks import TASKS
-from tasks.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
-from tasks.taskfile import read_task_file
 
 FROZEN = "last-linear-layer"
 FREE_ON_RESUME = {

@@ -6,7 +6,7 @@ from typing import Protocol
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split
 from minbert.data.examples import check_is_there, read_examples
 from minbert.data.tokenizer import BertTokenizer
-from tasks.base import Task
+from minbert.task.task import Task
 
 
 class Where(Protocol):

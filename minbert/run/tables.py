@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tasks.base import Task
+from minbert.task.task import Task
 
 
 def results_table(tasks: list[Task], rows: dict[str, dict[str, float]]) -> str:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from minbert.errors import UserError
+from minbert.run.runlog import Progress, RunLog
 from minbert.training import distributed
-from minbert.training.runlog import Progress, RunLog
 
 READ_EVERY = {"cuda": 16}  # steps, by the kind of device; others: 1
 AFTER_NAN = (

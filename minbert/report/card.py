@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from minbert.run.closing import Interval, Splits
+from minbert.run.several import BestScores, summary
+from minbert.task.task import Task
 from minbert.training import distributed
-from tasks.base import Task
-from tasks.closing import Interval, Splits
-from tasks.several import BestScores, summary
 
 CARD = "README.md"
 LIBRARIES = ("minbert", "torch", "numpy", "tokenizers", "safetensors")
