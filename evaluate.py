@@ -6,33 +6,31 @@ python evaluate.py --verify FILE | --emit FILE | --score PREDICTIONS --gold FILE
 """
 
 import json
+import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from minbert.cli import arg, parse_arguments, run_script
-from minbert.data.encoded import load_split, take
+from minbert.data.encoded import take
 from minbert.data.pairs import sentences_of
-from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
-from minbert.metrics import accuracy, bootstrap_interval, overall
+from minbert.metrics import accuracy, overall
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
+from minbert.model.multitask import HEADS, load_multitask
 from minbert.stream import predict_input
-from minbert.task.evaluation import cosine_threshold, predict, predict_task
-from minbert.task.predictions import has_test, score_predictions, write_predictions
+from minbert.task.evaluation import cosine_threshold, predict, predict_task, with_interval
+from minbert.task.loading import DataSource, find_test_file, load_task
+from minbert.task.predictions import score_predictions, write_predictions
 from minbert.task.task import Task
-from minbert.task.taskfile import kept_task_file, read_task_file
-from minbert.training import distributed
-from minbert.training.device import choose_device, choose_precision
-from minbert.weights.multitask import HEADS, load_multitask
+from minbert.task.taskfile import read_task_file
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
-from tasks import TASKS
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
@@ -67,7 +65,7 @@ class Args:
 def intervals(
     task: Task, outputs: np.ndarray, labels: np.ndarray, threshold: float | None
 ) -> dict[str, dict[str, float]]:
-    """Each metric with its bootstrap 95 % interval, printed a line each.
+    """Return each metric with its bootstrap 95 % interval, printed a line each.
 
     threshold: the calibrated one of a siamese task; then the accuracy at 0.5, the paper's, is
     there too.
@@ -77,8 +75,7 @@ def intervals(
         rows["accuracy_at_0.5"] = (accuracy, outputs[:, 0] + threshold > 0.5)
     result = {}
     for name, (metric, predictions) in rows.items():
-        value = metric(predictions, labels)
-        low, high = bootstrap_interval(metric, predictions, labels)
+        value, low, high = with_interval(metric, predictions, labels)
         result[name] = {"value": value, "low": low, "high": high}
         print(
             f"{task.title:7} {name:15} {value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}"
@@ -86,20 +83,18 @@ def intervals(
     return result
 
 
-def pairs_per_second(
-    encoder: BertModel, task: Task, path: Path, tokenizer: BertTokenizer, max_length: int
-) -> dict[str, float]:
-    """The encoder's speed on the first rows of a file, cross and siamese, in turn, best of two."""
-    rates = {"cross": 0.0, "siamese": 0.0}
-    rows = np.arange(SPEED_ROWS)
+def pairs_per_second(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, float]:
+    """Measure the encoder on a file's first rows, cross and siamese, in turn, best of two."""
+    rates, rows, encoder = {}, np.arange(SPEED_ROWS), model.network.encoder
     for kind in ("cross", "siamese") * 2:
         siamese = kind == "siamese"
-        split = load_split(path, task.columns, True, tokenizer, max_length, None, siamese)
+        chosen = replace(source, siamese=frozenset([task.name] if siamese else []))
+        split = load_task(task, "dev", model.tokenizer, chosen)
         split = take(split, rows[: len(split)])
         started = time.perf_counter()
         sequences = sentences_of(split)[0] if siamese else split
-        predict(lambda batch: encoder.encode_first(batch), sequences, encoder.device)
-        rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
+        predict(encoder.pooled_output, sequences, encoder.device)
+        rates[kind] = max(rates.get(kind, 0.0), len(split) / (time.perf_counter() - started))
     print(
         f"{task.title:7} pairs/s         cross {rates['cross']:.0f}, siamese {rates['siamese']:.0f}"
     )
@@ -107,55 +102,49 @@ def pairs_per_second(
 
 
 def score_checkpoint(args: Args) -> dict[str, object]:
-    """Dev metrics with bootstrap 95 % intervals; dev and test predictions in the course's files."""
-    run = Path(args.checkpoint)
-    model, directory = load_multitask(run)
-    device = choose_device(args.device)
-    model.to(device).set_precision(choose_precision(args.precision, device))
-    tokenizer = BertTokenizer.from_directory(directory)
-    max_length = min(args.max_length, model.encoder.config.max_position_embeddings)
-    output = Path(args.output) if args.output else run / "predictions"
+    """Print dev metrics with intervals; write dev and test predictions in the course's files."""
+    model = load_model(args)
+    network, heads = model.network, model.network.heads
+    siamese = frozenset(name for name in model.tasks if heads[name].config.siamese)
+    source = DataSource(Path(args.data_dir), None, model.max_length, siamese)
+    output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
     result: dict[str, dict[str, dict[str, float]]] = {}
     speed: dict[str, dict[str, float]] = {}
-    print(f"{directory}, {args.precision} on {device}")
-    if kept := kept_task_file(directory):
-        TASKS.update(read_task_file(kept, None))
-    unknown = [name for name in model.heads if name not in TASKS]
-    if unknown:
-        raise UserError(f"{directory}: head {unknown[0]!r} is not of ({', '.join(TASKS)})")
-    for task in (TASKS[name] for name in model.heads):
-        head = model.heads[task.name]
-        for split_name in ("dev", "test"):
-            if split_name == "test" and not has_test(task, args.data_dir):
-                continue
-            path = Path(args.data_dir) / task.files[split_name]
-            labelled, siamese = split_name == "dev", head.config.siamese
-            split = load_split(path, task.columns, labelled, tokenizer, max_length, None, siamese)
-            outputs = predict_task(model, task, split, device).numpy()
+    print(f"{model.directory}, {args.precision} on {network.encoder.device}")
+    for name, task in model.tasks.items():
+        path, why_not = find_test_file(task, source.data_dir)
+        if not path:
+            print(why_not)
+        for split_name in ("dev", "test") if path else ("dev",):
+            split = load_task(task, split_name, model.tokenizer, source)
+            outputs = predict_task(network, task, split, network.encoder.device).numpy()
             write_predictions(output, task, split_name, split, outputs)
-            if labelled:
-                result[task.name] = intervals(
-                    task, outputs, split.labels, cosine_threshold(task, head)
-                )
-                if siamese:
-                    rates = pairs_per_second(model.encoder, task, path, tokenizer, max_length)
-                    speed[task.name] = rates
-    main = {name: rows[TASKS[name].main_metric]["value"] for name, rows in result.items()}
-    raw, form_2024 = overall(main, {name for name in main if TASKS[name].is_correlation})
-    print(f"overall: raw mean {raw:.4f}, 2024 form {form_2024:.4f}; predictions in {output}")
-    return {"scores": result, "pairs_per_s": speed, "overall": raw, "overall_2024": form_2024}
+            if split_name == "dev":
+                threshold = cosine_threshold(task, heads[name])
+                result[name] = intervals(task, outputs, split.labels, threshold)
+                if name in siamese:
+                    speed[name] = pairs_per_second(model, task, source)
+    main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
+    mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_correlation})
+    print(f"overall: raw mean {mean:.4f}, 2024 form {form_2024:.4f}; predictions in {output}")
+    return {"scores": result, "pairs_per_s": speed, "overall": mean, "overall_2024": form_2024}
+
+
+def load_model(args: Args) -> MultitaskModel:
+    """Load the run of --checkpoint."""
+    return MultitaskModel.load(args.checkpoint, args.device, args.precision, args.max_length)
 
 
 def use_checkpoint(args: Args) -> dict[str, object]:
-    """What the run says of --text or --pair, or of every line of --input."""
-    model = MultitaskModel.load(args.checkpoint, args.device, args.precision, args.max_length)
+    """Print what the run says of --text or --pair, or of every line of --input."""
+    model = load_model(args)
     if args.input:
         if not args.task:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
         return {"lines": predict_input(model, args.task, args.input, args.output)}
     text = args.pair or args.text
     sentences = 2 if args.pair else 1
-    fitting = [n for n, t in model.tasks.items() if len(t.columns.texts) == sentences]
+    fitting = [n for n, t in model.tasks.items() if 1 + t.is_pair == sentences]
     if not (args.task or fitting):
         raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
     names = [args.task] if args.task else fitting
@@ -166,7 +155,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
 
 
 def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
-    """The encoder of --model, and the heads if it is a run of train_multitask.py."""
+    """Load the encoder of --model, and the heads if it is a run of train_multitask.py."""
     directory = resolve(args.model)
     if not (directory / HEADS).is_file():
         return BertModel.from_pretrained(directory), {}
@@ -190,9 +179,23 @@ def verify_model(args: Args) -> tuple[dict[str, object], int]:
     return report, 0 if report["pass"] else 1
 
 
+def score_file(args: Args) -> tuple[dict[str, object], int]:
+    """Print the scores of a prediction file; the exit code is 1 when ids are missing or extra."""
+    if not args.gold:
+        raise UserError("--score needs --gold FILE, the data file with the labels")
+    if args.task_file:
+        tasks = read_task_file(Path(args.task_file), None)
+    else:
+        from tasks import TASKS as tasks  # here alone: all else goes by the run's own tasks.toml
+    report = score_predictions(Path(args.score), Path(args.gold), list(tasks.values()))
+    for key, value in report.items():
+        print(f"{key},{value}")
+    return report, 1 if report["missing"] or report["extra"] or report["duplicate"] else 0
+
+
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
-    if distributed.size() > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("evaluate.py works in one process: start it with python, not torchrun")
     jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
     if len(jobs) != 1:
@@ -211,13 +214,7 @@ def main(argv: list[str]) -> int:
         report = {"written": args.emit}
         print(f"wrote {args.emit}")
     else:
-        if not args.gold:
-            raise UserError("--score needs --gold FILE, the data file with the labels")
-        own = read_task_file(Path(args.task_file), None) if args.task_file else TASKS
-        report = score_predictions(Path(args.score), Path(args.gold), list(own.values()))
-        for key, value in report.items():
-            print(f"{key},{value}")
-        code = 1 if report["missing"] or report["extra"] or report["duplicate"] else 0
+        report, code = score_file(args)
     if args.json:
         print(json.dumps(report))
     return code

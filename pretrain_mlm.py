@@ -5,14 +5,13 @@ python pretrain_mlm.py --epochs 50 --model all-MiniLM-L6-v2 --data-dir data
 
 import json
 import math
-import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from minbert.cli import parse_given, run_script
 from minbert.data.collate import collate
@@ -24,91 +23,180 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import cross_entropy
 from minbert.model import fused
-from minbert.model.mlm import MaskedLanguageModel
-from minbert.report.card import write_mlm_card
-from minbert.report.files import write_report
-from minbert.run import rundir
-from minbert.run.checkpoint import is_whole, load_training_state
-from minbert.run.dry_run import preview_mlm
-from minbert.run.loop import save, train_to_end
-from minbert.run.mlm_args import FREE_ON_RESUME, Args, resolve_arguments
-from minbert.run.runlog import Progress, RunLog, silence
-from minbert.run.steprecords import StepRecord, StepRecords
+from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
+from minbert.run import dry_run, rundir
+from minbert.run.checkpoint import Best, Scores, TrainState
+from minbert.run.finish import finish_mlm
+from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpoint, save
+from minbert.run.mlm_args import Args, default_name, resolve_arguments
+from minbert.run.runlog import StepRecord, silence
 from minbert.task.loading import check_files, distinct_sentences
-from minbert.task.taskfile import KEPT_AS, kept_task_file
+from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.schedule import learning_rate
-from minbert.weights.mlm import load_mlm, save_mlm
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
+TOKENS_PER_BATCH = 4096  # padded ones, when evaluating
+Tasks = dict[str, Task]
 
 
 @dataclass(frozen=True)
-class Run:
-    """What one run works with. Parameters, optimizer, `state` and the log change."""
+class Run(Training):
+    """What one run works with."""
 
-    args: Args
-    folder: Path
-    tokenizer: BertTokenizer
     model: MaskedLanguageModel
+    args: Args
     text: EncodedSplit
     rows: np.ndarray  # of `text`, to train on
     held_out: np.ndarray  # of `text`, to evaluate on
     masking: Masking
-    steps: int
-    optimizer: AdamW
-    state: dict[str, Any]  # numbers and text, saved with last/
-    log: RunLog
-    progress: Progress
-    records: StepRecords
 
     @property
     def epoch_steps(self) -> int:
+        """How many steps a pass over the rows takes."""
         return self.steps // self.args.epochs
 
-    def is_over(self) -> bool:
-        return self.state["step"] >= self.steps
-
     def stage_after(self, step: int) -> str | None:
-        """Before training and after every epoch."""
+        """Return what ends after so many steps: an epoch, or the time before training."""
         epoch, rest = divmod(step, self.epoch_steps)
         if rest:
             return None
         return f"epoch {epoch}" if epoch else "before training"
 
     def write(self, folder: Path) -> None:
-        """Model, head and tokenizer."""
+        """Write model, head and tokenizer."""
         save_mlm(self.model, folder)
         self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
 
 
-def load_text(args: Args, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
-    """--corpus, or every distinct training sentence of --tasks, each as a text of its own.
+def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
+    """Train one run, from its start or where it was stopped, to its end."""
+    with rundir.alone_in(folder):
+        run = set_up(args, folder, tasks)
+        encoder, state = run.model.encoder, run.state
+        print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")
+        where = f"{encoder.compute_dtype} on {encoder.device}"
+        print(f"{folder}: steps {state.step} to {run.steps}, {where}", flush=True)
+        with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
+            for step in range(state.step, run.steps + 1):  # so many steps are done
+                stage = run.stage_after(step)
+                if stage and state.assessed < step:
+                    evaluate(run, stage)
+                    keeper.save()
+                elif keeper.due:
+                    keeper.save()
+                if step == run.steps:
+                    break
+                with keeper.step():
+                    train_step(run, step)
+        files = [Path(args.data_dir) / tasks[name].files["train"] for name in args.tasks]
+        files = [Path(file) for file in args.corpus] or files
+        finish_mlm(run, args=run.args, files=files, rows=len(run.rows))
+    return state
 
-    Of several processes the first one writes the ids, before the others come to read them.
+
+def train_step(run: Run, step: int) -> None:
+    """Set the rate, draw a batch, mask it, forward, backward, clip, update.
+
+    Nothing here waits for a GPU.
     """
-    cache = Path(args.output_dir) / ".ids"
-    if args.corpus:
-        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
-    path = cache / f"{args.name}.ids"
-    if distributed.rank() > 0:
-        return open_lines(path)
-    tasks = [TASKS[name] for name in args.tasks]
-    sentences = distinct_sentences(Path(args.data_dir), tasks, args.limit or {})
-    return encode_lines(sentences, tokenizer, max_length, path)
+    args, started = run.args, time.monotonic()
+    torch.manual_seed(distributed.own_seed(args.seed, step))
+    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
+    for group in run.optimizer.param_groups:
+        group["lr"] = lr
+
+    epoch, number = divmod(step, run.epoch_steps)
+    n, batches = len(run.rows), run.epoch_steps
+    rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
+
+    loss, guesses = forward_backward(run, rows, epoch)
+    if guesses:  # a batch of a few short texts may have nothing to guess
+        distributed.sum_gradients(run.model.parameters())
+        run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
+        run.optimizer.zero_grad(set_to_none=True)
+    run.state.step = step + 1
+
+    tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
+    run.records.add(StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds))
 
 
-def set_up(args: Args, folder: Path) -> Run:
-    """From --model, or from last/ if the folder has one."""
+def forward_backward(run: Run, rows: np.ndarray, epoch: int) -> tuple[Tensor, float]:
+    """Add the gradient of the mean loss over these rows' guesses; return loss and guesses.
+
+    The rows go through the model in --accumulate parts, and of several processes each takes its
+    share: every part counts by its guesses, and one without any takes part with zeros.
+    """
+    run.model.train()
+    shares = distributed.micro_batches(rows, run.args.accumulate)
+    parts = [(masked_rows(run, part, run.args.seed, epoch), share) for part, share in shares]
+    guesses = [len(masked.targets) if share else 0 for masked, share in parts]
+    total = torch.zeros((), device=run.model.encoder.device)
+    all_guesses = distributed.all_reduce_sum(sum(guesses))
+    for (masked, _), own in zip(parts, guesses, strict=True) if all_guesses else ():
+        logits = run.model(masked.batch, masked.places)
+        loss = cross_entropy(logits, masked.targets) if own else logits.sum()
+        loss = loss * (own / all_guesses)
+        loss.backward()
+        total += loss.detach()
+    return total, all_guesses
+
+
+def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatch:
+    """Return these rows, packed and masked, on the model's device."""
+    batch = collate(run.text, rows)
+    return mask_batch(batch, run.masking, seed, epoch).to(run.model.encoder.device)
+
+
+def evaluate(run: Run, stage: str) -> None:
+    """Score the guesses on the held-out rows: log and show them, keep best/ by the loss."""
+    check_finite(run)
+    scores, tokens = held_out_scores(run)
+    state, step = run.state, run.state.step
+    run.log.write("held-out", step=step, epoch=step // run.epoch_steps, **scores, tokens=tokens)
+    found = "accuracy {accuracy:.3f}, perplexity {perplexity:.1f}".format(**scores)
+    run.progress.print(f"{stage}: held-out masked tokens: {found}")
+    if step and (state.best is None or -scores["loss"] > state.best.overall):
+        save(run, "best")  # before the state says so: an interrupt repeats this evaluation
+        state.best = Best(-scores["loss"], step, scores)
+    state.stages.append((stage, scores))
+    state.assessed = step
+
+
+@torch.no_grad()
+def held_out_scores(run: Run) -> tuple[Scores, int]:
+    """Return masked-token accuracy, perplexity and loss on the held-out rows, and the tokens.
+
+    Raises UserError when there was nothing to guess.
+    """
+    run.model.eval()
+    right = total = 0
+    loss = 0.0
+    batches = length_sorted_batches(run.text.lengths[run.held_out], TOKENS_PER_BATCH)
+    for places in distributed.shard(batches):
+        masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
+        if len(masked.targets):
+            logits = run.model(masked.batch, masked.places)
+            right += int((logits.argmax(-1) == masked.targets).sum())
+            total += len(masked.targets)
+            loss += float(cross_entropy(logits, masked.targets)) * len(masked.targets)
+    right, total, loss = map(distributed.all_reduce_sum, (right, total, loss))
+    if total == 0:
+        raise UserError("nothing to guess in the held-out texts: raise --held-out or --mask-rate")
+    loss /= total
+    return {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}, total
+
+
+def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
+    """Make a run ready to train: from --model, or from last/ if the folder has one."""
     if not args.corpus:
-        check_files([TASKS[name] for name in args.tasks], args.data_dir, ("train",))
-    with distributed.first_before_others():
-        going_on = is_whole(folder / "last")
-    directory = folder / "last" if going_on else resolve(args.model)
+        check_files(list(tasks.values()), Path(args.data_dir), ("train",))
+    last = find_checkpoint(folder)
+    directory = last or resolve(args.model)
     device = choose_device(args.device)
     torch.manual_seed(args.seed)
     model, new_head = load_mlm(directory)
@@ -121,8 +209,9 @@ def set_up(args: Args, folder: Path) -> Run:
     config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
 
+    longest = min(args.max_length, config.max_position_embeddings)
     with distributed.first_before_others():
-        text = load_text(args, tokenizer, min(args.max_length, config.max_position_embeddings))
+        text = load_text(args, tasks, tokenizer, longest)
     order = np.random.default_rng(0).permutation(len(text))
     held_out = min(args.held_out, len(text) // 20)
     if held_out == 0:
@@ -133,142 +222,43 @@ def set_up(args: Args, folder: Path) -> Run:
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
-    state: dict[str, Any] = {"step": 0, "steps": steps, "assessed": -1, "best": None, "stages": []}
-    if going_on:
-        state |= load_training_state(directory, model, optimizer)
-        rundir.check_steps(folder, state["steps"], steps)
-    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
-    args = replace(args, task_file=rundir.keep_file(args.task_file, folder, KEPT_AS))
-    rundir.save_arguments(folder, args)
-    progress = Progress(steps, state["step"], args.quiet)
-    log.write("resume" if going_on else "start", step=state["step"], steps=steps, rows=len(rows))
+    begun = begin(folder, args, tokenizer, model, steps, optimizer, last, rows=len(rows))
+    args = rundir.save_arguments(folder, args, tasks)
     held = order[:held_out]
-    return Run(
-        args, folder, tokenizer, model, text, rows, held, masking, steps, optimizer, state, log,
-        progress, StepRecords(log, progress, device),
-    )  # fmt: skip
+    return Run(**vars(begun), args=args, text=text, rows=rows, held_out=held, masking=masking)
 
 
-def train(args: Args, folder: Path) -> dict[str, Any]:
-    """One run, from its start or where it was stopped, to its end; returns its state."""
-    with rundir.alone_in(folder):
-        run = set_up(args, folder)
-        encoder = run.model.encoder
-        print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")
-        where = f"{encoder.compute_dtype} on {encoder.device}"
-        print(f"{folder}: steps {run.state['step']} to {run.steps}, {where}", flush=True)
-        train_to_end(run, train_step, assess)
-        run.log.write("end", step=run.steps, **run.progress.rates())
-        tasks = [] if args.corpus else [TASKS[name] for name in args.tasks]
-        files = [Path(args.data_dir) / task.files["train"] for task in tasks]
-        files += [Path(file) for file in args.corpus]
-        write_mlm_card(folder, run.args, files, len(run.rows), run.state["best"])
-        if distributed.rank() == 0:
-            write_report(folder)
-        run.progress.print_rates()
-    return run.state
+def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
+    """Load --corpus, or every distinct training sentence of the tasks, each as a text of its own.
 
-
-def train_step(run: Run, step: int) -> None:
-    """Draw a batch, mask it, forward, backward, clip, update. Nothing here waits for a GPU."""
-    args = run.args
-    started = time.monotonic()
-    run.model.train()
-    torch.manual_seed(distributed.own_seed(args.seed, step))
-    lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
-    for group in run.optimizer.param_groups:
-        group["lr"] = lr
-    epoch, number = divmod(step, run.epoch_steps)
-    n, batches = len(run.rows), run.epoch_steps
-    rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
-    shares = distributed.shares(rows, args.accumulate)
-    parts = [(masked_rows(run, part, args.seed, epoch), weight) for part, weight in shares]
-    guesses = [len(masked.targets) if weight else 0 for masked, weight in parts]
-    total = torch.zeros((), device=run.model.encoder.device)
-    all_guesses = distributed.total(sum(guesses))
-    if all_guesses:  # a batch of a few short texts may have nothing to guess
-        for (masked, _), own in zip(parts, guesses, strict=True):
-            logits = run.model(masked.batch, masked.places)
-            # every part counts by its guesses; one without any takes part with zeros
-            loss = cross_entropy(logits, masked.targets) if own else logits.sum()
-            loss = loss * (own / all_guesses)
-            loss.backward()
-            total += loss.detach()
-        distributed.sum_gradients(run.model.parameters())
-        run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
-        run.optimizer.zero_grad(set_to_none=True)
-    run.state["step"] = step + 1
-
-    tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
-    record = StepRecord(step + 1, "mlm", total, lr, epoch + 1, len(rows), tokens, seconds)
-    run.records.add(record)
-
-
-def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatch:
-    """These rows, packed and masked, on the model's device."""
-    batch = collate(run.text, rows)
-    return mask_batch(batch, run.masking, seed, epoch).to(run.model.encoder.device)
-
-
-@torch.no_grad()
-def assess(run: Run, stage: str) -> None:
-    """Masked-token accuracy and perplexity on the held-out rows; keeps best/ by the loss."""
-    run.records.flush()
-    run.model.eval()
-    right = total = 0
-    loss = 0.0
-    for places in distributed.mine(length_sorted_batches(run.text.lengths[run.held_out], 4096)):
-        masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
-        if len(masked.targets):
-            logits = run.model(masked.batch, masked.places)
-            right += int((logits.argmax(-1) == masked.targets).sum())
-            total += len(masked.targets)
-            loss += float(cross_entropy(logits, masked.targets)) * len(masked.targets)
-    right, total, loss = map(distributed.total, (right, total, loss))
-    if total == 0:
-        raise UserError("nothing to guess in the held-out texts: raise --held-out or --mask-rate")
-    loss /= total
-    scores = {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}
-    state, step = run.state, run.state["step"]
-    run.log.write("held-out", step=step, epoch=step // run.epoch_steps, **scores, tokens=total)
-    shown = "accuracy {accuracy:.3f}, perplexity {perplexity:.1f}".format(**scores)
-    run.progress.print(f"{stage}: held-out masked tokens: {shown}")
-    if step and (state["best"] is None or loss < state["best"]["loss"]):
-        save(run, "best")  # before the state says so: an interrupt repeats this evaluation
-        state["best"] = {"step": step, **scores}
-    state["stages"].append([stage, scores])
-    state["assessed"] = step
+    Of several processes the first one writes the ids, before the others come to read them.
+    """
+    cache = Path(args.output_dir) / ".ids"
+    if args.corpus:
+        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
+    path = cache / f"{args.name}.ids"
+    if distributed.rank() > 0:
+        return open_lines(path)
+    sentences = distinct_sentences(Path(args.data_dir), list(tasks.values()), args.limit or {})
+    return encode_lines(sentences, tokenizer, max_length, path)
 
 
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
-    root = Path(given.get("output_dir", Args.output_dir))
-    if "resume" in given:
-        folder = rundir.find_run(root, given["resume"])
-        given = vars(rundir.resumed_arguments(Args, folder, given, FREE_ON_RESUME))
-        given["task_file"] = str(kept_task_file(folder) or "")
-        args = replace(resolve_arguments(given), resume="")
-    else:
-        args = resolve_arguments(given)
+    with distributed.processes():
+        args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
         if args.dry_run:
-            with tempfile.TemporaryDirectory() as scratch, silence(args.quiet):
-                text, found = preview_mlm(args, set_up, train_step, Path(scratch))
-                print(text)
-            if args.json:
-                print(json.dumps(asdict(found)))
+            dry_run.show(args, lambda f: dry_run.preview_mlm(args, tasks, set_up, train_step, f))
             return 0
-        stems = [Path(file).stem for file in args.corpus] or args.tasks
-        folder = rundir.new_run(root, args.name, "-".join(("mlm", *stems)))
-        args = replace(args, name=folder.name)
-    with silence(args.quiet):
-        stages = train(args, folder)["stages"]
-        print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
-        for name, scores in [stages[0], *stages[-1:]]:
-            shown = "accuracy {accuracy:.3f}  perplexity {perplexity:.1f}".format(**scores)
-            print(f"{name:16} {shown}")
-        print(f"\nnext: python train_multitask.py --model {folder} --data-dir {args.data_dir}")
-    if args.json:
-        print(json.dumps({"run": str(folder), "held_out": stages[-1][1]}))
+        with silence(args.quiet):
+            stages = train(args, folder, tasks).stages
+            print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
+            for name, scores in [stages[0], *stages[-1:]]:
+                found = "accuracy {accuracy:.3f}  perplexity {perplexity:.1f}".format(**scores)
+                print(f"{name:16} {found}")
+            print(f"\nnext: python train_multitask.py --model {folder} --data-dir {args.data_dir}")
+        if args.json:
+            print(json.dumps({"run": str(folder), "held_out": stages[-1][1]}))
     return 0
 
 

@@ -5,11 +5,9 @@ python train_multitask.py --mode parallel --model all-MiniLM-L6-v2 --data-dir da
 
 import json
 import math
-import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,278 +19,267 @@ from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.tokenizer import BertTokenizer
-from minbert.metrics import overall
+from minbert.metrics import over_seeds, overall
 from minbert.model import fused
 from minbert.model.encoder import BertModel
-from minbert.model.multitask import MultitaskNetwork
-from minbert.run import checkpoint, rundir
-from minbert.run.dry_run import preview
+from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
+from minbert.run import dry_run, rundir
+from minbert.run.checkpoint import Best, TrainState
 from minbert.run.finish import finish, finish_several
-from minbert.run.loop import save, train_to_end
-from minbert.run.runlog import Progress, RunLog, silence
-from minbert.run.several import best_scores, is_one_by_one, shown, summary, train_seeds
-from minbert.run.steprecords import StepRecord, StepRecords
-from minbert.run.tables import forgetting_table
-from minbert.run.train_args import FREE_ON_RESUME, FROZEN, Args, resolve_arguments
+from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpoint, save
+from minbert.run.runlog import StepRecord, silence
+from minbert.run.several import best_scores, closing_text, is_several, results_table, train_seeds
+from minbert.run.train_args import FROZEN, Args, data_source, default_name, resolve_arguments
 from minbert.task.evaluation import calibrate, encode_features, score_tasks
 from minbert.task.loading import check_files, load_train_and_dev
 from minbert.task.siamese import PairData, head_config, siamese_loss
-from minbert.task.task import Task
-from minbert.task.taskfile import KEPT_AS, kept_task_file
+from minbert.task.task import Task, main_scores
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.mixing import Plan, sub_epochs
+from minbert.training.mixing import Plan, resolve_sub_epochs
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.schedule import learning_rate
-from minbert.weights.multitask import load_multitask, save_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 
+Splits = dict[str, EncodedSplit]
+Tasks = dict[str, Task]
+
 
 @dataclass(frozen=True)
-class Run:
-    """What one run works with. Parameters, optimizer, `state` and the log change."""
+class Run(Training):
+    """What one run works with."""
 
-    args: Args
-    folder: Path
-    tasks: list[Task]
-    tokenizer: BertTokenizer
     model: MultitaskNetwork
-    train: dict[str, EncodedSplit]
-    dev: dict[str, EncodedSplit]
+    args: Args
+    tasks: Tasks
+    train_splits: Splits
+    dev_splits: Splits
     # pooled outputs of train and dev if the encoder is frozen: computed once, not once an epoch
     features: dict[str, dict[str, Tensor]] | None
     pairs: dict[str, PairData]  # the training sets of siamese tasks
     plan: Plan
-    optimizer: AdamW
-    state: dict[str, Any]  # numbers and text, saved with last/
-    log: RunLog
-    progress: Progress
-    records: StepRecords
-
-    @property
-    def steps(self) -> int:
-        return self.plan.steps
 
     def is_over(self) -> bool:
-        """After the last step, or --patience evaluations without a better mean."""
-        patience = self.args.patience
-        tired = patience > 0 and self.state["since_best"] >= patience
-        return self.state["step"] >= self.steps or tired
+        """Return whether the last step is done, or --patience evaluations were without a gain."""
+        out_of_patience = 0 < self.args.patience <= self.state.since_best
+        return self.state.step >= self.steps or out_of_patience
 
     def stage_after(self, step: int) -> str | None:
-        """An epoch or a sub-epoch has ended, or --eval-every steps."""
+        """Return what ends after so many steps: an epoch, a sub-epoch, or --eval-every steps."""
         every = self.args.eval_every
         return self.plan.stage_after(step) or (
             f"step {step}" if every and step % every == 0 else None
         )
 
     def write(self, folder: Path) -> None:
-        """Model, heads and tokenizer."""
+        """Write model, heads and tokenizer."""
         save_multitask(self.model, folder)
         self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
 
 
-def set_up(args: Args, folder: Path) -> Run:
-    """From --model, or from last/ if the folder has one."""
-    tasks = [TASKS[name] for name in args.tasks]
-    check_files(tasks, args.data_dir, ("train", "dev"))
-    with distributed.first_before_others():
-        going_on = checkpoint.is_whole(folder / "last")
-    directory = folder / "last" if going_on else resolve(args.model)
-    tokenizer = BertTokenizer.from_directory(directory)
-    device = choose_device(args.device)
-    model = make_model(args, tasks, directory, going_on).to(device)
-    model.set_precision(choose_precision(args.precision, device))
-    fused.turn_off(args.written_out)
-    sparse = device.type == "cpu" and distributed.size() == 1 and not fused.is_off()
-    model.set_row_gradients(sparse)
-    model.set_checkpointing(args.checkpoint_activations)
-
-    config = model.encoder.config
-    tokenizer.check_fits(config.vocab_size)
-    args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
-    with distributed.first_before_others():
-        train, dev = load_train_and_dev(tasks, tokenizer, args)
-    batches = count_batches({name: len(split) for name, split in train.items()}, args.batch_size)
-    passes = sub_epochs(batches, args.sub_epochs)
-    plan = Plan(args.mode, batches, args.epochs, passes, args.seed)
-    features = None
-    if args.fine_tune_mode == FROZEN:
-        encoder = model.encoder.requires_grad_(False)
-        both = {"train": train, "dev": dev}
-        features = {name: encode_features(encoder, s, device) for name, s in both.items()}
-    pairs = {n: PairData.of(TASKS[n], train[n], loss) for n, loss in args.pair_loss.items()}
-
-    groups = parameter_groups(model, args.weight_decay)
-    optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
-    state: dict[str, Any] = {"step": 0, "steps": plan.steps, "assessed": -1, "before": {}}
-    state |= {"best": None, "stages": [], "task_best": {}, "skipped": 0, "since_best": 0}
-    if going_on:
-        state |= checkpoint.load_training_state(directory, model, optimizer)
-        rundir.check_steps(folder, state["steps"], plan.steps)
-    log = RunLog(folder / "log.jsonl", state["step"] if going_on else -1, args.tensorboard)
-    args = replace(args, task_file=rundir.keep_file(args.task_file, folder, KEPT_AS))
-    rundir.save_arguments(folder, args)
-    progress = Progress(plan.steps, state["step"], args.quiet)
-    log.write("resume" if going_on else "start", step=state["step"], steps=plan.steps)
-    return Run(
-        args, folder, tasks, tokenizer, model, train, dev, features, pairs, plan, optimizer,
-        state, log, progress, StepRecords(log, progress, device),
-    )  # fmt: skip
-
-
-def make_model(args: Args, tasks: list[Task], directory: Path, whole: bool) -> MultitaskNetwork:
-    """The encoder of a directory with new heads; whole: its heads too."""
-    torch.manual_seed(args.seed)
-    if whole:
-        return load_multitask(directory, args.hidden_dropout_prob)[0]
-    encoder = BertModel.from_pretrained(directory)
-    shape = (args.pooling, args.embedding_size)
-    heads = {t.name: head_config(t, args.pair_loss.get(t.name), *shape) for t in tasks}
-    return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
-
-
-def train(args: Args, folder: Path) -> dict[str, Any]:
-    """One run, from its start or where it was stopped, to its predictions; returns its state."""
+def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
+    """Train one run, from its start or where it was stopped, to its predictions."""
     with rundir.alone_in(folder):
-        run = set_up(args, folder)
-        plan, encoder = run.plan, run.model.encoder
+        run = set_up(args, folder, tasks)
+        encoder, state = run.model.encoder, run.state
         if args.mode == "sequential":
-            print("sub-epochs: " + ", ".join(f"{name} {n}" for name, n in plan.passes.items()))
+            print("sub-epochs: " + ", ".join(f"{t} {n}" for t, n in run.plan.sub_epochs.items()))
         where = f"{encoder.compute_dtype} on {encoder.device}"
-        print(f"{folder}: steps {run.state['step']} to {run.steps}, {where}", flush=True)
-        train_to_end(run, train_step, assess)
-        finish(run, Path(__file__).name)
-    return run.state
+        print(f"{folder}: steps {state.step} to {run.steps}, {where}", flush=True)
+        with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
+            for step in range(state.step, run.steps + 1):  # so many steps are done
+                stage = run.stage_after(step)
+                if stage and state.assessed < step:
+                    evaluate(run, stage)
+                    keeper.save()
+                elif keeper.due:
+                    keeper.save()
+                if run.is_over():
+                    break
+                with keeper.step():
+                    train_step(run, step)
+        finish(
+            run, args=run.args, script=Path(__file__).name, tasks=list(tasks.values()),
+            train_splits=run.train_splits, dev_splits=run.dev_splits, device=encoder.device,
+            precision=encoder.compute_dtype,
+        )  # fmt: skip
+    return state
 
 
 def train_step(run: Run, step: int) -> None:
-    """Draw a batch, forward, backward, clip, update. Nothing here waits for a GPU."""
-    args, draw = run.args, run.plan.draw(step)
-    started = time.monotonic()
-    run.model.train()
-    if run.features:
-        run.model.encoder.eval()
+    """Set the rate, draw a batch, forward, backward, clip, update. Nothing waits for a GPU."""
+    args, started = run.args, time.monotonic()
     torch.manual_seed(distributed.own_seed(args.seed, step))
     lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
     for group in run.optimizer.param_groups:
         group["lr"] = lr
-    split, batches = run.train[draw.task], run.plan.batches[draw.task]
+
+    draw = run.plan.draw(step)
+    task, split, batches = run.tasks[draw.task], run.train_splits[draw.task], run.plan.batches
     rows = batch_rows(
-        len(split), args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch
-    )
-    total = None
-    for part, weight in distributed.shares(rows, args.accumulate):
-        loss = batch_loss(run, TASKS[draw.task], part)
-        if loss is None:  # an in-batch loss without two pairs to tell apart
-            run.state["skipped"] += 1
-            continue
-        # each part counts by its rows: the gradient is that of the whole batch; and tasks differ
-        loss = loss * (TASKS[draw.task].weight * weight)
-        loss.backward()
-        total = loss.detach() if total is None else total + loss.detach()
+        len(split), args.batch_size, batches[task.name], args.seed, task.name, draw.epoch,
+        draw.batch,
+    )  # fmt: skip
+
+    loss = forward_backward(run, task, rows)
     distributed.sum_gradients(run.model.parameters())
     run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
     run.optimizer.zero_grad(set_to_none=True)
-    run.state["step"] = step + 1
+    run.state.step = step + 1
 
     tokens, epoch = int(split.lengths_of(rows).sum()), step // run.plan.epoch_steps + 1
     seconds = time.monotonic() - started
-    record = StepRecord(step + 1, draw.task, total, lr, epoch, len(rows), tokens, seconds)
-    run.records.add(record)
+    run.records.add(StepRecord(step + 1, task.name, loss, lr, epoch, len(rows), tokens, seconds))
+
+
+def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
+    """Add the gradient of these rows' mean loss; return the loss, None if there was none.
+
+    The rows go through the model in --accumulate parts, and of several processes each takes its
+    share: every part counts by its rows, so that the gradient is that of the whole batch.
+    """
+    run.model.train()
+    if run.features:
+        run.model.encoder.eval()
+    total = None
+    for part, share in distributed.micro_batches(rows, run.args.accumulate):
+        loss = batch_loss(run, task, part)
+        if loss is None:  # an in-batch loss without two pairs to tell apart
+            run.state.skipped += 1
+            continue
+        loss = loss * (task.weight * share)
+        loss.backward()
+        total = loss.detach() if total is None else total + loss.detach()
+    return total
 
 
 def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
-    """Forward: the mean loss of these rows, through the encoder or from its ready features."""
+    """Return the mean loss of these rows, through the encoder or from its ready features."""
     device = run.model.encoder.device
     if task.name in run.pairs:
         pairs, name = run.pairs[task.name], run.args.pair_loss[task.name]
         return siamese_loss(run.model, task, pairs, rows, name, run.args.mnr_scale)
     if run.features is None:
-        batch = collate(run.train[task.name], rows).to(device)
+        batch = collate(run.train_splits[task.name], rows).to(device)
         return task.loss(run.model(task.name, batch), batch.labels)
-    labels = to_device(torch.from_numpy(run.train[task.name].labels[rows]), device)
+    labels = to_device(torch.from_numpy(run.train_splits[task.name].labels[rows]), device)
     features = to_device(run.features["train"][task.name][torch.from_numpy(rows)], device)
     return task.loss(run.model.heads[task.name](features), labels)
 
 
-def assess(run: Run, stage: str) -> None:
-    """Dev scores now: log and show them, keep best/ and each task's best."""
-    run.records.flush()
-    state, step = run.state, run.state["step"]
+def evaluate(run: Run, stage: str) -> None:
+    """Take dev scores: log and show them, keep best/ and each task's best."""
+    check_finite(run)
+    state, step, tasks = run.state, run.state.step, list(run.tasks.values())
     device = run.model.encoder.device
     for name in run.pairs:
-        calibrate(run.model, TASKS[name], run.train[name], device)
+        calibrate(run.model, run.tasks[name], run.train_splits[name], device)
     features = run.features and run.features["dev"]
-    scores = score_tasks(run.tasks, run.model, run.dev, device, features)
-    main = {task.name: scores[task.name][task.main_metric] for task in run.tasks}
-    raw, form_2024 = overall(main, {t.name for t in run.tasks if t.is_correlation})
-    run.log.write("dev", step=step, stage=stage, scores=scores, overall=raw, overall_2024=form_2024)
-    shown = "  ".join(f"{t.title} {main[t.name]:.3f}" for t in run.tasks)
-    run.progress.print(f"{stage}: {shown}  mean {raw:.3f}  2024 form {form_2024:.3f}")
+    scores = score_tasks(tasks, run.model, run.dev_splits, device, features)
+    main = main_scores(tasks, scores)
+    mean, form_2024 = overall(main, {task.name for task in tasks if task.is_correlation})
+    run.log.write(
+        "dev", step=step, stage=stage, scores=scores, overall=mean, overall_2024=form_2024
+    )
+    found = "  ".join(f"{task.title} {main[task.name]:.3f}" for task in tasks)
+    run.progress.print(f"{stage}: {found}  mean {mean:.3f}  2024 form {form_2024:.3f}")
     if step == 0:
-        state["before"] = main
-    elif state["best"] is None or raw > state["best"]["overall"]:
+        state.before = main
+    elif state.best is None or mean > state.best.overall:
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
-        state["best"] = {"overall": raw, "step": step, "scores": main}
-        state["since_best"] = 0
+        state.best = Best(mean, step, main)
+        state.since_best = 0
     else:
-        state["since_best"] += 1
+        state.since_best += 1
     for name, score in main.items():
-        if step and score > state["task_best"].get(name, {"score": -math.inf})["score"]:
-            state["task_best"][name] = {"score": score, "step": step}
-    state["stages"].append([stage, main])
-    state["assessed"] = step
+        if step and score > state.task_best.get(name, {"score": -math.inf})["score"]:
+            state.task_best[name] = {"score": score, "step": step}
+    state.stages.append((stage, main))
+    state.assessed = step
     if run.args.mode == "sequential" and step:
-        run.progress.print(forgetting_table(run.tasks, state["stages"]))
+        run.progress.print(results_table(tasks, dict(state.stages)))
 
 
-def check_all_files(args: Args) -> None:
-    """What several runs will read, before the first of them trains."""
-    tasks = [TASKS[name] for name in args.tasks]
-    check_files(tasks, args.data_dir, ("train", "dev"))
-    tokenizer = BertTokenizer.from_directory(resolve(args.model))
+def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
+    """Make a run ready to train: from --model, or from last/ if the folder has one."""
+    source = data_source(args)
+    check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
+    last = find_checkpoint(folder)
+    directory = last or resolve(args.model)
+    tokenizer = BertTokenizer.from_directory(directory)
+    device = choose_device(args.device)
+    model = make_model(args, tasks, directory, whole=bool(last)).to(device)
+    model.set_precision(choose_precision(args.precision, device))
+    fused.turn_off(args.written_out)
+    model.set_row_gradients(distributed.takes_row_gradients(device) and not args.written_out)
+    model.set_checkpointing(args.checkpoint_activations)
+
+    config = model.encoder.config
+    tokenizer.check_fits(config.vocab_size)
+    args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
+    train_splits, dev_splits = load_splits(args, tasks, tokenizer)
+    rows = {name: len(split) for name, split in train_splits.items()}
+    batches = count_batches(rows, args.batch_size)
+    sub_epochs = resolve_sub_epochs(batches, args.sub_epochs)
+    plan = Plan(args.mode, batches, args.epochs, sub_epochs, args.seed)
+    features = None
+    if args.fine_tune_mode == FROZEN:
+        encoder = model.encoder.requires_grad_(False)
+        both = {"train": train_splits, "dev": dev_splits}
+        features = {name: encode_features(encoder, s, device) for name, s in both.items()}
+    pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
+
+    groups = parameter_groups(model, args.weight_decay)
+    optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
+    begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last)
+    args = rundir.save_arguments(folder, args, tasks)
+    return Run(
+        **vars(begun), args=args, tasks=tasks, train_splits=train_splits, dev_splits=dev_splits,
+        features=features, pairs=pairs, plan=plan,
+    )  # fmt: skip
+
+
+def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> MultitaskNetwork:
+    """Load the encoder of a directory and make new heads; whole: load its heads too."""
+    torch.manual_seed(args.seed)
+    if whole:
+        return load_multitask(directory, args.hidden_dropout_prob)[0]
+    encoder = BertModel.from_pretrained(directory)
+    shape = (args.pooling, args.embedding_size)
+    heads = {n: head_config(t, args.pair_loss.get(n), *shape) for n, t in tasks.items()}
+    return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
+
+
+def load_splits(args: Args, tasks: Tasks, tokenizer: BertTokenizer) -> tuple[Splits, Splits]:
+    """Load train and dev; of several processes the first one makes the caches of ids."""
     with distributed.first_before_others():
-        load_train_and_dev(tasks, tokenizer, args)
-
-
-def new_folder(args: Args, root: Path) -> tuple[Args, Path]:
-    """Where a new run goes; its arguments then name it."""
-    folder = rundir.new_run(root, args.name, f"{args.mode}-{'-'.join(args.tasks)}")
-    return replace(args, name=folder.name), folder
+        return load_train_and_dev(list(tasks.values()), tokenizer, data_source(args))
 
 
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
-    root = Path(given.get("output_dir", Args.output_dir))
-    if "resume" in given:
-        folder = rundir.find_run(root, given["resume"])
-        given = vars(rundir.resumed_arguments(Args, folder, given, FREE_ON_RESUME))
-        given["task_file"] = str(kept_task_file(folder) or "")
-        args = replace(resolve_arguments(given), resume="")
-    else:
-        args = resolve_arguments(given)
+    with distributed.processes():
+        args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
         if args.dry_run:
-            with tempfile.TemporaryDirectory() as scratch, silence(args.quiet):
-                text, found = preview(args, set_up, train_step, Path(scratch))
-                print(text)
-            if args.json:
-                print(json.dumps(asdict(found)))
+            dry_run.show(args, lambda f: dry_run.preview(args, tasks, set_up, train_step, f))
             return 0
-        args, folder = new_folder(args, root)
-    with silence(args.quiet):
-        if args.seeds > 1 or is_one_by_one(args):
-            check_all_files(args)
-            args = replace(args, task_file=rundir.keep_file(args.task_file, folder, KEPT_AS))
-            rundir.save_arguments(folder, args)
-        every = train_seeds(args, folder, train)
-        print(shown(args, folder, every))
-    scores = list(map(best_scores, every))
-    if args.seeds > 1 or is_one_by_one(args):
-        finish_several(args, folder, Path(__file__).name, scores)
-    if args.json:
-        print(json.dumps({"run": str(folder), "scores": scores, "over_seeds": summary(scores)}))
+        with silence(args.quiet):
+            if is_several(args):  # a mistake shows before the first of them trains
+                check_files(list(tasks.values()), Path(args.data_dir), ("train", "dev"))
+                load_splits(args, tasks, BertTokenizer.from_directory(resolve(args.model)))
+                args = rundir.save_arguments(folder, args, tasks)
+            every = train_seeds(args, folder, tasks, train)
+            print(closing_text(args, folder, list(tasks.values()), every))
+        scores = list(map(best_scores, every))
+        if is_several(args):
+            finish_several(
+                folder, args=args, script=Path(__file__).name, tasks=list(tasks.values()),
+                scores=scores,
+            )  # fmt: skip
+        if args.json:
+            found = {"run": str(folder), "scores": scores, "over_seeds": over_seeds(scores)}
+            print(json.dumps(found))
     return 0
 
 

@@ -20,7 +20,7 @@ import torch
 from minbert.errors import UserError
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PATIENCE_S = 10  # for a contestant to end by itself
+TIMEOUT_S = 10  # for a contestant to end by itself
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
     finally:
         for _, child, pipe in children:
             pipe.close()  # what its next recv takes as the end
-            child.join(PATIENCE_S)
+            child.join(TIMEOUT_S)
             child.terminate()
     return {
         c.name: Outcome(

@@ -20,7 +20,7 @@ from minbert import BertTokenizer
 from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.examples import read_examples
 from minbert.data.sampler import batch_rows, count_batches
-from minbert.run.train_args import Args, resolve_arguments
+from minbert.run.train_args import Args, data_source, resolve_arguments
 from minbert.task.loading import distinct_sentences, load_task
 from tasks import TASKS
 
@@ -36,7 +36,7 @@ def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
         n = lengths[place]
         ids[place, :n] = split.ids[split.offsets[row] : split.offsets[row + 1]]
         mask[place, :n] = 1
-        segments[place, split.second[row] : n] = 1
+        segments[place, split.segment_starts[row] : n] = 1
     arrays = {"input_ids": ids, "attention_mask": mask, "token_type_ids": segments}
     return {name: torch.from_numpy(array).to(DEVICE) for name, array in arrays.items()}
 
@@ -44,7 +44,8 @@ def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
 def training_splits(where: Args) -> dict[str, EncodedSplit]:
     """The rows that minbert's own runs with these arguments train on."""
     tokenizer = BertTokenizer.from_directory(Path(where.model))
-    splits = {name: load_task(TASKS[name], "train", tokenizer, where) for name in where.tasks}
+    source = data_source(where)
+    splits = {name: load_task(TASKS[name], "train", tokenizer, source) for name in where.tasks}
     return {name: limit_rows(split, where.limit.get(name)) for name, split in splits.items()}
 
 
@@ -74,7 +75,7 @@ class PlainLoop:
     def __init__(self, settings: dict[str, Any]) -> None:
         torch.manual_seed(0)
         self.fast, size = settings["fast"], settings["batch_size"]
-        where = resolve_arguments(settings["where"])
+        where = resolve_arguments(settings["where"], TASKS)
         self.splits = training_splits(where)
         self.encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE)
         width = self.encoder.config.hidden_size
@@ -138,7 +139,7 @@ def trainer_turn(make: Any, layers: torch.nn.Module, settings: dict[str, Any]) -
 
     Which rows it takes it does not say: their tokens are counted as the set's mean.
     """
-    where = resolve_arguments(settings["where"])
+    where = resolve_arguments(settings["where"], TASKS)
     (split,) = training_splits(where).values()
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
@@ -161,7 +162,7 @@ def trainer_turn(make: Any, layers: torch.nn.Module, settings: dict[str, Any]) -
 
 def trainer(settings: dict[str, Any]) -> Turn:
     """transformers' Trainer on SST. settings: as plain_loop's."""
-    where = resolve_arguments(settings["where"])
+    where = resolve_arguments(settings["where"], TASKS)
     split = training_splits(where)["sst"]
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
         where.model, num_labels=5
@@ -188,7 +189,7 @@ def sentence_trainer(settings: dict[str, Any]) -> Turn:
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
     from sentence_transformers.losses import CosineSimilarityLoss
 
-    where = resolve_arguments(settings["where"])
+    where = resolve_arguments(settings["where"], TASKS)
     path = Path(where.data_dir) / TASKS["sts"].files["train"]
     examples, _ = read_examples(path, TASKS["sts"].columns, labelled=True)
     columns = {
@@ -218,7 +219,7 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
     """A run_mlm-style loop on the tasks' sentences. settings: as plain_loop's."""
     torch.manual_seed(0)
     fast, size = settings["fast"], settings["batch_size"]
-    where = resolve_arguments(settings["where"])
+    where = resolve_arguments(settings["where"], TASKS)
     tokenizer = transformers.AutoTokenizer.from_pretrained(where.model)
     tasks = [TASKS[name] for name in where.tasks]
     sentences = distinct_sentences(Path(where.data_dir), tasks, where.limit)
@@ -248,7 +249,7 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
 
 def frozen_loop(settings: dict[str, Any]) -> Turn:
     """Heads on a frozen BertModel, the plain way: the encoder runs in every epoch. fp32."""
-    where = resolve_arguments(settings["where"])
+    where = resolve_arguments(settings["where"], TASKS)
     splits = training_splits(where)
     encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE).eval()
     width, size = encoder.config.hidden_size, 32

@@ -20,9 +20,10 @@ from minbert.cli import parse_given
 from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
 from minbert.losses import unit
-from minbert.model.pooling import pool
+from minbert.model.heads import pool
 from minbert.run.train_args import resolve_arguments
 from minbert.task.evaluation import predict
+from tasks import TASKS
 
 Turn = Callable[[], Work]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -37,15 +38,13 @@ def training(settings: dict[str, Any]) -> Turn:
     """`steps` steps of a script a turn. settings: script, arguments, steps."""
     folder = tempfile.TemporaryDirectory()
     script = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm}[settings["script"]]
-    resolve = resolve_arguments if script is train_multitask else pretrain_mlm.resolve_arguments
-    run = script.set_up(
-        resolve(parse_given(script.Args, settings["arguments"], "")), Path(folder.name)
-    )
+    args = script.resolve_arguments(parse_given(script.Args, settings["arguments"], ""), TASKS)
+    run = script.set_up(args, Path(folder.name), {name: TASKS[name] for name in args.tasks})
     atexit.register(folder.cleanup)
     parameters = products(run.model.encoder.bert_layers)
 
     def turn() -> Work:
-        examples, tokens, start = run.progress.examples, run.progress.tokens, run.state["step"]
+        examples, tokens, start = run.progress.examples, run.progress.tokens, run.state.step
         for step in range(start, start + settings["steps"]):
             script.train_step(run, step)
         run.records.flush()
@@ -56,7 +55,7 @@ def training(settings: dict[str, Any]) -> Turn:
     return turn
 
 
-KINDS = {  # of PyTorch's operations, by the beginning of their names
+OPERATIONS = {  # of PyTorch's operations, by the beginning of their names
     "matrix products": ("aten::mm", "aten::addmm"),
     "products of attention": ("aten::bmm",),
     "AdamW's kernel": ("aten::_fused_adamw_",),
@@ -78,9 +77,9 @@ def profiled(settings: dict[str, Any]) -> Turn:
             started = time.perf_counter()
             turn()
             seconds = time.perf_counter() - started
-        parts = dict.fromkeys(KINDS, 0.0)
+        parts = dict.fromkeys(OPERATIONS, 0.0)
         for event in profile.key_averages():
-            for kind, beginnings in KINDS.items():
+            for kind, beginnings in OPERATIONS.items():
                 if event.key.startswith(beginnings):
                     parts[kind] += event.self_cpu_time_total / 1e6
         return Work(seconds=seconds, parts=parts)  # the profiler's own work apart
@@ -97,7 +96,7 @@ def encoding(settings: dict[str, Any]) -> Turn:
 
     def forward(batch: Batch) -> torch.Tensor:
         if settings["pairs"]:
-            return head(encoder.encode_first(batch))
+            return head(encoder.pooled_output(batch))
         return unit(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
 
     def encode(texts: list[Any]) -> np.ndarray:
@@ -136,8 +135,8 @@ def frozen(settings: dict[str, Any]) -> Turn:
     def turn() -> Work:
         given = parse_given(train_multitask.Args, settings["arguments"], "")
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-            args = resolve_arguments(given)
-            train_multitask.train(args, Path(folder))
+            args = resolve_arguments(given, TASKS)
+            train_multitask.train(args, Path(folder), {name: TASKS[name] for name in args.tasks})
         return Work(args.epochs * sum(args.limit.values()))
 
     return turn

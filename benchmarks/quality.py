@@ -13,7 +13,7 @@ import train_multitask
 from benchmarks.report import Section, write_report
 from experiments.results import is_finished
 from minbert.cli import arg, parse_arguments, run_script
-from minbert.run.runlog import read_log
+from minbert.files import read_json_lines as read_log
 
 PATHS = ("default", "fp32, written out")
 

@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 
 from minbert.errors import UserError
-from minbert.run.runlog import read_log
+from minbert.files import read_json_lines as read_log
 
 ROOT = Path(__file__).resolve().parents[1]
-PATIENCE_S = 300
+TIMEOUT_S = 300
 
 
 def seconds_in_turn(programs: tuple[str, ...], turns: int) -> list[float]:
@@ -37,7 +37,7 @@ def first_step_seconds(arguments: list[str], output_dir: Path) -> float:
     started = time.perf_counter()
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
-        while time.perf_counter() - started < PATIENCE_S and child.poll() is None:
+        while time.perf_counter() - started < TIMEOUT_S and child.poll() is None:
             if log.is_file() and any(line["event"] == "step" for line in read_log(log)):
                 return time.perf_counter() - started
             time.sleep(0.02)

@@ -23,9 +23,10 @@ from minbert.cli import parse_given
 from minbert.data.sampler import length_sorted_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import overall
-from minbert.run.train_args import resolve_arguments
+from minbert.run.train_args import data_source, resolve_arguments
 from minbert.task.evaluation import score_tasks
 from minbert.task.loading import load_train_and_dev
+from minbert.task.task import main_scores
 from tasks import TASKS
 
 TURN = {"steps": 60}
@@ -52,19 +53,22 @@ def in_turns(train: Callable[[int], Any], steps: int, score: Callable[[], float]
 
 def minbert(settings: dict[str, Any]) -> Turn:
     """settings: arguments of train_multitask.py; steps a turn."""
-    args = resolve_arguments(parse_given(train_multitask.Args, settings["arguments"], ""))
+    args = resolve_arguments(parse_given(train_multitask.Args, settings["arguments"], ""), TASKS)
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
-    run = train_multitask.set_up(args, Path(folder.name))
+    run = train_multitask.set_up(
+        args, Path(folder.name), {name: TASKS[name] for name in args.tasks}
+    )
 
     def train(steps: int) -> None:
         for _ in range(steps):
-            train_multitask.train_step(run, run.state["step"])
+            train_multitask.train_step(run, run.state.step)
         run.records.flush()
 
     def score() -> float:
-        scores = score_tasks(run.tasks, run.model, run.dev, run.model.encoder.device)
-        return mean_score({t.name: scores[t.name][t.main_metric] for t in run.tasks})
+        tasks = list(run.tasks.values())
+        scores = score_tasks(tasks, run.model, run.dev_splits, run.model.encoder.device)
+        return mean_score(main_scores(tasks, scores))
 
     return in_turns(train, settings["steps"], score)
 
@@ -74,9 +78,11 @@ def loop(settings: dict[str, Any]) -> Turn:
     from benchmarks.others import PlainLoop  # which imports transformers
 
     trained = PlainLoop(settings)
-    where = resolve_arguments(settings["where"])
+    where = resolve_arguments(settings["where"], TASKS)
     tokenizer = BertTokenizer.from_directory(Path(where.model))
-    _, dev = load_train_and_dev([TASKS[name] for name in where.tasks], tokenizer, where)
+    _, dev = load_train_and_dev(
+        [TASKS[name] for name in where.tasks], tokenizer, data_source(where)
+    )
 
     @torch.no_grad()
     def score() -> float:

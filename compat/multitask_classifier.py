@@ -7,8 +7,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minbert.model.encoder import BertModel
 from minbert.model.heads import HeadConfig
-from minbert.model.multitask import MultitaskNetwork
-from minbert.weights.multitask import HEADS, load_multitask
+from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask
 from minbert.weights.resolve import resolve
 
 HEADS_OF = {"sst": HeadConfig(5), "quora": HeadConfig(1), "sts": HeadConfig(1)}

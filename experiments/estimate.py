@@ -11,7 +11,7 @@ import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
 from minbert.run.dry_run import forecast, seconds_a_step, set_up_to_measure
-from minbert.run.train_args import resolve_arguments as resolve_multitask
+from tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -25,12 +25,13 @@ class Estimate:
 def estimate(script: str, argv: list[str]) -> Estimate:
     """Set the run up in a folder of its own, take a few steps, throw it away."""
     with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
-        if script == "pretrain_mlm":
-            given = parse_given(pretrain_mlm.Args, argv, "")
-            run: Any = pretrain_mlm.set_up(pretrain_mlm.resolve_arguments(given), Path(folder))
+        module = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}[script]
+        args = module.resolve_arguments(parse_given(module.Args, argv, ""), TASKS)
+        tasks = {name: TASKS[name] for name in args.tasks}
+        if module is pretrain_mlm:
+            run: Any = pretrain_mlm.set_up(args, Path(folder), tasks)
             seconds = seconds_a_step(run, pretrain_mlm.train_step)
             return Estimate(run.steps, run.steps * seconds / 60)
-        args = resolve_multitask(parse_given(train_multitask.Args, argv, ""))
-        run = set_up_to_measure(args, train_multitask.set_up, Path(folder))
+        run = set_up_to_measure(args, train_multitask.set_up, Path(folder), tasks)
         found = forecast(run, args, train_multitask.train_step)
         return Estimate(found.steps, found.minutes)

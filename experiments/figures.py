@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from experiments.results import Result, RunKey, is_finished
-from minbert.run.runlog import read_log
+from minbert.files import read_json_lines as read_log
 
 
 def draw_figures(folder: Path, results: list[Result], root: Path) -> None:

@@ -19,7 +19,7 @@ from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.run.train_args import resolve_arguments
+from minbert.run.train_args import data_source, resolve_arguments
 from minbert.task.loading import load_train_and_dev
 from minbert.weights.resolve import resolve
 from tasks import TASKS
@@ -111,10 +111,10 @@ def data_sizes(args: Args, root: Path) -> str:
     """Rows to train on and to evaluate on, of every task."""
     places = ["--data-dir", args.data_dir, "--output-dir", str(root)]
     given = parse_given(train_multitask.Args, [*BUDGETS[args.budget].data, *places], "")
-    where = resolve_arguments(given)
+    where = resolve_arguments(given, TASKS)
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
     tasks = [TASKS[name] for name in where.tasks]
-    train, dev = load_train_and_dev(tasks, tokenizer, where)
+    train, dev = load_train_and_dev(tasks, tokenizer, data_source(where))
     rows = (f"{t.title} {len(train[t.name]):,} and {len(dev[t.name]):,}" for t in tasks)
     return "rows to train and to evaluate on: " + ", ".join(rows)
 

@@ -1,8 +1,6 @@
 """Finished runs -> RESULTS.md and results.json."""
 
 import json
-import platform
-import re
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +9,8 @@ from typing import Any
 import torch
 
 from experiments.recipes import QUESTIONS, Cell, Table
-from minbert.run.runlog import read_log
+from minbert.files import read_json_lines as read_log
+from minbert.training.device import cpu_model
 
 OPEN = "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).\n"
 
@@ -194,8 +193,4 @@ def machine() -> str:
     """The processor that did the work, as the system names it."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    names = [platform.processor() or platform.machine()]
-    if (info := Path("/proc/cpuinfo")).is_file():
-        text = info.read_text(encoding="utf-8", errors="replace")
-        names = re.findall(r"^model name\s*:\s*(.+)$", text, re.MULTILINE) or names
-    return f"{names[0]}, {torch.get_num_threads()} threads"
+    return f"{cpu_model()}, {torch.get_num_threads()} threads"

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
-from minbert.training import distributed
 
 T = TypeVar("T")
 CONFIG_HELP = "TOML with any of these; flags win, --no-NAME over NAME = true"
@@ -164,8 +163,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     # PyTorch reads this at its first allocation; 0 turns it off.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
-        with distributed.processes():
-            code = main(sys.argv[1:])
+        code = main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2

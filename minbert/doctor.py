@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 
 from minbert.cli import arg, parse_arguments, run_script
-from minbert.training.device import choose_device, choose_precision
+from minbert.task.course import COURSE_TASKS
+from minbert.task.taskfile import read_tasks
+from minbert.training.device import choose_device, choose_precision, cpu_model
 from minbert.weights.resolve import ALIASES, found_locally
-from tasks import TASKS
 
 LIBRARIES = ("torch", "numpy", "scipy", "tokenizers", "safetensors", "tqdm")
 OPTIONAL = (
@@ -55,14 +56,6 @@ def rate(dtype: torch.dtype, device: torch.device) -> float:
     return 2 * SIZE**3 / min(seconds[1:]) / 1e12
 
 
-def cpu_model() -> str:
-    """As Linux names it, else what Python knows."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
-
-
 def memory() -> str:
     """Of the machine; a question mark where the system does not say (Windows)."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
@@ -81,10 +74,11 @@ def data_lines(folder: Path) -> list[str]:
     """The tasks' files that are there, and those that are not with what fetches them."""
     there = sorted(path.name for path in folder.glob("*.csv"))
     lines = [f"data     {folder}: {', '.join(there) or 'no files'}"]
-    without = {t.name: [f for f in t.files.values() if f not in there] for t in TASKS.values()}
+    tasks = read_tasks(COURSE_TASKS, "the course's tasks", None).values()
+    without = {t.name: [f for f in t.files.values() if f not in there] for t in tasks}
     if missing := [file for files in without.values() for file in files]:
-        tasks = ",".join(name for name, files in without.items() if files)
-        fetch = f"python -m tasks.download --to {folder} --tasks {tasks}"
+        names = ",".join(name for name, files in without.items() if files)
+        fetch = f"python -m tasks.download --to {folder} --tasks {names}"
         lines.append(f"missing  {', '.join(missing)}: `{fetch}`")
     return lines
 

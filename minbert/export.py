@@ -10,18 +10,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
 from torch import Tensor
 
 from minbert.cli import arg, parse_given, run_script
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.files import save_tensors
 from minbert.model.heads import Head, HeadConfig
-from minbert.model.multitask import MultitaskNetwork
+from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
 from minbert.weights.convert import to_published
-from minbert.weights.multitask import load_multitask
-from minbert.weights.pretrained import save_encoder
 
 MODULE = "sentence_transformers.models."  # under these names every version of it finds its modules
 ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
@@ -41,7 +39,7 @@ class Args:
 
 def export_transformers(model: MultitaskNetwork, task: str, folder: Path) -> None:
     """AutoModelForSequenceClassification with the task's logits; without a task AutoModel."""
-    save_encoder(model.encoder, folder)
+    model.encoder.save_pretrained(folder)
     if not task:
         return
     head = model.heads[task]
@@ -49,14 +47,14 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path) -> Non
         raise UserError(f"{task} compares sentences: export it --to sentence-transformers")
     tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
     tensors |= {f"classifier.{k}": v for k, v in head.state_dict().items()}
-    _save(tensors, folder / "model.safetensors")
+    save_tensors(tensors, folder / "model.safetensors")
     _add(folder / "config.json", **classifier_config(head))
 
 
 def classifier_config(head: Head) -> dict[str, Any]:
     """What transformers' config.json says of a classifier."""
     outputs = head.config.outputs  # one logit of two classes is the second one's
-    names = head.config.names[-outputs:] or tuple(f"LABEL_{i}" for i in range(outputs))
+    names = head.config.class_names[-outputs:] or tuple(f"LABEL_{i}" for i in range(outputs))
     # by it a pipeline chooses between softmax, sigmoid and the outputs as they are
     problem = head.config.problem_type
     return {
@@ -76,7 +74,7 @@ def export_sentence_transformers(model: MultitaskNetwork, task: str, folder: Pat
     config = model.heads[task].config if task else HeadConfig(siamese=True, pooling="mean")
     if not config.siamese:
         raise UserError(f"{task} reads pairs together: export it --to transformers")
-    save_encoder(model.encoder, folder)
+    model.encoder.save_pretrained(folder)
     size = model.encoder.config.hidden_size
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     kinds = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
@@ -106,7 +104,7 @@ def _dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None
     config = {"in_features": in_features, "out_features": out_features, "bias": True}
     config["activation_function"] = "torch.nn.modules." + ACTIVATION[activation]
     _write(folder / "config.json", config)
-    _save({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
+    save_tensors({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
 
 
 def export_onnx(model: MultitaskNetwork, task: str, folder: Path) -> None:
@@ -115,11 +113,6 @@ def export_onnx(model: MultitaskNetwork, task: str, folder: Path) -> None:
     _write(folder / "config.json", model.encoder.config.to_dict())
     if task and not model.heads[task].config.siamese:
         _add(folder / "config.json", **classifier_config(model.heads[task]))
-
-
-def _save(tensors: dict[str, Tensor], path: Path) -> None:
-    plain = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
-    save_file(plain, path, metadata={"format": "pt"})
 
 
 def _write(path: Path, value: Any) -> None:
@@ -154,7 +147,8 @@ def main(argv: list[str]) -> int:
     model, directory = load_multitask(Path(places[0]))
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
-    if model.second is not None and not (args.task and not model.heads[args.task].config.siamese):
+    cross = args.task and not model.heads[args.task].config.siamese
+    if model.second_tower is not None and not cross:
         raise UserError("a run with separate towers is two encoders, which one directory has not")
     EXPORTS[args.to](model, args.task, folder)
     longest = model.encoder.config.max_position_embeddings

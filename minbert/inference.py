@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Self
 
 import numpy as np
+from torch import Tensor
 
+from minbert.batch import Batch
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import unit
-from minbert.model.multitask import MultitaskNetwork
-from minbert.model.pooling import KINDS, pool
+from minbert.model.heads import POOLINGS, pool
+from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.task.evaluation import predict, predict_task
 from minbert.task.task import Task
-from minbert.task.taskfile import kept_task_file, read_task_file
+from minbert.task.taskfile import tasks_of_run
 from minbert.training.device import choose_device, choose_precision
-from minbert.weights.multitask import load_multitask
-from tasks import TASKS
 
 Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
 LONGEST = 512  # tokens
@@ -29,6 +29,7 @@ LONGEST = 512  # tokens
 class MultitaskModel:
     """`MultitaskModel.load("checkpoints/run").predict("sst", ["A fine film."])`"""
 
+    directory: Path  # that it was loaded from
     network: MultitaskNetwork
     tokenizer: BertTokenizer
     tasks: dict[str, Task]
@@ -42,34 +43,29 @@ class MultitaskModel:
         precision: str = "fp32",
         max_length: int = LONGEST,
     ) -> Self:
-        """A run's best/, else its last/. precision: fp32, bf16, or auto for what is fast here.
+        """Load a run's best/, else its last/. precision: fp32, bf16, or auto for what is fast here.
 
         max_length: in tokens; what is longer is cut.
         """
         network, directory = load_multitask(Path(run))
-        own = read_task_file(kept, None) if (kept := kept_task_file(directory)) else {}
-        tasks = {name: {**TASKS, **own}.get(name) for name in network.heads}
-        if unknown := [name for name, task in tasks.items() if task is None]:
-            raise UserError(f"{directory}: head {unknown[0]!r} is of no known task")
+        tasks = tasks_of_run(directory, network.heads)
         where = choose_device(device)
         network.to(where)
         for encoder in network.encoders:
             encoder.for_inference(choose_precision(precision, where))
         tokenizer = BertTokenizer.from_directory(directory)
         longest = network.encoder.config.max_position_embeddings
-        return cls(
-            network, tokenizer, {n: t for n, t in tasks.items() if t}, min(max_length, longest)
-        )
+        return cls(directory, network, tokenizer, tasks, min(max_length, longest))
 
     def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
-        """What the task says of each text, as its prediction files have it."""
+        """Return what the task says of each text, as its prediction files have it."""
         found = self.task_named(task)
-        return [found.shown(p) for p in found.decode(self.outputs(task, texts))]
+        return [found.format_prediction(p) for p in found.decode(self.outputs(task, texts))]
 
     def outputs(self, task: str, texts: Sequence[Text]) -> np.ndarray:
-        """The head's outputs, (n, outputs), in the order of the texts."""
+        """Return the head's outputs, (n, outputs), in the order of the texts."""
         found = self.task_named(task)
-        examples = _examples(texts, len(found.columns.texts))
+        examples = _examples(texts, 1 + found.is_pair)
         if not examples:
             return np.zeros((0, found.outputs), dtype=np.float32)
         siamese = self.network.heads[task].config.siamese
@@ -79,35 +75,35 @@ class MultitaskModel:
     def encode(
         self, texts: Sequence[str], pooling: str = "mean", normalize: bool = False
     ) -> np.ndarray:
-        """The encoder's vector of each text, (n, D) in fp32; normalize: of length 1.
+        """Return the encoder's vector of each text, (n, D) in fp32; normalize: of length 1.
 
         By default what an export --to sentence-transformers without a task encodes it as.
         """
-        if pooling not in KINDS:
-            raise UserError(f"pooling {pooling!r}: one of {', '.join(KINDS)}")
+        if pooling not in POOLINGS:
+            raise UserError(f"pooling {pooling!r}: one of {', '.join(POOLINGS)}")
         encoder = self.network.encoder
         examples = _examples(texts, 1)
         if not examples:
             return np.zeros((0, encoder.config.hidden_size), dtype=np.float32)
         split = encode_examples(examples, self.tokenizer, self.max_length)
 
-        def forward(batch):
+        def forward(batch: Batch) -> Tensor:
             if pooling == "cls":
-                return encoder.encode_first(batch)
+                return encoder.pooled_output(batch)
             return pool(encoder.hidden_states(batch)[-1], batch, pooling)
 
         vectors = predict(forward, split, encoder.device)
         return (unit(vectors) if normalize else vectors).numpy()
 
     def task_named(self, name: str) -> Task:
-        """One of the run's tasks. Raises UserError for another."""
+        """Return one of the run's tasks. Raises UserError for another."""
         if name not in self.tasks:
             raise UserError(f"task {name!r}: this run has {', '.join(self.tasks)}")
         return self.tasks[name]
 
 
 def _examples(texts: Sequence[Text], sentences: int) -> list[Example]:
-    """Raises UserError for a text that is empty or has another number of sentences."""
+    """Make Examples. Raises UserError for an empty text, or another number of sentences."""
     if isinstance(texts, str):
         raise UserError("give a list of texts, not one text")
     examples = []

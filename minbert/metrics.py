@@ -1,5 +1,6 @@
 """Metrics over a whole split, on numpy arrays (n,)."""
 
+import statistics
 from collections.abc import Callable
 
 import numpy as np
@@ -75,3 +76,14 @@ def overall(scores: dict[str, float], correlations: set[str]) -> tuple[float, fl
     """
     scaled = [(s + 1) / 2 if task in correlations else s for task, s in scores.items()]
     return float(np.mean(list(scores.values()))), float(np.mean(scaled))
+
+
+def over_seeds(every: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Return mean, spread (standard deviation), lowest and highest of each score over the seeds."""
+    found = {}
+    for name in every[0]:
+        values = [scores[name] for scores in every]
+        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        ends = {"lowest": min(values), "highest": max(values)}
+        found[name] = {"mean": statistics.fmean(values), "spread": spread, **ends}
+    return found

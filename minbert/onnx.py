@@ -56,7 +56,7 @@ class PaddedModel(nn.Module):
         return (self.head.embed(self.pooled(x, real)),)
 
     def pooled(self, x: Tensor, real: Tensor) -> Tensor:
-        """(B, T, D), (B, T) -> (B, D); as minbert.model.pooling over packed sequences."""
+        """(B, T, D), (B, T) -> (B, D); as `pool` over packed sequences."""
         kind, real = self.head.config.pooling, real[:, :, None]
         if kind == "cls":
             return self.encoder.pool(x[:, 0])

@@ -82,7 +82,7 @@ def table_line(cells: Sequence[str]) -> str:
 
 def line_answers(model: MultitaskModel, task: str, file: BinaryIO) -> Answers:
     """`prediction <tab> line` for every line: a sentence, or two with a tab between."""
-    sentences = len(model.tasks[task].columns.texts)
+    sentences = 1 + model.tasks[task].is_pair
     number = 0
     for block in whole_lines(file):
         kept, texts = [], []

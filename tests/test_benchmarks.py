@@ -13,7 +13,7 @@ from benchmarks.contest import Contestant, Outcome, Work, hold
 from benchmarks.contestants import Places, ours, theirs
 from benchmarks.report import Target, compared, judged
 from minbert import UserError
-from minbert.run.runlog import read_log
+from minbert.files import read_json_lines as read_log
 from tests.conftest import TINY
 
 

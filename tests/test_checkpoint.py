@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from minbert import UserError
-from minbert.run.checkpoint import MANIFEST, atomic_directory, check_manifest, is_whole
+from minbert.run.checkpoint import MANIFEST, atomic_directory, check_manifest, is_whole, recover
 
 
 def write(path: Path, text: str) -> None:
@@ -14,6 +14,7 @@ def write(path: Path, text: str) -> None:
 
 
 def content(path: Path) -> str:
+    recover(path)
     assert is_whole(path)
     return (path / "file").read_text()
 
@@ -40,6 +41,13 @@ def test_cut_between_the_two_renames(tmp_path: Path, beside: str) -> None:
     write(tmp_path / "last", "saved")
     (tmp_path / "last").rename(tmp_path / f"last.{beside}")
     assert content(tmp_path / "last") == "saved"
+
+
+def test_to_look_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path / "last", "saved")
+    (tmp_path / "last").rename(tmp_path / "last.old")
+    assert not is_whole(tmp_path / "last")
+    assert [p.name for p in tmp_path.iterdir()] == ["last.old"]
 
 
 def test_new_wins_over_old_if_it_is_whole(tmp_path: Path) -> None:

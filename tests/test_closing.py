@@ -11,10 +11,11 @@ import pytest
 import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
+from minbert.files import read_json_lines as read_log
 from minbert.report.card import command, exports
-from minbert.run.runlog import read_log
 from minbert.run.train_args import Args, resolve_arguments
 from minbert.training import distributed
+from tasks import TASKS
 from tests.conftest import arguments, run
 
 
@@ -43,7 +44,7 @@ def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.Monkey
     assert "--to sentence-transformers" in text and "--to transformers" not in text
     assert re.search(r"^\| pair_loss \| `.*cosine-mse.*` \|$", text, re.M) and "minbert 0." in text
     monkeypatch.setattr(distributed, "size", lambda: 2)
-    args = resolve_arguments(parse_given(Args, arguments(world), ""))
+    args = resolve_arguments(parse_given(Args, arguments(world), ""), TASKS)
     assert command(args, "s.py").startswith("torchrun --nproc-per-node 2 s.py ")
     assert exports(Path("run"), args)[0].endswith("--to transformers --task sst")
 
@@ -78,10 +79,10 @@ def test_the_command_makes_the_same_arguments(world: Path) -> None:
     options = ["--mode", "sequential", "--sub-epochs", "sst=2", "--pair-encoding", "siamese"]
     options += ["--warmup", "0.1", "--skip-predictions", "--limit", "sst=9,sts=8"]
     given = parse_given(Args, arguments(world, *options), "")
-    args = resolve_arguments(given)
+    args = resolve_arguments(given, TASKS)
     words = shlex.split(command(args, "train_multitask.py"))
     assert words[:2] == ["python", "train_multitask.py"]
-    again = resolve_arguments(parse_given(Args, words[2:], ""))
+    again = resolve_arguments(parse_given(Args, words[2:], ""), TASKS)
     different = {k for k, v in vars(args).items() if getattr(again, k) != v}
     assert different == {"output_dir"}
 

@@ -13,8 +13,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, UserError
+from minbert.files import read_json_lines as read_log
 from minbert.model.multitask import MultitaskNetwork
-from minbert.run.runlog import read_log, scalars
+from minbert.run.runlog import scalars
 from tests.conftest import arguments, run, weights
 
 
@@ -120,7 +121,7 @@ def test_checkpointed_activations_give_the_same_gradients(
     for on in (False, True):
         MultitaskNetwork(tiny, {}).set_checkpointing(on)
         torch.manual_seed(1)
-        out = tiny.encode_first(batch) if first_only else tiny.hidden_states(batch)[-1]
+        out = tiny.pooled_output(batch) if first_only else tiny.hidden_states(batch)[-1]
         tiny.zero_grad()
         out.square().sum().backward()
         gradients.append([p.grad.clone() for p in tiny.parameters() if p.grad is not None])

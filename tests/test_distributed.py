@@ -19,10 +19,13 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
-from minbert.run.runlog import read_log
+from minbert.run.checkpoint import TrainState
+from minbert.run.train_args import Args
 from minbert.training import distributed
 from minbert.training.device import choose_device
+from tasks.sample import TASK_FILE
 from tests.conftest import arguments, cut, run, weights
 from tests.test_stopping import wait_for_step
 
@@ -226,25 +229,26 @@ def test_a_new_run_s_folder_must_be_seen_by_all(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rundir, "SEEN_WITHIN_S", 0)
-    monkeypatch.setattr(distributed, "gathered", lambda mine: [(0, -1), mine])
+    monkeypatch.setattr(distributed, "all_gather", lambda mine: [(0, -1), mine])
     with pytest.raises(UserError, match="run: process 1 has none: a run's folder must be one"):
-        rundir.check_shared(world / "run", {"step": 0, "assessed": -1})
+        rundir.check_shared(world / "run", TrainState(steps=5))
 
 
 def test_the_first_process_alone_keeps_the_task_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "own.toml").write_text("[intent]")
+    (tmp_path / "own.toml").write_text(TASK_FILE)
     monkeypatch.setattr(distributed, "rank", lambda: 1)
-    own, kept = str(tmp_path / "own.toml"), tmp_path / "run/tasks.toml"
-    assert rundir.keep_file(own, tmp_path / "run", "tasks.toml") == str(kept)
+    args, kept = Args(task_file=str(tmp_path / "own.toml")), tmp_path / "run/tasks.toml"
+    assert rundir.save_arguments(tmp_path / "run", args, {}).task_file == str(kept)
     assert not kept.parent.exists()
     monkeypatch.setattr(distributed, "rank", lambda: 0)
-    assert rundir.keep_file(own, tmp_path / "run", "tasks.toml") == str(kept) and kept.is_file()
+    assert rundir.save_arguments(tmp_path / "run", args, {}).task_file == str(kept)
+    assert kept.read_text() == TASK_FILE
 
 
 def test_evaluation_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UserError, match="works in one process: start it with python"):
         evaluate.main(["--checkpoint", "run"])
 
@@ -295,7 +299,7 @@ def test_shares_are_all_rows_once(monkeypatch: pytest.MonkeyPatch, count: int) -
     rows, seen, weight = np.arange(5) + 100, [], 0.0
     for place in range(count):
         monkeypatch.setattr(distributed, "rank", lambda place=place: place)
-        for part, share in distributed.shares(rows, 2):
+        for part, share in distributed.micro_batches(rows, 2):
             assert len(part)  # a process without rows of its own has one of weight zero
             seen += part.tolist() if share else []
             weight += share

@@ -112,7 +112,7 @@ def test_first_tokens_alone_are_the_same(
         return [out.detach(), *(p.grad.clone() for p in tiny.parameters())]
 
     for ours, expected in zip(
-        run(tiny.encode_first), run(lambda b: tiny.encode(b)[1]), strict=True
+        run(tiny.pooled_output), run(lambda b: tiny.encode(b)[1]), strict=True
     ):
         scale = expected.abs().max().clamp_min(1)
         torch.testing.assert_close(ours, expected, atol=float(tolerance * scale), rtol=0)

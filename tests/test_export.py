@@ -10,9 +10,8 @@ import torch
 import transformers
 from sentence_transformers import SentenceTransformer
 
-from minbert import BertModel, UserError
+from minbert import BertModel, MultitaskModel, UserError
 from minbert.export import main as export
-from minbert.inference import MultitaskModel
 from tasks import TASKS
 from tests.conftest import run
 

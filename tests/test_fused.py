@@ -14,7 +14,7 @@ import train_multitask
 from minbert import Batch, BertModel, BertTokenizer
 from minbert.data.collate import collate
 from minbert.data.encoded import load_split
-from minbert.model import fused, layers
+from minbert.model import fused, packing
 from minbert.model.layers import LayerNorm, add_norm, draw_keep, dropout
 from minbert.task.evaluation import encode_features
 from minbert.training import distributed
@@ -145,7 +145,7 @@ def test_features_of_a_frozen_encoder_are_what_it_says_in_every_step(world: Path
     for rows in np.array_split(np.random.default_rng(0).permutation(len(split)), 3):
         batch = collate(split, rows)
         with fused.written_out(), torch.no_grad():
-            expected = model.encode_first(batch)
+            expected = model.pooled_output(batch)
         ours = features[torch.tensor(batch.rows)].double()  # kept in fp32
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
 
@@ -160,9 +160,9 @@ def test_rows_added_for_fewer_shapes_change_nothing(
     positions = torch.cat([torch.arange(n) for n in lengths])
     batch = Batch(positions + 7, positions, torch.zeros_like(positions), lengths)
     found = []
-    for step in (layers.TOKEN_STEP, 1):
-        monkeypatch.setattr(layers, "TOKEN_STEP", step)
-        monkeypatch.setattr(layers, "SMALL_STEP", min(step, layers.SMALL_STEP))
+    for step in (packing.TOKEN_STEP, 1):
+        monkeypatch.setattr(packing, "TOKEN_STEP", step)
+        monkeypatch.setattr(packing, "SMALL_STEP", min(step, packing.SMALL_STEP))
         hidden, pooled = model.encode(batch)
         model.zero_grad()
         (hidden.float().square().sum() + pooled.sum()).backward()

@@ -10,13 +10,14 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, losses
+from minbert.files import read_json_lines as read_log
 from minbert.model.heads import HeadConfig
 from minbert.model.layers import dropout
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run import mlm_args as mlm_options
 from minbert.run import train_args as options
-from minbert.run.runlog import read_log
-from minbert.run.steprecords import READ_EVERY
+from minbert.run.runlog import READ_EVERY
+from tasks import TASKS
 from tests.conftest import arguments
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
@@ -94,7 +95,7 @@ FINE_TUNING = {
 
 def steps_without_waiting(script: ModuleType, args: Any, folder: Path) -> None:
     """PyTorch raises at whatever would wait for the GPU."""
-    run = script.set_up(args, folder)
+    run = script.set_up(args, folder, {name: TASKS[name] for name in args.tasks})
     first = 2  # of each task one: they set up libraries
     for step in range(first):
         script.train_step(run, step)
@@ -114,10 +115,10 @@ def steps_without_waiting(script: ModuleType, args: Any, folder: Path) -> None:
 def test_a_step_waits_for_nothing(world: Path, kind: str) -> None:
     argv = arguments(world, *FINE_TUNING[kind], "--epochs", "9", "--device", "cuda")
     given = train_multitask.parse_given(train_multitask.Args, argv, "")
-    steps_without_waiting(train_multitask, options.resolve_arguments(given), world / "gpu")
+    steps_without_waiting(train_multitask, options.resolve_arguments(given, TASKS), world / "gpu")
 
 
 def test_a_step_of_pre_training_waits_for_nothing(world: Path) -> None:
     argv = arguments(world, "--epochs", "9", "--device", "cuda", "--held-out", "2", "--name", "gpu")
     given = pretrain_mlm.parse_given(pretrain_mlm.Args, argv, "")
-    steps_without_waiting(pretrain_mlm, mlm_options.resolve_arguments(given), world / "gpu")
+    steps_without_waiting(pretrain_mlm, mlm_options.resolve_arguments(given, TASKS), world / "gpu")

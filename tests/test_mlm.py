@@ -15,9 +15,9 @@ from minbert.data import corpus
 from minbert.data.corpus import load_corpus
 from minbert.data.masking import Masking, mask_batch
 from minbert.losses import cross_entropy
-from minbert.model.mlm import MaskedLanguageModel
+from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.training import distributed
-from minbert.weights.mlm import load_mlm, save_mlm
+from tasks import TASKS
 from tests.conftest import arguments, weights
 
 V = 1000
@@ -151,10 +151,14 @@ def test_of_several_processes_the_first_writes_the_ids(
 ) -> None:
     given = pretrain_mlm.parse_given(pretrain_mlm.Args, arguments(world)[:-4], "")
     args = pretrain_mlm.Args(**given, name="run")
-    first = pretrain_mlm.load_text(args, tokenizer_of(world), 16)
+    first = pretrain_mlm.load_text(
+        args, {name: TASKS[name] for name in args.tasks}, tokenizer_of(world), 16
+    )
     monkeypatch.setattr(distributed, "rank", lambda: 1)
     monkeypatch.setattr(pretrain_mlm, "encode_lines", None)  # what would write
-    other = pretrain_mlm.load_text(args, tokenizer_of(world), 16)
+    other = pretrain_mlm.load_text(
+        args, {name: TASKS[name] for name in args.tasks}, tokenizer_of(world), 16
+    )
     assert np.array_equal(first.ids, other.ids) and np.array_equal(first.offsets, other.offsets)
 
 

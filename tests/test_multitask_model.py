@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import evaluate
-from minbert import UserError
+from minbert import MultitaskModel, UserError
 from minbert.data.examples import read_examples
-from minbert.inference import MultitaskModel
 from minbert.stream import BLOCK, decoded, line_answers
 from minbert.task.predictions import read_predictions
 from tasks import TASKS

@@ -12,11 +12,11 @@ import pytest
 
 import pretrain_mlm
 from minbert import UserError
+from minbert.files import read_json_lines as read_log
 from minbert.report.__main__ import main
 from minbert.report.charts import Axis, averaged, look, mark, nice_step, short, thinned
-from minbert.report.findings import calibration, confusion, probabilities
+from minbert.report.findings import confidences, confusion, reliability
 from minbert.report.page import Run, throughput
-from minbert.run.runlog import read_log
 from tasks import TASKS
 from tests.conftest import arguments, run
 
@@ -67,7 +67,7 @@ def test_a_run_leaves_a_page_that_holds_everything(two_runs: list[Path]) -> None
     assert "Confusion matrix of other" in page.text  # SST and Quora
     assert page.source.count('class="dot run0"') == 6  # STS: every dev row
     assert "largest differences" in page.text and "most confident mistakes" in page.text
-    assert "said against seen" in page.text
+    assert "reliability diagram" in page.text
     found = json.loads((two_runs[1] / "findings.json").read_text())
     assert found["sts"]["worst"][0]["texts"][0] in page.text
     counts = np.array(found["sst"]["confusion"])
@@ -103,15 +103,15 @@ def test_the_worst_pairs_are_marked_in_the_plot(two_runs: list[Path]) -> None:
     source = Page(two_runs[1] / "report.html").source
     found = json.loads((two_runs[1] / "findings.json").read_text())
     for row in found["sts"]["worst"]:
-        place = f"{short(float(row['predicted']))} at {short(float(row['right']))}"
+        place = f"{short(float(row['predicted']))} at {short(float(row['gold']))}"
         assert f"<title>other: {place}: {' / '.join(row['texts'])}</title>" in source
     assert source.count('r="2"><title>other: ') == 6  # and every dot says where it is
 
 
 def test_classes_are_called_by_their_names(two_runs: list[Path]) -> None:
     found = json.loads((two_runs[1] / "findings.json").read_text())
-    assert found["sst"]["names"] == list(TASKS["sst"].called)
-    assert {row["right"] for row in found["quora"]["worst"]} <= {"different", "duplicate"}
+    assert found["sst"]["names"] == list(TASKS["sst"].display_names)
+    assert {row["gold"] for row in found["quora"]["worst"]} <= {"different", "duplicate"}
 
 
 def test_the_speed_is_that_of_the_steps_themselves() -> None:
@@ -170,11 +170,11 @@ def test_axes_and_numbers() -> None:
 def test_probabilities_confusion_calibration() -> None:
     logits = np.array([[0.0, 2.0], [3.0, 0.0]])
     soft = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(probabilities(logits), soft.max(1))
-    np.testing.assert_allclose(probabilities(np.array([[-2.0]])), 1 / (1 + np.exp(-2)))
+    np.testing.assert_allclose(confidences(logits), soft.max(1))
+    np.testing.assert_allclose(confidences(np.array([[-2.0]])), 1 / (1 + np.exp(-2)))
     counts = confusion(np.array([1.0, 0, 1]), np.array([1.0, 1, 0]), 2)
     assert counts.tolist() == [[0, 1], [1, 1]]
-    rows = calibration(np.array([0.05, 0.06, 1.0]), np.array([0.0, 1, 1]))
+    rows = reliability(np.array([0.05, 0.06, 1.0]), np.array([0.0, 1, 1]))
     assert rows == [(0.055, 0.5, 2), (1.0, 1.0, 1)]
 
 

@@ -19,11 +19,9 @@ from minbert.data.pairs import (
     sentences_of,
     without_repeats,
 )
-from minbert.model.heads import HeadConfig
-from minbert.model.multitask import MultitaskNetwork
-from minbert.model.pooling import pool
+from minbert.model.heads import HeadConfig, pool
+from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.task.evaluation import best_threshold, siamese_outputs
-from minbert.weights.multitask import load_multitask
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tests.conftest import run, weights
@@ -186,7 +184,7 @@ def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
     options = ["--tasks", "quora,sts", "--pair-encoding", "siamese", "--towers", "separate"]
     run(world, *options, *ONE_EPOCH, "--name", "two")
     model, _ = load_multitask(world / "runs/two")
-    first, second = model.encoder.state_dict(), model.second.state_dict()
+    first, second = model.encoder.state_dict(), model.second_tower.state_dict()
     assert not torch.equal(first["pos_embedding.weight"], second["pos_embedding.weight"])
     capsys.readouterr()
     job = ["--checkpoint", str(world / "runs/two"), "--data-dir", str(world / "data"), "--json"]

@@ -16,9 +16,9 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
-from minbert.run.runlog import read_log
-from minbert.run.steprecords import READ_EVERY
+from minbert.run.runlog import READ_EVERY
 from tests.conftest import arguments, run, weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +145,7 @@ def test_a_second_ctrl_c_does_not_cut_the_saving(
         return rate(step, *rest)
 
     def interrupted_too(run_: train_multitask.Run, folder: Path) -> None:
-        if run_.state["step"] == 4:
+        if run_.state.step == 4:
             signal.raise_signal(signal.SIGINT)
         write(run_, folder)
 

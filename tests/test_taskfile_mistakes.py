@@ -84,8 +84,11 @@ def test_numbers_as_labels(own: Path) -> None:
     (own / "data" / "intent.tsv").write_text("utterance\twhat\na\t1\nb\t1.0\nc\t2.5\nd\t4.00\n")
     examples, _ = read_examples(own / "data" / "intent.tsv", tasks["intent"].columns, True)
     assert [e.label for e in examples] == [0, 0, 1, 2]
-    assert [tasks["intent"].shown(p) for p in (0, 1, 2)] == ["1", "2.5", "4"]
-    assert tasks["topics"].columns.parse_label("9.0;7") == 5 and tasks["topics"].shown(5) == "7;9"
+    assert [tasks["intent"].format_prediction(p) for p in (0, 1, 2)] == ["1", "2.5", "4"]
+    assert (
+        tasks["topics"].columns.parse_label("9.0;7") == 5
+        and tasks["topics"].format_prediction(5) == "7;9"
+    )
     with pytest.raises(ValueError, match=r"expected one of 1, 2\.5, 4"):
         tasks["intent"].columns.parse_label("3")
 

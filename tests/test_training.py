@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 import train_multitask
 from minbert import UserError
 from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
-from minbert.run.runlog import read_log
+from minbert.files import read_json_lines as read_log
 from minbert.training import mixing
 from minbert.training.mixing import Plan
 from tests.conftest import cut, run, weights
@@ -154,7 +154,7 @@ def test_shuffle_draws_every_batch_once_an_epoch() -> None:
 
 def test_parallel_and_sequential_see_the_same_batches() -> None:
     batches = {"sst": 267, "quora": 4423, "sts": 189}
-    passes = mixing.sub_epochs(batches, {})
+    passes = mixing.resolve_sub_epochs(batches, {})
     assert passes == {"sst": 16, "quora": 1, "sts": 23}  # the paper's
     parallel = Counter(
         mixing.parallel_draw(batches, s).task for s in range(mixing.parallel_steps(batches))

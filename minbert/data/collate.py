@@ -14,7 +14,7 @@ def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
     begins = np.cumsum(lengths) - lengths  # where each row begins in the batch
     positions = np.arange(lengths.sum()) - np.repeat(begins, lengths)
     ids = split.ids[np.repeat(starts, lengths) + positions]
-    segments = positions >= np.repeat(split.second[rows], lengths)
+    segments = positions >= np.repeat(split.segment_starts[rows], lengths)
     return Batch(
         ids=torch.from_numpy(ids).long(),
         positions=torch.from_numpy(positions),

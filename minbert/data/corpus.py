@@ -69,7 +69,7 @@ def open_lines(path: Path) -> EncodedSplit:
         labels=np.zeros(len(lengths), dtype=np.float32),
         ids=np.memmap(path, dtype=np.int32, mode="r"),
         offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        second=lengths,
+        segment_starts=lengths,
     )
 
 

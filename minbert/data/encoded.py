@@ -11,7 +11,7 @@ import numpy as np
 from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
 
-CACHE_VERSION = b"1"  # change it when the arrays below change their meaning
+CACHE_VERSION = b"2"  # change it when the arrays below change their meaning
 # What np.load raises for a file that is empty, cut, of another kind or with a flipped bit.
 READ_ERRORS = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError)
 DAMAGED = (*READ_ERRORS, zipfile.BadZipFile)
@@ -26,9 +26,7 @@ class EncodedSplit:
     labels: np.ndarray  # (R,) float32, NaN where not given
     ids: np.ndarray  # (M,) int32
     offsets: np.ndarray  # (R+1,) int64, row r is ids[offsets[r]:offsets[r+1]]
-    second: (
-        np.ndarray
-    )  # (R,) int32, where in the row segment 1 begins (its length for single sentences)
+    segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row (or: its length)
     unlabelled: int = 0  # rows of the file left out for want of a label
 
     def __len__(self) -> int:
@@ -55,7 +53,7 @@ def encode_examples(
     siamese: bool = False,
 ) -> EncodedSplit:
     """Tokenize every example: pairs together, or (siamese) each sentence alone, end to end."""
-    pieces, lengths, second = [], [], []
+    pieces, lengths, starts = [], [], []
     for start in range(0, len(examples), CHUNK):
         chunk = examples[start : start + CHUNK]
         texts = [e.text for e in chunk]
@@ -69,14 +67,14 @@ def encode_examples(
         for ids, middle in encoded:
             pieces.append(np.array(ids, dtype=np.int32))
             lengths.append(len(ids))
-            second.append(middle)
+            starts.append(middle)
     labels = [np.nan if e.label is None else e.label for e in examples]
     return EncodedSplit(
         row_ids=np.array([e.id.encode() for e in examples]),
         labels=np.array(labels, dtype=np.float32),
         ids=np.concatenate(pieces),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        second=np.array(second, dtype=np.int32),
+        segment_starts=np.array(starts, dtype=np.int32),
         unlabelled=unlabelled,
     )
 
@@ -126,7 +124,7 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
         split.labels[rows],
         np.concatenate(pieces),
         offsets,
-        split.second[rows],
+        split.segment_starts[rows],
         split.unlabelled,
     )
 

@@ -31,7 +31,7 @@ class Columns:
     parse_label: Callable[[str], float] = float
     id: str = "id"  # empty: rows have none, their line number serves
     labels: str = ""  # what parse_label makes of a label; ids are cached under it
-    own: bool = False  # of a task file: ids stay as written, the course's are lower-cased
+    course: bool = False  # the course's own files, whose ids are lower-cased
 
 
 def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
@@ -41,7 +41,7 @@ def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Ex
     """
     examples, unlabelled, seen = [], 0, {}
     for line, id_, texts, label in _rows(path, columns, labelled):
-        where, id_ = f"{path}:{line}", id_ if columns.own else id_.lower()
+        where, id_ = f"{path}:{line}", id_.lower() if columns.course else id_
         if not id_:
             raise UserError(f"{where}: empty id; every row needs one")
         if id_ in seen:
@@ -71,7 +71,7 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 
 def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     """By the file's kind: its ending, or what its first line looks like."""
-    check_is_there(path, columns.own)
+    check_is_there(path, columns.course)
     if path.suffix == ".parquet":
         return _named_rows(path, _parquet_rows(path), columns, labelled)
     text = _text_of(path)
@@ -82,12 +82,12 @@ def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     return (_plain_rows if plain else _table_rows)(path, text, columns, labelled)
 
 
-def check_is_there(path: Path, own: bool = False) -> None:
-    """Raises UserError; of the course's files with what fetches them."""
+def check_is_there(path: Path, course: bool) -> None:
+    """Raise UserError for a missing file; of the course's with what fetches them."""
     if not path.is_file():
         fetch = f"fetch the course's files with `python -m tasks.download --to {path.parent}`, or "
         where = "point --data-dir at the directory that holds it"
-        raise UserError(f"{path}: no such file; {'' if own else fetch}{where}")
+        raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 
 
 def _text_of(path: Path) -> str:

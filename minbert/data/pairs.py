@@ -17,7 +17,7 @@ def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
     pieces: list[np.ndarray] = []
     for row in range(len(split)):
         start, end = split.offsets[row], split.offsets[row + 1]
-        middle = start + split.second[row]
+        middle = start + split.segment_starts[row]
         for side, ids in enumerate((split.ids[start:middle], split.ids[middle:end])):
             number = numbers.setdefault(ids.tobytes(), len(numbers))
             if number == len(pieces):
@@ -29,7 +29,7 @@ def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
         labels=np.zeros(len(pieces), dtype=np.float32),
         ids=np.concatenate(pieces),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        second=lengths,
+        segment_starts=lengths,
     )
     return sentences, index
 

@@ -11,14 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from minbert.batch import Batch
 from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.model import fused
-from minbert.model.attention import Group, SelfAttention, layout_groups
-from minbert.model.layers import LayerNorm, Linear, add_norm, dropout, round_rows
+from minbert.model.attention import SelfAttention
+from minbert.model.layers import LayerNorm, Linear, add_norm, dropout
+from minbert.model.packing import Group, layout_groups, round_rows
+from minbert.weights.convert import to_published
+from minbert.weights.pretrained import read_encoder, write_pretrained
+from minbert.weights.resolve import resolve
 
 
 class BertOutput(dict[str, Tensor]):
@@ -124,9 +129,10 @@ class BertModel(nn.Module):
         hidden = self.hidden_states(batch)[-1]
         return hidden, self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
 
-    def encode_first(self, batch: Batch) -> Tensor:
-        """encode's second, (S, D), with nothing computed that it does not need: of the last layer
-        the first tokens only. A sixth of the work of six layers; the same numbers.
+    def pooled_output(self, batch: Batch) -> Tensor:
+        """Return the pooled output (S, D), computing only the first tokens in the last layer.
+
+        The same numbers as `encode`'s second, for five sixths of the work of six layers.
         """
         if fused.is_off():
             return self.encode(batch)[1]
@@ -187,18 +193,34 @@ class BertModel(nn.Module):
     def from_pretrained(
         cls, name_or_dir: str | Path = "bert-base-uncased", **changes: Any
     ) -> "BertModel":
-        """See minbert.weights.pretrained.load_encoder; `changes` replace config fields."""
-        from minbert.weights.pretrained import (
-            load_encoder,
-        )  # weights imports model, not the reverse
+        """Load published weights, in eval mode and fp32; `changes` replace config fields.
 
-        return load_encoder(name_or_dir, **changes)
+        Raises UserError: model not found, unknown / missing / misshapen parameters, a damaged file.
+        """
+        directory = resolve(name_or_dir)
+        config = BertConfig.from_file(directory / "config.json")
+        config = BertConfig.from_dict({**config.to_dict(), **changes})
+        with torch.device("meta"), NoInitialisation():  # the weights would overwrite it at once
+            model = cls(config)
+        model.load_state_dict(read_encoder(directory, config, model.state_dict()), assign=True)
+        return model.eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors as transformers reads them."""
-        from minbert.weights.pretrained import save_encoder
+        """Write config.json and model.safetensors by published names, as AutoModel reads it."""
+        tensors = {to_published(name): tensor for name, tensor in self.state_dict().items()}
+        write_pretrained(Path(directory), self.config, tensors, "BertModel")
 
-        save_encoder(self, Path(directory))
+
+class NoInitialisation(TorchFunctionMode):
+    """Leave torch.nn.init out, whose functions make a meta tensor wait for 1.5 s of imports."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if getattr(func, "__module__", "") == "torch.nn.init":
+            return kwargs["tensor"] if "tensor" in kwargs else args[0]
+        return func(*args, **kwargs)
 
 
 def check_ids(input_ids: Tensor, mask: Tensor, config: BertConfig) -> None:

@@ -1,12 +1,29 @@
-"""Task heads. S sequences or pairs, D hidden, E embedding size."""
+"""Pooling and task heads. N tokens, S sequences or pairs, D hidden, E embedding size."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert.batch import Batch, to_device
 from minbert.model.layers import Linear, dropout
+
+POOLINGS = ("cls", "mean", "max")  # cls is BERT's own pooler output
+
+
+def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
+    """Return the mean or max over all tokens of (N, D), [CLS] and [SEP] too, in fp32: (S, D).
+
+    Sentence-BERT, Reimers and Gurevych (2019), section 3.
+    """
+    if pooling not in POOLINGS[1:]:
+        raise ValueError(f"pooling {pooling!r}: one of {', '.join(POOLINGS[1:])}")
+    hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    lengths = to_device(torch.tensor(batch.lengths), hidden.device)
+    # unsafe: without the check that the lengths sum up to N, which would wait for the GPU
+    return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0, unsafe=True)
 
 
 @dataclass(frozen=True)
@@ -19,8 +36,14 @@ class HeadConfig:
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
-    names: tuple[str, ...] = ()  # of the classes, if they have some
+    class_names: tuple[str, ...] = ()  # if the classes have some
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "HeadConfig":
+        """Read what a run's heads.json says of a head; before 2026-12 it said `names`."""
+        renamed = {"names": "class_names"}
+        return cls(**{renamed.get(key, key): value for key, value in saved.items()})
 
 
 class Head(Linear):
@@ -46,7 +69,7 @@ class SiameseHead(nn.Module):
         size = config.embedding_size or hidden_size
         self.map = Linear(hidden_size, size) if config.embedding_size else None
         self.classifier = Linear(3 * size, 1) if config.classifier else None
-        # subtracted from the score: above 0 means yes. Set on training pairs, see tasks/siamese.py.
+        # subtracted from the score: above 0 means yes; set on training pairs by `calibrate`
         self.register_buffer("threshold", torch.zeros(()))
 
     def embed(self, pooled: Tensor) -> Tensor:

@@ -37,20 +37,6 @@ def draw_keep(x: Tensor, p: float) -> tuple[Tensor, float]:
     return bits.ge_(dropped - 32768), 65536 / (65536 - dropped)
 
 
-# The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
-# many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
-TOKEN_STEP = 64
-SMALL_STEP = 16  # of fewer tokens than that: a single sentence should not wait for four
-
-
-def round_rows(x: Tensor) -> Tensor:
-    """(N, D) in bf16 -> zero rows added up to the next step; other dtypes unchanged."""
-    if x.dtype != torch.bfloat16:
-        return x
-    step = TOKEN_STEP if len(x) > TOKEN_STEP else SMALL_STEP
-    return F.pad(x, (0, 0, 0, -len(x) % step))
-
-
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al., 2016).
 

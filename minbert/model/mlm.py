@@ -1,12 +1,27 @@
 """The masked language model (Devlin et al., 2018). M masked tokens, D hidden, V vocabulary."""
 
+from pathlib import Path
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.batch import Batch
-from minbert.model.encoder import BertModel, round_rows
+from minbert.errors import UserError
+from minbert.model.encoder import BertModel
 from minbert.model.layers import LayerNorm, Linear
+from minbert.model.packing import round_rows
+from minbert.weights.convert import to_published
+from minbert.weights.pretrained import read_tensors, write_pretrained
+from minbert.weights.resolve import resolve
+
+PUBLISHED = {  # the head's parameters: ours -> published
+    "dense.weight": "cls.predictions.transform.dense.weight",
+    "dense.bias": "cls.predictions.transform.dense.bias",
+    "layer_norm.weight": "cls.predictions.transform.LayerNorm.weight",
+    "layer_norm.bias": "cls.predictions.transform.LayerNorm.bias",
+    "bias": "cls.predictions.bias",
+}
 
 
 class MlmHead(nn.Module):
@@ -42,3 +57,29 @@ class MaskedLanguageModel(nn.Module):
         hidden = self.encoder.hidden_states(batch)[-1].index_select(0, places)
         logits = self.mlm_head(round_rows(hidden), self.encoder.word_embedding.weight)
         return logits[: len(places)]
+
+
+def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
+    """Return the model in eval mode, and whether its head is new as the checkpoint has none.
+
+    Raises UserError for half a head, and for all that `BertModel.from_pretrained` refuses.
+    """
+    directory = resolve(name_or_dir)
+    model = MaskedLanguageModel(BertModel.from_pretrained(directory)).eval()
+    tensors, path = read_tensors(directory)
+    tensors = {k.replace("gamma", "weight").replace("beta", "bias"): v for k, v in tensors.items()}
+    found = {ours: tensors[name] for ours, name in PUBLISHED.items() if name in tensors}
+    if not found:
+        return model, True
+    for ours, p in model.mlm_head.named_parameters():
+        if ours not in found or found[ours].shape != p.shape:
+            raise UserError(f"{path}: {PUBLISHED[ours]} is missing or has another shape")
+    model.mlm_head.load_state_dict({name: tensor.float() for name, tensor in found.items()})
+    return model, False
+
+
+def save_mlm(model: MaskedLanguageModel, directory: Path) -> None:
+    """Write one file that BertForMaskedLM of transformers reads, and BertModel there and here."""
+    encoder = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
+    head = {PUBLISHED[k]: v for k, v in model.mlm_head.state_dict().items()}
+    write_pretrained(directory, model.encoder.config, encoder | head, "BertForMaskedLM")

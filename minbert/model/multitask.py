@@ -1,14 +1,23 @@
-"""One shared encoder, one head a task."""
+"""One shared encoder, one head a task; saved and loaded with its heads."""
 
 import copy
+import json
+from dataclasses import asdict
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from minbert.batch import Batch
+from minbert.errors import UserError
+from minbert.files import load_tensors, save_tensors
 from minbert.model.encoder import BertModel
-from minbert.model.heads import Head, HeadConfig, SiameseHead
-from minbert.model.pooling import pool
+from minbert.model.heads import Head, HeadConfig, SiameseHead, pool
+from minbert.weights.convert import convert, to_published
+from minbert.weights.resolve import resolve
+
+HEADS, CONFIGS = "heads.safetensors", "heads.json"
+SECOND = "second.safetensors"  # the encoder of second sentences, if the towers are separate
 
 
 class MultitaskNetwork(nn.Module):
@@ -27,7 +36,7 @@ class MultitaskNetwork(nn.Module):
     ) -> None:
         super().__init__()
         self.encoder = encoder
-        self.second = copy.deepcopy(encoder) if separate_towers else None
+        self.second_tower = copy.deepcopy(encoder) if separate_towers else None
         size = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
             {
@@ -37,35 +46,73 @@ class MultitaskNetwork(nn.Module):
         )
 
     def set_precision(self, dtype: torch.dtype) -> None:
-        """Of the encoders' products: torch.float32 or torch.bfloat16."""
+        """Choose the precision of the encoders' products: torch.float32 or torch.bfloat16."""
         for encoder in self.encoders:
             encoder.compute_dtype = dtype
 
     def set_row_gradients(self, on: bool) -> None:
-        """Half of a small model is its vocabulary, of which a batch sees a few hundred words."""
+        """Let the word embedding's gradient be sparse or not: a batch sees a few hundred words."""
         for encoder in self.encoders:
             encoder.row_gradients = on
 
     def set_checkpointing(self, on: bool) -> None:
-        """A third more time for the memory of one layer's activations instead of all layers'."""
+        """Keep one layer's activations instead of all layers', for a third more time."""
         for encoder in self.encoders:
             encoder.checkpoint_activations = on
 
     @property
     def encoders(self) -> list[BertModel]:
-        return [self.encoder] if self.second is None else [self.encoder, self.second]
+        return [self.encoder] if self.second_tower is None else [self.encoder, self.second_tower]
 
     def forward(self, task: str, batch: Batch) -> Tensor:
-        return self.heads[task](self.encoder.encode_first(batch))
+        return self.heads[task](self.encoder.pooled_output(batch))
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
-        """Sentences alone -> their embeddings (S, E), by a siamese task's pooling and map.
+        """Return embeddings (S, E) of sentences alone, by a siamese task's pooling and map.
 
         side: 0 for first sentences of pairs, 1 for second ones; it matters with separate towers.
         """
         head = self.heads[task]
-        encoder = self.second if side == 1 and self.second is not None else self.encoder
+        encoder = self.second_tower if side == 1 and self.second_tower is not None else self.encoder
         if head.config.pooling == "cls":
-            return head.embed(encoder.encode_first(batch))
+            return head.embed(encoder.pooled_output(batch))
         hidden = encoder.hidden_states(batch)[-1]
         return head.embed(pool(hidden, batch, head.config.pooling))
+
+
+def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
+    """Write config.json, model.safetensors (encoder, published names) and heads.safetensors."""
+    model.encoder.save_pretrained(directory)
+    save_tensors(model.heads.state_dict(), directory / HEADS)
+    if model.second_tower is not None:
+        second = {to_published(k): v for k, v in model.second_tower.state_dict().items()}
+        save_tensors(second, directory / SECOND)
+    configs = {name: asdict(head.config) for name, head in model.heads.items()}
+    (directory / CONFIGS).write_text(json.dumps(configs, indent=1) + "\n")
+
+
+def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwork, Path]:
+    """Return the model of a run (its best/, else last/), in eval mode, and where it was found.
+
+    Raises UserError for a directory that is no such run, or whose files do not fit each other.
+    """
+    if not run.is_dir():
+        raise UserError(f"{run}: no such run; give the folder that train_multitask.py made")
+    directory = resolve(run)
+    if not (directory / HEADS).is_file():
+        raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
+    tensors = load_tensors(directory / HEADS)
+    try:
+        saved = json.loads((directory / CONFIGS).read_text())
+        heads = {name: HeadConfig.from_json(config) for name, config in saved.items()}
+        encoder, separate = BertModel.from_pretrained(directory), (directory / SECOND).is_file()
+        model = MultitaskNetwork(encoder, heads, head_dropout, separate)
+        model.heads.load_state_dict(tensors)
+    except (OSError, ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error
+    if model.second_tower is not None:
+        path = directory / SECOND
+        expected = model.second_tower.state_dict()
+        model.second_tower.load_state_dict(convert(load_tensors(path), expected, str(path)))
+    return model.eval(), directory

@@ -1,20 +1,19 @@
 """A run's folder -> what the page needs of it; the page -> a file."""
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
+from minbert.files import read_json, read_json_lines, write_text
 from minbert.report.page import Run, page
-from minbert.run.runlog import read_log
 
 LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
+RENAMED = {"right": "gold", "sure": "confidence", "calibration": "reliability"}  # since 2026-12
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """The run in a folder, or those inside it: one task each, one seed each, or both."""
+    """Return the run in a folder, or those inside it: one task each, one seed each, or both."""
     if (folder / LOG).is_file():
         return [read_run(folder, folder.name)]
     logs = (path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{LOG}"))
@@ -25,30 +24,29 @@ def read_runs(folder: Path) -> list[Run]:
 
 
 def read_run(folder: Path, name: str) -> Run:
-    """args.json, log.jsonl and, if there are predictions, findings.json."""
-    args, findings = _json(folder / "args.json"), _json(folder / FINDINGS)
-    return Run(name, args, read_log(folder / LOG), findings)
+    """Read args.json, log.jsonl and, if there are predictions, findings.json."""
+    args, findings = (
+        read_json(path) if path.is_file() else {}
+        for path in (folder / "args.json", folder / FINDINGS)
+    )
+    return Run(name, args, read_json_lines(folder / LOG), renamed(findings))
 
 
-def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
+def renamed(found: Any) -> Any:
+    """Give the keys of an older run's findings their present names."""
+    if isinstance(found, dict):
+        return {RENAMED.get(key, key): renamed(value) for key, value in found.items()}
+    return [renamed(value) for value in found] if isinstance(found, list) else found
 
 
 def write_page(runs: Sequence[Run], path: Path) -> None:
-    """Whole or not at all."""
-    new = path.with_name(path.name + ".new")
+    """Write the page whole or not at all. Raises UserError where it cannot be written."""
     try:
-        new.write_text(page(runs), encoding="utf-8")
-        os.replace(new, path)
+        write_text(path, page(runs))
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def write_report(folder: Path) -> None:
-    """report.html of one run or of several, in their folder."""
+    """Write report.html of one run or of several, in their folder."""
     write_page(read_runs(folder), folder / REPORT)

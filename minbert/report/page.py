@@ -42,12 +42,12 @@ def page(runs: Sequence[Run]) -> str:
         keys = "".join(key(run.name, i) for i, run in enumerate(runs))
         parts.append(f'<ul class="legend">{keys}</ul>')
     parts += [
-        section("Arguments", arguments(runs)),
-        section("Loss", losses(runs)),
         section("Dev scores", dev_scores(runs)),
-        section("Learning rate and throughput", rates(runs)),
         section("Scores after every stage", beside(stages(run) for run in runs)),
         *(section(*task_findings(task, runs)) for task in tasks_of(runs)),
+        section("Loss", losses(runs)),
+        section("Learning rate and throughput", rates(runs)),
+        section("Arguments", arguments(runs)),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -197,7 +197,7 @@ def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
     found = [(i, run, run.findings[task]) for i, run in enumerate(runs) if task in run.findings]
     if not found:
         return task, ""
-    drawn = [predicted_against_right(found), said_against_seen(found)]
+    drawn = [predicted_against_gold(found), reliability_diagram(found)]
     parts = [charts(drawn)]
     for _, run, f in found:
         if "confusion" in f:
@@ -213,25 +213,26 @@ def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
 Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, what was found of a task
 
 
-def predicted_against_right(found: Found) -> Figure:
-    """Scores as dots; the largest differences, which the table below lists, marked."""
-    title = "predicted against right"
+def predicted_against_gold(found: Found) -> Figure:
+    """Draw scores as dots; the largest differences, which the table below lists, are marked."""
+    title = "predicted against gold"
     there = [(i, run, f) for i, run, f in found if "points" in f]
     dots = [Series(run.name, i, f["points"]) for i, run, f in there]
     marked = [
-        Series(run.name, i, [(float(w["right"]), float(w["predicted"])) for w in f["worst"]],
+        Series(run.name, i, [(float(w["gold"]), float(w["predicted"])) for w in f["worst"]],
                [" / ".join(w["texts"]) for w in f["worst"]])
         for i, run, f in there
     ]  # fmt: skip
-    return title, scatter(title, dots, marked, "right", "predicted"), scatter_table(title, dots)
+    return title, scatter(title, dots, marked, "gold", "predicted"), scatter_table(title, dots)
 
 
-def said_against_seen(found: Found) -> Figure:
-    """How often the answer was yes where a probability was said; on the line is honest."""
-    title = "said against seen"
+def reliability_diagram(found: Found) -> Figure:
+    """Draw how often the label was yes where a probability was predicted; honest on the line."""
+    title = "reliability diagram"
     series = [
-        Series(run.name, i, [(p[0], p[1]) for p in f["calibration"]])
+        Series(run.name, i, [(p[0], p[1]) for p in f["reliability"]])
         for i, run, f in found
-        if "calibration" in f
+        if "reliability" in f
     ]
-    return title, scatter(title, [], series, "said", "seen"), line_table(title, series, "said")
+    x, y = "predicted probability", "share of yes"
+    return title, scatter(title, [], series, x, y), line_table(title, series, x)

@@ -1,4 +1,4 @@
-"""Tables of the page, and for every chart one of its numbers: read aloud, and without a mouse."""
+"""Tables in HTML and Markdown; every chart has one of its numbers, to be read aloud."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -8,7 +8,7 @@ from minbert.report.charts import Series, short
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str:
-    """The first column names the row."""
+    """Lay out a table; the first column names the row."""
     cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
     lines = [f"<tr>{cells}</tr>"]
     for first, *rest in rows:
@@ -18,7 +18,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str
 
 
 def scrolling(inside: str, label: str) -> str:
-    """What is too wide for the window scrolls by itself, by keyboard too."""
+    """Let what is too wide for the window scroll by itself, by keyboard too."""
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label)}">{inside}</div>'
     )
@@ -29,7 +29,7 @@ def details(summary: str, inside: str) -> str:
 
 
 def charts(drawn: Sequence[tuple[str, str, str]]) -> str:
-    """(title, svg, table); the tables folded."""
+    """Lay out (title, svg, table), side by side; the tables folded."""
     return beside(
         f"<figure><figcaption>{escape(title)}</figcaption>{svg}"
         f"{details(f'{title}: the numbers', numbers)}</figure>"
@@ -39,13 +39,13 @@ def charts(drawn: Sequence[tuple[str, str, str]]) -> str:
 
 
 def beside(parts: Iterable[str]) -> str:
-    """Side by side where there is room; nothing if there is nothing."""
+    """Put parts side by side where there is room; nothing if there is nothing."""
     inside = "".join(parts)
     return f'<div class="charts">{inside}</div>' if inside else ""
 
 
 def line_table(title: str, series: Sequence[Series], x_name: str) -> str:
-    """A row for every x, a column for every run."""
+    """Lay out a row for every x, a column for every run."""
     columns = [dict(one.points) for one in series]
     rows = [
         (f"{x:.10g}", *(short(column[x]) if x in column else "-" for column in columns))
@@ -55,22 +55,24 @@ def line_table(title: str, series: Sequence[Series], x_name: str) -> str:
 
 
 def scatter_table(title: str, series: Sequence[Series]) -> str:
-    """What was predicted where the right answer was about 0, 1, ...; a row a point is too long."""
+    """Sum up predictions by the gold score, rounded: a row a point would be too long."""
     rows = []
     for one in series:
         near: dict[int, list[float]] = {}
-        for right, predicted in one.points:
-            near.setdefault(round(right), []).append(predicted)
-        for right, values in sorted(near.items()):
+        for gold, predicted in one.points:
+            near.setdefault(round(gold), []).append(predicted)
+        for gold, values in sorted(near.items()):
             mean = sum(values) / len(values)
             numbers = (short(round(v, 3)) for v in (mean, min(values), max(values)))
-            rows.append((one.name, right, len(values), *numbers))
-    return table(("run", "right", "rows", "mean predicted", "lowest", "highest"), rows, title)
+            rows.append((one.name, gold, len(values), *numbers))
+    return table(("run", "gold", "rows", "mean predicted", "lowest", "highest"), rows, title)
 
 
 def confusion_table(run: str, f: dict[str, Any]) -> str:
-    """Rows are right, columns predicted; the darker, the larger its share of the row."""
-    lines = ["".join(f'<th scope="col">{escape(n)}</th>' for n in ("right / said", *f["names"]))]
+    """Lay out gold by predicted classes; the darker a cell, the larger its share of the row."""
+    lines = [
+        "".join(f'<th scope="col">{escape(n)}</th>' for n in ("gold / predicted", *f["names"]))
+    ]
     for name, counts in zip(f["names"], f["confusion"], strict=True):
         total = sum(counts) or 1
         cells = (
@@ -84,16 +86,22 @@ def confusion_table(run: str, f: dict[str, Any]) -> str:
 
 
 def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:
-    """The rows that a model is most wrong about."""
-    sure = "sure" in f["worst"][0]
-    head = ("text", "right", "predicted", *(["sure"] if sure else []), "id")
+    """List the rows that a model is most wrong about."""
+    sure = "confidence" in f["worst"][0]
+    head = ("text", "gold", "predicted", *(["confidence"] if sure else []), "id")
     rows = []
     for w in f["worst"]:
         texts = " / ".join(w["texts"])
-        more = [w["sure"]] if sure else []
-        rows.append((texts, w["right"], w["predicted"], *more, w["id"]))
+        more = [w["confidence"]] if sure else []
+        rows.append((texts, w["gold"], w["predicted"], *more, w["id"]))
     inside = f'<div class="texts">{table(head, rows, f"Worst rows of {run}")}</div>'
     what = "most confident mistakes" if sure else "largest differences"
     if opened:
         return f"<h3>{escape(run)}: {what}</h3>{inside}"
     return details(f"{run}: {what}", inside)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Return a table in Markdown; the first row is its head."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])

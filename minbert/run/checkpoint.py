@@ -5,22 +5,65 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minbert.errors import UserError
+from minbert.files import flush_to_disk, load_tensors, read_json
 
 MANIFEST = "manifest.json"  # file sizes; written last, so its presence means the rest is whole
+STATE, MOMENTS = "state.json", "optimizer.safetensors"
+Scores = dict[str, float]
+
+
+@dataclass
+class Best:
+    """The step that best/ holds. `overall`: what it was chosen by, the larger the better."""
+
+    overall: float
+    step: int
+    scores: Scores  # each task's main metric; of pre-training those of its held-out tokens
+
+
+@dataclass
+class TrainState:
+    """What a run counts and remembers; saved with last/."""
+
+    steps: int  # of the whole run: with other data it would be another number
+    step: int = 0  # so many are done
+    assessed: int = -1  # after how many steps the last evaluation was
+    before: Scores = field(default_factory=dict)  # main scores before training
+    best: Best | None = None
+    since_best: int = 0  # evaluations without a better mean
+    task_best: dict[str, dict[str, float]] = field(default_factory=dict)  # score and step, by task
+    stages: list[tuple[str, Scores]] = field(default_factory=list)  # every evaluation's scores
+    skipped: int = 0  # batches without anything to learn from
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as numbers and text."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "TrainState":
+        """Read what `to_json` gave; pre-training's `best` had other keys before 2026-12."""
+        values = {f.name: saved[f.name] for f in fields(cls) if f.name in saved}
+        if best := values.get("best"):
+            if "overall" not in best:
+                scores = {k: v for k, v in best.items() if k != "step"}
+                best = {"overall": -best["loss"], "step": best["step"], "scores": scores}
+            values["best"] = Best(**best)
+        values["stages"] = [(name, scores) for name, scores in values["stages"]]
+        return cls(**values)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yields an empty directory to fill; it replaces `path` only when all went well."""
+    """Yield an empty directory to fill; it replaces `path` only when all went well."""
     new, old = _beside(path, "new"), _beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
@@ -29,22 +72,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     files = sorted(new.iterdir())
     (new / MANIFEST).write_text(json.dumps({f.name: f.stat().st_size for f in files}, indent=1))
     for file in (*files, new / MANIFEST, new):
-        _to_disk(file)
+        flush_to_disk(file)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)
     os.replace(new, path)
-    _to_disk(path.parent)
+    flush_to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _to_disk(path: Path) -> None:
-    """To the disk now: a rename that gets there before its data is lost by a power cut."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -59,8 +93,7 @@ def recover(path: Path) -> None:
 
 
 def is_whole(directory: Path) -> bool:
-    """False when nothing was saved yet. Raises UserError when what was saved is damaged."""
-    recover(directory)
+    """Return whether a checkpoint is there. Raises UserError for one that is damaged."""
     if not directory.exists():
         return False
     check_manifest(directory)
@@ -68,7 +101,7 @@ def is_whole(directory: Path) -> bool:
 
 
 def check_manifest(directory: Path) -> None:
-    """Raises UserError when a file listed in the manifest is missing or has another size."""
+    """Raise UserError when a file listed in the manifest is missing or has another size."""
     try:
         sizes = json.loads((directory / MANIFEST).read_text())
     except (OSError, ValueError) as error:
@@ -85,9 +118,9 @@ def check_manifest(directory: Path) -> None:
 
 
 def save_training_state(
-    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]
+    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState
 ) -> None:
-    """optimizer.safetensors (moments by parameter name) and state.json (numbers and text)."""
+    """Write optimizer.safetensors (moments by parameter name) and state.json (numbers and text)."""
     tensors, steps = {}, {}
     for name, p in model.named_parameters():
         for key, value in optimizer.state.get(p, {}).items():
@@ -95,29 +128,24 @@ def save_training_state(
                 tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
             else:
                 steps[name] = value
-    save_file(tensors, directory / "optimizer.safetensors")
-    (directory / "state.json").write_text(json.dumps({**state, "optimizer_steps": steps}, indent=1))
+    save_file(tensors, directory / MOMENTS)
+    values = {**state.to_json(), "optimizer_steps": steps}
+    (directory / STATE).write_text(json.dumps(values, indent=1))
 
 
 def load_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
-) -> dict[str, Any]:
+) -> TrainState:
     """Put the moments back and return the numbers and text; the model is loaded before."""
-    tensors = load_tensors(directory / "optimizer.safetensors")
-    state = json.loads((directory / "state.json").read_text())
+    tensors = load_tensors(directory / MOMENTS)
+    saved = read_json(directory / STATE)
     params = dict(model.named_parameters())
-    for name, step in state.pop("optimizer_steps").items():
+    # what a second tower's parameters were called before 2026-12
+    params |= {name.replace("second_tower.", "second.", 1): p for name, p in params.items()}
+    for name, step in saved["optimizer_steps"].items():
         optimizer.state[params[name]]["step"] = step
     for name, tensor in tensors.items():
         key, parameter = name.split("/", 1)
         p = params[parameter]
         optimizer.state[p][key] = tensor.to(p.device)
-    return state
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file; a damaged or missing one is a UserError."""
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: damaged or missing ({str(error)[:100]})") from error
+    return TrainState.from_json(saved)

@@ -1,7 +1,9 @@
 """What a run would be: its data, steps, time and memory, from a few steps that are thrown away."""
 
+import json
 import resource
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,12 +16,15 @@ import torch
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, shuffled
+from minbert.run.runlog import silence
 from minbert.run.several import is_one_by_one
 from minbert.run.train_args import FROZEN, Args
 from minbert.task.evaluation import encode_features
+from minbert.task.task import Task
 
 WARM_UP, MEASURED = 2, 6  # steps
-SetUp = Callable[[Any, Path], Any]  # of a script: arguments and a folder -> its Run
+Tasks = dict[str, Task]
+SetUp = Callable[[Any, Path, Tasks], Any]  # of a script: arguments, a folder, tasks -> its Run
 TrainStep = Callable[[Any, int], None]
 
 
@@ -64,24 +69,24 @@ def forecast(run: Any, args: Args, train_step: TrainStep) -> Forecast:
     return Forecast(args.seeds * sum(counts.values()), args.seeds * seconds / 60, gib)
 
 
-def set_up_to_measure(args: Args, set_up: SetUp, folder: Path) -> Any:
-    """A run without the features of a frozen encoder, which are most of the work of such a one."""
-    return set_up(replace(args, fine_tune_mode="full-model", seeds=1), folder)
+def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> Any:
+    """Set up a run without a frozen encoder's features, which are most of its work."""
+    return set_up(replace(args, fine_tune_mode="full-model", seeds=1), folder, tasks)
 
 
 def features_seconds(run: Any) -> float:
     """A frozen encoder reads every row once; its heads' steps cost next to nothing."""
-    rows = sum(len(split) for part in (run.train, run.dev) for split in part.values())
+    rows = sum(len(split) for part in (run.train_splits, run.dev_splits) for split in part.values())
     started = time.monotonic()
-    encode_features(run.model.encoder, run.dev, run.model.encoder.device)
-    return (time.monotonic() - started) / sum(map(len, run.dev.values())) * rows
+    encode_features(run.model.encoder, run.dev_splits, run.model.encoder.device)
+    return (time.monotonic() - started) / sum(map(len, run.dev_splits.values())) * rows
 
 
 def longest_step(run: Any, args: Args) -> int:
     """The step of each task's first pass whose batch has most tokens."""
     best = (0, 0)
     for task, batches in run.plan.batches.items():
-        split = run.train[task]
+        split = run.train_splits[task]
         for step in islice(run.plan.first_steps(task), batches):
             draw = run.plan.draw(step)
             where = (args.seed, task, draw.epoch, draw.batch)
@@ -118,24 +123,35 @@ def described(args: Any, data: list[str], found: Forecast) -> str:
     return "\n".join(lines)
 
 
-def preview(args: Args, set_up: SetUp, train_step: TrainStep, folder: Path) -> tuple[str, Forecast]:
-    """--dry-run of train_multitask.py, in a folder that is thrown away."""
-    run = set_up_to_measure(args, set_up, folder)
+def show(args: Any, preview: Callable[[Path], tuple[str, Forecast]]) -> None:
+    """Print a forecast, and as JSON if that is asked for. preview: makes it in a folder to lose."""
+    with tempfile.TemporaryDirectory() as scratch, silence(args.quiet):
+        text, found = preview(Path(scratch))
+        print(text)
+    if args.json:
+        print(json.dumps(asdict(found)))
+
+
+def preview(
+    args: Args, tasks: Tasks, set_up: SetUp, train_step: TrainStep, folder: Path
+) -> tuple[str, Forecast]:
+    """Say what a run of train_multitask.py would be."""
+    run = set_up_to_measure(args, set_up, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]
     size = args.batch_size if isinstance(args.batch_size, int) else 32
-    for name, split in run.train.items():
+    for name, split in run.train_splits.items():
         more = padded_share(split, size) - 1
-        rows = f"{len(split):,} and {len(run.dev[name]):,}"
+        rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
         data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
     return described(args, data, found), found
 
 
 def preview_mlm(
-    args: Any, set_up: SetUp, train_step: TrainStep, folder: Path
+    args: Any, tasks: Tasks, set_up: SetUp, train_step: TrainStep, folder: Path
 ) -> tuple[str, Forecast]:
-    """--dry-run of pretrain_mlm.py."""
-    run = set_up(args, folder)
+    """Say what a run of pretrain_mlm.py would be."""
+    run = set_up(args, folder, tasks)
     seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
     run.progress.close()
     found = Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))

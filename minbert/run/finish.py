@@ -1,44 +1,107 @@
-"""After the last step of train_multitask.py: predictions, README.md, report.html, scores.json."""
+"""What a finished run leaves beside its weights: predictions, findings, card, report, scores."""
 
 import json
 from pathlib import Path
-from typing import Any
 
-from minbert.report.card import write_card, write_several_card
-from minbert.report.files import write_report
-from minbert.run.closing import predict_best
-from minbert.run.loop import step_of
-from minbert.run.several import SCORES, BestScores, summary
-from minbert.run.train_args import Args
+import torch
+
+from minbert.files import write_json, write_text
+from minbert.metrics import over_seeds
+from minbert.model.multitask import load_multitask
+from minbert.report.card import Interval, Splits, write_card, write_mlm_card, write_several_card
+from minbert.report.files import FINDINGS, write_report
+from minbert.report.findings import findings
+from minbert.run.checkpoint import Scores
+from minbert.run.loop import Training, step_of
+from minbert.run.mlm_args import Args as MlmArgs
+from minbert.run.several import SCORES
+from minbert.run.train_args import Args, data_source
+from minbert.task.evaluation import cosine_threshold, predict_task, with_interval
+from minbert.task.loading import find_test_file, load_task
+from minbert.task.predictions import write_predictions
+from minbert.task.task import Task
 from minbert.training import distributed
-from tasks import TASKS
 
 
-def finish(run: Any, script: str) -> None:
-    """After the last step: what there is to say, and to write beside the checkpoints."""
-    args, state, encoder = run.args, run.state, run.model.encoder
-    if state["step"] < run.steps:
+def finish(
+    run: Training, *, args: Args, script: str, tasks: list[Task], train_splits: Splits,
+    dev_splits: Splits, device: torch.device, precision: torch.dtype,
+) -> None:  # fmt: skip
+    """Write what there is to say of a fine-tuned run after its last step, and say the rest."""
+    state = run.state
+    if state.step < run.steps:
         print(f"stopped at step {step_of(run)}: no better mean in {args.patience} evaluations")
     run.progress.print_rates()
-    if state["skipped"]:
-        print(f"batches without two pairs to tell apart, skipped: {state['skipped']}")
-    intervals = {}
+    if state.skipped:
+        print(f"batches without two pairs to tell apart, skipped: {state.skipped}")
+    intervals: dict[str, Interval] = {}
     if not args.skip_predictions:
-        how = (run.tokenizer, args, encoder.device, encoder.compute_dtype)
-        intervals = predict_best(run.folder, run.tasks, run.dev, *how)
-    data = (run.tasks, run.train, run.dev)
-    write_card(run.folder, args, script, *data, state["best"], intervals)
-    bests = {"best": state["best"], "task_best": state["task_best"]}
-    run.log.write("end", step=state["step"], **bests, **run.progress.rates())
+        intervals = predict_best(run, args, tasks, dev_splits, device, precision)
+    best = state.to_json()["best"]
+    write_card(
+        run.folder, args, script, tasks, train_splits, dev_splits, best["step"], best["scores"],
+        intervals,
+    )  # fmt: skip
+    bests = {"best": best, "task_best": state.task_best}
+    run.log.write("end", step=state.step, **bests, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)
 
 
-def finish_several(args: Args, folder: Path, script: str, scores: list[BestScores]) -> None:
-    """Beside several runs: what they came to."""
-    tasks = [TASKS[name] for name in args.tasks]
+def predict_best(
+    run: Training, args: Args, tasks: list[Task], dev_splits: Splits, device: torch.device,
+    precision: torch.dtype,
+) -> dict[str, Interval]:  # fmt: skip
+    """Write best/'s predictions for dev and, where there is a file, test; and findings.json.
+
+    Returns every task's main dev metric with its interval.
+    """
+    distributed.barrier()  # for the first process to have written best/
+    model, _ = load_multitask(run.folder / "best")
+    model.to(device)
+    for encoder in model.encoders:
+        encoder.for_inference(precision)
+    source, first = data_source(args), distributed.rank() == 0
+    intervals, found = {}, {}
+    for task in tasks:
+        splits = {"dev": dev_splits[task.name]}
+        path, why_not = find_test_file(task, source.data_dir)
+        if path:
+            splits["test"] = load_task(task, "test", run.tokenizer, source)
+        else:
+            print(why_not)
+        for name, split in splits.items():
+            outputs = predict_task(model, task, split, device).numpy()
+            if first:
+                write_predictions(run.folder / "predictions", task, name, split, outputs)
+            if name == "dev":
+                metric = task.metrics[task.main_metric]
+                intervals[task.name] = with_interval(metric, task.decode(outputs), split.labels)
+                cosines = cosine_threshold(task, model.heads[task.name]) is not None
+                dev_file = source.data_dir / task.files["dev"]
+                found[task.name] = findings(task, outputs, split, dev_file, cosines)
+                found[task.name]["interval"] = intervals[task.name][1:]
+    if first:
+        write_text(run.folder / FINDINGS, json.dumps(found))
+    return intervals
+
+
+def finish_mlm(run: Training, *, args: MlmArgs, files: list[Path], rows: int) -> None:
+    """Write card and report of a pre-trained run. files: what it was trained on, `rows` of them."""
+    run.log.write("end", step=run.steps, **run.progress.rates())
+    best = run.state.best
+    if best:
+        write_mlm_card(run.folder, args, files, rows, best.step, best.scores)
+    if distributed.rank() == 0:
+        write_report(run.folder)
+    run.progress.print_rates()
+
+
+def finish_several(
+    folder: Path, *, args: Args, script: str, tasks: list[Task], scores: list[Scores]
+) -> None:
+    """Write beside several runs what they came to, `scores` by seed."""
     write_several_card(folder, args, script, tasks, scores)
     if distributed.rank() == 0:
-        found = {"scores": scores, "over_seeds": summary(scores)}
-        (folder / SCORES).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        write_json(folder / SCORES, {"scores": scores, "over_seeds": over_seeds(scores)})
         write_report(folder)

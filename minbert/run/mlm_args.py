@@ -1,18 +1,12 @@
 """The arguments of pretrain_mlm.py."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from minbert.cli import arg, comma_list, number_by_task
 from minbert.errors import UserError
-from minbert.task.taskfile import read_task_file
-from tasks import TASKS
-
-FREE_ON_RESUME = {
-    "resume", "output_dir", "data_dir", "device", "save_minutes", "tensorboard", "quiet", "json",
-    "accumulate", "checkpoint_activations",  # fewer processes have less memory
-}  # fmt: skip
+from minbert.task.task import Task
 
 
 @dataclass(frozen=True)
@@ -72,16 +66,15 @@ class Args:
     json: bool = arg(False, "end with one line of JSON", parse=bool)
 
 
-def resolve_arguments(given: dict[str, Any]) -> Args:
-    """One line for what is unknown or in conflict. The tasks of --task-file are added to TASKS."""
+def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
+    """Return the arguments, checked: one line for what is unknown or does not go together.
+
+    tasks: all that are known, by name.
+    """
     args = Args(**given)
-    if args.task_file:
-        own = read_task_file(Path(args.task_file), Path(args.data_dir))
-        TASKS.update(own)
-        args = replace(args, tasks=given.get("tasks", tuple(own)))
-    unknown = [name for name in args.tasks if name not in TASKS]
+    unknown = [name for name in args.tasks if name not in tasks]
     if unknown or not (args.tasks or args.corpus) or len(set(args.tasks)) < len(args.tasks):
-        raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(TASKS)}")
+        raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(tasks)}")
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
@@ -89,3 +82,9 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
     if args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
     return args
+
+
+def default_name(args: Args) -> str:
+    """Return what a run is called unless --name says otherwise."""
+    stems = [Path(file).stem for file in args.corpus] or args.tasks
+    return "-".join(("mlm", *stems))

@@ -1,14 +1,17 @@
 """The folder of a run: a new one never overwrites, a resumed one brings its own arguments."""
 
-import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from minbert.errors import UserError
+from minbert.files import read_json, write_json, write_text
+from minbert.run.checkpoint import TrainState
+from minbert.task.task import Task
+from minbert.task.taskfile import TASKS_FILE, read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
 
 try:
@@ -16,17 +19,53 @@ try:
 except ImportError:  # Windows: there nobody looks whether a run is being trained
     fcntl = None
 
-T = TypeVar("T")
+Args = TypeVar("Args")  # a script's dataclass of arguments
+Tasks = dict[str, Task]
 ARGS, LOCK = "args.json", ".lock"
+# What may differ when a run goes on: where things are, how much memory there is, what is shown.
+FREE_ON_RESUME = {
+    "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
+    "json", "accumulate", "checkpoint_activations",
+}  # fmt: skip
 SEEN_WITHIN_S = 60  # a network disk may show a new file to another machine that late
 
 
+def open_run(
+    given: dict[str, Any], cls: type[Args], builtin: Tasks,
+    resolve: Callable[[dict[str, Any], Tasks], Args], default_name: Callable[[Args], str],
+) -> tuple[Args, Tasks, Path]:  # fmt: skip
+    """Return arguments, tasks and folder of a new run, or of the one that --resume names.
+
+    given: the fields of `cls` that were written. `resolve` checks them and fills in the rest. A
+    --dry-run gets the folder that all runs are in.
+    """
+    root = Path(given.get("output_dir", cls.output_dir))
+    if "resume" in given:
+        folder = find_run(root, given["resume"])
+        saved = resumed_arguments(cls, folder, given)
+        tasks = tasks_of_run(folder, saved.tasks)
+        task_file = str(folder / TASKS_FILE) if saved.task_file else ""
+        args = resolve({**vars(saved), "task_file": task_file}, tasks)
+        return replace(args, resume=""), tasks, folder
+    known = builtin
+    if given.get("task_file"):
+        data_dir = Path(given.get("data_dir", cls.data_dir))
+        own = read_task_file(Path(given["task_file"]), data_dir)
+        known, given = {**builtin, **own}, {"tasks": tuple(own), **given}
+    args = resolve(given, known)
+    tasks = {name: known[name] for name in args.tasks}
+    if args.dry_run:
+        return args, tasks, root
+    folder = new_run(root, args.name, default_name(args))
+    return replace(args, name=folder.name), tasks, folder
+
+
 def new_run(root: Path, name: str, default: str) -> Path:
-    """root/name, or root/default, root/default-2, ...; UserError if the name is taken.
+    """Return root/name, or root/default, root/default-2, ... Raises UserError for a taken name.
 
     Of several processes all look before the first makes it, and go where that one goes.
     """
-    return distributed.gathered(_new_run(root, name, default))[0]
+    return distributed.all_gather(_new_run(root, name, default))[0]
 
 
 def _new_run(root: Path, name: str, default: str) -> Path:
@@ -44,7 +83,7 @@ def _new_run(root: Path, name: str, default: str) -> Path:
 
 
 def _is_free(run: Path) -> bool:
-    """Not there, or left by a start that ended before it had found weights and data."""
+    """Return whether a folder is not there, or left by a start that found no weights or data."""
     if not run.is_dir():
         return not run.exists()
     if not {path.name for path in run.iterdir()} <= {LOCK}:
@@ -57,7 +96,7 @@ def _is_free(run: Path) -> bool:
 
 
 def find_run(root: Path, name: str) -> Path:
-    """A run to resume, by its directory or its name."""
+    """Return a run to resume, by its directory or its name."""
     for run in (Path(name), root / name):
         if (run / ARGS).is_file():
             return run
@@ -65,14 +104,14 @@ def find_run(root: Path, name: str) -> Path:
 
 
 def whole_of(run: Path) -> Path:
-    """What to resume for a run: its folder, or the one around it that holds several."""
+    """Return what to resume for a run: its folder, or the one around it that holds several."""
     around = [folder for folder in (run, *run.parents[:2]) if (folder / ARGS).is_file()]
     return around[-1] if around else run
 
 
 @contextmanager
 def alone_in(run: Path) -> Iterator[None]:
-    """Within it no other command trains in this folder: UserError when one does.
+    """Keep other commands from training in this folder. Raises UserError when one does.
 
     The system lets go of it with the process, however that ends.
     """
@@ -88,16 +127,29 @@ def alone_in(run: Path) -> Iterator[None]:
         yield
 
 
-def save_arguments(run: Path, args: Any) -> None:
-    """args.json: every field, resolved. Of several processes the first one writes."""
-    if distributed.rank() > 0:
-        return
-    run.mkdir(parents=True, exist_ok=True)
-    (run / ARGS).write_text(json.dumps(asdict(args), indent=1) + "\n", encoding="utf-8")
+def save_arguments(run: Path, args: Args, tasks: Tasks) -> Args:
+    """Write args.json, every field resolved, and tasks.toml, if it is not there.
+
+    tasks.toml is a copy of --task-file, with the other tasks of the run written out below it; the
+    arguments that are returned name it in its place. Of several processes the first one writes.
+    """
+    kept = run / TASKS_FILE
+    if distributed.rank() == 0 and not kept.is_file():
+        text, written = "", {}
+        if args.task_file:
+            path = Path(args.task_file)
+            text, written = path.read_text(encoding="utf-8"), read_task_file(path, None)
+        if rest := [task for name, task in tasks.items() if name not in written]:
+            text += ("\n" if text else "") + task_file_text(rest)
+        write_text(kept, text)
+    args = replace(args, task_file=str(kept) if args.task_file else "")
+    if distributed.rank() == 0:
+        write_json(run / ARGS, asdict(args))
+    return args
 
 
 def check_steps(run: Path, begun_with: int, now: int) -> None:
-    """Raises UserError when a run's data, which may be elsewhere on --resume, has changed."""
+    """Raise UserError when a run's data, which may be elsewhere on --resume, has changed."""
     if begun_with != now:
         raise UserError(
             f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
@@ -105,27 +157,16 @@ def check_steps(run: Path, begun_with: int, now: int) -> None:
         )
 
 
-def keep_file(path: str, run: Path, name: str) -> str:
-    """A copy in the run's folder, or none of none. Of several processes the first one writes."""
-    if not path:
-        return ""
-    kept = run / name
-    if distributed.rank() == 0 and not kept.is_file():  # it is there when the run goes on
-        run.mkdir(parents=True, exist_ok=True)
-        kept.write_bytes(Path(path).read_bytes())
-    return str(kept)
-
-
-def check_shared(run: Path, state: dict[str, Any]) -> None:
-    """Raises UserError, in all processes, when not all see this folder and start at one step.
+def check_shared(run: Path, state: TrainState) -> None:
+    """Raise UserError, in all processes, when not all see this folder and start at one step.
 
     On several machines each would otherwise go on from what its own disk happens to hold.
     """
     end = time.monotonic() + SEEN_WITHIN_S
     while not (run / ARGS).is_file() and time.monotonic() < end:
         time.sleep(0.1)
-    start = (state["step"], state["assessed"])  # no checkpoint is not the same as one of step 0
-    found = distributed.gathered(start if (run / ARGS).is_file() else None)
+    start = (state.step, state.assessed)  # no checkpoint is not the same as one of step 0
+    found = distributed.all_gather(start if (run / ARGS).is_file() else None)
     for number, other in enumerate(found):
         if other != found[0]:
             what = f"starts at step {other[0]}, process 0 at {found[0][0]}" if other else "has none"
@@ -135,20 +176,20 @@ def check_shared(run: Path, state: dict[str, Any]) -> None:
             )
 
 
-def resumed_arguments(cls: type[T], run: Path, given: dict[str, Any], free: set[str]) -> T:
-    """The run's saved arguments, with those given now that may change (`free`).
+def resumed_arguments(cls: type[Args], run: Path, given: dict[str, Any]) -> Args:
+    """Return the run's saved arguments, with those given now that may change.
 
     Raises UserError when another one is given with another value.
     """
+    saved = read_json(run / ARGS)
     try:
-        saved = json.loads((run / ARGS).read_text(encoding="utf-8"))
         args = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
-    except (ValueError, TypeError) as error:
+    except (AttributeError, TypeError) as error:
         raise UserError(f"{run / ARGS}: cannot be read ({error})") from error
     for name, value in given.items():
-        if name not in free and value != getattr(args, name):
+        if name not in FREE_ON_RESUME and value != getattr(args, name):
             flag = "--" + name.replace("_", "-")
             raise UserError(
                 f"{flag} {value} differs from the run's {getattr(args, name)}: leave it out"
             )
-    return cls(**{**vars(args), **{k: v for k, v in given.items() if k in free}})
+    return replace(args, **{k: v for k, v in given.items() if k in FREE_ON_RESUME})

@@ -1,18 +1,29 @@
-"""log.jsonl and the progress bar."""
+"""log.jsonl, the progress bar, and what both are told of a step."""
 
 import json
+import math
 import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from minbert.errors import UserError
+from minbert.files import read_json_lines, write_text
 from minbert.training import distributed
+
+READ_EVERY = {"cuda": 16}  # steps, by the kind of device; others: 1
+AFTER_NAN = (
+    "nothing was saved since the last checkpoint: start again with a lower --lr, with --clip 1 or "
+    "with --precision fp32"
+)
 
 
 class RunLog:
@@ -71,26 +82,10 @@ def silence(quiet: bool) -> Iterator[None]:
         yield
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Its whole lines; a last one that a power cut left unfinished is not there.
-
-    Raises UserError for a line that is not JSON.
-    """
-    found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: damaged, take that line out ({error})") from error
-    return found
-
-
 def _drop_after(path: Path, step: int) -> None:
     """Take out what was logged after the checkpoint that training goes on from: it comes again."""
-    kept = [line for line in read_log(path) if line.get("step", 0) <= step]
-    new = path.with_suffix(".new")
-    new.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-    os.replace(new, path)
+    kept = [line for line in read_json_lines(path) if line.get("step", 0) <= step]
+    write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 class Progress:
@@ -142,3 +137,61 @@ class Progress:
 
     def close(self) -> None:
         self.bar.close()
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One step, counted from 1; its loss is one process's share, still on the device."""
+
+    step: int
+    task: str
+    loss: Tensor | None  # (); None if there was nothing to learn from
+    lr: float
+    epoch: int  # from 1
+    examples: int
+    tokens: int
+    seconds: float  # that it took to hand it to the device
+
+
+class StepRecords:
+    """Steps go to the log and the progress bar in order, with the loss of all processes.
+
+    A GPU works on while the next steps are being prepared, unless somebody asks it for a number:
+    there, losses are read every READ_EVERY steps. `flush` before anything is saved or evaluated.
+    """
+
+    def __init__(self, log: RunLog, progress: Progress, device: torch.device) -> None:
+        self.log, self.progress = log, progress
+        self.read_every = READ_EVERY.get(device.type, 1)
+        self.waiting: list[StepRecord] = []
+
+    def add(self, record: StepRecord) -> None:
+        """Raises UserError when a loss that is read now is not finite."""
+        self.waiting.append(record)
+        if len(self.waiting) >= self.read_every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Read, check, show and log what is waiting. Raises UserError for a loss that is NaN."""
+        if not self.waiting:
+            return
+        records, self.waiting = self.waiting, []
+        started = time.monotonic()
+        there = [r.loss for r in records if r.loss is not None]
+        losses = iter(distributed.all_reduce_sums(torch.stack(there)) if there else [])
+        waited = (time.monotonic() - started) / len(records)
+        for record in records:
+            loss = None if record.loss is None else next(losses)
+            if loss is not None and not math.isfinite(loss):
+                raise UserError(
+                    f"loss of {record.task} is {loss} at step {record.step}, {AFTER_NAN}"
+                )
+            self.show(record, loss, record.seconds + waited)
+
+    def show(self, r: StepRecord, loss: float | None, seconds: float) -> None:
+        """One step's numbers to the progress bar and the log."""
+        self.progress.step(r.epoch, r.task, loss, r.lr, r.examples, r.tokens, seconds)
+        self.log.write(
+            "step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens,
+            seconds=round(seconds, 5),
+        )  # fmt: skip

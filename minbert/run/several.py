@@ -1,71 +1,75 @@
-"""Several runs in one command: each task alone, each of several seeds."""
+"""Several runs in one command: each task alone, each of several seeds; and what they came to."""
 
-import statistics
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from minbert.run.tables import closing_table
+from minbert.metrics import over_seeds
+from minbert.run.checkpoint import Scores, TrainState
 from minbert.run.train_args import FROZEN, Args
 from minbert.task.task import Task
-from tasks import TASKS
 
-State = dict[str, Any]  # what train_multitask.train returns
-BestScores = dict[str, float]  # of every task
 SCORES = "scores.json"
-Train = Callable[[Args, Path], State]
+Tasks = dict[str, Task]
+Train = Callable[[Args, Path, Tasks], TrainState]
 BY_TASK = ("limit", "limit_dev", "pair_encoding", "pair_loss")
 
 
 def is_one_by_one(args: Args) -> bool:
-    """Whether every task is trained alone, in a folder of its own."""
+    """Return whether every task is trained alone, in a folder of its own."""
     return args.mode == "single" and len(args.tasks) > 1
 
 
-def train_all(args: Args, folder: Path, train: Train) -> list[State]:
-    """One run, or one for each task from the same start; a stopped one goes on."""
+def is_several(args: Args) -> bool:
+    """Return whether the command is more than one run."""
+    return args.seeds > 1 or is_one_by_one(args)
+
+
+def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
+    """Train one run, or one for each task from the same start; a stopped one goes on."""
     if not is_one_by_one(args):
-        return [train(args, folder)]
+        return [train(args, folder, tasks)]
     states = []
     for name in args.tasks:
-        print(f"\n{TASKS[name].title} alone")
+        print(f"\n{tasks[name].title} alone")
         own = {f: {k: v for k, v in getattr(args, f).items() if k == name} for f in BY_TASK}
-        states.append(train(replace(args, tasks=(name,), **own), folder / name))
+        one = replace(args, tasks=(name,), **own)
+        states.append(train(one, folder / name, {name: tasks[name]}))
     return states
 
 
-def train_seeds(args: Args, folder: Path, train: Train) -> list[list[State]]:
-    """--seeds of them, from --seed on, each in a folder of its own."""
+def train_seeds(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[list[TrainState]]:
+    """Train --seeds of them, from --seed on, each in a folder of its own."""
     if args.seeds == 1:
-        return [train_all(args, folder, train)]
+        return [train_all(args, folder, tasks, train)]
     every = []
     for seed in range(args.seed, args.seed + args.seeds):
         print(f"\nseed {seed}")
         one = replace(args, seed=seed, seeds=1)
-        every.append(train_all(one, folder / f"seed-{seed}", train))
+        every.append(train_all(one, folder / f"seed-{seed}", tasks, train))
     return every
 
 
 def first_run(args: Args, folder: Path) -> Path:
-    """The folder of the first run in it."""
+    """Return the folder of the first run in it."""
     if args.seeds > 1:
         folder = folder / f"seed-{args.seed}"
     return folder / args.tasks[0] if is_one_by_one(args) else folder
 
 
-def best_scores(states: list[State]) -> BestScores:
-    """By task, of one run or of several of a task each."""
-    return {name: score for state in states for name, score in state["best"]["scores"].items()}
+def best_scores(states: list[TrainState]) -> Scores:
+    """Return each task's score at the best step, of one run or of several of a task each."""
+    return {n: score for state in states if state.best for n, score in state.best.scores.items()}
 
 
-def shown(args: Args, folder: Path, every: list[list[State]]) -> str:
-    """What all runs of a command came to, by seed and run, and what to type next."""
-    tasks = [TASKS[name] for name in args.tasks]
+def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[TrainState]]) -> str:
+    """Say what all runs of a command came to, by seed and run, and what to type next."""
     trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
+    before = {name: score for state in every[0] for name, score in state.before.items()}
+    rows = {"before training": before, trained: best_scores(every[0])}
     parts = [
         f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})",
-        closing_table(tasks, every[0], trained),
+        results_table(tasks, rows),
     ]
     if args.seeds > 1:
         parts.append(seeds_table(tasks, list(map(best_scores, every))))
@@ -74,22 +78,22 @@ def shown(args: Args, folder: Path, every: list[list[State]]) -> str:
     return "\n\n".join(parts)
 
 
-def summary(every: list[BestScores]) -> dict[str, dict[str, float]]:
-    """Of every task over the seeds: mean, spread (standard deviation), lowest and highest."""
-    found = {}
-    for name in every[0]:
-        values = [scores[name] for scores in every]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
-        ends = {"lowest": min(values), "highest": max(values)}
-        found[name] = {"mean": statistics.fmean(values), "spread": spread, **ends}
-    return found
+def results_table(tasks: list[Task], rows: dict[str, Scores]) -> str:
+    """Lay out a line a row and a column a task, as the paper's Table 3; no score is a dash."""
+    width = max(len(name) for name in rows)
+    lines = [" " * width + "".join(f"{task.title:>9}" for task in tasks)]
+    for name, scores in rows.items():
+        cells = [f"{scores[t.name]:9.3f}" if t.name in scores else f"{'-':>9}" for t in tasks]
+        lines.append(name.ljust(width) + "".join(cells))
+    lines.append(" " * width + "".join(f"{task.main_metric:>9}"[:9] for task in tasks))
+    return "\n".join(line.rstrip() for line in lines)
 
 
-def seeds_table(tasks: list[Task], every: list[BestScores]) -> str:
-    """`summary` for people."""
+def seeds_table(tasks: list[Task], every: list[Scores]) -> str:
+    """Lay out mean, spread and ends of every task's score over the seeds."""
     lines = [f"over {len(every)} seeds   mean   spread   lowest to highest"]
     for task in tasks:
-        s = summary(every)[task.name]
+        s = over_seeds(every)[task.name]
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         lines.append(f"{task.title:<13}{s['mean']:7.3f}  {s['spread']:7.4f}   {ends}")
     return "\n".join(lines)

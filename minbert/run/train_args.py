@@ -8,17 +8,13 @@ from typing import Any
 from minbert.cli import arg, comma_list, number_by_task, word_by_task
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
-from minbert.model.pooling import KINDS
+from minbert.model.heads import POOLINGS
+from minbert.task.loading import DataSource
 from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
-from minbert.task.taskfile import read_task_file
+from minbert.task.task import Task
 from minbert.training import distributed
-from tasks import TASKS
 
 FROZEN = "last-linear-layer"
-FREE_ON_RESUME = {
-    "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
-    "json", "accumulate", "checkpoint_activations",  # fewer processes have less memory
-}  # fmt: skip
 LOSSES = ", ".join(PAIR_LOSSES)
 
 
@@ -60,7 +56,7 @@ class Args:
         f"of siamese pairs, for all or by task (default: contrastive, sts=cosine-mse): {LOSSES}",
         parse=word_by_task,
     )
-    pooling: str = arg("cls", "of siamese sentences; cls is BERT's pooler", choices=KINDS)
+    pooling: str = arg("cls", "of siamese sentences; cls is BERT's pooler", choices=POOLINGS)
     embedding_size: int = arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
     towers: str = arg(
         "shared",
@@ -125,41 +121,18 @@ class Args:
     json: bool = arg(False, "end with one line of JSON", parse=bool)
 
 
-def resolve_arguments(given: dict[str, Any]) -> Args:
-    """Defaults that depend on other fields; one line for what is unknown or in conflict.
+def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
+    """Fill in the defaults that depend on other fields; one line for what does not go together.
 
-    The tasks of --task-file are added to TASKS.
+    tasks: all that are known, by name.
     """
     args = Args(**given)
-    if args.task_file:
-        own = read_task_file(Path(args.task_file), Path(args.data_dir))
-        TASKS.update(own)
-        args = replace(args, tasks=given.get("tasks", tuple(own)))
-    unknown = [name for name in args.tasks if name not in TASKS]
+    unknown = [name for name in args.tasks if name not in tasks]
     if unknown or not args.tasks or len(set(args.tasks)) < len(args.tasks):
-        raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(TASKS)}")
-    if args.option:
-        meant = FROZEN if args.option == "pretrain" else "full-model"
-        if given.get("fine_tune_mode", meant) != meant:
-            raise UserError(f"--option {args.option} means --fine-tune-mode {meant}: write one")
-        args = replace(args, fine_tune_mode=meant, option="")
-    if args.use_gpu:
-        if given.get("device", "cuda") != "cuda":
-            raise UserError(f"--use-gpu and --device {args.device} contradict: write one")
-        args = replace(args, device="cuda", use_gpu=False)
-    for field in ("limit", "limit_dev", "sub_epochs"):
-        flag = "--" + field.replace("_", "-")
-        stray = [task for task in getattr(args, field) or {} if task not in args.tasks]
-        if stray:
-            raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
-    if args.sub_epochs and args.mode != "sequential":
-        raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
-    if args.patience and args.mode == "sequential":
-        raise UserError(
-            "--patience would end a stage before the later tasks are trained: not with "
-            "--mode sequential"
-        )
-    args = replace(args, **resolve_pairs(args))
+        raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(tasks)}")
+    args = resolve_synonyms(args, given)
+    check_by_task(args)
+    args = replace(args, **resolve_pairs(args, tasks))
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
     frozen = args.fine_tune_mode == FROZEN
@@ -173,23 +146,45 @@ def resolve_arguments(given: dict[str, Any]) -> Args:
     )
 
 
-def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
-    """pair_encoding and pair_loss for each siamese task; one line for what does not go together.
+def resolve_synonyms(args: Args, given: dict[str, Any]) -> Args:
+    """Replace flags that say the same as another one in other words."""
+    if args.option:
+        meant = FROZEN if args.option == "pretrain" else "full-model"
+        if given.get("fine_tune_mode", meant) != meant:
+            raise UserError(f"--option {args.option} means --fine-tune-mode {meant}: write one")
+        args = replace(args, fine_tune_mode=meant, option="")
+    if args.use_gpu:
+        if given.get("device", "cuda") != "cuda":
+            raise UserError(f"--use-gpu and --device {args.device} contradict: write one")
+        args = replace(args, device="cuda", use_gpu=False)
+    return args
+
+
+def check_by_task(args: Args) -> None:
+    """Raise UserError for a number of a task that is not trained, or of no use in the mode."""
+    for field in ("limit", "limit_dev", "sub_epochs"):
+        flag = "--" + field.replace("_", "-")
+        stray = [task for task in getattr(args, field) or {} if task not in args.tasks]
+        if stray:
+            raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
+    if args.sub_epochs and args.mode != "sequential":
+        raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
+    if args.patience and args.mode == "sequential":
+        raise UserError(
+            "--patience would end a stage before the later tasks are trained: not with "
+            "--mode sequential"
+        )
+
+
+def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str]]:
+    """Return pair_encoding and pair_loss of each siamese task; UserError for what does not fit.
 
     A flag is stronger than what a task file says of its task.
     """
-    pairs = [name for name in args.tasks if len(TASKS[name].columns.texts) == 2]
-
-    def by_task(field: str, values: dict[str, str]) -> dict[str, str]:
-        stray = [name for name in values if name and name not in pairs]
-        if stray:
-            flag = "--" + field.replace("_", "-")
-            raise UserError(f"{flag} {stray[0]}: not one of the pair tasks {','.join(pairs)}")
-        return {name: values.get(name, values.get("", "")) for name in pairs}
-
-    encoding = by_task("pair_encoding", args.pair_encoding or {})
-    encoding = {name: kind or TASKS[name].encoding for name, kind in encoding.items()}
-    chosen = by_task("pair_loss", args.pair_loss or {})
+    pairs = [name for name in args.tasks if tasks[name].is_pair]
+    encoding = spread_over(pairs, "pair_encoding", args.pair_encoding or {})
+    encoding = {name: kind or tasks[name].encoding for name, kind in encoding.items()}
+    chosen = spread_over(pairs, "pair_loss", args.pair_loss or {})
     for name, kind in encoding.items():
         if kind not in ("", "cross", "siamese"):
             raise UserError(f"--pair-encoding {kind}: write cross or siamese")
@@ -199,9 +194,9 @@ def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
     if siamese and args.fine_tune_mode == FROZEN:
         raise UserError(f"--pair-encoding siamese trains the encoder: not with {FROZEN}")
     for name in siamese:
-        default = "contrastive" if TASKS[name].is_classification else "cosine-mse"
-        chosen[name] = chosen[name] or TASKS[name].pair_loss or default
-        check_pair_loss(TASKS[name], chosen[name])
+        default = "contrastive" if tasks[name].is_classification else "cosine-mse"
+        chosen[name] = chosen[name] or tasks[name].pair_loss or default
+        check_pair_loss(tasks[name], chosen[name])
         if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
         if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
@@ -210,3 +205,25 @@ def resolve_pairs(args: Args) -> dict[str, dict[str, str]]:
         raise UserError("--towers separate goes with --pair-encoding siamese")
     losses = {name: chosen[name] for name in siamese}
     return {"pair_encoding": dict.fromkeys(siamese, "siamese"), "pair_loss": losses}
+
+
+def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:
+    """Return a word for each pair task, out of words by task and one for all others ("")."""
+    stray = [name for name in values if name and name not in pairs]
+    if stray:
+        flag = "--" + field.replace("_", "-")
+        raise UserError(f"{flag} {stray[0]}: not one of the pair tasks {','.join(pairs)}")
+    return {name: values.get(name, values.get("", "")) for name in pairs}
+
+
+def default_name(args: Args) -> str:
+    """Return what a run is called unless --name says otherwise."""
+    return f"{args.mode}-{'-'.join(args.tasks)}"
+
+
+def data_source(args: Args) -> DataSource:
+    """Return where the arguments say that the data is, and how much of it to take."""
+    return DataSource(
+        Path(args.data_dir), Path(args.output_dir) / ".ids", args.max_length,
+        frozenset(args.pair_encoding), args.limit, args.limit_dev,
+    )  # fmt: skip

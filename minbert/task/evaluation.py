@@ -11,7 +11,7 @@ from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
-from minbert.metrics import accuracy
+from minbert.metrics import Metric, accuracy, bootstrap_interval
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -26,23 +26,24 @@ def predict(
     device: torch.device,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Tensor:
-    """forward's rows for the whole split, fp32 on the CPU, in its order. Caller sets eval().
+    """Return forward's rows for the whole split, fp32 on the CPU, in its order.
 
-    Several processes each take a share of the batches and get the whole result.
+    The caller sets eval(). Several processes each take a share of the batches and get the whole
+    result.
     """
     rows, outs = [], []
-    for chosen in distributed.mine(length_sorted_batches(split.lengths, tokens_per_batch)):
+    for chosen in distributed.shard(length_sorted_batches(split.lengths, tokens_per_batch)):
         batch = collate(split, chosen).to(device)
         outs.append(forward(batch).float().cpu())
         rows += batch.rows
-    shares = distributed.gathered((rows, outs))
-    result = torch.cat([out for _, outs in shares for out in outs])
-    order = torch.tensor([row for rows, _ in shares for row in rows])
+    gathered = distributed.all_gather((rows, outs))
+    result = torch.cat([out for _, outs in gathered for out in outs])
+    order = torch.tensor([row for rows, _ in gathered for row in rows])
     return torch.empty_like(result).index_copy_(0, order, result)
 
 
 def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> Tensor:
-    """The task's outputs (n, task.outputs) for a split; pairs of a siamese task are compared."""
+    """Return the task's outputs (n, task.outputs); the pairs of a siamese task are compared."""
     model.eval()
     if model.heads[task.name].config.siamese:
         return siamese_outputs(model, task, split, device)
@@ -53,10 +54,10 @@ def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torc
 def siamese_outputs(
     model: nn.Module, task: Task, split: EncodedSplit, device: torch.device
 ) -> Tensor:
-    """(n, 1) scores of the pairs; every distinct sentence is encoded once."""
+    """Return (n, 1) scores of the pairs; every distinct sentence is encoded once."""
     model.eval()
     sentences, index = sentences_of(split)
-    sides = 1 if model.second is None else 2
+    sides = 1 if model.second_tower is None else 2
     towers = [
         predict(lambda batch, side=side: model.embed(task.name, batch, side), sentences, device)
         for side in range(sides)
@@ -71,7 +72,7 @@ def siamese_outputs(
 
 
 def cosine_threshold(task: Task, head: nn.Module) -> float | None:
-    """What a siamese task with yes or no for an answer compares its cosines with; else None."""
+    """Return what a siamese task of two classes compares its cosines with; else None."""
     if task.is_classification and head.config.siamese and not head.config.classifier:
         return float(head.threshold)
     return None
@@ -89,7 +90,7 @@ def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.d
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """The cut with the most right answers of `score > cut`: between two neighbours, or outside."""
+    """Return the cut with the most right answers of `score > cut`: it lies between two scores."""
     order = np.argsort(scores)
     scores, labels = scores[order].astype(np.float64), labels[order]
     below = np.concatenate([[0], np.cumsum(labels == 0)])  # right answers below the cut
@@ -104,12 +105,9 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 def encode_features(
     encoder: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
 ) -> dict[str, Tensor]:
-    """Pooled outputs (n, D) of whole splits, without dropout: all a frozen encoder says."""
+    """Return pooled outputs (n, D) of splits, without dropout: all a frozen encoder says."""
     encoder.eval()
-    return {
-        name: predict(lambda batch: encoder.encode_first(batch), split, device)
-        for name, split in splits.items()
-    }
+    return {name: predict(encoder.pooled_output, split, device) for name, split in splits.items()}
 
 
 def score_tasks(
@@ -119,9 +117,9 @@ def score_tasks(
     device: torch.device,
     features: dict[str, Tensor] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Every task's metrics over its whole split, never averaged over batches; the main one first.
+    """Return every task's metrics over its whole split, the main one first.
 
-    From ready features when the encoder is frozen.
+    They are never averaged over batches. With `features` the encoder, which is frozen, is not run.
     """
     model.eval()
     scores = {}
@@ -142,3 +140,10 @@ def score_tasks(
             fixed = accuracy(outputs[:, 0].numpy() + threshold > 0.5, split.labels)
             scores[task.name] |= {"accuracy_at_0.5": fixed, "threshold": threshold}
     return scores
+
+
+def with_interval(
+    metric: Metric, predictions: np.ndarray, labels: np.ndarray
+) -> tuple[float, float, float]:
+    """Return a metric over a whole split, and the ends of its bootstrap 95 % interval."""
+    return (metric(predictions, labels), *bootstrap_interval(metric, predictions, labels))

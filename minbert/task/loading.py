@@ -1,7 +1,7 @@
 """The tasks' files in --data-dir -> splits of ids."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split
 from minbert.data.examples import check_is_there, read_examples
@@ -9,57 +9,65 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.task.task import Task
 
 
-class Where(Protocol):
-    """The arguments of a script that say where data is and how much of it to take."""
+@dataclass(frozen=True)
+class DataSource:
+    """Where a command's data is, and how much of it is taken."""
 
-    data_dir: str
-    output_dir: str  # the ids are cached in it
-    max_length: int
-    limit: dict[str, int]  # rows of a task's training set
-    limit_dev: dict[str, int]  # and of its dev set
-    pair_encoding: dict[str, str]  # cross or siamese, by task
+    data_dir: Path
+    cache_dir: Path | None  # of ids; None: they are made anew
+    max_length: int  # in tokens; longer rows are cut
+    siamese: frozenset[str] = frozenset()  # tasks whose pairs are encoded sentence by sentence
+    limit: dict[str, int] = field(default_factory=dict)  # rows of a task's training set
+    limit_dev: dict[str, int] = field(default_factory=dict)  # and of its dev set
 
 
-def check_files(tasks: list[Task], data_dir: str, splits: tuple[str, ...]) -> None:
-    """Before anything that takes long, as a download of weights, finds that one is missing."""
+def check_files(tasks: list[Task], data_dir: Path, splits: tuple[str, ...]) -> None:
+    """Raise UserError for a file that is missing, before anything that takes long."""
     for task in tasks:
         for split in splits:
-            check_is_there(Path(data_dir) / task.files[split], task.columns.own)
+            check_is_there(data_dir / task.files[split], task.columns.course)
 
 
-def load_task(task: Task, split_name: str, tokenizer: BertTokenizer, where: Where) -> EncodedSplit:
-    """One split of one task; rows without a label are counted aloud and left out."""
-    siamese = where.pair_encoding.get(task.name) == "siamese"
-    path = Path(where.data_dir) / task.files[split_name]
-    cache = Path(where.output_dir) / ".ids"
-    labelled = split_name != "test"
-    split = load_split(path, task.columns, labelled, tokenizer, where.max_length, cache, siamese)
+def load_task(
+    task: Task, split_name: str, tokenizer: BertTokenizer, source: DataSource
+) -> EncodedSplit:
+    """Load one split of one task; rows without a label are counted aloud and left out."""
+    path = source.data_dir / task.files[split_name]
+    split = load_split(
+        path, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
+        task.name in source.siamese,
+    )  # fmt: skip
     if split.unlabelled:
         print(f"{path}: rows without a label left out: {split.unlabelled}")
     return split
 
 
+def find_test_file(task: Task, data_dir: Path) -> tuple[Path | None, str]:
+    """Return the task's test file, or None and a sentence that says that there is none."""
+    path = data_dir / task.files.get("test", "")
+    if path.is_file():
+        return path, ""
+    name = f" {path}" if "test" in task.files else ""
+    return None, f"no test file{name}: no test predictions for {task.name}"
+
+
 def load_train_and_dev(
-    tasks: list[Task], tokenizer: BertTokenizer, where: Where
+    tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
 ) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
-    """What training needs of every task; all files are read before anything is trained."""
-    train = {
-        task.name: limit_rows(
-            load_task(task, "train", tokenizer, where), where.limit.get(task.name)
-        )
-        for task in tasks
-    }
-    dev = {
-        task.name: limit_rows(
-            load_task(task, "dev", tokenizer, where), where.limit_dev.get(task.name)
-        )
-        for task in tasks
-    }
+    """Load what training needs of every task: all files are read before anything is trained."""
+    limits = {"train": source.limit, "dev": source.limit_dev}
+    train, dev = (
+        {
+            t.name: limit_rows(load_task(t, name, tokenizer, source), limit.get(t.name))
+            for t in tasks
+        }
+        for name, limit in limits.items()
+    )
     return train, dev
 
 
 def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]) -> list[str]:
-    """Every sentence of the training sets once, each of a pair as a text of its own.
+    """Return every sentence of the training sets once, each of a pair as a text of its own.
 
     limits: so many rows of a task, the same ones that training is limited to.
     """

@@ -12,6 +12,7 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import columns_of, read_examples
 from minbert.errors import UserError
+from minbert.files import write_text
 from minbert.task.task import Task
 
 HEADER = re.compile(r"\W*id\W", re.IGNORECASE)
@@ -20,35 +21,25 @@ HEADER = re.compile(r"\W*id\W", re.IGNORECASE)
 def write_predictions(
     directory: Path, task: Task, split_name: str, split: EncodedSplit, outputs: np.ndarray
 ) -> Path:
-    """`id \\t Predicted_... \\n`, rows `id , prediction \\n`; and <task>-<split>-logits.jsonl.
+    """Write `id \\t Predicted_... \\n` and rows `id , prediction \\n`; logits in a file beside.
 
     outputs: (n, task.outputs), in the split's order.
     """
-    directory.mkdir(parents=True, exist_ok=True)
     path = directory / task.prediction_file.format(split=split_name)
     ids = split.id_strings()
-    shown = map(task.shown, task.decode(outputs))
-    rows = [f"{id_} , {p} \n" for id_, p in zip(ids, shown, strict=True)]
-    path.write_text(f"id \t {task.prediction_header} \n" + "".join(rows), encoding="utf-8")
+    written = map(task.format_prediction, task.decode(outputs))
+    rows = [f"{id_} , {p} \n" for id_, p in zip(ids, written, strict=True)]
+    write_text(path, f"id \t {task.prediction_header} \n" + "".join(rows))
     logits = [{"id": i, "logits": row} for i, row in zip(ids, outputs.tolist(), strict=True)]
     beside = directory / f"{task.name}-{split_name}-logits.jsonl"
-    beside.write_text("".join(json.dumps(row) + "\n" for row in logits), encoding="utf-8")
+    write_text(beside, "".join(json.dumps(row) + "\n" for row in logits))
     return path
-
-
-def has_test(task: Task, data_dir: str) -> bool:
-    """Whether there is a test file; that there is none is said."""
-    path = Path(data_dir) / task.files.get("test", "")
-    if not path.is_file():
-        print(f"no test file{' ' + str(path) if 'test' in task.files else ''}: ", end="")
-        print(f"no test predictions for {task.name}")
-    return path.is_file()
 
 
 def read_predictions(
     path: Path, parse: Callable[[str], float] = float, lower: bool = True
 ) -> tuple[dict[str, float], int]:
-    """id -> prediction, and how many ids came twice (the first counts).
+    """Return id -> prediction, and how many ids came twice (the first counts).
 
     The course's format or clean CSV / TSV, either spelling of the header, or none. parse: what
     makes a number of a prediction, if it is the name of a class. lower: ids are lower-cased.
@@ -79,7 +70,7 @@ def read_predictions(
 
 
 def gold_task(gold: Path, tasks: list[Task]) -> Task:
-    """The task whose columns the gold file has; its name decides between two that fit."""
+    """Return the task whose columns the gold file has; its name decides between two that fit."""
     if not gold.is_file():
         raise UserError(f"--gold {gold}: no such file")
     there = columns_of(gold)
@@ -94,8 +85,8 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     """Join by id: metrics over the ids both have, and how many are missing, extra, duplicate."""
     task = gold_task(gold, tasks)
     # a score may lie outside of the labels' range; the name of a class is one of theirs
-    parse = task.columns.parse_label if task.names else float
-    predictions, duplicates = read_predictions(path, parse, lower=not task.columns.own)
+    parse = task.columns.parse_label if task.class_names else float
+    predictions, duplicates = read_predictions(path, parse, lower=task.columns.course)
     examples, _ = read_examples(gold, task.columns, labelled=True)
     labels = {example.id: example.label for example in examples}
     both = [id_ for id_ in labels if id_ in predictions]

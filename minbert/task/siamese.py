@@ -27,10 +27,10 @@ CUSTOMARY_SCALE = 20.0
 
 
 def check_pair_loss(task: Task, name: str) -> None:
-    """Raises UserError for a loss that makes no sense for the task's labels."""
+    """Raise UserError for a loss that makes no sense for the task's labels."""
     if name not in PAIR_LOSSES:
         raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
-    if len(task.columns.texts) != 2:
+    if not task.is_pair:
         raise UserError(f"{task.name} has single sentences: siamese options are for pair tasks")
     if task.outputs != 1:
         raise UserError(
@@ -41,17 +41,17 @@ def check_pair_loss(task: Task, name: str) -> None:
 
 
 def head_config(task: Task, loss: str | None, pooling: str, embedding_size: int) -> HeadConfig:
-    """The head of a task; with a pair loss a siamese one, its cosine in the labels' range."""
+    """Describe a task's head; with a pair loss a siamese one, its cosine in the labels' range."""
     if loss is None:
-        names = task.names or task.called
-        return HeadConfig(outputs=task.outputs, names=names, problem_type=task.problem_type)
+        names = task.class_names or task.display_names
+        return HeadConfig(task.outputs, class_names=names, problem_type=task.problem_type)
     return HeadConfig(
         outputs=1,
         siamese=True,
         pooling=pooling,
         embedding_size=embedding_size,
         classifier=loss == CLASSIFIER,
-        scale=task.top,
+        scale=task.max_score,
     )
 
 
@@ -66,7 +66,7 @@ class PairData:
 
     @classmethod
     def of(cls, task: Task, split: EncodedSplit, loss: str) -> "PairData":
-        """Raises UserError when an in-batch loss finds too few l = 1 pairs to learn from."""
+        """Raise UserError when an in-batch loss finds too few l = 1 pairs to learn from."""
         if loss in ("mnr", "mnr-full") and int((split.labels == 1).sum()) < 2:
             raise UserError(f"{task.name}: --pair-loss {loss} needs two pairs with label 1 or more")
         sentences, index = sentences_of(split)
@@ -76,7 +76,7 @@ class PairData:
 def siamese_loss(
     model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, name: str, scale: float
 ) -> Tensor | None:
-    """The loss of these rows. None: an in-batch loss without two pairs to tell apart.
+    """Return the loss of these rows; None: an in-batch loss without two pairs to tell apart.
 
     scale: mnr's; 0: the paper's 1, or 20 where that is customary.
     """
@@ -107,7 +107,7 @@ def siamese_loss(
 def embed_pairs(
     model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, twice: bool
 ) -> tuple[Tensor, Tensor]:
-    """u and v, (S, E) each, all sentences in ONE forward through the shared encoder.
+    """Return u and v, (S, E) each, all sentences in ONE forward through the shared encoder.
 
     Separate towers: one forward each. twice: every sentence against itself under other dropout.
     """
@@ -121,7 +121,7 @@ def embed_pairs(
     both = np.unique(index) if twice else index.T.reshape(-1)
     if twice:
         return embed(both, 0), embed(both, 1)
-    if model.second is not None:
+    if model.second_tower is not None:
         return embed(index[:, 0], 0), embed(index[:, 1], 1)
     u, v = embed(both, 0).chunk(2)
     return u, v

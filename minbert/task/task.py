@@ -1,7 +1,8 @@
-"""What a task is: files, columns, a head size, and three small functions."""
+"""What a task is: a table of keys, and the functions that its kind makes of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -9,52 +10,73 @@ from torch import Tensor
 from minbert.data.examples import Columns
 from minbert.metrics import Metric
 
+Table = dict[str, Any]  # a task's keys and values, as a task file has them
+
 
 @dataclass(frozen=True)
 class Task:
     """Data plus three small functions: loss, decode, metrics."""
 
     name: str
+    table: Table  # what the rest is made from; a run keeps it in its tasks.toml
     files: dict[str, str]  # train / dev / test -> file name in --data-dir
     columns: Columns
     outputs: int  # size of the head's output
     loss: Callable[[Tensor, Tensor], Tensor]  # (S, outputs), (S,) -> mean loss
     decode: Callable[[np.ndarray], np.ndarray]  # (n, outputs) -> (n,) predictions
     metrics: dict[str, Metric]  # the first is the main one
-    prediction_file: str  # with {split}: the course's name
-    prediction_header: str  # the course's column name
+    prediction_file: str  # with {split}
+    prediction_header: str  # the name of the predictions' column
     title: str
-    names: tuple[str, ...] = ()  # of the classes, if they are not numbers
-    called: tuple[str, ...] = ()  # if they are: what an exported model should call them
-    top: float = 1.0  # the largest score: what a cosine of 1 stands for
-    many: bool = False  # a row has a set of classes: the sum of 2^class
+    class_names: tuple[str, ...] = ()  # as labels and predictions have them; (): they are numbers
+    display_names: tuple[str, ...] = ()  # of classes that are numbers, for people and exports
+    max_score: float = 1.0  # the largest label: what a cosine of 1 stands for
+    multi_label: bool = False  # a row has a set of classes, given as the sum of 2^class
     encoding: str = ""  # of pairs unless --pair-encoding says otherwise: cross or siamese
     pair_loss: str = ""  # of siamese pairs unless --pair-loss says otherwise
     weight: float = 1.0  # of its loss beside the other tasks'
 
     @property
+    def is_pair(self) -> bool:
+        """Whether a row has two sentences."""
+        return len(self.columns.texts) == 2
+
+    @property
     def main_metric(self) -> str:
+        """The name of the metric that `best/` is chosen by."""
         return next(iter(self.metrics))
 
     @property
+    def is_correlation(self) -> bool:
+        """Whether its labels are scores, not classes."""
+        return self.main_metric in ("pearson", "spearman")
+
+    @property
     def is_classification(self) -> bool:
+        """Whether its labels are classes, not scores."""
         return not self.is_correlation
 
     @property
     def problem_type(self) -> str:
-        """By transformers' names, which go by the loss; the one logit of a pair is a yes or no."""
+        """The loss by transformers' name; a pair's one logit is a yes or no."""
         if self.is_correlation:
             return "regression"
-        yes_or_no = self.many or self.outputs == 1
+        yes_or_no = self.multi_label or self.outputs == 1
         return "multi_label_classification" if yes_or_no else "single_label_classification"
 
-    def shown(self, prediction: float) -> str:
-        """A prediction as people write it: the names of its classes, or the number."""
-        if self.many:
-            own = (name for i, name in enumerate(self.names) if int(prediction) >> i & 1)
+    def format_prediction(self, prediction: float) -> str:
+        """Write a prediction as files have it: the names of its classes, or the number."""
+        if self.multi_label:
+            own = (name for i, name in enumerate(self.class_names) if int(prediction) >> i & 1)
             return ";".join(own) or "-"
-        return self.names[int(prediction)] if self.names else str(prediction)
+        return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
-    @property
-    def is_correlation(self) -> bool:
-        return self.main_metric in ("pearson", "spearman")
+    def describe(self, prediction: float) -> str:
+        """Write a prediction or label for people: a class by its name, a score to two places."""
+        names = self.class_names or self.display_names
+        return names[int(prediction)] if names else f"{round(prediction, 2):g}"
+
+
+def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[str, float]:
+    """Return each task's main metric out of all of its scores."""
+    return {task.name: scores[task.name][task.main_metric] for task in tasks}

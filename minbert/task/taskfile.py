@@ -1,4 +1,4 @@
-"""A user's own tasks, in TOML: one table a task.
+"""Tasks in TOML, one table a task: a user's own ones, and those that a run carries.
 
 [intent]
 kind = "classification"          # or another of KINDS
@@ -10,9 +10,11 @@ labels = ["book", "cancel"]      # names or numbers; or how many: 3 means 0, 1 a
 """
 
 import difflib
+import json
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,41 +22,59 @@ from torch import nn
 
 from minbert.data.examples import columns_of
 from minbert.errors import UserError
-from minbert.task.kinds import classification, multi_labels, scores
+from minbert.task.course import COURSE_TASKS
+from minbert.task.kinds import classification, multi_labels, scores, texts_of
 from minbert.task.siamese import check_pair_loss
-from minbert.task.task import Task
+from minbert.task.task import Table, Task
 
 
 @dataclass(frozen=True)
 class Kind:
     """How a table's keys become a Task."""
 
-    make: Callable[..., Task]
+    make: Callable[[str, Table], Task]
     sentences: int
     own: tuple[str, ...]  # keys beside COMMON
     needed: tuple[str, ...] = ()
 
 
+CLASSES = ("labels", "display_names")
+PAIR = ("encoding", "loss")
 KINDS = {
-    "classification": Kind(classification, 1, ("labels",), ("labels",)),
-    "pair-classification": Kind(classification, 2, ("labels", "encoding", "loss"), ("labels",)),
-    "pair-similarity": Kind(scores, 2, ("range", "encoding", "loss")),
+    "classification": Kind(classification, 1, CLASSES, ("labels",)),
+    "pair-classification": Kind(classification, 2, (*CLASSES, *PAIR), ("labels",)),
+    "pair-similarity": Kind(scores, 2, ("range", *PAIR)),
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
-KEPT_AS = "tasks.toml"  # in the folder of a run, which then needs nothing else to be understood
+TASKS_FILE = "tasks.toml"  # in the folder of a run, which then needs nothing else to be understood
 NEEDED = ("kind", "train", "dev", "text", "label")
-COMMON = (*NEEDED, "test", "id", "metric", "weight", "title")
-OTHER_THAN_WORDS = ("text", "labels", "range", "weight")  # keys whose values are not one word
+FILES = ("prediction_file", "prediction_header")  # what predictions are called
+COMMON = (*NEEDED, "test", "id", "metric", "weight", "title", *FILES, "course")
+NOT_ONE_WORD = ("text", "labels", "range", "weight", "display_names", "course")
 NUMBERS = (int, float)  # compared with type(): a bool is an int too
 
 
 def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
-    """The tasks of a file, their kinds, keys and columns checked before any data is read.
+    """Return the tasks of a file, their kinds, keys and columns checked before any data is read.
 
     data_dir None: the columns are not looked at, for who has only some of the files.
     """
-    tables = _tables(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    return read_tasks(text, str(path), data_dir)
+
+
+def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
+    """Return the tasks of a file's text, as `read_task_file`."""
+    try:
+        tables = tomllib.loads(text)
+    except ValueError as error:
+        raise UserError(f"{path}: cannot be read ({error})") from error
+    if not tables:
+        raise UserError(f"{path}: no task in it; write one as [name]")
     tasks = {}
     for name, table in tables.items():
         where = f"{path}: [{name}]"
@@ -65,7 +85,7 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
         if hasattr(nn.ModuleDict(), name):  # heads are kept in one
             raise UserError(f"{where}: PyTorch has that name for itself; write {name}_task, say")
         try:
-            tasks[name] = _task(name, table)
+            tasks[name] = make_task(name, table)
             if data_dir is not None:
                 _check_columns(tasks[name], data_dir)
         except (UserError, ValueError) as error:
@@ -73,32 +93,43 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
     return tasks
 
 
-def kept_task_file(folder: Path) -> Path | None:
-    """That of a run, from the run's folder or from one inside it: seed-1/sst/best at the deepest.
+def task_file_text(tasks: Iterable[Task]) -> str:
+    """Write tasks in the form that `read_tasks` reads."""
+    return "\n".join(
+        f"[{task.name}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in task.table.items())
+        for task in tasks
+    )
 
-    args.json beside it tells a run's copy from a file in a folder that runs happen to be in.
+
+def _toml(value: Any) -> str:
+    """Write a value of a table: JSON's form of words, numbers and lists is TOML's too."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    # DEL is the one character that JSON leaves as it is and TOML does not
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
+    """Return these tasks as a run carries them, from its folder or one inside it.
+
+    The run's tasks.toml is at most three folders up: seed-1/sst/best. args.json beside it tells a
+    run's file from one in a folder that runs happen to be in. Runs of before 2026-12 have one for
+    tasks of a user's own alone: the others are the course's, as they were then. Raises UserError
+    for a task that is in neither.
     """
     places = (folder, *folder.resolve().parents[:3])
-    runs = (place for place in places if (place / "args.json").is_file())
-    return next((place / KEPT_AS for place in runs if (place / KEPT_AS).is_file()), None)
+    files = (p / TASKS_FILE for p in places if (p / "args.json").is_file())
+    kept = next((file for file in files if file.is_file()), None)
+    known = read_task_file(kept, None) if kept else {}
+    if any(name not in known for name in names):
+        known = read_tasks(COURSE_TASKS, "the course's tasks", None) | known
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{folder}: head {unknown[0]!r} is of no known task")
+    return {name: known[name] for name in names}
 
 
-def _tables(path: Path) -> dict[str, Any]:
-    try:
-        import tomllib
-    except ModuleNotFoundError as error:
-        raise UserError("task files need Python 3.11 or later") from error
-    try:
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
-    if not tables:
-        raise UserError(f"{path}: no task in it; write one as [name]")
-    return tables
-
-
-def _task(name: str, table: dict[str, Any]) -> Task:
-    """Raises ValueError for a kind, key or value that does not fit."""
+def make_task(name: str, table: Table) -> Task:
+    """Make a task of a table. Raises ValueError for a kind, key or value that does not fit."""
     kind = KINDS.get(str(table.get("kind")))
     if kind is None:
         raise ValueError(f"kind = {table.get('kind')!r}: write one of {', '.join(KINDS)}")
@@ -110,34 +141,34 @@ def _task(name: str, table: dict[str, Any]) -> Task:
     if missing := [key for key in (*NEEDED, *kind.needed) if key not in table]:
         raise ValueError(f"{missing[0]} is missing")
     _check_values(table)
-    texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
-    if len(texts) != kind.sentences:
+    if len(texts_of(table)) != kind.sentences:
         raise ValueError(f"text = {table['text']!r}: {table['kind']} has {kind.sentences}")
     if "labels" in table:
         _check_labels(table["labels"], kind.make is classification)
-    renamed = {"loss": "pair_loss"}
-    taken = ("labels", "range", "id", "metric", "weight", "title", "encoding", "loss")
-    options = {renamed.get(key, key): table[key] for key in taken if key in table}
-    options.setdefault("id", "")
-    files = {split: table[split] for split in ("train", "dev", "test") if split in table}
-    task = kind.make(name=name, files=files, texts=texts, label=table["label"], **options)
+    if "display_names" in table:
+        _check_display_names(table)
+    task = kind.make(name, table)
     if task.encoding not in ("", "cross", "siamese"):
         raise ValueError(f"encoding = {task.encoding!r}: write cross or siamese")
     if task.pair_loss:
         check_pair_loss(task, task.pair_loss)
         if task.encoding != "siamese":
             raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese"')
-    return replace(task, columns=replace(task.columns, own=True))
+    return task
 
 
-def _check_values(table: dict[str, Any]) -> None:
-    """Raises ValueError for a value of a type that its key cannot have."""
+def _check_values(table: Table) -> None:
+    """Raise ValueError for a value of a type that its key cannot have."""
     for key, value in table.items():
-        if key not in OTHER_THAN_WORDS and not isinstance(value, str):
+        if key not in NOT_ONE_WORD and not isinstance(value, str):
             raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
+    if type(table.get("course", False)) is not bool:
+        raise ValueError(f"course = {table['course']!r}: write true or false")
+    if "{split}" not in table.get("prediction_file", "{split}"):
+        raise ValueError(f"prediction_file = {table['prediction_file']!r}: {{split}} is missing")
     weight = table.get("weight", 1)
     if type(weight) not in NUMBERS or not 0 <= weight < math.inf:
         raise ValueError(f"weight = {weight!r}: write a number from 0, without quotes")
@@ -148,8 +179,16 @@ def _check_values(table: dict[str, Any]) -> None:
         raise ValueError(f"range = {ends!r}: write the lowest score first")
 
 
+def _check_display_names(table: Table) -> None:
+    """Raise ValueError for anything but a name for each of classes that are counted."""
+    names, labels = table["display_names"], table["labels"]
+    words = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not words or type(labels) is not int or len(names) != labels:
+        raise ValueError(f"display_names = {names!r}: write a name for each of `labels = NUMBER`")
+
+
 def _check_labels(labels: Any, countable: bool) -> None:
-    """Raises ValueError for anything but names or numbers, or (countable) how many there are."""
+    """Raise ValueError for anything but names or numbers, or (countable) how many there are."""
     counted = countable and type(labels) is int  # a bool is an int too
     types = {type(label) for label in labels} if isinstance(labels, list) else {None}
     if not counted and not types <= {str} and not types <= set(NUMBERS):
@@ -163,6 +202,7 @@ def _check_labels(labels: Any, countable: bool) -> None:
 
 
 def _check_columns(task: Task, data_dir: Path) -> None:
+    """Raise UserError for a file that is missing or lacks one of the task's columns."""
     for split, name in task.files.items():
         path = data_dir / name
         if not path.is_file():

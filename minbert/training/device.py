@@ -1,5 +1,8 @@
 """Which device and which precision: by capability, not by name."""
 
+import platform
+from pathlib import Path
+
 import torch
 
 from minbert.errors import UserError
@@ -36,3 +39,13 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if native else torch.float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def cpu_model() -> str:
+    """Return the processor's name: as Linux has it, else what Python knows."""
+    info = Path("/proc/cpuinfo")
+    lines = (
+        info.read_text(encoding="utf-8", errors="replace").splitlines() if info.is_file() else []
+    )
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())

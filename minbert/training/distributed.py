@@ -20,8 +20,13 @@ from torch import Tensor
 from minbert.errors import UserError
 
 T = TypeVar("T")
-PLACES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets beside it
-PATIENCE = timedelta(minutes=30)  # for the first process's reading and encoding of all files
+TORCHRUN_VARIABLES = (
+    "RANK",
+    "LOCAL_RANK",
+    "MASTER_ADDR",
+    "MASTER_PORT",
+)  # what torchrun sets beside it
+TIMEOUT = timedelta(minutes=30)  # for the first process's reading and encoding of all files
 
 
 @contextmanager
@@ -33,7 +38,7 @@ def processes() -> Iterator[None]:
     if "WORLD_SIZE" not in os.environ:
         yield
         return
-    if missing := [name for name in PLACES if name not in os.environ]:
+    if missing := [name for name in TORCHRUN_VARIABLES if name not in os.environ]:
         raise UserError(
             f"WORLD_SIZE is set, {missing[0]} is not: start several processes with torchrun, or "
             f"unset WORLD_SIZE for one"
@@ -42,7 +47,7 @@ def processes() -> Iterator[None]:
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     try:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
-                                timeout=PATIENCE)  # fmt: skip
+                                timeout=TIMEOUT)  # fmt: skip
         if rank() > 0:
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
         yield
@@ -59,7 +64,7 @@ def processes() -> Iterator[None]:
 
 
 def _lost(error: RuntimeError) -> bool:
-    """Whether it says that a connection to another process is gone."""
+    """Return whether an error says that a connection to another process is gone."""
     text = str(error)
     return isinstance(error, dist.DistNetworkError) or any(
         sign in text for sign in ("Connection", "gloo", "NCCL", "timed out", "Timed out")
@@ -67,65 +72,65 @@ def _lost(error: RuntimeError) -> bool:
 
 
 def rank() -> int:
-    """This process's number, from 0."""
+    """Return this process's number, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
-    """How many processes there are."""
+    """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def has_own_gpu() -> bool:
-    """Whether there is a GPU for this one of the machine's processes: NCCL wants one for each."""
+    """Return whether there is a GPU for this process: NCCL wants one for each of a machine's."""
     return int(os.environ.get("LOCAL_RANK", "0")) < torch.cuda.device_count()
 
 
-def mine(items: Sequence[T]) -> Sequence[T]:
-    """This process's share; those of all processes together are all items, each once."""
+def shard(items: Sequence[T]) -> Sequence[T]:
+    """Return this process's share; those of all processes together are all items, each once."""
     return items[rank() :: size()]
 
 
 @contextmanager
 def first_before_others() -> Iterator[None]:
-    """The first process goes through alone, the others after it find its files; then all go on."""
+    """Let the first process through alone, then the others, who find its files; then all go on."""
     if rank() > 0:
-        wait()
+        barrier()
     yield
     if rank() == 0:
-        wait()
-    wait()
+        barrier()
+    barrier()
 
 
-def wait() -> None:
-    """Until all processes are here."""
+def barrier() -> None:
+    """Wait until all processes are here."""
     if size() > 1:
         dist.barrier()
 
 
 def own_seed(seed: int, step: int) -> int:
-    """Another one for every step and process.
+    """Return a seed that differs for every step and process.
 
-    Dropout's draws thus depend on how many processes and parts (`shares`) a batch is split among;
+    Dropout's draws thus depend on how many processes and micro-batches a batch is split among;
     nothing else of a step does, but for the order of its sums.
     """
     return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0])
 
 
-def shares(rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
-    """This process's rows of a batch in at most `parts`, each with its weight in the batch's mean.
+def micro_batches(rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
+    """Split this process's rows of a batch in at most `parts`, each with its weight in the mean.
 
     A process that has none left takes part with a row of weight zero.
     """
-    own = rows[rank() :: size()]
+    own = shard(rows)
     if len(own) == 0:
         return [(rows[:1], 0.0)]
     cut = np.array_split(own, min(parts, len(own)))
     return [(part, len(part) / len(rows)) for part in cut]
 
 
-def gathered(value: T) -> list[T]:
-    """Every process's value, for all, by rank."""
+def all_gather(value: T) -> list[T]:
+    """Return every process's value to all of them, by rank."""
     if size() == 1:
         return [value]
     values: list[Any] = [None] * size()
@@ -133,26 +138,29 @@ def gathered(value: T) -> list[T]:
     return values
 
 
-def total(value: float) -> float:
-    """The sum of all processes' values."""
-    return value if size() == 1 else totals(torch.tensor([value], dtype=torch.float64))[0]
+def all_reduce_sum(value: float) -> float:
+    """Return the sum of all processes' values."""
+    return value if size() == 1 else all_reduce_sums(torch.tensor([value], dtype=torch.float64))[0]
 
 
-def totals(values: Tensor) -> list[float]:
-    """(n,) -> the sum of all processes' entries, entry by entry. Waits for the device."""
+def all_reduce_sums(values: Tensor) -> list[float]:
+    """Return the sum of all processes' (n,) tensors, entry by entry; waits for the device."""
     box = values.double().cpu()
     if size() > 1:
         dist.all_reduce(box)
     return box.tolist()
 
 
-def anyone(flag: bool) -> bool:
-    """Whether it is true in one process or more."""
-    return total(float(flag)) > 0
+def any_rank(flag: bool) -> bool:
+    """Return whether the flag is set in one process or more."""
+    return all_reduce_sum(float(flag)) > 0
 
 
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace every gradient by its sum over the processes, all of which have the same ones."""
+    """Replace every gradient by its sum over the processes, all of which have the same ones.
+
+    They are added up as one dense vector: a sparse gradient has other rows in every process.
+    """
     if size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -160,3 +168,12 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
     dist.all_reduce(flat)
     parts = flat.split([g.numel() for g in gradients])
     torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
+
+
+def takes_row_gradients(device: torch.device) -> bool:
+    """Return whether the word embedding's gradient may be sparse: the rows of a batch alone.
+
+    Only in one process (see `sum_gradients`), and on a CPU, where writing a gradient for every
+    word of the vocabulary would take longer than most of the step.
+    """
+    return size() == 1 and device.type == "cpu"

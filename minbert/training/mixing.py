@@ -12,7 +12,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Draw:
+class TaskBatch:
     """Batch `batch` of pass `epoch` over `task`; `stage_end`: its sub-epochs end here."""
 
     task: str
@@ -28,13 +28,13 @@ class Plan:
     mode: str  # parallel, sequential, shuffle, or single (parallel with one task)
     batches: dict[str, int]  # B_i, in the order of the tasks
     epochs: int
-    passes: dict[str, int]  # N_i, for sequential
+    sub_epochs: dict[str, int]  # N_i, for sequential
     seed: int = 0  # for shuffle
 
     @property
     def epoch_steps(self) -> int:
         if self.mode == "sequential":
-            return sequential_steps(self.batches, self.passes)
+            return sequential_steps(self.batches, self.sub_epochs)
         if self.mode == "shuffle":
             return sum(self.batches.values())
         return parallel_steps(self.batches)
@@ -43,9 +43,9 @@ class Plan:
     def steps(self) -> int:
         return self.epochs * self.epoch_steps
 
-    def draw(self, step: int) -> Draw:
+    def draw(self, step: int) -> TaskBatch:
         if self.mode == "sequential":
-            return sequential_draw(self.batches, self.passes, step)
+            return sequential_draw(self.batches, self.sub_epochs, step)
         if self.mode == "shuffle":
             return shuffle_draw(self.batches, self.seed, step)
         return parallel_draw(self.batches, step)
@@ -53,7 +53,7 @@ class Plan:
     def steps_of(self, task: str) -> int:
         """How many of the steps are the task's."""
         if self.mode == "sequential":
-            return self.epochs * self.batches[task] * self.passes[task]
+            return self.epochs * self.batches[task] * self.sub_epochs[task]
         if self.mode == "shuffle":
             return self.epochs * self.batches[task]
         return self.epochs * max(self.batches.values())
@@ -62,7 +62,7 @@ class Plan:
         """The numbers of the task's steps, in order."""
         before = list(self.batches)[: list(self.batches).index(task)]
         sequential = self.mode == "sequential"
-        start = sum(self.batches[t] * self.passes[t] for t in before) if sequential else 0
+        start = sum(self.batches[t] * self.sub_epochs[t] for t in before) if sequential else 0
         return (step for step in range(start, self.steps) if self.draw(step).task == task)
 
     def stage_after(self, steps: int) -> str | None:
@@ -75,7 +75,7 @@ class Plan:
         return f"epoch {epoch}" if steps % self.epoch_steps == 0 else None
 
 
-def sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
+def resolve_sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
     """N_i = floor(largest B / B_i), at least 1, unless given."""
     largest = max(batches.values())
     return {task: given.get(task, max(1, largest // b)) for task, b in batches.items()}
@@ -86,39 +86,40 @@ def parallel_steps(batches: dict[str, int]) -> int:
     return len(batches) * max(batches.values())
 
 
-def parallel_draw(batches: dict[str, int], step: int) -> Draw:
+def parallel_draw(batches: dict[str, int], step: int) -> TaskBatch:
     """Tasks take turns batch by batch; a smaller set starts its next pass when one is used up."""
     tasks = list(batches)
     turn, place = divmod(step, len(tasks))
     task = tasks[place]
     epoch, batch = divmod(turn, batches[task])
-    return Draw(task, epoch, batch)
+    return TaskBatch(task, epoch, batch)
 
 
-def sequential_steps(batches: dict[str, int], passes: dict[str, int]) -> int:
+def sequential_steps(batches: dict[str, int], sub_epochs: dict[str, int]) -> int:
     """Steps of one global epoch: the sum of N_i B_i."""
-    return sum(batches[task] * passes[task] for task in batches)
+    return sum(batches[task] * sub_epochs[task] for task in batches)
 
 
-def sequential_draw(batches: dict[str, int], passes: dict[str, int], step: int) -> Draw:
+def sequential_draw(batches: dict[str, int], sub_epochs: dict[str, int], step: int) -> TaskBatch:
     """N_i whole passes of the first task, then of the next, in the order of `batches`."""
-    global_epoch, place = divmod(step, sequential_steps(batches, passes))
+    global_epoch, place = divmod(step, sequential_steps(batches, sub_epochs))
     for task, b in batches.items():
-        stage = b * passes[task]
+        stage = b * sub_epochs[task]
         if place < stage:
             epoch, batch = divmod(place, b)
-            return Draw(task, global_epoch * passes[task] + epoch, batch, place == stage - 1)
+            epoch += global_epoch * sub_epochs[task]
+            return TaskBatch(task, epoch, batch, place == stage - 1)
         place -= stage
     raise AssertionError("step lies inside one of the stages")
 
 
-def shuffle_draw(batches: dict[str, int], seed: int, step: int) -> Draw:
+def shuffle_draw(batches: dict[str, int], seed: int, step: int) -> TaskBatch:
     """All batches of all sets in a new random order every epoch, each once (MT-DNN's routine)."""
     epoch, place = divmod(step, sum(batches.values()))
     number = int(shuffled_batches(sum(batches.values()), seed, epoch)[place])
     for task, b in batches.items():
         if number < b:
-            return Draw(task, epoch, number)
+            return TaskBatch(task, epoch, number)
         number -= b
     raise AssertionError("number lies inside one of the sets")
 
