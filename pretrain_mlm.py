@@ -22,7 +22,7 @@ from minbert.data.sampler import batch_rows, count_batches, length_sorted_batche
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import cross_entropy
-from minbert.model import fused
+from minbert.model.layers import set_kernels
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
@@ -202,7 +202,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     model, new_head = load_mlm(directory)
     if new_head:
         print(f"{directory} has no masked-language-model head: it starts from random values")
-    fused.turn_off(args.written_out)
+    set_kernels(model, args.kernels)
     model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
     model.encoder.checkpoint_activations = args.checkpoint_activations
     tokenizer = BertTokenizer.from_directory(directory)
@@ -221,7 +221,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
 
     groups = parameter_groups(model, args.weight_decay)
-    optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
+    optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
     begun = begin(folder, args, tokenizer, model, steps, optimizer, last, rows=len(rows))
     args = rundir.save_arguments(folder, args, tasks)
     held = order[:held_out]

@@ -20,8 +20,8 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import over_seeds, overall
-from minbert.model import fused
 from minbert.model.encoder import BertModel
+from minbert.model.layers import set_kernels
 from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, TrainState
@@ -211,8 +211,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     device = choose_device(args.device)
     model = make_model(args, tasks, directory, whole=bool(last)).to(device)
     model.set_precision(choose_precision(args.precision, device))
-    fused.turn_off(args.written_out)
-    model.set_row_gradients(distributed.takes_row_gradients(device) and not args.written_out)
+    set_kernels(model, args.kernels)
+    written_out = args.kernels == "written-out"
+    model.set_row_gradients(distributed.takes_row_gradients(device) and not written_out)
     model.set_checkpointing(args.checkpoint_activations)
 
     config = model.encoder.config
@@ -231,7 +232,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
 
     groups = parameter_groups(model, args.weight_decay)
-    optimizer = AdamW(groups, lr=args.lr, written_out=args.written_out)
+    optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
     begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(

@@ -160,7 +160,7 @@ def optimizer(settings: dict[str, Any]) -> Turn:
         )
     made, options = {
         "ours": (AdamW, {}),
-        "written out": (AdamW, {"written_out": True}),
+        "torch": (AdamW, {"kernels": "torch"}),
         "default": (torch.optim.AdamW, {"weight_decay": 0.0}),
         "foreach": (torch.optim.AdamW, {"weight_decay": 0.0, "foreach": True}),
         "fused": (torch.optim.AdamW, {"weight_decay": 0.0, "fused": True}),

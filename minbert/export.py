@@ -3,7 +3,6 @@
 python -m minbert.export checkpoints/run out --to transformers --task sst
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -15,19 +14,19 @@ from torch import Tensor
 from minbert.cli import arg, parse_given, run_script
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import save_tensors
+from minbert.files import read_json, save_tensors, write_json
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
 from minbert.weights.convert import to_published
 
-MODULE = "sentence_transformers.models."  # under these names every version of it finds its modules
+MODULE = "sentence_transformers.models."  # every version of the library finds its modules by it
 ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
 
 
 @dataclass(frozen=True)
 class Args:
-    """Beside the run and the new directory."""
+    """The options; the run and the new directory are written without a flag."""
 
     to: str = arg(
         "transformers",
@@ -38,7 +37,10 @@ class Args:
 
 
 def export_transformers(model: MultitaskNetwork, task: str, folder: Path) -> None:
-    """AutoModelForSequenceClassification with the task's logits; without a task AutoModel."""
+    """Write a task as AutoModelForSequenceClassification loads it, without one as AutoModel does.
+
+    Raises UserError for a siamese task.
+    """
     model.encoder.save_pretrained(folder)
     if not task:
         return
@@ -48,28 +50,29 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path) -> Non
     tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
     tensors |= {f"classifier.{k}": v for k, v in head.state_dict().items()}
     save_tensors(tensors, folder / "model.safetensors")
-    _add(folder / "config.json", **classifier_config(head))
+    add_to_config(folder, classifier_config(head))
 
 
 def classifier_config(head: Head) -> dict[str, Any]:
-    """What transformers' config.json says of a classifier."""
-    outputs = head.config.outputs  # one logit of two classes is the second one's
+    """Return the keys of transformers' config.json that describe a classifier."""
+    outputs = head.config.outputs  # the one logit of two classes is that of class 1
     names = head.config.class_names[-outputs:] or tuple(f"LABEL_{i}" for i in range(outputs))
-    # by it a pipeline chooses between softmax, sigmoid and the outputs as they are
+    # problem_type makes a pipeline apply a softmax, a sigmoid or nothing to the outputs
     problem = head.config.problem_type
     return {
         "architectures": ["BertForSequenceClassification"],
         **({"problem_type": problem} if problem else {}),
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
-        "classifier_dropout": head.dropout_prob,
+        "classifier_dropout": head.dropout.p,
     }
 
 
 def export_sentence_transformers(model: MultitaskNetwork, task: str, folder: Path) -> None:
-    """The embeddings of a siamese task; without a task the mean over the tokens.
+    """Write the embeddings of a siamese task; without a task the mean over the tokens.
 
-    Its "cls" is the first token's hidden state, ours goes through BERT's pooler: a Dense module.
+    The library's "cls" pooling is the first token's hidden state. Ours goes through BERT's pooler,
+    which becomes a Dense module. Raises UserError for a task that is not siamese.
     """
     config = model.heads[task].config if task else HeadConfig(siamese=True, pooling="mean")
     if not config.siamese:
@@ -79,49 +82,47 @@ def export_sentence_transformers(model: MultitaskNetwork, task: str, folder: Pat
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     kinds = {"cls": "cls_token", "mean": "mean_tokens", "max": "max_tokens"}
     modes = {f"pooling_mode_{mode}": kind == config.pooling for kind, mode in kinds.items()}
-    _write(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
     if config.pooling == "cls":
         path = f"{len(modules)}_Dense"
-        _dense(folder / path, model.encoder.pooler_dense.state_dict(), "tanh")
+        write_dense(folder / path, model.encoder.pooler_dense.state_dict(), "tanh")
         modules.append((path, "Dense"))
     if config.embedding_size:
         path = f"{len(modules)}_Dense"
-        _dense(folder / path, model.heads[task].map.state_dict(), "none")
+        write_dense(folder / path, model.heads[task].map.state_dict(), "none")
         modules.append((path, "Dense"))
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": MODULE + kind}
         for i, (path, kind) in enumerate(modules)
     ]
-    _write(folder / "modules.json", listed)
+    write_json(folder / "modules.json", listed)
     longest = min(512, model.encoder.config.max_position_embeddings)
-    _write(
+    write_json(
         folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}
     )
 
 
-def _dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None:
+def write_dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None:
+    """Write a linear map and its activation, a key of ACTIVATION, as the library's Dense module."""
     out_features, in_features = parameters["weight"].shape
     config = {"in_features": in_features, "out_features": out_features, "bias": True}
     config["activation_function"] = "torch.nn.modules." + ACTIVATION[activation]
-    _write(folder / "config.json", config)
+    write_json(folder / "config.json", config)
     save_tensors({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
 
 
 def export_onnx(model: MultitaskNetwork, task: str, folder: Path) -> None:
-    """model.onnx with the task's logits or embeddings; without a task, the encoder's outputs."""
+    """Write model.onnx with a task's logits or embeddings; without one, the encoder's outputs."""
     write_onnx(model, task, folder / "model.onnx")
-    _write(folder / "config.json", model.encoder.config.to_dict())
+    write_json(folder / "config.json", model.encoder.config.to_dict())
     if task and not model.heads[task].config.siamese:
-        _add(folder / "config.json", **classifier_config(model.heads[task]))
+        add_to_config(folder, classifier_config(model.heads[task]))
 
 
-def _write(path: Path, value: Any) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-
-
-def _add(path: Path, **values: Any) -> None:
-    _write(path, json.loads(path.read_text(encoding="utf-8")) | values)
+def add_to_config(folder: Path, values: dict[str, Any]) -> None:
+    """Add keys to a directory's config.json."""
+    path = folder / "config.json"
+    write_json(path, read_json(path) | values)
 
 
 EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path], None]] = {

@@ -1,4 +1,4 @@
-"""The model as ONNX, over padded tensors: the same equations without anything data-dependent.
+"""The model as ONNX, over padded tensors: its equations without any data-dependent shape.
 
 B sequences or pairs, T tokens with padding, D hidden, H heads.
 """
@@ -20,10 +20,10 @@ NEEDED = "--to onnx needs its packages: pip install onnx onnxscript"
 
 
 class PaddedModel(nn.Module):
-    """Three (B, T) int64 tensors -> what `outputs` names; the courses' and transformers' inputs.
+    """A model whose inputs are transformers': three (B, T) int64 tensors.
 
-    With a task its logits (B, outputs), of a siamese one its embeddings (B, E); without one the
-    hidden states (B, T, D) and the pooler's output (B, D).
+    With a task it returns the logits (B, outputs), or the embeddings (B, E) of a siamese one;
+    without a task the hidden states (B, T, D) and the pooled output (B, D).
     """
 
     def __init__(self, model: MultitaskNetwork, task: str) -> None:
@@ -34,6 +34,7 @@ class PaddedModel(nn.Module):
 
     @property
     def outputs(self) -> tuple[str, ...]:
+        """The names of what forward returns."""
         if self.head is None:
             return ("last_hidden_state", "pooler_output")
         return ("embeddings",) if self.siamese else ("logits",)
@@ -41,6 +42,7 @@ class PaddedModel(nn.Module):
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor
     ) -> tuple[Tensor, ...]:
+        """Compute the encoder's equations over padded sequences, then the head's."""
         e = self.encoder
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         x = e.word_embedding(input_ids) + e.pos_embedding(positions)
@@ -56,7 +58,7 @@ class PaddedModel(nn.Module):
         return (self.head.embed(self.pooled(x, real)),)
 
     def pooled(self, x: Tensor, real: Tensor) -> Tensor:
-        """(B, T, D), (B, T) -> (B, D); as `pool` over packed sequences."""
+        """Pool hidden states (B, T, D) with the mask (B, T) to (B, D), as `heads.pool` does."""
         kind, real = self.head.config.pooling, real[:, :, None]
         if kind == "cls":
             return self.encoder.pool(x[:, 0])
@@ -66,29 +68,34 @@ class PaddedModel(nn.Module):
 
 
 def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
-    """x = LN(x + attention(x));  x = LN(x + ffn(x)), over (B, T, D)"""
+    """Compute x = LN(x + attention(x)), then x = LN(x + ffn(x)), over (B, T, D)."""
     attention = layer.self_attention
 
     def heads(t: Tensor) -> Tensor:  # (B, T, D) -> (B, H, T, K)
         return t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
 
     q, k, v = (heads(linear(x)) for linear in (attention.query, attention.key, attention.value))
-    a = attention.mix(q, k, v, mask).transpose(1, 2).flatten(2)
+    a = attention.attend(q, k, v, mask).transpose(1, 2).flatten(2)
     x = layer.attention_layer_norm(x + layer.attention_dense(a))
     return layer.out_layer_norm(x + layer.out_dense(F.gelu(layer.interm_dense(x))))
 
 
 def write_onnx(model: MultitaskNetwork, task: str, path: Path) -> None:
-    """One file, for any number of sequences of any length that the model takes."""
+    """Write one file that takes any number of sequences of any length that the model takes.
+
+    Raises UserError if the exporter's packages are not installed.
+    """
     padded = PaddedModel(model.eval(), task).eval()
-    # three tensors, not one thrice: the exporter takes the same object for the same input
+    # three tensors: one object used three times would be exported as one input
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)
     batch = torch.export.Dim("batch", min=1)
     tokens = torch.export.Dim("tokens", min=2, max=model.encoder.config.max_position_embeddings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # not: torchvision is not installed
+    # It warns if torchvision is not installed, of dimensions that inputs share and of calls of its
+    # own that are deprecated.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():  # of names that inputs share, and of its own old calls
+        with warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning)
             warnings.filterwarnings("ignore", category=FutureWarning)
             torch.onnx.export(

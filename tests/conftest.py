@@ -1,6 +1,5 @@
 """Shared fixtures: a tiny random encoder, a tiny world to train in, the real data."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ from safetensors.torch import load_file
 
 import train_multitask
 from minbert import BertConfig, BertModel
-from minbert.model import fused
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -29,13 +27,6 @@ TINY = BertConfig(
 def tiny() -> BertModel:
     torch.manual_seed(0)
     return BertModel(TINY).eval()
-
-
-@pytest.fixture(autouse=True)
-def faster_equals_on() -> Iterator[None]:
-    """A run with --written-out in one test says nothing of the next one."""
-    yield
-    fused.turn_off(False)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Who may import whom, read from the source."""
+"""The house: who may import whom, how large a room may be, what the encoder is made of."""
 
 import ast
 from pathlib import Path
@@ -7,105 +7,123 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# the first matching prefix decides; minbert.errors may be imported by everyone
-ALLOWED = {
-    "minbert/config.py": [],
-    "minbert/batch.py": [],
-    "minbert/errors.py": [],
-    "minbert/losses.py": [],
-    "minbert/metrics.py": [],
-    "minbert/training": ["minbert.training"],
-    "minbert/data": ["minbert.batch", "minbert.data"],
-    "minbert/model/encoder.py": [
-        "minbert.batch", "minbert.config", "minbert.model", "minbert.weights.pretrained",
-    ],
-    "minbert/model": ["minbert.batch", "minbert.config", "minbert.model"],
-    "minbert/doctor.py": [  # a script
-        "minbert.cli", "minbert.training.device", "minbert.weights.resolve", "tasks",
-    ],
-    "minbert/export.py": [  # a script
-        "minbert.data", "minbert.model", "minbert.onnx", "minbert.cli",
-        "minbert.weights",
-    ],
-    "minbert/onnx.py": ["minbert.model"],
-    "minbert/report/page.py": ["minbert.report"],
-    "minbert/report": ["minbert.report", "minbert.training"],
-    "minbert/weights": ["minbert.config", "minbert.model", "minbert.weights"],
-    "tasks/sample.py": ["minbert.cli"],  # a script
-    "tasks/card.py": ["minbert.training.distributed", "tasks"],
-    "tasks/finish.py": [
-        "minbert.report.files", "minbert.training.distributed", "minbert.run.loop", "tasks",
-    ],
-    "tasks/closing.py": [
-        "minbert.data", "minbert.metrics", "minbert.report.files", "minbert.training.distributed",
-        "minbert.weights", "tasks",
-    ],
-    "tasks/model.py": [  # where data, model and weights meet, for use from Python
-        "minbert.data", "minbert.losses", "minbert.model", "minbert.training.device",
-        "minbert.weights", "tasks",
-    ],
-    "tasks/download.py": ["minbert.cli", "tasks"],  # a script
-    "tasks/mlm_options.py": ["minbert.cli", "tasks"],
-    "tasks/options.py": [
-        "minbert.cli", "minbert.training.distributed", "minbert.data",
-        "minbert.model.pooling", "tasks",
-    ],
-    "tasks/evaluation.py": [
-        "minbert.batch", "minbert.data", "minbert.metrics", "minbert.training.distributed", "tasks",
-    ],
-    "tasks": [
-        "minbert.data", "minbert.losses", "minbert.metrics", "minbert.batch",
-        "minbert.model.heads", "tasks",
-    ],
-}  # fmt: skip
-FILES = sorted(
-    p.relative_to(ROOT).as_posix()
-    for folder in ("minbert", "tasks")
-    for p in (ROOT / folder).rglob("*.py")
+# From the ground up: a file may import from lower floors, and from its own folder. Two folders of
+# one floor know nothing of each other, but for what stands behind a name: floors that it may use
+# nevertheless, or (with a minus) lower ones that it may not.
+FLOORS = (
+    ("batch", "config", "errors", "files", "kernels", "losses", "metrics", "version"),
+    ("cli", "data", "training"),
+    ("weights",),
+    ("model",),
+    ("task -weights",),
+    ("export +onnx", "inference", "onnx", "report"),
+    ("doctor", "run", "stream"),
+    ("tasks +task +cli",),
+    ("train_multitask", "pretrain_mlm", "evaluate", "compat"),
+    ("experiments", "benchmarks +experiments"),
 )
+BOTTOM = ("errors", "files")  # what the whole ground floor may use
+LARGEST_FILE, LARGEST_FUNCTION = 300, 50
+READY_MADE = (
+    "native_", "_fused_", "scaled_dot_product", "nn.LayerNorm", "F.layer_norm",
+    "MultiheadAttention", "TransformerEncoder",
+)  # fmt: skip
 
 
-def imports(path: Path) -> list[str]:
-    found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names = [alias.name for alias in node.names]
-            inside = [f"{node.module}.{name}" for name in names]  # from minbert import losses
-            modules = [name for name in inside if (ROOT / f"{name.replace('.', '/')}.py").is_file()]
-            package = node.module == "minbert"
-            found += modules or (inside if package else [node.module or ""])
+def sources() -> list[str]:
+    """Return the project's files but for its tests, by path from the root."""
+    folders = ("minbert", "tasks", "compat", "experiments", "benchmarks")
+    inside = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    scripts = [ROOT / f"{name}.py" for name in ("train_multitask", "pretrain_mlm", "evaluate")]
+    return sorted(path.relative_to(ROOT).as_posix() for path in [*inside, *scripts])
+
+
+def room_of(module: str) -> str:
+    """minbert.data.corpus -> data, tasks.sst -> tasks, evaluate -> evaluate."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "minbert" and len(parts) > 1 else parts[0]
+
+
+def floors() -> dict[str, tuple[int, set[str], set[str]]]:
+    """Return each room's floor, what it may use beside lower floors, and what it may not."""
+    found = {}
+    for number, names in enumerate(FLOORS):
+        for words in map(str.split, names):
+            more = {word[1:] for word in words[1:] if word[0] == "+"}
+            less = {word[1:] for word in words[1:] if word[0] == "-"}
+            found[words[0]] = (number, more, less)
     return found
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f != "minbert/__init__.py"])
-def _test_imports_go_one_way(file: str) -> None:
-    allowed = next(names for prefix, names in ALLOWED.items() if file.startswith(prefix))
-    for name in imports(ROOT / file):
-        inside = name.split(".")[0] in (
-            "minbert",
-            "tasks",
-            "experiments",
-            "train_multitask",
-            "pretrain_mlm",
-            "evaluate",
-        )
-        if inside and name != "minbert.errors":
-            assert any(name == a or name.startswith(a + ".") for a in allowed), (
-                f"{file} imports {name}"
-            )
+def imports(file: str) -> list[str]:
+    """Return the project's own modules that a file imports, wherever in it."""
+    found = []
+    for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative import"
+            whole = node.module in ("minbert", "tasks")  # from minbert import losses
+            found += [f"{node.module}.{alias.name}" for alias in node.names] if whole else []
+            found += [] if whole else [node.module or ""]
+    ours = ("minbert", "tasks", "train_multitask", "pretrain_mlm", "evaluate", "experiments")
+    return [name for name in found if name.split(".")[0] in (*ours, "benchmarks", "compat")]
+
+
+@pytest.mark.parametrize("file", [f for f in sources() if f != "minbert/__init__.py"])
+def test_imports_go_one_way(file: str) -> None:
+    known = floors()
+    room = room_of(file.removesuffix(".py").replace("/", "."))
+    floor, more, less = known[room]
+    for name in imports(file):
+        other = room_of(name)
+        if other not in known:  # a name of the public door, as in `from minbert import BertModel`
+            assert floor >= 8, f"{file} imports {name} through the public door"
+            continue
+        lower = known[other][0] < floor and other not in less
+        ground = floor == 0 and other in BOTTOM
+        assert other == room or lower or ground or other in more, f"{file} imports {name}"
+
+
+def test_the_library_knows_no_task_by_name() -> None:
+    for file in (f for f in sources() if f.startswith("minbert/")):
+        assert not [name for name in imports(file) if name.split(".")[0] == "tasks"], file
+
+
+def test_every_room_has_a_floor() -> None:
+    rooms = {room_of(file.removesuffix(".py").replace("/", ".")) for file in sources()}
+    assert rooms - {"__init__"} == set(floors())
+
+
+def test_rooms_are_not_too_large() -> None:
+    for file in sources():
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert text.count("\n") <= LARGEST_FILE, file
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                assert lines <= LARGEST_FUNCTION, f"{file}: {node.name} has {lines} lines"
+
+
+def test_no_module_level_name_is_changed() -> None:
+    """No global statement anywhere: what is chosen is passed on."""
+    for file in sources():
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            assert not isinstance(node, ast.Global), f"{file}:{node.lineno}"
 
 
 def test_no_reference_library_in_the_product() -> None:
-    for file in FILES:
-        roots = {name.split(".")[0] for name in imports(ROOT / file)}
-        assert not roots & {"transformers", "sentence_transformers"}, file
+    for file in (f for f in sources() if f.startswith(("minbert/", "tasks/"))):
+        for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            roots = {name.split(".")[0] for name in names}
+            assert not roots & {"transformers", "sentence_transformers"}, file
 
 
 def test_nothing_ready_made_inside_the_encoder() -> None:
-    for file in FILES:
-        source = (ROOT / file).read_text(encoding="utf-8")
-        for word in ("nn.LayerNorm(", "MultiheadAttention(", "TransformerEncoder", "layer_norm("):
-            assert "F." + word not in source and (word == "layer_norm(" or word not in source), file
+    """PyTorch's kernels stand in minbert/kernels.py alone, which runs on request."""
+    for file in (f for f in sources() if f.startswith(("minbert/", "compat/"))):
+        text = (ROOT / file).read_text(encoding="utf-8")
+        found = [word for word in READY_MADE if word in text]
+        assert not found or file == "minbert/kernels.py", f"{file}: {found}"

@@ -12,7 +12,7 @@ import train_multitask
 from minbert import Batch, BertModel, losses
 from minbert.files import read_json_lines as read_log
 from minbert.model.heads import HeadConfig
-from minbert.model.layers import dropout
+from minbert.model.layers import Dropout
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run import mlm_args as mlm_options
 from minbert.run import train_args as options
@@ -52,7 +52,7 @@ def test_bf16_outputs_are_near_fp32(tiny: BertModel) -> None:
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
 def test_gradients_are_those_of_the_cpu(tiny: BertModel, pooling: str) -> None:
-    """There the fused layers, here the equations; within 1e-4 of a tensor's largest entry."""
+    """On both devices the same equations: within 1e-4 of a tensor's largest entry."""
     model = MultitaskNetwork(tiny, {"sts": HeadConfig(siamese=True, pooling=pooling)}).eval()
     found = {}
     for device in ("cpu", "cuda"):
@@ -77,7 +77,7 @@ def test_losses_of_pairs_are_those_of_the_cpu(name: str) -> None:
 
 def test_dropout_keeps_its_share() -> None:
     """Within four sigma of 0.3 over a million values; what stays is scaled."""
-    kept = dropout(torch.ones(1000, 1000, device="cuda"), 0.3, True)
+    kept = Dropout(0.3)(torch.ones(1000, 1000, device="cuda"))
     assert abs(float((kept == 0).float().mean()) - 0.3) < 4 * (0.3 * 0.7 / 10**6) ** 0.5
     assert float((kept[kept != 0] - 1 / 0.7).abs().max()) < 1e-6
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minbert.model.layers import LayerNorm, Linear, add_norm, dropout
+from minbert.model.layers import Dropout, LayerNorm, Linear, add_norm
 
 
 def test_layer_norm_and_gradients() -> None:
@@ -37,7 +37,7 @@ def test_dropout_rate_scale_and_independence(p: float, dtype: torch.dtype) -> No
     torch.manual_seed(1)
     n = 1_000_001
     x = torch.ones(n, dtype=dtype, requires_grad=True)
-    y = dropout(x, p, True)
+    y = Dropout(p)(x)
     kept = y.detach() != 0
     band = 4 * (p * (1 - p) / n) ** 0.5
     assert abs(float(kept.float().mean()) - (1 - p)) < band
@@ -48,16 +48,16 @@ def test_dropout_rate_scale_and_independence(p: float, dtype: torch.dtype) -> No
     for distance in (1, 2, 3, 4):
         together = float((kept[distance:] & kept[:-distance]).float().mean())
         assert abs(together - both) < 4 * (both * (1 - both) / n) ** 0.5 + 2 * band
-    again = dropout(x, p, True) != 0
+    again = Dropout(p)(x) != 0
     assert abs(float((again & kept).float().mean()) - both) < 6 * (both * (1 - both) / n) ** 0.5
     y.sum().backward()
-    assert torch.equal(x.grad != 0, kept) and dropout(x, p, False) is x
+    assert torch.equal(x.grad != 0, kept) and Dropout(p).eval()(x) is x
 
 
 def test_dropout_follows_the_seed() -> None:
     def draw() -> torch.Tensor:
         torch.manual_seed(3)
-        return dropout(torch.ones(5, 7), 0.4, True)
+        return Dropout(0.4)(torch.ones(5, 7))
 
     assert torch.equal(draw(), draw())
 
@@ -65,5 +65,5 @@ def test_dropout_follows_the_seed() -> None:
 def test_only_a_cpu_takes_the_cpu_s_paths() -> None:
     """On meta tensors, which like an MPS device are neither a CPU's nor CUDA's."""
     x = torch.ones(5, 8, device="meta")
-    assert dropout(x, 0.5, True).device.type == "meta"
-    assert add_norm(LayerNorm(8, 1e-12).to("meta"), x, x, 0.5, True).device.type == "meta"
+    assert Dropout(0.5)(x).device.type == "meta"
+    assert add_norm(x, x, LayerNorm(8, 1e-12).to("meta"), Dropout(0.5)).device.type == "meta"

@@ -9,15 +9,15 @@ from minbert import AdamW
 from minbert.training.optimizer import clip_scale, parameter_groups
 
 
-@pytest.mark.parametrize("written_out", [True, False])
+@pytest.mark.parametrize("kernels", ["minbert", "torch"])
 @pytest.mark.parametrize("correct_bias", [True, False])
 @pytest.mark.parametrize("scale", [1.0, 0.3])
-def test_equations_in_fp64(written_out: bool, correct_bias: bool, scale: float) -> None:
+def test_equations_in_fp64(kernels: str, correct_bias: bool, scale: float) -> None:
     torch.manual_seed(0)
     # the size of real weights: at values near 2 the rounding of fp32 itself adds up to 1e-6
     p = torch.nn.Parameter(torch.randn(7, 5) * 0.1)
     x, m, v = p.detach().double().clone(), torch.zeros(7, 5).double(), torch.zeros(7, 5).double()
-    options = {"correct_bias": correct_bias, "written_out": written_out}
+    options = {"correct_bias": correct_bias, "kernels": kernels}
     optimizer = AdamW([p], lr=1e-2, weight_decay=1e-2, **options)
     for t in range(1, 51):
         p.grad = torch.randn(7, 5)
@@ -83,12 +83,12 @@ def test_every_parameter_is_claimed_once(tiny) -> None:
     assert plain == {id(p) for p in groups[1]["params"]} and groups[1]["weight_decay"] == 0
 
 
-def word_gradients(sparse: bool, steps: int, clip: float, written_out: bool) -> list[torch.Tensor]:
+def word_gradients(sparse: bool, steps: int, clip: float, kernels: str) -> list[torch.Tensor]:
     """An embedding and a matrix after some steps, the gradient of one as rows or as a whole."""
     torch.manual_seed(1)
     words = torch.nn.Parameter(torch.randn(4000, 100))  # more than a block of the optimizer
     matrix = torch.nn.Parameter(torch.randn(100, 3))
-    optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=0.01, written_out=written_out)
+    optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=0.01, kernels=kernels)
     for _ in range(steps):
         ids = torch.randint(4000, (30,))  # some come twice
         ids[:5] = ids[5]
@@ -102,31 +102,31 @@ def word_gradients(sparse: bool, steps: int, clip: float, written_out: bool) -> 
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_row_gradients_and_the_kernel_count_as_what_is_written_out(clip: float) -> None:
+def test_row_gradients_and_the_kernel_count_as_the_equations(clip: float) -> None:
     """Rows or all of a matrix, PyTorch's kernel or the equations: weights and state."""
-    expected = word_gradients(False, 5, clip, written_out=True)
-    for sparse, written_out in ((True, True), (True, False), (False, False)):
-        ours = word_gradients(sparse, 5, clip, written_out)
+    expected = word_gradients(False, 5, clip, kernels="minbert")
+    for sparse, kernels in ((True, "minbert"), (True, "torch"), (False, "torch")):
+        ours = word_gradients(sparse, 5, clip, kernels)
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
 
 
-def test_what_the_kernel_cannot_read_is_written_out() -> None:
+def test_what_the_kernel_cannot_read_the_equations_do() -> None:
     """A transposed gradient, bf16 weights: the kernel would take both for plain fp32 arrays."""
     for dtype in (torch.float32, torch.bfloat16):
         both = []
-        for written_out in (True, False):
+        for kernels in ("minbert", "torch"):
             torch.manual_seed(0)
             p = torch.nn.Parameter(torch.randn(4, 6).to(dtype))
             p.grad = torch.randn(6, 4).to(dtype).T
-            AdamW([p], lr=1e-2, written_out=written_out).step()
+            AdamW([p], lr=1e-2, kernels=kernels).step()
             both.append(p.detach())
         assert torch.equal(*both)
 
 
 def test_roots_of_tiny_second_moments_are_floored_without_a_trace() -> None:
-    """The floor of write_out: zero and denormal v give the same p as the exact root."""
+    """The floor of `equations`: zero and denormal v give the same p as the exact root."""
     p = torch.nn.Parameter(torch.ones(4))
-    optimizer = AdamW([p], lr=1e-2, correct_bias=False, written_out=True)
+    optimizer = AdamW([p], lr=1e-2, correct_bias=False, kernels="minbert")
     p.grad = torch.tensor([0.0, 1e-30, 1e-20, 1e-8])
     g = p.grad.double().clone()
     optimizer.step()

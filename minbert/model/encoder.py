@@ -17,10 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from minbert.batch import Batch
 from minbert.config import BertConfig
 from minbert.errors import UserError
-from minbert.model import fused
 from minbert.model.attention import SelfAttention
-from minbert.model.layers import LayerNorm, Linear, add_norm, dropout
-from minbert.model.packing import Group, layout_groups, round_rows
+from minbert.model.layers import Dropout, LayerNorm, Linear, add_norm
+from minbert.model.packing import Group, first_tokens_only, layout_groups, round_rows
 from minbert.weights.convert import to_published
 from minbert.weights.pretrained import read_encoder, write_pretrained
 from minbert.weights.resolve import resolve
@@ -42,22 +41,27 @@ class BertLayer(nn.Module):
     def __init__(self, config: BertConfig) -> None:
         super().__init__()
         D, eps = config.hidden_size, config.layer_norm_eps
-        self.dropout_prob = config.hidden_dropout_prob
         self.self_attention = SelfAttention(config)
         self.attention_dense = Linear(D, D)
         self.attention_layer_norm = LayerNorm(D, eps)
         self.interm_dense = Linear(D, config.intermediate_size)
         self.out_dense = Linear(config.intermediate_size, D)
         self.out_layer_norm = LayerNorm(D, eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
 
-    def forward(self, x: Tensor, groups: list[Group], first: Tensor | None = None) -> Tensor:
-        """(N, D) -> (N, D); or, `first` (S,) being where sequences start, those rows alone."""
-        a = self.attention_dense(self.self_attention(x, groups, first))
-        if first is not None:
-            x = round_rows(x.index_select(0, first))
-        x = add_norm(self.attention_layer_norm, x, a, self.dropout_prob, self.training)
-        f = self.out_dense(F.gelu(self.interm_dense(x)))
-        return add_norm(self.out_layer_norm, x, f, self.dropout_prob, self.training)
+    def forward(self, x: Tensor, groups: list[Group], context: Tensor | None = None) -> Tensor:
+        """(N, D) -> (N, D); attention is to `context`, which is x itself unless given."""
+        a = self.attention(x, groups, context)
+        x = add_norm(x, a, self.attention_layer_norm, self.dropout)
+        return add_norm(x, self.ffn(x), self.out_layer_norm, self.dropout)
+
+    def attention(self, x: Tensor, groups: list[Group], context: Tensor | None) -> Tensor:
+        """Multi-head self-attention and its output matrix, (N, D) -> (N, D)."""
+        return self.attention_dense(self.self_attention(x, groups, context))
+
+    def ffn(self, x: Tensor) -> Tensor:
+        """W2 gelu(W1 x + b1) + b2, (N, D) -> (N, D)."""
+        return self.out_dense(F.gelu(self.interm_dense(x)))
 
 
 class BertModel(nn.Module):
@@ -70,6 +74,7 @@ class BertModel(nn.Module):
         self.compute_dtype = torch.float32
         # True: the word embedding's gradient is sparse, the rows of this batch, for our AdamW
         self.row_gradients = False
+        self.kernels = "minbert"  # see minbert.kernels; set by layers.set_kernels
         # True: a layer's activations are computed again in the backward pass instead of kept
         self.checkpoint_activations = False
         D = config.hidden_size
@@ -77,6 +82,7 @@ class BertModel(nn.Module):
         self.pos_embedding = nn.Embedding(config.max_position_embeddings, D)
         self.tk_type_embedding = nn.Embedding(config.type_vocab_size, D)
         self.embed_layer_norm = LayerNorm(D, config.layer_norm_eps)
+        self.dropout = Dropout(config.hidden_dropout_prob)
         self.bert_layers = nn.ModuleList(BertLayer(config) for _ in range(config.num_hidden_layers))
         self.pooler_dense = Linear(D, D)
         self.apply(self._init)
@@ -113,7 +119,7 @@ class BertModel(nn.Module):
         x = self.embed_layer_norm(x)
         if x.dtype == torch.float32:  # fp64 models stay fp64: the tests' exact reference
             x = x.to(self.compute_dtype)
-        return dropout(x, self.config.hidden_dropout_prob, self.training)
+        return self.dropout(x)
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
         """The embedding's and every layer's output, each (N, D)."""
@@ -134,14 +140,16 @@ class BertModel(nn.Module):
 
         The same numbers as `encode`'s second, for five sixths of the work of six layers.
         """
-        if fused.is_off():
+        if self.kernels == "written-out":
             return self.encode(batch)[1]
         x = round_rows(self.embed(batch.ids, batch.positions, batch.segments))
         groups = layout_groups(batch.lengths, x.device, x.dtype)
         *layers, last = self.bert_layers
         for layer in layers:
             x = self.run(layer, x, groups)
-        return self.pool(self.run(last, x, groups, batch.cu_seqlens[:-1])[: len(batch.lengths)])
+        first = round_rows(x.index_select(0, batch.cu_seqlens[:-1]))
+        first = self.run(last, first, first_tokens_only(groups), x)
+        return self.pool(first[: len(batch.lengths)])
 
     def run(self, layer: BertLayer, *inputs: Any) -> Tensor:
         """One layer; with checkpoint_activations only its input is kept for the backward pass."""

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.batch import Batch, to_device
-from minbert.model.layers import Linear, dropout
+from minbert.model.layers import Dropout, Linear
 
 POOLINGS = ("cls", "mean", "max")  # cls is BERT's own pooler output
 
@@ -52,12 +52,12 @@ class Head(Linear):
     def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float = 0.3) -> None:
         super().__init__(hidden_size, config.outputs)
         self.config = config
-        self.dropout_prob = dropout_prob
+        self.dropout = Dropout(dropout_prob)
         nn.init.normal_(self.weight, std=0.02)
         nn.init.zeros_(self.bias)
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return super().forward(dropout(pooled, self.dropout_prob, self.training))
+        return super().forward(self.dropout(pooled))
 
 
 class SiameseHead(nn.Module):

@@ -1,10 +1,16 @@
-"""Linear, layer norm, dropout: parameters stay fp32, the activation decides the precision."""
+"""Linear, layer norm, dropout: parameters stay fp32, the activation decides the precision.
+
+N tokens, D hidden. `kernels` of a module is one of minbert.kernels.KERNELS.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from minbert.model import fused
+from minbert import kernels
 
 
 class Linear(nn.Linear):
@@ -14,16 +20,25 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
 
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
+class Dropout(nn.Module):
     """Each entry 0 with probability p, else divided by 1 - p (Srivastava et al., 2014)."""
-    if not training or p == 0 or x.device.type != "cpu" or fused.is_off():
-        return F.dropout(x, p, training)
-    keep, scale = draw_keep(x, p)
-    return (x * keep.to(x.dtype)).mul_(scale)  # not keep times scale: bf16 would round that
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.kernels = "minbert"
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu" or self.kernels == "written-out":
+            return F.dropout(x, self.p)
+        keep, scale = draw_keep(x, self.p)
+        return (x * keep.to(x.dtype)).mul_(scale)  # not keep times scale: bf16 would round that
 
 
 def draw_keep(x: Tensor, p: float) -> tuple[Tensor, float]:
-    """Which entries of x a dropout of p keeps, 1 or 0, and what they are multiplied by.
+    """Draw which entries of x a dropout of p keeps, 1 or 0, and return the scale of those.
 
     On a CPU one Bernoulli draw a value is a tenth of a training step: there one 64-bit draw decides
     four values, with p to the nearest 1/65536 and the scale that belongs to that p.
@@ -37,6 +52,13 @@ def draw_keep(x: Tensor, p: float) -> tuple[Tensor, float]:
     return bits.ge_(dropped - 32768), 65536 / (65536 - dropped)
 
 
+def set_kernels(model: nn.Module, name: str) -> None:
+    """Choose among minbert.kernels.KERNELS for all of a model's modules that have a choice."""
+    for module in model.modules():
+        if hasattr(module, "kernels"):
+            module.kernels = name
+
+
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al., 2016).
 
@@ -48,6 +70,7 @@ class LayerNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(size))
         self.bias = nn.Parameter(torch.zeros(size))
         self.eps = eps
+        self.kernels = "minbert"
 
     def forward(self, x: Tensor) -> Tensor:
         h = x.to(self.weight.dtype)
@@ -56,12 +79,86 @@ class LayerNorm(nn.Module):
         return (h * torch.rsqrt(variance + self.eps) * self.weight + self.bias).to(x.dtype)
 
 
-def add_norm(norm: LayerNorm, x: Tensor, f: Tensor, p: float, training: bool) -> Tensor:
-    """norm(x + dropout(f)) by fused.AddNorm, unless the written-out equation is asked for.
+def add_norm(x: Tensor, f: Tensor, norm: LayerNorm, dropout: Dropout) -> Tensor:
+    """Return LN(x + dropout(f)), (N, D): the end of both halves of a layer.
 
-    x and f (N, D).
+    By `AddNorm`, the same equation with its gradient derived by hand, which keeps less and computes
+    in fewer steps than autograd would; only written-out runs leave that to autograd.
     """
-    if fused.is_off():
-        return norm(x + dropout(f, p, training))
-    keep, scale = draw_keep(f, p) if training and p else (None, 1.0)
-    return fused.AddNorm.apply(x, f, norm.weight, norm.bias, norm.eps, keep, scale)
+    if norm.kernels == "written-out":
+        return norm(x + dropout(f))
+    keep, scale = draw_keep(f, dropout.p) if dropout.training and dropout.p else (None, 1.0)
+    function = TorchAddNorm if norm.kernels == "torch" else AddNorm
+    return function.apply(x, f, norm.weight, norm.bias, norm.eps, keep, scale)
+
+
+def residual_sum(x: Tensor, f: Tensor, keep: Tensor | None, scale: float, dtype: Any) -> Tensor:
+    """Return s = x + scale keep f in `dtype`, a tensor of its own."""
+    s = x.to(dtype, copy=True)
+    return s.add_(f) if keep is None else s.addcmul_(f.to(dtype), keep.to(dtype), value=scale)
+
+
+def residual_gradients(
+    ds: Tensor, keep: Tensor | None, scale: float, dtype: Any
+) -> tuple[Tensor, Tensor]:
+    """Return dx = ds and df = scale keep ds in `dtype`; changes ds."""
+    dx = ds.to(dtype, copy=keep is not None)
+    return dx, dx if keep is None else ds.mul_(keep).mul_(scale).to(dtype)
+
+
+class AddNorm(torch.autograd.Function):
+    """y = LN(s), s = x + scale keep f, in the precision of the parameters:
+
+    h = (s - mean s) r,  r = (var s + eps)^-1/2,  y = w h + b
+    dw = sum dy h,  db = sum dy,  ds = r (w dy - mean(w dy) - h mean(w dy h))
+    dx = ds,  df = scale keep ds
+    with means over D and sums over N.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, f: Tensor, w: Tensor, b: Tensor, eps: float, keep: Tensor | None,
+        scale: float,
+    ) -> Tensor:  # fmt: skip
+        s = residual_sum(x, f, keep, scale, w.dtype)  # (N, D)
+        h = s.sub_(s.mean(-1, keepdim=True))
+        variance = torch.linalg.vecdot(h, h).div_(h.shape[-1])  # (N,)
+        r = variance.add_(eps).rsqrt_().unsqueeze(-1)  # (N, 1)
+        h.mul_(r)
+        ctx.save_for_backward(h, r, w, keep)
+        ctx.scale = scale
+        return torch.addcmul(b, h, w).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        h, r, w, keep = ctx.saved_tensors
+        dy, size = g.to(w.dtype), w.shape[0]
+        dyh = dy * h
+        mean = (dy @ w).div_(size).unsqueeze(-1)  # (N, 1) of w dy
+        along = (dyh @ w).div_(size).unsqueeze(-1)  # (N, 1) of w dy h
+        ds = (dy * w).sub_(mean).addcmul_(h, along, value=-1).mul_(r)
+        dx, df = residual_gradients(ds, keep, ctx.scale, g.dtype)
+        return dx, df, dyh.sum(0), dy.sum(0), None, None, None
+
+
+class TorchAddNorm(torch.autograd.Function):
+    """AddNorm by PyTorch's kernels of the layer norm and its gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, f: Tensor, w: Tensor, b: Tensor, eps: float, keep: Tensor | None,
+        scale: float,
+    ) -> Tensor:  # fmt: skip
+        s = residual_sum(x, f, keep, scale, w.dtype)
+        y, mean, r = kernels.layer_norm(s, w, b, eps)
+        ctx.save_for_backward(s, mean, r, w, b, keep)
+        ctx.scale = scale
+        return y.to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        s, mean, r, w, b, keep = ctx.saved_tensors
+        ds, dw, db = kernels.layer_norm_backward(g.to(w.dtype), s, mean, r, w, b)
+        return *residual_gradients(ds, keep, ctx.scale, g.dtype), dw, db, None, None, None

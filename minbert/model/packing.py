@@ -5,7 +5,7 @@ size, D = H K hidden.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -42,6 +42,7 @@ class Group:
     number: int  # of its first sequence in the batch
     index: Tensor | None  # (end - start,) the place of each token among n*T; None: no padding
     mask: Tensor | None  # (n, 1, 1, T) added to the scores: 0 at tokens, very negative at padding
+    first_only: bool = False  # the first token of every sequence alone asks: Q is 1, else T
 
     def pad(self, x: Tensor, num_heads: int) -> Tensor:
         """Take the group's tokens out of (N, D), as (n, H, T, K)."""
@@ -55,13 +56,15 @@ class Group:
         x = x.transpose(1, 2).reshape(self.n * self.T, -1)
         return x if self.index is None else x.index_select(0, self.index)
 
-    def pad_first(self, x: Tensor, num_heads: int) -> Tensor:
-        """Take the group's sequences out of (S, D), one row each, as (n, H, 1, K)."""
+    def pad_queries(self, x: Tensor, num_heads: int) -> Tensor:
+        """Take what asks out of (N, D), or out of (S, D) with a row a sequence: (n, H, Q, K)."""
+        if not self.first_only:
+            return self.pad(x, num_heads)
         return x[self.number : self.number + self.n].view(self.n, num_heads, 1, -1)
 
-    def unpad_first(self, x: Tensor) -> Tensor:
-        """Return (n, H, 1, K) to a row a sequence, (n, D)."""
-        return x.flatten(1)
+    def unpad_queries(self, x: Tensor) -> Tensor:
+        """Return (n, H, Q, K) to rows of what has asked, (end - start, D) or (n, D)."""
+        return x.flatten(1) if self.first_only else self.unpad(x)
 
 
 def layout_groups(
@@ -78,6 +81,11 @@ def layout_groups(
         groups.append(group)
         first, start = last, group.end
     return groups
+
+
+def first_tokens_only(groups: list[Group]) -> list[Group]:
+    """Return the same groups for queries of one row a sequence, its first token."""
+    return [replace(group, first_only=True) for group in groups]
 
 
 def _group(

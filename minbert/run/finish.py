@@ -8,7 +8,14 @@ import torch
 from minbert.files import write_json, write_text
 from minbert.metrics import over_seeds
 from minbert.model.multitask import load_multitask
-from minbert.report.card import Interval, Splits, write_card, write_mlm_card, write_several_card
+from minbert.report.card import (
+    Command,
+    Interval,
+    Splits,
+    write_card,
+    write_mlm_card,
+    write_several_card,
+)
 from minbert.report.files import FINDINGS, write_report
 from minbert.report.findings import findings
 from minbert.run.checkpoint import Scores
@@ -27,7 +34,10 @@ def finish(
     run: Training, *, args: Args, script: str, tasks: list[Task], train_splits: Splits,
     dev_splits: Splits, device: torch.device, precision: torch.dtype,
 ) -> None:  # fmt: skip
-    """Write what there is to say of a fine-tuned run after its last step, and say the rest."""
+    """Write predictions, card, report and the log's last line of a fine-tuned run; print its speed.
+
+    dev_splits: what it was evaluated on; device, precision: for the predictions.
+    """
     state = run.state
     if state.step < run.steps:
         print(f"stopped at step {step_of(run)}: no better mean in {args.patience} evaluations")
@@ -39,8 +49,8 @@ def finish(
         intervals = predict_best(run, args, tasks, dev_splits, device, precision)
     best = state.to_json()["best"]
     write_card(
-        run.folder, args, script, tasks, train_splits, dev_splits, best["step"], best["scores"],
-        intervals,
+        run.folder, Command.of(script, args), tasks, train_splits, dev_splits, best["step"],
+        best["scores"], intervals,
     )  # fmt: skip
     bests = {"best": best, "task_best": state.task_best}
     run.log.write("end", step=state.step, **bests, **run.progress.rates())
@@ -52,16 +62,16 @@ def predict_best(
     run: Training, args: Args, tasks: list[Task], dev_splits: Splits, device: torch.device,
     precision: torch.dtype,
 ) -> dict[str, Interval]:  # fmt: skip
-    """Write best/'s predictions for dev and, where there is a file, test; and findings.json.
+    """Write findings.json and the predictions of best/ for dev and, if there is a file, test.
 
     Returns every task's main dev metric with its interval.
     """
-    distributed.barrier()  # for the first process to have written best/
+    distributed.barrier()  # until the first process has written best/
     model, _ = load_multitask(run.folder / "best")
     model.to(device)
     for encoder in model.encoders:
         encoder.for_inference(precision)
-    source, first = data_source(args), distributed.rank() == 0
+    source, is_first = data_source(args), distributed.rank() == 0
     intervals, found = {}, {}
     for task in tasks:
         splits = {"dev": dev_splits[task.name]}
@@ -72,7 +82,7 @@ def predict_best(
             print(why_not)
         for name, split in splits.items():
             outputs = predict_task(model, task, split, device).numpy()
-            if first:
+            if is_first:
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":
                 metric = task.metrics[task.main_metric]
@@ -81,17 +91,21 @@ def predict_best(
                 dev_file = source.data_dir / task.files["dev"]
                 found[task.name] = findings(task, outputs, split, dev_file, cosines)
                 found[task.name]["interval"] = intervals[task.name][1:]
-    if first:
+    if is_first:
         write_text(run.folder / FINDINGS, json.dumps(found))
     return intervals
 
 
 def finish_mlm(run: Training, *, args: MlmArgs, files: list[Path], rows: int) -> None:
-    """Write card and report of a pre-trained run. files: what it was trained on, `rows` of them."""
+    """Write card, report and the log's last line of a pre-trained run; print its speed.
+
+    files: what it was trained on; rows: how many texts of them.
+    """
     run.log.write("end", step=run.steps, **run.progress.rates())
     best = run.state.best
     if best:
-        write_mlm_card(run.folder, args, files, rows, best.step, best.scores)
+        command = Command.of("pretrain_mlm.py", args)
+        write_mlm_card(run.folder, command, files, rows, best.step, best.scores)
     if distributed.rank() == 0:
         write_report(run.folder)
     run.progress.print_rates()
@@ -100,8 +114,11 @@ def finish_mlm(run: Training, *, args: MlmArgs, files: list[Path], rows: int) ->
 def finish_several(
     folder: Path, *, args: Args, script: str, tasks: list[Task], scores: list[Scores]
 ) -> None:
-    """Write beside several runs what they came to, `scores` by seed."""
-    write_several_card(folder, args, script, tasks, scores)
+    """Write card, report and scores.json of several runs into the folder that holds them.
+
+    scores: of each seed.
+    """
+    write_several_card(folder, Command.of(script, args), tasks, scores)
     if distributed.rank() == 0:
         write_json(folder / SCORES, {"scores": scores, "over_seeds": over_seeds(scores)})
         write_report(folder)

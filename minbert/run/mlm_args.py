@@ -6,6 +6,8 @@ from typing import Any
 
 from minbert.cli import arg, comma_list, number_by_task
 from minbert.errors import UserError
+from minbert.kernels import KERNELS
+from minbert.run.train_args import resolve_kernels
 from minbert.task.task import Task
 
 
@@ -48,9 +50,11 @@ class Args:
         False, "compute layers again in the backward pass: less memory, more time", parse=bool
     )
     precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
-    written_out: bool = arg(
-        False, "only the equations as written, no faster equals: slower, to compare", parse=bool
+    kernels: str = arg(
+        "minbert", "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
+        choices=KERNELS,
     )
+    written_out: bool = arg(False, "the same as --kernels written-out", parse=bool)
     device: str = arg("auto", "auto, cpu or cuda")
     seed: int = arg(11711, "of initialisation, order, masks and dropout", low=0, high=2**32 - 1)
     save_minutes: float = arg(
@@ -81,7 +85,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         raise UserError(f"--corpus {missing[0]}: no such file")
     if args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
-    return args
+    return resolve_kernels(args, given)
 
 
 def default_name(args: Args) -> str:

@@ -182,6 +182,8 @@ def resumed_arguments(cls: type[Args], run: Path, given: dict[str, Any]) -> Args
     Raises UserError when another one is given with another value.
     """
     saved = read_json(run / ARGS)
+    # runs of before 2026-12 have no such argument, and used PyTorch's kernels
+    saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
     try:
         args = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
     except (AttributeError, TypeError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 from minbert.cli import arg, comma_list, number_by_task, word_by_task
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
+from minbert.kernels import KERNELS
 from minbert.model.heads import POOLINGS
 from minbert.task.loading import DataSource
 from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
@@ -92,9 +93,11 @@ class Args:
         0.3, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
     )
     precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
-    written_out: bool = arg(
-        False, "only the equations as written, no faster equals: slower, to compare", parse=bool
+    kernels: str = arg(
+        "minbert", "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
+        choices=KERNELS,
     )
+    written_out: bool = arg(False, "the same as --kernels written-out", parse=bool)
     device: str = arg("auto", "auto, cpu or cuda")
     use_gpu: bool = arg(False, "the same as --device cuda", parse=bool)
     seed: int = arg(11711, "of initialisation, order and dropout", low=0, high=2**32 - 1)
@@ -157,7 +160,16 @@ def resolve_synonyms(args: Args, given: dict[str, Any]) -> Args:
         if given.get("device", "cuda") != "cuda":
             raise UserError(f"--use-gpu and --device {args.device} contradict: write one")
         args = replace(args, device="cuda", use_gpu=False)
-    return args
+    return resolve_kernels(args, given)
+
+
+def resolve_kernels(args: Any, given: dict[str, Any]) -> Any:
+    """Replace --written-out, which both scripts have, by the --kernels it stands for."""
+    if not args.written_out:
+        return args
+    if given.get("kernels", "written-out") != "written-out":
+        raise UserError(f"--written-out and --kernels {args.kernels} contradict: write one")
+    return replace(args, kernels="written-out", written_out=False)
 
 
 def check_by_task(args: Args) -> None:

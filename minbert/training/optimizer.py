@@ -13,9 +13,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-BLOCK = 1 << 18  # elements of an embedding updated at once: four fp32 arrays of it take 4 MiB
-# The step at which PyTorch's kernel corrects no bias: 1 - 0.999^t is 1. Ours is part of the rate.
-NO_CORRECTION = torch.tensor(1e9)
+from minbert import kernels
+
+# Elements updated at once: p, g, m, v and what is computed of them stay in a core's cache, so that
+# each is read from memory once and not by every line of the equations.
+BLOCK = 1 << 18
+Tensors = list[Tensor]
+Block = tuple[Tensors, Tensors, Tensors, Tensors]  # p, g, m, v: of each some parameters' parts
 
 
 class AdamW(torch.optim.Optimizer):
@@ -27,8 +31,8 @@ class AdamW(torch.optim.Optimizer):
     Parameters without a gradient are left alone, state and all. State is fp32. A sparse gradient
     (rows of an embedding) counts as the dense one it stands for.
 
-    written_out: `write_out` below computes all of it. Otherwise, on a CPU, PyTorch's kernel does
-    what comes before the weight decay: the same numbers in one pass over memory instead of eight.
+    kernels: "torch" lets PyTorch's kernel compute what comes before the weight decay, where it can
+    read the tensors; any other value `equations` below.
     """
 
     # PyTorch wraps these two for torch.compile, which a first call of the wrapper imports: 1.4 s.
@@ -43,7 +47,7 @@ class AdamW(torch.optim.Optimizer):
         eps: float = 1e-6,
         weight_decay: float = 0.0,
         correct_bias: bool = True,
-        written_out: bool = False,
+        kernels: str = "minbert",
     ) -> None:
         if lr < 0 or eps < 0 or weight_decay < 0 or not all(0 <= b < 1 for b in betas):
             raise ValueError(
@@ -53,13 +57,13 @@ class AdamW(torch.optim.Optimizer):
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, correct_bias=correct_bias
         )
         super().__init__(params, defaults)
-        self.written_out = written_out
+        self.kernels = kernels
 
     @torch.no_grad()
     def step(
         self, closure: Callable[[], Tensor] | None = None, scale: float | Tensor = 1.0
     ) -> Tensor | None:
-        """One update of every parameter that has a gradient; g is p.grad times `scale`.
+        """Update every parameter that has a gradient; g is p.grad times `scale`.
 
         The gradients themselves may be changed by it.
         """
@@ -74,22 +78,18 @@ class AdamW(torch.optim.Optimizer):
                 if p.grad is not None:
                     buckets[self.count(p)].append(p)
             for t, params in buckets.items():
-                a = group["lr"]
-                if group["correct_bias"]:
-                    b1, b2 = group["betas"]
-                    a *= math.sqrt(1 - b2**t) / (1 - b1**t)
-                states = [self.state[p] for p in params]
-                m, v = ([s[key] for s in states] for key in ("exp_avg", "exp_avg_sq"))
-                g = [p.grad for p in params]
-                fast = not self.written_out and all(map(fits_kernel, params, g))
-                (call_kernel if fast else write_out)(group, a, scale, params, g, m, v)
-                if group["weight_decay"]:
-                    # not p *= 1 - lr wd: that factor, in fp32, drifts by 1e-6 within 50 steps
-                    torch._foreach_add_(params, params, alpha=-group["lr"] * group["weight_decay"])
+                a = corrected_rate(group, t)
+                for p, g, m, v in self.blocks(params):
+                    fast = self.kernels == "torch" and all(map(kernels.takes_adamw, p, g))
+                    update = kernels.adamw if fast else equations
+                    update(p, g, m, v, a, group["betas"], group["eps"], scale)
+                    if group["weight_decay"]:
+                        # not p *= 1 - lr wd: that factor drifts in fp32 by 1e-6 within 50 steps
+                        torch._foreach_add_(p, p, alpha=-group["lr"] * group["weight_decay"])
         return loss
 
     def count(self, p: nn.Parameter) -> int:
-        """p's step t, this one included; makes its state at the first."""
+        """Return p's step t, this one included; make its state at the first."""
         state = self.state[p]
         if not state:
             dtype = torch.promote_types(p.dtype, torch.float32)
@@ -99,75 +99,68 @@ class AdamW(torch.optim.Optimizer):
         state["step"] += 1
         return state["step"]
 
+    def blocks(self, params: Iterable[nn.Parameter]) -> Iterator[Block]:
+        """Cut parameters, gradients and states into blocks; small parameters share one."""
+        small: Block = ([], [], [], [])
+        for p in params:
+            tensors = (p, p.grad, self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"])
+            if p.grad.is_sparse:
+                yield from row_blocks(*tensors)
+            elif p.numel() > BLOCK and all(t.is_contiguous() for t in tensors):
+                parts = (t.view(-1).split(BLOCK) for t in tensors)
+                yield from (tuple([part] for part in row) for row in zip(*parts, strict=True))
+            else:
+                for tensor, column in zip(tensors, small, strict=True):
+                    column.append(tensor)
+        if small[0]:
+            yield small
 
-Tensors = list[Tensor]
 
-
-def write_out(
-    group: dict[str, Any], a: float, scale: float | Tensor,
-    p: Tensors, g: Tensors, m: Tensors, v: Tensors,
-) -> None:  # fmt: skip
-    """The equations of the class, over lists of tensors at once; `a` is the corrected rate."""
+def corrected_rate(group: dict[str, Any], t: int) -> float:
+    """Return a of step t: the learning rate, corrected for m and v that start at zero."""
+    if not group["correct_bias"]:
+        return group["lr"]
     b1, b2 = group["betas"]
-    g = torch._foreach_mul([t.to_dense() if t.is_sparse else t for t in g], scale)
+    return group["lr"] * math.sqrt(1 - b2**t) / (1 - b1**t)
+
+
+def equations(
+    p: Tensors, g: Tensors, m: Tensors, v: Tensors, a: float, betas: tuple[float, float],
+    eps: float, scale: float | Tensor,
+) -> None:  # fmt: skip
+    """Compute the class's equations, over lists of tensors at once; `a` is the corrected rate."""
+    b1, b2 = betas
+    if isinstance(scale, Tensor):  # on a GPU: a number would have to be waited for
+        g, scale = torch._foreach_mul(g, scale), 1.0
     torch._foreach_mul_(m, b1)
-    torch._foreach_add_(m, g, alpha=1 - b1)
+    torch._foreach_add_(m, g, alpha=(1 - b1) * scale)
     torch._foreach_mul_(v, b2)
-    torch._foreach_addcmul_(v, g, g, value=1 - b2)
+    torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
     # A CPU takes 6 to 30 times as long for the root of 0 or of a denormal number, which is what the
     # embeddings of unseen words have. Below this floor the root vanishes in the rounding of eps.
-    d = torch._foreach_clamp_min(v, (group["eps"] * 2**-26) ** 2)
+    d = torch._foreach_clamp_min(v, (eps * 2**-26) ** 2)
     torch._foreach_sqrt_(d)
-    torch._foreach_add_(d, group["eps"])
+    torch._foreach_add_(d, eps)
     torch._foreach_addcdiv_(p, m, d, value=-a)
 
 
-def fits_kernel(p: Tensor, g: Tensor) -> bool:
-    """Whether PyTorch's kernel can read them: it takes all for plain arrays of one type."""
-    plain = p.ndim == 2 if g.is_sparse else g.is_contiguous()
-    fp32 = p.dtype == g.dtype == torch.float32  # in fp64 it would still round the scale to fp32
-    return p.device.type == "cpu" and fp32 and p.is_contiguous() and plain
+def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> Iterator[Block]:
+    """Cut a matrix with a sparse gradient into blocks of rows, with that gradient made dense.
 
-
-def call_kernel(
-    group: dict[str, Any], a: float, scale: float | Tensor,
-    p: Tensors, g: Tensors, m: Tensors, v: Tensors,
-) -> None:  # fmt: skip
-    """What write_out computes; an embedding with a sparse gradient block by block."""
-    b1, b2 = group["betas"]
-    options: dict[str, Any] = dict(
-        lr=a, beta1=b1, beta2=b2, eps=group["eps"], weight_decay=0.0, amsgrad=False, maximize=False
-    )
-    if isinstance(scale, Tensor) or scale != 1:
-        options["grad_scale"] = torch.as_tensor(1 / scale)
-
-    def update(*lists: Tensors) -> None:
-        torch._fused_adamw_(*lists, [], [NO_CORRECTION] * len(lists[0]), **options)
-
-    dense = [row for row in zip(p, g, m, v, strict=True) if not row[1].is_sparse]
-    if dense:
-        update(*map(list, zip(*dense, strict=True)))
-    for table, rows, first, second in zip(p, g, m, v, strict=True):
-        if rows.is_sparse:
-            for part, block in row_blocks(table, rows):
-                update([table[part]], [block], [first[part]], [second[part]])
-
-
-def row_blocks(p: Tensor, g: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Some rows of p at a time and their part of the sparse g as a dense matrix.
-
-    The dense matrix of one block stays in the CPU's cache; that of all rows would be as large as p.
+    The dense gradient of one block stays in the CPU's cache; that of all rows would be as large
+    as p.
     """
     g = g.coalesce()
     places, values = g.indices()[0], g.values()
-    height = max(1, BLOCK // max(1, p.shape[1]))
+    height = max(1, BLOCK // max(1, p[0].numel()))
     starts = range(0, len(p), height)
     cuts = torch.searchsorted(places, torch.tensor([*starts, len(p)])).tolist()
-    dense = p.new_empty(height, p.shape[1])
+    dense = values.new_empty(height, *p.shape[1:])
     for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
         block = dense[: len(p) - start].zero_()
         block.index_copy_(0, places[first:last] - start, values[first:last])
-        yield slice(start, start + height), block
+        rows = slice(start, start + height)
+        yield [p[rows]], [block], [m[rows]], [v[rows]]
 
 
 def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
