@@ -7,22 +7,22 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# From the ground up: a file may import from lower floors, and from its own folder. Two folders of
-# one floor know nothing of each other, but for what stands behind a name: floors that it may use
-# nevertheless, or (with a minus) lower ones that it may not.
+# From the ground up: a file may import from lower floors, and from its own folder; the folders of
+# one floor know nothing of each other.
 FLOORS = (
-    ("batch", "config", "errors", "files", "kernels", "losses", "metrics", "version"),
+    ("errors", "kernels", "version"),
+    ("batch", "config", "files", "losses", "metrics"),
     ("cli", "data", "training"),
     ("weights",),
     ("model",),
-    ("task -weights",),
-    ("export +onnx", "inference", "onnx", "report"),
-    ("doctor", "run", "stream"),
-    ("tasks +task +cli",),
+    ("task",),
+    ("inference", "onnx", "report"),
+    ("doctor", "export", "run", "stream"),
+    ("tasks",),
     ("train_multitask", "pretrain_mlm", "evaluate", "compat"),
-    ("experiments", "benchmarks +experiments"),
+    ("experiments",),
+    ("benchmarks",),
 )
-BOTTOM = ("errors", "files")  # what the whole ground floor may use
 LARGEST_FILE, LARGEST_FUNCTION = 300, 50
 READY_MADE = (
     "native_", "_fused_", "scaled_dot_product", "nn.LayerNorm", "F.layer_norm",
@@ -44,15 +44,9 @@ def room_of(module: str) -> str:
     return parts[1] if parts[0] == "minbert" and len(parts) > 1 else parts[0]
 
 
-def floors() -> dict[str, tuple[int, set[str], set[str]]]:
-    """Return each room's floor, what it may use beside lower floors, and what it may not."""
-    found = {}
-    for number, names in enumerate(FLOORS):
-        for words in map(str.split, names):
-            more = {word[1:] for word in words[1:] if word[0] == "+"}
-            less = {word[1:] for word in words[1:] if word[0] == "-"}
-            found[words[0]] = (number, more, less)
-    return found
+def floor_of(room: str) -> int | None:
+    """Return a room's floor; None for a name of the public door, as BertModel."""
+    return next((number for number, rooms in enumerate(FLOORS) if room in rooms), None)
 
 
 def imports(file: str) -> list[str]:
@@ -72,17 +66,23 @@ def imports(file: str) -> list[str]:
 
 @pytest.mark.parametrize("file", [f for f in sources() if f != "minbert/__init__.py"])
 def test_imports_go_one_way(file: str) -> None:
-    known = floors()
     room = room_of(file.removesuffix(".py").replace("/", "."))
-    floor, more, less = known[room]
+    floor, scripts = floor_of(room), floor_of("evaluate")
     for name in imports(file):
         other = room_of(name)
-        if other not in known:  # a name of the public door, as in `from minbert import BertModel`
-            assert floor >= 8, f"{file} imports {name} through the public door"
-            continue
-        lower = known[other][0] < floor and other not in less
-        ground = floor == 0 and other in BOTTOM
-        assert other == room or lower or ground or other in more, f"{file} imports {name}"
+        if floor_of(other) is None:
+            assert floor >= scripts, f"{file} imports {name} through the public door"
+        else:
+            assert other == room or floor_of(other) < floor, f"{file} imports {name}"
+
+
+def test_what_a_task_is_knows_no_files_of_weights_and_tasks_are_data() -> None:
+    for file in sources():
+        used = {room_of(name) for name in imports(file)}
+        if file.startswith("minbert/task/"):
+            assert "weights" not in used, file
+        if file.startswith("tasks/"):
+            assert used <= {"task", "tasks", "cli", "errors", "files"}, file
 
 
 def test_the_library_knows_no_task_by_name() -> None:
@@ -91,8 +91,8 @@ def test_the_library_knows_no_task_by_name() -> None:
 
 
 def test_every_room_has_a_floor() -> None:
-    rooms = {room_of(file.removesuffix(".py").replace("/", ".")) for file in sources()}
-    assert rooms - {"__init__"} == set(floors())
+    found = {room_of(file.removesuffix(".py").replace("/", ".")) for file in sources()}
+    assert found - {"__init__"} == {room for rooms in FLOORS for room in rooms}
 
 
 def test_rooms_are_not_too_large() -> None:

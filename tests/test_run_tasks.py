@@ -1,0 +1,172 @@
+"""A run carries its tasks: it is used, moved and gone on with by what is in its folder alone."""
+
+import json
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import torch
+
+import evaluate
+import train_multitask
+from minbert import BertTokenizer, MultitaskModel, UserError
+from minbert.export import main as export
+from minbert.model.heads import HeadConfig
+from minbert.model.multitask import MultitaskNetwork, save_multitask
+from minbert.report.__main__ import main as report
+from minbert.run.checkpoint import TrainState, save_training_state
+from minbert.task.course import COURSE_TASKS
+from minbert.task.taskfile import read_task_file, read_tasks, task_file_text
+from minbert.training.optimizer import AdamW, parameter_groups
+from tasks import TASKS
+from tests.conftest import run
+
+ROOT = Path(__file__).resolve().parents[1]
+OLD = Path(__file__).parent / "old_run"  # what the program of 2026-11 wrote of a run, in text
+
+
+def test_the_built_in_tasks_are_written_out_in_the_keys_of_a_user_s(world: Path) -> None:
+    run(world, "--name", "run")
+    kept = world / "runs/run/tasks.toml"
+    assert tomllib.loads(kept.read_text()) == {n: TASKS[n].table for n in ("sst", "sts")}
+    for name, task in read_task_file(kept, world / "data").items():
+        ours = TASKS[name]
+        for field in ("files", "outputs", "loss", "decode", "metrics", "display_names", "title"):
+            assert getattr(task, field) == getattr(ours, field), field
+        assert task.prediction_file == ours.prediction_file
+        assert task.columns.course and task.columns.texts == ours.columns.texts
+
+
+def test_all_that_a_table_can_hold_is_written_and_read_back() -> None:
+    text = """
+[odd]
+kind = "pair-classification"
+train = 'a "quoted" \\ name.tsv'
+dev = "b\\u007f\\n.tsv"
+text = ["first", "zweites Wörtchen"]
+label = "l"
+labels = [1, 2.5]
+weight = 0.25
+encoding = "siamese"
+loss = "cosent"
+"""
+    tasks = read_tasks(text, "odd.toml", None)
+    again = read_tasks(task_file_text(tasks.values()), "again.toml", None)
+    assert again["odd"].table == tasks["odd"].table == tomllib.loads(text)["odd"]
+
+
+def test_own_and_built_in_tasks_are_in_one_file(world: Path) -> None:
+    (world / "own.toml").write_text(
+        '# mine\n[mine]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
+        'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = 5\n'
+    )
+    run(world, "--name", "run", "--task-file", str(world / "own.toml"), "--tasks", "mine,sts")
+    kept = (world / "runs/run/tasks.toml").read_text()
+    assert kept.startswith((world / "own.toml").read_text()) and "# mine" in kept
+    assert list(tomllib.loads(kept)) == ["mine", "sts"]
+    assert list(MultitaskModel.load(world / "runs/run", device="cpu").tasks) == ["mine", "sts"]
+
+
+def test_what_a_run_s_file_says_counts_and_not_the_repository_s(world: Path) -> None:
+    run(world, "--name", "run", "--tasks", "sst", "--epochs", "1")
+    kept = world / "runs/run/tasks.toml"
+    kept.write_text(kept.read_text().replace('title = "SST"', 'title = "Films"'))
+    assert MultitaskModel.load(world / "runs/run", device="cpu").tasks["sst"].title == "Films"
+
+
+def test_a_moved_run_works_where_the_task_is_not_known(world: Path) -> None:
+    """In a copy of the project whose tasks/ has lost sst.py: predict, export, report."""
+    run(world, "--name", "run", "--tasks", "sst", "--epochs", "1")
+    shutil.move(world / "runs/run", world / "elsewhere")
+    project = world / "project"
+    shutil.copytree(ROOT / "minbert", project / "minbert")
+    shutil.copytree(ROOT / "tasks", project / "tasks")
+    shutil.copy(ROOT / "evaluate.py", project)
+    (project / "tasks/sst.py").unlink()
+    there = str(world / "elsewhere")
+    for command in (
+        ["evaluate.py", "--checkpoint", there, "--text", "red cat"],
+        ["evaluate.py", "--checkpoint", there, "--data-dir", str(world / "data")],
+        ["-m", "minbert.export", there, str(world / "out"), "--task", "sst"],
+        ["-m", "minbert.report", there, "--output", str(world / "page.html")],
+    ):
+        done = subprocess.run(
+            [sys.executable, *command], cwd=project, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+    assert (world / "out/model.safetensors").is_file()
+    assert "Confusion matrix" in (world / "page.html").read_text()
+
+
+@pytest.fixture
+def old(world: Path, tiny: torch.nn.Module) -> Path:
+    """A run's folder as it was left by the program of 2026-11; its weights are made here."""
+    heads = json.loads((OLD / "heads.json").read_text())
+    configs = {name: HeadConfig.from_json(head) for name, head in heads.items()}
+    model = MultitaskNetwork(tiny, configs)
+    folder = world / "runs/old"
+    for name in ("best", "last"):
+        save_multitask(model, folder / name)
+        BertTokenizer.from_directory(world / "model").save(folder / name, 64)
+        shutil.copy(OLD / "heads.json", folder / name)
+    optimizer = AdamW(parameter_groups(model, 0.0))
+    save_training_state(folder / "last", model, optimizer, TrainState(steps=15))
+    shutil.copy(OLD / "state.json", folder / "last")
+    saved = json.loads((OLD / "state.json").read_text())
+    saved["optimizer_steps"] = {}
+    (folder / "last/state.json").write_text(json.dumps(saved))
+    for name in ("best", "last"):
+        sizes = {f.name: f.stat().st_size for f in (folder / name).iterdir()}
+        (folder / name / "manifest.json").write_text(json.dumps(sizes))
+    for name in ("args.json", "log.jsonl", "findings.json"):
+        shutil.copy(OLD / name, folder)
+    return folder
+
+
+def test_a_run_of_before_loads_predicts_exports_and_reports(old: Path, world: Path) -> None:
+    model = MultitaskModel.load(old, device="cpu")
+    assert list(model.tasks) == ["sst", "quora", "sts"] and len(model.predict("sst", ["cat"])) == 1
+    evaluate.main(["--checkpoint", str(old), "--data-dir", str(world / "data")])
+    assert (old / "predictions/para-dev-output.csv").read_text().startswith("id \t Predicted_Is_P")
+    export([str(old), str(world / "out"), "--task", "sst"])
+    names = json.loads((world / "out/config.json").read_text())["id2label"]
+    assert names["4"] == "positive"
+    report([str(old), "--output", str(world / "page.html")])
+    page = (world / "page.html").read_text()
+    assert "gold / predicted" in page and "reliability diagram" in page and "confidence" in page
+
+
+def test_a_run_of_before_goes_on(old: Path, world: Path) -> None:
+    """With PyTorch's kernels, which it had; from now on it has its own tasks."""
+    train_multitask.main(["--resume", str(old), "--data-dir", str(world / "data")])
+    assert json.loads((old / "args.json").read_text())["kernels"] == "torch"
+    assert list(tomllib.loads((old / "tasks.toml").read_text())) == ["sst", "quora", "sts"]
+    best = json.loads((old / "last/state.json").read_text())["best"]
+    assert best == json.loads((OLD / "state.json").read_text())["best"]
+
+
+def test_the_best_step_of_pre_training_of_before_is_read() -> None:
+    saved = json.loads((OLD / "mlm_state.json").read_text())
+    state = TrainState.from_json(saved)
+    assert state.best and state.best.scores["loss"] == saved["best"]["loss"]
+    assert state.best.overall == -saved["best"]["loss"] and state.step == saved["step"]
+
+
+def test_the_record_of_the_course_s_tasks_is_what_old_runs_had() -> None:
+    record = read_tasks(COURSE_TASKS, "", None)
+    assert list(record) == ["sst", "quora", "sts", "cfimdb"]
+    assert [task.outputs for task in record.values()] == [5, 1, 1, 2]
+    assert record["quora"].prediction_file == "para-{split}-output.csv"
+    assert all(task.columns.course and task.columns.id == "id" for task in record.values())
+
+
+def test_a_task_that_is_in_neither_is_named(world: Path) -> None:
+    run(world, "--name", "run", "--tasks", "sst", "--epochs", "1")
+    folder = world / "runs/run"
+    for file in (folder / "best").glob("heads.*"):
+        file.write_bytes(file.read_bytes().replace(b"sst", b"xyz"))
+    with pytest.raises(UserError, match="head 'xyz' is of no known task"):
+        MultitaskModel.load(folder, device="cpu")
