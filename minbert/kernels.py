@@ -30,7 +30,8 @@ def layer_norm_backward(
 def takes_adamw(p: Tensor, g: Tensor) -> bool:
     """Return whether `adamw` can read them: it takes all for plain fp32 arrays on a CPU."""
     fp32 = p.dtype == g.dtype == torch.float32  # in fp64 it would still round the scale to fp32
-    return p.device.type == "cpu" and fp32 and p.is_contiguous() and g.is_contiguous()
+    plain = g.is_sparse or g.is_contiguous()
+    return p.device.type == "cpu" and fp32 and p.is_contiguous() and plain
 
 
 def adamw(
@@ -38,6 +39,7 @@ def adamw(
     betas: tuple[float, float], eps: float, scale: float | Tensor,
 ) -> None:  # fmt: skip
     """Do what minbert.training.optimizer.equations does, in one pass."""
+    g = [t.to_dense() if t.is_sparse else t for t in g]
     known = isinstance(scale, Tensor) or scale != 1  # a division by 1 would be another pass
     scaled = {"grad_scale": torch.as_tensor(1 / scale)} if known else {}
     torch._fused_adamw_(

@@ -122,7 +122,7 @@ class AddNorm(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         s = residual_sum(x, f, keep, scale, w.dtype)  # (N, D)
         h = s.sub_(s.mean(-1, keepdim=True))
-        variance = torch.linalg.vecdot(h, h).div_(h.shape[-1])  # (N,)
+        variance = torch.linalg.vector_norm(h, dim=-1).square_().div_(h.shape[-1])  # (N,)
         r = variance.add_(eps).rsqrt_().unsqueeze(-1)  # (N, 1)
         h.mul_(r)
         ctx.save_for_backward(h, r, w, keep)
@@ -133,11 +133,10 @@ class AddNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         h, r, w, keep = ctx.saved_tensors
-        dy, size = g.to(w.dtype), w.shape[0]
-        dyh = dy * h
-        mean = (dy @ w).div_(size).unsqueeze(-1)  # (N, 1) of w dy
-        along = (dyh @ w).div_(size).unsqueeze(-1)  # (N, 1) of w dy h
-        ds = (dy * w).sub_(mean).addcmul_(h, along, value=-1).mul_(r)
+        dy = g.to(w.dtype)
+        dyh, dh = dy * h, dy * w
+        along = (dyh @ w).div_(len(w)).unsqueeze(-1)  # (N, 1), mean(w dy h)
+        ds = dh.sub_(dh.mean(-1, keepdim=True)).addcmul_(h, along, value=-1).mul_(r)
         dx, df = residual_gradients(ds, keep, ctx.scale, g.dtype)
         return dx, df, dyh.sum(0), dy.sum(0), None, None, None
 

@@ -128,14 +128,20 @@ def equations(
     p: Tensors, g: Tensors, m: Tensors, v: Tensors, a: float, betas: tuple[float, float],
     eps: float, scale: float | Tensor,
 ) -> None:  # fmt: skip
-    """Compute the class's equations, over lists of tensors at once; `a` is the corrected rate."""
+    """Compute the class's equations, over lists of tensors at once; `a` is the corrected rate.
+
+    A list has one tensor if its gradient is sparse: rows that a batch has not seen add nothing.
+    """
     b1, b2 = betas
     if isinstance(scale, Tensor):  # on a GPU: a number would have to be waited for
         g, scale = torch._foreach_mul(g, scale), 1.0
     torch._foreach_mul_(m, b1)
     torch._foreach_add_(m, g, alpha=(1 - b1) * scale)
     torch._foreach_mul_(v, b2)
-    torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
+    if g[0].is_sparse:
+        v[0].add_(g[0].square(), alpha=(1 - b2) * scale**2)
+    else:
+        torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
     # A CPU takes 6 to 30 times as long for the root of 0 or of a denormal number, which is what the
     # embeddings of unseen words have. Below this floor the root vanishes in the rounding of eps.
     d = torch._foreach_clamp_min(v, (eps * 2**-26) ** 2)
@@ -145,21 +151,18 @@ def equations(
 
 
 def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> Iterator[Block]:
-    """Cut a matrix with a sparse gradient into blocks of rows, with that gradient made dense.
-
-    The dense gradient of one block stays in the CPU's cache; that of all rows would be as large
-    as p.
-    """
+    """Cut a matrix with a sparse gradient into blocks of rows, with the rows of theirs."""
     g = g.coalesce()
     places, values = g.indices()[0], g.values()
     height = max(1, BLOCK // max(1, p[0].numel()))
     starts = range(0, len(p), height)
     cuts = torch.searchsorted(places, torch.tensor([*starts, len(p)])).tolist()
-    dense = values.new_empty(height, *p.shape[1:])
     for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
-        block = dense[: len(p) - start].zero_()
-        block.index_copy_(0, places[first:last] - start, values[first:last])
         rows = slice(start, start + height)
+        block = torch.sparse_coo_tensor(
+            places[None, first:last] - start, values[first:last], p[rows].shape,
+            is_coalesced=True, check_invariants=False,
+        )  # fmt: skip
         yield [p[rows]], [block], [m[rows]], [v[rows]]
 
 
