@@ -25,8 +25,9 @@ class SelfAttention(nn.Module):
         self.dropout = Dropout(config.attention_probs_dropout_prob)
 
     def forward(self, x: Tensor, groups: list[Group], context: Tensor | None = None) -> Tensor:
-        """Attend from every row of x to the tokens of its sequence in `context`, which is x itself
-        unless given: (N, D) -> (N, D).
+        """Attend from every row of x to its sequence's tokens in `context`, (N, D) -> (N, D).
+
+        context: x itself unless given.
         """
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)  # (N, D)
@@ -38,7 +39,7 @@ class SelfAttention(nn.Module):
         return join_groups(parts, len(x))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """The equation of the class: (n, H, Q, K), (n, H, T, K) twice -> (n, H, Q, K)."""
+        """Compute the equation of the class, (n, H, Q, K), (n, H, T, K) twice -> (n, H, Q, K)."""
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (n, H, Q, T)
         if mask is not None:
             scores = scores + mask

@@ -50,17 +50,17 @@ class BertLayer(nn.Module):
         self.dropout = Dropout(config.hidden_dropout_prob)
 
     def forward(self, x: Tensor, groups: list[Group], context: Tensor | None = None) -> Tensor:
-        """(N, D) -> (N, D); attention is to `context`, which is x itself unless given."""
+        """Compute both equations, (N, D) -> (N, D); `context`: see SelfAttention."""
         a = self.attention(x, groups, context)
         x = add_norm(x, a, self.attention_layer_norm, self.dropout)
         return add_norm(x, self.ffn(x), self.out_layer_norm, self.dropout)
 
     def attention(self, x: Tensor, groups: list[Group], context: Tensor | None) -> Tensor:
-        """Multi-head self-attention and its output matrix, (N, D) -> (N, D)."""
+        """Compute self-attention and its output matrix, (N, D) -> (N, D)."""
         return self.attention_dense(self.self_attention(x, groups, context))
 
     def ffn(self, x: Tensor) -> Tensor:
-        """W2 gelu(W1 x + b1) + b2, (N, D) -> (N, D)."""
+        """Compute W2 gelu(W1 x + b1) + b2, (N, D) -> (N, D)."""
         return self.out_dense(F.gelu(self.interm_dense(x)))
 
 
@@ -72,7 +72,7 @@ class BertModel(nn.Module):
         self.config = config
         # bf16: products in bf16, parameters and statistics in fp32
         self.compute_dtype = torch.float32
-        # True: the word embedding's gradient is sparse, the rows of this batch, for our AdamW
+        # True: the word embedding's gradient is sparse: the rows of the words in a batch
         self.row_gradients = False
         self.kernels = "minbert"  # see minbert.kernels; set by layers.set_kernels
         # True: a layer's activations are computed again in the backward pass instead of kept
@@ -92,7 +92,7 @@ class BertModel(nn.Module):
         return self.word_embedding.weight.device
 
     def for_inference(self, dtype: torch.dtype) -> "BertModel":
-        """Evaluation mode, with the layers' matrices rounded to dtype for good.
+        """Switch to evaluation, with the layers' matrices rounded to dtype for good.
 
         The same outputs as with compute_dtype, without a cast of all matrices in every call.
         """
@@ -103,14 +103,14 @@ class BertModel(nn.Module):
         return self.eval()
 
     def _init(self, module: nn.Module) -> None:
-        """Linear and Embedding N(0, initializer_range), biases 0; LayerNorm starts at 1 / 0."""
+        """Draw Linear and Embedding from N(0, initializer_range); biases are 0."""
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
     def embed(self, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
-        """Word + position + segment embedding, normalised: (N,) -> (N, D)."""
+        """Add word, position and segment embedding and normalise the sum, (N,) -> (N, D)."""
         x = (
             F.embedding(ids, self.word_embedding.weight, sparse=self.row_gradients)
             + self.pos_embedding(positions)
@@ -122,7 +122,7 @@ class BertModel(nn.Module):
         return self.dropout(x)
 
     def hidden_states(self, batch: Batch) -> list[Tensor]:
-        """The embedding's and every layer's output, each (N, D)."""
+        """Return the embedding's and every layer's output, each (N, D)."""
         x = round_rows(self.embed(batch.ids, batch.positions, batch.segments))
         groups = layout_groups(batch.lengths, x.device, x.dtype)
         states = [x]
@@ -131,7 +131,7 @@ class BertModel(nn.Module):
         return [state[: len(batch.ids)] for state in states]
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Hidden states (N, D) and, in the parameters' dtype, tanh(W h[CLS] + b) (S, D)."""
+        """Return hidden states (N, D) and, in the parameters' dtype, tanh(W h[CLS] + b) (S, D)."""
         hidden = self.hidden_states(batch)[-1]
         return hidden, self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
 
@@ -152,13 +152,13 @@ class BertModel(nn.Module):
         return self.pool(first[: len(batch.lengths)])
 
     def run(self, layer: BertLayer, *inputs: Any) -> Tensor:
-        """One layer; with checkpoint_activations only its input is kept for the backward pass."""
+        """Run one layer; checkpoint_activations keeps its input alone for the backward pass."""
         if self.checkpoint_activations and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
 
     def pool(self, first: Tensor) -> Tensor:
-        """tanh(W h[CLS] + b), (S, D) -> (S, D)."""
+        """Compute tanh(W h[CLS] + b), (S, D) -> (S, D)."""
         return torch.tanh(self.pooler_dense(first.to(self.pooler_dense.weight.dtype)))
 
     def forward(
@@ -168,7 +168,7 @@ class BertModel(nn.Module):
         token_type_ids: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> BertOutput:
-        """The padded door: (B, T) ids, mask (1 real, 0 padding) and segments, as in transformers.
+        """Read padded (B, T) ids, mask (1 real, 0 padding) and segments, as in transformers.
 
         Returns `last_hidden_state` (B, T, D), zero at padding, and `pooler_output` (B, D); on
         request `hidden_states`, a tuple of (B, T, D). Raises UserError for an id outside the
@@ -232,7 +232,7 @@ class NoInitialisation(TorchFunctionMode):
 
 
 def check_ids(input_ids: Tensor, mask: Tensor, config: BertConfig) -> None:
-    """Refuse with one line what would otherwise be an index error inside the embedding."""
+    """Raise UserError for what would otherwise be an index error inside the embedding."""
     if input_ids.ndim != 2 or mask.shape != input_ids.shape:
         raise UserError(
             f"input_ids {tuple(input_ids.shape)} and mask {tuple(mask.shape)} must be one (B, T)"

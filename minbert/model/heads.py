@@ -61,7 +61,7 @@ class Head(Linear):
 
 
 class SiameseHead(nn.Module):
-    """Sentence-BERT (Reimers and Gurevych, 2019): embeddings, and how two of them are compared."""
+    """Sentence-BERT (Reimers and Gurevych, 2019): embeddings, and a score of two of them."""
 
     def __init__(self, hidden_size: int, config: HeadConfig) -> None:
         super().__init__()
@@ -73,11 +73,11 @@ class SiameseHead(nn.Module):
         self.register_buffer("threshold", torch.zeros(()))
 
     def embed(self, pooled: Tensor) -> Tensor:
-        """(S, D) -> (S, E)"""
+        """Map pooled sentences to embeddings, (S, D) -> (S, E)."""
         return pooled if self.map is None else self.map(pooled)
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
-        """(S, E), (S, E) -> (S, 1): a logit, or the cosine times scale; less the threshold."""
+        """Score pairs, (S, E) twice -> (S, 1): a logit, or cosine times scale; less threshold."""
         if self.classifier is not None:
             score = self.classifier(torch.cat([u, v, (u - v).abs()], dim=-1))
         else:

@@ -36,7 +36,7 @@ class MlmHead(nn.Module):
         nn.init.zeros_(self.dense.bias)
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
-        """(M, D), (V, D) -> (M, V); the decoder is the embedding table itself."""
+        """Score every word, (M, D), (V, D) -> (M, V); the embedding table is the decoder."""
         h = self.layer_norm(F.gelu(self.dense(hidden)))
         return F.linear(h, word_embeddings.to(h.dtype), self.bias.to(h.dtype))
 
@@ -53,7 +53,7 @@ class MaskedLanguageModel(nn.Module):
         )
 
     def forward(self, batch: Batch, places: Tensor) -> Tensor:
-        """(N tokens), (M,) -> (M, V)."""
+        """Return logits (M, V) of the tokens at these places (M,) of a batch."""
         hidden = self.encoder.hidden_states(batch)[-1].index_select(0, places)
         logits = self.mlm_head(round_rows(hidden), self.encoder.word_embedding.weight)
         return logits[: len(places)]

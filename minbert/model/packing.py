@@ -42,7 +42,7 @@ class Group:
     number: int  # of its first sequence in the batch
     index: Tensor | None  # (end - start,) the place of each token among n*T; None: no padding
     mask: Tensor | None  # (n, 1, 1, T) added to the scores: 0 at tokens, very negative at padding
-    first_only: bool = False  # the first token of every sequence alone asks: Q is 1, else T
+    first_only: bool = False  # queries are the first tokens alone, Q = 1; else all, Q = T
 
     def pad(self, x: Tensor, num_heads: int) -> Tensor:
         """Take the group's tokens out of (N, D), as (n, H, T, K)."""
@@ -57,13 +57,13 @@ class Group:
         return x if self.index is None else x.index_select(0, self.index)
 
     def pad_queries(self, x: Tensor, num_heads: int) -> Tensor:
-        """Take what asks out of (N, D), or out of (S, D) with a row a sequence: (n, H, Q, K)."""
+        """Take the group's queries out of (N, D), or of (S, D) with first_only: (n, H, Q, K)."""
         if not self.first_only:
             return self.pad(x, num_heads)
         return x[self.number : self.number + self.n].view(self.n, num_heads, 1, -1)
 
     def unpad_queries(self, x: Tensor) -> Tensor:
-        """Return (n, H, Q, K) to rows of what has asked, (end - start, D) or (n, D)."""
+        """Return (n, H, Q, K) to a row a query, (end - start, D) or (n, D)."""
         return x.flatten(1) if self.first_only else self.unpad(x)
 
 
@@ -92,6 +92,7 @@ def _group(
     lengths: tuple[int, ...], T: int, start: int, number: int, device: torch.device,
     dtype: torch.dtype,
 ) -> Group:  # fmt: skip
+    """Make the group of these sequences, the first of which starts at token `start`."""
     n, tokens = len(lengths), sum(lengths)
     if tokens == n * T:
         return Group(start, start + tokens, n, T, number, None, None)

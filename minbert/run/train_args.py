@@ -20,7 +20,7 @@ LOSSES = ", ".join(PAIR_LOSSES)
 
 
 def batch_size(text: str) -> int | str:
-    """32, or "adaptive"."""
+    """Read a batch size: a number, or "adaptive"."""
     if text == ADAPTIVE:
         return text
     if not text.isdecimal() or not 1 <= int(text) <= 10**6:

@@ -10,7 +10,10 @@ from minbert.training import distributed
 
 
 def choose_device(name: str) -> torch.device:
-    """auto: the GPU if there is one. Raises UserError when this process is to share one."""
+    """Return a device by name; auto: the GPU if there is one.
+
+    Raises UserError for one that is not there, or that this process would have to share.
+    """
     try:
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(chosen if name == "auto" else name)
@@ -29,7 +32,10 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
-    """auto: bf16 where its products are fast (AMX or avx512_bf16 CPUs, recent GPUs), else fp32."""
+    """Return a precision by name; auto: bf16 where its products are fast, else fp32.
+
+    They are on CPUs with AMX or avx512_bf16 and on recent GPUs.
+    """
     if name == "fp32":
         return torch.float32
     if name == "bf16":

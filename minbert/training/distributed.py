@@ -31,7 +31,7 @@ TIMEOUT = timedelta(minutes=30)  # for the first process's reading and encoding 
 
 @contextmanager
 def processes() -> Iterator[None]:
-    """Within it the processes that torchrun started know each other; one by itself does nothing.
+    """Connect the processes that torchrun started; without torchrun do nothing.
 
     Only the first one prints. Raises UserError when another one ends before its time.
     """

@@ -51,7 +51,7 @@ class Plan:
         return parallel_draw(self.batches, step)
 
     def steps_of(self, task: str) -> int:
-        """How many of the steps are the task's."""
+        """Return how many of the steps are the task's."""
         if self.mode == "sequential":
             return self.epochs * self.batches[task] * self.sub_epochs[task]
         if self.mode == "shuffle":
@@ -59,14 +59,14 @@ class Plan:
         return self.epochs * max(self.batches.values())
 
     def first_steps(self, task: str) -> Iterator[int]:
-        """The numbers of the task's steps, in order."""
+        """Return the numbers of the task's steps, in order."""
         before = list(self.batches)[: list(self.batches).index(task)]
         sequential = self.mode == "sequential"
         start = sum(self.batches[t] * self.sub_epochs[t] for t in before) if sequential else 0
         return (step for step in range(start, self.steps) if self.draw(step).task == task)
 
     def stage_after(self, steps: int) -> str | None:
-        """What has just ended after so many steps, as a name; None in the middle of an epoch."""
+        """Name what ends after so many steps; None in the middle of an epoch."""
         if steps == 0:
             return "before training"
         last, epoch = self.draw(steps - 1), (steps - 1) // self.epoch_steps + 1
@@ -76,18 +76,18 @@ class Plan:
 
 
 def resolve_sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
-    """N_i = floor(largest B / B_i), at least 1, unless given."""
+    """Return N_i = floor(largest B / B_i), at least 1, for each task without a given one."""
     largest = max(batches.values())
     return {task: given.get(task, max(1, largest // b)) for task, b in batches.items()}
 
 
 def parallel_steps(batches: dict[str, int]) -> int:
-    """Steps of one global epoch: every task takes as many as the largest set has."""
+    """Return the steps of a global epoch: every task has as many as the largest set."""
     return len(batches) * max(batches.values())
 
 
 def parallel_draw(batches: dict[str, int], step: int) -> TaskBatch:
-    """Tasks take turns batch by batch; a smaller set starts its next pass when one is used up."""
+    """Let tasks take turns batch by batch; a smaller set starts over when it is used up."""
     tasks = list(batches)
     turn, place = divmod(step, len(tasks))
     task = tasks[place]
@@ -96,12 +96,12 @@ def parallel_draw(batches: dict[str, int], step: int) -> TaskBatch:
 
 
 def sequential_steps(batches: dict[str, int], sub_epochs: dict[str, int]) -> int:
-    """Steps of one global epoch: the sum of N_i B_i."""
+    """Return the steps of a global epoch: the sum of N_i B_i."""
     return sum(batches[task] * sub_epochs[task] for task in batches)
 
 
 def sequential_draw(batches: dict[str, int], sub_epochs: dict[str, int], step: int) -> TaskBatch:
-    """N_i whole passes of the first task, then of the next, in the order of `batches`."""
+    """Take N_i whole passes of the first task, then of the next, in the order of `batches`."""
     global_epoch, place = divmod(step, sequential_steps(batches, sub_epochs))
     for task, b in batches.items():
         stage = b * sub_epochs[task]
@@ -114,7 +114,7 @@ def sequential_draw(batches: dict[str, int], sub_epochs: dict[str, int], step: i
 
 
 def shuffle_draw(batches: dict[str, int], seed: int, step: int) -> TaskBatch:
-    """All batches of all sets in a new random order every epoch, each once (MT-DNN's routine)."""
+    """Take all batches of all sets, each once, in a new random order every epoch (MT-DNN)."""
     epoch, place = divmod(step, sum(batches.values()))
     number = int(shuffled_batches(sum(batches.values()), seed, epoch)[place])
     for task, b in batches.items():
@@ -126,5 +126,5 @@ def shuffle_draw(batches: dict[str, int], seed: int, step: int) -> TaskBatch:
 
 @lru_cache(maxsize=2)  # one order serves a whole epoch
 def shuffled_batches(batches: int, seed: int, epoch: int) -> np.ndarray:
-    """A new order of all batches for every epoch."""
+    """Return a new order of all batches for every epoch."""
     return np.random.default_rng([seed, epoch]).permutation(batches)

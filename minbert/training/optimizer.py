@@ -19,7 +19,9 @@ from minbert import kernels
 # each is read from memory once and not by every line of the equations.
 BLOCK = 1 << 18
 Tensors = list[Tensor]
-Block = tuple[Tensors, Tensors, Tensors, Tensors]  # p, g, m, v: of each some parameters' parts
+Block = tuple[
+    Tensors, Tensors, Tensors, Tensors
+]  # p, g, m, v of some parameters, or of a part of one
 
 
 class AdamW(torch.optim.Optimizer):
@@ -167,10 +169,10 @@ def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> Iterator[Block]:
 
 
 def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
-    """What all gradients must be multiplied by for a norm of at most max_norm; 1 if it is less.
+    """Return what brings the norm of all gradients to at most max_norm; 1 if it is less.
 
     Equal to what torch.nn.utils.clip_grad_norm_ multiplies by, without the pass over memory. On a
-    GPU a tensor there, which nobody has waited for. max_norm 0: no limit.
+    GPU it is a tensor there, so that nothing waits for it. max_norm 0: no limit.
     """
     if max_norm == 0:
         return 1.0
@@ -188,7 +190,7 @@ def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
 
 
 def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two groups: matrices with weight decay; what is one-dimensional (biases, norms) without."""
+    """Return two groups: matrices with weight decay, biases and norms without."""
     params = [p for p in model.parameters() if p.requires_grad]  # a shared tensor is listed once
     return [
         {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},

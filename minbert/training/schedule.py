@@ -4,12 +4,12 @@ import math
 
 
 def warmup_steps(warmup: float, total: int) -> int:
-    """A share of all steps below 1, else a number of steps."""
+    """Return the steps of warm-up: below 1 it is a share of all steps."""
     return int(warmup * total) if warmup < 1 else int(warmup)
 
 
 def learning_rate(step: int, total: int, base: float, schedule: str, warmup: float) -> float:
-    """Linear warm-up from 0, then constant, or linear / cosine down to 0 after `total` steps."""
+    """Return the rate of a step: warm-up from 0, then constant, or linear / cosine down to 0."""
     w = warmup_steps(warmup, total)
     if step < w:
         return base * (step + 1) / w
