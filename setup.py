@@ -1,10 +1,15 @@
 """Package metadata; `make setup` installs it with the tested versions."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+VERSION = (Path(__file__).parent / "minbert" / "version.py").read_text(encoding="utf-8")
 
 setup(
     name="minbert",
-    version="0.1.0",
+    version=re.search(r'VERSION = "(.+)"', VERSION)[1],
     description="BERT from scratch in plain PyTorch, fine-tuned on several tasks at once",
     license="MIT",
     python_requires=">=3.11",

@@ -1,1 +1,1 @@
-"""Speed and memory, side by side with the libraries people would pick instead."""
+"""Speed and memory of minbert beside those of the libraries that people would use instead."""

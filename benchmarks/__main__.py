@@ -1,6 +1,6 @@
 """Measure minbert beside the libraries: python -m benchmarks --data-dir data
 
-Writes BENCHMARKS.md and benchmarks.json; a benchmark that is run again replaces its old figures.
+It writes BENCHMARKS.md and benchmarks.json; a benchmark that is run again replaces its figures.
 """
 
 import shutil
@@ -27,13 +27,13 @@ class Args:
     """What to measure and where."""
 
     only: tuple[str, ...] = arg(
-        (), f"of {', '.join(ALL)} (default: what this machine is for)", parse=comma_list
+        (), f"of {', '.join(ALL)} (default: all with a GPU, else those for a CPU)", parse=comma_list
     )
     model: str = arg("all-MiniLM-L6-v2", "model name or directory")
     data_dir: str = arg("data", "directory with the tasks' files")
     output_dir: str = arg("checkpoints", "the tasks' ids are cached in it")
     turns: int = arg(5, "of every contestant, after one to warm up", low=1, high=1000)
-    results: str = arg(".", "BENCHMARKS.md and benchmarks.json go here")
+    results: str = arg("benchmarks", "BENCHMARKS.md and benchmarks.json go here")
 
 
 def main(argv: list[str]) -> int:

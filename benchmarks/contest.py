@@ -1,6 +1,7 @@
-"""Contestants in processes of their own, asked in turn (A B A B ...): ratios, not seconds.
+"""Contestants that work in turn (A B A B ...), so that ratios can be trusted more than seconds.
 
-A child process builds its contestant once and then waits; only one works at a time.
+Each has a process of its own, which sets it up once and then waits for its turns. Only one process
+works at a time.
 """
 
 import importlib
@@ -20,92 +21,98 @@ import torch
 from minbert.errors import UserError
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-TIMEOUT_S = 10  # for a contestant to end by itself
+TIMEOUT_S = 10  # after which a contestant that does not end is terminated
 
 
 @dataclass(frozen=True)
 class Work:
-    """What one turn got done. `seconds`: measured inside, where a library does more around it."""
+    """What one turn has done."""
 
     examples: int = 0
-    tokens: int = 0  # real ones, no padding
-    flops: float = 0.0  # of the encoder's products
-    seconds: float | None = None
-    each: tuple[float, ...] = ()  # seconds of every call in it, for percentiles
-    score: float = 0.0  # of the model after it
-    parts: dict[str, float] = field(default_factory=dict)  # seconds of what it consists of
+    tokens: int = 0  # without padding
+    flops: float = 0.0  # of the encoder's matrix products
+    seconds: float | None = None  # if the turn measures its own time, without a library's set-up
+    each: tuple[float, ...] = ()  # seconds of every call in the turn, for percentiles
+    score: float = 0.0  # of the model after the turn
+    parts: dict[str, float] = field(default_factory=dict)  # seconds by kind of operation
 
 
 @dataclass(frozen=True)
 class Contestant:
-    """`factory`: "module:function" of `benchmarks`; called with `settings`, it returns the turn."""
+    """A program to measure: a function that sets it up and returns the function of a turn."""
 
     name: str
-    factory: str
-    settings: dict[str, Any] = field(default_factory=dict)
+    factory: str  # the set-up, as "module:function"
+    settings: dict[str, Any] = field(default_factory=dict)  # its argument
     ours: bool = False
-    precision: str = ""  # of its products, "bf16" or "fp32": which limit it is held against
+    precision: str = ""  # of its matrix products, "bf16" or "fp32": which limit it is compared with
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """All turns of a contestant."""
+    """What a contestant did in all of its turns."""
 
     name: str
     seconds: tuple[float, ...]
     works: tuple[Work, ...]
-    peak_mib: float  # the process's largest size, everything included; on a GPU its tensors'
+    peak_mib: float  # of the whole process, or on a GPU of its tensors
     precision: str = ""
 
     def rate(self, of: str) -> float:
-        """Median over the turns of examples, tokens or flops a second."""
+        """Return the examples, tokens or flops a second, the median over the turns."""
         return statistics.median(self.rates(of))
 
     def rates(self, of: str) -> list[float]:
+        """Return the examples, tokens or flops a second of each turn."""
         return [getattr(w, of) / s for w, s in zip(self.works, self.seconds, strict=True)]
 
     @property
     def calls(self) -> list[float]:
-        return sorted(second for work in self.works for second in work.each)
+        """The seconds of all calls of all turns, sorted."""
+        return sorted(seconds for work in self.works for seconds in work.each)
 
 
 def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
-    """Everyone warms up with one turn that does not count, then takes `turns` in turn."""
+    """Let the contestants work in turn, each once to warm up and then `turns` times.
+
+    Raises UserError if one of them fails.
+    """
     context = multiprocessing.get_context("spawn")
     children: list[tuple[Contestant, Any, Connection]] = []
     try:
         for contestant in contestants:
-            here, there = context.Pipe()
-            child = context.Process(target=_child, args=(contestant, there), daemon=True)
+            pipe, child_pipe = context.Pipe()
+            child = context.Process(target=_child, args=(contestant, child_pipe), daemon=True)
             child.start()
-            there.close()
-            children.append((contestant, child, here))
-            _ask(contestant, here)  # built, one after another: no two work at once
+            child_pipe.close()
+            children.append((contestant, child, pipe))
+            _work(contestant, pipe)  # wait for its set-up: no two contestants work at a time
         answers: dict[str, list[tuple[float, Work, float]]] = {c.name: [] for c in contestants}
         for turn in range(turns + 1):
             for contestant, _, pipe in children:
-                answer = _ask(contestant, pipe)
+                answer = _work(contestant, pipe)
                 if turn > 0:
                     answers[contestant.name].append(answer)
     finally:
         for _, child, pipe in children:
-            pipe.close()  # what its next recv takes as the end
+            pipe.close()  # ends the child's loop
             child.join(TIMEOUT_S)
             child.terminate()
     return {
         c.name: Outcome(
             c.name,
-            tuple(a[0] for a in given),
-            tuple(a[1] for a in given),
-            given[-1][2],
+            tuple(seconds for seconds, _, _ in turns_of),
+            tuple(work for _, work, _ in turns_of),
+            turns_of[-1][2],
             c.precision,
         )
         for c in contestants
-        if (given := answers[c.name])
+        if (turns_of := answers[c.name])
     }
 
 
-def _ask(contestant: Contestant, pipe: Connection) -> tuple[float, Work, float]:
+def _work(contestant: Contestant, pipe: Connection) -> tuple[float, Work, float]:
+    """Let a child do one job; return its seconds, its work and the peak of its memory in MiB."""
     pipe.send("go")
     try:
         return pipe.recv()
@@ -113,7 +120,8 @@ def _ask(contestant: Contestant, pipe: Connection) -> tuple[float, Work, float]:
         raise UserError(f"benchmark {contestant.name} failed; its message is above") from error
 
 
-def _asked(pipe: Connection) -> bool:
+def _has_job(pipe: Connection) -> bool:
+    """Wait for a job; return whether there is one: the parent closes the pipe after the last."""
     try:
         return bool(pipe.recv())
     except EOFError:
@@ -121,7 +129,7 @@ def _asked(pipe: Connection) -> bool:
 
 
 def _child(contestant: Contestant, pipe: Connection) -> None:
-    """Answers the first word with a finished set-up, every later one with a turn."""
+    """Do the jobs that come through a pipe: the first is the set-up, every other one a turn."""
     if contestant.ours:  # as minbert's scripts do
         os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
@@ -130,7 +138,7 @@ def _child(contestant: Contestant, pipe: Connection) -> None:
     pipe.recv()
     turn: Callable[[], Work] = getattr(importlib.import_module(module), name)(contestant.settings)
     pipe.send((0.0, Work(), 0.0))
-    while _asked(pipe):
+    while _has_job(pipe):
         started = time.perf_counter()
         work = turn()
         if DEVICE.type == "cuda":
@@ -140,9 +148,10 @@ def _child(contestant: Contestant, pipe: Connection) -> None:
 
 
 def _peak_mib() -> float:
+    """Return the largest size so far of the GPU's tensors, or else of this process, in MiB."""
     if DEVICE.type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage's figure is not less than the parent's at the child's start
+    if status.is_file():  # getrusage's peak would include the parent's size at the start
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""How the benchmarks name and describe those who compete in several of them."""
+"""The contestants that several benchmarks share."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,17 +14,20 @@ LIMITS = [
 
 @dataclass(frozen=True)
 class Places:
-    """What a benchmark works with."""
+    """Models, data and settings that the benchmarks run with."""
 
     model: str  # a directory with MiniLM's weights
-    large: str  # one with a bert-base-sized encoder, random weights
+    large: str  # a directory with a bert-base-sized encoder of random weights
     data_dir: str
-    cache: str  # the ids' cache is in it
+    cache: str  # a directory that ids are cached in
     turns: int
 
 
 def ours(name: str, places: Places, *options: str, script: str = "train_multitask") -> Contestant:
-    """Steps of one of the scripts; six a turn: two of each task."""
+    """Return minbert as a contestant: a turn is six steps of a script, two for each task.
+
+    options: more words of the script's command line.
+    """
     fixed = ["--data-dir", places.data_dir, "--output-dir", places.cache, "--lr", "5e-5"]
     model = [] if "--model" in options else ["--model", places.model]
     settings = {"script": script, "arguments": [*fixed, *model, *options], "steps": 6}
@@ -32,20 +35,25 @@ def ours(name: str, places: Places, *options: str, script: str = "train_multitas
     return Contestant(name, "benchmarks.ours:training", settings, True, precision)
 
 
-def theirs(name: str, function: str, places: Places, **settings: Any) -> Contestant:
-    """One of the libraries' loops or trainers."""
+def theirs(
+    name: str, function: str, places: Places, module: str = "others", **settings: Any
+) -> Contestant:
+    """Return a library's loop or trainer as a contestant; settings: changes of the usual ones."""
     where = {"data_dir": places.data_dir, "output_dir": places.cache, "limit": {"quora": 16000}}
     where["model"] = settings.pop("model", places.model)
     where |= settings.pop("where", {})
     base = {"where": where, "batch_size": 32, "steps": 6, "fast": False}
     settings = base | settings
     precision = "bf16" if settings["fast"] else "fp32"
-    return Contestant(name, f"benchmarks.others:{function}", settings, precision=precision)
+    return Contestant(name, f"benchmarks.{module}:{function}", settings, precision=precision)
 
 
 def hold_beside_limits(
     contestants: list[Contestant], turns: int
 ) -> tuple[dict[str, Outcome], dict[str, float]]:
-    """Their outcomes, and the machine's rate of each precision measured in between, in FLOP/s."""
+    """Return the contestants' outcomes, and the machine's rate of each precision in FLOP/s.
+
+    The rates are measured between the contestants' turns.
+    """
     outcomes = hold([*contestants, *LIMITS], turns)
     return outcomes, {c.precision: outcomes.pop(c.name).rate("flops") for c in LIMITS}

@@ -1,4 +1,4 @@
-"""What a model that hardly fits takes: memory of a bert-large-sized encoder's training steps."""
+"""The memory of a bert-large-sized encoder's training steps, with and without what saves memory."""
 
 import tempfile
 from dataclasses import replace
@@ -21,7 +21,7 @@ SAVING = {
 
 
 def memory_large(places: Places) -> Section:
-    """Two steps each, the second of which has the optimizer's state too; one process at a time."""
+    """Measure the peak of two steps: the optimizer's state exists from the first one on."""
     gib = {}
     with tempfile.TemporaryDirectory() as folder:
         BertModel(LARGE).save_pretrained(folder)

@@ -1,9 +1,6 @@
-"""The libraries' contestants, used as their own examples use them."""
+"""Training loops and encoders of the libraries, used as their own examples use them."""
 
-import atexit
 import itertools
-import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -18,7 +15,6 @@ from benchmarks.contest import DEVICE, Work
 from benchmarks.ours import Turn, encoding_turn, products
 from minbert import BertTokenizer
 from minbert.data.encoded import EncodedSplit, limit_rows
-from minbert.data.examples import read_examples
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.run.train_args import Args, data_source, resolve_arguments
 from minbert.task.loading import distinct_sentences, load_task
@@ -28,7 +24,7 @@ DROPOUT, LR, CLIP = 0.3, 5e-5, 1.0
 
 
 def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
-    """The rows as (B, T) tensors, padded to their longest."""
+    """Return rows as (B, T) tensors, padded to the longest of them."""
     lengths = split.lengths_of(rows)
     ids = np.zeros((len(rows), lengths.max()), dtype=np.int64)
     mask, segments = np.zeros_like(ids), np.zeros_like(ids)
@@ -42,7 +38,7 @@ def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
 
 
 def training_splits(where: Args) -> dict[str, EncodedSplit]:
-    """The rows that minbert's own runs with these arguments train on."""
+    """Return the rows that minbert trains on with these arguments, by task."""
     tokenizer = BertTokenizer.from_directory(Path(where.model))
     source = data_source(where)
     splits = {name: load_task(TASKS[name], "train", tokenizer, source) for name in where.tasks}
@@ -50,7 +46,7 @@ def training_splits(where: Args) -> dict[str, EncodedSplit]:
 
 
 def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iterator[np.ndarray]:
-    """Without end: random rows, or rows of like length as transformers groups them."""
+    """Yield batches without end: of random rows, or of rows grouped by length by transformers."""
     for epoch in itertools.count():
         count = count_batches({task: len(split)}, size)[task]
         if grouped:
@@ -67,9 +63,10 @@ def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iter
 
 
 class PlainLoop:
-    """BertModel in a loop over the tasks. settings: where (arguments), batch_size, fast.
+    """transformers' BertModel in a loop over the tasks.
 
-    fast: bf16 autocast, lengths grouped, fused AdamW; else fp32, random batches, AdamW's default.
+    settings: where (arguments of train_multitask.py), batch_size, fast. fast: bf16 autocast, rows
+    grouped by length and fused AdamW; else fp32, random batches and AdamW's default.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
@@ -91,13 +88,14 @@ class PlainLoop:
         self.names = itertools.cycle(self.splits)
 
     def forward(self, name: str, split: EncodedSplit, rows: np.ndarray) -> torch.Tensor:
-        """(S, outputs) of these rows, with dropout while training."""
+        """Return the outputs (S, outputs) of these rows, with dropout in training mode."""
         with torch.autocast(DEVICE.type, torch.bfloat16, enabled=self.fast):
             pooled = self.encoder(**padded(split, rows)).pooler_output
             pooled = torch.nn.functional.dropout(pooled, DROPOUT, self.encoder.training)
             return self.heads[name](pooled).float()
 
     def train(self, steps: int) -> Work:
+        """Train so many steps, on the tasks in turn."""
         self.encoder.train()
         examples = tokens = 0
         for _ in range(steps):
@@ -115,108 +113,12 @@ class PlainLoop:
 
 
 def plain_loop(settings: dict[str, Any]) -> Turn:
-    """settings: as PlainLoop's, and steps."""
+    """Set up a PlainLoop. settings: as PlainLoop's, and the steps of a turn."""
     return partial(PlainLoop(settings).train, settings["steps"])
 
 
-class Stopwatch(transformers.TrainerCallback):
-    """From a trainer's first step to its last: its set-up does not count."""
-
-    seconds = 0.0
-
-    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if state.global_step == 0:
-            self.started = time.perf_counter()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if DEVICE.type == "cuda":
-            torch.cuda.synchronize()
-        self.seconds = time.perf_counter() - self.started
-
-
-def trainer_turn(make: Any, layers: torch.nn.Module, settings: dict[str, Any]) -> Turn:
-    """make(callbacks, options) -> a trainer; its `train()` is one turn.
-
-    Which rows it takes it does not say: their tokens are counted as the set's mean.
-    """
-    where = resolve_arguments(settings["where"], TASKS)
-    (split,) = training_splits(where).values()
-    folder = tempfile.TemporaryDirectory()
-    atexit.register(folder.cleanup)
-    options = dict(
-        output_dir=folder.name, per_device_train_batch_size=settings["batch_size"],
-        max_steps=settings["steps"], learning_rate=LR, report_to="none", save_strategy="no",
-        logging_strategy="no", disable_tqdm=True, use_cpu=DEVICE.type == "cpu",
-        bf16=settings["fast"],
-    )  # fmt: skip
-
-    def turn() -> Work:
-        watch = Stopwatch()
-        make([watch], options).train()
-        examples = settings["steps"] * settings["batch_size"]
-        tokens = round(examples * split.lengths.mean())
-        return Work(examples, tokens, 6.0 * products(layers) * tokens, watch.seconds)
-
-    return turn
-
-
-def trainer(settings: dict[str, Any]) -> Turn:
-    """transformers' Trainer on SST. settings: as plain_loop's."""
-    where = resolve_arguments(settings["where"], TASKS)
-    split = training_splits(where)["sst"]
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        where.model, num_labels=5
-    )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(where.model)
-    rows = [
-        {"input_ids": split.ids[a:b].tolist(), "labels": int(label)}
-        for a, b, label in zip(split.offsets, split.offsets[1:], split.labels, strict=False)
-    ]
-
-    def make(callbacks: list[Any], options: dict[str, Any]) -> transformers.Trainer:
-        return transformers.Trainer(
-            model, transformers.TrainingArguments(**options), train_dataset=rows,
-            data_collator=transformers.DataCollatorWithPadding(tokenizer), callbacks=callbacks,
-        )  # fmt: skip
-
-    return trainer_turn(make, model.base_model.encoder, settings)
-
-
-def sentence_trainer(settings: dict[str, Any]) -> Turn:
-    """sentence-transformers on STS, siamese or cross. settings: as above, and `cross`."""
-    import datasets
-    import sentence_transformers as st
-    from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
-    from sentence_transformers.losses import CosineSimilarityLoss
-
-    where = resolve_arguments(settings["where"], TASKS)
-    path = Path(where.data_dir) / TASKS["sts"].files["train"]
-    examples, _ = read_examples(path, TASKS["sts"].columns, labelled=True)
-    columns = {
-        "sentence1": [e.text for e in examples],
-        "sentence2": [e.pair for e in examples],
-        "label": [(e.label or 0.0) / 5 for e in examples],
-    }
-    rows = datasets.Dataset.from_dict(columns)
-    if settings["cross"]:
-        model = st.CrossEncoder(where.model, num_labels=1, device=str(DEVICE))
-        layers = model.model.base_model.encoder
-        loss = BinaryCrossEntropyLoss(model)
-        kinds = (st.CrossEncoderTrainer, st.CrossEncoderTrainingArguments)
-    else:
-        model = st.SentenceTransformer(where.model, device=str(DEVICE))
-        layers = model[0].auto_model.encoder
-        loss = CosineSimilarityLoss(model)
-        kinds = (st.SentenceTransformerTrainer, st.SentenceTransformerTrainingArguments)
-
-    def make(callbacks: list[Any], options: dict[str, Any]) -> Any:
-        return kinds[0](model, kinds[1](**options), rows, loss=loss, callbacks=callbacks)
-
-    return trainer_turn(make, layers, settings)
-
-
 def mlm_loop(settings: dict[str, Any]) -> Turn:
-    """A run_mlm-style loop on the tasks' sentences. settings: as plain_loop's."""
+    """Set up a loop as in run_mlm.py on the tasks' sentences. settings: as plain_loop's."""
     torch.manual_seed(0)
     fast, size = settings["fast"], settings["batch_size"]
     where = resolve_arguments(settings["where"], TASKS)
@@ -248,7 +150,10 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
 
 
 def frozen_loop(settings: dict[str, Any]) -> Turn:
-    """Heads on a frozen BertModel, the plain way: the encoder runs in every epoch. fp32."""
+    """Set up heads on a frozen BertModel in fp32, which runs again in every epoch.
+
+    settings: where, and the epochs of a turn.
+    """
     where = resolve_arguments(settings["where"], TASKS)
     splits = training_splits(where)
     encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE).eval()
@@ -276,7 +181,10 @@ def frozen_loop(settings: dict[str, Any]) -> Turn:
 
 
 def sentence_encoding(settings: dict[str, Any]) -> Turn:
-    """SentenceTransformer.encode, or CrossEncoder.predict. settings: as ours.encoding's."""
+    """Set up SentenceTransformer.encode, or CrossEncoder.predict for pairs.
+
+    settings: as benchmarks.ours.encoding's.
+    """
     import sentence_transformers as st
 
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[settings["precision"]]

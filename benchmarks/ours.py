@@ -1,4 +1,4 @@
-"""minbert's contestants: the scripts' own steps, nothing taken out."""
+"""minbert's contestants: steps of the scripts themselves, and parts of them."""
 
 import atexit
 import io
@@ -26,16 +26,17 @@ from minbert.task.evaluation import predict
 from tasks import TASKS
 
 Turn = Callable[[], Work]
+Text = str | tuple[str, str]  # a sentence or a pair
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def products(layers: torch.nn.Module) -> int:
-    """Multiplications a token in an encoder's layers: their matrices' elements."""
+    """Return the multiplications for a token in an encoder's layers: its matrices' elements."""
     return sum(p.numel() for p in layers.parameters() if p.ndim == 2)
 
 
 def training(settings: dict[str, Any]) -> Turn:
-    """`steps` steps of a script a turn. settings: script, arguments, steps."""
+    """Set up steps of a script. settings: script, arguments, and the steps of a turn."""
     folder = tempfile.TemporaryDirectory()
     script = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm}[settings["script"]]
     args = script.resolve_arguments(parse_given(script.Args, settings["arguments"], ""), TASKS)
@@ -49,27 +50,34 @@ def training(settings: dict[str, Any]) -> Turn:
             script.train_step(run, step)
         run.records.flush()
         tokens = run.progress.tokens - tokens
-        # forward 2, backward 4 floating-point operations for each of a product's elements
+        # a matrix element and a token: 2 floating-point operations forward, 4 backward
         return Work(run.progress.examples - examples, tokens, 6.0 * parameters * tokens)
 
     return turn
 
 
-OPERATIONS = {  # of PyTorch's operations, by the beginning of their names
+# Kinds of PyTorch's operations, by the beginnings of their names; the first kind that fits counts.
+OPERATIONS = {
     "matrix products": ("aten::mm", "aten::addmm"),
     "products of attention": ("aten::bmm",),
-    "AdamW's kernel": ("aten::_fused_adamw_",),
     "copies and casts": ("aten::copy_", "aten::fill_", "aten::cat"),
     "random bits": ("aten::random_",),
     "GELU": ("aten::gelu",),
     "softmax": ("aten::_softmax",),
-    "layer norm": ("aten::native_layer_norm",),
     "gathering and scattering of rows": ("aten::index", "aten::scatter", "aten::gather"),
-}
+    "sums and means": ("aten::sum", "aten::mean", "aten::addmv", "aten::linalg_vector_norm"),
+    "arithmetic of AdamW, layer norm and dropout": (
+        "aten::_foreach", "aten::add", "aten::sub", "aten::mul", "aten::div", "aten::sqrt",
+        "aten::rsqrt", "aten::square", "aten::pow", "aten::clamp", "aten::ge_",
+    ),
+}  # fmt: skip
 
 
 def profiled(settings: dict[str, Any]) -> Turn:
-    """Steps of train_multitask.py, by kind of operation; the rest is all other ones and Python."""
+    """Set up steps of train_multitask.py under a profiler, timed by kind of operation.
+
+    What remains of a turn's time is other operations and Python. settings: as training's.
+    """
     turn = training(settings)
 
     def profiled_turn() -> Work:
@@ -79,16 +87,19 @@ def profiled(settings: dict[str, Any]) -> Turn:
             seconds = time.perf_counter() - started
         parts = dict.fromkeys(OPERATIONS, 0.0)
         for event in profile.key_averages():
-            for kind, beginnings in OPERATIONS.items():
-                if event.key.startswith(beginnings):
-                    parts[kind] += event.self_cpu_time_total / 1e6
-        return Work(seconds=seconds, parts=parts)  # the profiler's own work apart
+            fitting = (kind for kind, names in OPERATIONS.items() if event.key.startswith(names))
+            if kind := next(fitting, None):
+                parts[kind] += event.self_cpu_time_total / 1e6
+        return Work(seconds=seconds, parts=parts)  # without the time of the profiler's evaluation
 
     return profiled_turn
 
 
 def encoding(settings: dict[str, Any]) -> Turn:
-    """Texts -> normalised means; pairs -> a score. settings: model, texts, precision, pairs."""
+    """Set up encoding: of texts to means of length 1, of pairs to a score.
+
+    settings: model, texts, precision, pairs, and one_by_one for single calls.
+    """
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     encoder.for_inference(DTYPES[settings["precision"]])
     tokenizer = BertTokenizer.from_directory(Path(settings["model"]))
@@ -99,24 +110,27 @@ def encoding(settings: dict[str, Any]) -> Turn:
             return head(encoder.pooled_output(batch))
         return unit(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
 
-    def encode(texts: list[Any]) -> np.ndarray:
-        return predict(forward, as_ids(texts, tokenizer), encoder.device).numpy()
+    def encode(texts: list[Text]) -> np.ndarray:
+        return predict(forward, tokenize(texts, tokenizer), encoder.device).numpy()
 
     return encoding_turn(encode, settings, products(encoder.bert_layers))
 
 
-def as_ids(texts: list[Any], tokenizer: BertTokenizer) -> EncodedSplit:
-    """Sentences, or pairs of them."""
+def tokenize(texts: list[Text], tokenizer: BertTokenizer) -> EncodedSplit:
+    """Return sentences or pairs as ids, at most 256 each."""
     pairs = [text if isinstance(text, tuple) else (text, None) for text in texts]
     return encode_examples([Example(str(i), *p) for i, p in enumerate(pairs)], tokenizer, 256)
 
 
 def encoding_turn(
-    encode: Callable[[list[Any]], Any], settings: dict[str, Any], parameters: int
+    encode: Callable[[list[Text]], object], settings: dict[str, Any], parameters: int
 ) -> Turn:
-    """All texts at once, or one after another with the time of each."""
+    """Return a turn that encodes all texts at once, or one by one with the time of each.
+
+    parameters: the multiplications for a token.
+    """
     texts = settings["texts"]
-    tokens = len(as_ids(texts, BertTokenizer.from_directory(Path(settings["model"]))).ids)
+    tokens = len(tokenize(texts, BertTokenizer.from_directory(Path(settings["model"]))).ids)
 
     def turn() -> Work:
         each = []
@@ -130,7 +144,7 @@ def encoding_turn(
 
 
 def frozen(settings: dict[str, Any]) -> Turn:
-    """A whole frozen run of train_multitask.py, its evaluations too. settings: arguments."""
+    """Set up whole runs of train_multitask.py with a frozen encoder. settings: arguments."""
 
     def turn() -> Work:
         given = parse_given(train_multitask.Args, settings["arguments"], "")
@@ -143,9 +157,10 @@ def frozen(settings: dict[str, Any]) -> Turn:
 
 
 def optimizer(settings: dict[str, Any]) -> Turn:
-    """Updates of all of a model's parameters, without weight decay as in a run's default.
+    """Set up updates of all of a model's parameters by an AdamW, without weight decay.
 
-    settings: model, kind, steps; words: the vocabulary's gradient has so many rows, not all.
+    settings: model, kind, steps; words: how many rows the word embedding's sparse gradient has,
+    without which it is dense.
     """
     torch.manual_seed(0)
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
@@ -176,10 +191,10 @@ def optimizer(settings: dict[str, Any]) -> Turn:
 
 
 def products_alone(settings: dict[str, Any]) -> Turn:
-    """Nothing but the bf16 products of training steps: forward, and both of the backward pass.
+    """Set up the bf16 matrix products of training steps alone: one forward, two backward.
 
-    Of the last layer those of keys and values, which alone need every token. settings: model,
-    tokens (of a step), steps.
+    Of the last layer only keys and values need all tokens; its other products are left out.
+    settings: model, tokens (of a step), steps.
     """
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     *layers, last = encoder.bert_layers
@@ -203,7 +218,7 @@ def products_alone(settings: dict[str, Any]) -> Turn:
 
 
 def matrix_limit(settings: dict[str, Any]) -> Turn:
-    """The machine's rate: a large product of the type. settings: precision."""
+    """Set up a large matrix product, whose rate is the machine's limit. settings: precision."""
     dtype = DTYPES[settings["precision"]]
     n = 4096 if DEVICE.type == "cpu" else 16384
     a, b = torch.randn(n, 1024).to(DEVICE, dtype), torch.randn(1024, n).to(DEVICE, dtype)
@@ -217,7 +232,10 @@ def matrix_limit(settings: dict[str, Any]) -> Turn:
 
 
 def one_length(settings: dict[str, Any]) -> Turn:
-    """Forward and backward of 4096 tokens in sequences of one length. settings: model, length."""
+    """Set up forward and backward passes of 4096 tokens in sequences of one length.
+
+    settings: model, length.
+    """
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE).train()
     encoder.compute_dtype = torch.bfloat16
     length = settings["length"]

@@ -1,7 +1,7 @@
 """Does the fast path cost quality? python -m benchmarks.quality --data-dir data --seeds 3
 
-The same training twice a seed: as it runs by default, and in fp32 with the written-out equations.
-A finished run is reused. Adds its section to BENCHMARKS.md.
+It trains twice for each seed: by default, and in fp32 with the written-out equations.
+Finished runs are reused. The scores become a section of BENCHMARKS.md.
 """
 
 import re
@@ -11,16 +11,16 @@ from pathlib import Path
 
 import train_multitask
 from benchmarks.report import Section, write_report
-from experiments.results import is_finished
 from minbert.cli import arg, parse_arguments, run_script
-from minbert.files import read_json_lines as read_log
+from minbert.files import read_json_lines
+from minbert.run.runlog import is_finished
 
 PATHS = ("default", "fp32, written out")
 
 
 @dataclass(frozen=True)
 class Args:
-    """What to train."""
+    """What to train, and where the results go."""
 
     model: str = arg("all-MiniLM-L6-v2", "model name or directory")
     data_dir: str = arg("data", "directory with the tasks' files")
@@ -30,7 +30,7 @@ class Args:
     lr: str = arg("5e-5", "learning rate")
     seeds: int = arg(3, "runs of each path", low=1, high=100)
     output_dir: str = arg("checkpoints", "the runs go to a folder in it")
-    results: str = arg(".", "BENCHMARKS.md and benchmarks.json go here")
+    results: str = arg("benchmarks", "BENCHMARKS.md and benchmarks.json go here")
 
 
 def main(argv: list[str]) -> int:
@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
         for path in PATHS:
             name = f"{path.split(',')[0]}-{settings(args)}-{seed}"
             train(args, root, name, seed, path == PATHS[1])
-            end = read_log(root / name / "log.jsonl")[-1]
+            end = read_json_lines(root / name / "log.jsonl")[-1]
             scores[path].append(end["best"]["scores"])
     what = f"epochs {args.epochs}, {args.limit}, lr {args.lr}, seeds {args.seeds}"
     section = compared_scores(f"Quality of the fast path: {what}", scores)
@@ -56,14 +56,14 @@ def main(argv: list[str]) -> int:
 
 
 def settings(args: Args) -> str:
-    """What a run's scores depend on beside path and seed: part of its name, so none is mistaken."""
+    """Return the arguments that scores depend on, for a run's name: only equal runs are reused."""
     model = Path(args.model).name
     words = (model, args.epochs, args.lr, args.limit, args.limit_dev)
     return re.sub(r"[^\w.-]+", "_", "-".join(map(str, words)))
 
 
-def train(args: Args, root: Path, name: str, seed: int, slow: bool) -> None:
-    """One run of train_multitask.py, gone on with if it was stopped."""
+def train(args: Args, root: Path, name: str, seed: int, written_out: bool) -> None:
+    """Run train_multitask.py, or continue a run that was stopped; do nothing if it is finished."""
     if is_finished(root / name):
         return
     if (root / name / "args.json").is_file():
@@ -72,12 +72,13 @@ def train(args: Args, root: Path, name: str, seed: int, slow: bool) -> None:
         argv = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", str(root)]
         argv += ["--epochs", str(args.epochs), "--lr", args.lr, "--limit", args.limit]
         argv += ["--limit-dev", args.limit_dev, "--seed", str(seed), "--name", name]
-        argv += ["--skip-predictions", *(["--precision", "fp32", "--written-out"] if slow else [])]
+        argv += ["--skip-predictions"]
+        argv += ["--precision", "fp32", "--kernels", "written-out"] if written_out else []
     train_multitask.main(argv)
 
 
 def compared_scores(title: str, scores: dict[str, list[dict[str, float]]]) -> Section:
-    """Mean and spread of every score, a row a path."""
+    """Return a section with the mean and spread of every score, a row for each path."""
     columns = list(next(iter(scores.values()))[0])
     rows = []
     for path, runs in scores.items():

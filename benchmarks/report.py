@@ -1,19 +1,21 @@
-"""Sections -> BENCHMARKS.md; a section that is run again replaces its old self."""
+"""BENCHMARKS.md: a section for each benchmark, replaced when the benchmark is run again."""
 
-import json
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.contest import DEVICE, Outcome
-from experiments.results import machine
+from minbert.files import read_json, write_json, write_text
+from minbert.report.tables import markdown_table
+from minbert.training.device import cpu_model
 
 
 @dataclass(frozen=True)
 class Target:
-    """`one` must do at least `factor` times what `other` does."""
+    """A target: the rate of `one` is at least `factor` times that of `other`."""
 
     one: str
     other: str
@@ -22,7 +24,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Section:
-    """What a benchmark found: a table, then its targets and what else was seen."""
+    """A benchmark's result: a table, and lines below it about targets and other findings."""
 
     title: str
     head: tuple[str, ...]
@@ -39,9 +41,10 @@ def compared(
     limits: dict[str, float] | None = None,
     unit: str = "",
 ) -> Section:
-    """Rates `of` tokens or examples (called `unit`), as multiples of the last contestant's too.
+    """Return a section that compares rates, also as multiples of the last contestant's.
 
-    limits: the machine's rate of each precision in FLOP/s; each contestant's share of its own.
+    of: tokens or examples a second, which the table calls `unit`. limits: the machine's rate of
+    each precision in FLOP/s, of which each contestant's share is listed.
     """
     base = list(outcomes.values())[-1].rate(of)
     also = "examples" if of == "tokens" else "tokens"
@@ -59,37 +62,37 @@ def compared(
     more = (f"{also}/s",) if show_also else ()
     share = ("of its limit",) if limits else ()
     head = ("", f"{unit or of}/s (median)", "lowest to highest", *more, "against the last", *share)
-    said = tuple(judged(target, outcomes, of) for target in targets)
+    verdicts = tuple(judged(target, outcomes, of) for target in targets)
     if limits:
         rates = (f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in limits.items())
         lines = (*lines, f"limits, a large matrix product of the type: {', '.join(rates)}")
-    return Section(title, (*head, "peak MiB"), tuple(rows), (*said, *lines))
+    return Section(title, (*head, "peak MiB"), tuple(rows), (*verdicts, *lines))
 
 
 def judged(target: Target, outcomes: dict[str, Outcome], of: str) -> str:
-    """One line: what was asked and what was seen."""
-    seen = outcomes[target.one].rate(of) / outcomes[target.other].rate(of)
+    """Return a line about a target: what was asked, what was measured, and whether it is met."""
+    ratio = outcomes[target.one].rate(of) / outcomes[target.other].rate(of)
     names = f"{target.one} against {target.other}"
-    return asked(names, f"{target.factor:g}x", f"{seen:.2f}x", seen >= target.factor)
+    return asked(names, f"{target.factor:g}x", f"{ratio:.2f}x", ratio >= target.factor)
 
 
 def asked(what: str, wanted: str, seen: str, met: bool) -> str:
+    """Return a line about something that was asked for, as a ratio or a size."""
     return f"{what}: asked {wanted}, seen {seen}{'' if met else ' - NOT met'}"
 
 
 def write_report(folder: Path, name: str, section: Section, command: str) -> None:
-    """Into benchmarks.json under its name, and all of that again as BENCHMARKS.md."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Put a section into benchmarks.json under its name, and write BENCHMARKS.md from that file."""
     path = folder / "benchmarks.json"
-    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    known = read_json(path) if path.is_file() else {}
     place = {"machine": machine(), "command": command, "versions": versions()}
     place["device"] = DEVICE.type
     known[name] = asdict(section) | place
-    path.write_text(json.dumps(known, indent=1) + "\n", encoding="utf-8")
+    write_json(path, known)
     on_gpu = any(entry.get("device") == "cuda" for entry in known.values())
     parts = [HEAD + ("" if on_gpu else "GPU figures: open.\n")]
     parts += [markdown(entry) for entry in known.values()]
-    (folder / "BENCHMARKS.md").write_text("\n".join(parts), encoding="utf-8")
+    write_text(folder / "BENCHMARKS.md", "\n".join(parts))
 
 
 HEAD = """# Benchmarks
@@ -103,17 +106,23 @@ the comparison of quality.
 """
 
 
-def markdown(entry: dict) -> str:
-    """One section with its machine and command."""
-    lines = [f"## {entry['title']}", "", "| " + " | ".join(entry["head"]) + " |"]
-    lines.append("| --- " * len(entry["head"]) + "|")
-    lines += ["| " + " | ".join(row) + " |" for row in entry["rows"]]
+def markdown(entry: dict[str, Any]) -> str:
+    """Return a section of benchmarks.json with its machine and command."""
+    lines = [f"## {entry['title']}", "", markdown_table([entry["head"], *entry["rows"]])]
     lines += ["", *(f"- {line}" for line in entry["lines"])]
     lines += ["", f"{entry['machine']}; {entry['versions']}; `{entry['command']}`", ""]
     return "\n".join(lines)
 
 
+def machine() -> str:
+    """Return what the benchmarks run on: the GPU's name, or the processor's and the threads."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{cpu_model()}, {torch.get_num_threads()} threads"
+
+
 def versions() -> str:
+    """Return the versions of Python and of the libraries that are compared."""
     import sentence_transformers
     import transformers
 

@@ -13,7 +13,7 @@ from tasks import TASKS
 
 
 def scaling(places: Places) -> Section:
-    """Memory over rows of the training file, time over lengths."""
+    """Measure speed and memory by rows of the training file and by length of the sequences."""
     rows = []
     for size in (8000, 16000, 32000, 64000, 128000):
         with tempfile.TemporaryDirectory() as folder:
@@ -38,7 +38,7 @@ def scaling(places: Places) -> Section:
 
 
 def shorten(data: Path, folder: Path, name: str, rows: int) -> None:
-    """The data's files in a folder, of one of them only so many rows."""
+    """Fill a folder with links to the data's files and a copy of one file's first rows."""
     for path in data.resolve().glob("*.csv"):
         if path.name != name:
             (folder / path.name).symlink_to(path)

@@ -1,6 +1,5 @@
-"""Who meets whom: each benchmark is a function of Places that returns a Section."""
+"""The benchmarks by name: each is a function of Places that returns a Section."""
 
-import random
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,19 +7,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contest import Contestant, Outcome, hold
+from benchmarks.contest import Contestant, hold
 from benchmarks.contestants import A, B, Places, hold_beside_limits, ours, theirs
+from benchmarks.encoding import encode
 from benchmarks.large import memory_large
 from benchmarks.report import Section, Target, asked, compared
 from benchmarks.scaling import scaling
 from benchmarks.start_up import first_step_seconds, seconds_in_turn
 from benchmarks.to_score import time_to_score
-from minbert.data.examples import read_examples
-from tasks import TASKS
 
 
 def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Section:
-    """Parallel fine-tuning on SST, Quora and STS."""
+    """Compare steps of parallel fine-tuning on SST, Quora and STS."""
     model = places.large if large else places.model
     options = ("--model", model, "--batch-size", str(batch_size), "--limit", "quora=16000")
     same: dict[str, Any] = {"model": model, "batch_size": batch_size}
@@ -44,7 +42,7 @@ def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Sec
 
 
 def many_tokens(places: Places) -> Section:
-    """16k real tokens a step of a bert-base-sized encoder: what a GPU is for."""
+    """Measure steps of 16k real tokens with a bert-base-sized encoder, which keep a GPU busy."""
     options = ("--model", places.large, "--batch-size", "576", "--limit", "quora=16000")
     outcomes, limits = hold_beside_limits([ours("minbert", places, *options)], places.turns)
     share = outcomes["minbert"].rate("flops") / limits["bf16"]
@@ -54,8 +52,8 @@ def many_tokens(places: Places) -> Section:
 
 
 def step_parts(places: Places) -> Section:
-    """Why a step is not faster: its products by themselves, and where the rest of its time goes."""
-    tokens, steps = 896, 6  # what batches of 32 of the three tasks have on average
+    """Measure what limits a step: its matrix products alone, and the time of its other parts."""
+    tokens, steps = 896, 6  # batches of 32 of the three tasks have so many tokens on average
     options = ("--batch-size", "32", "--limit", "quora=16000")
     same = {"model": places.model, "steps": steps}
 
@@ -96,7 +94,7 @@ def step_parts(places: Places) -> Section:
 def trainers(
     places: Places, task: str, name: str, siamese: bool = False, large: bool = False
 ) -> Section:
-    """One task, against the trainer that people would use for it, called `name`."""
+    """Compare training on one task with the trainer that people would use for it, called `name`."""
     model = places.large if large else places.model
     options = ["--mode", "single", "--tasks", task, "--model", model]
     where: dict[str, Any] = {"tasks": (task,), "limit": {}}
@@ -107,8 +105,8 @@ def trainers(
     same = {"model": model, "where": where, "cross": not siamese}
     contestants = [
         ours("minbert", places, *options),
-        theirs(f"{name}, bf16", function, places, fast=True, **same),
-        theirs(name, function, places, **same),
+        theirs(f"{name}, bf16", function, places, module="trainers", fast=True, **same),
+        theirs(name, function, places, module="trainers", **same),
     ]
     outcomes, limits = hold_beside_limits(contestants, places.turns)
     targets = [Target("minbert", f"{name}, bf16", 4)] if large else []
@@ -117,7 +115,7 @@ def trainers(
 
 
 def mlm_step(places: Places) -> Section:
-    """Masked-language-model pre-training on the sentences of SST and STS."""
+    """Compare steps of masked-language-model pre-training on the sentences of SST and STS."""
     where = {"where": {"tasks": ("sst", "sts"), "limit": {}}}
     contestants = [
         ours("minbert", places, "--tasks", "sst,sts", script="pretrain_mlm"),
@@ -130,7 +128,7 @@ def mlm_step(places: Places) -> Section:
 
 
 def frozen(places: Places) -> Section:
-    """Ten epochs of heads on a frozen encoder."""
+    """Compare ten epochs of training heads on a frozen encoder."""
     rows = 200
     limit = dict.fromkeys(("sst", "quora", "sts"), rows)
     written = ",".join(f"{task}={rows}" for task in limit)
@@ -142,68 +140,24 @@ def frozen(places: Places) -> Section:
         Contestant("minbert", "benchmarks.ours:frozen", {"arguments": arguments}, ours=True),
         theirs(other, "frozen_loop", places, where={"limit": limit}, epochs=10),
     ]
-    outcomes = hold(contestants, min(places.turns, 3))  # one takes the other side a minute
+    outcomes = hold(contestants, min(places.turns, 3))  # a turn of the other one takes a minute
     return compared(
         "Frozen baseline, 10 epochs", outcomes, "examples", [Target("minbert", other, 8)]
     )
 
 
-def encode(places: Places, pairs: bool = False, one_by_one: bool = False) -> Section:
-    """Sentences to vectors, or pairs to a score."""
-    task = TASKS["quora"]
-    rows, _ = read_examples(Path(places.data_dir) / task.files["dev"], task.columns, labelled=True)
-    chosen = random.Random(0).sample(rows, 100 if one_by_one else 1000)
-    texts: list[Any] = [(e.text, e.pair) if pairs else e.text for e in chosen]
-    settings = {"model": places.model, "texts": texts, "pairs": pairs, "one_by_one": one_by_one}
-
-    def contestant(name: str, factory: str, precision: str) -> Contestant:
-        mine = factory.startswith("benchmarks.ours")
-        return Contestant(name, factory, settings | {"precision": precision}, mine, precision)
-
-    mine, other = "benchmarks.ours:encoding", "benchmarks.others:sentence_encoding"
-    contestants = [
-        contestant("minbert bf16", mine, "bf16"),
-        contestant("minbert fp32", mine, "fp32"),
-        contestant("sentence-transformers bf16", other, "bf16"),
-        contestant("sentence-transformers fp32", other, "fp32"),
-    ]
-    outcomes, limits = hold_beside_limits(contestants, places.turns)
-    line = f"bf16 products are {limits['bf16'] / limits['fp32']:.1f}x fp32 ones on this machine"
-    targets = [
-        Target("minbert fp32", "sentence-transformers fp32", 1.3),
-        Target("minbert bf16", "sentence-transformers fp32", 4),
-        Target("minbert bf16", "sentence-transformers bf16", 1.7),
-    ]
-    what = "Pairs" if pairs else "Sentences"
-    if one_by_one:
-        name = f"{what}, one at a time"
-        return compared(name, outcomes, "examples", [], latencies(outcomes), limits)
-    asked_of = [] if pairs else targets
-    return compared(f"{what}, 1000 at once", outcomes, "examples", asked_of, (line,), limits)
-
-
-def latencies(outcomes: dict[str, Outcome]) -> tuple[str, ...]:
-    """Milliseconds of a call: half are faster than p50, one in a hundred slower than p99."""
-    lines = []
-    for name, outcome in outcomes.items():
-        calls = outcome.calls
-        p50, p99 = (1e3 * calls[int(share * (len(calls) - 1))] for share in (0.5, 0.99))
-        lines.append(f"{name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms")
-    return tuple(lines)
-
-
 def optimizer_step(places: Places) -> Section:
-    """AdamW on all of MiniLM's parameters."""
+    """Compare AdamW updates of all of MiniLM's parameters."""
     contestants = [
         Contestant(
             name,
             "benchmarks.ours:optimizer",
             {"model": places.model, "kind": kind, "steps": 5},
-            ours=kind in ("ours", "written out"),
+            ours=kind in ("ours", "torch"),
         )
         for name, kind in {
             "minbert": "ours",
-            "minbert, written out": "written out",
+            "minbert --kernels torch": "torch",
             "torch default": "default",
             "torch foreach": "foreach",
             "torch fused": "fused",
@@ -215,7 +169,7 @@ def optimizer_step(places: Places) -> Section:
 
 
 def start_up(places: Places) -> Section:
-    """Imports, and the first step of a run whose ids are cached."""
+    """Measure imports, and the time to the first step of a run whose ids are cached."""
     load = f"import minbert; minbert.BertModel.from_pretrained({places.model!r})"
     torch_s, ours_s, load_s = seconds_in_turn(
         ("import torch", "import minbert", load), places.turns
@@ -223,7 +177,7 @@ def start_up(places: Places) -> Section:
     arguments = ["--model", places.model, "--data-dir", places.data_dir]
     arguments += ["--limit-dev", "sst=32,quora=32,sts=32"]
     cache = Path(places.cache)
-    first_step_seconds(arguments, cache)  # makes the cache of ids
+    first_step_seconds(arguments, cache)  # fills the cache of ids
     seconds = statistics.median(first_step_seconds(arguments, cache) for _ in range(places.turns))
     rows = (
         ("import torch", f"{torch_s:.2f} s"),
@@ -263,7 +217,7 @@ SETS: dict[str, Callable[[Places], Section]] = {
     "start_up": start_up,
     "scaling": scaling,
 }
-# Their targets are a GPU's: on a CPU they take long and say little.
+# Benchmarks whose targets are for a GPU: on a CPU they take long and tell little.
 GPU_SETS: dict[str, Callable[[Places], Section]] = {
     "gpu_trainer": partial(trainers, task="sst", name=HF_TRAINER, large=True),
     "gpu_16k": many_tokens,

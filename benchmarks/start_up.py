@@ -1,4 +1,4 @@
-"""From typing the command to the first step, and what an import costs."""
+"""The time from starting a command to its first step, and the time of imports."""
 
 import shutil
 import statistics
@@ -8,14 +8,14 @@ import time
 from pathlib import Path
 
 from minbert.errors import UserError
-from minbert.files import read_json_lines as read_log
+from minbert.files import read_json_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 300
 
 
 def seconds_in_turn(programs: tuple[str, ...], turns: int) -> list[float]:
-    """Each program's median in fresh interpreters, which take turns."""
+    """Return each program's seconds, the median over new interpreters, which take turns."""
     seconds: list[list[float]] = [[] for _ in programs]
     for _ in range(turns):
         for program, times in zip(programs, seconds, strict=True):
@@ -26,9 +26,10 @@ def seconds_in_turn(programs: tuple[str, ...], turns: int) -> list[float]:
 
 
 def first_step_seconds(arguments: list[str], output_dir: Path) -> float:
-    """train_multitask.py from its start to the log line of its first step; then it is stopped.
+    """Measure train_multitask.py from its start to the log line of its first step; then kill it.
 
-    output_dir has the ids in its cache. The evaluation before training is part of it.
+    output_dir: its cache has the ids. The evaluation before training is part of the time. Raises
+    UserError if there is no step.
     """
     name = f"start-up-{time.time_ns()}"
     log = output_dir / name / "log.jsonl"
@@ -38,7 +39,7 @@ def first_step_seconds(arguments: list[str], output_dir: Path) -> float:
     child = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         while time.perf_counter() - started < TIMEOUT_S and child.poll() is None:
-            if log.is_file() and any(line["event"] == "step" for line in read_log(log)):
+            if log.is_file() and any(line["event"] == "step" for line in read_json_lines(log)):
                 return time.perf_counter() - started
             time.sleep(0.02)
     finally:

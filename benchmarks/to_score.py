@@ -1,6 +1,6 @@
-"""How long until a dev score is reached: the same data, rate and number of rows a step.
+"""The time until a dev score is reached, with the same data, learning rate and rows a step.
 
-A contestant's turn is some steps and then an evaluation; the clock runs during the steps.
+A contestant's turn is some steps and then an evaluation; only the steps are timed.
 """
 
 import atexit
@@ -32,11 +32,14 @@ from tasks import TASKS
 TURN = {"steps": 60}
 TURNS = 10
 DEV_ROWS = dict.fromkeys(("sst", "quora", "sts"), 1000)
-WANTED = (0.60, 0.65, 0.68, 0.70)  # means of the three main scores
+WANTED = (0.60, 0.65, 0.68, 0.70)  # means of the three tasks' main scores
 
 
-def in_turns(train: Callable[[int], Any], steps: int, score: Callable[[], float]) -> Turn:
-    """The first turn, which does not count, is the evaluation before training."""
+def in_turns(train: Callable[[int], object], steps: int, score: Callable[[], float]) -> Turn:
+    """Return a turn of `steps` steps and an evaluation.
+
+    The first one, which only warms up, is the evaluation before training, without steps.
+    """
     todo = 0
 
     def turn() -> Work:
@@ -52,7 +55,7 @@ def in_turns(train: Callable[[int], Any], steps: int, score: Callable[[], float]
 
 
 def minbert(settings: dict[str, Any]) -> Turn:
-    """settings: arguments of train_multitask.py; steps a turn."""
+    """Set up minbert. settings: arguments of train_multitask.py, and the steps of a turn."""
     args = resolve_arguments(parse_given(train_multitask.Args, settings["arguments"], ""), TASKS)
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
@@ -74,8 +77,8 @@ def minbert(settings: dict[str, Any]) -> Turn:
 
 
 def loop(settings: dict[str, Any]) -> Turn:
-    """settings: as benchmarks.others.PlainLoop's; steps a turn."""
-    from benchmarks.others import PlainLoop  # which imports transformers
+    """Set up a loop. settings: as benchmarks.others.PlainLoop's, and the steps of a turn."""
+    from benchmarks.others import PlainLoop  # slow: it imports transformers
 
     trained = PlainLoop(settings)
     where = resolve_arguments(settings["where"], TASKS)
@@ -100,17 +103,17 @@ def loop(settings: dict[str, Any]) -> Turn:
 
 
 def mean_score(scores: dict[str, float]) -> float:
-    """Of the tasks' main metrics."""
+    """Return the mean of the tasks' main metrics."""
     return overall(scores, {name for name in scores if TASKS[name].is_correlation})[0]
 
 
 def time_to_score(places: Places) -> Section:
-    """Seconds of training until an evaluation finds a mean dev score."""
+    """Measure the seconds of training until the mean dev score reaches each of WANTED."""
     dev = ",".join(f"{name}={rows}" for name, rows in DEV_ROWS.items())
-    mine = ours("minbert", places, "--limit", "quora=16000", "--limit-dev", dev)
+    library = ours("minbert", places, "--limit", "quora=16000", "--limit-dev", dev)
     other = theirs(B, "plain_loop", places, fast=True, where={"limit_dev": DEV_ROWS})
     contestants = [
-        replace(mine, factory="benchmarks.to_score:minbert", settings=mine.settings | TURN),
+        replace(library, factory="benchmarks.to_score:minbert", settings=library.settings | TURN),
         replace(other, factory="benchmarks.to_score:loop", settings=other.settings | TURN),
     ]
     outcomes = hold(contestants, TURNS)
@@ -131,7 +134,7 @@ def time_to_score(places: Places) -> Section:
 
 
 def first_time(outcome: Outcome, wanted: float) -> float | None:
-    """Seconds of training before the first evaluation with such a score; None: never."""
+    """Return the seconds of training until a score is reached; None if it never is."""
     total = 0.0
     for seconds, work in zip(outcome.seconds, outcome.works, strict=True):
         total += seconds

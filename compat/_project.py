@@ -1,4 +1,4 @@
-"""Makes the project importable from a course's folder, and says which weights to take."""
+"""Make the project importable from a course's folder, and choose the weights."""
 
 import os
 import sys
@@ -8,5 +8,5 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def model_name(name: str) -> str:
-    """MINBERT_MODEL, a name or a directory, takes the place of what a script names."""
+    """Return MINBERT_MODEL, a name or a directory, if it is set, else a script's own choice."""
     return os.environ.get("MINBERT_MODEL", name)

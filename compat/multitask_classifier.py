@@ -14,9 +14,9 @@ HEADS_OF = {"sst": HeadConfig(5), "quora": HeadConfig(1), "sts": HeadConfig(1)}
 
 
 class MultitaskBERT(nn.Module):
-    """The three tasks' heads on one encoder; trained ones if MINBERT_MODEL is a run's folder.
+    """One encoder with the heads of three tasks; trained ones if MINBERT_MODEL is a run's folder.
 
-    config: the course's namespace; its hidden_dropout_prob is the heads' dropout.
+    config: the course's namespace, whose hidden_dropout_prob is the dropout of the heads.
     """
 
     def __init__(self, config: object = None) -> None:
@@ -30,33 +30,36 @@ class MultitaskBERT(nn.Module):
         self.bert = self.model.encoder
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
-        """(B, T) -> pooled (B, D)."""
+        """Return the pooled output (B, D) of padded inputs (B, T)."""
         return self.bert(ids, mask, segments)["pooler_output"]
 
     def predict_sentiment(self, ids: Tensor, mask: Tensor) -> Tensor:
-        """(B, 5) logits."""
+        """Return SST's logits, (B, 5)."""
         return self.model.heads["sst"](self(ids, mask))
 
     def predict_paraphrase(
         self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
     ) -> Tensor:
-        """(B, 1) logits, not normalised."""
+        """Return Quora's logits, (B, 1), before the sigmoid."""
         return self.model.heads["quora"](self(*join_pairs(ids1, mask1, ids2, mask2)))
 
     def predict_similarity(
         self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
     ) -> Tensor:
-        """(B, 1) scores on the labels' scale, 0 to 5."""
+        """Return STS's scores, (B, 1), on the scale of the labels, 0 to 5."""
         return self.model.heads["sts"](self(*join_pairs(ids1, mask1, ids2, mask2)))
 
 
 def join_pairs(
     ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """`[CLS] a [SEP]`, `[CLS] b [SEP]` -> `[CLS] a [SEP] b [SEP]`: ids, mask, segments, (B, T)."""
-    first = [ids[mask.bool()] for ids, mask in zip(ids1, mask1, strict=True)]
-    second = [ids[mask.bool()][1:] for ids, mask in zip(ids2, mask2, strict=True)]
-    pairs = list(zip(first, second, strict=True))
+    """Join `[CLS] a [SEP]` and `[CLS] b [SEP]` to `[CLS] a [SEP] b [SEP]`.
+
+    Returns ids, mask and segments, (B, T) each.
+    """
+    left = [ids[mask.bool()] for ids, mask in zip(ids1, mask1, strict=True)]
+    right = [ids[mask.bool()][1:] for ids, mask in zip(ids2, mask2, strict=True)]
+    pairs = list(zip(left, right, strict=True))
     segments = [torch.cat([torch.zeros_like(a), torch.ones_like(b)]) for a, b in pairs]
     return (
         pad_sequence([torch.cat(pair) for pair in pairs], batch_first=True),

@@ -10,10 +10,14 @@ from minbert.weights.resolve import resolve
 
 
 class BertTokenizer(_BertTokenizer):
-    """Called as the courses call it: `tokenizer(sentences, padding=True, return_tensors="pt")`."""
+    """minbert's tokenizer, called as in the courses.
+
+    `tokenizer(sentences, padding=True, return_tensors="pt")`
+    """
 
     @classmethod
     def from_pretrained(cls, name: str = "bert-base-uncased", **_: object) -> "BertTokenizer":
+        """Load a tokenizer; other arguments of the courses' scripts are ignored."""
         return cls.from_directory(resolve(model_name(name)))
 
     def __call__(
@@ -26,7 +30,7 @@ class BertTokenizer(_BertTokenizer):
         truncation: bool = True,
         return_tensors: str = "pt",
     ) -> dict[str, Tensor]:
-        """Padded `input_ids`, `token_type_ids` and `attention_mask`, each (B, T)."""
+        """Return padded `input_ids`, `token_type_ids` and `attention_mask`, (B, T) each."""
         if not padding or return_tensors != "pt":
             raise ValueError('only padding=True and return_tensors="pt" are supported')
         sentences, pairs = ([x] if isinstance(x, str) else x for x in (sentences, pairs))

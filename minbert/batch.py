@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """x there. A GPU fetches it in its own time: neither this copy nor what follows waits."""
+    """Return x on a device; a copy to a GPU runs while the program goes on (pinned memory)."""
     if device.type == "cuda" and not x.is_cuda:
         return x.pin_memory().to(device, non_blocking=True)
     return x.to(device)
@@ -15,10 +15,10 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model reads. Tokens of one sequence are contiguous; sequences sorted by length run
-    fastest.
+    """What the model reads: S sequences of N tokens in all, each one contiguous, without padding.
 
-    Lengths are Python ints, so that laying out attention never waits for the device.
+    Sequences sorted by length run fastest. Lengths are Python ints, so that laying out attention
+    never waits for the device.
     """
 
     ids: Tensor  # (N,) int64
@@ -30,11 +30,11 @@ class Batch:
 
     @property
     def cu_seqlens(self) -> Tensor:
-        """(S+1,) where each sequence starts; the last entry is N."""
+        """The index that each sequence starts at, (S+1,); the last entry is N."""
         return to_device(torch.tensor((0, *self.lengths)).cumsum(0), self.ids.device)
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
+        """Return the same batch on another device."""
         names = [
             n for n in ("ids", "positions", "segments", "labels") if getattr(self, n) is not None
         ]

@@ -12,23 +12,31 @@ from typing import Any, NoReturn, TypeVar
 from minbert.errors import UserError
 
 T = TypeVar("T")
+Number = int | float
 CONFIG_HELP = "TOML with any of these; flags win, --no-NAME over NAME = true"
 
 
 def arg(default: Any, help: str, **options: Any) -> Any:
-    """A field: default, help line, and `choices`, `parse`, `low`, `high` (both ends allowed)."""
+    """Return a dataclass field with a default and a help line.
+
+    options: `parse` makes a value of the text, `low` and `high` limit it (both are allowed values);
+    others, as `choices`, go to argparse.
+    """
     return field(default=default, metadata={"help": help, **options})
 
 
 class _Parser(argparse.ArgumentParser):
+    """argparse's parser, but a mistake is a UserError and does not end the program."""
+
     def error(self, message: str) -> NoReturn:
         raise UserError(message.removeprefix("argument "))
 
 
 def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
-    """argv -> the fields that were written, checked one by one.
+    """Return the fields that argv or its --config file sets, parsed and checked one by one.
 
-    Dashes and underscores are both accepted; a typo is answered with the nearest flag.
+    Dashes and underscores are both accepted. Raises UserError for a value that does not fit and for
+    an unknown flag, with the nearest known one.
     """
     parser = _Parser(
         description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS
@@ -38,12 +46,12 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         parse = options.pop("parse", None) or type(f.default)
         low, high = options.pop("low", None), options.pop("high", None)
         unset = f.default is None or f.default == ""
-        shown = "" if unset or parse is bool else f" (default: {_shown(f.default)})"
-        help_line = (options.pop("help") + shown).replace("%", "%%")
+        default = "" if unset or parse is bool else f" (default: {_format_default(f.default)})"
+        help_line = (options.pop("help") + default).replace("%", "%%")
         flag = "--" + f.name.replace("_", "-")
         if parse is bool:
             parser.add_argument(flag, action="store_true", help=help_line)
-            off = "--no-" + flag.removeprefix("--")  # not in --help: every switch has one
+            off = "--no-" + flag.removeprefix("--")  # every switch has one: --help leaves it out
             parser.add_argument(off, action="store_false", dest=f.name, help=argparse.SUPPRESS)
         else:
             checked = parse if low is None else _in_range(parse, low, high)
@@ -61,6 +69,7 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
 
 
 def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
+    """Return the message for an unknown flag."""
     known = sorted(o for action in parser._actions for o in action.option_strings)
     near = difflib.get_close_matches(flag, known, n=1)
     hint = f"; did you mean {near[0]}?" if near else "; see --help"
@@ -68,7 +77,7 @@ def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
 
 
 def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """A TOML file's values as they would be on the command line."""
+    """Return the values of a TOML file as the words of a command line."""
     try:
         import tomllib
     except ModuleNotFoundError as error:
@@ -98,22 +107,25 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 
 
 def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:
-    """argv -> cls(...), defaults filled in."""
+    """Return the arguments that argv sets, and the defaults of all others."""
     return cls(**parse_given(cls, argv, description))
 
 
-def _shown(default: Any) -> str:
+def _format_default(default: Any) -> str:
+    """Return a default as it would be written on the command line."""
     return ",".join(default) if isinstance(default, tuple) else str(default)
 
 
-def _in_range(parse: Callable[[str], Any], low: float, high: float) -> Callable[[str], Any]:
-    def checked(text: str) -> Any:
+def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:
+    """Return a parser that takes numbers from `low` to `high` only."""
+
+    def checked(text: str) -> Number:
         try:
             value = parse(text)
         except ValueError as error:
             kind = "whole number" if parse is int else "number"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {kind}") from error
-        if not low <= value <= high:  # not the other way round: NaN is refused too
+        if not low <= value <= high:  # NaN fails every comparison, so this refuses it too
             raise argparse.ArgumentTypeError(f"{text}: write a number from {low} to {high}")
         return value
 
@@ -121,6 +133,7 @@ def _in_range(parse: Callable[[str], Any], low: float, high: float) -> Callable[
 
 
 def _dashes(word: str) -> str:
+    """Return a word of the command line with dashes in its flag: --data_dir=d -> --data-dir=d."""
     if not word.startswith("--"):
         return word
     flag, equals, value = word.partition("=")
@@ -128,12 +141,12 @@ def _dashes(word: str) -> str:
 
 
 def comma_list(text: str) -> tuple[str, ...]:
-    """sst,quora -> ("sst", "quora")"""
+    """Split a list at its commas: sst,quora -> ("sst", "quora")."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
 def word_by_task(text: str) -> dict[str, str]:
-    """siamese -> {"": "siamese"}, for all tasks; quora=siamese,sts=cross by task"""
+    """Parse words by task, as quora=siamese,sts=cross; one for all tasks gets the key ""."""
     result = {}
     for part in comma_list(text):
         task, equals, word = part.rpartition("=")
@@ -144,7 +157,7 @@ def word_by_task(text: str) -> dict[str, str]:
 
 
 def number_by_task(text: str) -> dict[str, int]:
-    """quora=16000,sst=100 -> {"quora": 16000, "sst": 100}"""
+    """Parse numbers by task: quora=16000,sst=100 -> {"quora": 16000, "sst": 100}."""
     result = {}
     for part in comma_list(text):
         task, equals, number = part.partition("=")
@@ -155,9 +168,10 @@ def number_by_task(text: str) -> dict[str, int]:
 
 
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:
-    """Exit codes: 0 done, 1 a check failed, 2 a mistake the user can mend, 130 Ctrl-C.
+    """Run a script on the command line's arguments and exit with its code.
 
-    141: whoever read the output has gone, as `head` does.
+    0: done; 1: a check failed; 2: a mistake that the user can mend, told in one line; 130: Ctrl-C;
+    141: the program that the output is piped to has ended, as `head` does.
     """
     # Large CPU tensors on huge pages: a step otherwise spends a fifth of its time on page faults.
     # PyTorch reads this at its first allocation; 0 turns it off.
@@ -168,7 +182,8 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except BrokenPipeError:
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - or Python complains at its end
+        # Python flushes stdout at its end and would complain about the closed pipe.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
         code = 141
     except OSError as error:  # a file that is missing, a full disk
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)

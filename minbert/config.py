@@ -10,7 +10,7 @@ from minbert.errors import UserError
 
 @dataclass(frozen=True)
 class BertConfig:
-    """Shape and constants of one encoder; the defaults are bert-base-uncased's."""
+    """Shape and constants of an encoder; the defaults are bert-base-uncased's."""
 
     vocab_size: int = 30522
     hidden_size: int = 768
@@ -39,7 +39,10 @@ class BertConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "BertConfig":
-        """Keep the keys above, ignore the rest; refuse what is not a BERT of this form."""
+        """Make a configuration of the keys above and ignore all others.
+
+        Raises UserError for a model that is not a BERT of this form.
+        """
         if values.get("model_type", "bert") != "bert":
             raise UserError(
                 f"config: model_type is {values['model_type']!r}; only 'bert' is supported"
@@ -50,12 +53,12 @@ class BertConfig:
 
     @classmethod
     def from_file(cls, path: Path) -> "BertConfig":
-        """Read a published config.json."""
+        """Read a published config.json. Raises UserError if it is not valid JSON."""
         try:
             return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise UserError(f"{path}: not valid JSON ({error}); fetch the model again") from error
 
     def to_dict(self) -> dict[str, Any]:
-        """The keys as transformers expects them in config.json."""
+        """Return the keys as transformers expects them in config.json."""
         return {"architectures": ["BertModel"], "model_type": "bert", **asdict(self)}

@@ -1,6 +1,6 @@
 """What this machine has, and what runs fastest on it: python -m minbert.doctor
 
-Looks, measures two matrix products, downloads nothing.
+It reads settings and files, times two matrix products and downloads nothing.
 """
 
 import os
@@ -23,19 +23,20 @@ OPTIONAL = (
     "huggingface_hub", "pyarrow", "matplotlib", "transformers", "sentence-transformers",
     "onnx", "onnxscript", "onnxruntime", "tensorboard",
 )  # fmt: skip
-HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT")  # where weights are looked for
-SIZE = 1024  # of the matrices
+# Environment variables that decide where weights are looked for.
+HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT")
+SIZE = 1024  # rows and columns of the matrices whose product is timed
 
 
 @dataclass(frozen=True)
 class Args:
-    """Where to look."""
+    """The one argument: where the data is."""
 
     data_dir: str = arg("data", "directory with the tasks' files")
 
 
 def versions(names: tuple[str, ...]) -> str:
-    """name version, or name and a dash where it is not installed."""
+    """Return the installed versions; a dash stands for a package that is not installed."""
     parts = []
     for name in names:
         try:
@@ -46,24 +47,25 @@ def versions(names: tuple[str, ...]) -> str:
 
 
 def rate(dtype: torch.dtype, device: torch.device) -> float:
-    """TFLOP/s of a product of two square matrices, the best of five."""
+    """Measure the product of two square matrices: the best rate of five, in TFLOP/s."""
     a, b = (torch.randn(SIZE, SIZE, device=device).to(dtype) for _ in range(2))
     seconds = []
     for _ in range(6):
         started = time.perf_counter()
-        (a @ b)[0, 0].item()  # waits for a GPU too
+        (a @ b)[0, 0].item()  # .item() waits until a GPU is done
         seconds.append(time.perf_counter() - started)
     return 2 * SIZE**3 / min(seconds[1:]) / 1e12
 
 
 def memory() -> str:
-    """Of the machine; a question mark where the system does not say (Windows)."""
+    """Return the size of the machine's memory; Windows does not tell it: a question mark."""
     if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
         return "? GiB"
     return f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / 2**30:.0f} GiB"
 
 
 def gpu() -> str:
+    """Return the GPU's name and memory."""
     if not torch.cuda.is_available():
         return "none"
     total = torch.cuda.get_device_properties(0).total_memory
@@ -71,15 +73,16 @@ def gpu() -> str:
 
 
 def data_lines(folder: Path) -> list[str]:
-    """The tasks' files that are there, and those that are not with what fetches them."""
-    there = sorted(path.name for path in folder.glob("*.csv"))
-    lines = [f"data     {folder}: {', '.join(there) or 'no files'}"]
+    """List the tasks' files that a folder has, and those that are missing with their download."""
+    files = sorted(path.name for path in folder.glob("*.csv"))
+    lines = [f"data     {folder}: {', '.join(files) or 'no files'}"]
     tasks = read_tasks(COURSE_TASKS, "the course's tasks", None).values()
-    without = {t.name: [f for f in t.files.values() if f not in there] for t in tasks}
-    if missing := [file for files in without.values() for file in files]:
-        names = ",".join(name for name, files in without.items() if files)
+    missing = {t.name: [file for file in t.files.values() if file not in files] for t in tasks}
+    if any(missing.values()):
+        names = ",".join(task for task, lacking in missing.items() if lacking)
         fetch = f"python -m tasks.download --to {folder} --tasks {names}"
-        lines.append(f"missing  {', '.join(missing)}: `{fetch}`")
+        listed = ", ".join(file for lacking in missing.values() for file in lacking)
+        lines.append(f"missing  {listed}: `{fetch}`")
     return lines
 
 
@@ -93,13 +96,13 @@ def main(argv: list[str]) -> int:
         "amx_bf16": torch.cpu._is_amx_tile_supported(),
         "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
     }
-    there = ", ".join(name for name, has in features.items() if has) or "no bf16 units"
+    units = ", ".join(name for name, has in features.items() if has) or "no bf16 units"
     cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads used"
-    print(f"cpu      {cpu_model()}, {cores}, {there}, {memory()} of memory")
+    print(f"cpu      {cpu_model()}, {cores}, {units}, {memory()} of memory")
     print(f"gpu      {gpu()}")
     rates = {name: rate(getattr(torch, name), device) for name in ("float32", "bfloat16")}
-    shown = ", ".join(f"{name} {value:.2f} TFLOP/s" for name, value in rates.items())
-    print(f"products {shown} on {device}")
+    products = ", ".join(f"{name} {value:.2f} TFLOP/s" for name, value in rates.items())
+    print(f"products {products} on {device}")
     for name in ALIASES:
         found = found_locally(name)
         print(f"weights  {name}: {found or 'not here; --model downloads it where there is a hub'}")

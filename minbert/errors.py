@@ -1,5 +1,8 @@
-"""The one exception for mistakes that the person at the keyboard can mend."""
+"""The one exception for mistakes that the user can mend."""
 
 
 class UserError(Exception):
-    """One line: what was wrong, where (file, line, value), what to do. Scripts then exit 2."""
+    """A mistake in one line: what is wrong, where (file, line, value), what to do.
+
+    Scripts print it and exit with code 2.
+    """

@@ -1,4 +1,4 @@
-"""Files as wholes: written all or not at all, read with one line for what is damaged."""
+"""Reading and writing files: one is written completely or not at all, damage is a UserError."""
 
 import hashlib
 import json
@@ -14,9 +14,9 @@ from minbert.errors import UserError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file by `text`; kill -9 or a power cut at any moment leaves the old or the new one.
+    """Replace a file's text; kill -9 or a power cut at any moment leaves the old text or the new.
 
-    The new text is written beside the file, forced to the disk and renamed.
+    The new text is written to a file beside it, forced to the disk and renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
@@ -27,12 +27,12 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Replace a file by a value as JSON, as `write_text` does."""
+    """Replace a file's content by a value as JSON, as safely as `write_text`."""
     write_text(path, json.dumps(value, indent=1) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """Return the value of a JSON file. Raises UserError for one that is missing or damaged."""
+    """Return the value of a JSON file. Raises UserError if it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -40,10 +40,10 @@ def read_json(path: Path) -> Any:
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
-    """Return the objects of a file with one a line, as a run's log.jsonl.
+    """Return the objects of a JSON-lines file, as a run's log.jsonl, which has one a line.
 
-    An unfinished last line, which a power cut leaves behind, is left out. Raises UserError for a
-    line that is not JSON.
+    An unfinished last line, which a power cut leaves behind, is skipped. Raises UserError for
+    another line that is not JSON.
     """
     found = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
@@ -67,13 +67,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, with the mark that transformers asks for."""
+    """Write tensors as safetensors, with the metadata that transformers requires."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     save_file(plain, path, metadata={"format": "pt"})
 
 
 def first_line(error: Exception) -> str:
-    """Return the beginning of what an exception says, or its type if it says nothing."""
+    """Return the beginning of an exception's message, or its type if it has none."""
     return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
@@ -84,7 +84,7 @@ def sha256_of(path: Path) -> str:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Force a file or directory to the disk: a rename that gets there first could lose its data."""
+    """Force a file or directory to the disk; a rename could otherwise get there before the data."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -27,9 +27,12 @@ LONGEST = 512  # tokens
 
 @dataclass(frozen=True)
 class MultitaskModel:
-    """`MultitaskModel.load("checkpoints/run").predict("sst", ["A fine film."])`"""
+    """A run's model with its tokenizer and tasks.
 
-    directory: Path  # that it was loaded from
+    `MultitaskModel.load("checkpoints/run").predict("sst", ["A fine film."])`
+    """
+
+    directory: Path  # best/ or last/ of the run, which it was loaded from
     network: MultitaskNetwork
     tokenizer: BertTokenizer
     tasks: dict[str, Task]
@@ -43,9 +46,10 @@ class MultitaskModel:
         precision: str = "fp32",
         max_length: int = LONGEST,
     ) -> Self:
-        """Load a run's best/, else its last/. precision: fp32, bf16, or auto for what is fast here.
+        """Load a run's best/, else its last/.
 
-        max_length: in tokens; what is longer is cut.
+        precision: fp32, bf16, or auto for the faster one on this device. max_length: in tokens;
+        longer texts are cut.
         """
         network, directory = load_multitask(Path(run))
         tasks = tasks_of_run(directory, network.heads)
@@ -58,7 +62,7 @@ class MultitaskModel:
         return cls(directory, network, tokenizer, tasks, min(max_length, longest))
 
     def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
-        """Return what the task says of each text, as its prediction files have it."""
+        """Return the task's prediction for each text, in the form of its prediction files."""
         found = self.task_named(task)
         return [found.format_prediction(p) for p in found.decode(self.outputs(task, texts))]
 
@@ -75,9 +79,9 @@ class MultitaskModel:
     def encode(
         self, texts: Sequence[str], pooling: str = "mean", normalize: bool = False
     ) -> np.ndarray:
-        """Return the encoder's vector of each text, (n, D) in fp32; normalize: of length 1.
+        """Return the encoder's vector of each text, (n, D) in fp32; normalize: scaled to length 1.
 
-        By default what an export --to sentence-transformers without a task encodes it as.
+        The defaults give the vectors of an export --to sentence-transformers without a task.
         """
         if pooling not in POOLINGS:
             raise UserError(f"pooling {pooling!r}: one of {', '.join(POOLINGS)}")
@@ -96,14 +100,14 @@ class MultitaskModel:
         return (unit(vectors) if normalize else vectors).numpy()
 
     def task_named(self, name: str) -> Task:
-        """Return one of the run's tasks. Raises UserError for another."""
+        """Return one of the run's tasks. Raises UserError for a name that is none of them."""
         if name not in self.tasks:
             raise UserError(f"task {name!r}: this run has {', '.join(self.tasks)}")
         return self.tasks[name]
 
 
 def _examples(texts: Sequence[Text], sentences: int) -> list[Example]:
-    """Make Examples. Raises UserError for an empty text, or another number of sentences."""
+    """Make Examples of texts of so many sentences. Raises UserError for a text that differs."""
     if isinstance(texts, str):
         raise UserError("give a list of texts, not one text")
     examples = []

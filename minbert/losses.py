@@ -1,67 +1,78 @@
-"""Pure (outputs, labels) -> mean loss, in fp32. S sequences or pairs, C classes, E embedding."""
+"""Losses as pure functions (outputs, labels) -> mean loss, a number in fp32.
+
+S sequences or pairs, C classes, E size of an embedding.
+"""
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# -1e9 and not -inf: log-sum-exp over nothing but -inf would be NaN.
-EXCLUDED = -1e9
+EXCLUDED = -1e9  # and not -inf: a log-sum-exp over -inf alone would be NaN
 IGNORED = -100  # a target that cross-entropy leaves out of its mean
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """-log softmax(outputs)[label]; outputs (S, C), labels (S,) class numbers."""
+    """Return the mean of -log softmax(outputs)[label]; outputs (S, C), labels (S,) in 0..C-1."""
     return F.cross_entropy(outputs.float(), labels.long())
 
 
 def binary_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """-l log s - (1-l) log(1-s) with s = sigmoid(output); outputs (S, 1), labels (S,) 0 or 1."""
+    """Return the mean of -l log s - (1-l) log(1-s) with s = sigmoid(output).
+
+    outputs (S, 1), labels (S,) 0 or 1.
+    """
     return F.binary_cross_entropy_with_logits(outputs.float().squeeze(-1), labels.float())
 
 
 def multi_label(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Mean over classes of binary_cross_entropy; outputs (S, C), labels (S,) sums of 2^class."""
+    """Return the mean over classes of binary_cross_entropy.
+
+    outputs (S, C), labels (S,): a row's set of classes as the sum of 2^class.
+    """
     bits = 2 ** torch.arange(outputs.shape[1], device=labels.device)
     wanted = (labels.long()[:, None] // bits % 2).float()  # (S, C)
     return F.binary_cross_entropy_with_logits(outputs.float(), wanted)
 
 
 def mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
-    """(output - label)^2; outputs (S, 1), labels (S,) floats."""
+    """Return the mean of (output - label)^2; outputs (S, 1), labels (S,) floats."""
     return F.mse_loss(outputs.float().squeeze(-1), labels.float())
 
 
-# Losses of two embeddings u, v (S, E) of a pair each, and its label (S,).
+# Losses of S pairs: u and v, (S, E), are the embeddings of their sentences; l, (S,), their labels.
 
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:
-    """u . v / (|u| |v|), (S, E), (S, E) -> (S,), in fp32 at least."""
+    """Return u . v / (|u| |v|) of each row, (S, E), (S, E) -> (S,), in fp32 at least."""
     return (unit(u) * unit(v)).sum(-1)
 
 
 def unit(x: Tensor) -> Tensor:
-    """Rows of length 1."""
+    """Return the rows of x scaled to length 1, in fp32 at least."""
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
 
 
 def cosine_mse(u: Tensor, v: Tensor, labels: Tensor, scale: float = 5.0) -> Tensor:
-    """(l - scale cos(u, v))^2; labels 0..scale (paper, section 3.2.1)."""
+    """Return the mean of (l - scale cos(u, v))^2; labels in 0..scale (paper, section 3.2.1)."""
     return F.mse_loss(scale * cosine(u, v), labels.float())
 
 
 def contrastive(u: Tensor, v: Tensor, labels: Tensor, margin: float = 0.5) -> Tensor:
-    """l D + (1-l) max(0, m - D) with D = 1 - cos(u, v); labels in 0..1 (paper, section 3.2.1).
+    """Return the mean of l D + (1-l) max(0, margin - D) with D = 1 - cos(u, v).
 
-    Linear in D as the paper has it; Hadsell et al. (2006) square both terms.
+    Labels in 0..1. Linear in D as in the paper (section 3.2.1); Hadsell et al. (2006) square both
+    terms.
     """
     distance = 1 - cosine(u, v)
     return (labels * distance + (1 - labels) * F.relu(margin - distance)).mean()
 
 
 def mnr(u: Tensor, v: Tensor, labels: Tensor, scale: float = 1.0) -> Tensor:
-    """Over the pairs with l = 1: -cos(u_i, v_i) + log sum_j exp cos(u_i, v_j), cosines times scale.
+    """Return the mean of -cos(u_i, v_i) + log sum_j exp cos(u_i, v_j), cosines times scale.
 
-    The paper's (section 3.2.1, scale 1), after Henderson et al. (2017). Needs two such pairs.
+    i and j run over the pairs with label 1, of which there must be two: the other pairs' v are the
+    negatives of u_i (multiple negatives ranking, Henderson et al., 2017). With scale 1 it is the
+    paper's (section 3.2.1).
     """
     scores = scale * unit(u) @ unit(v).T  # (S, S)
     scores = scores.masked_fill(labels != 1, EXCLUDED)  # columns
@@ -69,9 +80,9 @@ def mnr(u: Tensor, v: Tensor, labels: Tensor, scale: float = 1.0) -> Tensor:
 
 
 def own_columns(labels: Tensor) -> Tensor:
-    """(S,) the number of every pair with l = 1, IGNORED for the others.
+    """Return cross-entropy's targets, (S,): i for a pair i with l = 1, IGNORED for the others.
 
-    Not a choice of rows: how many there are is only known to who waits for the GPU.
+    Selecting the pairs with l = 1 instead would wait for the GPU, to know how many they are.
     """
     numbers = torch.arange(len(labels), device=labels.device)
     return numbers.masked_fill(labels != 1, IGNORED)
@@ -80,9 +91,9 @@ def own_columns(labels: Tensor) -> Tensor:
 def mnr_full(
     u: Tensor, v: Tensor, labels: Tensor, groups: Tensor | None = None, scale: float = 20.0
 ) -> Tensor:
-    """mnr both ways, with what the paper's leaves out.
+    """Return the mean of mnr from u to v and from v to u, with the negatives that mnr leaves out.
 
-    The partners v of l = 0 pairs are negatives too; with `groups` (S, 2), the paraphrase group of
+    The sentences of l = 0 pairs are negatives too. With `groups` (S, 2), the paraphrase group of
     each sentence, no two sentences of one group are negatives of each other.
     """
     scores = scale * unit(u) @ unit(v).T  # (S, S)
@@ -91,13 +102,13 @@ def mnr_full(
         own = torch.eye(len(u), dtype=torch.bool, device=u.device)
         scores = scores.masked_fill(same & ~own, EXCLUDED)
     forth = F.cross_entropy(scores, own_columns(labels))
-    # back: the u of an l = 0 pair is a negative for every v of a positive one
+    # the u of an l = 0 pair is a negative of every v of an l = 1 pair
     back = F.cross_entropy(scores.T, own_columns(labels))
     return (forth + back) / 2
 
 
 def cosent(u: Tensor, v: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
-    """log(1 + sum over l_i > l_j of exp(scale (cos_j - cos_i))) (CoSENT, Su 2022)."""
+    """Return log(1 + sum over l_i > l_j of exp(scale (cos_j - cos_i))) (CoSENT, Su 2022)."""
     scores = scale * cosine(u, v)  # (S,)
     difference = scores[:, None] - scores[None, :]
     difference = difference.masked_fill(~(labels[:, None] < labels[None, :]), EXCLUDED)
@@ -105,5 +116,5 @@ def cosent(u: Tensor, v: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
 
 
 def simcse(u: Tensor, v: Tensor, scale: float = 20.0) -> Tensor:
-    """mnr of each sentence with itself under another dropout mask (Gao et al., 2021)."""
+    """Return mnr of each sentence with itself under another dropout mask (Gao et al., 2021)."""
     return mnr(u, v, torch.ones(len(u), device=u.device), scale)

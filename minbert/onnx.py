@@ -91,8 +91,8 @@ def write_onnx(model: MultitaskNetwork, task: str, path: Path) -> None:
     batch = torch.export.Dim("batch", min=1)
     tokens = torch.export.Dim("tokens", min=2, max=model.encoder.config.max_position_embeddings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # It warns if torchvision is not installed, of dimensions that inputs share and of calls of its
-    # own that are deprecated.
+    # The exporter warns if torchvision is missing, of dimensions that its inputs share, and of
+    # deprecated calls of its own.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():

@@ -2,25 +2,32 @@
 
 import csv
 import io
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
-from minbert.data.examples import Columns, columns_of, read_examples
+from minbert.data.examples import Columns, read_examples
+from minbert.data.tables import JSON, check_columns, column_names, kind_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel, Text
 
-BLOCK = 1 << 16  # bytes of lines predicted together: what a pipe holds
-ROWS = 1024  # the same of a table
-NAMED = (".jsonl", ".json", ".parquet")  # their rows always name their columns
-Answers = Iterator[list[str]]  # lines of the output, as many as were predicted together
+BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
+ROWS = 1024  # rows of a table that are predicted together
+TABLES = (".tsv", ".csv", ".parquet", *JSON)  # endings of files whose columns have names
+Answers = Iterator[list[str]]  # the output's lines, in groups that were predicted together
 
 
 def predict_input(model: MultitaskModel, task: str, name: str, output: str) -> int:
-    """Answer every text of a file (-: standard input) in a file (-: the screen); how many."""
+    """Write a prediction for every text of the file `name`; return how many they are.
+
+    name: -, standard input. output: - or "", standard output. Raises UserError if both are the
+    same file.
+    """
     columns = model.task_named(task).columns
     if output in ("", "-"):
         output = ""
@@ -28,33 +35,57 @@ def predict_input(model: MultitaskModel, task: str, name: str, output: str) -> i
         raise UserError(f"--output {output}: that is the --input; name another file")
     count = 0
     with ExitStack() as stack:
-        if name != "-" and is_table(Path(name), columns):
+        if name != "-" and kind_of(Path(name)) in TABLES:
             head, blocks = table_answers(model, task, Path(name), columns)
         else:
             file = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
-            head, blocks = "", line_answers(model, task, file)
+            first = file.readline()
+            if ending := table_ending(first, columns):
+                copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
+                with copy.open("wb") as target:
+                    target.write(first)
+                    shutil.copyfileobj(file, target)
+                head, blocks = table_answers(model, task, copy, columns)
+            else:
+                head, blocks = "", line_answers(model, task, first, file)
         sink = stack.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
         sink.write(head)
         for block in blocks:
             sink.writelines(block)
-            sink.flush()  # somebody may be waiting for it
+            sink.flush()  # a program that reads the output gets each group at once
             count += len(block)
     return count
 
 
-def is_table(path: Path, columns: Columns) -> bool:
-    """Whether the file names the columns that the task's texts are in."""
-    if path.suffix in NAMED:
-        return True
-    return path.suffix in (".tsv", ".csv") and {*columns.texts} <= {*columns_of(path)}
+def table_ending(first: bytes, columns: Columns) -> str:
+    """Return the ending of the kind of table whose first line this is; "" for a plain text.
+
+    It is a table's if it names all columns that the task's texts are in.
+    """
+    line = first.decode("utf-8-sig", errors="replace").strip()
+    with tempfile.TemporaryDirectory() as folder:
+        for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
+            path = Path(folder) / f"line{ending}"
+            path.write_text(line, encoding="utf-8")
+            try:
+                names = column_names(path, columns.layout)
+            except UserError:  # no line of a table at all
+                continue
+            if {*columns.texts} <= {*names}:
+                return ending
+    return ""
 
 
 def table_answers(
     model: MultitaskModel, task: str, path: Path, columns: Columns
 ) -> tuple[str, Answers]:
-    """The names of the columns, and rows of prediction, id if the file has ids, and texts."""
+    """Return the header, and rows of prediction, id (if the file has ids) and texts.
+
+    Raises UserError, with the columns that are there, for a table without the task's.
+    """
+    check_columns(path, list(columns.texts), columns.layout)
     id_name = columns.id or "id"
-    ids = id_name in columns_of(path)
+    ids = id_name in column_names(path, columns.layout)
     columns = replace(columns, id=id_name if ids else "")
     examples, _ = read_examples(path, columns, labelled=False)
 
@@ -74,47 +105,55 @@ def table_answers(
 
 
 def table_line(cells: Sequence[str]) -> str:
-    """With tabs between, quoted where a cell has a tab, a quote or the end of a line in it."""
+    """Join cells by tabs, with quotes around one that has a tab, a quote or a newline in it."""
     line = io.StringIO()
     csv.writer(line, delimiter="\t", lineterminator="\n").writerow(cells)
     return line.getvalue()
 
 
-def line_answers(model: MultitaskModel, task: str, file: BinaryIO) -> Answers:
-    """`prediction <tab> line` for every line: a sentence, or two with a tab between."""
+def line_answers(model: MultitaskModel, task: str, first: bytes, file: BinaryIO) -> Answers:
+    """Yield `prediction <tab> line` for every line: a sentence, or two with a tab between.
+
+    first: the line that has been read already.
+    """
     sentences = 1 + model.tasks[task].is_pair
     number = 0
-    for block in whole_lines(file):
+    for block in whole_lines(first, file):
         kept, texts = [], []
         for raw in block:
             number += 1
-            line = decoded(raw, number)
+            line = decode(raw, number)
             if line.strip():
                 kept.append(line)
-                texts.append(text_of(line, number, sentences))
+                texts.append(parse_text(line, number, sentences))
         predictions = model.predict(task, texts)
         yield [f"{p}\t{line}\n" for p, line in zip(predictions, kept, strict=True)]
 
 
-def whole_lines(file: BinaryIO) -> Iterator[list[bytes]]:
-    """As many as are there by now: one after the other from a keyboard, many from a file."""
-    rest = b""
+def whole_lines(first: bytes, file: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield groups of lines, each all that can be read without waiting: one line of a keyboard."""
+    yield [first.rstrip(b"\n")]
+    rest: list[bytes] = []  # of an unfinished line, which may come in many parts
     while read := file.read1(BLOCK):
-        *lines, rest = (rest + read).split(b"\n")
-        yield lines
-    yield [rest]
+        *lines, end = read.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*rest, lines[0]])
+            rest = []
+            yield lines
+        rest.append(end)
+    yield [b"".join(rest)]
 
 
-def decoded(raw: bytes, number: int) -> str:
-    """Of UTF-8, the mark at the beginning left out. Raises UserError for other bytes."""
+def decode(raw: bytes, number: int) -> str:
+    """Return a UTF-8 line as text, without a byte order mark. Raises UserError for other bytes."""
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
         raise UserError(f"line {number}: not UTF-8 ({error.reason}); convert the input") from error
 
 
-def text_of(line: str, number: int, sentences: int) -> Text:
-    """A line as the task takes it. Raises UserError if it has not that many sentences."""
+def parse_text(line: str, number: int, sentences: int) -> Text:
+    """Return a line's sentence or pair. Raises UserError for another number of sentences."""
     parts = line.split("\t")
     if len(parts) != sentences or not all(part.strip() for part in parts):
         what = "a sentence" if sentences == 1 else "two sentences with a tab between"

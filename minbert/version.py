@@ -1,3 +1,3 @@
-"""The version, for a run's card and for setup.py: there without the package being installed."""
+"""The version, for the card of a run and for setup.py, where minbert is not installed yet."""
 
 VERSION = "0.1.0"

@@ -1,10 +1,9 @@
 """Fetch the course's data files: python -m tasks.download --to data
 
-From its public repository, or from MINBERT_DATA_URL. What is there stays, edited or not; a part
-goes on if it is a part of the same file.
+They come from the course's public repository, or from MINBERT_DATA_URL. A file that exists is kept,
+edited or not; a download that was cut off continues if the server still has the same file.
 """
 
-import hashlib
 import os
 import time
 import urllib.error
@@ -17,6 +16,7 @@ from tqdm import tqdm
 
 from minbert.cli import arg, comma_list, parse_arguments, run_script
 from minbert.errors import UserError
+from minbert.files import sha256_of
 from tasks import TASKS
 
 BASE = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"
@@ -27,56 +27,57 @@ SHA256 = {
     "sts-train.csv": "15d12efc2d656fffb1d61ac1f08ec4227f43925fd16f420c037cbd063699c21b",
     "sts-dev.csv": "ce3cad6f16062586ac7ba462c28b010a9be10c530fd5074165860d7b7ab4e93d",
 }
-TRIES = 5  # without a new byte
-FIRST_WAIT_S = 1.0  # doubled after every try
-TIMEOUT_S = 30.0  # without a byte
-CHUNK = 1 << 16
+TRIES = 5  # in a row that bring no new byte
+FIRST_WAIT_S = 1.0  # between two tries; doubled after each
+TIMEOUT_S = 30.0  # for the next bytes of an answer
+CHUNK = 1 << 16  # bytes
 
 
 @dataclass(frozen=True)
 class Args:
-    """What to fetch and where to."""
+    """What to fetch and where to put it."""
 
     to: str = arg("data", "directory to put the files in")
     tasks: tuple[str, ...] = arg(tuple(TASKS), "whose files", parse=comma_list)
 
 
 class Interrupted(Exception):
-    """Another try may help: the network or the server is to blame."""
+    """A failure of the network or the server, after which another try may help."""
 
 
 def download(url: str, path: Path, sha256: str = "") -> bool:
-    """url -> path, which is whole or not there; meanwhile it is `<path>.part`.
+    """Download a file, which is `<path>.part` until it is complete.
 
-    False: nothing says that it is whole, neither a hash nor the server. Raises UserError: not
-    found, cut off in every try, no place on the disk, or twice another file than the one expected.
+    Returns whether it is known to be complete, by its hash or by the length that the server named.
+    Raises UserError if it is not found, cut off in every try, does not fit on the disk, or has
+    another hash than expected twice.
     """
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(2):
         try:
-            length_known = _fetch_on(url, part, checked=bool(sha256))
+            length_known = _fetch_with_retries(url, part, checked=bool(sha256))
         except OSError as error:
             raise UserError(f"{part}: {error.strerror}") from error
         _tag_file(part).unlink(missing_ok=True)
-        found = digest(part)
+        found = sha256_of(part)
         if found == sha256 or not sha256:
             os.replace(part, path)
             return length_known or bool(sha256)
-        part.unlink()  # of two versions, or damaged on the way: once more from its beginning
+        part.unlink()  # a mix of two versions, or damaged on the way: start once more from byte 0
     raise UserError(f"{url}: sha256 {found[:12]}..., expected {sha256[:12]}...: another file")
 
 
-def _fetch_on(url: str, part: Path, checked: bool) -> bool:
-    """Try until it is there. Raises UserError after TRIES that brought nothing new."""
-    tries, most = 0, 0
+def _fetch_with_retries(url: str, part: Path, checked: bool) -> bool:
+    """Fetch a file into `part`; return as `_store`. Raises UserError after TRIES without a byte."""
+    tries, largest = 0, 0
     while True:
         try:
             return _fetch(url, part, checked)
         except Interrupted as error:
             size = _size(part)
-            tries = 1 if size > most else tries + 1
-            most = max(size, most)
+            tries = 1 if size > largest else tries + 1
+            largest = max(size, largest)
             if tries == TRIES:
                 raise UserError(
                     f"{url}: {error} ({TRIES} tries); run it again, {part} goes on"
@@ -85,20 +86,20 @@ def _fetch_on(url: str, part: Path, checked: bool) -> bool:
 
 
 def _size(part: Path) -> int:
+    """Return how many bytes a part has, 0 if it does not exist."""
     return part.stat().st_size if part.is_file() else 0
 
 
 def _tag_file(part: Path) -> Path:
-    """What the server called the version that the part is of: for `If-Range`."""
+    """Return the file with the server's tag of the version that the part is of, for `If-Range`."""
     return part.with_name(part.name + ".tag")
 
 
-def digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def _fetch(url: str, part: Path, checked: bool) -> bool:
-    """One try, from where the last one ended if it is still the same file; as `_store`."""
+    """Try once, from where the last try ended if it is still the same file; return as `_store`.
+
+    Raises Interrupted if another try may help, else UserError.
+    """
     have, tag = _size(part), ""
     if _tag_file(part).is_file():
         tag = _tag_file(part).read_text(encoding="utf-8")
@@ -110,7 +111,7 @@ def _fetch(url: str, part: Path, checked: bool) -> bool:
             urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S
         )
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the part is not a beginning of what is there now
+        if error.code == 416:  # range not satisfiable: the server's file is not longer
             part.unlink()
             raise Interrupted("its size has changed") from error
         if 400 <= error.code < 500 and error.code not in (408, 429):
@@ -132,12 +133,15 @@ def _fetch(url: str, part: Path, checked: bool) -> bool:
 
 
 def _store(answer: HTTPResponse, part: Path, have: int) -> bool:
-    """The body at the end of the part, or instead of it; whether its length was known."""
+    """Write an answer's body after the first `have` bytes of the part.
+
+    Returns whether its length was known. Raises Interrupted if bytes are missing.
+    """
     length = answer.headers.get("Content-Length")
     total = have + int(length) if length else None
     if not have:
         etag = answer.headers.get("ETag", "")
-        strong = "" if etag.startswith("W/") else etag  # a weak one is no tag of the bytes
+        strong = "" if etag.startswith("W/") else etag  # a weak tag may be that of other bytes
         _tag_file(part).write_text(
             strong or answer.headers.get("Last-Modified", ""), encoding="utf-8"
         )
@@ -151,11 +155,11 @@ def _store(answer: HTTPResponse, part: Path, have: int) -> bool:
             bar.update(len(chunk))
     if total is not None and _size(part) != total:
         raise Interrupted(f"cut off after {_size(part)} of {total} bytes")
-    return total is not None or answer.chunked  # chunks have an end of their own
+    return total is not None or answer.chunked  # chunked answers mark their end
 
 
 def _read(answer: HTTPResponse) -> bytes:
-    """Apart from the writing: a full disk is nothing to try again."""
+    """Read the next bytes. Raises Interrupted for errors of reading; those of writing are final."""
     try:
         return answer.read1(CHUNK)
     except (OSError, HTTPException) as error:
@@ -170,13 +174,13 @@ def main(argv: list[str]) -> int:
     for name in (file for task in args.tasks for file in TASKS[task].files.values()):
         path, expected = Path(args.to) / name, SHA256.get(name, "")
         if path.is_file():
-            same = not expected or digest(path) == expected
+            same = not expected or sha256_of(path) == expected
             other = "kept, but it is not the course's; move it away to fetch that"
             print(f"{path}: {'there already' if same else other}")
             continue
-        whole = download(f"{base}/{name}", path, expected)
-        said = "checked" if expected else "unchecked" if whole else "unchecked; no length was named"
-        print(f"{path}: {path.stat().st_size:,} bytes, {said}")
+        complete = download(f"{base}/{name}", path, expected)
+        state = "unchecked" if complete else "unchecked; no length was named"
+        print(f"{path}: {path.stat().st_size:,} bytes, {'checked' if expected else state}")
     print(f"next: python train_multitask.py --mode parallel --data-dir {args.to}")
     return 0
 

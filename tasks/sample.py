@@ -1,18 +1,20 @@
 """A SAMPLE of all three tasks, by a small seeded grammar: python -m tasks.sample --to data/sample
 
-Beside them two tasks as a user would describe his own, in tasks.toml. Nothing here is copied from a
-data set, and scores on it say nothing about real text. The dev and test rows use content words that
-no training row contains.
+It has two more tasks, described in a tasks.toml as users describe their own. No sentence is copied
+from a data set, and scores on it say nothing about real text. The dev and test rows use content
+words that no training row has.
 """
 
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from minbert.cli import arg, parse_arguments, run_script
 
-# Each list: first half for training, second half for dev and test.
+T = TypeVar("T")
+# Of each list of words the first half is for training, the second half for dev and test.
 THINGS = [
     "soup",
     "lamp",
@@ -51,17 +53,19 @@ PLACES = ["in the village", "near the harbour", "behind the school", "on the hil
 
 @dataclass(frozen=True)
 class Args:
-    """Where the sample goes."""
+    """Where to write the sample."""
 
     to: str = arg("data/sample", "directory to write")
 
 
-def half(words: list, train: bool) -> list:
+def half(words: list[T], training: bool) -> list[T]:
+    """Return the words for training rows, or those for dev and test rows."""
     middle = len(words) // 2
-    return words[:middle] if train else words[middle:]
+    return words[:middle] if training else words[middle:]
 
 
-def sst_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
+def sst_rows(rng: random.Random, training: bool) -> Iterator[tuple[str, ...]]:
+    """Yield sentences about things, and their sentiment from 0 to 4."""
     frames = [
         "the {t} was {o} .",
         "honestly , a {o} {t} .",
@@ -71,18 +75,19 @@ def sst_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
     while True:
         label = rng.randrange(5)
         words = {
-            "t": rng.choice(half(THINGS, train)),
-            "o": rng.choice(half(OPINIONS[label], train)),
+            "t": rng.choice(half(THINGS, training)),
+            "o": rng.choice(half(OPINIONS[label], training)),
             "p": rng.choice(PLACES),
         }
         yield rng.choice(frames).format(**words), str(label)
 
 
-def quora_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
+def quora_rows(rng: random.Random, training: bool) -> Iterator[tuple[str, ...]]:
+    """Yield pairs of questions, and whether they ask the same."""
     while True:
-        things = rng.sample(half(OBJECTS, train), 2)
-        actions = rng.sample(half(ACTIONS, train), 2)
-        person = rng.choice(half(PEOPLE, train))
+        things = rng.sample(half(OBJECTS, training), 2)
+        actions = rng.sample(half(ACTIONS, training), 2)
+        person = rng.choice(half(PEOPLE, training))
         same = rng.random() < 0.5
         change = rng.randrange(2)  # what differs in a pair that is not a duplicate
         thing = things[0] if same or change else things[1]
@@ -92,14 +97,15 @@ def quora_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
         yield first, second, "1.0" if same else "0.0"
 
 
-def sts_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
+def sts_rows(rng: random.Random, training: bool) -> Iterator[tuple[str, ...]]:
+    """Yield pairs of sentences, and their similarity from 0 to 5."""
     while True:
-        people = rng.sample(half(PEOPLE, train), 2)
-        actions = rng.sample(half(ACTIONS, train), 2)
-        things = rng.sample(half(OBJECTS, train), 2)
+        people = rng.sample(half(PEOPLE, training), 2)
+        actions = rng.sample(half(ACTIONS, training), 2)
+        things = rng.sample(half(OBJECTS, training), 2)
         places = rng.sample(PLACES, 2)
         changed = [rng.random() < 0.5 for _ in range(4)]
-        # who, what is done and to what weigh more than where
+        # a changed person, action or thing costs 1.5, a changed place 0.5
         score = 5.0 - 1.5 * changed[0] - 1.5 * changed[1] - 1.5 * changed[2] - 0.5 * changed[3]
         first = f"A {people[0]} {actions[0][0]} a {things[0]} {places[0]}."
         second = (
@@ -109,17 +115,19 @@ def sts_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
         yield first, second, f"{score:.1f}"
 
 
-def ticket_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
+def ticket_rows(rng: random.Random, training: bool) -> Iterator[tuple[str, ...]]:
+    """Yield messages, and the queue that each belongs to."""
     frames = ["where is my {w} ?", "please help me with the {w} .", "a question about a {w} ..."]
     while True:
         queue = rng.choice(list(QUEUES))
-        yield rng.choice(frames).format(w=rng.choice(half(QUEUES[queue], train))), queue
+        yield rng.choice(frames).format(w=rng.choice(half(QUEUES[queue], training))), queue
 
 
-def answer_rows(rng: random.Random, train: bool) -> Iterator[tuple[str, ...]]:
+def answer_rows(rng: random.Random, training: bool) -> Iterator[tuple[str, ...]]:
+    """Yield questions with an answer, and how well it fits from 0 to 1."""
     while True:
-        actions = rng.sample(half(ACTIONS, train), 2)
-        things = rng.sample(half(OBJECTS, train), 2)
+        actions = rng.sample(half(ACTIONS, training), 2)
+        things = rng.sample(half(OBJECTS, training), 2)
         changed = [rng.random() < 0.4 for _ in range(2)]
         answer = f"The {rng.choice(PEOPLE)} {actions[changed[0]][1]} the {things[changed[1]]}."
         yield f"Who {actions[0][0]} the {things[0]}?", answer, f"{1 - sum(changed) / 2:.1f}"
@@ -155,7 +163,7 @@ ROWS = {"train": 600, "dev": 200, "test-student": 100}
 
 
 def write_sample(directory: Path) -> None:
-    """Nine files in the course's format, two tasks of one's own, a README that says what it is."""
+    """Write nine files in the course's format, four of two other tasks, tasks.toml and a README."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "README.md").write_text(
         "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, no real data set.\n"
@@ -164,10 +172,10 @@ def write_sample(directory: Path) -> None:
         for split, count in ROWS.items():
             file = name.format(split)
             rows = make(random.Random(file), split == "train")
-            shown = columns[:-1] if split == "test-student" else columns
-            lines = ["\t".join(["", "id", *shown])]
+            header = columns[:-1] if split == "test-student" else columns  # test: no labels
+            lines = ["\t".join(["", "id", *header])]
             for number in range(count):
-                cells = next(rows)[: len(shown)]
+                cells = next(rows)[: len(header)]
                 lines.append("\t".join([str(number), f"sample-{split}-{number:04}", *cells]))
             (directory / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
     for name, (make, columns) in OWN_FILES.items():

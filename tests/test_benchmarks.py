@@ -132,6 +132,10 @@ def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
     assert re.search(r"\| fp32, written out \| [\d.]+ ± [\d.]+ \|", text)
 
 
+def test_results_go_where_the_report_is() -> None:
+    assert benchmarks.Args().results == quality.Args().results == "benchmarks"
+
+
 def test_an_unknown_benchmark_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"--only speed: write some of train_step"):
         benchmarks.main(["--only", "speed"])

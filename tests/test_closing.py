@@ -12,7 +12,7 @@ import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
 from minbert.files import read_json_lines as read_log
-from minbert.report.card import command, exports
+from minbert.report.card import Command, exports
 from minbert.run.train_args import Args, resolve_arguments
 from minbert.training import distributed
 from tasks import TASKS
@@ -45,8 +45,9 @@ def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.Monkey
     assert re.search(r"^\| pair_loss \| `.*cosine-mse.*` \|$", text, re.M) and "minbert 0." in text
     monkeypatch.setattr(distributed, "size", lambda: 2)
     args = resolve_arguments(parse_given(Args, arguments(world), ""), TASKS)
-    assert command(args, "s.py").startswith("torchrun --nproc-per-node 2 s.py ")
-    assert exports(Path("run"), args)[0].endswith("--to transformers --task sst")
+    command = Command.of("s.py", args)
+    assert command.line().startswith("torchrun --nproc-per-node 2 s.py ")
+    assert exports(Path("run"), command.args)[0].endswith("--to transformers --task sst")
 
 
 def test_the_folder_of_several_runs_says_what_they_came_to(
@@ -80,7 +81,7 @@ def test_the_command_makes_the_same_arguments(world: Path) -> None:
     options += ["--warmup", "0.1", "--skip-predictions", "--limit", "sst=9,sts=8"]
     given = parse_given(Args, arguments(world, *options), "")
     args = resolve_arguments(given, TASKS)
-    words = shlex.split(command(args, "train_multitask.py"))
+    words = shlex.split(Command.of("train_multitask.py", args).line())
     assert words[:2] == ["python", "train_multitask.py"]
     again = resolve_arguments(parse_given(Args, words[2:], ""), TASKS)
     different = {k for k, v in vars(args).items() if getattr(again, k) != v}

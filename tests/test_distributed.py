@@ -228,7 +228,7 @@ def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
 def test_a_new_run_s_folder_must_be_seen_by_all(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rundir, "SEEN_WITHIN_S", 0)
+    monkeypatch.setattr(rundir, "VISIBLE_WITHIN_S", 0)
     monkeypatch.setattr(distributed, "all_gather", lambda mine: [(0, -1), mine])
     with pytest.raises(UserError, match="run: process 1 has none: a run's folder must be one"):
         rundir.check_shared(world / "run", TrainState(steps=5))

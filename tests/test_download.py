@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from minbert import UserError
+from minbert.files import sha256_of
 from tasks import TASKS, download
 
 BODY = bytes(range(256)) * 1000
@@ -198,4 +199,4 @@ def test_all_files_of_the_tasks(server: str, tmp_path: Path, monkeypatch, capsys
 
 def test_the_hashes_are_those_of_the_real_files(real_data: Path) -> None:
     for name, expected in download.SHA256.items():
-        assert download.digest(real_data / name) == expected, name
+        assert sha256_of(real_data / name) == expected, name

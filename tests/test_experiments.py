@@ -1,15 +1,22 @@
-"""The paper's tables on a tiny model: planned, run, reused, gone on with, written down."""
+"""The paper's tables on a tiny model: planned, run, reused, gone on with, written, drawn."""
 
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
-from experiments import paper, recipes
+from experiments import figures, paper, recipes
+from experiments.figures import THEMES, figure_names, interval, spread_out
+from experiments.markdown import results_page
 from experiments.recipes import BUDGETS, Cell, tables
-from experiments.results import RunKey, score
+from experiments.results import Record, Result, RunKey, read_record, read_score
+from minbert import UserError
+
+HOME = Path(__file__).resolve().parents[1] / "experiments"
 
 TINY_BUDGET = replace(
     BUDGETS["cpu"], pretrain=1, after_pretrain=1, single={"sst": 1, "quora": 1, "sts": 1}, frozen=1
@@ -45,8 +52,11 @@ def test_every_cell_has_its_job_and_every_start_comes_first() -> None:
 
 def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path, capsys) -> None:
     paper.main([*arguments, "--table", "all"])
-    results = json.loads((world / "results/results.json").read_text())
-    assert all(len(r["scores"]) == 1 for r in results)
+    record = read_record(world / "results")
+    assert all(len(r.scores) == 1 for r in record.results)
+    assert record.rows == {"SST": [40, 12], "Quora": [40, 12], "STS": [20, 6]}
+    last = {r.column: r.mean for r in record.results if r.row == "sequential"}
+    assert last in [stage.scores for stage in record.stages]
     text = (world / "results/RESULTS.md").read_text()
     assert "SST 40 and 12, Quora 40 and 12, STS 20 and 6" in text
     assert "open |" not in text and "(0.505)" in text and "| shuffle * |" in text
@@ -54,7 +64,7 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     paper.main([*arguments, "--table", "all"])
     again = capsys.readouterr().out
     assert "===" not in again and "parallel: 1 of 1 done" in again
-    assert json.loads((world / "results/results.json").read_text()) == results
+    assert read_record(world / "results") == record
     predictions = world / "runs" / "paper-cpu-model" / "parallel-11711" / "predictions"
     assert (predictions / "para-test-output.csv").is_file()
 
@@ -72,11 +82,11 @@ def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, c
     key = RunKey(world / "runs" / "paper-cpu-model", "parallel", 11711)
     log = key.folder / "log.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # before its end
-    assert score(key, Cell("parallel", "sst")) is None
+    assert read_score(key, Cell("parallel", "sst")) is None
     monkeypatch.setitem(paper.SCRIPTS, "train_multitask", original)
     paper.main([*arguments, "--table", "4"])
     assert "parallel: 0 of 1 done, 1 to go on" in capsys.readouterr().out
-    assert score(key, Cell("parallel", "sst")) is not None
+    assert read_score(key, Cell("parallel", "sst")) is not None
 
 
 def test_the_plan_runs_nothing(arguments: list[str], world: Path, capsys) -> None:
@@ -86,3 +96,53 @@ def test_the_plan_runs_nothing(arguments: list[str], world: Path, capsys) -> Non
     for job in (job for table in tables("cpu", 128).values() for job in table.jobs):
         steps = re.search(rf"^  {job.name}: 0 of 1 done, (\d+) steps, \d+\.\d min$", plan, re.M)
         assert steps and int(steps[1]) > 0, job.name
+
+
+def test_the_page_is_what_the_recorded_results_say() -> None:
+    record = read_record(HOME)
+    assert (HOME / "RESULTS.md").read_text(encoding="utf-8") == results_page(record)
+    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+
+
+def test_every_figure_is_there_for_light_and_dark_pages() -> None:
+    names = {
+        n for t in (*read_record(HOME).columns, "forgetting") for n in figure_names(t).values()
+    }
+    assert {path.name for path in (HOME / "figures").iterdir()} == names
+    assert len(names) == 4 * len(THEMES)
+
+
+def test_figures_are_drawn_from_the_record_alone(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    (tmp_path / "results.json").write_bytes((HOME / "results.json").read_bytes())
+    figures.main(["--results", str(tmp_path)])
+    drawn = {path.name: path for path in (tmp_path / "figures").iterdir()}
+    assert set(drawn) == {path.name for path in (HOME / "figures").iterdir()}
+    for path in drawn.values():
+        assert ElementTree.parse(path).getroot().tag.endswith("svg")
+
+
+def test_without_matplotlib_one_line_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(UserError, match=r"pip install -e \.\[report\]"):
+        figures.main(["--results", str(HOME)])
+
+
+def test_intervals_are_of_the_rows_or_of_the_seeds() -> None:
+    """By hand: 1.96 sqrt(.25 / 100), Fisher's of r = 0 with 103 rows, and two seeds' spread."""
+    result = Result("t", "r", "SST", (0.5,), None, False, "j")
+    assert interval(result, 100) == pytest.approx((0.402, 0.598))
+    half = 0.19353  # tanh(0.196)
+    correlation = replace(result, column="STS", scores=(0.0,))
+    assert interval(correlation, 103) == pytest.approx((-half, half), abs=1e-4)
+    seeds = replace(result, scores=(0.4, 0.6))
+    assert interval(seeds, 100) == pytest.approx((0.5 - 0.02**0.5, 0.5 + 0.02**0.5))
+
+
+def test_labels_do_not_lie_on_each_other() -> None:
+    far = {"a": 0.86, "b": 0.79, "c": 0.29}
+    assert spread_out(far, gap=0.05) == far
+    moved = spread_out({"a": 0.854, "b": 0.834, "c": 0.475}, gap=0.05)
+    assert moved == pytest.approx({"a": 0.869, "b": 0.819, "c": 0.475})

@@ -13,7 +13,7 @@ import torch
 import evaluate
 from minbert import MultitaskModel, UserError
 from minbert.data.examples import read_examples
-from minbert.stream import BLOCK, decoded, line_answers
+from minbert.stream import BLOCK, decode, line_answers
 from minbert.task.predictions import read_predictions
 from tasks import TASKS
 from tests.conftest import run
@@ -83,8 +83,9 @@ def test_a_pipe_is_answered_line_by_line(trained: Path) -> None:
 def test_a_file_is_answered_in_blocks(trained: Path) -> None:
     model = MultitaskModel.load(trained, device="cpu")
     text = b"red cat runs\n" * (2 * BLOCK // 13)
-    answers = list(line_answers(model, "sst", io.BufferedReader(io.BytesIO(text))))
-    assert len(answers) <= 4 and sum(map(len, answers)) == text.count(b"\n")
+    file = io.BufferedReader(io.BytesIO(text))
+    answers = list(line_answers(model, "sst", file.readline(), file))
+    assert len(answers) <= 5 and sum(map(len, answers)) == text.count(b"\n")
     assert {line.split("\t")[1] for block in answers for line in block} == {"red cat runs\n"}
 
 
@@ -106,7 +107,27 @@ def test_a_table_is_read_by_its_columns(trained: Path, tmp_path: Path) -> None:
         '"a ""red"" cat, here"',
     ]
     assert answers("a.jsonl", '{"id": 7, "sentence": "red cat"}\n', "sst")[1] == "7\tred cat"
-    assert answers("b.csv", "a red cat, here\n", "sst") == ["a red cat, here"]  # no header
+    # a table by its first line alone, and lines that are none
+    assert answers("a.txt", f"{header}\nred cat\tq\told dog\n", "sts")[1] == "q\tred cat\told dog"
+    assert answers("b.txt", '{"sentence": "red cat"}\n', "sst") == ["sentence", "red cat"]
+    assert answers("c.txt", "a red cat, here\n", "sst") == ["a red cat, here"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.csv", "id,text\n1,red cat\n", "id, text"),
+        ("a.tsv", "red cat\told dog\n", "red cat, old dog"),
+        ("a.jsonl", '{"text": "red cat"}\n', "text"),
+    ],
+)
+def test_a_table_with_other_columns_is_refused_with_those_it_has(
+    trained: Path, tmp_path: Path, name: str, text: str, columns: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    to = ["--input", str(tmp_path / name), "--task", "sst"]
+    with pytest.raises(UserError, match=f"no column 'sentence'; it has {columns}"):
+        evaluate.main(["--checkpoint", str(trained), *to])
 
 
 def test_the_input_is_not_overwritten(trained: Path, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -134,7 +155,7 @@ def test_from_the_command_line(trained: Path, tmp_path: Path, capsys, monkeypatc
     evaluate.main([*checkpoint, "--pair", "red cat runs", "red cat runs"])
     assert float(capsys.readouterr().out.split()[1]) == pytest.approx(5, abs=1e-4)  # cosine 1
 
-    lines = tmp_path / "in.tsv"
+    lines = tmp_path / "in.txt"
     lines.write_text("red cat\tblue dog\n\nold dog\told dog\n")
     output = tmp_path / "out.tsv"
     evaluate.main([*checkpoint, "--input", str(lines), "--task", "sts", "--output", str(output)])
@@ -168,8 +189,8 @@ def test_text_needs_a_checkpoint() -> None:
 
 
 def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None:
-    lines = tmp_path / "in.tsv"
-    lines.write_text("red cat\n" * 5000)
+    lines = tmp_path / "in.txt"
+    lines.write_text("red cat\n" * 50000)  # more than a pipe holds
     command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
     command += ["--input", str(lines), "--task", "sst"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -188,13 +209,13 @@ def test_a_file_that_is_missing_is_named(trained: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_named() -> None:
-    assert decoded(b"\xef\xbb\xbfa\r", 1) == "a" and decoded(b"\xc3\xa9", 2) == "\u00e9"
+    assert decode(b"\xef\xbb\xbfa\r", 1) == "a" and decode(b"\xc3\xa9", 2) == "\u00e9"
     with pytest.raises(UserError, match="line 2: not UTF-8"):
-        decoded(b"caf\xe9", 2)
+        decode(b"caf\xe9", 2)
 
 
 def test_a_broken_line_is_named(trained: Path) -> None:
     model = MultitaskModel.load(trained, device="cpu")
     lines = io.BytesIO(b"a\tb\nonly one\n")
     with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
-        list(line_answers(model, "sts", lines))
+        list(line_answers(model, "sts", lines.readline(), lines))

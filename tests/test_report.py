@@ -14,7 +14,17 @@ import pretrain_mlm
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
 from minbert.report.__main__ import main
-from minbert.report.charts import Axis, averaged, look, mark, nice_step, short, thinned
+from minbert.report.charts import (
+    WIDTH,
+    Axis,
+    averaged,
+    axes,
+    line_classes,
+    mark,
+    nice_step,
+    short,
+    thinned,
+)
 from minbert.report.findings import confidences, confusion, reliability
 from minbert.report.page import Run, throughput
 from tasks import TASKS
@@ -85,7 +95,7 @@ def test_two_runs_are_laid_over_each_other(two_runs: list[Path], tmp_path: Path)
 
 
 def test_the_fifth_run_looks_like_no_other() -> None:
-    assert len({look(number) for number in range(16)}) == 16
+    assert len({line_classes(number) for number in range(16)}) == 16
     assert len({mark(number, (0, 0), "") for number in range(16)}) == 16
 
 
@@ -160,11 +170,22 @@ def test_mistakes_are_one_line(argv: list[str], message: str) -> None:
 def test_axes_and_numbers() -> None:
     assert [nice_step(x) for x in (0.03, 0.2, 0.21, 7.0)] == [0.05, 0.2, 0.5, 10.0]
     assert Axis(0, 10, 0, 100).ticks() == [0, 2, 4, 6, 8, 10] and Axis(0, 10, 100, 0)(2.5) == 75
-    assert [short(x) for x in (0.0, 12000.0, 5e-05, 0.25)] == ["0", "12k", "5e-5", "0.25"]
+    numbers = (0.0, 12000.0, 5e-05, 1.1e-4, 0.25)
+    assert [short(x) for x in numbers] == ["0", "12k", "5e-5", "1.1e-4", "0.25"]
     points = [(n, n % 7) for n in range(1000)]
     assert len(thinned(points)) <= 121 and set(thinned(points)) <= set(points)
     assert thinned(points)[-1] == points[-1] and thinned(points[:5]) == points[:5]
     assert averaged([(0, 1), (1, 3), (2, 5)], most=2) == [(0.5, 2), (2, 5)]
+
+
+@pytest.mark.parametrize("values", [[9.5e-5, 1.05e-4], [0.69314, 0.69315], [1e-5], [-0.125, 1.0]])
+def test_labels_differ_and_fit_beside_the_axes(values: list[float]) -> None:
+    x, y = axes([0, 16000], values)
+    labels = [label for _, label in y.labelled_ticks()]
+    assert len(set(labels)) == len(labels) > 2
+    assert 6.5 * max(map(len, labels)) < x.start - 5
+    place, label = x(x.ticks()[-1]), x.labelled_ticks()[-1][1]
+    assert place + 3.5 * len(label) < WIDTH
 
 
 def test_probabilities_confusion_calibration() -> None:

@@ -1,7 +1,6 @@
 """Own tasks from a TOML file: every kind trains, is evaluated and writes its names; mistakes."""
 
 import json
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,7 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import MultitaskModel, UserError
-from minbert.data.examples import columns_of
+from minbert.data.tables import Layout, column_names
 from minbert.export import main as export
 from minbert.metrics import accuracy, macro_f1
 from minbert.task.taskfile import read_task_file
@@ -37,11 +36,12 @@ def test_every_kind_trains_is_evaluated_and_writes_its_names(own: Path) -> None:
     evaluate.main(["--checkpoint", str(run), "--data-dir", str(own / "data")])
     predictions = (run / "predictions" / "intent-test-output.csv").read_text().splitlines()
     assert len(predictions) == 17
-    assert {line.split(" , ")[1].strip() for line in predictions[1:]} <= {
+    assert predictions[0] == "id,Predicted_what"
+    assert {line.split(",")[1] for line in predictions[1:]} <= {
         "walk", "rest", "none of it",
     }  # fmt: skip
     topics = (run / "predictions" / "topics-dev-output.csv").read_text().splitlines()[1:]
-    named = {part for line in topics for part in line.split(" , ")[1].strip().split(";")}
+    named = {part for line in topics for part in line.split(",")[1].split(";")}
     assert named <= {"cats", "dogs", "colours", "-"}
     assert (run / "predictions" / "entails-dev-output.csv").read_text().splitlines()[1][:2] == "k0"
 
@@ -110,7 +110,7 @@ def test_columns_of_parquet_are_those_of_its_schema(own: Path) -> None:
     """Also when it has no rows to take them from."""
     path = own / "data" / "stars.parquet"
     parquet.write_table(parquet.read_table(path)[:0], path)
-    assert columns_of(path) == ["review", "stars"]
+    assert column_names(path, Layout()) == ["review", "stars"]
 
 
 def test_a_resumed_run_has_its_own_tasks(own: Path) -> None:
@@ -152,10 +152,10 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
     assert losses[1] == pytest.approx(losses[0] / 2, rel=1e-5)
 
 
-def test_the_readme_s_example_is_the_sample_s_and_runs(own: Path) -> None:
+def test_the_docs_example_is_the_sample_s_and_runs(own: Path) -> None:
     write_sample(own / "sample")
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
-    assert textwrap.indent(TASK_FILE, "    ").replace("    \n", "\n") in readme
+    page = (Path(__file__).parents[1] / "docs/own-tasks.md").read_text(encoding="utf-8")
+    assert f"```toml\n{TASK_FILE}```\n" in page
     where = ["--task-file", str(own / "sample/tasks.toml"), "--data-dir", str(own / "sample")]
     more = ["--limit", "tickets=40,answers=40", "--epochs", "1", "--model", str(own / "model")]
     run = ["--output-dir", str(own / "runs"), "--name", "own", "--max-length", "32"]

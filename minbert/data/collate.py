@@ -8,7 +8,7 @@ from minbert.data.encoded import EncodedSplit
 
 
 def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
-    """Pack these rows end to end, shortest first: near-equal lengths lie together."""
+    """Pack these rows end to end, shortest first, so that near-equal lengths lie together."""
     rows = rows[np.argsort(split.lengths_of(rows), kind="stable")]
     starts, lengths = split.offsets[rows], split.lengths_of(rows)
     begins = np.cumsum(lengths) - lengths  # where each row begins in the batch

@@ -14,7 +14,10 @@ from minbert.errors import UserError
 
 
 def read_lines(path: Path) -> Iterator[str]:
-    """The lines that are not empty. Raises UserError for what is not text, with file and line."""
+    """Yield the lines that are not empty.
+
+    Raises UserError with file and line for what is not UTF-8 text, and for a file without text.
+    """
     number, found = 0, False
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
@@ -35,10 +38,11 @@ def read_lines(path: Path) -> Iterator[str]:
 def encode_lines(
     lines: Iterable[str], tokenizer: BertTokenizer, max_length: int, path: Path
 ) -> EncodedSplit:
-    """Every line as one row, a long one as several of at most max_length tokens.
+    """Tokenize every line as one row, a longer one as several of at most max_length tokens.
 
-    The ids go to `path` and are read from there as they are needed; without labels and row ids.
-    Their lengths beside it come last: where they are, the rest is whole.
+    The ids are written to `path` and read from there as they are needed; the rows have no labels
+    and no ids of their own. Their lengths are written last, to a .npy file beside it: if that file
+    exists, the ids are complete. Raises UserError if there is no token in any line.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines, lengths = iter(lines), []
@@ -62,7 +66,7 @@ def encode_lines(
 
 
 def open_lines(path: Path) -> EncodedSplit:
-    """What `encode_lines` wrote."""
+    """Open what `encode_lines` wrote; the ids stay on the disk (a memory map)."""
     lengths = np.load(path.with_suffix(".npy"))
     return EncodedSplit(
         row_ids=np.zeros(len(lengths), dtype="S1"),
@@ -76,7 +80,7 @@ def open_lines(path: Path) -> EncodedSplit:
 def load_corpus(
     files: list[Path], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
-    """Text files as rows of ids, from the cache when files and tokenizer are the same."""
+    """Return text files as rows of ids, from the cache if texts and tokenizer have not changed."""
     key = hashlib.sha256(repr(max_length).encode() + tokenizer.fingerprint)
     for path in files:
         for line in read_lines(path):

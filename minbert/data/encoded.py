@@ -12,7 +12,7 @@ from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
 
 CACHE_VERSION = b"2"  # change it when the arrays below change their meaning
-# What np.load raises for a file that is empty, cut, of another kind or with a flipped bit.
+# What np.load raises for a file that is empty, cut short, of another kind or with a flipped bit.
 READ_ERRORS = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError)
 DAMAGED = (*READ_ERRORS, zipfile.BadZipFile)
 CHUNK = 16384  # rows tokenized in one parallel call: bounds the memory of the library's encodings
@@ -20,28 +20,29 @@ CHUNK = 16384  # rows tokenized in one parallel call: bounds the memory of the l
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """R rows, M tokens in all. About 150 bytes a row of these tasks."""
+    """A split as flat arrays: R rows, M tokens in all. A row of the paper's tasks: 150 bytes."""
 
     row_ids: np.ndarray  # (R,) bytes, the ids of the file
     labels: np.ndarray  # (R,) float32, NaN where not given
     ids: np.ndarray  # (M,) int32
     offsets: np.ndarray  # (R+1,) int64, row r is ids[offsets[r]:offsets[r+1]]
-    segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row (or: its length)
-    unlabelled: int = 0  # rows of the file left out for want of a label
+    segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row, or its length
+    unlabelled: int = 0  # rows of the file that have no label and are left out
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def lengths(self) -> np.ndarray:
-        """(R,) tokens in each row."""
+        """The number of tokens in each row, (R,)."""
         return np.diff(self.offsets)
 
     def lengths_of(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) tokens in each of these n rows, without a look at the others."""
+        """Return the number of tokens in each of these n rows, (n,), without reading the others."""
         return self.offsets[rows + 1] - self.offsets[rows]
 
     def id_strings(self) -> list[str]:
+        """Return the rows' ids as text."""
         return [row_id.decode() for row_id in self.row_ids]
 
 
@@ -52,7 +53,10 @@ def encode_examples(
     unlabelled: int = 0,
     siamese: bool = False,
 ) -> EncodedSplit:
-    """Tokenize every example: pairs together, or (siamese) each sentence alone, end to end."""
+    """Tokenize every example: a pair as one sequence, or (siamese) as two of them end to end.
+
+    unlabelled: how many rows of the file were left out, which the result keeps.
+    """
     pieces, lengths, starts = [], [], []
     for start in range(0, len(examples), CHUNK):
         chunk = examples[start : start + CHUNK]
@@ -102,7 +106,7 @@ def load_split(
                 with np.load(cache) as arrays:
                     return EncodedSplit(**{name: arrays[name] for name in arrays.files})
             except DAMAGED:
-                pass  # a damaged cache is only a slower start: it is written anew below
+                pass  # a damaged cache costs only time: it is written anew below
     examples, unlabelled = read_examples(path, columns, labelled)
     split = encode_examples(examples, tokenizer, max_length, unlabelled, siamese)
     if cache is not None:
@@ -115,7 +119,7 @@ def load_split(
 
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
-    """A split of these rows only, in this order."""
+    """Return a split of these rows only, in this order."""
     lengths = split.lengths_of(rows)
     pieces = [split.ids[split.offsets[r] : split.offsets[r + 1]] for r in rows]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -130,14 +134,14 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
 
 
 def chosen_rows(rows: int, limit: int | None) -> np.ndarray:
-    """`limit` of them drawn at random, the same ones whatever the run's seed, in file order."""
+    """Draw `limit` of so many rows, in file order; the same ones whatever the run's seed is."""
     if limit is None or limit >= rows:
         return np.arange(rows)
     return np.sort(np.random.default_rng(0).permutation(rows)[:limit])
 
 
 def limit_rows(split: EncodedSplit, limit: int | None) -> EncodedSplit:
-    """The split of the chosen rows only."""
+    """Return the split of the rows that `chosen_rows` draws."""
     if limit is None or limit >= len(split):
         return split
     return take(split, chosen_rows(len(split), limit))

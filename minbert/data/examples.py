@@ -1,20 +1,25 @@
-"""A data file -> Examples: course files, clean CSV, CMU's `label ||| sentence`, JSON, Parquet."""
+"""A data file -> Examples: course files, tables of any kind, CMU's `label ||| sentence` lines."""
 
-import csv
-import io
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from minbert.data.tables import (
+    JSON,
+    Layout,
+    as_label,
+    as_text,
+    check_columns,
+    kind_of,
+    table_rows,
+    text_of,
+)
 from minbert.errors import UserError
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row of text. label None: not given (a test split)."""
+    """One row: a sentence or a pair of them. label None: not given (a test split)."""
 
     id: str
     text: str
@@ -24,18 +29,24 @@ class Example:
 
 @dataclass(frozen=True)
 class Columns:
-    """Which columns make an Example; `parse_label` refuses a bad label with ValueError."""
+    """The columns that make an Example; `parse_label` raises ValueError for a bad label."""
 
     texts: tuple[str, ...]  # one, or two for a pair
     label: str
     parse_label: Callable[[str], float] = float
-    id: str = "id"  # empty: rows have none, their line number serves
-    labels: str = ""  # what parse_label makes of a label; ids are cached under it
-    course: bool = False  # the course's own files, whose ids are lower-cased
+    id: str = "id"  # "": rows have no ids, their line numbers are used
+    labels: str = ""  # the labels that parse_label knows: part of the key that ids are cached under
+    course: bool = False  # the course's own files: ids are lower-cased
+    layout: Layout = Layout()
+
+    def needed(self, labelled: bool) -> list[str]:
+        """Return the names of the columns that a file must have."""
+        names = [self.id] if self.id else []
+        return [*names, *self.texts, *([self.label] if labelled else [])]
 
 
 def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
-    """The rows of one file, and how many were left out for want of a label.
+    """Read the rows of one file; return them, and how many were left out without a label.
 
     Raises UserError with file, line and reason for any other malformed row, and for an empty split.
     """
@@ -70,156 +81,42 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 
 
 def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
-    """By the file's kind: its ending, or what its first line looks like."""
-    check_is_there(path, columns.course)
-    if path.suffix == ".parquet":
-        return _named_rows(path, _parquet_rows(path), columns, labelled)
-    text = _text_of(path)
-    if path.suffix in (".jsonl", ".json"):
-        return _named_rows(path, _json_rows(path, text), columns, labelled)
-    header = text.split("\n", 1)[0]
-    plain = "|||" in header and "\t" not in header
-    return (_plain_rows if plain else _table_rows)(path, text, columns, labelled)
+    """Yield the rows of a file of any kind."""
+    check_exists(path, columns.course)
+    if kind_of(path) not in (*JSON, ".parquet") and not columns.layout.names:
+        text = text_of(path)
+        header = text.split("\n", 1)[0]
+        if "|||" in header and "\t" not in header:
+            yield from _cmu_rows(path, text, columns)
+            return
+    needed = columns.needed(labelled)
+    if kind_of(path) not in JSON:  # whose rows have names of their own
+        check_columns(path, needed, columns.layout)
+    for number, row in table_rows(path, columns.layout):
+        if missing := [name for name in needed if name not in row]:
+            names = ", ".join(row)
+            raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {names}")
+        name = columns.id
+        try:
+            id_ = as_text(row[name]) if name else str(number)
+            texts = [as_text(row[name := column]) for column in columns.texts]
+            label = as_label(row[name := columns.label]) if labelled else ""
+        except ValueError as error:
+            raise UserError(f"{path}:{number}: {name}: {error}") from error
+        yield number, id_, texts, label
 
 
-def check_is_there(path: Path, course: bool) -> None:
-    """Raise UserError for a missing file; of the course's with what fetches them."""
+def check_exists(path: Path, course: bool) -> None:
+    """Raise UserError for a missing file; for one of the course's it names the download."""
     if not path.is_file():
         fetch = f"fetch the course's files with `python -m tasks.download --to {path.parent}`, or "
         where = "point --data-dir at the directory that holds it"
         raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 
 
-def _text_of(path: Path) -> str:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        reason = f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8"
-        raise UserError(reason) from error
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty")
-    return text
-
-
-def columns_of(path: Path) -> list[str]:
-    """The names of a file's columns: of its schema, a table's header, or of the first row."""
-    if path.suffix == ".parquet":
-        with _parquet_file(path) as file:
-            return file.schema_arrow.names
-    text = _text_of(path)
-    if path.suffix in (".jsonl", ".json"):
-        return list(next(_json_rows(path, text))[1])
-    return _header(path, text)[0]
-
-
-def _header(path: Path, text: str) -> tuple[list[str], str]:
-    """The names of a table's columns, and what separates them: a tab, else a comma."""
-    line = text.split("\n", 1)[0]
-    delimiter = "\t" if "\t" in line else ","
-    if ";" in line and delimiter not in line:
-        raise UserError(f"{path}:1: `;` between the columns; separate them by tabs or commas")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    names = [name.strip() for name in next(reader)]
-    if not any(names):
-        raise UserError(f"{path}:1: no names of columns in the first line")
-    return names, delimiter
-
-
-def _table_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iterator[Row]:
-    """Columns by the header's names, in whatever order they are."""
-    header, delimiter = _header(path, text)
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=False)
-    next(reader)
-    wanted = _wanted(columns, labelled)
-    missing = [name for name in wanted if name not in header]
-    if missing:
-        raise UserError(f"{path}:1: no column {missing[0]!r}; the columns are {', '.join(header)}")
-    place = {name: header.index(name) for name in wanted}
-    try:
-        for cells in reader:
-            if not cells:
-                continue
-            if len(cells) != len(header):
-                raise UserError(
-                    f"{path}:{reader.line_num}: {len(cells)} fields, the header has {len(header)}; "
-                    f"is a {'tab' if delimiter == chr(9) else 'comma'} or a quote missing?"
-                )
-            texts = [cells[place[name]].strip() for name in columns.texts]
-            label = cells[place[columns.label]].strip() if labelled else ""
-            id_ = cells[place[columns.id]].strip() if columns.id else str(reader.line_num)
-            yield reader.line_num, id_, texts, label
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}") from error
-
-
-def _wanted(columns: Columns, labelled: bool) -> list[str]:
-    names = [columns.id] if columns.id else []
-    return [*names, *columns.texts, *([columns.label] if labelled else [])]
-
-
-NamedRow = tuple[int, dict[str, Any]]  # row number from 1, values by column
-
-
-def _named_rows(
-    path: Path, rows: Iterator[NamedRow], columns: Columns, labelled: bool
-) -> Iterator[Row]:
-    """Rows whose values have names and types; a list is written with `;` between."""
-
-    def text(value: Any) -> str:
-        if isinstance(value, list):
-            return ";".join(map(str, value)) or "-"
-        # NaN, which is not equal to itself, is how a table says that there is none
-        return "" if value is None or value != value else str(value).strip()
-
-    for number, row in rows:
-        missing = [name for name in _wanted(columns, labelled) if name not in row]
-        if missing:
-            there = ", ".join(row)
-            raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {there}")
-        id_ = text(row[columns.id]) if columns.id else str(number)
-        texts = [text(row[name]) for name in columns.texts]
-        yield number, id_, texts, text(row[columns.label]) if labelled else ""
-
-
-def _json_rows(path: Path, text: str) -> Iterator[NamedRow]:
-    """JSON lines: an object a line."""
+def _cmu_rows(path: Path, text: str, columns: Columns) -> Iterator[Row]:
+    """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
     for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not a line of JSON ({error})") from error
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: expected an object, found {line[:60]!r}")
-        yield number, row
-
-
-@contextmanager
-def _parquet_file(path: Path) -> Iterator[Any]:
-    """pyarrow's ParquetFile: its schema is read at once, its rows when they are asked for."""
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
-    try:
-        with parquet.ParquetFile(path) as file:
-            yield file
-    except (ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
-
-
-def _parquet_rows(path: Path) -> Iterator[NamedRow]:
-    with _parquet_file(path) as file:
-        rows = file.read().to_pylist()
-    yield from enumerate(rows, start=1)
-
-
-def _plain_rows(path: Path, text: str, columns: Columns, labelled: bool) -> Iterator[Row]:
-    """CMU's form, `label ||| sentence`, no header and no ids: the line number is the id."""
-    for number, line in enumerate(io.StringIO(text), start=1):  # splitlines() cuts at U+2028 too
         if not line.strip():
             continue
         label, *texts = [part.strip() for part in line.split("|||")]

@@ -1,6 +1,7 @@
 """Masking for the masked language model (Devlin et al., 2018; paper, section 3.1).
 
-Every draw comes from a generator of (seed, epoch, row): a resumed run masks the same tokens.
+All random numbers come from generators seeded by (seed, epoch, row), so that a resumed run masks
+the same tokens.
 """
 
 from dataclasses import dataclass, replace
@@ -15,31 +16,31 @@ from minbert.data.tokenizer import BertTokenizer
 
 @dataclass(frozen=True)
 class Masking:
-    """How to mask, and what it needs to know of the vocabulary (V entries)."""
+    """How tokens are masked, and what of the vocabulary (V entries) that needs."""
 
-    rate: float  # of the real tokens
-    whole_word: bool  # all pieces of a word or none
+    rate: float  # the share of the real tokens that is masked
+    whole_word: bool  # all pieces of a word are masked, or none
     mask_id: int
     special: np.ndarray  # ids that are never masked
-    continues: np.ndarray  # (V,) bool, pieces that go on with a word (##ing)
+    continues: np.ndarray  # (V,) bool, pieces that continue a word (##ing)
 
     @classmethod
     def of(cls, tokenizer: BertTokenizer, rate: float, whole_word: bool) -> "Masking":
-        """With the vocabulary of this tokenizer."""
+        """Make the settings for a tokenizer's vocabulary."""
         special = np.array([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])
         return cls(rate, whole_word, tokenizer.mask_id, special, tokenizer.continues())
 
 
 @dataclass(frozen=True)
 class MaskedBatch:
-    """M tokens are to be guessed."""
+    """A batch with M masked tokens, which the model is to predict."""
 
-    batch: Batch  # with the masked ids
-    places: Tensor  # (M,) where in the batch
-    targets: Tensor  # (M,) the ids that were there
+    batch: Batch  # with the ids after masking
+    places: Tensor  # (M,) the indices of the masked tokens
+    targets: Tensor  # (M,) their ids before masking
 
     def to(self, device: torch.device) -> "MaskedBatch":
-        """The same on another device."""
+        """Return the same masked batch on another device."""
         places, targets = to_device(self.places, device), to_device(self.targets, device)
         return MaskedBatch(self.batch.to(device), places, targets)
 
@@ -50,9 +51,9 @@ def mask_batch(batch: Batch, masking: Masking, seed: int, epoch: int) -> MaskedB
     masked, chosen = ids.copy(), np.zeros(len(ids), dtype=bool)
     begin = 0
     for row, length in zip(batch.rows, batch.lengths, strict=True):
-        here = slice(begin, begin + length)
+        span = slice(begin, begin + length)
         rng = np.random.default_rng([seed, epoch, row])
-        masked[here], chosen[here] = _mask_row(ids[here], masking, rng)
+        masked[span], chosen[span] = _mask_row(ids[span], masking, rng)
         begin += length
     places = torch.from_numpy(chosen.nonzero()[0])
     return MaskedBatch(replace(batch, ids=torch.from_numpy(masked)), places, batch.ids[places])
@@ -61,12 +62,12 @@ def mask_batch(batch: Batch, masking: Masking, seed: int, epoch: int) -> MaskedB
 def _mask_row(
     ids: np.ndarray, masking: Masking, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(masked ids, which were chosen), both (n,)."""
+    """Return a row's ids after masking and which were chosen, both (n,)."""
     n = len(ids)
     draw = rng.random(n)
     if masking.whole_word:
         word = np.cumsum(~masking.continues[ids]) - 1  # the number of each token's word
-        draw = draw[np.maximum(word, 0)]  # one draw decides on all pieces
+        draw = draw[np.maximum(word, 0)]  # all pieces of a word share one random number
     chosen = (draw < masking.rate) & ~np.isin(ids, masking.special)
     kind = rng.random(n)
     random_ids = rng.integers(0, len(masking.continues), n)

@@ -11,7 +11,7 @@ from minbert.data.encoded import EncodedSplit
 
 
 def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
-    """The distinct sentences (U of them), and the numbers (R, 2) of every row's two."""
+    """Return the U distinct sentences of R pairs, and the numbers of every pair's two, (R, 2)."""
     numbers: dict[bytes, int] = {}
     index = np.empty((len(split), 2), dtype=np.int64)
     pieces: list[np.ndarray] = []
@@ -35,8 +35,11 @@ def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
 
 
 def paraphrase_groups(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """(R, 2): sentences joined by a chain of l = 1 pairs have the same number."""
-    from scipy.sparse import coo_array  # slow to import, and only some losses need it
+    """Return a group number for each sentence of each pair, (R, 2).
+
+    Sentences joined by a chain of pairs with label 1 are paraphrases and have the same number.
+    """
+    from scipy.sparse import coo_array  # imported late: slow, and few losses need it
     from scipy.sparse.csgraph import connected_components
 
     a, b = index[labels == 1].T
@@ -47,7 +50,10 @@ def paraphrase_groups(index: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def without_repeats(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
-    """These rows less those with a sentence of an earlier one: in-batch negatives must differ."""
+    """Return the rows without those that repeat a sentence of an earlier one.
+
+    An in-batch loss would take the repeated sentence for a negative of itself.
+    """
     seen: set[int] = set()
     kept = []
     for row in rows.tolist():
@@ -59,9 +65,9 @@ def without_repeats(rows: np.ndarray, index: np.ndarray) -> np.ndarray:
 
 
 def collate_sentences(sentences: EncodedSplit, numbers: np.ndarray) -> tuple[Batch, torch.Tensor]:
-    """These sentences as ONE packed batch, and where each of them is in it.
+    """Pack these sentences into ONE batch; return it and the places of `numbers` in it.
 
-    `embeddings[places]` has the order of `numbers`; a sentence that is asked for twice comes once.
+    `embeddings[places]` has the order of `numbers`. A sentence that occurs twice is encoded once.
     """
     distinct, inverse = np.unique(numbers, return_inverse=True)
     batch = collate(sentences, distinct)

@@ -1,18 +1,21 @@
-"""Which rows make a batch: pure functions of (seed, task, epoch, batch), so that resuming seeks."""
+"""Which rows make a batch: pure functions of (seed, task, epoch, batch).
+
+A resumed run thus needs the number of its step only, not the state of an iterator.
+"""
 
 import zlib
 from functools import lru_cache
 
 import numpy as np
 
-ADAPTIVE = "adaptive"  # a batch size: each set's own, so that all have the same number of batches
-ADAPTIVE_MEAN = 32  # its mean over the sets
+ADAPTIVE = "adaptive"  # a batch size of its own for each set: all have the same number of batches
+ADAPTIVE_MEAN = 32  # the mean of these batch sizes over the sets
 
 
 def count_batches(rows: dict[str, int], batch_size: int | str) -> dict[str, int]:
-    """Batches in one pass over each set; the last may be smaller.
+    """Return the number of batches in one pass over each set; the last batch may be smaller.
 
-    Adaptive: the same number for all, and no set is cut in more batches than it has rows.
+    Adaptive: the same number for all sets, and no more than the smallest set has rows.
     """
     if batch_size == ADAPTIVE:
         batches = -(-sum(rows.values()) // (ADAPTIVE_MEAN * len(rows)))
@@ -20,16 +23,16 @@ def count_batches(rows: dict[str, int], batch_size: int | str) -> dict[str, int]
     return {name: -(-n // batch_size) for name, n in rows.items()}
 
 
-@lru_cache(maxsize=8)  # one order serves a whole pass; a few tasks take turns
+@lru_cache(maxsize=8)  # an order is used for a whole pass, and a few tasks take turns
 def shuffled(rows: int, seed: int, task: str, epoch: int) -> np.ndarray:
-    """A new order of the rows for every pass over the task."""
+    """Return the order of the rows in one pass (epoch) over the task, (rows,)."""
     return np.random.default_rng([seed, zlib.crc32(task.encode()), epoch]).permutation(rows)
 
 
 def batch_rows(
     rows: int, batch_size: int | str, batches: int, seed: int, task: str, epoch: int, batch: int
 ) -> np.ndarray:
-    """The row numbers of one batch of `batches`: every row is in exactly one of an epoch.
+    """Return the row numbers of one of an epoch's `batches`; every row is in exactly one of them.
 
     Adaptive batches of one set differ in size by one row at most.
     """
@@ -40,7 +43,10 @@ def batch_rows(
 
 
 def length_sorted_batches(lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
-    """All rows, longest first (a shortage of memory shows at once), cut by padded size."""
+    """Cut all rows, longest first, into batches of at most so many padded tokens.
+
+    If memory is too short, the first batch shows it and not the last.
+    """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):

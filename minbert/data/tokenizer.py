@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# The library warns about forks otherwise; it is only ever called from the main process here.
+# Without this the library warns about forks; minbert tokenizes in the main process only.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import numpy as np
@@ -22,7 +22,10 @@ SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
 class BertTokenizer:
-    """Texts -> ids: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`, cut longest-first to max_length."""
+    """A WordPiece tokenizer: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`.
+
+    Sequences longer than max_length are cut at the end of the longer sentence.
+    """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -38,10 +41,11 @@ class BertTokenizer:
 
     @property
     def vocab_size(self) -> int:
+        """The number of ids."""
         return self.tokenizer.get_vocab_size()
 
     def check_fits(self, embeddings: int) -> None:
-        """Raises UserError when a model with so many embeddings lacks some of these ids."""
+        """Raise UserError if a model with so many embeddings lacks some of these ids."""
         if self.vocab_size > embeddings:
             raise UserError(
                 f"the tokenizer has {self.vocab_size} words, the model {embeddings} embeddings: "
@@ -50,7 +54,10 @@ class BertTokenizer:
 
     @classmethod
     def from_directory(cls, directory: Path) -> "BertTokenizer":
-        """From tokenizer.json, else vocab.txt with the casing of tokenizer_config.json."""
+        """Read tokenizer.json, else vocab.txt with the casing of tokenizer_config.json.
+
+        Raises UserError if neither exists or the file is not a BERT tokenizer's.
+        """
         if (directory / "tokenizer.json").is_file():
             try:
                 return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
@@ -65,7 +72,11 @@ class BertTokenizer:
 
     @classmethod
     def from_vocab(cls, path: Path, lowercase: bool | None = None) -> "BertTokenizer":
-        """From a vocab.txt, a token a line. lowercase None: cased if a word is upper case."""
+        """Read a vocab.txt, a token a line.
+
+        lowercase None: texts are lower-cased unless a word of the vocabulary has an upper-case
+        letter.
+        """
         words = path.read_text(encoding="utf-8").split("\n")
         vocab = {word.rstrip("\r"): i for i, word in enumerate(words) if word.rstrip("\r")}
         if lowercase is None:
@@ -86,19 +97,19 @@ class BertTokenizer:
     def encode_batch(
         self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512
     ) -> list[Encoding]:
-        """One encoding (`.ids`, `.type_ids`) a text or pair, in one parallel call."""
+        """Return an encoding (`.ids`, `.type_ids`) of each text or pair, by one parallel call."""
         self.tokenizer.enable_truncation(max_length, strategy="longest_first")
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
         return self.tokenizer.encode_batch_fast(inputs)
 
     def encode_plain(self, texts: list[str]) -> list[list[int]]:
-        """The ids of each text, whole, without [CLS] and [SEP]."""
+        """Return the ids of each text, not cut, without [CLS] and [SEP]."""
         self.tokenizer.no_truncation()
         encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def continues(self) -> np.ndarray:
-        """(V,) bool: which ids are pieces that go on with a word (##ing)."""
+        """Return which ids are pieces that continue a word (##ing), (V,) bool."""
         result = np.zeros(self.vocab_size, dtype=bool)
         for token, i in self.tokenizer.get_vocab().items():
             result[i] = token.startswith("##")
@@ -112,7 +123,7 @@ class BertTokenizer:
         self.tokenizer.no_truncation()
         self.tokenizer.save(str(directory / "tokenizer.json"))
         normalizer = self.tokenizer.normalizer
-        # any other normalizer is in tokenizer.json alone, which this class of theirs takes as it is
+        # this class of transformers takes tokenizer.json as it is, whatever its normalizer
         settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
         if isinstance(normalizer, BertNormalizer):
             settings = {

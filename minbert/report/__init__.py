@@ -1,1 +1,1 @@
-"""report.html: what a run's log and findings look like, one file without network."""
+"""What people read of a run: report.html, one page that needs no network, and its model card."""

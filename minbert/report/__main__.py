@@ -1,6 +1,6 @@
-"""Look at a run, or lay several over each other: python -m minbert.report RUN... [--output FILE]
+"""Show a run, or compare several, on one page: python -m minbert.report RUN... [--output FILE]
 
-Writes one page that needs no network; the runs' own report.html is made the same way.
+The page needs no network; the report.html in a run's folder is made the same way.
 """
 
 from pathlib import Path
@@ -20,9 +20,9 @@ def main(argv: list[str]) -> int:
             print(f"{__doc__}\n{USAGE}")
             return 0
         if word == "--output":
-            output = _file(next(words, ""))
+            output = output_path(next(words, ""))
         elif word.startswith("--output="):
-            output = _file(word.partition("=")[2])
+            output = output_path(word.partition("=")[2])
         elif word.startswith("-"):
             raise UserError(f"unknown argument {word!r}; {USAGE}")
         else:
@@ -35,7 +35,8 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _file(name: str) -> Path:
+def output_path(name: str) -> Path:
+    """Return the file that --output names. Raises UserError if it names none."""
     if not name or name.startswith("-"):
         raise UserError(f"--output needs the name of a file; {USAGE}")
     return Path(name)

@@ -1,11 +1,11 @@
-"""README.md of a run, a model card: what it says is what the run's other files say."""
+"""The README.md of a run, a model card made of what the run's other files say."""
 
 import platform
 import shlex
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from minbert.data.encoded import EncodedSplit
 from minbert.files import sha256_of, write_text
@@ -17,14 +17,44 @@ from minbert.version import VERSION
 
 CARD = "README.md"
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
-UNTOLD = ("name", "resume", "output_dir")  # arguments that are of one machine, not of the run
+LEFT_OUT = ("name", "resume", "output_dir")  # arguments about the place of a run
 Splits = dict[str, EncodedSplit]
 Interval = tuple[float, float, float]  # value, and the ends of its 95 % interval
 Table = list[tuple[str, ...]]  # the first row is its head
 
 
+@dataclass(frozen=True)
+class Command:
+    """The script that made a run, with its arguments."""
+
+    script: str
+    args: dict[str, Any]  # all of them, resolved
+    defaults: dict[str, Any]
+
+    @classmethod
+    def of(cls, script: str, args: Any) -> Self:
+        """Make it from a script's dataclass of arguments."""
+        return cls(script, dict(vars(args)), {f.name: f.default for f in fields(args)})
+
+    def line(self) -> str:
+        """Return what to type for the same run: the arguments that are not the defaults."""
+        several = distributed.size() > 1
+        start = f"torchrun --nproc-per-node {distributed.size()}" if several else "python"
+        words = [f"{start} {self.script}"]
+        for name, value in self.args.items():
+            if name in LEFT_OUT or value in (self.defaults[name], None, {}, ""):
+                continue
+            flag = "--" + name.replace("_", "-")
+            if isinstance(value, dict):
+                value = ",".join(f"{k}={v}" for k, v in value.items())
+            elif isinstance(value, tuple):
+                value = ",".join(map(str, value))
+            words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+        return " ".join(words)
+
+
 def write_card(
-    folder: Path, args: Any, script: str, tasks: list[Task], train: Splits, dev: Splits,
+    folder: Path, command: Command, tasks: list[Task], train_splits: Splits, dev_splits: Splits,
     best_step: int, best_scores: dict[str, float], intervals: dict[str, Interval],
 ) -> None:  # fmt: skip
     """Write the card of a fine-tuned run: the scores of its best step, with their intervals."""
@@ -35,51 +65,61 @@ def write_card(
         if task.name in intervals:
             value, low, high = intervals[task.name]
             interval = f"{low:.3f} to {high:.3f}"
-        rows = f"{len(dev[task.name]):,}"
+        rows = f"{len(dev_splits[task.name]):,}"
         scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows))
-        for split, used in (("train", train), ("dev", dev)):
-            path = Path(args.data_dir) / task.files[split]
-            data.append((path.name, f"{len(used[task.name]):,}", f"`{sha256_of(path)}`"))
+        for name, splits in (("train", train_splits), ("dev", dev_splits)):
+            path = Path(command.args["data_dir"]) / task.files[name]
+            data.append((path.name, f"{len(splits[task.name]):,}", f"`{sha256_of(path)}`"))
     titles = ", ".join(task.title for task in tasks)
     about = (
-        f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n`{args.model}`. "
-        f"`best/` holds step {best_step}, `last/` the end of training."
+        f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"
+        f"`{command.args['model']}`. `best/` holds step {best_step}, `last/` the end of training."
     )
-    use = [f"python evaluate.py --checkpoint {folder} --data-dir DIR", *exports(folder, args)]
-    write(folder, args, script, about, scores, use, data)
+    score = f"python evaluate.py --checkpoint {folder} --data-dir DIR"
+    write(folder, command, about, scores, [score, *exports(folder, command.args)], data)
 
 
-def exports(folder: Path, args: Any) -> list[str]:
-    """Return commands that export a run: a task of pairs encoded alone is no classifier."""
-    if args.towers == "separate":
+def exports(folder: Path, args: dict[str, Any]) -> list[str]:
+    """Return the commands that export a run.
+
+    transformers loads a task whose pairs are encoded together, sentence-transformers a siamese one;
+    neither loads a run with separate towers.
+    """
+    if args["towers"] == "separate":
         return []
     start = f"python -m minbert.export {folder} NEW_DIRECTORY --to"
-    cross = [name for name in args.tasks if name not in args.pair_loss]
-    siamese = [f"{start} sentence-transformers"] if len(cross) < len(args.tasks) else []
-    return [*(f"{start} transformers --task {name}" for name in cross[:1]), *siamese]
+    cross = [name for name in args["tasks"] if name not in args["pair_loss"]]
+    siamese = len(cross) < len(args["tasks"])
+    return [
+        *(f"{start} transformers --task {name}" for name in cross[:1]),
+        *([f"{start} sentence-transformers"] if siamese else []),
+    ]
 
 
 def write_mlm_card(
-    folder: Path, args: Any, files: list[Path], rows: int, best_step: int,
+    folder: Path, command: Command, files: list[Path], rows: int, best_step: int,
     best_scores: dict[str, float],
 ) -> None:  # fmt: skip
-    """Write the card of a pre-trained run: how well its best step guesses held-out tokens."""
+    """Write the card of a pre-trained run: how well its best step predicts held-out tokens."""
     names = ("accuracy", "perplexity", "loss")
     head = ("held-out masked tokens", "best step")
     scores: Table = [head, *((name, f"{best_scores[name]:.3f}") for name in names)]
     data: Table = [("file", "sha256"), *((f.name, f"`{sha256_of(f)}`") for f in files)]
     about = (
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"
-        f"`{args.model}`. `best/` holds step {best_step}, `last/` the end of training."
+        f"`{command.args['model']}`. `best/` holds step {best_step}, `last/` the end of training."
     )
     use = [f"python train_multitask.py --model {folder} --data-dir DIR"]
-    write(folder, args, "pretrain_mlm.py", about, scores, use, data)
+    write(folder, command, about, scores, use, data)
 
 
 def write_several_card(
-    folder: Path, args: Any, script: str, tasks: list[Task], every: list[dict[str, float]]
+    folder: Path, command: Command, tasks: list[Task], every: list[dict[str, float]]
 ) -> None:
-    """Write the card of a folder of runs, a seed or a task each: scores and their spread."""
+    """Write the card of a folder of runs, one for each seed or task: scores and their spread.
+
+    every: the scores of each seed.
+    """
     scores: Table = [("task", "metric", "mean dev score", "spread", "lowest to highest")]
     for task in tasks:
         s = over_seeds(every)[task.name]
@@ -87,45 +127,28 @@ def write_several_card(
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         scores.append((task.title, task.main_metric, f"{s['mean']:.3f}", spread, ends))
     about = (
-        f"Runs of minbert from `{args.model}`, each in a folder of its own with its README.md;\n"
+        f"Runs of minbert from `{command.args['model']}`, each in a folder of its own with its "
+        f"README.md;\n"
         f"`scores.json` has the scores of {len(every)} seeds one by one, `report.html` the curves."
     )
-    write(folder, args, script, about, scores, [f"python -m minbert.report {folder}"], [])
+    write(folder, command, about, scores, [f"python -m minbert.report {folder}"], [])
 
 
 def write(
-    folder: Path, args: Any, script: str, about: str, scores: Table, use: list[str], data: Table
+    folder: Path, command: Command, about: str, scores: Table, use: list[str], data: Table
 ) -> None:
     """Write a card's text. Of several processes the first one writes."""
     if distributed.rank() > 0:
         return
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
     versions = ", ".join((f"minbert {VERSION}", *libraries))
-    told = [f.name for f in fields(args) if f.name not in UNTOLD]
-    arguments = [("argument", "value"), *((n, f"`{getattr(args, n)}`") for n in told)]
+    listed = ((k, f"`{v}`") for k, v in command.args.items() if k not in LEFT_OUT)
+    arguments: Table = [("argument", "value"), *listed]
     parts = [
         f"# {folder.name}", about, markdown_table(scores),
         "## Use", "\n".join(f"    {line}" for line in use),
         *(["## Data", markdown_table(data)] if data else []),
-        "## Made by", f"    {command(args, script)}",
+        "## Made by", f"    {command.line()}",
         f"with Python {platform.python_version()}, {versions}.", markdown_table(arguments),
     ]  # fmt: skip
     write_text(folder / CARD, "\n\n".join(parts) + "\n")
-
-
-def command(args: Any, script: str) -> str:
-    """Return what to type for the same run: the arguments that are not the defaults."""
-    several = distributed.size() > 1
-    start = f"torchrun --nproc-per-node {distributed.size()}" if several else "python"
-    words = [f"{start} {script}"]
-    for field in fields(args):
-        value = getattr(args, field.name)
-        if field.name in UNTOLD or value in (field.default, None, {}, ""):
-            continue
-        flag = "--" + field.name.replace("_", "-")
-        if isinstance(value, dict):
-            value = ",".join(f"{k}={v}" for k, v in value.items())
-        elif isinstance(value, tuple):
-            value = ",".join(map(str, value))
-        words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
-    return " ".join(words)

@@ -1,6 +1,7 @@
-"""Charts as SVG text: no script, colours from the page's style sheet, every point with its title.
+"""Charts as SVG text, without scripts; the page's style sheet has the colours.
 
-Runs are told apart by colour and by dashes or marks, so not by colour alone.
+Runs differ in colour and in dashes or marks, never in colour alone. A point has a title, which the
+browser shows when it is pointed at.
 """
 
 import math
@@ -10,8 +11,9 @@ from html import escape
 
 Point = tuple[float, float]
 WIDTH, HEIGHT = 360, 220  # units of the view box: about pixels on a phone
-LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 34
-MOST_POINTS = 120  # of a line; more are averaged, or a long run's page takes megabytes
+RIGHT, TOP, BOTTOM = 20, 22, 34  # margins around the plot; the left one depends on its labels
+DIGIT = 7  # the most that a digit of a label takes
+MAX_POINTS = 120  # of a line; more would make the page of a long run megabytes large
 
 
 @dataclass(frozen=True)
@@ -21,19 +23,19 @@ class Series:
     name: str
     number: int
     points: Sequence[Point]
-    what: Sequence[str] = ()  # each point stands for, if there is more to say than its numbers
+    texts: Sequence[str] = ()  # what each point stands for, added to its title
 
     def titles(self) -> list[str]:
-        """What each point says when pointed at."""
+        """Return the title of each point."""
         numbers = [f"{self.name}: {short(b)} at {short(a)}" for a, b in self.points]
-        if not self.what:
+        if not self.texts:
             return numbers
-        return [f"{n}: {what}" for n, what in zip(numbers, self.what, strict=True)]
+        return [f"{n}: {text}" for n, text in zip(numbers, self.texts, strict=True)]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A range of values onto a range of the drawing."""
+    """A linear map from a range of values to a range of the drawing."""
 
     low: float
     high: float
@@ -41,84 +43,93 @@ class Axis:
     end: float
 
     def __call__(self, value: float) -> float:
+        """Return a value's place in the drawing."""
         share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
     def ticks(self, about: int = 6) -> list[float]:
-        """Round numbers inside the range."""
+        """Return about so many round numbers inside the range."""
         step = nice_step((self.high - self.low) / about)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
 
+    def labelled_ticks(self) -> list[tuple[float, str]]:
+        """Return the ticks with their labels, which have as many digits as tell them apart."""
+        ticks = self.ticks()
+        for digits in range(3, 9):
+            labels = [short(tick, digits) for tick in ticks]
+            if len(set(labels)) == len(ticks):
+                break
+        return list(zip(ticks, labels, strict=True))
+
 
 def nice_step(step: float) -> float:
-    """The next of 1, 2, 5 times a power of ten."""
+    """Round up to 1, 2 or 5 times a power of ten."""
     power = 10.0 ** math.floor(math.log10(step))
     return next(m * power for m in (1, 2, 5, 10) if m * power >= step * (1 - 1e-9))
 
 
 def axis(values: Sequence[float], start: float, end: float) -> Axis:
-    """Around the values, with room where they are all the same."""
+    """Return an axis around the values, also if they are all equal."""
     low, high = min(values), max(values)
     room = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     return Axis(low - room, high + room, start, end)
 
 
-def short(value: float) -> str:
-    """12000 -> 12k, 0.00005 -> 5e-5"""
+def short(value: float, digits: int = 4) -> str:
+    """Write a number with at most so many digits: 12000 -> 12k, 0.00011 -> 1.1e-4."""
     if value and abs(value) < 1e-3:
-        return f"{value:.2g}".replace("e-0", "e-")
+        mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
+        return f"{float(mantissa):.{digits}g}e{int(exponent)}"
     if abs(value) >= 1e4:
         return f"{value / 1e3:g}k"
-    return f"{value:.4g}"
+    return f"{value:.{max(digits, 4)}g}"
 
 
-def averaged(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """At most so many points, each the mean of its neighbours."""
+def averaged(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+    """Return at most so many points, each the mean of its neighbours."""
     size = max(1, math.ceil(len(points) / most))
     parts = [points[i : i + size] for i in range(0, len(points), size)]
     return [(sum(x for x, _ in p) / len(p), sum(y for _, y in p) / len(p)) for p in parts]
 
 
-def thinned(points: Sequence[Point], most: int = MOST_POINTS) -> list[Point]:
-    """At most so many points and the last one, as they are: a rate's corners stay sharp."""
+def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+    """Return at most so many of the points and the last one: a rate's corners stay sharp."""
     size = max(1, math.ceil(len(points) / most))
     return [*points[:-1:size], *points[-1:]]
 
 
 def drawing(title: str, x: Axis, y: Axis, x_name: str, y_name: str, inside: str) -> str:
-    """The frame: grid, ticks, names of the axes."""
+    """Return a whole chart: grid, ticks, names of the axes, and the marks inside."""
     parts = [
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title)}">'
         f"<title>{escape(title)}</title>"
     ]
-    for tick in y.ticks():
+    for tick, label in y.labelled_ticks():
         at = y(tick)
-        parts.append(f'<path class="grid" d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 5}" y="{at + 3.5:.1f}" class="end">{short(tick)}</text>')
-    for tick in x.ticks():
-        text = (
-            f'<text x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 14}" class="mid">{short(tick)}</text>'
-        )
-        parts.append(text)
-    middle = (LEFT + WIDTH - RIGHT) / 2
+        parts.append(f'<path class="grid" d="M{x.start} {at:.1f}H{x.end}"/>')
+        parts.append(f'<text x="{x.start - 5}" y="{at + 3.5:.1f}" class="end">{label}</text>')
+    for tick, label in x.labelled_ticks():
+        at = f'x="{x(tick):.1f}" y="{HEIGHT - BOTTOM + 14}"'
+        parts.append(f'<text {at} class="mid">{label}</text>')
+    middle = (x.start + x.end) / 2
     parts.append(f'<text x="{middle}" y="{HEIGHT - 4}" class="mid">{escape(x_name)}</text>')
-    parts.append(f'<text x="{LEFT}" y="{TOP - 1}">{escape(y_name)}</text>' if y_name else "")
+    parts.append(f'<text x="2" y="{TOP - 10}">{escape(y_name)}</text>' if y_name else "")
     return "".join([*parts, inside, "</svg>"])
 
 
 def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -> str:
-    """Lines through points; a few points get marks."""
+    """Draw a line through each series; up to 40 points get marks. Nothing without any point."""
     points = [point for one in series for point in one.points]
     if not points:
         return ""
-    x, y = frame(points)
+    x, y = axes([a for a, _ in points], [b for _, b in points])
     inside = []
     for one in series:
         places = [(x(a), y(b)) for a, b in one.points]
         path = "M" + "L".join(f"{a:.1f} {b:.1f}" for a, b in places)
-        inside.append(f'<path class="line {look(one.number)}" d="{path}"/>')
+        inside.append(f'<path class="line {line_classes(one.number)}" d="{path}"/>')
         if len(places) <= 40:
             inside += [
                 mark(one.number, place, title)
@@ -130,12 +141,11 @@ def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -
 def scatter(
     title: str, dots: Sequence[Series], marked: Sequence[Series], x_name: str, y_name: str
 ) -> str:
-    """Many points as dots, few as marks, and the line where both values are equal."""
+    """Draw points as dots or marks, and the line on which both values are equal."""
     values = [value for one in (*dots, *marked) for point in one.points for value in point]
     if not values:
         return ""
-    x = axis(values, LEFT, WIDTH - RIGHT)
-    y = axis(values, HEIGHT - BOTTOM, TOP)
+    x, y = axes(values, values)
     ends = f"M{x(x.low):.1f} {y(x.low):.1f}L{x(x.high):.1f} {y(x.high):.1f}"
     inside = [f'<path class="equal" d="{ends}"/>']
     for one in dots:
@@ -149,10 +159,11 @@ def scatter(
     return drawing(title, x, y, x_name, y_name, "".join(inside))
 
 
-def frame(points: Sequence[Point]) -> tuple[Axis, Axis]:
-    """Axes that hold all of them."""
-    x = axis([a for a, _ in points], LEFT, WIDTH - RIGHT)
-    return x, axis([b for _, b in points], HEIGHT - BOTTOM, TOP)
+def axes(xs: Sequence[float], ys: Sequence[float]) -> tuple[Axis, Axis]:
+    """Return the axes around these values; the vertical one's labels set the left margin."""
+    y = axis(ys, HEIGHT - BOTTOM, TOP)
+    left = 10 + DIGIT * max(len(label) for _, label in y.labelled_ticks())
+    return axis(xs, left, WIDTH - RIGHT), y
 
 
 def _circle(x: float, y: float) -> str:
@@ -175,30 +186,30 @@ MARKS: tuple[Callable[[float, float], str], ...] = (_circle, _square, _diamond, 
 
 
 def colour(number: int) -> str:
-    """The style sheet's class of a run's colour."""
+    """Return the style sheet's class of a run's colour."""
     return f"run{number % len(MARKS)}"
 
 
 def shape_of(number: int) -> int:
-    """Its mark and dashes: the fifth run has the first's colour, but the second's shape."""
+    """Return which mark and dashes a run has: the fifth one shares the first's colour only."""
     return (number + number // len(MARKS)) % len(MARKS)
 
 
-def look(number: int) -> str:
-    """The classes of its line."""
+def line_classes(number: int) -> str:
+    """Return the style sheet's classes of a run's line."""
     return f"{colour(number)} dash{shape_of(number)}"
 
 
 def mark(number: int, place: Point, title: str) -> str:
-    """A run's sign at a place; the title shows when pointed at."""
+    """Draw a run's mark at a place, with a title."""
     shape = MARKS[shape_of(number)](*place)
     end = f"</{shape[1:].split()[0]}>"
     return f'{shape} class="mark {colour(number)}"><title>{escape(title)}</title>{end}'
 
 
 def key(name: str, number: int) -> str:
-    """An entry of the legend: a piece of the run's line with its mark."""
-    line = f'<path class="line {look(number)}" d="M0 7H30"/>'
+    """Return an entry of the legend: a piece of a run's line with its mark."""
+    line = f'<path class="line {line_classes(number)}" d="M0 7H30"/>'
     return (
         f'<li><svg viewBox="0 0 30 14" class="key" aria-hidden="true">{line}'
         f"{mark(number, (15, 7), name)}</svg> {escape(name)}</li>"

@@ -1,4 +1,4 @@
-"""A run's folder -> what the page needs of it; the page -> a file."""
+"""Reading the runs' folders for the page, and writing it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,11 +9,15 @@ from minbert.files import read_json, read_json_lines, write_text
 from minbert.report.page import Run, page
 
 LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
-RENAMED = {"right": "gold", "sure": "confidence", "calibration": "reliability"}  # since 2026-12
+# Keys of findings.json in runs of before 2026-12, and what they are called since.
+RENAMED = {"right": "gold", "sure": "confidence", "calibration": "reliability"}
 
 
 def read_runs(folder: Path) -> list[Run]:
-    """Return the run in a folder, or those inside it: one task each, one seed each, or both."""
+    """Return the run in a folder, or the runs inside it: one task each, one seed each, or both.
+
+    Raises UserError for a folder without any.
+    """
     if (folder / LOG).is_file():
         return [read_run(folder, folder.name)]
     logs = (path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{LOG}"))
@@ -33,7 +37,7 @@ def read_run(folder: Path, name: str) -> Run:
 
 
 def renamed(found: Any) -> Any:
-    """Give the keys of an older run's findings their present names."""
+    """Return findings with the present names of their keys."""
     if isinstance(found, dict):
         return {RENAMED.get(key, key): renamed(value) for key, value in found.items()}
     return [renamed(value) for value in found] if isinstance(found, list) else found

@@ -9,9 +9,9 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import read_examples
 from minbert.task.task import Task
 
-WORST = 12  # rows listed
-BINS = 10  # of predicted probabilities
-MOST_POINTS = 1500  # of a scatter plot
+WORST = 12  # how many of the worst rows are listed
+BINS = 10  # of the reliability diagram
+SCATTER_POINTS = 1500  # most points of a scatter plot
 
 
 def findings(
@@ -19,7 +19,7 @@ def findings(
 ) -> dict[str, Any]:
     """Describe outputs (n, task.outputs) for a split, which was read from `path`.
 
-    cosines: the outputs are compared cosines, not logits: no probabilities can be made of them.
+    cosines: the outputs are cosines less a threshold, not logits, and give no probabilities.
     """
     predictions, labels = task.decode(outputs), split.labels
     found: dict[str, Any] = {"title": task.title, "rows": len(split)}
@@ -27,7 +27,7 @@ def findings(
         found["labels"] = label_counts(task, predictions, labels)
         return found
     if task.is_correlation:
-        chosen = np.linspace(0, len(split) - 1, min(len(split), MOST_POINTS)).astype(int)
+        chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
         found["points"] = np.stack([labels, predictions], 1)[chosen].round(3).tolist()
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
         found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, path)
@@ -45,12 +45,15 @@ def findings(
 
 
 def class_numbers(task: Task) -> tuple[str, ...]:
-    """Return names for classes that have none."""
+    """Return the numbers of a task's classes as their names."""
     return tuple(str(number) for number in range(max(2, task.outputs)))
 
 
 def confidences(outputs: np.ndarray) -> np.ndarray:
-    """Return the probability of the class chosen by (n, C) logits, or (n, 1) of a yes: (n,)."""
+    """Return the probability of the predicted class, (n,), from logits (n, C) or (n, 1).
+
+    One logit is that of class 1 against class 0.
+    """
     logits = outputs.astype(np.float64)
     if logits.shape[1] == 1:
         return 1 / (1 + np.exp(-np.abs(logits[:, 0])))
@@ -66,15 +69,19 @@ def confusion(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.n
 
 
 def reliability(yes: np.ndarray, labels: np.ndarray) -> list[tuple[float, float, int]]:
-    """Return, for every tenth of the probabilities, their mean, the share of yes and the rows."""
-    places = np.minimum((yes * BINS).astype(int), BINS - 1)
-    rows = []
-    for place in range(BINS):
-        there = places == place
-        if there.any():
-            mean, share = float(yes[there].mean()), float(labels[there].mean())
-            rows.append((round(mean, 4), round(share, 4), int(there.sum())))
-    return rows
+    """Return the points of a reliability diagram: of each bin that is not empty three numbers.
+
+    They are the mean predicted probability of a yes (class 1), the share of yes among the labels,
+    and the number of rows.
+    """
+    bins = np.minimum((yes * BINS).astype(int), BINS - 1)
+    points = []
+    for number in range(BINS):
+        inside = bins == number
+        if inside.any():
+            mean, share = float(yes[inside].mean()), float(labels[inside].mean())
+            points.append((round(mean, 4), round(share, 4), int(inside.sum())))
+    return points
 
 
 def label_counts(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
@@ -95,7 +102,7 @@ def listed_rows(
     task: Task, rows: np.ndarray, split: EncodedSplit, predictions: np.ndarray,
     confidence: np.ndarray | None, path: Path,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Return the texts of these rows, with their gold label and what was predicted."""
+    """Return the texts of these rows with their gold and predicted labels."""
     examples = {e.id: e for e in read_examples(path, task.columns, labelled=True)[0]}
     listed = []
     for row in rows.tolist():
@@ -107,6 +114,7 @@ def listed_rows(
             "gold": task.describe(float(split.labels[row])),
             "predicted": task.describe(float(predictions[row])),
         }
-        sure = {} if confidence is None else {"confidence": round(float(confidence[row]), 3)}
-        listed.append(entry | sure)
+        if confidence is not None:
+            entry["confidence"] = round(float(confidence[row]), 3)
+        listed.append(entry)
     return listed

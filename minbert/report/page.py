@@ -1,4 +1,4 @@
-"""Runs -> one HTML page: sections of charts and tables, readable on a phone and in the dark."""
+"""One HTML page of several runs: charts and tables for phones, in light and dark colours."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from minbert.report.tables import (
     worst_table,
 )  # fmt: skip
 
-Figure = tuple[str, str, str]  # title, svg, table
+Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
 
 
 @dataclass(frozen=True)
 class Run:
-    """What is read of a run's folder."""
+    """A run's files, as the page needs them."""
 
     name: str
     args: dict[str, Any]
@@ -31,11 +31,12 @@ class Run:
     findings: dict[str, dict[str, Any]]  # by task; empty without predictions
 
     def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return the log's lines of one kind, as "step" or "dev"."""
         return [line for line in self.log if line["event"] == kind]
 
 
 def page(runs: Sequence[Run]) -> str:
-    """The whole file."""
+    """Return the whole page."""
     names = ", ".join(run.name for run in runs)
     parts = [f"<h1>{escape(names)}</h1>"]
     if len(runs) > 1:
@@ -59,23 +60,24 @@ def page(runs: Sequence[Run]) -> str:
 
 
 def section(title: str, inside: str) -> str:
-    """With its heading; nothing if there is nothing in it."""
+    """Return a section with its heading, or nothing if it is empty."""
     return f"<section><h2>{escape(title)}</h2>{inside}</section>" if inside else ""
 
 
 def arguments(runs: Sequence[Run]) -> str:
-    """All of them, folded; of several runs those that differ, open."""
+    """Return a folded table of all arguments and, for several runs, one of those that differ."""
     names = list(dict.fromkeys(name for run in runs for name in run.args))
-    rows = [(n, *(_argument(run.args.get(n)) for run in runs)) for n in names]
+    rows = [(n, *(format_argument(run.args.get(n)) for run in runs)) for n in names]
     head = ("", *(run.name for run in runs))
-    shown = ""
+    differences = ""
     if len(runs) > 1:
         differ = [row for row in rows if len(set(row[1:])) > 1]
-        shown = table(head, differ, "Arguments that differ") if differ else "<p>The same.</p>"
-    return shown + details("all arguments", table(head, rows, "All arguments"))
+        differences = table(head, differ, "Arguments that differ") if differ else "<p>The same.</p>"
+    return differences + details("all arguments", table(head, rows, "All arguments"))
 
 
-def _argument(value: Any) -> str:
+def format_argument(value: Any) -> str:
+    """Return a value of args.json as text; a dash for one that is not set."""
     if isinstance(value, dict):
         return ", ".join(f"{k}={v}" for k, v in value.items()) or "-"
     if isinstance(value, list):
@@ -84,7 +86,7 @@ def _argument(value: Any) -> str:
 
 
 def lines(title: str, series: Sequence[Series], x_name: str = "step") -> Figure:
-    """Lines of several runs, and their numbers."""
+    """Return a chart of several runs' lines, with its numbers."""
     return title, line_chart(title, series, x_name, ""), line_table(title, series, x_name)
 
 
@@ -92,25 +94,28 @@ def over_steps(
     runs: Sequence[Run], values: Callable[[Run], list[Point]], title: str,
     thin: Callable[[list[Point]], list[Point]] = averaged,
 ) -> Figure:  # fmt: skip
-    """values(run) -> points by step."""
+    """Return a chart over the steps; `values` gives a run's points, `thin` leaves fewer of them."""
     series = [Series(run.name, i, thin(values(run))) for i, run in enumerate(runs)]
     return lines(title, [one for one in series if one.points])
 
 
 def tasks_of(runs: Sequence[Run]) -> list[str]:
-    """In the order of the log; pre-training has one without a name."""
+    """Return the tasks that the runs trained on, in the order of their logs.
+
+    Pre-training has one task, whose name is "".
+    """
     steps = (line.get("task", "") for run in runs for line in run.events("step"))
     return list(dict.fromkeys(steps))
 
 
 def losses(runs: Sequence[Run]) -> str:
-    """A chart a task."""
+    """Return a chart of each task's training loss."""
 
     def of(task: str) -> Callable[[Run], list[Point]]:
         return lambda run: [
             (x["step"], x["loss"])
             for x in run.events("step")
-            if x.get("task", "") == task and x["loss"] is not None  # a batch without two pairs
+            if x.get("task", "") == task and x["loss"] is not None  # null: a batch without any loss
         ]
 
     titles = {task: f"{task or 'mlm'}: training loss" for task in tasks_of(runs)}
@@ -118,7 +123,7 @@ def losses(runs: Sequence[Run]) -> str:
 
 
 def dev_scores(runs: Sequence[Run]) -> str:
-    """A chart for each task's main metric, and a table of the best step."""
+    """Return a table of the best step and a chart of each task's main metric."""
     curves: dict[str, dict[int, list[tuple[float, float]]]] = {}
     for i, run in enumerate(runs):
         for line in run.events("dev"):
@@ -134,15 +139,22 @@ def dev_scores(runs: Sequence[Run]) -> str:
     for title, by_run in curves.items():
         series = [Series(runs[i].name, i, points) for i, points in by_run.items()]
         drawn.append(lines(title, series))
-    rows = [_best(run) for run in runs]
+    return best_steps(runs) + charts(drawn)
+
+
+def best_steps(runs: Sequence[Run]) -> str:
+    """Return a table of each run's best step and its scores."""
+    rows = [best_step(run) for run in runs]
     head = list(dict.fromkeys(name for row in rows for name in row))
-    cells = [[run.name, *(row.get(n, "-") for n in head)] for run, row in zip(runs, rows)]  # noqa: B905
-    best = table(("best step", *head), cells, "Best step") if head else ""
-    return best + charts(drawn)
+    cells = [
+        [run.name, *(row.get(name, "-") for name in head)]
+        for run, row in zip(runs, rows, strict=True)
+    ]
+    return table(("best step", *head), cells, "Best step") if head else ""
 
 
-def _best(run: Run) -> dict[str, str]:
-    """The scores of best/, with intervals where there are any."""
+def best_step(run: Run) -> dict[str, str]:
+    """Return the step that best/ holds and its scores, with intervals if there are predictions."""
     ends = [line["best"] for line in run.events("end") if "best" in line]
     if not ends:
         return {}
@@ -155,7 +167,7 @@ def _best(run: Run) -> dict[str, str]:
 
 
 def rates(runs: Sequence[Run]) -> str:
-    """Learning rate, and tokens a second of training steps."""
+    """Return charts of the learning rate and of the real tokens a second in training steps."""
 
     def rate(run: Run) -> list[Point]:
         return [(x["step"], x["lr"]) for x in run.events("step")]
@@ -169,7 +181,7 @@ def rates(runs: Sequence[Run]) -> str:
 
 
 def throughput(run: Run) -> list[Point]:
-    """Of ten steps at a time; not of the first step, which waits for memory and kernels."""
+    """Return the tokens a second of every ten steps, without the first, which is a warm-up."""
     steps = [x for x in run.events("step")[1:] if "seconds" in x]
     points = []
     for start in range(0, len(steps) - 9, 10):
@@ -180,7 +192,7 @@ def throughput(run: Run) -> list[Point]:
 
 
 def stages(run: Run) -> str:
-    """What a task keeps while the others are trained: the forgetting table."""
+    """Return a table of the scores after every stage: it shows what later stages make forget."""
     lines = run.events("dev")
     if len(lines) < 2:
         return ""
@@ -193,7 +205,7 @@ def stages(run: Run) -> str:
 
 
 def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
-    """A task's heading, and what the best model of each run does with its dev set."""
+    """Return a task's title, and the findings on its dev set for the best model of each run."""
     found = [(i, run, run.findings[task]) for i, run in enumerate(runs) if task in run.findings]
     if not found:
         return task, ""
@@ -210,24 +222,24 @@ def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
     return found[0][2]["title"], "".join(parts)
 
 
-Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, what was found of a task
+Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, its findings on a task
 
 
 def predicted_against_gold(found: Found) -> Figure:
-    """Draw scores as dots; the largest differences, which the table below lists, are marked."""
+    """Draw scores as dots; the largest differences, which a table lists, are marked."""
     title = "predicted against gold"
-    there = [(i, run, f) for i, run, f in found if "points" in f]
-    dots = [Series(run.name, i, f["points"]) for i, run, f in there]
+    with_points = [(i, run, f) for i, run, f in found if "points" in f]
+    dots = [Series(run.name, i, f["points"]) for i, run, f in with_points]
     marked = [
         Series(run.name, i, [(float(w["gold"]), float(w["predicted"])) for w in f["worst"]],
                [" / ".join(w["texts"]) for w in f["worst"]])
-        for i, run, f in there
+        for i, run, f in with_points
     ]  # fmt: skip
     return title, scatter(title, dots, marked, "gold", "predicted"), scatter_table(title, dots)
 
 
 def reliability_diagram(found: Found) -> Figure:
-    """Draw how often the label was yes where a probability was predicted; honest on the line."""
+    """Draw the share of yes over the predicted probability of a yes: calibrated is on the line."""
     title = "reliability diagram"
     series = [
         Series(run.name, i, [(p[0], p[1]) for p in f["reliability"]])

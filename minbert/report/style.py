@@ -1,6 +1,6 @@
-"""The style sheet: Okabe and Ito's colours, which the colour-blind can tell apart; light and dark.
+"""The page's style sheet, light and dark, in Okabe and Ito's colours.
 
-Lines differ in their dashes too, points in their shapes.
+People who are colour-blind can tell these apart; lines also differ in dashes, points in shapes.
 """
 
 STYLE = """

@@ -1,4 +1,4 @@
-"""Tables in HTML and Markdown; every chart has one of its numbers, to be read aloud."""
+"""Tables in HTML and Markdown; every chart has one of its numbers, for screen readers too."""
 
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -8,7 +8,7 @@ from minbert.report.charts import Series, short
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str:
-    """Lay out a table; the first column names the row."""
+    """Return an HTML table; the first column names the row."""
     cells = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
     lines = [f"<tr>{cells}</tr>"]
     for first, *rest in rows:
@@ -18,18 +18,19 @@ def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str
 
 
 def scrolling(inside: str, label: str) -> str:
-    """Let what is too wide for the window scroll by itself, by keyboard too."""
+    """Return a part that scrolls, by keyboard too, if it is wider than the window."""
     return (
         f'<div class="wide" role="region" tabindex="0" aria-label="{escape(label)}">{inside}</div>'
     )
 
 
 def details(summary: str, inside: str) -> str:
+    """Return a part that is folded until its summary is clicked."""
     return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
 
 
 def charts(drawn: Sequence[tuple[str, str, str]]) -> str:
-    """Lay out (title, svg, table), side by side; the tables folded."""
+    """Return figures of (title, drawing, table) side by side, the tables folded."""
     return beside(
         f"<figure><figcaption>{escape(title)}</figcaption>{svg}"
         f"{details(f'{title}: the numbers', numbers)}</figure>"
@@ -39,13 +40,13 @@ def charts(drawn: Sequence[tuple[str, str, str]]) -> str:
 
 
 def beside(parts: Iterable[str]) -> str:
-    """Put parts side by side where there is room; nothing if there is nothing."""
+    """Return parts side by side if the window is wide enough; nothing if there are none."""
     inside = "".join(parts)
     return f'<div class="charts">{inside}</div>' if inside else ""
 
 
 def line_table(title: str, series: Sequence[Series], x_name: str) -> str:
-    """Lay out a row for every x, a column for every run."""
+    """Return a table with a row for every x and a column for every run."""
     columns = [dict(one.points) for one in series]
     rows = [
         (f"{x:.10g}", *(short(column[x]) if x in column else "-" for column in columns))
@@ -55,7 +56,7 @@ def line_table(title: str, series: Sequence[Series], x_name: str) -> str:
 
 
 def scatter_table(title: str, series: Sequence[Series]) -> str:
-    """Sum up predictions by the gold score, rounded: a row a point would be too long."""
+    """Return a table of the predictions by rounded gold score; a row a point would be too long."""
     rows = []
     for one in series:
         near: dict[int, list[float]] = {}
@@ -69,7 +70,7 @@ def scatter_table(title: str, series: Sequence[Series]) -> str:
 
 
 def confusion_table(run: str, f: dict[str, Any]) -> str:
-    """Lay out gold by predicted classes; the darker a cell, the larger its share of the row."""
+    """Return a table of gold by predicted classes; a darker cell is a larger share of its row."""
     lines = [
         "".join(f'<th scope="col">{escape(n)}</th>' for n in ("gold / predicted", *f["names"]))
     ]
@@ -86,19 +87,13 @@ def confusion_table(run: str, f: dict[str, Any]) -> str:
 
 
 def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:
-    """List the rows that a model is most wrong about."""
-    sure = "confidence" in f["worst"][0]
-    head = ("text", "gold", "predicted", *(["confidence"] if sure else []), "id")
-    rows = []
-    for w in f["worst"]:
-        texts = " / ".join(w["texts"])
-        more = [w["confidence"]] if sure else []
-        rows.append((texts, w["gold"], w["predicted"], *more, w["id"]))
-    inside = f'<div class="texts">{table(head, rows, f"Worst rows of {run}")}</div>'
-    what = "most confident mistakes" if sure else "largest differences"
-    if opened:
-        return f"<h3>{escape(run)}: {what}</h3>{inside}"
-    return details(f"{run}: {what}", inside)
+    """Return a table of the rows with the largest errors; folded unless `opened`."""
+    has_confidence = "confidence" in f["worst"][0]
+    keys = ("gold", "predicted", *(["confidence"] if has_confidence else []), "id")
+    rows = [(" / ".join(row["texts"]), *(row[key] for key in keys)) for row in f["worst"]]
+    inside = f'<div class="texts">{table(("text", *keys), rows, f"Worst rows of {run}")}</div>'
+    title = f"{run}: {'most confident mistakes' if has_confidence else 'largest differences'}"
+    return f"<h3>{escape(title)}</h3>{inside}" if opened else details(title, inside)
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:

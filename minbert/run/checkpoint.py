@@ -1,4 +1,4 @@
-"""Directories that are whole or not there: what is saved survives kill -9 at any moment."""
+"""Checkpoints: directories that are complete or not there, even after kill -9 at any moment."""
 
 import json
 import os
@@ -16,41 +16,44 @@ from torch import Tensor, nn
 from minbert.errors import UserError
 from minbert.files import flush_to_disk, load_tensors, read_json
 
-MANIFEST = "manifest.json"  # file sizes; written last, so its presence means the rest is whole
+MANIFEST = "manifest.json"  # sizes of all files; it is written last, when the others are complete
 STATE, MOMENTS = "state.json", "optimizer.safetensors"
 Scores = dict[str, float]
 
 
 @dataclass
 class Best:
-    """The step that best/ holds. `overall`: what it was chosen by, the larger the better."""
+    """The step that best/ holds."""
 
-    overall: float
+    overall: float  # what it was chosen by; larger is better
     step: int
-    scores: Scores  # each task's main metric; of pre-training those of its held-out tokens
+    scores: Scores  # each task's main metric; in pre-training the scores on held-out tokens
 
 
 @dataclass
 class TrainState:
-    """What a run counts and remembers; saved with last/."""
+    """A run's counters and scores, which last/ keeps beside the model and the optimizer."""
 
-    steps: int  # of the whole run: with other data it would be another number
-    step: int = 0  # so many are done
-    assessed: int = -1  # after how many steps the last evaluation was
+    steps: int  # of the whole run; it depends on the data
+    step: int = 0  # how many steps are done
+    assessed: int = -1  # how many steps were done at the last evaluation; -1: there was none
     before: Scores = field(default_factory=dict)  # main scores before training
     best: Best | None = None
-    since_best: int = 0  # evaluations without a better mean
+    since_best: int = 0  # evaluations since the best one
     task_best: dict[str, dict[str, float]] = field(default_factory=dict)  # score and step, by task
     stages: list[tuple[str, Scores]] = field(default_factory=list)  # every evaluation's scores
-    skipped: int = 0  # batches without anything to learn from
+    skipped: int = 0  # batches without a loss
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state as numbers and text."""
+        """Return the state in types that JSON has."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "TrainState":
-        """Read what `to_json` gave; pre-training's `best` had other keys before 2026-12."""
+        """Make a state of what `to_json` returned.
+
+        In runs of before 2026-12 pre-training's `best` has other keys.
+        """
         values = {f.name: saved[f.name] for f in fields(cls) if f.name in saved}
         if best := values.get("best"):
             if "overall" not in best:
@@ -63,7 +66,7 @@ class TrainState:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill; it replaces `path` only when all went well."""
+    """Yield an empty directory to fill; it replaces `path` at the end, but not after an error."""
     new, old = _beside(path, "new"), _beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
@@ -82,18 +85,19 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path, suffix: str) -> Path:
+    """Return the path of the new or old directory beside one that is being replaced."""
     return path.with_name(f"{path.name}.{suffix}")
 
 
 def recover(path: Path) -> None:
-    """Finish a swap cut between its renames: a whole directory beside takes the place."""
+    """Finish a replacement that was cut between its renames: take the complete directory beside."""
     for candidate in (_beside(path, "new"), _beside(path, "old")):
         if not path.exists() and (candidate / MANIFEST).is_file():
             os.replace(candidate, path)
 
 
 def is_whole(directory: Path) -> bool:
-    """Return whether a checkpoint is there. Raises UserError for one that is damaged."""
+    """Return whether a checkpoint exists. Raises UserError for one that is damaged."""
     if not directory.exists():
         return False
     check_manifest(directory)
@@ -101,7 +105,7 @@ def is_whole(directory: Path) -> bool:
 
 
 def check_manifest(directory: Path) -> None:
-    """Raise UserError when a file listed in the manifest is missing or has another size."""
+    """Raise UserError if a file listed in the manifest is missing or has another size."""
     try:
         sizes = json.loads((directory / MANIFEST).read_text())
     except (OSError, ValueError) as error:
@@ -120,7 +124,7 @@ def check_manifest(directory: Path) -> None:
 def save_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: TrainState
 ) -> None:
-    """Write optimizer.safetensors (moments by parameter name) and state.json (numbers and text)."""
+    """Write optimizer.safetensors (moments by parameter name) and state.json (all else)."""
     tensors, steps = {}, {}
     for name, p in model.named_parameters():
         for key, value in optimizer.state.get(p, {}).items():
@@ -136,11 +140,11 @@ def save_training_state(
 def load_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainState:
-    """Put the moments back and return the numbers and text; the model is loaded before."""
+    """Put the moments into the optimizer and return the state; the model is loaded elsewhere."""
     tensors = load_tensors(directory / MOMENTS)
     saved = read_json(directory / STATE)
     params = dict(model.named_parameters())
-    # what a second tower's parameters were called before 2026-12
+    # names of a second tower's parameters in runs of before 2026-12
     params |= {name.replace("second_tower.", "second.", 1): p for name, p in params.items()}
     for name, step in saved["optimizer_steps"].items():
         optimizer.state[params[name]]["step"] = step

@@ -1,4 +1,4 @@
-"""What a run would be: its data, steps, time and memory, from a few steps that are thrown away."""
+"""--dry-run: a run's data, steps, time and memory, measured on a few steps that are not kept."""
 
 import json
 import resource
@@ -16,6 +16,7 @@ import torch
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, shuffled
+from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.runlog import silence
 from minbert.run.several import is_one_by_one
 from minbert.run.train_args import FROZEN, Args
@@ -24,26 +25,28 @@ from minbert.task.task import Task
 
 WARM_UP, MEASURED = 2, 6  # steps
 Tasks = dict[str, Task]
-SetUp = Callable[[Any, Path, Tasks], Any]  # of a script: arguments, a folder, tasks -> its Run
-TrainStep = Callable[[Any, int], None]
+ScriptRun = Any  # the Run of a script; the library imports no script
+TrainStep = Callable[[ScriptRun, int], None]
+SetUp = Callable[[Args, Path, Tasks], ScriptRun]
+SetUpMlm = Callable[[MlmArgs, Path, Tasks], ScriptRun]
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """Of all runs of a command; evaluation and saving come on top of the time."""
+    """Steps, time and memory of all runs of a command, without evaluation and saving."""
 
     steps: int
     minutes: float
-    gib: float  # the largest size of one process, or of the GPU's tensors
+    gib: float  # the peak of one process, or of the GPU's tensors
 
 
 def seconds_a_step(
-    run: Any, train_step: TrainStep, steps: Sequence[int] = range(WARM_UP + MEASURED)
+    run: ScriptRun, train_step: TrainStep, steps: Sequence[int] = range(WARM_UP + MEASURED)
 ) -> float:
-    """Mean of some steps, after the first of them to warm up."""
+    """Measure the mean time of some steps, the first of which warm up."""
     for step in steps[:WARM_UP]:
         train_step(run, step)
-    run.records.flush()  # waits until the device has done them
+    run.records.flush()  # waits until the device has done these steps
     started, measured = time.monotonic(), steps[WARM_UP:] or steps
     for step in measured:
         train_step(run, step)
@@ -51,10 +54,10 @@ def seconds_a_step(
     return (time.monotonic() - started) / len(measured)
 
 
-def forecast(run: Any, args: Args, train_step: TrainStep) -> Forecast:
-    """A few steps of every task, and the one with most tokens. args: the command's.
+def forecast(run: ScriptRun, args: Args, train_step: TrainStep) -> Forecast:
+    """Measure a few steps of every task, and the step with the most tokens for the memory.
 
-    run: as set_up_to_measure gives it.
+    run: from set_up_to_measure. args: the command's own, of all its runs.
     """
     plan, alone = run.plan, is_one_by_one(args)
     counts = {t: args.epochs * b if alone else plan.steps_of(t) for t, b in plan.batches.items()}
@@ -69,64 +72,71 @@ def forecast(run: Any, args: Args, train_step: TrainStep) -> Forecast:
     return Forecast(args.seeds * sum(counts.values()), args.seeds * seconds / 60, gib)
 
 
-def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> Any:
+def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> ScriptRun:
     """Set up a run without a frozen encoder's features, which are most of its work."""
     return set_up(replace(args, fine_tune_mode="full-model", seeds=1), folder, tasks)
 
 
-def features_seconds(run: Any) -> float:
-    """A frozen encoder reads every row once; its heads' steps cost next to nothing."""
+def features_seconds(run: ScriptRun) -> float:
+    """Measure the dev sets' features and return the time of all features.
+
+    A frozen encoder reads every row once, and the steps of the heads take next to no time.
+    """
     rows = sum(len(split) for part in (run.train_splits, run.dev_splits) for split in part.values())
     started = time.monotonic()
     encode_features(run.model.encoder, run.dev_splits, run.model.encoder.device)
     return (time.monotonic() - started) / sum(map(len, run.dev_splits.values())) * rows
 
 
-def longest_step(run: Any, args: Args) -> int:
-    """The step of each task's first pass whose batch has most tokens."""
-    best = (0, 0)
+def longest_step(run: ScriptRun, args: Args) -> int:
+    """Return the step, of each task's first pass, whose batch has the most tokens."""
+    longest = (0, 0)  # tokens, step
     for task, batches in run.plan.batches.items():
         split = run.train_splits[task]
         for step in islice(run.plan.first_steps(task), batches):
             draw = run.plan.draw(step)
-            where = (args.seed, task, draw.epoch, draw.batch)
-            rows = batch_rows(len(split), args.batch_size, batches, *where)
-            best = max(best, (int(split.lengths_of(rows).sum()), step))
-    return best[1]
+            rows = batch_rows(
+                len(split), args.batch_size, batches, args.seed, task, draw.epoch, draw.batch
+            )
+            longest = max(longest, (int(split.lengths_of(rows).sum()), step))
+    return longest[1]
 
 
 def padded_share(split: EncodedSplit, batch_size: int) -> float:
-    """Tokens of random batches padded to their longest, over real tokens: what packing saves."""
+    """Return the tokens of padded random batches over the real tokens, which packing leaves."""
     lengths = split.lengths[shuffled(len(split), 0, "", 0)]
     batches = np.array_split(lengths, max(1, len(lengths) // batch_size))
     return sum(len(b) * int(b.max()) for b in batches) / int(lengths.sum())
 
 
 def peak_gib(device: torch.device) -> float:
-    """The largest size so far: of the GPU's tensors, or of this process."""
+    """Return the largest size so far of the GPU's tensors, or else of this process, in GiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss is in bytes there, in KiB elsewhere
+    unit = 1 if sys.platform == "darwin" else 1024  # macOS has ru_maxrss in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
 
-def described(args: Any, data: list[str], found: Forecast) -> str:
-    """Lines for people: arguments, data, time and memory."""
+def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
+    """Return a forecast for people: lines of arguments, data, time and memory."""
     lines = ["arguments:"]
     lines += [f"  {name}: {value}" for name, value in asdict(args).items() if value not in ("", {})]
     lines += data
-    took = f"{found.minutes:.1f} minutes, evaluation apart"
-    if getattr(args, "fine_tune_mode", "") == FROZEN:
-        took = f"of the heads alone: the encoder reads every row once, {took}"
-    lines.append(f"steps: {found.steps:,}, {took}")
+    duration = f"{found.minutes:.1f} minutes, evaluation apart"
+    if isinstance(args, Args) and args.fine_tune_mode == FROZEN:
+        duration = f"of the heads alone: the encoder reads every row once, {duration}"
+    lines.append(f"steps: {found.steps:,}, {duration}")
     lines.append(f"memory: {found.gib:.2f} GiB at the longest batch")
     return "\n".join(lines)
 
 
-def show(args: Any, preview: Callable[[Path], tuple[str, Forecast]]) -> None:
-    """Print a forecast, and as JSON if that is asked for. preview: makes it in a folder to lose."""
+def show(args: Args | MlmArgs, make: Callable[[Path], tuple[str, Forecast]]) -> None:
+    """Print a forecast, with --json as JSON too.
+
+    make: returns its text and numbers; the folder that it may write to is removed.
+    """
     with tempfile.TemporaryDirectory() as scratch, silence(args.quiet):
-        text, found = preview(Path(scratch))
+        text, found = make(Path(scratch))
         print(text)
     if args.json:
         print(json.dumps(asdict(found)))
@@ -135,7 +145,7 @@ def show(args: Any, preview: Callable[[Path], tuple[str, Forecast]]) -> None:
 def preview(
     args: Args, tasks: Tasks, set_up: SetUp, train_step: TrainStep, folder: Path
 ) -> tuple[str, Forecast]:
-    """Say what a run of train_multitask.py would be."""
+    """Return the forecast of train_multitask.py, as text and numbers."""
     run = set_up_to_measure(args, set_up, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]
@@ -144,16 +154,16 @@ def preview(
         more = padded_share(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
         data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
-    return described(args, data, found), found
+    return describe(args, data, found), found
 
 
 def preview_mlm(
-    args: Any, tasks: Tasks, set_up: SetUp, train_step: TrainStep, folder: Path
+    args: MlmArgs, tasks: Tasks, set_up: SetUpMlm, train_step: TrainStep, folder: Path
 ) -> tuple[str, Forecast]:
-    """Say what a run of pretrain_mlm.py would be."""
+    """Return the forecast of pretrain_mlm.py, as text and numbers."""
     run = set_up(args, folder, tasks)
     seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
     run.progress.close()
     found = Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
     data = f"rows to train on and held out: {len(run.rows):,} and {len(run.held_out):,}, "
-    return described(args, [f"{data}{run.text.lengths.mean():.1f} tokens each"], found), found
+    return describe(args, [f"{data}{run.text.lengths.mean():.1f} tokens each"], found), found

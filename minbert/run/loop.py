@@ -1,7 +1,7 @@
-"""What the loops of both training scripts stand on: set-up, checkpoints, a clean stop.
+"""What the loops of both training scripts share: setting up, checkpoints, a clean stop.
 
-A step's randomness and rate depend on its number alone and its data too (mixing.py, sampler.py):
-that is why a run that was stopped goes on as if it had not been.
+A step's random numbers, learning rate and data are functions of its number (mixing.py, sampler.py).
+That is why a run that was stopped continues as if it had not been.
 """
 
 import signal
@@ -20,7 +20,7 @@ from torch import nn
 
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.run import checkpoint, rundir
+from minbert.run import checkpoint, mlm_args, rundir, train_args
 from minbert.run.checkpoint import TrainState
 from minbert.run.runlog import AFTER_NAN, Progress, RunLog, StepRecords
 from minbert.training import distributed
@@ -31,7 +31,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a closed ter
 
 @dataclass(frozen=True)
 class Training:
-    """What a run of either script works with. Parameters, optimizer, state and log change."""
+    """What the loop of either script works with; parameters, optimizer, state and log change."""
 
     folder: Path
     tokenizer: BertTokenizer
@@ -48,24 +48,24 @@ class Training:
         return self.state.steps
 
     def write(self, folder: Path) -> None:
-        """Write the model and what else is needed to use it."""
+        """Write the model and all other files that are needed to use it."""
         raise NotImplementedError
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """Return the run's last/ if there is one to go on from; a cut swap is finished before."""
+    """Return the run's last/ if there is one, after completing a replacement that was cut short."""
     with distributed.first_before_others():
         checkpoint.recover(folder / "last")
         return folder / "last" if checkpoint.is_whole(folder / "last") else None
 
 
 def begin(
-    folder: Path, args: Any, tokenizer: BertTokenizer, model: nn.Module, steps: int,
-    optimizer: AdamW, last: Path | None, **about: Any,
+    folder: Path, args: train_args.Args | mlm_args.Args, tokenizer: BertTokenizer,
+    model: nn.Module, steps: int, optimizer: AdamW, last: Path | None, **about: Any,
 ) -> Training:  # fmt: skip
-    """Open the log of a run that starts, or that goes on from `last`, whose state is put back.
+    """Open the log of a run that starts, or load the state of one that continues from `last`.
 
-    about: what the log's first line says beside the steps.
+    about: more values for the log's first line.
     """
     state = TrainState(steps)
     if last:
@@ -80,11 +80,11 @@ def begin(
 
 
 class Keeper:
-    """Keeps a run's work while its loop runs: Ctrl-C ends in a saved last/, between two steps.
+    """Saves last/ when the loop is interrupted (Ctrl-C), and when it is due.
 
-    Within it SIGNALS raise KeyboardInterrupt, after the `step` block if in one: a half-applied
-    update is never saved. Only once: torchrun sends Ctrl-C a second time, which must not cut the
-    saving short.
+    Within its `with` block SIGNALS raise KeyboardInterrupt, but in a `step` block only after it: a
+    half-applied update is never saved. They do so once: torchrun sends Ctrl-C again, which must not
+    interrupt the saving.
     """
 
     def __init__(self, run: Training, save_minutes: float) -> None:
@@ -98,7 +98,8 @@ class Keeper:
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
-                ignored = name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN  # nohup
+                # nohup has SIGHUP ignored, which stays so
+                ignored = name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
                 if number is not None and not ignored:
                     self.previous[number] = signal.signal(number, self._handle)
         return self
@@ -111,16 +112,17 @@ class Keeper:
     ) -> None:
         try:
             if isinstance(error, KeyboardInterrupt):
-                self._save_and_say_how_to_go_on()
+                self._save_and_report()
             if kind is None or isinstance(error, KeyboardInterrupt):
                 self.run.progress.close()
         finally:
             for number, handler in self.previous.items():
                 signal.signal(number, handler)
 
-    def _save_and_say_how_to_go_on(self) -> None:
+    def _save_and_report(self) -> None:
+        """Write last/ and print the command that continues from it."""
         save(self.run, "last")
-        if distributed.rank() == 0:  # on stderr: --quiet is not to swallow it
+        if distributed.rank() == 0:  # on stderr, which --quiet does not silence
             whole = rundir.whole_of(self.run.folder)
             text = f"stopped at step {step_of(self.run)}; go on with --resume {whole}"
             print(text, file=sys.stderr)
@@ -132,20 +134,20 @@ class Keeper:
             self._stop()
 
     def _stop(self) -> None:
-        self.in_step = True  # from now on
+        self.in_step = True  # from now on no signal raises again
         raise KeyboardInterrupt
 
     @contextmanager
     def step(self) -> Iterator[None]:
-        """Let what is inside be done wholly or, when it raises, on its own account.
+        """Let no signal interrupt the block, only stop the loop after it.
 
-        Of several processes all stop after it when one is told to.
+        If one process gets a signal, all of them stop after the same step.
         """
         self.in_step = True
         try:
             yield
-            late = time.monotonic() - self.saved_at >= 60 * self.save_minutes
-            self.due = distributed.any_rank(late)
+            is_due = time.monotonic() - self.saved_at >= 60 * self.save_minutes
+            self.due = distributed.any_rank(is_due)
             stop = distributed.any_rank(self.pending)
         finally:
             self.in_step = False
@@ -153,20 +155,20 @@ class Keeper:
             self._stop()
 
     def save(self) -> None:
-        """Write last/, to go on from."""
+        """Write last/, from which the run can continue."""
         save(self.run, "last")
         self.saved_at, self.due = time.monotonic(), False
 
 
 def step_of(run: Training) -> str:
-    """Return how far a run is, for a sentence."""
+    """Return how many of a run's steps are done, as "3 of 10"."""
     return f"{run.state.step} of {run.steps}"
 
 
 def check_finite(run: Training) -> None:
     """Raise UserError for weights that are not finite: they are neither evaluated nor saved.
 
-    They are looked at here only, not every step: a GPU would be waited for.
+    This is not done in every step, because it waits for a GPU.
     """
     run.records.flush()
     norm = torch.nn.utils.get_total_norm([p.detach() for p in run.model.parameters()])
@@ -175,7 +177,10 @@ def check_finite(run: Training) -> None:
 
 
 def save(run: Training, name: str) -> None:
-    """Write best/ to use or last/ to go on from, whole or not at all. The first process writes."""
+    """Write best/ (for use) or last/ (to continue from) completely or not at all.
+
+    Of several processes the first one writes.
+    """
     check_finite(run)
     if distributed.rank() > 0:
         return

@@ -1,4 +1,4 @@
-"""The folder of a run: a new one never overwrites, a resumed one brings its own arguments."""
+"""The folder of a run: a new one overwrites nothing, a resumed one has its own arguments."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from minbert.errors import UserError
 from minbert.files import read_json, write_json, write_text
+from minbert.run import mlm_args, train_args
 from minbert.run.checkpoint import TrainState
 from minbert.task.task import Task
 from minbert.task.taskfile import TASKS_FILE, read_task_file, task_file_text, tasks_of_run
@@ -16,28 +17,29 @@ from minbert.training import distributed
 
 try:
     import fcntl
-except ImportError:  # Windows: there nobody looks whether a run is being trained
+except ImportError:  # Windows has no such locks: two commands could train the same run
     fcntl = None
 
-Args = TypeVar("Args")  # a script's dataclass of arguments
+ScriptArgs = TypeVar("ScriptArgs", train_args.Args, mlm_args.Args)
 Tasks = dict[str, Task]
 ARGS, LOCK = "args.json", ".lock"
-# What may differ when a run goes on: where things are, how much memory there is, what is shown.
+# Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
     "json", "accumulate", "checkpoint_activations",
 }  # fmt: skip
-SEEN_WITHIN_S = 60  # a network disk may show a new file to another machine that late
+VISIBLE_WITHIN_S = 60  # other machines may see a new file on a network disk only after a while
 
 
 def open_run(
-    given: dict[str, Any], cls: type[Args], builtin: Tasks,
-    resolve: Callable[[dict[str, Any], Tasks], Args], default_name: Callable[[Args], str],
-) -> tuple[Args, Tasks, Path]:  # fmt: skip
+    given: dict[str, Any], cls: type[ScriptArgs], builtin: Tasks,
+    resolve: Callable[[dict[str, Any], Tasks], ScriptArgs],
+    default_name: Callable[[ScriptArgs], str],
+) -> tuple[ScriptArgs, Tasks, Path]:  # fmt: skip
     """Return arguments, tasks and folder of a new run, or of the one that --resume names.
 
-    given: the fields of `cls` that were written. `resolve` checks them and fills in the rest. A
-    --dry-run gets the folder that all runs are in.
+    given: the fields of `cls` that the command line sets. resolve: checks them and fills in the
+    others. The folder of a --dry-run is the one that all runs are in.
     """
     root = Path(given.get("output_dir", cls.output_dir))
     if "resume" in given:
@@ -63,12 +65,13 @@ def open_run(
 def new_run(root: Path, name: str, default: str) -> Path:
     """Return root/name, or root/default, root/default-2, ... Raises UserError for a taken name.
 
-    Of several processes all look before the first makes it, and go where that one goes.
+    All processes take the first one's choice, which none makes before all have chosen.
     """
     return distributed.all_gather(_new_run(root, name, default))[0]
 
 
 def _new_run(root: Path, name: str, default: str) -> Path:
+    """Return this process's choice, as `new_run`."""
     if name:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
@@ -83,7 +86,7 @@ def _new_run(root: Path, name: str, default: str) -> Path:
 
 
 def _is_free(run: Path) -> bool:
-    """Return whether a folder is not there, or left by a start that found no weights or data."""
+    """Return whether a new run may take a folder: it is missing, or a failed start left it bare."""
     if not run.is_dir():
         return not run.exists()
     if not {path.name for path in run.iterdir()} <= {LOCK}:
@@ -91,12 +94,15 @@ def _is_free(run: Path) -> bool:
     try:
         with alone_in(run):
             return True
-    except UserError:  # another command is at its start there
+    except UserError:  # another command is starting a run in it
         return False
 
 
 def find_run(root: Path, name: str) -> Path:
-    """Return a run to resume, by its directory or its name."""
+    """Return the folder of a run to resume. Raises UserError if neither path has one.
+
+    name: the folder itself, or a name in `root`.
+    """
     for run in (Path(name), root / name):
         if (run / ARGS).is_file():
             return run
@@ -104,16 +110,16 @@ def find_run(root: Path, name: str) -> Path:
 
 
 def whole_of(run: Path) -> Path:
-    """Return what to resume for a run: its folder, or the one around it that holds several."""
+    """Return the folder that --resume needs for a run: its own, or that of its command's runs."""
     around = [folder for folder in (run, *run.parents[:2]) if (folder / ARGS).is_file()]
     return around[-1] if around else run
 
 
 @contextmanager
 def alone_in(run: Path) -> Iterator[None]:
-    """Keep other commands from training in this folder. Raises UserError when one does.
+    """Keep other commands from training in this folder. Raises UserError if one does already.
 
-    The system lets go of it with the process, however that ends.
+    The system releases the lock when the process ends, in whatever way.
     """
     if fcntl is None or distributed.rank() > 0:
         yield
@@ -127,11 +133,11 @@ def alone_in(run: Path) -> Iterator[None]:
         yield
 
 
-def save_arguments(run: Path, args: Args, tasks: Tasks) -> Args:
-    """Write args.json, every field resolved, and tasks.toml, if it is not there.
+def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
+    """Write args.json and, unless the run has one, tasks.toml; return the arguments.
 
-    tasks.toml is a copy of --task-file, with the other tasks of the run written out below it; the
-    arguments that are returned name it in its place. Of several processes the first one writes.
+    tasks.toml is a copy of --task-file followed by the run's other tasks; in the arguments it takes
+    the place of --task-file. Of several processes the first one writes.
     """
     kept = run / TASKS_FILE
     if distributed.rank() == 0 and not kept.is_file():
@@ -149,7 +155,7 @@ def save_arguments(run: Path, args: Args, tasks: Tasks) -> Args:
 
 
 def check_steps(run: Path, begun_with: int, now: int) -> None:
-    """Raise UserError when a run's data, which may be elsewhere on --resume, has changed."""
+    """Raise UserError if a resumed run has another number of steps: its data has changed."""
     if begun_with != now:
         raise UserError(
             f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
@@ -158,14 +164,14 @@ def check_steps(run: Path, begun_with: int, now: int) -> None:
 
 
 def check_shared(run: Path, state: TrainState) -> None:
-    """Raise UserError, in all processes, when not all see this folder and start at one step.
+    """Raise UserError in all processes unless all see this folder and start at the same step.
 
-    On several machines each would otherwise go on from what its own disk happens to hold.
+    Machines without a shared disk would otherwise continue from different checkpoints.
     """
-    end = time.monotonic() + SEEN_WITHIN_S
+    end = time.monotonic() + VISIBLE_WITHIN_S
     while not (run / ARGS).is_file() and time.monotonic() < end:
         time.sleep(0.1)
-    start = (state.step, state.assessed)  # no checkpoint is not the same as one of step 0
+    start = (state.step, state.assessed)  # a new run differs from one that was saved at step 0
     found = distributed.all_gather(start if (run / ARGS).is_file() else None)
     for number, other in enumerate(found):
         if other != found[0]:
@@ -176,10 +182,10 @@ def check_shared(run: Path, state: TrainState) -> None:
             )
 
 
-def resumed_arguments(cls: type[Args], run: Path, given: dict[str, Any]) -> Args:
-    """Return the run's saved arguments, with those given now that may change.
+def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -> ScriptArgs:
+    """Return a run's saved arguments, changed by those given now that are in FREE_ON_RESUME.
 
-    Raises UserError when another one is given with another value.
+    Raises UserError if another one is given with a value that differs from the run's.
     """
     saved = read_json(run / ARGS)
     # runs of before 2026-12 have no such argument, and used PyTorch's kernels

@@ -1,4 +1,4 @@
-"""log.jsonl, the progress bar, and what both are told of a step."""
+"""A run's log.jsonl and progress bar, and the records of steps that go to both."""
 
 import json
 import math
@@ -19,7 +19,7 @@ from minbert.errors import UserError
 from minbert.files import read_json_lines, write_text
 from minbert.training import distributed
 
-READ_EVERY = {"cuda": 16}  # steps, by the kind of device; others: 1
+READ_EVERY = {"cuda": 16}  # losses are read every so many steps, on other devices at each
 AFTER_NAN = (
     "nothing was saved since the last checkpoint: start again with a lower --lr, with --clip 1 or "
     "with --precision fp32"
@@ -27,7 +27,7 @@ AFTER_NAN = (
 
 
 class RunLog:
-    """One JSON object a line, flushed at once. A resumed run keeps the lines up to its `step`.
+    """log.jsonl: an object a line, flushed at once. A resumed run keeps the lines up to its `step`.
 
     Of several processes the first one writes.
     """
@@ -42,6 +42,7 @@ class RunLog:
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, event: str, **values: Any) -> None:
+        """Add a line: its time, its event and the values."""
         line = {"time": round(time.time(), 2), "event": event, **values}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
@@ -52,7 +53,10 @@ class RunLog:
 
 
 def open_board(folder: Path, step: int) -> Any:
-    """TensorBoard's writer, which forgets what was written after `step`."""
+    """Return TensorBoard's SummaryWriter, which drops what was written after `step`.
+
+    Raises UserError if its package is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -61,7 +65,7 @@ def open_board(folder: Path, step: int) -> Any:
 
 
 def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
-    """The numbers of a log line by name: `step/sst/loss`, `dev/sts/pearson`, ..."""
+    """Return the numbers of a log line by name: `step/sst/loss`, `dev/sts/pearson`, ..."""
     found = {}
     head = f"{event}/{values['task']}" if "task" in values else event
     for name, value in values.items():
@@ -72,9 +76,15 @@ def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def is_finished(folder: Path) -> bool:
+    """Return whether the last line of a run's log says that the run came to its end."""
+    path = folder / "log.jsonl"
+    return path.is_file() and any(line["event"] == "end" for line in read_json_lines(path)[-1:])
+
+
 @contextmanager
 def silence(quiet: bool) -> Iterator[None]:
-    """Nothing is printed within it; errors are."""
+    """Print nothing within the block if `quiet`, except for errors."""
     if not quiet:
         yield
         return
@@ -83,26 +93,26 @@ def silence(quiet: bool) -> Iterator[None]:
 
 
 def _drop_after(path: Path, step: int) -> None:
-    """Take out what was logged after the checkpoint that training goes on from: it comes again."""
+    """Remove the lines after a step, which training from its checkpoint will write again."""
     kept = [line for line in read_json_lines(path) if line.get("step", 0) <= step]
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 
 class Progress:
-    """One bar on a terminal, nothing elsewhere: losses, learning rate, speed, time left."""
+    """The progress bar with losses, learning rate, speed and time left; only on a terminal."""
 
     def __init__(self, total: int, start: int, quiet: bool = False) -> None:
         quiet = quiet or distributed.rank() > 0 or not sys.stderr.isatty()
         self.bar = tqdm(total=total, initial=start, disable=quiet, unit="step", dynamic_ncols=True)
         self.losses: dict[str, float] = {}
         self.examples = self.tokens = 0
-        self.seconds = 0.0  # of training steps only: evaluation does not count as slowness
+        self.seconds = 0.0  # of training steps only, without evaluations
 
     def step(
         self, epoch: int, task: str, loss: float | None, lr: float, examples: int, tokens: int,
         seconds: float,
     ) -> None:  # fmt: skip
-        """Of every step; `epoch` counts from 1."""
+        """Count a step and show its numbers; `epoch` counts from 1."""
         if loss is not None:
             self.losses[task] = 0.95 * self.losses.get(task, loss) + 0.05 * loss
         self.examples += examples
@@ -117,7 +127,7 @@ class Progress:
         self.bar.update()
 
     def rates(self) -> dict[str, float]:
-        """Means over the training steps of this session."""
+        """Return the examples and tokens a second, means over this session's training steps."""
         seconds = max(self.seconds, 1e-9)
         return {
             "examples_per_s": self.examples / seconds,
@@ -125,39 +135,41 @@ class Progress:
         }
 
     def print_rates(self) -> None:
-        """The means as a line, if there was a step."""
+        """Print the rates as a line, unless there was no step."""
         if self.examples:
             line = "{examples_per_s:.0f} examples/s, {tokens_per_s:.0f} real tokens/s"
             print(line.format(**self.rates()))
 
     def print(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()
 
     def close(self) -> None:
+        """Remove the bar."""
         self.bar.close()
 
 
 @dataclass(frozen=True)
 class StepRecord:
-    """One step, counted from 1; its loss is one process's share, still on the device."""
+    """The numbers of one step."""
 
-    step: int
+    step: int  # from 1
     task: str
-    loss: Tensor | None  # (); None if there was nothing to learn from
+    loss: Tensor | None  # (), this process's part of the sum, still on the device; None: no loss
     lr: float
     epoch: int  # from 1
     examples: int
     tokens: int
-    seconds: float  # that it took to hand it to the device
+    seconds: float  # until its work was queued on the device
 
 
 class StepRecords:
-    """Steps go to the log and the progress bar in order, with the loss of all processes.
+    """Steps on their way to the log and the progress bar, each with the loss of all processes.
 
-    A GPU works on while the next steps are being prepared, unless somebody asks it for a number:
-    there, losses are read every READ_EVERY steps. `flush` before anything is saved or evaluated.
+    Reading a loss waits for the GPU, which otherwise works while the program prepares the next
+    steps. On a GPU losses are therefore read every READ_EVERY steps. `flush` must be called before
+    anything is saved or evaluated.
     """
 
     def __init__(self, log: RunLog, progress: Progress, device: torch.device) -> None:
@@ -166,19 +178,19 @@ class StepRecords:
         self.waiting: list[StepRecord] = []
 
     def add(self, record: StepRecord) -> None:
-        """Raises UserError when a loss that is read now is not finite."""
+        """Add a step; if it is time, read the losses. Raises UserError as `flush` does."""
         self.waiting.append(record)
         if len(self.waiting) >= self.read_every:
             self.flush()
 
     def flush(self) -> None:
-        """Read, check, show and log what is waiting. Raises UserError for a loss that is NaN."""
+        """Read, check and log all losses added. Raises UserError for one that is not finite."""
         if not self.waiting:
             return
         records, self.waiting = self.waiting, []
         started = time.monotonic()
-        there = [r.loss for r in records if r.loss is not None]
-        losses = iter(distributed.all_reduce_sums(torch.stack(there)) if there else [])
+        own = [r.loss for r in records if r.loss is not None]
+        losses = iter(distributed.all_reduce_sums(torch.stack(own)) if own else [])
         waited = (time.monotonic() - started) / len(records)
         for record in records:
             loss = None if record.loss is None else next(losses)
@@ -186,10 +198,10 @@ class StepRecords:
                 raise UserError(
                     f"loss of {record.task} is {loss} at step {record.step}, {AFTER_NAN}"
                 )
-            self.show(record, loss, record.seconds + waited)
+            self.write(record, loss, record.seconds + waited)
 
-    def show(self, r: StepRecord, loss: float | None, seconds: float) -> None:
-        """One step's numbers to the progress bar and the log."""
+    def write(self, r: StepRecord, loss: float | None, seconds: float) -> None:
+        """Write one step's numbers to the progress bar and the log."""
         self.progress.step(r.epoch, r.task, loss, r.lr, r.examples, r.tokens, seconds)
         self.log.write(
             "step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens,

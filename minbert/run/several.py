@@ -1,4 +1,4 @@
-"""Several runs in one command: each task alone, each of several seeds; and what they came to."""
+"""Several runs in one command, one for each task or seed, and tables of their scores."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +11,8 @@ from minbert.task.task import Task
 
 SCORES = "scores.json"
 Tasks = dict[str, Task]
-Train = Callable[[Args, Path, Tasks], TrainState]
-BY_TASK = ("limit", "limit_dev", "pair_encoding", "pair_loss")
+Train = Callable[[Args, Path, Tasks], TrainState]  # trains one run
+BY_TASK = ("limit", "limit_dev", "pair_encoding", "pair_loss")  # arguments that are dicts by task
 
 
 def is_one_by_one(args: Args) -> bool:
@@ -26,7 +26,7 @@ def is_several(args: Args) -> bool:
 
 
 def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
-    """Train one run, or one for each task from the same start; a stopped one goes on."""
+    """Train one run, or one for each task from the same start; a run that was stopped continues."""
     if not is_one_by_one(args):
         return [train(args, folder, tasks)]
     states = []
@@ -39,7 +39,7 @@ def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Trai
 
 
 def train_seeds(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[list[TrainState]]:
-    """Train --seeds of them, from --seed on, each in a folder of its own."""
+    """Train the runs of all seeds, each in its own folder; return the states by seed."""
     if args.seeds == 1:
         return [train_all(args, folder, tasks, train)]
     every = []
@@ -51,19 +51,22 @@ def train_seeds(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[li
 
 
 def first_run(args: Args, folder: Path) -> Path:
-    """Return the folder of the first run in it."""
+    """Return the folder of a command's first run."""
     if args.seeds > 1:
         folder = folder / f"seed-{args.seed}"
     return folder / args.tasks[0] if is_one_by_one(args) else folder
 
 
 def best_scores(states: list[TrainState]) -> Scores:
-    """Return each task's score at the best step, of one run or of several of a task each."""
+    """Return each task's score at the best step, of one run or of one run for each task."""
     return {n: score for state in states if state.best for n, score in state.best.scores.items()}
 
 
 def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[TrainState]]) -> str:
-    """Say what all runs of a command came to, by seed and run, and what to type next."""
+    """Return the text that a command ends with: its runs' scores, and what to type next.
+
+    every: the states of each seed's runs.
+    """
     trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
     before = {name: score for state in every[0] for name, score in state.before.items()}
     rows = {"before training": before, trained: best_scores(every[0])}
@@ -79,7 +82,7 @@ def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[T
 
 
 def results_table(tasks: list[Task], rows: dict[str, Scores]) -> str:
-    """Lay out a line a row and a column a task, as the paper's Table 3; no score is a dash."""
+    """Return a table with a column for each task, as the paper's Table 3; no score is a dash."""
     width = max(len(name) for name in rows)
     lines = [" " * width + "".join(f"{task.title:>9}" for task in tasks)]
     for name, scores in rows.items():
@@ -90,7 +93,7 @@ def results_table(tasks: list[Task], rows: dict[str, Scores]) -> str:
 
 
 def seeds_table(tasks: list[Task], every: list[Scores]) -> str:
-    """Lay out mean, spread and ends of every task's score over the seeds."""
+    """Return a table of each task's score over the seeds: mean, spread, lowest and highest."""
     lines = [f"over {len(every)} seeds   mean   spread   lowest to highest"]
     for task in tasks:
         s = over_seeds(every)[task.name]

@@ -94,7 +94,8 @@ class Args:
     )
     precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
     kernels: str = arg(
-        "minbert", "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
+        "minbert",
+        "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
         choices=KERNELS,
     )
     written_out: bool = arg(False, "the same as --kernels written-out", parse=bool)

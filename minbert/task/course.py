@@ -1,7 +1,7 @@
-"""The course's four tasks as they stood until 2026-11, for runs that do not carry their own.
+"""The course's four tasks as of 2026-11, for runs of before 2026-12, which have no tasks.toml.
 
-A record, not to be changed: what trains is in the folder tasks/, and every run since then has it
-written out in its own tasks.toml.
+A record that must not change: old runs are read by it. New runs train on the tasks of the folder
+tasks/ and keep a copy of them in their tasks.toml.
 """
 
 COURSE_TASKS = """\

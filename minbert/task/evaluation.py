@@ -1,4 +1,4 @@
-"""The one prediction loop, and the scores that come from it."""
+"""The prediction loop that all evaluation uses, and scores of its predictions."""
 
 from collections.abc import Callable
 
@@ -26,10 +26,10 @@ def predict(
     device: torch.device,
     tokens_per_batch: int = TOKENS_PER_BATCH,
 ) -> Tensor:
-    """Return forward's rows for the whole split, fp32 on the CPU, in its order.
+    """Return forward's outputs for all rows of a split, in its order, in fp32 on the CPU.
 
-    The caller sets eval(). Several processes each take a share of the batches and get the whole
-    result.
+    The caller sets eval(). Of several processes each computes a shard of the batches, and all get
+    the whole result.
     """
     rows, outs = [], []
     for chosen in distributed.shard(length_sorted_batches(split.lengths, tokens_per_batch)):
@@ -43,7 +43,7 @@ def predict(
 
 
 def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> Tensor:
-    """Return the task's outputs (n, task.outputs); the pairs of a siamese task are compared."""
+    """Return a task's outputs (n, task.outputs): of a siamese task the scores of its pairs."""
     model.eval()
     if model.heads[task.name].config.siamese:
         return siamese_outputs(model, task, split, device)
@@ -54,7 +54,7 @@ def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torc
 def siamese_outputs(
     model: nn.Module, task: Task, split: EncodedSplit, device: torch.device
 ) -> Tensor:
-    """Return (n, 1) scores of the pairs; every distinct sentence is encoded once."""
+    """Return the scores of a split's pairs, (n, 1); every distinct sentence is encoded once."""
     model.eval()
     sentences, index = sentences_of(split)
     sides = 1 if model.second_tower is None else 2
@@ -72,14 +72,20 @@ def siamese_outputs(
 
 
 def cosine_threshold(task: Task, head: nn.Module) -> float | None:
-    """Return what a siamese task of two classes compares its cosines with; else None."""
+    """Return the threshold above which a cosine means class 1; None for a task without one.
+
+    Only siamese tasks of two classes have it, if their head is not a classifier.
+    """
     if task.is_classification and head.config.siamese and not head.config.classifier:
         return float(head.threshold)
     return None
 
 
 def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> None:
-    """Set the head's threshold to the best on some training pairs, if the answer is yes or no."""
+    """Set the threshold of a siamese head to the best one on some of its training pairs.
+
+    A task of scores has no threshold and is left alone.
+    """
     if not task.is_classification:
         return
     split = limit_rows(split, CALIBRATION_ROWS)
@@ -90,14 +96,17 @@ def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.d
 
 
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
-    """Return the cut with the most right answers of `score > cut`: it lies between two scores."""
+    """Return the threshold with the most correct predictions of label 1 for `score > threshold`.
+
+    It lies between two scores; labels are 0 or 1.
+    """
     order = np.argsort(scores)
     scores, labels = scores[order].astype(np.float64), labels[order]
-    below = np.concatenate([[0], np.cumsum(labels == 0)])  # right answers below the cut
+    # for each of the n + 1 places of a cut: the correct answers below it, and those above it
+    below = np.concatenate([[0], np.cumsum(labels == 0)])
     above = np.concatenate([[0], np.cumsum(labels[::-1] == 1)])[::-1]
-    right = below + above
-    ties = np.concatenate([[False], scores[1:] == scores[:-1], [False]])
-    cut = int(np.where(ties, -1, right).argmax())
+    ties = np.concatenate([[False], scores[1:] == scores[:-1], [False]])  # equal scores: no cut
+    cut = int(np.where(ties, -1, below + above).argmax())
     edges = np.concatenate([[scores[0] - 1], scores, [scores[-1] + 1]])
     return float((edges[cut] + edges[cut + 1]) / 2)
 
@@ -105,7 +114,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 def encode_features(
     encoder: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
 ) -> dict[str, Tensor]:
-    """Return pooled outputs (n, D) of splits, without dropout: all a frozen encoder says."""
+    """Return a frozen encoder's pooled outputs (n, D) of each split, without dropout."""
     encoder.eval()
     return {name: predict(encoder.pooled_output, split, device) for name, split in splits.items()}
 
@@ -119,7 +128,8 @@ def score_tasks(
 ) -> dict[str, dict[str, float]]:
     """Return every task's metrics over its whole split, the main one first.
 
-    They are never averaged over batches. With `features` the encoder, which is frozen, is not run.
+    No metric is averaged over batches. features: the pooled outputs of a frozen encoder, which is
+    then not run.
     """
     model.eval()
     scores = {}

@@ -1,4 +1,4 @@
-"""The kinds of tasks there are: each makes a Task of a table's keys."""
+"""The kinds of tasks: each is a function that makes a Task of a table's keys."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,61 +6,64 @@ from typing import Any
 import numpy as np
 
 from minbert.data.examples import Columns
+from minbert.data.tables import Layout
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
 from minbert.metrics import Metric, accuracy, f1, label_f1, macro_f1, pearson, spearman
 from minbert.task.task import Table, Task
 
-MOST_LABELS = 24  # of a multi-label task: a row's set is a number that fp32 holds exactly
-SEPARATOR = ";"  # between a row's labels
-Label = str | int | float  # as a task file writes it
+MAX_LABELS = 24  # of a multi-label task: fp32 holds integers up to 2^24 exactly
+SEPARATOR = ";"  # between the labels of a multi-label row
+Label = str | int | float  # a label as a task file has it
 
 
 def classification(name: str, table: Table) -> Task:
-    """Make a task of one class a row, of a sentence or of a pair.
+    """Make a task that gives every sentence or pair one class.
 
-    `labels` says how many classes there are, or their names or numbers. A pair of two classes has
-    one logit, the second class's, and its F1; else f1 is the macro F1.
+    `labels`: the number of classes, or their names or numbers. A pair task of two classes has one
+    logit, that of class 1, and f1 is the F1 of class 1; in all others f1 is the macro F1.
     """
     labels, metric = table["labels"], table.get("metric", "accuracy")
     counted = isinstance(labels, int)
     classes, names = (labels, ()) if counted else (len(labels), label_names(labels))
-    one = len(texts_of(table)) == 2 and classes == 2
-    metrics = led_by(metric, {"accuracy": accuracy, "f1": f1 if one else macro_f1})
-    if not one and metric == "accuracy":
-        metrics.pop("f1")  # of more classes only for who asks, and not in the course's scores
+    one_logit = len(texts_of(table)) == 2 and classes == 2
+    metrics = main_first(metric, {"accuracy": accuracy, "f1": f1 if one_logit else macro_f1})
+    if not one_logit and metric == "accuracy":
+        metrics.pop("f1")  # macro F1 is not one of the course's scores: only on request
     return Task(
         columns=columns(table, class_label(classes) if counted else listed_label(labels), labels),
-        outputs=1 if one else classes,
-        loss=binary_cross_entropy if one else cross_entropy,
-        decode=positive if one else largest,
+        outputs=1 if one_logit else classes,
+        loss=binary_cross_entropy if one_logit else cross_entropy,
+        decode=positive if one_logit else largest,
         metrics=metrics, class_names=names, **common(name, table),
     )  # fmt: skip
 
 
 def scores(name: str, table: Table) -> Task:
-    """Make a task of a number a row, of a sentence (regression) or of a pair (similarity)."""
+    """Make a task that gives every sentence (regression) or pair (similarity) a number."""
     low, high = table.get("range", (0, 5))
     metric = table.get("metric", "pearson")
     return Task(
         columns=columns(table, score_label(low, high), (low, high)),
         outputs=1, loss=mean_squared_error, decode=value, max_score=high,
-        metrics=led_by(metric, {"pearson": pearson, "spearman": spearman}),
+        metrics=main_first(metric, {"pearson": pearson, "spearman": spearman}),
         **common(name, table),
     )  # fmt: skip
 
 
 def multi_labels(name: str, table: Table) -> Task:
-    """Make a task of any number of labels a row, their names with `;` between.
+    """Make a task that gives every sentence a set of labels, written with `;` between them.
 
-    A row's set is one number. Raises ValueError for more labels than such a number holds.
+    A set is one number, the sum of 2^class. Raises ValueError for more labels than it can hold.
     """
     labels, metric = table["labels"], table.get("metric", "f1")
-    if len(labels) > MOST_LABELS:
-        raise ValueError(f"labels: {len(labels)} of them; a multi-label task has {MOST_LABELS}")
+    if odd := [x for x in labels if isinstance(x, str) and (SEPARATOR in x or x.strip() == "-")]:
+        raise ValueError(f"labels: {odd[0]!r}: `;` stands between a row's labels, `-` for none")
+    if len(labels) > MAX_LABELS:
+        raise ValueError(f"labels: {len(labels)} of them; a multi-label task has {MAX_LABELS}")
     return Task(
         columns=columns(table, label_set(labels), labels),
         outputs=len(labels), loss=multi_label, decode=set_above_half,
-        metrics=led_by(metric, {"f1": label_f1, "accuracy": accuracy}),
+        metrics=main_first(metric, {"f1": label_f1, "accuracy": accuracy}),
         class_names=label_names(labels), multi_label=True, **common(name, table),
     )  # fmt: skip
 
@@ -82,9 +85,10 @@ def common(name: str, table: Table) -> dict[str, Any]:
 
 
 def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns:
-    """Return which columns make an Example; `labels` is what `parse` goes by."""
+    """Return the columns that make an Example; `labels` are those that `parse` knows."""
     id_, course = table.get("id", ""), table.get("course", False)
-    return Columns(texts_of(table), table["label"], parse, id_, repr(labels), course)
+    layout = Layout(table.get("quoting", "auto"), tuple(table.get("columns", ())))
+    return Columns(texts_of(table), table["label"], parse, id_, repr(labels), course, layout)
 
 
 def texts_of(table: Table) -> tuple[str, ...]:
@@ -92,15 +96,15 @@ def texts_of(table: Table) -> tuple[str, ...]:
     return (table["text"],) if isinstance(table["text"], str) else tuple(table["text"])
 
 
-def led_by(first: str, known: dict[str, Metric]) -> dict[str, Metric]:
-    """Return the same metrics, the main one first. Raises ValueError for one that does not fit."""
-    if first not in known:
-        raise ValueError(f"metric = {first!r}: write {' or '.join(known)}")
-    return {first: known[first], **known}
+def main_first(main: str, known: dict[str, Metric]) -> dict[str, Metric]:
+    """Return the metrics with the main one first. Raises ValueError if that is not one of them."""
+    if main not in known:
+        raise ValueError(f"metric = {main!r}: write {' or '.join(known)}")
+    return {main: known[main], **known}
 
 
 def class_label(classes: int) -> Callable[[str], float]:
-    """Return a parser that takes 0 .. classes-1, also written 1.0."""
+    """Return a parser of class numbers, 0 .. classes-1, which may be written as 1.0."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -112,22 +116,22 @@ def class_label(classes: int) -> Callable[[str], float]:
 
 
 def label_names(labels: Sequence[Label]) -> tuple[str, ...]:
-    """Return labels as predictions have them; 1.0 is 1."""
-    return tuple(str(label).removesuffix(".0") for label in labels)
+    """Return labels as predictions have them: as words, 1 for 1.0."""
+    return tuple(x if isinstance(x, str) else str(x).removesuffix(".0") for x in labels)
 
 
 def place_of(text: str, labels: Sequence[Label]) -> int | None:
-    """Return where a text stands among labels, which are names or numbers, however written."""
+    """Return the place of a text among labels, None if it is none; numbers are compared as such."""
     if isinstance(labels[0], str):
         return labels.index(text) if text in labels else None
     try:
         return labels.index(float(text))
-    except ValueError:  # no number, or another one
+    except ValueError:  # not a number, or not one of the labels
         return None
 
 
 def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
-    """Return a parser that takes one of the labels, as its place among them."""
+    """Return a parser of labels: their names or numbers become their places, from 0."""
 
     def parse(text: str) -> float:
         place = place_of(text, labels)
@@ -139,23 +143,28 @@ def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
 
 
 def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
-    """Return a parser that takes `a;c` as 2^0 + 2^2; `-` is the empty set."""
+    """Return a parser of sets of labels: `a;c` becomes 2^0 + 2^2, `-` is the empty set."""
 
     def parse(text: str) -> float:
         places = set()
         for part in [] if text == "-" else text.split(SEPARATOR):
             place = place_of(part.strip(), labels)
             if place is None:
-                there = ", ".join(label_names(labels))
-                raise ValueError(f"{part.strip()!r} is not one of {there}; `-` is none")
+                names = ", ".join(label_names(labels))
+                raise ValueError(f"{part.strip()!r} is not one of {names}; `-` is none")
+            if place in places:  # as in [1, 0, 0]: one 0 or 1 a class
+                raise ValueError(f"{part.strip()!r} is there twice; write the labels of the row")
             places.add(place)
+        parts = text.split(SEPARATOR)
+        if len(parts) == len(labels) > 1 and {*parts} <= {"0", "1"}:
+            raise ValueError("one 0 or 1 a class? write the labels of the row")
         return float(sum(2**place for place in places))
 
     return parse
 
 
 def score_label(low: float, high: float) -> Callable[[str], float]:
-    """Return a parser that takes any number in [low, high]."""
+    """Return a parser of numbers in [low, high]."""
 
     def parse(text: str) -> float:
         value = float(text)
@@ -167,20 +176,20 @@ def score_label(low: float, high: float) -> Callable[[str], float]:
 
 
 def largest(outputs: np.ndarray) -> np.ndarray:
-    """Choose the class with the largest of (n, C) logits, (n,)."""
+    """Return the class with the largest logit, (n, C) -> (n,)."""
     return outputs.argmax(-1)
 
 
 def positive(outputs: np.ndarray) -> np.ndarray:
-    """Return 1.0 where the probability of (n, 1) logits is above one half, (n,)."""
+    """Return 1.0 where a logit's probability is above one half, else 0.0, (n, 1) -> (n,)."""
     return (outputs[:, 0] > 0).astype(np.float64)
 
 
 def value(outputs: np.ndarray) -> np.ndarray:
-    """Return (n, 1) scores as they are, (n,)."""
+    """Return the scores unchanged, (n, 1) -> (n,)."""
     return outputs[:, 0].astype(np.float64)
 
 
 def set_above_half(outputs: np.ndarray) -> np.ndarray:
-    """Return the set of classes with a probability above one half as a number, (n, C) -> (n,)."""
+    """Return the sum of 2^class over classes with a probability above one half, (n, C) -> (n,)."""
     return (outputs > 0) @ 2.0 ** np.arange(outputs.shape[1])

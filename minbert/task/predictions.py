@@ -1,65 +1,75 @@
-"""Prediction files: the course's bytes out, those and clean CSV in; logits beside them."""
+"""Prediction files: the course's exact form for its tasks, CSV for all others; both are read."""
 
 import csv
+import io
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from minbert.data.delimited import delimited_rows
 from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import columns_of, read_examples
+from minbert.data.examples import read_examples
+from minbert.data.tables import Layout, column_names, text_of
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.task.task import Task
 
-HEADER = re.compile(r"\W*id\W", re.IGNORECASE)
+COURSE_HEADER = re.compile(r"\s*id\s*\t", re.IGNORECASE)
 
 
 def write_predictions(
     directory: Path, task: Task, split_name: str, split: EncodedSplit, outputs: np.ndarray
 ) -> Path:
-    """Write `id \\t Predicted_... \\n` and rows `id , prediction \\n`; logits in a file beside.
+    """Write a split's predictions and, as JSON lines beside them, the logits; return the first.
 
-    outputs: (n, task.outputs), in the split's order.
+    The course's tasks have its bytes, `id \\t Predicted_... \\n` and rows `id , prediction \\n`, all
+    others CSV. outputs: (n, task.outputs), in the split's order.
     """
     path = directory / task.prediction_file.format(split=split_name)
     ids = split.id_strings()
     written = map(task.format_prediction, task.decode(outputs))
-    rows = [f"{id_} , {p} \n" for id_, p in zip(ids, written, strict=True)]
-    write_text(path, f"id \t {task.prediction_header} \n" + "".join(rows))
+    rows = list(zip(ids, written, strict=True))
+    if task.columns.course:
+        text = f"id \t {task.prediction_header} \n" + "".join(f"{i} , {p} \n" for i, p in rows)
+    else:
+        text = csv_text([("id", task.prediction_header), *rows])
+    write_text(path, text)
     logits = [{"id": i, "logits": row} for i, row in zip(ids, outputs.tolist(), strict=True)]
     beside = directory / f"{task.name}-{split_name}-logits.jsonl"
     write_text(beside, "".join(json.dumps(row) + "\n" for row in logits))
     return path
 
 
+def csv_text(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as CSV, with quotes around a cell that needs them."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
 def read_predictions(
     path: Path, parse: Callable[[str], float] = float, lower: bool = True
 ) -> tuple[dict[str, float], int]:
-    """Return id -> prediction, and how many ids came twice (the first counts).
+    """Return predictions by id, and how many ids are repeated; the first of them counts.
 
-    The course's format or clean CSV / TSV, either spelling of the header, or none. parse: what
-    makes a number of a prediction, if it is the name of a class. lower: ids are lower-cased.
+    The file is in the course's form or clean CSV or TSV, with a header whose first column is "id",
+    or none. parse: makes a number of a prediction, if predictions are names of classes. lower: ids
+    are lower-cased. Raises UserError for a row that is neither.
     """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from error
     result: dict[str, float] = {}
     duplicates = 0
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or (number == 1 and HEADER.match(line)):
-            continue
-        delimiter = "\t" if "\t" in line and "," not in line else ","
+    for number, cells in prediction_rows(path):
         try:
-            id_, text = (c.strip() for c in next(csv.reader([line], delimiter=delimiter)))
+            id_, text = (cell.strip() for cell in cells)
             value = parse(text)
         except ValueError as error:
+            found = ",".join(cells)[:60]
             raise UserError(
-                f"{path}:{number}: expected `id , prediction`, found {line[:60]!r} ({error})"
+                f"{path}:{number}: expected `id , prediction`, found {found!r} ({error})"
             ) from error
         if not math.isfinite(value):
             raise UserError(f"{path}:{number}: prediction {text!r} is not a number")
@@ -69,22 +79,43 @@ def read_predictions(
     return result, duplicates
 
 
+def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield line number and cells of a prediction file's rows, without its header."""
+    text = text_of(path)
+    first = text.split("\n", 1)[0]
+    if COURSE_HEADER.match(first) and "," in text:  # a tab in the header, commas below
+        for number, line in enumerate(text.split("\n")[1:], start=2):
+            if line.strip():
+                yield number, line.rsplit(",", 1)
+        return
+    delimiter = "\t" if "\t" in first and "," not in first else ","
+    for number, cells in delimited_rows(path, text, delimiter, "csv"):
+        if number > 1 or cells[0].strip().lower() != "id":
+            yield number, cells
+
+
 def gold_task(gold: Path, tasks: list[Task]) -> Task:
-    """Return the task whose columns the gold file has; its name decides between two that fit."""
+    """Return the task whose columns the gold file has; of several the one named like the file.
+
+    Raises UserError if there is none.
+    """
     if not gold.is_file():
         raise UserError(f"--gold {gold}: no such file")
-    there = columns_of(gold)
-    fitting = [t for t in tasks if {*t.columns.texts, t.columns.label} <= set(there)]
+    names = column_names(gold, Layout())
+    fitting = [
+        t for t in tasks
+        if {*t.columns.texts, t.columns.label} <= {*(t.columns.layout.names or names)}
+    ]  # fmt: skip
     if not fitting:
-        raise UserError(f"{gold}: its columns fit none of the tasks: {', '.join(there)[:60]}")
+        raise UserError(f"{gold}: its columns fit none of the tasks: {', '.join(names)[:60]}")
     named = [t for t in fitting if t.files["dev"].split("-dev")[0] in gold.name]
     return (named or fitting)[0]
 
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
-    """Join by id: metrics over the ids both have, and how many are missing, extra, duplicate."""
+    """Return metrics over the ids that both files have; count missing, extra and repeated ids."""
     task = gold_task(gold, tasks)
-    # a score may lie outside of the labels' range; the name of a class is one of theirs
+    # a predicted score may lie outside the labels' range, so only names are parsed as labels are
     parse = task.columns.parse_label if task.class_names else float
     predictions, duplicates = read_predictions(path, parse, lower=task.columns.course)
     examples, _ = read_examples(gold, task.columns, labelled=True)

@@ -1,4 +1,4 @@
-"""Sentence-BERT on the pair tasks (paper, section 3.2): the losses by name, scores, thresholds."""
+"""Sentence-BERT on the pair tasks (paper, section 3.2): heads, pairs and losses by name."""
 
 from dataclasses import dataclass
 
@@ -20,14 +20,15 @@ from minbert.model.heads import HeadConfig
 from minbert.task.task import Task
 
 COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
-IN_BATCH = ("mnr", "mnr-full", "simcse")  # a batch's other sentences are the negatives
-WHOLE_BATCH = (*IN_BATCH, "cosent")  # no mean over rows: parts of a batch do not add up to it
+IN_BATCH = ("mnr", "mnr-full", "simcse")  # the other sentences of a batch are the negatives
+# Losses that are not a mean over rows: the losses of a batch's parts do not add up to its own.
+WHOLE_BATCH = (*IN_BATCH, "cosent")
 PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
-CUSTOMARY_SCALE = 20.0
+USUAL_SCALE = 20.0  # of the cosines in in-batch losses, as sentence-transformers has it
 
 
 def check_pair_loss(task: Task, name: str) -> None:
-    """Raise UserError for a loss that makes no sense for the task's labels."""
+    """Raise UserError for a loss that is unknown or does not fit the task's labels."""
     if name not in PAIR_LOSSES:
         raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
     if not task.is_pair:
@@ -41,7 +42,10 @@ def check_pair_loss(task: Task, name: str) -> None:
 
 
 def head_config(task: Task, loss: str | None, pooling: str, embedding_size: int) -> HeadConfig:
-    """Describe a task's head; with a pair loss a siamese one, its cosine in the labels' range."""
+    """Return the configuration of a task's head.
+
+    With a pair loss the head is siamese, its cosines scaled to the labels' range.
+    """
     if loss is None:
         names = task.class_names or task.display_names
         return HeadConfig(task.outputs, class_names=names, problem_type=task.problem_type)
@@ -61,12 +65,15 @@ class PairData:
 
     sentences: EncodedSplit
     index: np.ndarray  # (R, 2) numbers of the sentences
-    groups: np.ndarray  # (R, 2) their groups of paraphrases
+    groups: np.ndarray  # (R, 2) numbers of their groups of paraphrases
     labels: np.ndarray  # (R,)
 
     @classmethod
     def of(cls, task: Task, split: EncodedSplit, loss: str) -> "PairData":
-        """Raise UserError when an in-batch loss finds too few l = 1 pairs to learn from."""
+        """Make it from a split whose rows are two sentences each.
+
+        Raises UserError if an in-batch loss finds fewer than two pairs with label 1.
+        """
         if loss in ("mnr", "mnr-full") and int((split.labels == 1).sum()) < 2:
             raise UserError(f"{task.name}: --pair-loss {loss} needs two pairs with label 1 or more")
         sentences, index = sentences_of(split)
@@ -76,9 +83,9 @@ class PairData:
 def siamese_loss(
     model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, name: str, scale: float
 ) -> Tensor | None:
-    """Return the loss of these rows; None: an in-batch loss without two pairs to tell apart.
+    """Return the loss `name` of these rows; None if mnr has fewer than two pairs with label 1.
 
-    scale: mnr's; 0: the paper's 1, or 20 where that is customary.
+    scale: of the cosines in in-batch losses; 0: the paper's 1 for mnr, 20 for the others.
     """
     device, head = model.encoder.device, model.heads[task.name]
     if name in IN_BATCH:
@@ -89,14 +96,15 @@ def siamese_loss(
     labels = to_device(labels, device)
     u, v = embed_pairs(model, task, pairs, rows, twice=name == "simcse")
     if name == "simcse":
-        return losses.simcse(u, v, scale or CUSTOMARY_SCALE)
+        return losses.simcse(u, v, scale or USUAL_SCALE)
     if name == "mnr":
         return losses.mnr(u, v, labels, scale or 1.0)
     if name == "mnr-full":
         groups = to_device(torch.from_numpy(pairs.groups[rows]), device)
-        return losses.mnr_full(u, v, labels, groups, scale or CUSTOMARY_SCALE)
+        return losses.mnr_full(u, v, labels, groups, scale or USUAL_SCALE)
     if name == CLASSIFIER:
-        logits = head.compare(u, v) + head.threshold  # which is for answers, not for training
+        # compare() subtracts the threshold, which is for predictions and not for training
+        logits = head.compare(u, v) + head.threshold
         return losses.binary_cross_entropy(logits, labels)
     if name == "cosine-mse":
         return losses.cosine_mse(u, v, labels, head.config.scale)
@@ -107,9 +115,10 @@ def siamese_loss(
 def embed_pairs(
     model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, twice: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return u and v, (S, E) each, all sentences in ONE forward through the shared encoder.
+    """Return the pairs' embeddings u and v, (S, E) each, by ONE forward of all sentences.
 
-    Separate towers: one forward each. twice: every sentence against itself under other dropout.
+    Separate towers have one forward each. twice: every distinct sentence is embedded twice, under
+    different dropout masks.
     """
     device = model.encoder.device
 

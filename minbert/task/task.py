@@ -1,4 +1,4 @@
-"""What a task is: a table of keys, and the functions that its kind makes of them."""
+"""What a task is: a table of keys, and what its kind makes of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,31 +10,31 @@ from torch import Tensor
 from minbert.data.examples import Columns
 from minbert.metrics import Metric
 
-Table = dict[str, Any]  # a task's keys and values, as a task file has them
+Table = dict[str, Any]  # a task's keys and values in a task file
 
 
 @dataclass(frozen=True)
 class Task:
-    """Data plus three small functions: loss, decode, metrics."""
+    """A task: its data, and its functions loss, decode and metrics."""
 
     name: str
-    table: Table  # what the rest is made from; a run keeps it in its tasks.toml
+    table: Table  # what all other fields are made from; a run keeps it in its tasks.toml
     files: dict[str, str]  # train / dev / test -> file name in --data-dir
     columns: Columns
     outputs: int  # size of the head's output
     loss: Callable[[Tensor, Tensor], Tensor]  # (S, outputs), (S,) -> mean loss
     decode: Callable[[np.ndarray], np.ndarray]  # (n, outputs) -> (n,) predictions
     metrics: dict[str, Metric]  # the first is the main one
-    prediction_file: str  # with {split}
+    prediction_file: str  # file name with {split} in it
     prediction_header: str  # the name of the predictions' column
     title: str
-    class_names: tuple[str, ...] = ()  # as labels and predictions have them; (): they are numbers
-    display_names: tuple[str, ...] = ()  # of classes that are numbers, for people and exports
-    max_score: float = 1.0  # the largest label: what a cosine of 1 stands for
+    class_names: tuple[str, ...] = ()  # in the data and in predictions; (): classes are numbers
+    display_names: tuple[str, ...] = ()  # of classes that are numbers: for people and exports
+    max_score: float = 1.0  # the largest label, which a cosine of 1 stands for
     multi_label: bool = False  # a row has a set of classes, given as the sum of 2^class
-    encoding: str = ""  # of pairs unless --pair-encoding says otherwise: cross or siamese
-    pair_loss: str = ""  # of siamese pairs unless --pair-loss says otherwise
-    weight: float = 1.0  # of its loss beside the other tasks'
+    encoding: str = ""  # of pairs, cross or siamese; --pair-encoding goes before it
+    pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it
+    weight: float = 1.0  # of the task's loss
 
     @property
     def is_pair(self) -> bool:
@@ -48,35 +48,35 @@ class Task:
 
     @property
     def is_correlation(self) -> bool:
-        """Whether its labels are scores, not classes."""
+        """Whether the labels are scores, not classes: the main metric is a correlation."""
         return self.main_metric in ("pearson", "spearman")
 
     @property
     def is_classification(self) -> bool:
-        """Whether its labels are classes, not scores."""
+        """Whether the labels are classes, not scores."""
         return not self.is_correlation
 
     @property
     def problem_type(self) -> str:
-        """The loss by transformers' name; a pair's one logit is a yes or no."""
+        """The name of the loss in transformers; a single logit is a set of one label there."""
         if self.is_correlation:
             return "regression"
-        yes_or_no = self.multi_label or self.outputs == 1
-        return "multi_label_classification" if yes_or_no else "single_label_classification"
+        sigmoid = self.multi_label or self.outputs == 1
+        return "multi_label_classification" if sigmoid else "single_label_classification"
 
     def format_prediction(self, prediction: float) -> str:
-        """Write a prediction as files have it: the names of its classes, or the number."""
+        """Return a prediction as files have it: the names of its classes, or the number."""
         if self.multi_label:
-            own = (name for i, name in enumerate(self.class_names) if int(prediction) >> i & 1)
-            return ";".join(own) or "-"
+            names = (name for i, name in enumerate(self.class_names) if int(prediction) >> i & 1)
+            return ";".join(names) or "-"
         return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
     def describe(self, prediction: float) -> str:
-        """Write a prediction or label for people: a class by its name, a score to two places."""
+        """Return a prediction or label for people: a class by its name, a score to two places."""
         names = self.class_names or self.display_names
         return names[int(prediction)] if names else f"{round(prediction, 2):g}"
 
 
 def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Return each task's main metric out of all of its scores."""
+    """Return each task's main metric, out of all its metrics."""
     return {task.name: scores[task.name][task.main_metric] for task in tasks}

@@ -1,4 +1,4 @@
-"""Tasks in TOML, one table a task: a user's own ones, and those that a run carries.
+"""Tasks in TOML, one table for each: a user's own tasks, and those that a run keeps a copy of.
 
 [intent]
 kind = "classification"          # or another of KINDS
@@ -20,7 +20,8 @@ from typing import Any
 
 from torch import nn
 
-from minbert.data.examples import columns_of
+from minbert.data.delimited import QUOTING
+from minbert.data.tables import check_columns
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
@@ -30,12 +31,12 @@ from minbert.task.task import Table, Task
 
 @dataclass(frozen=True)
 class Kind:
-    """How a table's keys become a Task."""
+    """A kind of task: which keys it has, and what makes a Task of them."""
 
     make: Callable[[str, Table], Task]
-    sentences: int
-    own: tuple[str, ...]  # keys beside COMMON
-    needed: tuple[str, ...] = ()
+    sentences: int  # in a row
+    own: tuple[str, ...]  # keys that not all kinds have
+    needed: tuple[str, ...] = ()  # keys of `own` that must be there
 
 
 CLASSES = ("labels", "display_names")
@@ -47,18 +48,20 @@ KINDS = {
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
-TASKS_FILE = "tasks.toml"  # in the folder of a run, which then needs nothing else to be understood
+TASKS_FILE = "tasks.toml"  # of a run: with it a run's folder needs no other file of tasks
 NEEDED = ("kind", "train", "dev", "text", "label")
-FILES = ("prediction_file", "prediction_header")  # what predictions are called
-COMMON = (*NEEDED, "test", "id", "metric", "weight", "title", *FILES, "course")
-NOT_ONE_WORD = ("text", "labels", "range", "weight", "display_names", "course")
-NUMBERS = (int, float)  # compared with type(): a bool is an int too
+PREDICTIONS = ("prediction_file", "prediction_header")
+LAYOUT = ("quoting", "columns")  # of the files
+COMMON = (*NEEDED, "test", "id", "metric", "weight", "title", *PREDICTIONS, "course", *LAYOUT)
+NOT_TEXT = ("text", "labels", "range", "weight", "display_names", "course", "columns")
+NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
 
 
 def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
-    """Return the tasks of a file, their kinds, keys and columns checked before any data is read.
+    """Return the tasks of a file; their kinds, keys and columns are checked.
 
-    data_dir None: the columns are not looked at, for who has only some of the files.
+    data_dir: where the tasks' files are; None: their columns are not checked, as some files may be
+    missing. Raises UserError with the table and key of a mistake.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -68,7 +71,7 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
 
 
 def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
-    """Return the tasks of a file's text, as `read_task_file`."""
+    """Return the tasks of a task file's text, as `read_task_file` does; path: for messages."""
     try:
         tables = tomllib.loads(text)
     except ValueError as error:
@@ -82,7 +85,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
             raise UserError(f"{where}: write a name of letters, digits and _")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
-        if hasattr(nn.ModuleDict(), name):  # heads are kept in one
+        if hasattr(nn.ModuleDict(), name):  # which the heads are kept in
             raise UserError(f"{where}: PyTorch has that name for itself; write {name}_task, say")
         try:
             tasks[name] = make_task(name, table)
@@ -94,7 +97,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
 
 
 def task_file_text(tasks: Iterable[Task]) -> str:
-    """Write tasks in the form that `read_tasks` reads."""
+    """Return the text of a task file with these tasks, which `read_tasks` reads."""
     return "\n".join(
         f"[{task.name}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in task.table.items())
         for task in tasks
@@ -102,20 +105,20 @@ def task_file_text(tasks: Iterable[Task]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Write a value of a table: JSON's form of words, numbers and lists is TOML's too."""
+    """Return a value in TOML: text, numbers and lists are written as in JSON."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    # DEL is the one character that JSON leaves as it is and TOML does not
+    # DEL is the one character that TOML must have escaped and JSON need not
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
-    """Return these tasks as a run carries them, from its folder or one inside it.
+    """Return these tasks as a run's own tasks.toml has them, for its folder or one inside it.
 
-    The run's tasks.toml is at most three folders up: seed-1/sst/best. args.json beside it tells a
-    run's file from one in a folder that runs happen to be in. Runs of before 2026-12 have one for
-    tasks of a user's own alone: the others are the course's, as they were then. Raises UserError
-    for a task that is in neither.
+    The file is at most three folders up, as from seed-1/sst/best, and beside an args.json: that
+    distinguishes it from a file in a folder that contains runs. In runs of before 2026-12 it has
+    the user's own tasks only, and COURSE_TASKS has the others. Raises UserError for a task that is
+    in neither.
     """
     places = (folder, *folder.resolve().parents[:3])
     files = (p / TASKS_FILE for p in places if (p / "args.json").is_file())
@@ -160,13 +163,18 @@ def make_task(name: str, table: Table) -> Task:
 def _check_values(table: Table) -> None:
     """Raise ValueError for a value of a type that its key cannot have."""
     for key, value in table.items():
-        if key not in NOT_ONE_WORD and not isinstance(value, str):
+        if key not in NOT_TEXT and not isinstance(value, str):
             raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
     if type(table.get("course", False)) is not bool:
         raise ValueError(f"course = {table['course']!r}: write true or false")
+    if table.get("quoting", "auto") not in QUOTING:
+        raise ValueError(f"quoting = {table['quoting']!r}: write one of {', '.join(QUOTING)}")
+    names = table.get("columns", [""])
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise ValueError(f'columns = {names!r}: write the names of a file without a header, ["a"]')
     if "{split}" not in table.get("prediction_file", "{split}"):
         raise ValueError(f"prediction_file = {table['prediction_file']!r}: {{split}} is missing")
     weight = table.get("weight", 1)
@@ -180,16 +188,16 @@ def _check_values(table: Table) -> None:
 
 
 def _check_display_names(table: Table) -> None:
-    """Raise ValueError for anything but a name for each of classes that are counted."""
+    """Raise ValueError unless there is a name for each class of `labels = NUMBER`."""
     names, labels = table["display_names"], table["labels"]
-    words = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not words or type(labels) is not int or len(names) != labels:
+    are_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not are_text or type(labels) is not int or len(names) != labels:
         raise ValueError(f"display_names = {names!r}: write a name for each of `labels = NUMBER`")
 
 
 def _check_labels(labels: Any, countable: bool) -> None:
-    """Raise ValueError for anything but names or numbers, or (countable) how many there are."""
-    counted = countable and type(labels) is int  # a bool is an int too
+    """Raise ValueError unless labels are names or numbers, or (countable) their number."""
+    counted = countable and type(labels) is int  # isinstance would take a bool, too
     types = {type(label) for label in labels} if isinstance(labels, list) else {None}
     if not counted and not types <= {str} and not types <= set(NUMBERS):
         how = "write names or numbers in brackets" + (", or how many" if countable else "")
@@ -207,10 +215,4 @@ def _check_columns(task: Task, data_dir: Path) -> None:
         path = data_dir / name
         if not path.is_file():
             raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
-        wanted = [*task.columns.texts, *([task.columns.id] if task.columns.id else [])]
-        if split != "test":
-            wanted.append(task.columns.label)
-        there = columns_of(path)
-        for column in wanted:
-            if column not in there:
-                raise UserError(f"no column {column!r} in {path}; it has {', '.join(there)}")
+        check_columns(path, task.columns.needed(labelled=split != "test"), task.columns.layout)

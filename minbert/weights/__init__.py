@@ -1,1 +1,1 @@
-"""Names and files -> an initialised encoder."""
+"""From a model's name or files to an encoder's parameters, and back to files."""

@@ -27,12 +27,16 @@ LAYER_TABLE = {
 INVERSE = {theirs: ours for ours, theirs in TABLE.items()}
 LAYER_INVERSE = {theirs: ours for ours, theirs in LAYER_TABLE.items()}
 
-# Position indices (a constant buffer) and the heads of the pre-training and course models.
+# What a checkpoint may have beside an encoder's parameters: position indices (a constant) and the
+# heads of pre-training and of the courses' models.
 IGNORED = re.compile(r"(embeddings\.)?position_ids$|cls\.|classifier\.|heads?\.|qa_outputs\.")
 
 
 def to_published(name: str) -> str:
-    """bert_layers.0.out_dense.weight -> encoder.layer.0.output.dense.weight"""
+    """Return the published name of one of our parameters.
+
+    bert_layers.0.out_dense.weight -> encoder.layer.0.output.dense.weight
+    """
     stem, _, kind = name.rpartition(".")
     layer = re.fullmatch(r"bert_layers\.(\d+)\.(.+)", stem)
     if layer:
@@ -41,7 +45,7 @@ def to_published(name: str) -> str:
 
 
 def to_ours(name: str) -> str:
-    """Any known naming -> ours; an unknown name is returned as it is."""
+    """Return our name of a parameter in any known naming; an unknown name is not changed."""
     name = re.sub(r"^(bert|encoder(?=\.(embeddings|bert_layers)))\.", "", name)
     stem, _, kind = name.rpartition(".")
     kind = {"gamma": "weight", "beta": "bias"}.get(kind, kind)
@@ -54,7 +58,11 @@ def to_ours(name: str) -> str:
 def convert(
     tensors: dict[str, Tensor], expected: dict[str, Tensor], source: str
 ) -> dict[str, Tensor]:
-    """Rename and check against the encoder's own state dict. Raises UserError on anything odd."""
+    """Return tensors by our names, checked against the names and shapes of an encoder's `expected`.
+
+    source: their file, for messages. Raises UserError for a parameter that is unknown, missing,
+    there twice or of another shape.
+    """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         if IGNORED.match(re.sub(r"^bert\.", "", name)):

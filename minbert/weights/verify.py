@@ -1,4 +1,4 @@
-"""An encoder against reference outputs: .data / .pt, .npz or .safetensors."""
+"""Comparing a model with reference outputs in a .data, .pt, .npz or .safetensors file."""
 
 import pickle
 import zipfile
@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from minbert.errors import UserError
 from minbert.files import load_tensors
 
-# The two sentences of the courses' sanity check, which stores outputs only.
+# The two sentences of the courses' sanity check, whose file holds outputs without inputs.
 SANITY_IDS = [[101, 7592, 2088, 102, 0, 0, 0, 0], [101, 7592, 15756, 2897, 2005, 17953, 2361, 102]]
 SANITY_MASK = [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]]
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def read_reference(path: Path) -> dict[str, Tensor]:
-    """Tensors by name; never runs code from the file."""
+    """Return a reference file's tensors by name; code in the file is never run.
+
+    Raises UserError for a file that is missing, damaged or not a dict of tensors.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file; make one with --emit {path.name}")
     try:
@@ -42,7 +45,7 @@ def read_reference(path: Path) -> dict[str, Tensor]:
 
 
 def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
-    """hidden_states given as a list becomes hidden_states.0, hidden_states.1, ..."""
+    """Return lists as single tensors: hidden_states as hidden_states.0, hidden_states.1, ..."""
     flat: dict[str, Tensor] = {}
     for name, value in tensors.items():
         if isinstance(value, list | tuple):
@@ -56,9 +59,9 @@ def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
 def outputs_of(
     model: nn.Module, inputs: dict[str, Tensor], heads: dict[str, nn.Module] | None = None
 ) -> dict[str, Tensor]:
-    """Every tensor that a reference may hold, fp32, eval mode; `logits.<task>` with heads.
+    """Return every output that a reference may hold, in eval mode, `logits.<task>` of each head.
 
-    `logits` alone is there when there is one head only: which task is meant is then clear.
+    With one head only, `logits` is another name of its output.
     """
     out = model.eval()(**inputs, output_hidden_states=True)
     named = {"last_hidden_state": out.last_hidden_state, "pooler_output": out.pooler_output}
@@ -70,6 +73,7 @@ def outputs_of(
 
 
 def sanity_inputs() -> dict[str, Tensor]:
+    """Return the sanity check's inputs, (2, 8) each."""
     return {"input_ids": torch.tensor(SANITY_IDS), "attention_mask": torch.tensor(SANITY_MASK)}
 
 
@@ -80,7 +84,11 @@ def verify(
     atol: float = 1e-5,
     rtol: float = 1e-3,
 ) -> dict[str, Any]:
-    """|a - b| <= atol + rtol |b| at every real position, as torch.allclose has it."""
+    """Compare a model with a reference file and return a report for each of its tensors.
+
+    A value passes if |a - b| <= atol + rtol |b|, as in torch.allclose; positions of padding do not
+    count. Raises UserError for a file whose tensors cannot be compared.
+    """
     reference = read_reference(path)
     inputs = {name: reference.pop(name).long() for name in INPUTS if name in reference}
     inputs = inputs or sanity_inputs()
@@ -110,7 +118,7 @@ def verify(
 
 
 def _first_diverging(layers: list[str], rows: dict[str, dict[str, Any]]) -> str | None:
-    """The part that the difference begins in, if the file has hidden states to tell."""
+    """Return the first part of the model whose output differs; the file's hidden states tell."""
     for name in layers:
         if rows[name]["outside"] > 0:
             number = int(name.removeprefix("hidden_states."))
@@ -122,6 +130,7 @@ def _first_diverging(layers: list[str], rows: dict[str, dict[str, Any]]) -> str 
 def _compare(
     got: Tensor, expected: Tensor, mask: Tensor, atol: float, rtol: float
 ) -> dict[str, Any]:
+    """Return a tensor's largest and mean difference, the share outside the tolerance, the worst."""
     real = mask.bool()[..., None] if got.ndim == 3 else torch.ones_like(got, dtype=torch.bool)
     difference = torch.where(real, (got - expected).abs(), 0.0)
     inside = difference <= atol + rtol * expected.abs()  # False for NaN
@@ -136,10 +145,13 @@ def _compare(
 
 
 def emit_reference(model: nn.Module, path: Path, heads: dict[str, nn.Module] | None = None) -> None:
-    """The well-known two sentences and every output of this model, in the form the suffix names."""
+    """Write the sanity check's inputs and all outputs of a model, in the form the suffix names.
+
+    Raises UserError for an unknown suffix.
+    """
     inputs = sanity_inputs()
     outputs = outputs_of(model, inputs, heads)
-    # clones: one tensor under two names is refused by safetensors
+    # safetensors refuses one tensor under two names: every name gets a copy
     tensors = {name: t.contiguous().clone() for name, t in (inputs | outputs).items()}
     if path.suffix == ".safetensors":
         save_file(tensors, path)

@@ -1,0 +1,89 @@
+"""Tab- and comma-separated text: every physical line is accounted for."""
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+
+from minbert import UserError
+from minbert.data.delimited import delimited_rows
+
+PATH = Path("file.tsv")
+
+
+def cells(text: str, delimiter: str = "\t", quoting: str = "auto") -> list[list[str]]:
+    return [row for _, row in delimited_rows(PATH, text, delimiter, quoting)][1:]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('1\t"He said so\t0', ["1", '"He said so', "0"]),  # a quote that never ends
+        ('1\t"It" is a word\t0', ["1", '"It" is a word', "0"]),
+        ('1\tin "the" middle\t0', ["1", 'in "the" middle', "0"]),
+        ('1\t"So ""good"" ."\t0', ["1", 'So "good" .', "0"]),  # whole by CSV's rules
+        ('1\t""\t0', ["1", "", "0"]),
+        ('1\t"\t0', ["1", '"', "0"]),
+        ('1\t"a\tb"', ["1", '"a', 'b"']),  # the header's number of tabs: literal
+        ('1\t"a\tb"\t0', ["1", "a\tb", "0"]),  # one tab more, within quotes
+    ],
+)
+def test_a_line_with_the_header_s_tabs_is_a_row(line: str, expected: list[str]) -> None:
+    text = f"id\ttext\tlabel\n{line}\n2\tplain\t1\n"
+    assert cells(text) == [expected, ["2", "plain", "1"]]
+
+
+def test_no_quote_takes_other_rows_with_it() -> None:
+    """Quotes at the beginning of fields, in five of six rows, as GLUE's files have them."""
+    rows = [
+        ["1", '"a', "0"],
+        ["2", 'b"', "1"],
+        ["3", "c", "0"],
+        ["4", '"d "e', "1"],
+        ["5", '"', "0"],
+    ]
+    text = "\n".join("\t".join(row) for row in [["id", "text", "label"], *rows])
+    assert cells(text) == rows
+    assert (
+        len(list(csv.reader(io.StringIO(text), delimiter="\t"))) < 6
+    )  # what CSV's rules make of it
+
+
+def test_a_whole_cell_may_hold_line_ends() -> None:
+    text = 'id\ttext\tlabel\n1\t"two\nlines"\t0\n2\tb\t1\n3\t"cut\n4\td\t0\n'
+    rows = list(delimited_rows(PATH, text, "\t"))[1:]
+    assert rows[:2] == [(2, ["1", "two\nlines", "0"]), (4, ["2", "b", "1"])]
+    assert rows[2:] == [
+        (5, ["3", '"cut']),
+        (6, ["4", "d", "0"]),
+    ]  # not whole: the caller refuses it
+
+
+def test_none_takes_quotes_as_text_and_csv_takes_them_away() -> None:
+    text = 'id\ttext\tlabel\n1\t"a"\t0\n'
+    assert cells(text, quoting="none") == [["1", '"a"', "0"]]
+    assert cells(text, quoting="csv") == cells(text) == [["1", "a", "0"]]
+    text = 'id,text,label\n1,"a, b",0\n'
+    assert cells(text, ",") == [["1", "a, b", "0"]]
+    assert cells(text, ",", "none") == [["1", '"a', ' b"', "0"]]
+
+
+@pytest.mark.parametrize("body", ['1,"a\n2,b\n3,c\n', '1,"a\n2,"b"\n', '1,"a"b,0\n'])
+def test_quotes_between_commas_belong_to_pairs(body: str) -> None:
+    with pytest.raises(UserError, match=r"file.tsv:2: a quote that does not belong to a pair") as e:
+        cells("id,text,label\n" + body, ",")
+    assert "\n" not in str(e.value)
+
+
+def test_line_ends_of_other_systems_and_characters_that_only_look_like_them() -> None:
+    assert cells("a\tb\r\n1\tx\u2028y\r\n2\tz\x85\r\n") == [["1", "x\u2028y"], ["2", "z\x85"]]
+    assert cells("a,b\r1,x\r2,y\r", ",") == [["1", "x"], ["2", "y"]]
+
+
+def test_the_courses_files_are_read_as_by_csv_s_rules(real_data: Path) -> None:
+    for path in sorted(real_data.glob("*.csv")):
+        text = path.read_text(encoding="utf-8-sig")
+        found = [row for _, row in delimited_rows(path, text, "\t")]
+        assert found == [row for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t")]
+        assert len(found) == text.count("\n")
