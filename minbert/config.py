@@ -7,6 +7,22 @@ from typing import Any
 
 from minbert.errors import UserError
 
+# What each number of a config.json may be, both ends included; floats where the ends are floats.
+LIMITS = {
+    "vocab_size": (1, 10**7),
+    "hidden_size": (1, 10**5),
+    "num_hidden_layers": (1, 1000),
+    "num_attention_heads": (1, 10**4),
+    "intermediate_size": (1, 10**6),
+    "max_position_embeddings": (1, 10**6),
+    "type_vocab_size": (1, 1000),
+    "pad_token_id": (0, 10**7),
+    "hidden_dropout_prob": (0.0, 0.99),
+    "attention_probs_dropout_prob": (0.0, 0.99),
+    "initializer_range": (0.0, 10.0),
+    "layer_norm_eps": (0.0, 1.0),
+}
+
 
 @dataclass(frozen=True)
 class BertConfig:
@@ -27,6 +43,12 @@ class BertConfig:
     pad_token_id: int = 0
 
     def __post_init__(self) -> None:
+        for name, (low, high) in LIMITS.items():
+            value = getattr(self, name)
+            kind = int if isinstance(low, int) else (int, float)
+            # a bool is an int for isinstance; the comparison is false for NaN
+            if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+                raise UserError(f"config: {name} is {value!r}; it must be from {low} to {high}")
         if self.hidden_act != "gelu":
             raise UserError(
                 f"config: hidden_act is {self.hidden_act!r}; BERT's is 'gelu' (the erf form)"
@@ -43,21 +65,34 @@ class BertConfig:
 
         Raises UserError for a model that is not a BERT of this form.
         """
+        if not isinstance(values, dict):
+            raise UserError("config: not an object of settings")
         if values.get("model_type", "bert") != "bert":
             raise UserError(
                 f"config: model_type is {values['model_type']!r}; only 'bert' is supported"
             )
         if values.get("position_embedding_type", "absolute") != "absolute":
             raise UserError("config: only position_embedding_type 'absolute' is supported")
-        return cls(**{f.name: values[f.name] for f in fields(cls) if f.name in values})
+        if values.get("is_decoder"):
+            raise UserError(
+                "config: is_decoder is true: such a model looks back only; BERT does not"
+            )
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        if known.get("pad_token_id", 0) is None:
+            known["pad_token_id"] = 0
+        return cls(**known)
 
     @classmethod
     def from_file(cls, path: Path) -> "BertConfig":
-        """Read a published config.json. Raises UserError if it is not valid JSON."""
+        """Read a published config.json. Raises UserError if it is damaged or not a BERT's."""
         try:
-            return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not valid JSON ({error}); fetch the model again") from error
+        try:
+            return cls.from_dict(values)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return the keys as transformers expects them in config.json."""

@@ -11,6 +11,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 from minbert import BertModel, UserError
+from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.weights.convert import to_published
 
 Tensors = dict[str, torch.Tensor]
@@ -85,8 +86,9 @@ def test_a_model_without_a_pooler_gets_a_new_one(
     capsys.readouterr()
     torch.manual_seed(1)
     loaded = BertModel.from_pretrained(tmp_path / "saved").state_dict()
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1 and "model.safetensors: no pooler in it; a new one" in said
+    told = capsys.readouterr().err
+    assert told.count("model.safetensors: no pooler in it; a new one") == 1
+    assert ("its head is left out (classifier" in told) == (kind == "TokenClassification")
     for name, w in tiny.state_dict().items():
         assert torch.equal(w, loaded[name]) is not name.startswith("pooler_dense.w"), name
     assert 0.01 < float(loaded["pooler_dense.weight"].std()) < 0.03
@@ -181,3 +183,109 @@ def test_weights_of_a_run_are_found(tiny: BertModel, tmp_path: Path) -> None:
     loaded = BertModel.from_pretrained(tmp_path / "run")
     saved = load_file(tmp_path / "run/best/model.safetensors")
     assert torch.equal(loaded.pooler_dense.bias, saved["pooler.dense.bias"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"is_decoder": True}, "is_decoder is true"),
+        ({"hidden_size": "32"}, "hidden_size is '32'; it must be from 1"),
+        ({"hidden_size": True}, "hidden_size is True"),
+        (
+            {"num_hidden_layers": 10**9},
+            "num_hidden_layers is 1000000000; it must be from 1 to 1000",
+        ),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0"),
+        ({"vocab_size": -1}, "vocab_size is -1"),
+        ({"layer_norm_eps": None}, "layer_norm_eps is None"),
+        ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan"),
+        ({"hidden_dropout_prob": [0.1]}, "hidden_dropout_prob is"),
+        ({"max_position_embeddings": 32.5}, "max_position_embeddings is 32.5"),
+    ],
+)
+def test_a_config_s_values_are_checked(
+    tiny: BertModel, tmp_path: Path, change: dict, message: str
+) -> None:
+    tiny.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match=f"config.json: config: {message}") as error:
+        BertModel.from_pretrained(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "null", "[" * 100_000])
+def test_a_config_that_is_no_object(tiny: BertModel, tmp_path: Path, content: str) -> None:
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match=r"config.json: "):
+        BertModel.from_pretrained(tmp_path)
+
+
+def test_shards_are_read(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "whole")
+    theirs = transformers.BertModel.from_pretrained(tmp_path / "whole")
+    theirs.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
+    loaded = BertModel.from_pretrained(tmp_path / "shards").state_dict()
+    assert all(torch.equal(w, loaded[name]) for name, w in tiny.state_dict().items())
+    index = tmp_path / "shards/model.safetensors.index.json"
+    for content in ('{"weight_map": {"a": "../../secret"}}', "{}", '{"weight_map": 3}'):
+        index.write_text(content)
+        with pytest.raises(UserError, match="not a list of weights by file"):
+            BertModel.from_pretrained(tmp_path / "shards")
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_pointer_of_git_lfs_is_named(tiny: BertModel, tmp_path: Path, name: str) -> None:
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(UserError, match="a Git LFS pointer, not the file; run `git lfs pull`"):
+        BertModel.from_pretrained(tmp_path)
+
+
+def test_another_framework_s_file_is_named(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").rename(tmp_path / "tf_model.h5")
+    with pytest.raises(UserError, match=r"tf_model.h5 is of another framework"):
+        BertModel.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ([1, 2], "is a list, not a dense tensor"),
+        (3, "is a int, not a dense tensor"),
+        (torch.eye(3).to_sparse(), "is a Tensor, not a dense tensor"),
+        (torch.empty(3, device="meta"), "is a Tensor, not a dense tensor"),
+        (torch.full((200, 32), torch.nan), "is not finite in every entry"),
+    ],
+)
+def test_what_is_no_tensor_of_numbers(
+    tiny: BertModel, tmp_path: Path, value: object, message: str
+) -> None:
+    tiny.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    name = "embeddings.word_embeddings.weight"
+    torch.save({**tensors, name: value}, tmp_path / "pytorch_model.bin")
+    with pytest.raises(UserError, match=message):
+        BertModel.from_pretrained(tmp_path)
+
+
+def test_names_that_tell_where_they_come_from(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    parallel = {f"module.bert.{name}": tensor for name, tensor in tensors.items()}
+    save_file(parallel, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=r"saved from DataParallel; take `module.` off"):
+        BertModel.from_pretrained(tmp_path)
+
+
+def test_a_decoder_of_its_own_is_refused_for_masked_words(tiny: BertModel, tmp_path: Path) -> None:
+    save_mlm(MaskedLanguageModel(tiny), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    with pytest.raises(UserError, match="tie_word_embeddings is false"):
+        load_mlm(tmp_path)

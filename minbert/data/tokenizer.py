@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +11,121 @@ from typing import Any
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import numpy as np
-from tokenizers import Encoding, Tokenizer
+from tokenizers import AddedToken, Encoding, Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
 from minbert.errors import UserError
+from minbert.files import first_line, read_json
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+
+
+# Classes of transformers that tokenize as BERT does; the second kind takes tokenizer.json as it is.
+BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What tokenizer_config.json says; its keys do_lower_case and so on."""
+
+    lowercase: bool | None = None  # None: there is no such file
+    strip_accents: bool | None = None  # None: as lowercase
+    chinese_chars: bool = True  # spaces around each
+    plain: bool = False  # tokenizer.json counts alone
+
+    @classmethod
+    def from_directory(cls, directory: Path) -> "Settings":
+        """Read tokenizer_config.json if it is there. Raises UserError for what is not BERT's."""
+        path = directory / "tokenizer_config.json"
+        if not path.is_file():
+            return cls()
+        values = read_json(path)
+        if not isinstance(values, dict):
+            raise UserError(f"{path}: not an object of settings")
+        name = values.get("tokenizer_class") or BERT_CLASSES[0]
+        if name not in (*BERT_CLASSES, *PLAIN_CLASSES):
+            raise UserError(f"{path}: tokenizer_class is {name!r}; only BERT's WordPiece is here")
+        found = {}
+        defaults = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
+        for key, default in defaults.items():
+            found[key] = values.get(key, default)
+            if not isinstance(found[key], bool | None) or (found[key] is None and default):
+                raise UserError(f"{path}: {key} is {found[key]!r}; it must be true or false")
+        return cls(*found.values(), plain=name in PLAIN_CLASSES)
+
+    def apply_to(self, tokenizer: Tokenizer, path: Path) -> None:
+        """Make a tokenizer of these settings. Raises UserError without [CLS] and [SEP]."""
+        ends = {token: tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]")}
+        if None in ends.values():
+            raise UserError(f"{path}: no [CLS] or [SEP] in it: not a BERT vocabulary")
+        if self.plain:
+            if tokenizer.post_processor is None:
+                raise UserError(f"{path}: adds no [CLS] and [SEP] (its post_processor is null)")
+            return
+        if self.lowercase is not None or tokenizer.normalizer is None:
+            tokenizer.normalizer = BertNormalizer(
+                lowercase=self.lowercase is not False,
+                strip_accents=self.strip_accents,
+                handle_chinese_chars=self.chinese_chars,
+            )
+        tokenizer.pre_tokenizer = BertPreTokenizer()
+        tokenizer.post_processor = BertProcessing(
+            ("[SEP]", ends["[SEP]"]), ("[CLS]", ends["[CLS]"])
+        )
+
+
+def wordpiece(path: Path) -> Tokenizer:
+    """Read a vocab.txt: a token a line, its id the line's number. Raises UserError."""
+    try:
+        words = path.read_text(encoding="utf-8").split("\n")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not UTF-8 ({error.reason}); fetch the model again") from error
+    vocab = {word.rstrip("\r"): i for i, word in enumerate(words) if word.rstrip("\r")}
+    tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
+    tokenizer.add_special_tokens([word for word in SPECIAL if word in vocab])
+    return tokenizer
+
+
+def is_cased(tokenizer: Tokenizer) -> bool:
+    """Return whether a word of the vocabulary has an upper-case letter."""
+    words = (w for w in tokenizer.get_vocab() if w not in SPECIAL and w[:1] != "[")
+    return any(word != word.lower() for word in words)
+
+
+def add_tokens(tokenizer: Tokenizer, directory: Path) -> None:
+    """Add the tokens that stand in files beside the vocabulary, with the ids they have there.
+
+    Raises UserError for an id that the token would not get here.
+    """
+    for token, i in sorted(added_tokens(directory), key=lambda pair: pair[1]):
+        if tokenizer.token_to_id(token.content) is None:
+            (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
+        if (found := tokenizer.token_to_id(token.content)) != i:
+            raise UserError(
+                f"{directory}: the added token {token.content!r} has the id {i} in its file, the "
+                f"vocabulary gives it {found}"
+            )
+
+
+def added_tokens(directory: Path) -> list[tuple[AddedToken, int]]:
+    """Return the tokens of added_tokens.json and of tokenizer_config.json, with their ids."""
+    found = []
+    path = directory / "added_tokens.json"
+    decoder = directory / "tokenizer_config.json"
+    try:
+        for content, i in (read_json(path) if path.is_file() else {}).items():
+            found.append((AddedToken(content), int(i)))
+        settings = read_json(decoder) if decoder.is_file() else {}
+        for i, options in settings.get("added_tokens_decoder", {}).items():
+            options = {key: value for key, value in options.items() if key != "__type"}
+            found.append((AddedToken(**options), int(i)))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{directory}: its added tokens cannot be read ({error})") from error
+    return found
 
 
 class BertTokenizer:
@@ -34,15 +141,17 @@ class BertTokenizer:
         self.fingerprint = hashlib.sha256(tokenizer.to_str().encode()).digest()
         missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
         if missing:
-            raise UserError(f"vocabulary lacks {', '.join(missing)}: not a BERT vocabulary")
+            own = [t.content for t in tokenizer.get_added_tokens_decoder().values()][:8]
+            has = f" (its own special tokens: {', '.join(own)})" if own else ""
+            raise UserError(f"vocabulary lacks {', '.join(missing)}: not a BERT vocabulary{has}")
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = map(
             tokenizer.token_to_id, SPECIAL
         )
 
     @property
     def vocab_size(self) -> int:
-        """The number of ids."""
-        return self.tokenizer.get_vocab_size()
+        """The number of ids, counting those of blank and repeated lines, which no token has."""
+        return max(self.tokenizer.get_vocab().values()) + 1
 
     def check_fits(self, embeddings: int) -> None:
         """Raise UserError if a model with so many embeddings lacks some of these ids."""
@@ -54,21 +163,31 @@ class BertTokenizer:
 
     @classmethod
     def from_directory(cls, directory: Path) -> "BertTokenizer":
-        """Read tokenizer.json, else vocab.txt with the casing of tokenizer_config.json.
+        """Read tokenizer.json, else vocab.txt, with the settings of tokenizer_config.json.
 
-        Raises UserError if neither exists or the file is not a BERT tokenizer's.
+        The ids are those of transformers. Raises UserError if neither file exists, or for a
+        tokenizer or a setting that is not BERT's.
         """
-        if (directory / "tokenizer.json").is_file():
+        settings = Settings.from_directory(directory)
+        path = directory / "tokenizer.json"
+        if path.is_file():
             try:
-                return cls(Tokenizer.from_file(str(directory / "tokenizer.json")))
+                tokenizer = Tokenizer.from_file(str(path))
             except Exception as error:  # the library raises nothing narrower
-                path = directory / "tokenizer.json"
-                raise UserError(f"{path}: cannot be read ({error})") from error
-        if (directory / "vocab.txt").is_file():
-            settings = directory / "tokenizer_config.json"
-            options = json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
-            return cls.from_vocab(directory / "vocab.txt", options.get("do_lower_case"))
-        raise UserError(f"{directory}: neither tokenizer.json nor vocab.txt is there")
+                raise UserError(f"{path}: cannot be read ({first_line(error)})") from error
+            if not isinstance(tokenizer.model, WordPiece):
+                kind = type(tokenizer.model).__name__
+                raise UserError(f"{path}: a {kind} tokenizer; BERT's is WordPiece")
+            settings.apply_to(tokenizer, path)
+        elif (path := directory / "vocab.txt").is_file():
+            tokenizer = wordpiece(path)
+            if settings.lowercase is None:
+                settings = replace(settings, lowercase=not is_cased(tokenizer))
+            settings.apply_to(tokenizer, path)
+        else:
+            raise UserError(f"{directory}: neither tokenizer.json nor vocab.txt is there")
+        add_tokens(tokenizer, directory)
+        return cls(tokenizer)
 
     @classmethod
     def from_vocab(cls, path: Path, lowercase: bool | None = None) -> "BertTokenizer":
@@ -77,21 +196,9 @@ class BertTokenizer:
         lowercase None: texts are lower-cased unless a word of the vocabulary has an upper-case
         letter.
         """
-        words = path.read_text(encoding="utf-8").split("\n")
-        vocab = {word.rstrip("\r"): i for i, word in enumerate(words) if word.rstrip("\r")}
-        if lowercase is None:
-            lowercase = not any(
-                word != word.lower() for word in vocab if word not in SPECIAL and word[0] != "["
-            )
-        if "[CLS]" not in vocab or "[SEP]" not in vocab:
-            raise UserError(f"{path}: no [CLS] or [SEP] in it: not a BERT vocabulary")
-        tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
-        tokenizer.normalizer = BertNormalizer(lowercase=lowercase)
-        tokenizer.pre_tokenizer = BertPreTokenizer()
-        tokenizer.post_processor = BertProcessing(
-            ("[SEP]", vocab["[SEP]"]), ("[CLS]", vocab["[CLS]"])
-        )
-        tokenizer.add_special_tokens([word for word in SPECIAL if word in vocab])
+        tokenizer = wordpiece(path)
+        lowercase = not is_cased(tokenizer) if lowercase is None else lowercase
+        Settings(lowercase=lowercase).apply_to(tokenizer, path)
         return cls(tokenizer)
 
     def encode_batch(

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from minbert.batch import Batch
 from minbert.errors import UserError
+from minbert.files import read_json
 from minbert.model.encoder import BertModel
 from minbert.model.layers import LayerNorm, Linear
 from minbert.model.packing import round_rows
@@ -68,6 +69,11 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
     model = MaskedLanguageModel(BertModel.from_pretrained(directory)).eval()
     tensors, path = read_tensors(directory)
     tensors = {k.replace("gamma", "weight").replace("beta", "bias"): v for k, v in tensors.items()}
+    if read_json(directory / "config.json").get("tie_word_embeddings", True) is False:
+        raise UserError(
+            f"{directory}: tie_word_embeddings is false: its decoder is a matrix of its own; here "
+            f"it is the embedding table"
+        )
     found = {ours: tensors[name] for ours, name in PUBLISHED.items() if name in tensors}
     if not found:
         return model, True

@@ -26,8 +26,8 @@ def write_predictions(
 ) -> Path:
     """Write a split's predictions and, as JSON lines beside them, the logits; return the first.
 
-    The course's tasks have its bytes, `id \\t Predicted_... \\n` and rows `id , prediction \\n`, all
-    others CSV. outputs: (n, task.outputs), in the split's order.
+    The course's tasks have its form (see docs), `id , prediction \\n`; all others have CSV, which
+    keeps any name and id. outputs: (n, task.outputs), in the split's order.
     """
     path = directory / task.prediction_file.format(split=split_name)
     ids = split.id_strings()

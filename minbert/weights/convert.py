@@ -55,6 +55,15 @@ def to_ours(name: str) -> str:
     return f"{INVERSE.get(stem, stem)}.{kind}"
 
 
+def _guess(name: str) -> str:
+    """Return what an unknown name tells of where it comes from."""
+    if name.startswith("module."):
+        return ": saved from DataParallel; take `module.` off the names"
+    if name in ("state", "state_dict", "model", "model_state_dict"):
+        return ": the weights are inside of it; save them alone"
+    return "; is this a BERT checkpoint, without a head of its own?"
+
+
 def convert(
     tensors: dict[str, Tensor], expected: dict[str, Tensor], source: str
 ) -> dict[str, Tensor]:
@@ -69,7 +78,7 @@ def convert(
             continue
         ours = to_ours(name)
         if ours not in expected:
-            raise UserError(f"{source}: unknown parameter {name!r}; is this a BERT checkpoint?")
+            raise UserError(f"{source}: unknown parameter {name!r}{_guess(name)}")
         if ours in found:
             raise UserError(
                 f"{source}: parameter {ours!r} is there twice, the second time as {name!r}"

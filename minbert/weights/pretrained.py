@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -10,34 +11,82 @@ from torch import Tensor, nn
 
 from minbert.config import BertConfig
 from minbert.errors import UserError
-from minbert.files import first_line, load_tensors, save_tensors
+from minbert.files import first_line, load_tensors, read_json, save_tensors
 from minbert.weights.convert import convert, to_ours
 
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+OTHER_FRAMEWORKS = ("tf_model.h5", "flax_model.msgpack", "model.ckpt.index", "rust_model.ot")
+LFS = b"version https://git-lfs"
 POOLER = "pooler_dense."
+HEAD = re.compile(r"(bert\.)?(classifier|qa_outputs|heads?)\.")
 
 
 def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
-    """Return a directory's tensors and their file: model.safetensors, else pytorch_model.bin.
+    """Return tensors and their file: model.safetensors, else pytorch_model.bin (never code).
 
-    Code in the file is never run. Raises UserError for a file that is missing, damaged or holds
-    more than tensors.
+    A file may be in shards, which its index lists. Raises UserError for a file that is damaged,
+    holds anything but tensors, or is missing.
     """
-    path = directory / "model.safetensors"
-    if path.is_file():
-        return load_tensors(path), path
-    path = directory / "pytorch_model.bin"
-    try:
+    for name in WEIGHTS:
+        path, index = directory / name, directory / f"{name}.index.json"
         if path.is_file():
-            return torch.load(path, map_location="cpu", weights_only=True), path
-    except (EOFError, RuntimeError, OSError) as error:
-        raise UserError(
-            f"{path}: damaged or cut short ({first_line(error)}); fetch it again"
-        ) from error
+            return read_file(path), path
+        if index.is_file():
+            tensors: dict[str, Tensor] = {}
+            for shard in shards_of(index):
+                tensors |= read_file(directory / shard)
+            return tensors, index
+    others = [name for name in OTHER_FRAMEWORKS if (directory / name).is_file()]
+    found = f"; {others[0]} is of another framework" if others else ""
+    raise UserError(f"{directory}: neither {' nor '.join(WEIGHTS)} is there{found}")
+
+
+def shards_of(index: Path) -> list[str]:
+    """Return the names of the files that an index lists. Raises UserError if it is damaged."""
+    values = read_json(index)
+    shards = values.get("weight_map") if isinstance(values, dict) else None
+    names = {*shards.values()} if isinstance(shards, dict) else {None}
+    # a name without a folder in it: nothing outside of the directory is read
+    if not all(isinstance(name, str) and Path(name).name == name for name in names):
+        raise UserError(f"{index}: not a list of weights by file; fetch it again")
+    return sorted(names)
+
+
+def read_file(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of one file. Raises UserError for one that is damaged or no such file."""
+    if path.is_file() and path.stat().st_size < 1000:
+        with path.open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                raise UserError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull`")
+    if path.suffix == ".safetensors":
+        return load_tensors(path)
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: holds more than tensors and is not loaded (it could run code)"
         ) from error
-    raise UserError(f"{directory}: neither model.safetensors nor pytorch_model.bin is there")
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
+        raise UserError(
+            f"{path}: damaged or cut short ({first_line(error)}); fetch it again"
+        ) from error
+    if not isinstance(tensors, dict):
+        raise UserError(f"{path}: holds a {type(tensors).__name__}, not tensors by name")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not is_plain(tensor):
+            kind = type(tensor).__name__
+            raise UserError(
+                f"{path}: {str(name)[:60]!r} is a {kind}, not a dense tensor of numbers"
+            )
+    return tensors
+
+
+def is_plain(value: object) -> bool:
+    """Return whether a value is a dense tensor on the CPU."""
+    return (
+        isinstance(value, Tensor) and value.layout == torch.strided
+        and value.device.type == "cpu" and not value.is_quantized
+    )  # fmt: skip
 
 
 def read_encoder(
@@ -52,6 +101,11 @@ def read_encoder(
     state = convert(tensors | pooler, expected, str(path))
     if pooler:
         print(f"{path}: no pooler in it; a new one is made, to be trained", file=sys.stderr)
+    if left_out := sorted(name for name in tensors if HEAD.match(name)):
+        print(f"{path}: its head is left out ({', '.join(left_out)[:80]})", file=sys.stderr)
+    for name, tensor in state.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(f"{path}: {name} is not finite in every entry; the file is damaged")
     return {name: tensor.float().contiguous() for name, tensor in state.items()}
 
 

@@ -1,0 +1,153 @@
+"""What stands beside a vocabulary counts: the ids are transformers', or the setting is named."""
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from tokenizers import Tokenizer
+
+from minbert import BertConfig, BertModel, BertTokenizer, UserError
+from minbert.data.tokenizer import SPECIAL
+
+WORDS = [
+    *SPECIAL, "good", "Good", "cafe", "café", "CAFÉ", "##s", "g", "##ood", "中", "国", "中国",
+    "fil", "##m", "new", "##word", "c", "##afe", "##afé", "C", "##AFE", ".", "!",
+]  # fmt: skip
+TEXTS = [
+    "Good café films.",
+    "CAFÉ 中国 good!",
+    "newword cafes",
+    "e\u0301 \u200b 中good",
+    "<new> good",
+]
+ABSENT = "absent"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    BertModel(
+        BertConfig(
+            vocab_size=len(WORDS) + 4, hidden_size=8, num_hidden_layers=1, num_attention_heads=1,
+            intermediate_size=8, max_position_embeddings=32,
+        )
+    ).save_pretrained(tmp_path)  # fmt: skip
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def settle(folder: Path, **settings: Any) -> None:
+    there = {key: value for key, value in settings.items() if value != ABSENT}
+    (folder / "tokenizer_config.json").write_text(json.dumps(there))
+
+
+def ids(folder: Path) -> list[list[int]]:
+    return [e.ids for e in BertTokenizer.from_directory(folder).encode_batch(TEXTS)]
+
+
+def theirs(folder: Path) -> list[list[int]]:
+    return transformers.AutoTokenizer.from_pretrained(folder)(TEXTS)["input_ids"]
+
+
+@pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
+def test_every_combination_of_settings(folder: Path, file: str) -> None:
+    """A tokenizer.json of other settings, too: those beside it win."""
+    settle(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
+    if file == "tokenizer.json":
+        transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+        (folder / "vocab.txt").unlink(missing_ok=True)
+    seen = set()
+    for name, lower, accents, chinese in itertools.product(
+        ("BertTokenizer", "BertTokenizerFast"), (ABSENT, True, False),
+        (ABSENT, None, True, False), (ABSENT, True, False),
+    ):  # fmt: skip
+        settings = {"tokenizer_class": name, "do_lower_case": lower}
+        settle(folder, **settings, strip_accents=accents, tokenize_chinese_chars=chinese)
+        ours = ids(folder)
+        assert ours == theirs(folder), (name, lower, accents, chinese)
+        seen.add(str(ours))
+    assert len(seen) > 5  # the settings make a difference on these texts
+
+
+@pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
+def test_added_tokens_have_their_ids(folder: Path, file: str) -> None:
+    settle(folder, tokenizer_class="BertTokenizer")
+    if file == "tokenizer.json":
+        transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    n = len(WORDS)
+    added = {"content": "<new>", "lstrip": False, "normalized": False, "rstrip": False,
+             "single_word": False, "special": True}  # fmt: skip
+    settle(folder, tokenizer_class="BertTokenizer", added_tokens_decoder={str(n): added})
+    ours = ids(folder)
+    assert ours == theirs(folder) and n in ours[-1]
+
+
+def test_added_tokens_in_a_file_of_their_own(folder: Path) -> None:
+    settle(folder, tokenizer_class="BertTokenizer")
+    (folder / "added_tokens.json").write_text(json.dumps({"<new>": len(WORDS)}))
+    assert len(WORDS) in ids(folder)[-1]
+    (folder / "added_tokens.json").write_text(json.dumps({"<new>": len(WORDS) + 2}))
+    with pytest.raises(UserError, match="added token '<new>' has the id 29 in its file"):
+        ids(folder)
+
+
+def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:
+    settle(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
+    transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
+    settle(folder, tokenizer_class="PreTrainedTokenizerFast", do_lower_case=True)
+    assert ids(folder) == theirs(folder)
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
+    with pytest.raises(UserError, match=r"tokenizer.json: adds no \[CLS\] and \[SEP\]"):
+        ids(folder)
+    settle(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
+    assert ids(folder) == theirs(folder) and ids(folder)[0][0] == WORDS.index("[CLS]")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"tokenizer_class": "BertJapaneseTokenizer"},
+            "tokenizer_class is 'BertJapaneseTokenizer'",
+        ),
+        ({"tokenizer_class": "XLMRobertaTokenizer"}, "tokenizer_class is 'XLMRobertaTokenizer'"),
+        ({"do_lower_case": "no"}, "do_lower_case is 'no'; it must be true or false"),
+        ({"strip_accents": 3}, "strip_accents is 3"),
+        ({"tokenize_chinese_chars": None}, "tokenize_chinese_chars is None"),
+        ({"added_tokens_decoder": {"x": {}}}, "its added tokens cannot be read"),
+        ({"added_tokens_decoder": 3}, "its added tokens cannot be read"),
+    ],
+)
+def test_what_is_not_bert_s_is_named(folder: Path, settings: dict, message: str) -> None:
+    settle(folder, **settings)
+    with pytest.raises(UserError, match=message) as error:
+        BertTokenizer.from_directory(folder)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", "\udcff"])
+def test_damaged_settings_are_named(folder: Path, content: str) -> None:
+    (folder / "tokenizer_config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(UserError, match=r"tokenizer_config.json: ") as error:
+        BertTokenizer.from_directory(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_another_kind_of_tokenizer_is_named(folder: Path) -> None:
+    from tokenizers import models
+
+    Tokenizer(models.BPE({"a": 0}, [])).save(str(folder / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"a BPE tokenizer; BERT's is WordPiece"):
+        BertTokenizer.from_directory(folder)
+
+
+def test_blank_and_repeated_lines_leave_gaps(folder: Path) -> None:
+    lines = [*SPECIAL, "good", "", "cafe", "good", "."]
+    (folder / "vocab.txt").write_text("\n".join(lines) + "\n")
+    settle(folder, tokenizer_class="BertTokenizer")
+    tokenizer = BertTokenizer.from_directory(folder)
+    assert tokenizer.vocab_size == len(lines) == len(tokenizer.continues())
+    assert [e.ids for e in tokenizer.encode_batch(["good cafe ."])] == [[2, 8, 7, 9, 3]]
