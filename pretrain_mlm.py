@@ -93,9 +93,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     break
                 with keeper.step():
                     train_step(run, step)
-        files = [Path(args.data_dir) / tasks[name].files["train"] for name in args.tasks]
-        files = [Path(file) for file in args.corpus] or files
-        finish_mlm(run, args=run.args, files=files, rows=len(run.rows))
+        finish_mlm(run, args=run.args, files=text_files(args, tasks), rows=len(run.rows))
     return state
 
 
@@ -222,10 +220,17 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
-    begun = begin(folder, args, tokenizer, model, steps, optimizer, last, rows=len(rows))
+    files = {str(i): path for i, path in enumerate(text_files(args, tasks))}
+    begun = begin(folder, args, tokenizer, model, steps, optimizer, last, files, rows=len(rows))
     args = rundir.save_arguments(folder, args, tasks)
     held = order[:held_out]
     return Run(**vars(begun), args=args, text=text, rows=rows, held_out=held, masking=masking)
+
+
+def text_files(args: Args, tasks: Tasks) -> list[Path]:
+    """Return the files that are trained on."""
+    of_tasks = [Path(args.data_dir) / task.files["train"] for task in tasks.values()]
+    return [Path(file) for file in args.corpus] or of_tasks
 
 
 def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:

@@ -233,7 +233,12 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
-    begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last)
+    files = {
+        f"{name} {split}": source.data_dir / task.files[split]
+        for name, task in tasks.items()
+        for split in ("train", "dev")
+    }
+    begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last, files)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(
         **vars(begun), args=args, tasks=tasks, train_splits=train_splits, dev_splits=dev_splits,

@@ -16,7 +16,7 @@ from tasks import TASKS
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of the training steps; evaluation and saving come on top."""
+    """Steps and minutes of training; evaluation and saving come on top."""
 
     steps: int
     minutes: float

@@ -12,13 +12,15 @@ from pathlib import Path
 import pretrain_mlm
 import train_multitask
 from experiments.estimate import estimate
-from experiments.figures import draw_figures
+from experiments.figures import FIGURES, draw_figures
+from experiments.markdown import results_page
 from experiments.recipes import BUDGETS, Job, Table, tables
-from experiments.results import RunKey, is_finished, write_results
+from experiments.results import FIRST_SEED, RESULTS, Record, RunKey, gather, is_finished
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.files import write_json, write_text
 from minbert.run.train_args import data_source, resolve_arguments
 from minbert.task.loading import load_train_and_dev
 from minbert.weights.resolve import resolve
@@ -37,12 +39,12 @@ class Args:
     budget: str = arg("full", "full: the paper's settings; cpu: smaller", choices=list(BUDGETS))
     seeds: int = arg(1, "runs of everything, with seeds 11711, 11712, ...", low=1, high=100)
     output_dir: str = arg("checkpoints", "the runs go to a folder in it")
-    results: str = arg(".", "RESULTS.md, results.json and the figures go here")
+    results: str = arg("experiments", "RESULTS.md, results.json and figures/ go here")
     plan: bool = arg(False, "print the plan and stop", parse=bool)
 
 
 def chosen_tables(args: Args, wide: int) -> list[Table]:
-    """Table 4 is the test predictions of Table 3's parallel run."""
+    """Return the tables that --table means; Table 4 is made of a run of Table 3."""
     every = tables(args.budget, wide)
     if args.table == "all":
         return list(every.values())
@@ -50,13 +52,13 @@ def chosen_tables(args: Args, wide: int) -> list[Table]:
 
 
 def jobs_of(chosen: list[Table], only: str) -> list[Job]:
-    """Each job once, in an order that has every start before what starts from it."""
+    """Return each job once, every start before what starts from it."""
     jobs = {job.name: job for table in chosen for job in table.jobs}
     return [jobs["parallel"]] if only == "4" else list(jobs.values())
 
 
 def command(job: Job, key: RunKey, args: Args) -> list[str]:
-    """The arguments that make the run, or that let it go on."""
+    """Return the arguments that make a run, or that let it go on."""
     if (key.folder / "args.json").is_file():
         return ["--resume", str(key.folder), "--data-dir", args.data_dir]
     start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
@@ -65,8 +67,8 @@ def command(job: Job, key: RunKey, args: Args) -> list[str]:
 
 
 def print_plan(jobs: list[Job], root: Path, args: Args) -> None:
-    """Each run's script, steps and estimated time; those that are done, as done."""
-    seeds = [11711 + i for i in range(args.seeds)]
+    """Print each run's script, steps and estimated time; those that are done, as done."""
+    seeds = [FIRST_SEED + i for i in range(args.seeds)]
     print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
     total = 0.0
     with tempfile.TemporaryDirectory() as ids:
@@ -86,6 +88,7 @@ def print_plan(jobs: list[Job], root: Path, args: Args) -> None:
 
 
 def main(argv: list[str]) -> int:
+    """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     if not Path(args.data_dir).is_dir():
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
@@ -96,32 +99,42 @@ def main(argv: list[str]) -> int:
     print_plan(jobs, root, args)
     if args.plan:
         return 0
-    data = data_sizes(args, root)
-    run_jobs(jobs, root, args, lambda: write_results(chosen, root, args, data))
-    results = write_results(chosen, root, args, data)
-    draw_figures(Path(args.results) / "figures", results, root)
-    print(f"\nwrote {Path(args.results) / 'RESULTS.md'}, results.json and the figures")
+    rows, folder = count_rows(args, root), Path(args.results)
+
+    def write_results() -> Record:
+        record = gather(chosen, root, args, rows)
+        write_json(folder / RESULTS, record.to_json())
+        write_text(folder / "RESULTS.md", results_page(record))
+        return record
+
+    run_jobs(jobs, root, args, write_results)
+    record = write_results()
+    print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")
+    try:
+        draw_figures(record, folder / FIGURES)
+    except UserError as error:
+        print(error)
     if args.table in ("4", "all"):
-        folder = RunKey(root, "parallel", 11711).folder / "predictions"
-        print(f"Table 4: hand in the test predictions in {folder} (their labels are not public)")
+        predictions = RunKey(root, "parallel").folder / "predictions"
+        print(f"Table 4: hand in the test predictions in {predictions} (the labels are not public)")
     return 0
 
 
-def data_sizes(args: Args, root: Path) -> str:
-    """Rows to train on and to evaluate on, of every task."""
+def count_rows(args: Args, root: Path) -> dict[str, list[int]]:
+    """Return the rows to train on and to evaluate on, of every task by its title."""
     places = ["--data-dir", args.data_dir, "--output-dir", str(root)]
     given = parse_given(train_multitask.Args, [*BUDGETS[args.budget].data, *places], "")
     where = resolve_arguments(given, TASKS)
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
     tasks = [TASKS[name] for name in where.tasks]
     train, dev = load_train_and_dev(tasks, tokenizer, data_source(where))
-    rows = (f"{t.title} {len(train[t.name]):,} and {len(dev[t.name]):,}" for t in tasks)
-    return "rows to train and to evaluate on: " + ", ".join(rows)
+    return {task.title: [len(train[task.name]), len(dev[task.name])] for task in tasks}
 
 
 def run_jobs(jobs: list[Job], root: Path, args: Args, after_each: Callable[[], object]) -> None:
-    """What is not finished, seed by seed, so that one seed's tables are whole early."""
-    keys = [(RunKey(root, job.name, 11711 + i), job) for i in range(args.seeds) for job in jobs]
+    """Run what is not finished, seed by seed: one seed's tables are whole early."""
+    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    keys = [(RunKey(root, job.name, seed), job) for seed in seeds for job in jobs]
     for number, (key, job) in enumerate(keys, start=1):
         if is_finished(key.folder):
             continue

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Budget:
-    """How long everything trains. `full` is the paper's settings."""
+    """How long everything trains; `full` has the paper's settings."""
 
     lr: str
     pretrain: int  # epochs of Table 1's task-adaptive pre-training
@@ -23,13 +23,27 @@ WIDE = "siamese, larger embedding"
 NO_FILES = "--skip-predictions"
 BUDGETS = {
     "full": Budget(
-        "1e-5", 50, 5, {"quora": 10, "sts": 10}, {"sst": 10, "quora": 5, "sts": 10}, 5, 2, 3
+        lr="1e-5",
+        pretrain=50,
+        after_pretrain=5,
+        pairs={"quora": 10, "sts": 10},
+        single={"sst": 10, "quora": 5, "sts": 10},
+        routine=5,
+        pretrain_all=2,
+        routine_after=3,
     ),
     "cpu": Budget(
-        "5e-5", 2, 2, {"quora": 1, "sts": 2}, {"sst": 2, "quora": 1, "sts": 2}, 1, 1, 1,
+        lr="5e-5",
+        pretrain=2,
+        after_pretrain=2,
+        pairs={"quora": 1, "sts": 2},
+        single={"sst": 2, "quora": 1, "sts": 2},
+        routine=1,
+        pretrain_all=1,
+        routine_after=1,
         data=("--limit", "quora=16000", "--limit-dev", "quora=4000"),
     ),
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,12 @@ class Job:
     script: str = "train_multitask"
     start: str = ""
 
+    def command(self, model: str) -> str:
+        """Return what to type for the run by itself, with the first seed."""
+        start = f"checkpoints/{self.start}" if self.start else model
+        words = f"python {self.script}.py {' '.join(self.arguments)} --model {start}"
+        return f"{words} --data-dir DIR --name {self.name}"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -49,7 +69,7 @@ class Cell:
     job: str
     task: str
     paper: float | None = None
-    metric: str = ""  # the task's main one
+    metric: str = ""  # if not the task's main one
 
 
 @dataclass(frozen=True)
@@ -97,14 +117,14 @@ QUESTIONS = (
 
 
 def fine_tune(name: str, b: Budget, epochs: int, *options: str, start: str = "") -> Job:
-    """A run of train_multitask.py on all three tasks; Table 4 is the parallel one's predictions."""
+    """Return a run on all three tasks; the parallel one's predictions are Table 4."""
     files = () if name == "parallel" else (NO_FILES,)
     common = ("--epochs", str(epochs), "--lr", b.lr, *b.data, *files)
     return Job(name, (*common, *options), start=start)
 
 
 def single(task: str, b: Budget, epochs: int, *options: str, start: str = "", tag: str = "") -> Job:
-    """One task alone."""
+    """Return a run on one task alone."""
     name = f"single-{task}-{epochs}{tag}"
     data = b.data if task == "quora" else ()
     common = ("--mode", "single", "--tasks", task, "--epochs", str(epochs), "--lr", b.lr, *data)
@@ -112,14 +132,14 @@ def single(task: str, b: Budget, epochs: int, *options: str, start: str = "", ta
 
 
 def pretrain(name: str, b: Budget, epochs: int, tasks: str) -> Job:
-    """A run of pretrain_mlm.py."""
+    """Return a run of pretrain_mlm.py."""
     limit = ("--limit", "quora=16000") if b.data and "quora" in tasks else ()
     arguments = ("--epochs", str(epochs), "--lr", b.lr, "--tasks", tasks, *limit)
     return Job(name, arguments, script="pretrain_mlm")
 
 
 def table_1(b: Budget) -> Table:
-    """Section 4.3: additional pre-training on the task's own text."""
+    """Return section 4.3's table: additional pre-training on the task's own text."""
     plain = {task: single(task, b, b.after_pretrain) for task in ("sst", "sts")}
     mlm = {task: pretrain(f"mlm-{task}", b, b.pretrain, task) for task in plain}
     after = {
@@ -137,7 +157,10 @@ def table_1(b: Budget) -> Table:
 
 
 def table_2(b: Budget, wide: int) -> Table:
-    """Section 4.4: Sentence-BERT's losses; Quora at a cosine of 0.5 and calibrated."""
+    """Return section 4.4's table: Sentence-BERT's losses; Quora at a cosine of 0.5 and calibrated.
+
+    wide: the size of the larger embedding.
+    """
     jobs = {task: single(task, b, b.pairs[task]) for task in ("quora", "sts")}
     rows = [
         Row(
@@ -179,7 +202,7 @@ def table_2(b: Budget, wide: int) -> Table:
 
 
 def table_3(b: Budget) -> Table:
-    """Section 4.5: the multi-task routines."""
+    """Return section 4.5's table: the multi-task routines."""
     alone = {task: single(task, b, epochs) for task, epochs in b.single.items()}
     baseline = Job(
         "baseline",
@@ -220,6 +243,6 @@ def table_3(b: Budget) -> Table:
 
 
 def tables(budget: str, wide: int) -> dict[str, Table]:
-    """By number. Table 4 is the test predictions of Table 3's parallel run."""
+    """Return the tables by number; Table 4 is the test predictions of Table 3's parallel run."""
     b = BUDGETS[budget]
     return {"1": table_1(b), "2": table_2(b, wide), "3": table_3(b)}

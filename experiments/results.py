@@ -1,18 +1,19 @@
-"""Finished runs -> RESULTS.md and results.json."""
+"""What the finished runs came to: read from their logs, kept in results.json."""
 
-import json
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 
-from experiments.recipes import QUESTIONS, Cell, Table
-from minbert.files import read_json_lines as read_log
+from experiments.recipes import Cell, Table
+from minbert.files import read_json, read_json_lines
 from minbert.training.device import cpu_model
+from tasks import TASKS
 
-OPEN = "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).\n"
+FIRST_SEED = 11711
+RESULTS = "results.json"
 
 
 @dataclass(frozen=True)
@@ -21,32 +22,47 @@ class RunKey:
 
     root: Path
     job: str
-    seed: int
+    seed: int = FIRST_SEED
 
     @property
     def name(self) -> str:
+        """The name of the run's folder."""
         return f"{self.job}-{self.seed}"
 
     @property
     def folder(self) -> Path:
+        """Where the run is."""
         return self.root / self.name
 
 
 def is_finished(folder: Path) -> bool:
-    """The log's last line says so."""
+    """Return whether the last line of a run's log says that it came to its end."""
     path = folder / "log.jsonl"
-    return path.is_file() and any(line["event"] == "end" for line in read_log(path)[-1:])
+    return path.is_file() and any(line["event"] == "end" for line in read_json_lines(path)[-1:])
 
 
-def score(key: RunKey, cell: Cell) -> float | None:
-    """The task's score at the run's best step for this metric; None while there is none."""
+def evaluations(folder: Path) -> list[dict[str, Any]]:
+    """Return the dev scores of a run's log, a line for every stage."""
+    return [x for x in read_json_lines(folder / "log.jsonl") if x["event"] == "dev"]
+
+
+def read_score(key: RunKey, cell: Cell) -> float | None:
+    """Return the task's main score at the run's best step; None if the run is not finished.
+
+    A cell that names another metric has that metric's highest value of all stages.
+    """
     if not is_finished(key.folder):
         return None
-    stages = [x for x in read_log(key.folder / "log.jsonl") if x["event"] == "dev" and x["step"]]
-    best = max(stages, key=lambda line: line["overall"])["scores"][cell.task]
+    lines = [line for line in evaluations(key.folder) if line["step"]]
     if cell.metric:
-        return max(line["scores"][cell.task][cell.metric] for line in stages)
-    return next(iter(best.values()))  # a task's first metric is its main one
+        return max(line["scores"][cell.task][cell.metric] for line in lines)
+    best = max(lines, key=lambda line: line["overall"])
+    return main_score(best, cell.task)
+
+
+def main_score(line: dict[str, Any], task: str) -> float:
+    """Return a task's score out of a line of the log; the first metric is the main one."""
+    return next(iter(line["scores"][task].values()))
 
 
 @dataclass(frozen=True)
@@ -56,141 +72,106 @@ class Result:
     table: str
     row: str
     column: str
-    scores: tuple[float, ...]
+    scores: tuple[float, ...]  # by seed; empty if nothing has run
     paper: float | None
     ours: bool  # the row is not in the paper
     job: str
 
     @property
     def mean(self) -> float:
+        """The mean of the seeds."""
         return statistics.fmean(self.scores)
 
     @property
     def spread(self) -> float:
+        """The standard deviation of the seeds; 0 for a single one."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else 0.0
 
 
+@dataclass(frozen=True)
+class Stage:
+    """The dev score of every task, by its title, when a stage of sequential training ends."""
+
+    name: str
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Record:
+    """Everything that RESULTS.md and the figures are made from; results.json holds it."""
+
+    command: str  # that wrote it
+    model: str
+    budget: str
+    seeds: int
+    machine: str
+    rows: dict[str, list[int]]  # by the task's title: to train on and to evaluate on
+    columns: dict[str, list[str]]  # by the table's title
+    results: list[Result]
+    stages: list[Stage]  # of the sequential run with the first seed; empty if it has not run
+    runs: dict[str, str]  # each job's command, by its name
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as results.json has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Self:
+        """Make it of what results.json has."""
+        results = [Result(**{**r, "scores": tuple(r["scores"])}) for r in value["results"]]
+        stages = [Stage(**stage) for stage in value["stages"]]
+        return cls(**{**value, "results": results, "stages": stages})
+
+
+def read_record(folder: Path) -> Record:
+    """Return what a folder's results.json holds."""
+    return Record.from_json(read_json(folder / RESULTS))
+
+
+def gather(chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]]) -> Record:
+    """Read what the runs in `root` came to. rows: how many of each task's there are."""
+    flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
+    jobs = {job.name: job for table in chosen for job in table.jobs}
+    return Record(
+        command=f"python -m experiments.paper {flags} --data-dir DIR",
+        model=args.model,
+        budget=args.budget,
+        seeds=args.seeds,
+        machine=f"{machine()}, torch {torch.__version__}",
+        rows=rows,
+        columns={table.title: list(table.columns) for table in chosen},
+        results=collect(chosen, root, args.seeds),
+        stages=read_stages(RunKey(root, "sequential").folder),
+        runs={name: job.command(args.model) for name, job in jobs.items()},
+    )
+
+
 def collect(chosen: list[Table], root: Path, seeds: int) -> list[Result]:
-    """Every cell, with an empty tuple of scores where nothing has run."""
+    """Return every cell of the tables, without scores where nothing has run."""
     found = []
     for table in chosen:
         for row in table.rows:
             for column, cell in row.cells.items():
-                keys = (RunKey(root, cell.job, 11711 + i) for i in range(seeds))
-                scores = tuple(s for key in keys if (s := score(key, cell)) is not None)
-                result = Result(
-                    table.title, row.label, column, scores, cell.paper, row.ours, cell.job
+                keys = (RunKey(root, cell.job, FIRST_SEED + i) for i in range(seeds))
+                scores = tuple(s for key in keys if (s := read_score(key, cell)) is not None)
+                found.append(
+                    Result(table.title, row.label, column, scores, cell.paper, row.ours, cell.job)
                 )
-                found.append(result)
     return found
 
 
-def shown(result: Result) -> str:
-    """Ours, with the spread of several seeds, and the paper's in brackets."""
-    ours = f"{result.mean:.3f}" if result.scores else "open"
-    if len(result.scores) > 1:
-        ours += f" ± {result.spread:.3f}"
-    return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
-
-
-def markdown(results: list[Result], table: Table) -> str:
-    """One table; a row that is not in the paper is marked."""
-    own = [r for r in results if r.table == table.title]
-    columns, rows = table.columns, list(dict.fromkeys(r.row for r in own))
-    lines = ["| | " + " | ".join(columns) + " | runs |", "| --- " * (len(columns) + 2) + "|"]
-    for row in rows:
-        cells = {r.column: r for r in own if r.row == row}
-        mark = " *" if next(iter(cells.values())).ours else ""
-        values = [shown(cells[c]) if c in cells else "-" for c in columns]
-        runs = ", ".join(f"`{j}`" for j in dict.fromkeys(r.job for r in cells.values()))
-        lines.append(f"| {row}{mark} | " + " | ".join(values) + f" | {runs} |")
-    return "\n".join(lines)
-
-
-def write_results(chosen: list[Table], root: Path, args: Any, data: str) -> list[Result]:
-    """RESULTS.md for people, results.json for programs. data: how many rows of what."""
-    results = collect(chosen, root, args.seeds)
-    folder = Path(args.results)
-    folder.mkdir(parents=True, exist_ok=True)
-    flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
-    head = f"""# Results
-
-Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all data). Rows
-with * are not in the paper; `open` is what has not run. Written by
-
-    python -m experiments.paper {flags} --data-dir DIR
-
-on {machine()}, torch {torch.__version__}. Seeds: {args.seeds}{" (no spread)" * (args.seeds == 1)}.
-Data: {data}.
-{OPEN if args.budget == "cpu" else ""}"""
-    parts = [head]
-    for table in chosen:
-        parts.append(f"## {table.title}\n\n{markdown(results, table)}\n")
-    if comparisons := compared(results, chosen):
-        parts.append(f"## What it says\n\n{comparisons}\n")
-    if stages := stages_table(RunKey(root, "sequential", 11711).folder):
-        parts.append(f"## Dev scores after every stage of sequential training\n\n{stages}\n")
-    parts.append(f"## The runs\n\n{commands(chosen, args)}\n")
-    (folder / "RESULTS.md").write_text("\n".join(parts), encoding="utf-8")
-    rows = [asdict(r) for r in results]
-    (folder / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    return results
-
-
-def compared(results: list[Result], chosen: list[Table]) -> str:
-    """Every question's difference between two rows, by column, and the paper's in brackets."""
-    columns = list(dict.fromkeys(column for table in chosen for column in table.columns))
-    by_row = {(r.row, r.column): r for r in results if r.scores}
-    lines = []
-    for question in QUESTIONS:
-        cells = []
-        for column in columns:
-            one = by_row.get((question.row, column))
-            # the calibrated column of a row without a threshold is its only one
-            plain = by_row.get((question.against, column.split(",")[0]))
-            other = by_row.get((question.against, column), plain)
-            cells.append(difference(one, other) if one and other else "-")
-        if any(cell != "-" for cell in cells):
-            name = f"{question.text} {question.row} less {question.against}".strip()
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    if not lines:
-        return ""
-    head = ["| | " + " | ".join(columns) + " |", "| --- " * (len(columns) + 1) + "|"]
-    return "\n".join([*head, *lines])
-
-
-def difference(one: Result, other: Result) -> str:
-    shown = f"{one.mean - other.mean:+.3f}"
-    if one.paper is None or other.paper is None:
-        return shown
-    return f"{shown} ({one.paper - other.paper:+.3f})"
-
-
-def stages_table(folder: Path) -> str:
-    """What each stage of a run leaves of every task."""
+def read_stages(folder: Path) -> list[Stage]:
+    """Return what each stage of a run left of every task; nothing if it is not finished."""
     if not is_finished(folder):
-        return ""
-    stages = [x for x in read_log(folder / "log.jsonl") if x["event"] == "dev"]
-    tasks = list(stages[0]["scores"])
-    lines = ["| after | " + " | ".join(tasks) + " |", "| --- " * (len(tasks) + 1) + "|"]
-    for stage in stages:
-        values = (next(iter(stage["scores"][task].values())) for task in tasks)
-        lines.append(f"| {stage['stage']} | " + " | ".join(f"{v:.3f}" for v in values) + " |")
-    return "\n".join(lines)
-
-
-def commands(chosen: list[Table], args: Any) -> str:
-    """What to type for each run by itself, with the first seed."""
-    lines = []
-    for job in {job.name: job for table in chosen for job in table.jobs}.values():
-        model = f"checkpoints/{job.start}" if job.start else args.model
-        words = f"python {job.script}.py {' '.join(job.arguments)} --model {model} --data-dir DIR"
-        lines.append(f"- `{job.name}`: `{words} --name {job.name}`")
-    return "\n".join(lines)
+        return []
+    return [
+        Stage(line["stage"], {TASKS[t].title: main_score(line, t) for t in line["scores"]})
+        for line in evaluations(folder)
+    ]
 
 
 def machine() -> str:
-    """The processor that did the work, as the system names it."""
+    """Return the name of the processor that did the work."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{cpu_model()}, {torch.get_num_threads()} threads"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
+from minbert.files import check_content
 
 # What each number of a config.json may be, both ends included; floats where the ends are floats.
 LIMITS = {
@@ -85,6 +86,7 @@ class BertConfig:
     @classmethod
     def from_file(cls, path: Path) -> "BertConfig":
         """Read a published config.json. Raises UserError if it is damaged or not a BERT's."""
+        check_content(path)
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minbert.errors import UserError
+
+MANIFEST = (
+    "manifest.json"  # sizes and hashes of a directory's files; written last, so all are there
+)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -34,8 +39,9 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Return the value of a JSON file. Raises UserError if it is missing or damaged."""
     try:
+        check_content(path)
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
 
 
@@ -58,6 +64,7 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """Return a safetensors file's tensors by name. Raises UserError if it is damaged or missing."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
+    check_content(path)
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
@@ -81,6 +88,56 @@ def sha256_of(path: Path) -> str:
     """Return the hash of a file of any size, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_manifest(directory: Path) -> None:
+    """Write the sizes and hashes of a directory's files, and force all of them to the disk.
+
+    A file is hashed while another one is being written, which takes longer.
+    """
+    files = sorted(directory.iterdir())
+    with ThreadPoolExecutor(2) as pool:
+        hashes = pool.map(sha256_of, files)
+        flushed = pool.map(flush_to_disk, files)
+        entries = {
+            file.name: {"size": file.stat().st_size, "sha256": digest}
+            for file, digest in zip(files, hashes, strict=True)
+        }
+        list(flushed)
+    (directory / MANIFEST).write_text(json.dumps(entries, indent=1), encoding="utf-8")
+    flush_to_disk(directory / MANIFEST)
+    flush_to_disk(directory)
+
+
+def read_manifest(directory: Path) -> dict[str, tuple[int, str]]:
+    """Return size and hash of each file that a manifest lists; before 2026-12 it had no hashes.
+
+    Raises UserError for a manifest that is missing or damaged.
+    """
+    try:
+        entries = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        return {name: parse_entry(entry) for name, entry in entries.items()}
+    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{directory}: no readable {MANIFEST}: not a finished checkpoint"
+        ) from error
+
+
+def parse_entry(entry: Any) -> tuple[int, str]:
+    """Return size and hash of a manifest's entry, which was a size alone before 2026-12."""
+    size, digest = (entry, "") if isinstance(entry, int) else (entry["size"], entry["sha256"])
+    return int(size), str(digest)
+
+
+def check_content(path: Path) -> None:
+    """Raise UserError if a manifest beside the file has another hash for it."""
+    if (path.parent / MANIFEST).is_file():
+        _, digest = read_manifest(path.parent).get(path.name, (0, ""))
+        if digest and sha256_of(path) != digest:
+            raise UserError(
+                f"{path}: damaged: its content is not what was saved; --model with the run's other "
+                f"checkpoint starts anew from it"
+            )
 
 
 def flush_to_disk(path: Path) -> None:

@@ -11,7 +11,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # one floor know nothing of each other.
 FLOORS = (
     ("errors", "kernels", "version"),
-    ("batch", "config", "files", "losses", "metrics"),
+    ("files",),
+    ("batch", "config", "losses", "metrics"),
     ("cli", "data", "training"),
     ("weights",),
     ("model",),

@@ -123,6 +123,41 @@ def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
     assert script.main(["--resume", str(world / "runs/run")]) == 0
 
 
+@pytest.mark.parametrize("change", ["labels", "order"])
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_data_of_the_same_size_is_not_the_same(
+    world: Path, script: ModuleType, change: str
+) -> None:
+    """Labels swapped or rows reordered; what only moved goes on."""
+    more = ["--held-out", "2"] if script is pretrain_mlm else []
+    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
+    shutil.copytree(world / "data", world / "moved")
+    shutil.copytree(world / "data", world / "other")
+    file = world / "other/ids-sst-train.csv"
+    header, *rows = file.read_text().splitlines()
+    if change == "labels":
+        rows = [row[:-1] + str((int(row[-1]) + 1) % 5) for row in rows]
+    file.write_text("\n".join([header, *(rows if change == "labels" else rows[::-1])]) + "\n")
+    resume = ["--resume", str(world / "runs/run"), "--data-dir"]
+    with pytest.raises(UserError, match=r"ids-sst-train.csv: not what .*runs/run began with"):
+        script.main([*resume, str(world / "other")])
+    assert script.main([*resume, str(world / "moved")]) == 0
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(world: Path) -> None:
+    run(world, "--name", "run")
+    for name in ("model.safetensors", "heads.safetensors", "optimizer.safetensors", "state.json",
+                 "heads.json", "config.json", "tokenizer.json"):  # fmt: skip
+        file = world / "runs/run/last" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+        with pytest.raises(UserError, match=f"{name}: damaged") as error:
+            train_multitask.main(["--resume", str(world / "runs/run")])
+        assert "\n" not in str(error.value)
+        file.write_bytes(whole)
+    assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+
+
 def test_weights_that_are_not_finite_are_not_saved(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

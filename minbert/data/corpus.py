@@ -11,6 +11,7 @@ import numpy as np
 from minbert.data.encoded import CHUNK, EncodedSplit
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.files import flush_to_disk, read_json, sha256_of, write_json
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -41,11 +42,11 @@ def encode_lines(
     """Tokenize every line as one row, a longer one as several of at most max_length tokens.
 
     The ids are written to `path` and read from there as they are needed; the rows have no labels
-    and no ids of their own. Their lengths are written last, to a .npy file beside it: if that file
-    exists, the ids are complete. Raises UserError if there is no token in any line.
+    and no ids of their own. Their lengths and the hashes of both follow in files beside it, so that
+    what is damaged or unfinished is seen. Raises UserError if there is no token in any line.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    lines, lengths = iter(lines), []
+    lines, lengths, content = iter(lines), [], hashlib.sha256()
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
         while chunk := list(islice(lines, CHUNK)):
@@ -55,13 +56,19 @@ def encode_lines(
                     row = np.array([tokenizer.cls_id, *piece, tokenizer.sep_id], dtype=np.int32)
                     lengths.append(len(row))
                     file.write(row.tobytes())
+                    content.update(row.tobytes())
     if not lengths:
         temporary.unlink()
         raise UserError("the texts to train on hold no token")
+    flush_to_disk(temporary)
     os.replace(temporary, path)
+    array = np.array(lengths, dtype=np.int32)
+    hashes = {"ids": content.hexdigest(), "lengths": hashlib.sha256(array.tobytes()).hexdigest()}
     with temporary.open("wb") as file:
-        np.save(file, np.array(lengths, dtype=np.int32))
+        np.save(file, array)
+    flush_to_disk(temporary)
     os.replace(temporary, path.with_suffix(".npy"))
+    write_json(path.with_suffix(".json"), hashes)
     return open_lines(path)
 
 
@@ -77,6 +84,17 @@ def open_lines(path: Path) -> EncodedSplit:
     )
 
 
+def is_intact(path: Path) -> bool:
+    """Return whether all of what `encode_lines` writes is there, and as it was written."""
+    try:
+        hashes = read_json(path.with_suffix(".json"))
+        lengths = np.load(path.with_suffix(".npy"))
+        found = {"ids": sha256_of(path), "lengths": hashlib.sha256(lengths.tobytes()).hexdigest()}
+    except (UserError, OSError, EOFError, ValueError):
+        return False
+    return hashes == found
+
+
 def load_corpus(
     files: list[Path], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
@@ -86,7 +104,7 @@ def load_corpus(
         for line in read_lines(path):
             key.update(line.encode() + b"\n")
     cached = cache_dir / f"corpus-{key.hexdigest()[:16]}.ids"
-    if cached.with_suffix(".npy").is_file():
+    if is_intact(cached):
         return open_lines(cached)
     lines = (line for path in files for line in read_lines(path))
     return encode_lines(lines, tokenizer, max_length, cached)

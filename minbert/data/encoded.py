@@ -1,8 +1,8 @@
 """A whole split as ids: tokenized once, kept in flat arrays, cached on disk."""
 
 import hashlib
+import io
 import os
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,10 +11,8 @@ import numpy as np
 from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
 
-CACHE_VERSION = b"2"  # change it when the arrays below change their meaning
-# What np.load raises for a file that is empty, cut short, of another kind or with a flipped bit.
-READ_ERRORS = (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError)
-DAMAGED = (*READ_ERRORS, zipfile.BadZipFile)
+CACHE_VERSION = b"3"  # change it when the arrays below change their meaning
+HASH_BYTES = hashlib.sha256().digest_size
 CHUNK = 16384  # rows tokenized in one parallel call: bounds the memory of the library's encodings
 
 
@@ -100,22 +98,40 @@ def load_split(
         key.update(
             repr((replace(columns, parse_label=float), labelled, max_length, siamese)).encode()
         )
-        cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.npz"
-        if cache.is_file():
-            try:
-                with np.load(cache) as arrays:
-                    return EncodedSplit(**{name: arrays[name] for name in arrays.files})
-            except DAMAGED:
-                pass  # a damaged cache costs only time: it is written anew below
+        cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.ids"
+        if split := read_cache(cache):
+            return split
     examples, unlabelled = read_examples(path, columns, labelled)
     split = encode_examples(examples, tokenizer, max_length, unlabelled, siamese)
     if cache is not None:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary = cache.with_suffix(f".{os.getpid()}.tmp")
-        with temporary.open("wb") as file:
-            np.savez(file, **vars(split))
-        os.replace(temporary, cache)
+        write_cache(split, cache)
     return split
+
+
+def write_cache(split: EncodedSplit, path: Path) -> None:
+    """Write a split's arrays after their hash; whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **vars(split))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    with temporary.open("wb") as file:
+        file.write(hashlib.sha256(buffer.getbuffer()).digest())
+        file.write(buffer.getbuffer())
+    os.replace(temporary, path)
+
+
+def read_cache(path: Path) -> EncodedSplit | None:
+    """Read what `write_cache` wrote; None if it is not there or has another hash.
+
+    A damaged cache costs only time: it is written anew.
+    """
+    if not path.is_file():
+        return None
+    data = memoryview(path.read_bytes())
+    if hashlib.sha256(data[HASH_BYTES:]).digest() != data[:HASH_BYTES]:
+        return None
+    with np.load(io.BytesIO(data[HASH_BYTES:])) as arrays:
+        return EncodedSplit(**{name: arrays[name] for name in arrays.files})
 
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:

@@ -18,7 +18,7 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
 from minbert.errors import UserError
-from minbert.files import first_line, read_json
+from minbert.files import check_content, first_line, read_json
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -80,6 +80,7 @@ class Settings:
 
 def wordpiece(path: Path) -> Tokenizer:
     """Read a vocab.txt: a token a line, its id the line's number. Raises UserError."""
+    check_content(path)
     try:
         words = path.read_text(encoding="utf-8").split("\n")
     except UnicodeDecodeError as error:
@@ -171,6 +172,7 @@ class BertTokenizer:
         settings = Settings.from_directory(directory)
         path = directory / "tokenizer.json"
         if path.is_file():
+            check_content(path)
             try:
                 tokenizer = Tokenizer.from_file(str(path))
             except Exception as error:  # the library raises nothing narrower

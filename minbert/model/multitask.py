@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.errors import UserError
-from minbert.files import load_tensors, save_tensors
+from minbert.files import load_tensors, read_json, save_tensors
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, pool
 from minbert.weights.convert import convert, to_published
@@ -103,7 +103,7 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwo
         raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
     tensors = load_tensors(directory / HEADS)
     try:
-        saved = json.loads((directory / CONFIGS).read_text())
+        saved = read_json(directory / CONFIGS)
         heads = {name: HeadConfig.from_json(config) for name, config in saved.items()}
         encoder, separate = BertModel.from_pretrained(directory), (directory / SECOND).is_file()
         model = MultitaskNetwork(encoder, heads, head_dropout, separate)

@@ -14,9 +14,15 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minbert.errors import UserError
-from minbert.files import flush_to_disk, load_tensors, read_json
+from minbert.files import (
+    MANIFEST,
+    flush_to_disk,
+    load_tensors,
+    read_json,
+    read_manifest,
+    write_manifest,
+)  # fmt: skip
 
-MANIFEST = "manifest.json"  # sizes of all files; it is written last, when the others are complete
 STATE, MOMENTS = "state.json", "optimizer.safetensors"
 Scores = dict[str, float]
 
@@ -42,6 +48,7 @@ class TrainState:
     since_best: int = 0  # evaluations since the best one
     task_best: dict[str, dict[str, float]] = field(default_factory=dict)  # score and step, by task
     stages: list[tuple[str, Scores]] = field(default_factory=list)  # every evaluation's scores
+    data: dict[str, str] = field(default_factory=dict)  # sha256 of the files trained on, by name
     skipped: int = 0  # batches without a loss
 
     def to_json(self) -> dict[str, Any]:
@@ -72,10 +79,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     yield new
-    files = sorted(new.iterdir())
-    (new / MANIFEST).write_text(json.dumps({f.name: f.stat().st_size for f in files}, indent=1))
-    for file in (*files, new / MANIFEST, new):
-        flush_to_disk(file)
+    write_manifest(new)
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)
@@ -105,14 +109,11 @@ def is_whole(directory: Path) -> bool:
 
 
 def check_manifest(directory: Path) -> None:
-    """Raise UserError if a file listed in the manifest is missing or has another size."""
-    try:
-        sizes = json.loads((directory / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"{directory}: no readable {MANIFEST}: not a finished checkpoint"
-        ) from error
-    for name, size in sizes.items():
+    """Raise UserError if a file listed in the manifest is missing or has another size.
+
+    Its content is checked when it is read.
+    """
+    for name, (size, _) in read_manifest(directory).items():
         file = directory / name
         if not file.is_file() or file.stat().st_size != size:
             raise UserError(

@@ -20,6 +20,7 @@ from torch import nn
 
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.files import sha256_of
 from minbert.run import checkpoint, mlm_args, rundir, train_args
 from minbert.run.checkpoint import TrainState
 from minbert.run.runlog import AFTER_NAN, Progress, RunLog, StepRecords
@@ -61,16 +62,21 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 def begin(
     folder: Path, args: train_args.Args | mlm_args.Args, tokenizer: BertTokenizer,
-    model: nn.Module, steps: int, optimizer: AdamW, last: Path | None, **about: Any,
+    model: nn.Module, steps: int, optimizer: AdamW, last: Path | None, files: dict[str, Path],
+    **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
-    about: more values for the log's first line.
+    files: what is trained and evaluated on, by a name that stays when they move. about: more values
+    for the log's first line.
     """
-    state = TrainState(steps)
+    hashes = {name: sha256_of(path) for name, path in files.items()}
+    state = TrainState(steps, data=hashes)
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)
         rundir.check_steps(folder, state.steps, steps)
+        rundir.check_data(folder, state.data or hashes, files, hashes)
+        state.data = hashes
     log = RunLog(folder / "log.jsonl", state.step if last else -1, args.tensorboard)
     log.write("resume" if last else "start", step=state.step, steps=steps, **about)
     progress = Progress(steps, state.step, args.quiet)

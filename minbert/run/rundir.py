@@ -163,6 +163,21 @@ def check_steps(run: Path, begun_with: int, now: int) -> None:
         )
 
 
+def check_data(
+    run: Path, begun_with: dict[str, str], files: dict[str, Path], now: dict[str, str]
+) -> None:
+    """Raise UserError if a file has another content than the one of its name that the run had.
+
+    begun_with, now: hashes by name.
+    """
+    for name, path in files.items():
+        if begun_with.get(name, now[name]) != now[name]:
+            raise UserError(
+                f"{path}: not what {run} began with (sha256 {now[name][:12]}, then "
+                f"{begun_with[name][:12]}): give --data-dir that data, or start a new run"
+            )
+
+
 def check_shared(run: Path, state: TrainState) -> None:
     """Raise UserError in all processes unless all see this folder and start at the same step.
 

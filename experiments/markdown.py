@@ -1,0 +1,112 @@
+"""RESULTS.md: what results.json holds, as tables and differences for people."""
+
+from collections.abc import Iterable
+
+from experiments.figures import figure_names
+from experiments.recipes import QUESTIONS
+from experiments.results import Record, Result
+from minbert.report.tables import markdown_table
+
+NOTES = {
+    "cpu": "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).",
+    "all-MiniLM-L6-v2": "all-MiniLM-L6-v2 was itself trained on duplicate questions of Quora: "
+    "read the Quora figures with that in mind.",
+}
+ONE_SEED = (
+    "One seed: the lines in the figures are 95 % intervals of the dev rows. Where those of two "
+    "runs overlap, their difference may be luck."
+)
+
+
+def results_page(record: Record) -> str:
+    """Return the text of RESULTS.md."""
+    rows = (f"{task} {train:,} and {dev:,}" for task, (train, dev) in record.rows.items())
+    parts = [
+        "# Results",
+        "Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all\n"
+        "data). Rows with * are not in the paper; `open` is what has not run. Written by",
+        f"```sh\n{record.command}\n```",
+        f"on {record.machine}. Seeds: {record.seeds}{' (no spread)' * (record.seeds == 1)}.\n"
+        f"Rows to train and to evaluate on: {', '.join(rows)}.",
+        *(note for key, note in NOTES.items() if key in (record.budget, record.model)),
+        *([ONE_SEED] if record.seeds == 1 else []),
+    ]
+    for title in record.columns:
+        parts += [f"## {title}", results_table(record, title)]
+        if any(r.scores for r in record.results if r.table == title):
+            parts.append(picture(figure_names(title), f"{title}: ours and the paper's, as dots"))
+    if differences := differences_table(record):
+        parts += ["## What it says", differences]
+    if record.stages:
+        title = "Dev scores after every stage of sequential training"
+        parts += [f"## {title}", stages_table(record), picture(figure_names("forgetting"), title)]
+    runs = "\n".join(f"- `{name}`: `{command}`" for name, command in record.runs.items())
+    return "\n\n".join([*parts, "## The runs", runs]) + "\n"
+
+
+def picture(names: dict[str, str], alt: str) -> str:
+    """Return the HTML of a figure that has a file for light and one for dark pages."""
+    dark = f'<source media="(prefers-color-scheme: dark)" srcset="figures/{names["dark"]}">'
+    light = f'<img alt="{alt}" src="figures/{names["light"]}">'
+    return f"<picture>\n  {dark}\n  {light}\n</picture>"
+
+
+def results_table(record: Record, title: str) -> str:
+    """Return one of the paper's tables; a row that is not in the paper is marked."""
+    own = [r for r in record.results if r.table == title]
+    columns = record.columns[title]
+    lines = [["", *columns, "runs"]]
+    for row in dict.fromkeys(r.row for r in own):
+        cells = {r.column: r for r in own if r.row == row}
+        mark = " *" if next(iter(cells.values())).ours else ""
+        values = [format_cell(cells[c]) if c in cells else "-" for c in columns]
+        runs = ", ".join(f"`{job}`" for job in dict.fromkeys(r.job for r in cells.values()))
+        lines.append([row + mark, *values, runs])
+    return markdown_table(lines)
+
+
+def format_cell(result: Result) -> str:
+    """Write our score, with the spread of several seeds, and the paper's in brackets."""
+    ours = f"{result.mean:.3f}" if result.scores else "open"
+    if len(result.scores) > 1:
+        ours += f" ± {result.spread:.3f}"
+    return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
+
+
+def differences_table(record: Record) -> str:
+    """Return every question's difference between two rows, by column; nothing if there is none."""
+    columns = list(dict.fromkeys(column for each in record.columns.values() for column in each))
+    by_row = {(r.row, r.column): r for r in record.results if r.scores}
+    lines = [["", *columns]]
+    for question in QUESTIONS:
+        cells = []
+        for column in columns:
+            one = by_row.get((question.row, column))
+            # the calibrated column of a row without a threshold is its only one
+            plain = by_row.get((question.against, column.split(",")[0]))
+            other = by_row.get((question.against, column), plain)
+            cells.append(format_difference(one, other) if one and other else "-")
+        if any(cell != "-" for cell in cells):
+            name = f"{question.text} {question.row} less {question.against}".strip()
+            lines.append([name, *cells])
+    return markdown_table(lines) if len(lines) > 1 else ""
+
+
+def format_difference(one: Result, other: Result) -> str:
+    """Write by how much one score is above another, and in brackets the same of the paper."""
+    ours = f"{one.mean - other.mean:+.3f}"
+    if one.paper is None or other.paper is None:
+        return ours
+    return f"{ours} ({one.paper - other.paper:+.3f})"
+
+
+def stages_table(record: Record) -> str:
+    """Return what each stage of sequential training left of every task."""
+    titles = list(record.stages[0].scores)
+    rows = ([s.name, *format_scores(s.scores[t] for t in titles)] for s in record.stages)
+    return markdown_table([["after", *titles], *rows])
+
+
+def format_scores(scores: Iterable[float]) -> list[str]:
+    """Write scores to three places."""
+    return [f"{score:.3f}" for score in scores]
