@@ -56,7 +56,9 @@ class Args:
     )
     precision: str = arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
     device: str = arg("cpu", "auto, cpu or cuda")
-    max_length: int = arg(512, "longest sequence in tokens; longer ones are cut", low=4, high=512)
+    max_length: int = arg(
+        None, "longest sequence in tokens (default: the run's)", parse=int, low=4, high=512
+    )
     atol: float = arg(1e-5, "absolute tolerance of --verify")
     rtol: float = arg(1e-3, "relative tolerance of --verify")
     json: bool = arg(False, "end with one line of JSON", parse=bool)

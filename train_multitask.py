@@ -75,7 +75,7 @@ class Run(Training):
     def write(self, folder: Path) -> None:
         """Write model, heads and tokenizer."""
         save_multitask(self.model, folder)
-        self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
+        self.tokenizer.save(folder, self.args.max_length)
 
 
 def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:

@@ -3,7 +3,10 @@
 python -m minbert.export checkpoints/run out --to transformers --task sst
 """
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,6 +18,7 @@ from minbert.cli import arg, parse_given, run_script
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import read_json, save_tensors, write_json
+from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
@@ -36,7 +40,7 @@ class Args:
     task: str = arg("", "the head to take along; without one, the encoder alone")
 
 
-def export_transformers(model: MultitaskNetwork, task: str, folder: Path) -> None:
+def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_length: int) -> None:
     """Write a task as AutoModelForSequenceClassification loads it, without one as AutoModel does.
 
     Raises UserError for a siamese task.
@@ -68,7 +72,9 @@ def classifier_config(head: Head) -> dict[str, Any]:
     }
 
 
-def export_sentence_transformers(model: MultitaskNetwork, task: str, folder: Path) -> None:
+def export_sentence_transformers(
+    model: MultitaskNetwork, task: str, folder: Path, max_length: int
+) -> None:
     """Write the embeddings of a siamese task; without a task the mean over the tokens.
 
     The library's "cls" pooling is the first token's hidden state. Ours goes through BERT's pooler,
@@ -96,10 +102,8 @@ def export_sentence_transformers(model: MultitaskNetwork, task: str, folder: Pat
         for i, (path, kind) in enumerate(modules)
     ]
     write_json(folder / "modules.json", listed)
-    longest = min(512, model.encoder.config.max_position_embeddings)
-    write_json(
-        folder / "sentence_bert_config.json", {"max_seq_length": longest, "do_lower_case": False}
-    )
+    longest = {"max_seq_length": max_length, "do_lower_case": False}
+    write_json(folder / "sentence_bert_config.json", longest)
 
 
 def write_dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None:
@@ -111,7 +115,7 @@ def write_dense(folder: Path, parameters: dict[str, Tensor], activation: str) ->
     save_tensors({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
 
 
-def export_onnx(model: MultitaskNetwork, task: str, folder: Path) -> None:
+def export_onnx(model: MultitaskNetwork, task: str, folder: Path, max_length: int) -> None:
     """Write model.onnx with a task's logits or embeddings; without one, the encoder's outputs."""
     write_onnx(model, task, folder / "model.onnx")
     write_json(folder / "config.json", model.encoder.config.to_dict())
@@ -125,11 +129,26 @@ def add_to_config(folder: Path, values: dict[str, Any]) -> None:
     write_json(path, read_json(path) | values)
 
 
-EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path], None]] = {
+EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path, int], None]] = {
     "transformers": export_transformers,
     "sentence-transformers": export_sentence_transformers,
     "onnx": export_onnx,
 }
+
+
+@contextmanager
+def whole_directory(folder: Path) -> Iterator[Path]:
+    """Yield a directory to fill that takes the place of `folder`; an error leaves nothing."""
+    new = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def main(argv: list[str]) -> int:
@@ -151,9 +170,10 @@ def main(argv: list[str]) -> int:
     cross = args.task and not model.heads[args.task].config.siamese
     if model.second_tower is not None and not cross:
         raise UserError("a run with separate towers is two encoders, which one directory has not")
-    EXPORTS[args.to](model, args.task, folder)
-    longest = model.encoder.config.max_position_embeddings
-    BertTokenizer.from_directory(directory).save(folder, longest)
+    max_length = max_length_of_run(directory, model.encoder)
+    with whole_directory(folder) as new:
+        EXPORTS[args.to](model, args.task, new, max_length)
+        BertTokenizer.from_directory(directory).save(new, max_length)
     print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
     return 0
 

@@ -13,12 +13,14 @@ from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.files import read_json
 from minbert.losses import unit
+from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS, pool
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.task.evaluation import predict, predict_task
 from minbert.task.task import Task
-from minbert.task.taskfile import tasks_of_run
+from minbert.task.taskfile import ARGS, folders_of_run, tasks_of_run
 from minbert.training.device import choose_device, choose_precision
 
 Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
@@ -44,12 +46,12 @@ class MultitaskModel:
         run: str | Path,
         device: str = "auto",
         precision: str = "fp32",
-        max_length: int = LONGEST,
+        max_length: int | None = None,
     ) -> Self:
         """Load a run's best/, else its last/.
 
         precision: fp32, bf16, or auto for the faster one on this device. max_length: in tokens;
-        longer texts are cut.
+        longer texts are cut. None: that of the run.
         """
         network, directory = load_multitask(Path(run))
         tasks = tasks_of_run(directory, network.heads)
@@ -58,8 +60,10 @@ class MultitaskModel:
         for encoder in network.encoders:
             encoder.for_inference(choose_precision(precision, where))
         tokenizer = BertTokenizer.from_directory(directory)
-        longest = network.encoder.config.max_position_embeddings
-        return cls(directory, network, tokenizer, tasks, min(max_length, longest))
+        longest = max_length_of_run(directory, network.encoder)
+        max_length = longest if max_length is None else max_length
+        positions = network.encoder.config.max_position_embeddings
+        return cls(directory, network, tokenizer, tasks, min(max_length, positions))
 
     def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
         """Return the task's prediction for each text, in the form of its prediction files."""
@@ -104,6 +108,15 @@ class MultitaskModel:
         if name not in self.tasks:
             raise UserError(f"task {name!r}: this run has {', '.join(self.tasks)}")
         return self.tasks[name]
+
+
+def max_length_of_run(directory: Path, encoder: BertModel) -> int:
+    """Return the --max-length that the run of a directory was trained with, or what fits."""
+    folders = folders_of_run(directory)
+    saved = read_json(folders[0] / ARGS).get("max_length", LONGEST) if folders else LONGEST
+    if not isinstance(saved, int):
+        raise UserError(f"{folders[0] / ARGS}: max_length is {saved!r}, not a number")
+    return min(saved, encoder.config.max_position_embeddings)
 
 
 def _examples(texts: Sequence[Text], sentences: int) -> list[Example]:

@@ -7,6 +7,7 @@ import sys
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -171,3 +172,36 @@ def test_a_task_that_is_in_neither_is_named(world: Path) -> None:
     (folder / "best/manifest.json").unlink()
     with pytest.raises(UserError, match="head 'xyz' is of no known task"):
         MultitaskModel.load(folder, device="cpu")
+
+
+def test_a_run_s_longest_sequence_is_kept(world: Path) -> None:
+    """By evaluate.py, which else would overwrite the run's predictions, in Python, in exports."""
+    siamese = ["--pair-encoding", "siamese", "--pooling", "mean"]
+    run(world, "--name", "run", "--max-length", "6", "--lr", "1e-2", *siamese)
+    folder = world / "runs/run"
+    names = sorted(file.name for file in (folder / "predictions").iterdir())
+    before = {name: (folder / "predictions" / name).read_bytes() for name in names}
+    found = {}
+    for more in ([], ["--max-length", "32"]):
+        evaluate.main(["--checkpoint", str(folder), "--data-dir", str(world / "data"), *more])
+        logits = [json.loads(x) for x in (folder / "predictions/sts-dev-logits.jsonl").open()]
+        found[len(more)] = [row["logits"] for row in logits]
+    own = [json.loads(x)["logits"] for x in before["sts-dev-logits.jsonl"].splitlines()]
+    np.testing.assert_allclose(found[0], own, atol=3e-2)  # fp32 against the run's precision
+    assert np.abs(np.array(found[2]) - own).max() > 0.1
+    assert MultitaskModel.load(folder, device="cpu").max_length == 6
+    assert MultitaskModel.load(folder, device="cpu", max_length=9).max_length == 9
+    for to, task in (("transformers", "sst"), ("sentence-transformers", "sts")):
+        export([str(folder), str(world / to), "--to", to, "--task", task])
+        settings = json.loads((world / to / "tokenizer_config.json").read_text())
+        assert settings["model_max_length"] == 6
+    sentence = json.loads((world / "sentence-transformers/sentence_bert_config.json").read_text())
+    assert sentence["max_seq_length"] == 6
+
+
+def test_a_failed_export_leaves_nothing(world: Path) -> None:
+    run(world, "--name", "run", "--tasks", "sst", "--epochs", "1")
+    with pytest.raises(UserError, match="sst reads pairs together"):
+        export([str(world / "runs/run"), str(world / "out"), "--to", "sentence-transformers",
+                "--task", "sst"])  # fmt: skip
+    assert not list(world.glob("out*"))

@@ -12,7 +12,7 @@ from minbert.files import read_json, write_json, write_text
 from minbert.run import mlm_args, train_args
 from minbert.run.checkpoint import TrainState
 from minbert.task.task import Task
-from minbert.task.taskfile import TASKS_FILE, read_task_file, task_file_text, tasks_of_run
+from minbert.task.taskfile import ARGS, TASKS_FILE, read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
 
 try:
@@ -22,7 +22,7 @@ except ImportError:  # Windows has no such locks: two commands could train the s
 
 ScriptArgs = TypeVar("ScriptArgs", train_args.Args, mlm_args.Args)
 Tasks = dict[str, Task]
-ARGS, LOCK = "args.json", ".lock"
+LOCK = ".lock"
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",

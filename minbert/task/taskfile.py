@@ -48,6 +48,7 @@ KINDS = {
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
+ARGS = "args.json"  # of a run: the arguments it was made with
 TASKS_FILE = "tasks.toml"  # of a run: with it a run's folder needs no other file of tasks
 NEEDED = ("kind", "train", "dev", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
@@ -112,6 +113,12 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
+def folders_of_run(folder: Path) -> list[Path]:
+    """Return the folders with an args.json at or around one, from seed-1/sst/best at most."""
+    places = (folder, *folder.resolve().parents[:3])
+    return [place for place in places if (place / ARGS).is_file()]
+
+
 def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
     """Return these tasks as a run's own tasks.toml has them, for its folder or one inside it.
 
@@ -120,8 +127,7 @@ def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
     the user's own tasks only, and COURSE_TASKS has the others. Raises UserError for a task that is
     in neither.
     """
-    places = (folder, *folder.resolve().parents[:3])
-    files = (p / TASKS_FILE for p in places if (p / "args.json").is_file())
+    files = (place / TASKS_FILE for place in folders_of_run(folder))
     kept = next((file for file in files if file.is_file()), None)
     known = read_task_file(kept, None) if kept else {}
     if any(name not in known for name in names):
