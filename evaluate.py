@@ -6,6 +6,7 @@ python evaluate.py --verify FILE | --emit FILE | --score PREDICTIONS --gold FILE
 """
 
 import json
+import math
 import os
 import time
 from dataclasses import dataclass, replace
@@ -24,7 +25,13 @@ from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.stream import predict_input
-from minbert.task.evaluation import cosine_threshold, predict, predict_task, with_interval
+from minbert.task.evaluation import (
+    WHY_UNDEFINED,
+    cosine_threshold,
+    predict,
+    predict_task,
+    with_interval,
+)
 from minbert.task.loading import DataSource, find_test_file, load_task
 from minbert.task.predictions import score_predictions, write_predictions
 from minbert.task.task import Task
@@ -78,10 +85,11 @@ def intervals(
     result = {}
     for name, (metric, predictions) in rows.items():
         value, low, high = with_interval(metric, predictions, labels)
+        shown = f"{value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}"
+        if math.isnan(value):
+            shown, value, low, high = f"not defined: {WHY_UNDEFINED}; counted as 0", 0.0, 0.0, 0.0
         result[name] = {"value": value, "low": low, "high": high}
-        print(
-            f"{task.title:7} {name:15} {value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}"
-        )
+        print(f"{task.title:7} {name:15} {shown}")
     return result
 
 

@@ -6,6 +6,7 @@ python train_multitask.py --mode parallel --model all-MiniLM-L6-v2 --data-dir da
 import json
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpo
 from minbert.run.runlog import StepRecord, silence
 from minbert.run.several import best_scores, closing_text, is_several, results_table, train_seeds
 from minbert.run.train_args import FROZEN, Args, data_source, default_name, resolve_arguments
-from minbert.task.evaluation import calibrate, encode_features, score_tasks
+from minbert.task.evaluation import calibrate, encode_features, replace_undefined, score_tasks
 from minbert.task.loading import check_files, load_train_and_dev
 from minbert.task.siamese import PairData, head_config, siamese_loss
 from minbert.task.task import Task, main_scores
@@ -177,6 +178,8 @@ def evaluate(run: Run, stage: str) -> None:
         calibrate(run.model, run.tasks[name], run.train_splits[name], device)
     features = run.features and run.features["dev"]
     scores = score_tasks(tasks, run.model, run.dev_splits, device, features)
+    for sentence in replace_undefined(scores):
+        run.progress.print(sentence)
     main = main_scores(tasks, scores)
     mean, form_2024 = overall(main, {task.name for task in tasks if task.is_correlation})
     run.log.write(
@@ -275,7 +278,8 @@ def main(argv: list[str]) -> int:
                 check_files(list(tasks.values()), Path(args.data_dir), ("train", "dev"))
                 load_splits(args, tasks, BertTokenizer.from_directory(resolve(args.model)))
                 args = rundir.save_arguments(folder, args, tasks)
-            every = train_seeds(args, folder, tasks, train)
+            with rundir.alone_in(folder) if is_several(args) else nullcontext():
+                every = train_seeds(args, folder, tasks, train)
             print(closing_text(args, folder, list(tasks.values()), every))
         scores = list(map(best_scores, every))
         if is_several(args):

@@ -25,9 +25,12 @@ def write_text(path: Path, text: str) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.new")
-    new.write_text(text, encoding="utf-8")
-    flush_to_disk(new)
-    os.replace(new, path)
+    try:
+        new.write_text(text, encoding="utf-8")
+        flush_to_disk(new)
+        os.replace(new, path)
+    finally:
+        new.unlink(missing_ok=True)
     flush_to_disk(path.parent)
 
 
@@ -76,7 +79,18 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, with the metadata that transformers requires."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    save_file(plain, path, metadata={"format": "pt"})
+    try:
+        save_file(plain, path, metadata={"format": "pt"})
+    except SafetensorError as error:  # what the library makes of a full disk
+        raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
+    path.chmod(0o666 & ~umask())  # the library makes files that nobody else can read
+
+
+def umask() -> int:
+    """Return the permissions that the user keeps from new files."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def first_line(error: Exception) -> str:
@@ -127,6 +141,25 @@ def parse_entry(entry: Any) -> tuple[int, str]:
     """Return size and hash of a manifest's entry, which was a size alone before 2026-12."""
     size, digest = (entry, "") if isinstance(entry, int) else (entry["size"], entry["sha256"])
     return int(size), str(digest)
+
+
+def has_all_files(directory: Path) -> bool:
+    """Return whether all files of a directory's manifest are there with their sizes."""
+    try:
+        entries = read_manifest(directory)
+    except UserError:
+        return False
+    files = ((directory / name, size) for name, (size, _) in entries.items())
+    return all(file.is_file() and file.stat().st_size == size for file, size in files)
+
+
+def whole_directory_of(path: Path) -> Path:
+    """Return a saved directory, or the complete one beside it that a power cut left to replace it.
+
+    That is `<name>.new` or `<name>.old`. Nothing is changed: a trainer may be writing.
+    """
+    beside = (path.with_name(f"{path.name}.{ending}") for ending in ("new", "old"))
+    return next((p for p in (path, *beside) if has_all_files(p)), path)
 
 
 def check_content(path: Path) -> None:

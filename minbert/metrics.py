@@ -1,5 +1,6 @@
 """Metrics over a whole split: functions of predictions and labels, numpy arrays (n,)."""
 
+import math
 import statistics
 from collections.abc import Callable
 
@@ -41,15 +42,26 @@ def label_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Return Pearson's r (paper, section 4.2); 0 for constant arrays, where it is not defined."""
-    x = np.asarray(predictions, dtype=np.float64) - np.mean(predictions)
-    y = np.asarray(labels, dtype=np.float64) - np.mean(labels)
-    scale = np.sqrt((x @ x) * (y @ y))
-    return float(x @ y / scale) if scale > 0 else 0.0
+    """Return Pearson's r (paper, section 4.2), as scipy: NaN where it is not defined.
+
+    That is for constant arrays, for fewer than two rows, and with a NaN in either.
+    """
+    x, y = (np.asarray(values, dtype=np.float64) for values in (predictions, labels))
+    if len(x) < 2 or x.min() == x.max() or y.min() == y.max():
+        return math.nan
+    x, y = (scaled(values - values.mean()) for values in (x, y))
+    return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
+
+
+def scaled(x: np.ndarray) -> np.ndarray:
+    """Return x over its largest entry, whose square might be too large or too small for a float."""
+    return x / np.abs(x).max()
 
 
 def spearman(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Return Pearson's r of the ranks; ties share their mean rank."""
+    """Return Pearson's r of the ranks; ties share their mean rank. NaN as for `pearson`."""
+    if np.isnan(predictions).any() or np.isnan(labels).any():
+        return math.nan
     return pearson(ranks(predictions), ranks(labels))
 
 
@@ -69,7 +81,8 @@ def bootstrap_interval(
     for _ in range(resamples):
         rows = rng.integers(0, n, n)
         scores.append(metric(predictions[rows], labels[rows]))
-    low, high = np.percentile(scores, [2.5, 97.5])
+    defined = [score for score in scores if not math.isnan(score)]
+    low, high = np.percentile(defined, [2.5, 97.5]) if defined else (math.nan, math.nan)
     return float(low), float(high)
 
 

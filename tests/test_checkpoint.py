@@ -1,11 +1,20 @@
 """A directory is whole or not there, wherever the writing was cut."""
 
+import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from minbert import UserError
-from minbert.run.checkpoint import MANIFEST, atomic_directory, check_manifest, is_whole, recover
+from minbert.files import (
+    MANIFEST,
+    read_json,
+    save_tensors,
+    whole_directory_of,
+    write_text,
+)  # fmt: skip
+from minbert.run.checkpoint import atomic_directory, check_manifest, is_whole, recover
 
 
 def write(path: Path, text: str) -> None:
@@ -76,3 +85,49 @@ def test_damage_is_named(tmp_path: Path) -> None:
     (tmp_path / "last" / MANIFEST).unlink()
     with pytest.raises(UserError, match="not a finished checkpoint"):
         is_whole(tmp_path / "last")
+
+
+@pytest.mark.parametrize("beside", ["new", "old"])
+def test_a_torn_directory_gives_way_to_a_whole_one(tmp_path: Path, beside: str) -> None:
+    """After a power cut between renames: to go on, and only to read."""
+    write(tmp_path / f"last.{beside}", "whole")
+    write(tmp_path / "torn", "cut short")
+    (tmp_path / "torn").rename(tmp_path / "last")
+    (tmp_path / "last/file").write_text("cut")
+    assert whole_directory_of(tmp_path / "last").name == f"last.{beside}"
+    assert (tmp_path / "last/file").read_text() == "cut"  # to look changes nothing
+    assert content(tmp_path / "last") == "whole"
+
+
+def test_a_flipped_bit_is_seen_when_the_file_is_read(tmp_path: Path) -> None:
+    with atomic_directory(tmp_path / "last") as folder:
+        (folder / "numbers.json").write_text("[1, 2]")
+    assert read_json(tmp_path / "last/numbers.json") == [1, 2]
+    (tmp_path / "last/numbers.json").write_text("[1, 3]")
+    with pytest.raises(UserError, match=r"numbers.json: damaged: its content is not what was"):
+        read_json(tmp_path / "last/numbers.json")
+
+
+def test_a_manifest_of_before_has_sizes_alone(tmp_path: Path) -> None:
+    write(tmp_path / "last", "some text")
+    (tmp_path / "last" / MANIFEST).write_text(json.dumps({"file": 9}))
+    assert is_whole(tmp_path / "last")
+    for content_ in ("[]", "3", '{"file": {}}', '{"file": {"size": "x", "sha256": 3}}', "{"):
+        (tmp_path / "last" / MANIFEST).write_text(content_)
+        with pytest.raises(UserError, match=r"no readable manifest.json"):
+            check_manifest(tmp_path / "last")
+
+
+def test_a_failure_leaves_no_half_of_a_directory_or_file(tmp_path: Path) -> None:
+    with pytest.raises(OSError), atomic_directory(tmp_path / "last"):
+        raise OSError("disk full")
+    with pytest.raises(UnicodeEncodeError):
+        write_text(tmp_path / "file", "\ud800")
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_can_be_read_by_whom_other_files_can(tmp_path: Path) -> None:
+    save_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    (tmp_path / "b").write_text("")
+    modes = {(tmp_path / name).stat().st_mode for name in ("a.safetensors", "b")}
+    assert len(modes) == 1

@@ -34,10 +34,26 @@ def test_macro_f1_is_scikit_learn_s() -> None:
     assert metrics.macro_f1(guesses, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_where_nothing_is_defined_it_is_zero() -> None:
-    constant = np.full(300, 2.5)
-    assert metrics.pearson(constant, SCORES) == metrics.spearman(constant, SCORES) == 0.0
+def test_where_nothing_is_defined_it_is_as_scipy_s() -> None:
+    """NaN for constants, however their mean is rounded, and for a NaN among the numbers."""
+    for value in (2.5, 0.1, 4.2):
+        for n in (2, 3, 7, 300):
+            constant, other = np.full(n, value), np.arange(n)
+            for a, b in ((constant, other), (other, constant), (constant, constant)):
+                assert math.isnan(metrics.pearson(a, b)) and math.isnan(metrics.spearman(a, b))
+    broken = np.array([1.0, np.nan, 3.0])
+    assert math.isnan(metrics.pearson(broken, np.arange(3)))
+    assert math.isnan(metrics.spearman(np.arange(3), broken))
+    assert math.isnan(metrics.pearson(np.ones(1), np.ones(1)))
+    low, high = metrics.bootstrap_interval(metrics.pearson, np.ones(9), np.arange(9))
+    assert math.isnan(low) and math.isnan(high)
     assert metrics.f1(np.zeros(5), np.zeros(5)) == 0.0
+
+
+@pytest.mark.parametrize("factor", [1e200, 1e-200, 1e-320, 1e300])
+def test_numbers_near_the_ends_of_a_float(factor: float) -> None:
+    x, y = np.array([1.0, 2.0, 4.0, 3.0]), np.array([2.0, 1.0, 5.0, 4.0])
+    assert metrics.pearson(x * factor, y) == pytest.approx(metrics.pearson(x, y), rel=1e-3)
 
 
 def test_overall_in_both_forms() -> None:

@@ -18,7 +18,7 @@ import train_multitask
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
-from minbert.run.runlog import READ_EVERY
+from minbert.run.runlog import READ_EVERY, RunLog
 from tests.conftest import arguments, run, weights
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -269,6 +269,42 @@ def test_a_start_that_failed_leaves_its_name_free(
         with pytest.raises(UserError, match=r"not found|no such file"):
             run(world, "--name", "one", "--mode", mode, *extra)
     assert run(world, "--name", "one", "--mode", mode, "--epochs", "1") == 0
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the same command, whatever of its first files is there, and with its own task file."""
+    run(world, "--name", "whole", "--epochs", "1")
+    for left in ((), ("args.json",), ("args.json", "tasks.toml", "log.jsonl"), ("args.json.new",)):
+        folder = world / "runs/cut"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name in left:
+            (folder / name).write_text("")
+        capsys.readouterr()
+        run(world, "--name", "cut", "--epochs", "1")
+        assert ("it starts anew" in capsys.readouterr().out) == bool(left)
+        assert_same_run(world, "whole", "cut")
+
+
+def test_evaluations_and_ends_are_logged_once(world: Path) -> None:
+    """Killed after an evaluation's line, before its checkpoint; and gone on with at its end."""
+    run(world, "--name", "run", "--epochs", "1")
+    log = world / "runs/run/log.jsonl"
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    events = [line["event"] for line in read_log(log)]
+    assert events.count("end") == 1 and events.count("dev") == 2
+    RunLog(log, 10, assessed=0).file.close()  # the checkpoint of step 10 knows of none since 0
+    stages = [line["stage"] for line in read_log(log) if line["event"] == "dev"]
+    assert stages == ["before training"]
+
+
+def test_a_log_that_is_gone_is_said(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(world, "--name", "run", "--epochs", "1")
+    (world / "runs/run/log.jsonl").unlink()
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert "log.jsonl: gone; it begins anew at step 10" in capsys.readouterr().out
 
 
 def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:

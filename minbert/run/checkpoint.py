@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from minbert.errors import UserError
 from minbert.files import (
-    MANIFEST,
     flush_to_disk,
     load_tensors,
     read_json,
     read_manifest,
+    save_tensors,
+    whole_directory_of,
     write_manifest,
 )  # fmt: skip
 
@@ -78,8 +78,12 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    yield new
-    write_manifest(new)
+    try:
+        yield new
+        write_manifest(new)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)  # of a full disk, say, where its space is needed
+        raise
     if path.exists():
         shutil.rmtree(old, ignore_errors=True)
         os.replace(path, old)
@@ -94,10 +98,14 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def recover(path: Path) -> None:
-    """Finish a replacement that was cut between its renames: take the complete directory beside."""
-    for candidate in (_beside(path, "new"), _beside(path, "old")):
-        if not path.exists() and (candidate / MANIFEST).is_file():
-            os.replace(candidate, path)
+    """Finish a replacement that was cut between its renames, or that a power cut has torn.
+
+    The complete directory beside takes the place of one that is missing or lacks files.
+    """
+    whole = whole_directory_of(path)
+    if whole != path:
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(whole, path)
 
 
 def is_whole(directory: Path) -> bool:
@@ -133,7 +141,7 @@ def save_training_state(
                 tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
             else:
                 steps[name] = value
-    save_file(tensors, directory / MOMENTS)
+    save_tensors(tensors, directory / MOMENTS)
     values = {**state.to_json(), "optimizer_steps": steps}
     (directory / STATE).write_text(json.dumps(values, indent=1))
 

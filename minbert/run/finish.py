@@ -1,6 +1,7 @@
 """What a finished run leaves beside its weights: predictions, findings, card, report, scores."""
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -86,11 +87,13 @@ def predict_best(
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":
                 metric = task.metrics[task.main_metric]
-                intervals[task.name] = with_interval(metric, task.decode(outputs), split.labels)
+                interval = with_interval(metric, task.decode(outputs), split.labels)
                 cosines = cosine_threshold(task, model.heads[task.name]) is not None
                 dev_file = source.data_dir / task.files["dev"]
                 found[task.name] = findings(task, outputs, split, dev_file, cosines)
-                found[task.name]["interval"] = intervals[task.name][1:]
+                if not math.isnan(interval[0]):
+                    intervals[task.name] = interval
+                    found[task.name]["interval"] = interval[1:]
     if is_first:
         write_text(run.folder / FINDINGS, json.dumps(found))
     return intervals

@@ -77,7 +77,10 @@ def begin(
         rundir.check_steps(folder, state.steps, steps)
         rundir.check_data(folder, state.data or hashes, files, hashes)
         state.data = hashes
-    log = RunLog(folder / "log.jsonl", state.step if last else -1, args.tensorboard)
+    path, begun = folder / "log.jsonl", state.step if last else -1
+    if last and not path.is_file():
+        print(f"{path}: gone; it begins anew at step {state.step}")
+    log = RunLog(path, begun, args.tensorboard, state.assessed)
     log.write("resume" if last else "start", step=state.step, steps=steps, **about)
     progress = Progress(steps, state.step, args.quiet)
     device = next(model.parameters()).device

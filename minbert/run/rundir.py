@@ -1,5 +1,6 @@
 """The folder of a run: a new one overwrites nothing, a resumed one has its own arguments."""
 
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ except ImportError:  # Windows has no such locks: two commands could train the s
 ScriptArgs = TypeVar("ScriptArgs", train_args.Args, mlm_args.Args)
 Tasks = dict[str, Task]
 LOCK = ".lock"
+BEFORE_FIRST_CHECKPOINT = {
+    LOCK, ARGS, TASKS_FILE, "log.jsonl", "last.new", *(f"{n}.new" for n in (ARGS, TASKS_FILE)),
+}  # fmt: skip
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
@@ -67,7 +71,17 @@ def new_run(root: Path, name: str, default: str) -> Path:
 
     All processes take the first one's choice, which none makes before all have chosen.
     """
-    return distributed.all_gather(_new_run(root, name, default))[0]
+    run = distributed.all_gather(_new_run(root, name, default))[0]
+    if distributed.rank() == 0 and (left := left_behind(run)):
+        print(f"{run}: stopped before its first checkpoint; it starts anew")
+        for path in left:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return run
+
+
+def left_behind(run: Path) -> list[Path]:
+    """Return what a start that was stopped before its first checkpoint left in a folder."""
+    return [path for path in run.iterdir() if path.name != LOCK] if run.is_dir() else []
 
 
 def _new_run(root: Path, name: str, default: str) -> Path:
@@ -89,7 +103,7 @@ def _is_free(run: Path) -> bool:
     """Return whether a new run may take a folder: it is missing, or a failed start left it bare."""
     if not run.is_dir():
         return not run.exists()
-    if not {path.name for path in run.iterdir()} <= {LOCK}:
+    if any(path.name not in BEFORE_FIRST_CHECKPOINT for path in run.iterdir()):
         return False
     try:
         with alone_in(run):

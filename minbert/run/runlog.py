@@ -32,13 +32,15 @@ class RunLog:
     Of several processes the first one writes.
     """
 
-    def __init__(self, path: Path, step: int, tensorboard: bool = False) -> None:
+    def __init__(
+        self, path: Path, step: int, tensorboard: bool = False, assessed: int | None = None
+    ) -> None:
         if distributed.rank() > 0:
             path, tensorboard = Path(os.devnull), False
         path.parent.mkdir(parents=True, exist_ok=True)
         self.board = open_board(path.parent / "tensorboard", step) if tensorboard else None
         if path.is_file():
-            _drop_after(path, step)
+            _drop_after(path, step, step if assessed is None else assessed)
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, event: str, **values: Any) -> None:
@@ -92,9 +94,17 @@ def silence(quiet: bool) -> Iterator[None]:
         yield
 
 
-def _drop_after(path: Path, step: int) -> None:
-    """Remove the lines after a step, which training from its checkpoint will write again."""
-    kept = [line for line in read_json_lines(path) if line.get("step", 0) <= step]
+def _drop_after(path: Path, step: int, assessed: int) -> None:
+    """Remove what training from the checkpoint of a step will write again.
+
+    assessed: the step of the last evaluation that the checkpoint has.
+    """
+    last = {"dev": assessed, "held-out": assessed, "end": -1}
+    lines = read_json_lines(path)
+    kept = [line for line in lines if line.get("step", 0) <= last.get(line["event"], step)]
+    steps = {line["step"] for line in kept if line["event"] == "step"}
+    if missing := step - len(steps):
+        print(f"{path}: the lines of {missing} steps are missing; the others are kept")
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))
 
 

