@@ -5,6 +5,12 @@ python evaluate.py --checkpoint RUN --text "..." | --pair "..." "..." | --input 
 python evaluate.py --verify FILE | --emit FILE | --score PREDICTIONS --gold FILE
 """
 
+if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is one line, too
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"stopped.\n"), os._exit(130)))
+
 import json
 import math
 import os

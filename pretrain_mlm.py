@@ -3,6 +3,12 @@
 python pretrain_mlm.py --epochs 50 --model all-MiniLM-L6-v2 --data-dir data
 """
 
+if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is one line, too
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"stopped.\n"), os._exit(130)))
+
 import json
 import math
 import time

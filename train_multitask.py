@@ -3,6 +3,12 @@
 python train_multitask.py --mode parallel --model all-MiniLM-L6-v2 --data-dir data
 """
 
+if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is one line, too
+    import os
+    import signal
+
+    signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"stopped.\n"), os._exit(130)))
+
 import json
 import math
 import time
@@ -32,7 +38,12 @@ from minbert.run.runlog import StepRecord, silence
 from minbert.run.several import best_scores, closing_text, is_several, results_table, train_seeds
 from minbert.run.train_args import FROZEN, Args, data_source, default_name, resolve_arguments
 from minbert.task.evaluation import calibrate, encode_features, replace_undefined, score_tasks
-from minbert.task.loading import check_files, load_train_and_dev
+from minbert.task.loading import (
+    check_files,
+    check_segments,
+    load_train_and_dev,
+    training_files,
+)  # fmt: skip
 from minbert.task.siamese import PairData, head_config, siamese_loss
 from minbert.task.task import Task, main_scores
 from minbert.training import distributed
@@ -68,10 +79,8 @@ class Run(Training):
 
     def stage_after(self, step: int) -> str | None:
         """Return what ends after so many steps: an epoch, a sub-epoch, or --eval-every steps."""
-        every = self.args.eval_every
-        return self.plan.stage_after(step) or (
-            f"step {step}" if every and step % every == 0 else None
-        )
+        due = self.args.eval_every and step % self.args.eval_every == 0
+        return self.plan.stage_after(step) or (f"step {step}" if due else None)
 
     def write(self, folder: Path) -> None:
         """Write model, heads and tokenizer."""
@@ -221,8 +230,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
 
     config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
+    check_segments(list(tasks.values()), source, config.type_vocab_size)
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
-    train_splits, dev_splits = load_splits(args, tasks, tokenizer)
+    source = replace(source, max_length=args.max_length)
+    train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
     rows = {name: len(split) for name, split in train_splits.items()}
     batches = count_batches(rows, args.batch_size)
     sub_epochs = resolve_sub_epochs(batches, args.sub_epochs)
@@ -236,11 +247,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
-    files = {
-        f"{name} {split}": source.data_dir / task.files[split]
-        for name, task in tasks.items()
-        for split in ("train", "dev")
-    }
+    files = training_files(list(tasks.values()), source.data_dir)
     begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last, files)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(
@@ -260,12 +267,6 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
     return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
 
 
-def load_splits(args: Args, tasks: Tasks, tokenizer: BertTokenizer) -> tuple[Splits, Splits]:
-    """Load train and dev; of several processes the first one makes the caches of ids."""
-    with distributed.first_before_others():
-        return load_train_and_dev(list(tasks.values()), tokenizer, data_source(args))
-
-
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
     with distributed.processes():
@@ -276,7 +277,8 @@ def main(argv: list[str]) -> int:
         with silence(args.quiet):
             if is_several(args):  # a mistake shows before the first of them trains
                 check_files(list(tasks.values()), Path(args.data_dir), ("train", "dev"))
-                load_splits(args, tasks, BertTokenizer.from_directory(resolve(args.model)))
+                tokenizer = BertTokenizer.from_directory(resolve(args.model))
+                load_train_and_dev(list(tasks.values()), tokenizer, data_source(args))
                 args = rundir.save_arguments(folder, args, tasks)
             with rundir.alone_in(folder) if is_several(args) else nullcontext():
                 every = train_seeds(args, folder, tasks, train)

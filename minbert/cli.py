@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import field, fields
@@ -177,6 +178,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     # PyTorch reads this at its first allocation; 0 turns it off.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports
         code = main(sys.argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

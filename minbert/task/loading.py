@@ -6,7 +6,9 @@ from pathlib import Path
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split
 from minbert.data.examples import check_exists, read_examples
 from minbert.data.tokenizer import BertTokenizer
+from minbert.errors import UserError
 from minbert.task.task import Task
+from minbert.training import distributed
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,22 @@ def check_files(tasks: list[Task], data_dir: Path, splits: tuple[str, ...]) -> N
     for task in tasks:
         for split in splits:
             check_exists(data_dir / task.files[split], task.columns.course)
+
+
+def check_segments(tasks: list[Task], source: DataSource, segments: int) -> None:
+    """Raise UserError for pairs that a model with one segment would have to read together."""
+    pairs = [task.name for task in tasks if task.is_pair and task.name not in source.siamese]
+    if pairs and segments < 2:
+        raise UserError(
+            f"{pairs[0]}: this model has one segment (type_vocab_size 1): pairs need "
+            f"--pair-encoding siamese"
+        )
+
+
+def training_files(tasks: list[Task], data_dir: Path) -> dict[str, Path]:
+    """Return the files that are trained and evaluated on, by names that stay when they move."""
+    splits = ("train", "dev")
+    return {f"{t.name} {split}": data_dir / t.files[split] for t in tasks for split in splits}
 
 
 def load_task(
@@ -54,16 +72,21 @@ def find_test_file(task: Task, data_dir: Path) -> tuple[Path | None, str]:
 def load_train_and_dev(
     tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
 ) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
-    """Load every task's training and dev set, by task, limited to the source's rows."""
-    limits = {"train": source.limit, "dev": source.limit_dev}
-    train_splits, dev_splits = (
-        {
-            t.name: limit_rows(load_task(t, name, tokenizer, source), limit.get(t.name))
-            for t in tasks
-        }
-        for name, limit in limits.items()
-    )
-    return train_splits, dev_splits
+    """Load every task's training and dev set, by task, limited to the source's rows.
+
+    Of several processes the first one makes the caches of ids.
+    """
+
+    def load(split: str, limits: dict[str, int]) -> dict[str, EncodedSplit]:
+        return {
+            task.name: limit_rows(
+                load_task(task, split, tokenizer, source), limits.get(task.name)
+            )
+            for task in tasks
+        }  # fmt: skip
+
+    with distributed.first_before_others():
+        return load("train", source.limit), load("dev", source.limit_dev)
 
 
 def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]) -> list[str]:

@@ -1,0 +1,84 @@
+"""The scripts from a clone whose package is not installed, from another folder; Ctrl-C early."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import arguments
+
+ROOT = Path(__file__).resolve().parents[1]
+# What a package that is not installed looks like: nothing but the script's folder leads to it.
+UNINSTALLED = """
+import importlib.metadata as metadata, runpy, sys
+known = metadata.version
+def version(name):
+    if name == "minbert":
+        raise metadata.PackageNotFoundError(name)
+    return known(name)
+metadata.version = version
+sys.path = [p for p in sys.path if not p.startswith("__editable__")]
+sys.meta_path = [f for f in sys.meta_path if "editable" not in getattr(f, "__module__", "").lower()
+                 and "editable" not in str(f).lower()]
+sys.argv = sys.argv[1:]
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def script(name: str, *words: str, cwd: Path) -> str:
+    """Run a script from another folder as if nothing were installed; return what it prints."""
+    command = [sys.executable, "-c", UNINSTALLED, str(ROOT / name), *words]
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_all_three_scripts_run_uninstalled_to_their_end(world: Path) -> None:
+    where = world / "elsewhere"
+    where.mkdir()
+    out = script("train_multitask.py", *arguments(world, "--name", "run"), cwd=where)
+    assert "Dev scores of the best step" in out
+    run = world / "runs/run"
+    assert "minbert 0." in (run / "README.md").read_text() and (run / "report.html").is_file()
+    checkpoint = ["--checkpoint", str(run), "--data-dir", str(world / "data")]
+    assert "overall: raw mean" in script("evaluate.py", *checkpoint, cwd=where)
+    more = ["--epochs", "1", "--held-out", "2", "--name", "mlm"]
+    out = script("pretrain_mlm.py", *arguments(world, *more), cwd=where)
+    assert "Held-out masked tokens" in out and (world / "runs/mlm/README.md").is_file()
+
+
+@pytest.mark.parametrize("name", ["train_multitask.py", "pretrain_mlm.py", "evaluate.py"])
+def test_ctrl_c_while_a_script_imports_is_one_line(name: str) -> None:
+    for delay in (0.4, 0.8):
+        process = subprocess.Popen(
+            [sys.executable, str(ROOT / name), "--help"], stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        time.sleep(delay)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+        assert process.returncode in (0, 130) and "Traceback" not in err
+        assert err in ("", "stopped.\n")
+
+
+def test_pairs_need_two_segments(world: Path) -> None:
+    import json
+
+    import train_multitask
+    from minbert import BertConfig, BertModel, UserError
+    from tests.conftest import TINY
+
+    config = BertConfig(**{**vars(TINY), "type_vocab_size": 1})
+    BertModel(config).save_pretrained(world / "model")
+    assert json.loads((world / "model/config.json").read_text())["type_vocab_size"] == 1
+    with pytest.raises(UserError, match="sts: this model has one segment"):
+        train_multitask.main(arguments(world, "--name", "run"))
+    assert not (world / "runs/run/last").exists()
+    words = arguments(world, "--name", "run", "--pair-encoding", "siamese", "--epochs", "1")
+    assert train_multitask.main(words) == 0
