@@ -46,7 +46,7 @@ def test_all_that_a_table_can_hold_is_written_and_read_back() -> None:
 [odd]
 kind = "pair-classification"
 train = 'a "quoted" \\ name.tsv'
-dev = "b\\u007f\\n.tsv"
+dev = "b \\\\ \\" ü.tsv"
 text = ["first", "zweites Wörtchen"]
 label = "l"
 labels = [1, 2.5]

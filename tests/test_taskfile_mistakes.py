@@ -53,6 +53,17 @@ from tests.own_tasks import OWN, arguments
         ('text = "utterance"', "text = 3", r"\[intent\] text = 3: write a column"),
         ('kind = "regression"', "kind = []", r"\[stars\] kind = \[\]: write one of"),
         ("[intent]", "[values]", r"\[values\]: PyTorch has that name .* values_task"),
+        (
+            "weight = 0.5",
+            'title = "a\\u001b[31m"',
+            r"\[entails\] title = .*without control charact",
+        ),
+        ('"rest", "none of it"', '"a\\u0007"', r"\[intent\] labels = .*without control charact"),
+        ("weight = 0.5", 'quoting = "some"', r"quoting = 'some': write one of auto, csv, none"),
+        ("weight = 0.5", 'columns = "a"', r"columns = 'a': write the names of a file without"),
+        ("weight = 0.5", "course = 1", r"course = 1: write true or false"),
+        ("weight = 0.5", 'prediction_file = "a.csv"', r"prediction_file = 'a.csv': {split} is"),
+        ("labels = 3", 'labels = 3\ndisplay_names = ["a"]', r"write a name for each of"),
         ("[intent]", "[type]", r"\[type\]: PyTorch has that name"),
     ],
 )

@@ -20,6 +20,8 @@ from tokenizers.processors import BertProcessing
 from minbert.errors import UserError
 from minbert.files import check_content, first_line, read_json
 
+# A text is cut to this before it is tokenized: a line of 80 MB would take 10 GB of memory.
+CHARACTERS_A_TOKEN = 1000
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -208,6 +210,8 @@ class BertTokenizer:
     ) -> list[Encoding]:
         """Return an encoding (`.ids`, `.type_ids`) of each text or pair, by one parallel call."""
         self.tokenizer.enable_truncation(max_length, strategy="longest_first")
+        longest = max_length * CHARACTERS_A_TOKEN
+        texts, pairs = (x and [text[:longest] for text in x] for x in (texts, pairs))
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
         return self.tokenizer.encode_batch_fast(inputs)
 

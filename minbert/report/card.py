@@ -3,6 +3,7 @@
 import platform
 import shlex
 from dataclasses import dataclass, fields
+from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
@@ -70,7 +71,7 @@ def write_card(
         for name, splits in (("train", train_splits), ("dev", dev_splits)):
             path = Path(command.args["data_dir"]) / task.files[name]
             data.append((path.name, f"{len(splits[task.name]):,}", f"`{sha256_of(path)}`"))
-    titles = ", ".join(task.title for task in tasks)
+    titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (
         f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"
         f"`{command.args['model']}`. `best/` holds step {best_step}, `last/` the end of training."

@@ -97,6 +97,11 @@ def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown; the first row is its head."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "| --- " * len(rows[0]) + "|", *lines[1:]])
+    """Return a table in Markdown; the first row is its head. Cells are text, not HTML."""
+
+    def line(row: Sequence[str]) -> str:
+        cells = (escape(cell, quote=False).replace("|", "\\|") for cell in row)
+        return f"| {' | '.join(cells)} |"
+
+    head, *body = map(line, rows)
+    return "\n".join([head, "| --- " * len(rows[0]) + "|", *body])

@@ -109,8 +109,7 @@ def _toml(value: Any) -> str:
     """Return a value in TOML: text, numbers and lists are written as in JSON."""
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    # DEL is the one character that TOML must have escaped and JSON need not
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=False)
 
 
 def folders_of_run(folder: Path) -> list[Path]:
@@ -171,6 +170,9 @@ def _check_values(table: Table) -> None:
     for key, value in table.items():
         if key not in NOT_TEXT and not isinstance(value, str):
             raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
+        texts = value if isinstance(value, list) else [value]
+        if not all(text.isprintable() for text in texts if isinstance(text, str)):
+            raise ValueError(f"{key} = {value!r}: write it without control characters")
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
