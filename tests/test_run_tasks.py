@@ -106,7 +106,7 @@ def test_a_moved_run_works_where_the_task_is_not_known(world: Path) -> None:
 def old(world: Path, tiny: torch.nn.Module) -> Path:
     """A run's folder as it was left by the program of 2026-11; its weights are made here."""
     heads = json.loads((OLD / "heads.json").read_text())
-    configs = {name: HeadConfig.from_json(head) for name, head in heads.items()}
+    configs = {name: HeadConfig.from_json(head, name) for name, head in heads.items()}
     model = MultitaskNetwork(tiny, configs)
     folder = world / "runs/old"
     for name in ("best", "last"):
@@ -151,7 +151,8 @@ def test_a_run_of_before_goes_on(old: Path, world: Path) -> None:
 
 def test_the_best_step_of_pre_training_of_before_is_read() -> None:
     saved = json.loads((OLD / "mlm_state.json").read_text())
-    state = TrainState.from_json(saved)
+    saved.pop("optimizer_steps")
+    state = TrainState.from_json(saved, "state.json")
     assert state.best and state.best.scores["loss"] == saved["best"]["loss"]
     assert state.best.overall == -saved["best"]["loss"] and state.step == saved["step"]
 

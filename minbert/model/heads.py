@@ -8,7 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.batch import Batch, to_device
+from minbert.errors import UserError
 from minbert.model.layers import Dropout, Linear
+from minbert.typed import from_json
 
 POOLINGS = ("cls", "mean", "max")  # cls is BERT's own pooler output
 
@@ -40,10 +42,14 @@ class HeadConfig:
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> "HeadConfig":
+    def from_json(cls, saved: Any, where: str) -> "HeadConfig":
         """Read what a run's heads.json says of a head; before 2026-12 it said `names`."""
-        renamed = {"names": "class_names"}
-        return cls(**{renamed.get(key, key): value for key, value in saved.items()})
+        if isinstance(saved, dict):
+            saved = {"class_names" if key == "names" else key: v for key, v in saved.items()}
+        config = from_json(cls, saved, where)
+        if config.pooling not in POOLINGS or config.outputs < 1 or config.embedding_size < 0:
+            raise UserError(f"{where}: not a head of this program; the file is damaged")
+        return config
 
 
 class Head(Linear):

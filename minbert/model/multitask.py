@@ -104,11 +104,12 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwo
     tensors = load_tensors(directory / HEADS)
     try:
         saved = read_json(directory / CONFIGS)
-        heads = {name: HeadConfig.from_json(config) for name, config in saved.items()}
+        where = str(directory / CONFIGS)
+        heads = {n: HeadConfig.from_json(head, f"{where}: {n}") for n, head in saved.items()}
         encoder, separate = BertModel.from_pretrained(directory), (directory / SECOND).is_file()
         model = MultitaskNetwork(encoder, heads, head_dropout, separate)
         model.heads.load_state_dict(tensors)
-    except (OSError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error
     if model.second_tower is not None:

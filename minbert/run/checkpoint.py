@@ -5,7 +5,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from minbert.files import (
     whole_directory_of,
     write_manifest,
 )  # fmt: skip
+from minbert.typed import from_json, parse
 
 STATE, MOMENTS = "state.json", "optimizer.safetensors"
 Scores = dict[str, float]
@@ -56,19 +57,20 @@ class TrainState:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> "TrainState":
-        """Make a state of what `to_json` returned.
+    def from_json(cls, saved: dict[str, Any], where: str) -> "TrainState":
+        """Make a state of what `to_json` returned; `where`: its file, for messages.
 
-        In runs of before 2026-12 pre-training's `best` has other keys.
+        Pre-training's `best` had other keys before 2026-12. Raises UserError for a damaged one.
         """
-        values = {f.name: saved[f.name] for f in fields(cls) if f.name in saved}
-        if best := values.get("best"):
-            if "overall" not in best:
-                scores = {k: v for k, v in best.items() if k != "step"}
-                best = {"overall": -best["loss"], "step": best["step"], "scores": scores}
-            values["best"] = Best(**best)
-        values["stages"] = [(name, scores) for name, scores in values["stages"]]
-        return cls(**values)
+        best = saved.get("best")
+        if isinstance(best, dict) and "overall" not in best and "loss" in best:
+            scores = {key: value for key, value in best.items() if key != "step"}
+            best = {"overall": -best["loss"], "step": best.get("step"), "scores": scores}
+        state = from_json(cls, {**saved, "best": best}, where)
+        steps = (state.step, state.assessed + 1, state.best.step if state.best else 0)
+        if not all(0 <= step <= state.steps + 1 for step in steps) or state.step > state.steps:
+            raise UserError(f"{where}: step {steps[0]} of {state.steps}; the file is damaged")
+        return state
 
 
 @contextmanager
@@ -150,15 +152,24 @@ def load_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainState:
     """Put the moments into the optimizer and return the state; the model is loaded elsewhere."""
-    tensors = load_tensors(directory / MOMENTS)
-    saved = read_json(directory / STATE)
+    path = directory / STATE
+    tensors, saved = load_tensors(directory / MOMENTS), read_json(path)
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: not an object; the file is damaged")
+    steps = parse(dict[str, int], saved.pop("optimizer_steps", None), f"{path}: optimizer_steps")
+    state = TrainState.from_json(saved, str(path))
     params = dict(model.named_parameters())
-    # names of a second tower's parameters in runs of before 2026-12
+    # before 2026-12 the names of a second tower's parameters began with "second."
     params |= {name.replace("second_tower.", "second.", 1): p for name, p in params.items()}
-    for name, step in saved["optimizer_steps"].items():
-        optimizer.state[params[name]]["step"] = step
+    moments: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
-        key, parameter = name.split("/", 1)
-        p = params[parameter]
-        optimizer.state[p][key] = tensor.to(p.device)
-    return TrainState.from_json(saved)
+        key, _, parameter = name.partition("/")
+        moments.setdefault(parameter, {})[key] = tensor
+    for name in {*moments, *steps}:
+        fits = name in params and 0 < steps.get(name, 0) <= state.step
+        if not fits or any(t.shape != params[name].shape for t in moments.get(name, {}).values()):
+            raise UserError(f"{path}: does not fit {MOMENTS} at {name!r}; the files are damaged")
+        p = params[name]
+        optimizer.state[p] = {k: t.to(p.device) for k, t in moments.get(name, {}).items()}
+        optimizer.state[p]["step"] = steps[name]
+    return state

@@ -22,7 +22,7 @@ class Args:
     corpus: tuple[str, ...] = arg(
         (), "train on these text files instead", parse=str, nargs="+", metavar="FILE"
     )
-    limit: dict[str, int] = arg(
+    limit: dict[str, int] | None = arg(
         None, "of so many rows of a task: quora=16000", parse=number_by_task
     )
     model: str = arg("bert-base-uncased", "model name, directory or run directory")

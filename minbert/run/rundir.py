@@ -15,6 +15,7 @@ from minbert.run.checkpoint import TrainState
 from minbert.task.task import Task
 from minbert.task.taskfile import ARGS, TASKS_FILE, read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
+from minbert.typed import from_json
 
 try:
     import fcntl
@@ -217,12 +218,11 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
     Raises UserError if another one is given with a value that differs from the run's.
     """
     saved = read_json(run / ARGS)
+    if not isinstance(saved, dict):
+        raise UserError(f"{run / ARGS}: not an object of arguments; the file is damaged")
     # runs of before 2026-12 have no such argument, and used PyTorch's kernels
     saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
-    try:
-        args = cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in saved.items()})
-    except (AttributeError, TypeError) as error:
-        raise UserError(f"{run / ARGS}: cannot be read ({error})") from error
+    args = from_json(cls, saved, str(run / ARGS))
     for name, value in given.items():
         if name not in FREE_ON_RESUME and value != getattr(args, name):
             flag = "--" + name.replace("_", "-")
