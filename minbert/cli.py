@@ -85,7 +85,7 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         raise UserError("--config needs Python 3.11 or later") from error
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--config {path}: cannot be read ({error})") from error
     words = []
     for key, value in values.items():
@@ -168,6 +168,11 @@ def number_by_task(text: str) -> dict[str, int]:
     return result
 
 
+def one_line(text: str) -> str:
+    """Escape what is not printable: names and values in a message may come from any file."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a script on the command line's arguments and exit with its code.
 
@@ -181,7 +186,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports
         code = main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {one_line(str(error))}", file=sys.stderr)
         code = 2
     except BrokenPipeError:
         # Python flushes stdout at its end and would complain about the closed pipe.
@@ -189,7 +194,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         code = 141
     except OSError as error:  # a file that is missing, a full disk
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"error: {what}", file=sys.stderr)
+        print(f"error: {one_line(what)}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("stopped.", file=sys.stderr)

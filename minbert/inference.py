@@ -11,6 +11,7 @@ from torch import Tensor
 from minbert.batch import Batch
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
+from minbert.data.tables import valid_unicode
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import read_json
@@ -130,5 +131,5 @@ def _examples(texts: Sequence[Text], sentences: int) -> list[Example]:
             raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
         if not all(part.strip() for part in parts):
             raise UserError(f"text {number}: empty sentence")
-        examples.append(Example(str(number), *parts))
+        examples.append(Example(str(number), *map(valid_unicode, parts)))
     return examples

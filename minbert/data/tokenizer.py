@@ -22,6 +22,7 @@ from minbert.files import check_content, first_line, read_json
 
 # A text is cut to this before it is tokenized: a line of 80 MB would take 10 GB of memory.
 CHARACTERS_A_TOKEN = 1000
+MAX_ID = 10**7
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 
@@ -91,6 +92,18 @@ def wordpiece(path: Path) -> Tokenizer:
     tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.add_special_tokens([word for word in SPECIAL if word in vocab])
     return tokenizer
+
+
+def check_ids_of(path: Path) -> None:
+    """Raise UserError for ids of a tokenizer.json at which the library would end the program."""
+    values = read_json(path)
+    model = values.get("model") if isinstance(values, dict) else None
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    largest = max((i for i in vocab.values() if isinstance(i, int)), default=0) if isinstance(
+        vocab, dict
+    ) else 0  # fmt: skip
+    if largest > MAX_ID:
+        raise UserError(f"{path}: a token with the id {largest}; the file is damaged")
 
 
 def is_cased(tokenizer: Tokenizer) -> bool:
@@ -174,7 +187,7 @@ class BertTokenizer:
         settings = Settings.from_directory(directory)
         path = directory / "tokenizer.json"
         if path.is_file():
-            check_content(path)
+            check_ids_of(path)
             try:
                 tokenizer = Tokenizer.from_file(str(path))
             except Exception as error:  # the library raises nothing narrower

@@ -176,7 +176,7 @@ class BertModel(nn.Module):
         """
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        check_ids(input_ids, mask, self.config)
+        check_ids(input_ids, mask, segments, self.config)
         lengths, order = (mask != 0).sum(1).sort(stable=True)
         row, column = (mask[order] != 0).nonzero(as_tuple=True)
         row = order[row]  # sorted by length, so that attention runs in few groups
@@ -231,7 +231,7 @@ class NoInitialisation(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def check_ids(input_ids: Tensor, mask: Tensor, config: BertConfig) -> None:
+def check_ids(input_ids: Tensor, mask: Tensor, segments: Tensor, config: BertConfig) -> None:
     """Raise UserError for what would otherwise be an index error inside the embedding."""
     if input_ids.ndim != 2 or mask.shape != input_ids.shape:
         raise UserError(
@@ -252,3 +252,6 @@ def check_ids(input_ids: Tensor, mask: Tensor, config: BertConfig) -> None:
         )
     if input_ids.numel() == 0 or not bool((mask != 0).any(1).all()):
         raise UserError("a row of the batch has no real token: drop empty rows")
+    last = config.type_vocab_size - 1
+    if segments.shape != input_ids.shape or segments.min() < 0 or segments.max() > last:
+        raise UserError(f"token_type_ids {tuple(segments.shape)} must be ids' shape, 0 to {last}")

@@ -7,10 +7,45 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import read_json, read_json_lines, write_text
 from minbert.report.page import Run, page
+from minbert.typed import parse
 
 LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
 # Keys of findings.json in runs of before 2026-12, and what they are called since.
 RENAMED = {"right": "gold", "sure": "confidence", "calibration": "reliability"}
+
+
+# What the page needs of the lines of a log, by their event, and of a task's findings.
+LINES: dict[str, dict[str, Any]] = {
+    "step": {"step": int, "loss": float | None, "lr": float, "tokens": int},
+    "dev": {"step": int, "stage": str, "scores": dict[str, dict[str, float]], "overall": float},
+    "held-out": {"step": int, "accuracy": float, "perplexity": float},
+}
+FINDING: dict[str, Any] = {
+    "title": str, "names": list[str], "confusion": list[list[int]], "points": list[list[float]],
+    "reliability": list[list[float]], "interval": list[float],
+    "worst": list[dict[str, str | float | list[str]]], "labels": list[dict[str, str | int]],
+}  # fmt: skip
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Return a log's lines, checked. Raises UserError, with its number, for a damaged one."""
+    lines = read_json_lines(path)
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        if not isinstance(line, dict) or not isinstance(line.get("event"), str):
+            raise UserError(f"{where}: not a line of a log; take it out")
+        parse(int, line.get("step", 0), f"{where}: step")
+        for key, kind in LINES.get(line["event"], {}).items():
+            parse(kind, line.get(key), f"{where}: {key}")
+    return lines
+
+
+def check_findings(found: Any, path: Path) -> None:
+    """Raise UserError if findings.json is not what a run writes."""
+    for task, own in parse(dict[str, dict[str, Any]], found, str(path)).items():
+        for key, kind in FINDING.items():
+            if key in own:
+                parse(kind, own[key], f"{path}: {task}: {key}")
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -33,7 +68,9 @@ def read_run(folder: Path, name: str) -> Run:
         read_json(path) if path.is_file() else {}
         for path in (folder / "args.json", folder / FINDINGS)
     )
-    return Run(name, args, read_json_lines(folder / LOG), renamed(findings))
+    check_findings(findings, folder / FINDINGS)
+    args = parse(dict[str, Any], args, str(folder / "args.json"))
+    return Run(name, args, read_log(folder / LOG), renamed(findings))
 
 
 def renamed(found: Any) -> Any:

@@ -75,7 +75,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
     """Return the tasks of a task file's text, as `read_task_file` does; path: for messages."""
     try:
         tables = tomllib.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     if not tables:
         raise UserError(f"{path}: no task in it; write one as [name]")

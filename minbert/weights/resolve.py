@@ -60,9 +60,12 @@ def _encoder_of(directory: Path) -> Path:
     if not listed.is_file():
         return directory
     try:
-        return directory / json.loads(listed.read_text(encoding="utf-8"))[0]["path"]
-    except (ValueError, LookupError, TypeError) as error:
+        name = json.loads(listed.read_text(encoding="utf-8"))[0]["path"]
+        if name and (not isinstance(name, str) or Path(name).name != name or len(name) > 200):
+            raise ValueError("not the name of a folder")
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{listed}: not a list of modules with their paths") from error
+    return directory / name
 
 
 def found_locally(name: str) -> Path | None:

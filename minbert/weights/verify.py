@@ -90,6 +90,11 @@ def verify(
     count. Raises UserError for a file whose tensors cannot be compared.
     """
     reference = read_reference(path)
+    for name, value in reference.items():
+        if not isinstance(value, Tensor) or value.layout != torch.strided:
+            raise UserError(f"{path}: {name} is a {type(value).__name__}, not a dense tensor")
+        if name in INPUTS and (value.is_floating_point() or value.is_complex()):
+            raise UserError(f"{path}: {name} has the type {value.dtype}; ids are whole numbers")
     inputs = {name: reference.pop(name).long() for name in INPUTS if name in reference}
     inputs = inputs or sanity_inputs()
     if "input_ids" not in inputs:
