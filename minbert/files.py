@@ -24,7 +24,7 @@ def write_text(path: Path, text: str) -> None:
     The new text is written to a file beside it, forced to the disk and renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.new")
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")  # another process may write it, too
     try:
         new.write_text(text, encoding="utf-8")
         flush_to_disk(new)
@@ -131,7 +131,7 @@ def read_manifest(directory: Path) -> dict[str, tuple[int, str]]:
     try:
         entries = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         return {name: parse_entry(entry) for name, entry in entries.items()}
-    except (OSError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (OSError, ArithmeticError, ValueError, AttributeError, TypeError, KeyError) as error:
         raise UserError(
             f"{directory}: no readable {MANIFEST}: not a finished checkpoint"
         ) from error

@@ -1,7 +1,6 @@
 """A whole split as ids: tokenized once, kept in flat arrays, cached on disk."""
 
 import hashlib
-import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,9 +9,9 @@ import numpy as np
 
 from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
+from minbert.files import sha256_of, write_text
 
 CACHE_VERSION = b"3"  # change it when the arrays below change their meaning
-HASH_BYTES = hashlib.sha256().digest_size
 CHUNK = 16384  # rows tokenized in one parallel call: bounds the memory of the library's encodings
 
 
@@ -98,7 +97,7 @@ def load_split(
         key.update(
             repr((replace(columns, parse_label=float), labelled, max_length, siamese)).encode()
         )
-        cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.ids"
+        cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.npz"
         if split := read_cache(cache):
             return split
     examples, unlabelled = read_examples(path, columns, labelled)
@@ -109,28 +108,27 @@ def load_split(
 
 
 def write_cache(split: EncodedSplit, path: Path) -> None:
-    """Write a split's arrays after their hash; whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez(buffer, **vars(split))
+    """Write a split's arrays, whole or not at all, and beside them their file's hash."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with temporary.open("wb") as file:
-        file.write(hashlib.sha256(buffer.getbuffer()).digest())
-        file.write(buffer.getbuffer())
+        np.savez(file, **vars(split))
+    digest = sha256_of(temporary)
     os.replace(temporary, path)
+    write_text(path.with_suffix(".sha256"), digest)
 
 
 def read_cache(path: Path) -> EncodedSplit | None:
     """Read what `write_cache` wrote; None if it is not there or has another hash.
 
-    A damaged cache costs only time: it is written anew.
+    A damaged cache costs only time: it is written anew. Nothing of it is read before its hash.
     """
-    if not path.is_file():
+    beside = path.with_suffix(".sha256")
+    if not (path.is_file() and beside.is_file()):
         return None
-    data = memoryview(path.read_bytes())
-    if hashlib.sha256(data[HASH_BYTES:]).digest() != data[:HASH_BYTES]:
+    if sha256_of(path).encode() != beside.read_bytes():
         return None
-    with np.load(io.BytesIO(data[HASH_BYTES:])) as arrays:
+    with np.load(path) as arrays:
         return EncodedSplit(**{name: arrays[name] for name in arrays.files})
 
 

@@ -80,7 +80,7 @@ def text_of(path: Path) -> str:
         raise UserError(reason) from error
     if not text.strip():
         raise UserError(f"{path}: the file is empty")
-    return text
+    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs
 
 
 def _header(path: Path, text: str) -> tuple[list[str], str]:

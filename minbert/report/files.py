@@ -36,7 +36,9 @@ def read_log(path: Path) -> list[dict[str, Any]]:
             raise UserError(f"{where}: not a line of a log; take it out")
         parse(int, line.get("step", 0), f"{where}: step")
         for key, kind in LINES.get(line["event"], {}).items():
-            parse(kind, line.get(key), f"{where}: {key}")
+            if key not in line:
+                raise UserError(f"{where}: {key} is missing; take the line out")
+            parse(kind, line[key], f"{where}: {key}")
     return lines
 
 
@@ -46,6 +48,11 @@ def check_findings(found: Any, path: Path) -> None:
         for key, kind in FINDING.items():
             if key in own:
                 parse(kind, own[key], f"{path}: {task}: {key}")
+        for row in own.get("worst", []):
+            if not {"id", "texts", "gold", "predicted"} <= {*row} or not isinstance(
+                row["texts"], list
+            ):
+                raise UserError(f"{path}: {task}: worst: a row lacks a part; the file is damaged")
 
 
 def read_runs(folder: Path) -> list[Run]:
@@ -68,9 +75,10 @@ def read_run(folder: Path, name: str) -> Run:
         read_json(path) if path.is_file() else {}
         for path in (folder / "args.json", folder / FINDINGS)
     )
+    findings = renamed(findings)
     check_findings(findings, folder / FINDINGS)
     args = parse(dict[str, Any], args, str(folder / "args.json"))
-    return Run(name, args, read_log(folder / LOG), renamed(findings))
+    return Run(name, args, read_log(folder / LOG), findings)
 
 
 def renamed(found: Any) -> Any:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+from minbert.errors import UserError
 from minbert.report.charts import Point, Series, averaged, key, line_chart, scatter, thinned
 from minbert.report.style import STYLE
 from minbert.report.tables import (
@@ -199,7 +200,7 @@ def stages(run: Run) -> str:
     tasks = list(lines[0]["scores"])
     rows = []
     for line in lines:
-        scores = (next(iter(line["scores"][task].values())) for task in tasks)
+        scores = (next(iter(line["scores"].get(task, {"": 0.0}).values())) for task in tasks)
         rows.append((line["stage"], *(f"{score:.3f}" for score in scores)))
     return table((run.name, *tasks), rows, f"Scores of {run.name} after every stage")
 
@@ -231,11 +232,19 @@ def predicted_against_gold(found: Found) -> Figure:
     with_points = [(i, run, f) for i, run, f in found if "points" in f]
     dots = [Series(run.name, i, f["points"]) for i, run, f in with_points]
     marked = [
-        Series(run.name, i, [(float(w["gold"]), float(w["predicted"])) for w in f["worst"]],
+        Series(run.name, i, [(number(w["gold"]), number(w["predicted"])) for w in f["worst"]],
                [" / ".join(w["texts"]) for w in f["worst"]])
         for i, run, f in with_points
     ]  # fmt: skip
     return title, scatter(title, dots, marked, "gold", "predicted"), scatter_table(title, dots)
+
+
+def number(text: str) -> float:
+    """Read a score. Raises UserError for another text, which a damaged file may have."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"findings.json: {text!r} is not a score; the file is damaged") from error
 
 
 def reliability_diagram(found: Found) -> Figure:

@@ -4,7 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,7 +26,7 @@ ScriptArgs = TypeVar("ScriptArgs", train_args.Args, mlm_args.Args)
 Tasks = dict[str, Task]
 LOCK = ".lock"
 BEFORE_FIRST_CHECKPOINT = {
-    LOCK, ARGS, TASKS_FILE, "log.jsonl", "last.new", *(f"{n}.new" for n in (ARGS, TASKS_FILE)),
+    LOCK, ARGS, TASKS_FILE, "log.jsonl",
 }  # fmt: skip
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
@@ -104,7 +104,8 @@ def _is_free(run: Path) -> bool:
     """Return whether a new run may take a folder: it is missing, or a failed start left it bare."""
     if not run.is_dir():
         return not run.exists()
-    if any(path.name not in BEFORE_FIRST_CHECKPOINT for path in run.iterdir()):
+    names = [path.name for path in run.iterdir()]
+    if any(name not in BEFORE_FIRST_CHECKPOINT and not name.endswith(".new") for name in names):
         return False
     try:
         with alone_in(run):
@@ -222,6 +223,8 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
         raise UserError(f"{run / ARGS}: not an object of arguments; the file is damaged")
     # runs of before 2026-12 have no such argument, and used PyTorch's kernels
     saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
+    if missing := [f.name for f in fields(cls) if f.name not in saved]:
+        raise UserError(f"{run / ARGS}: {missing[0]} is missing; the file is damaged")
     args = from_json(cls, saved, str(run / ARGS))
     for name, value in given.items():
         if name not in FREE_ON_RESUME and value != getattr(args, name):

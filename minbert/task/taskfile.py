@@ -92,7 +92,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
             tasks[name] = make_task(name, table)
             if data_dir is not None:
                 _check_columns(tasks[name], data_dir)
-        except (UserError, ValueError) as error:
+        except (UserError, OSError, ValueError) as error:
             raise UserError(f"{where} {error}") from error
     return tasks
 

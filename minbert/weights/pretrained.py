@@ -101,13 +101,17 @@ def read_encoder(
     Raises UserError for a damaged file, and for parameters as `convert` does.
     """
     tensors, path = read_tensors(directory)
-    pooler = {} if any(to_ours(name).startswith(POOLER) for name in tensors) else new_pooler(config)
-    state = convert(tensors | pooler, expected, str(path))
-    if pooler:
+    has_pooler = any(to_ours(name).startswith(POOLER) for name in tensors)
+    wanted = {n: t for n, t in expected.items() if has_pooler or not n.startswith(POOLER)}
+    state = convert(tensors, wanted, str(path))
+    if not has_pooler:  # made after the shapes are checked: a wrong size might not fit in memory
+        state |= new_pooler(config)
         print(f"{path}: no pooler in it; a new one is made, to be trained", file=sys.stderr)
     if left_out := sorted(name for name in tensors if HEAD.match(name)):
         print(f"{path}: its head is left out ({', '.join(left_out)[:80]})", file=sys.stderr)
     for name, tensor in state.items():
+        if not tensor.is_floating_point():
+            raise UserError(f"{path}: {name} has the type {tensor.dtype}; weights are floats")
         if not (tensor.abs() < LARGEST).all():  # false for NaN, too
             raise UserError(f"{path}: {name} is not finite in every entry; the file is damaged")
     return {name: tensor.float().contiguous() for name, tensor in state.items()}

@@ -61,7 +61,7 @@ def _encoder_of(directory: Path) -> Path:
         return directory
     try:
         name = json.loads(listed.read_text(encoding="utf-8"))[0]["path"]
-        if name and (not isinstance(name, str) or Path(name).name != name or len(name) > 200):
+        if not isinstance(name, str) or Path(name).name != name or len(name) > 200:
             raise ValueError("not the name of a folder")
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{listed}: not a list of modules with their paths") from error
