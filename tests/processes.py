@@ -1,0 +1,88 @@
+"""Runs as processes of their own, one or two, and what is compared of their folders."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from minbert.files import read_json_lines as read_log
+from tests.conftest import arguments, weights
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 60  # far more than a healthy run of this size takes; a hang is what is looked for
+
+
+def start(world: Path, *extra: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "train_multitask.py"), *arguments(world, *extra)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # a terminal's: under nohup the tests themselves have SIGHUP ignored, and hand that down
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+    )
+
+
+def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
+    """Until the run has logged this step."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if (folder / "log.jsonl").is_file():
+            steps = [line.get("step", 0) for line in read_log(folder / "log.jsonl")]
+            if max(steps, default=0) >= step:
+                return
+        time.sleep(0.01)
+    raise AssertionError(f"{folder} did not come to step {step}")
+
+
+def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
+    """The script in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node", "2", str(ROOT / script), *argv]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def by_hand(folders: list[Path], argv: list[str]) -> list[subprocess.Popen[str]]:
+    """train_multitask.py in processes that know of each other, each in its own folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["WORLD_SIZE"] = str(len(folders))
+    return [
+        subprocess.Popen(
+            [sys.executable, str(ROOT / "train_multitask.py"), *argv], cwd=folder,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for rank, folder in enumerate(folders)
+    ]  # fmt: skip
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=SECONDS)
+    assert process.returncode == 0, err
+    return out
+
+
+def assert_same_run(world: Path, one: str, other: str) -> None:
+    for name in ("last", "best"):
+        a, b = weights(world / "runs" / one / name), weights(world / "runs" / other / name)
+        assert a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
+    for line_a, line_b in zip(*(steps_of(world / "runs" / n) for n in (one, other)), strict=True):
+        assert line_a == line_b
+
+
+def steps_of(folder: Path) -> list[dict[str, object]]:
+    lines = read_log(folder / "log.jsonl")
+    return [{**x, "time": 0, "seconds": 0} for x in lines if x["event"] in ("step", "dev")]

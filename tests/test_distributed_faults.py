@@ -1,0 +1,124 @@
+"""Several processes: whatever goes wrong in one ends all, and what cannot work is one line."""
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import evaluate
+from minbert import UserError
+from minbert.run import rundir
+from minbert.run.checkpoint import TrainState
+from minbert.training import distributed
+from minbert.training.device import choose_device
+from tests.conftest import arguments, run
+from tests.processes import SECONDS, by_hand, two, wait_for_step
+
+BUG = """
+import train_multitask
+from minbert.training import distributed
+from minbert.cli import run_script
+
+rate = train_multitask.learning_rate
+
+def broken(step, *rest):
+    if step == 3 and distributed.rank() == 1:
+        raise ValueError("a bug of one process")
+    return rate(step, *rest)
+
+train_multitask.learning_rate = broken
+run_script(train_multitask.main)
+"""
+
+
+def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
+    (world / "broken.py").write_text(BUG)
+    started = two(str(world / "broken.py"), arguments(world, "--name", "cut", "--epochs", "500"))
+    wait_for_step(world / "runs/cut", 3)
+    before = time.monotonic()
+    _, err = started.communicate(timeout=SECONDS)
+    assert started.returncode != 0 and time.monotonic() - before < 20
+    assert "ValueError: a bug of one process" in err
+
+
+def test_one_killed_process_ends_the_other(world: Path) -> None:
+    started = two("train_multitask.py", arguments(world, "--name", "cut", "--epochs", "500"))
+    wait_for_step(world / "runs/cut", 3)
+    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
+    before = time.monotonic()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, err = started.communicate(timeout=SECONDS)
+    assert started.returncode != 0 and time.monotonic() - before < 20
+    assert "another process ended" in err or "SIGKILL" in err
+
+
+def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
+    """One has a checkpoint, the other only the arguments: they would train two models."""
+    run(world, "--name", "run", "--epochs", "1")
+    machines = [world / "one", world / "other"]
+    for machine in machines:
+        shutil.copytree(world / "runs", machine / "runs")
+    shutil.rmtree(machines[1] / "runs/run/last")
+    for process in by_hand(machines, ["--resume", "runs/run"]):
+        _, err = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2 and err.count("\n") == 1
+        assert "process 1 starts at step 0, process 0 at 10: a run's folder must be one" in err
+
+
+def test_a_new_run_s_folder_must_be_seen_by_all(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rundir, "VISIBLE_WITHIN_S", 0)
+    monkeypatch.setattr(distributed, "all_gather", lambda mine: [(0, -1), mine])
+    with pytest.raises(UserError, match="run: process 1 has none: a run's folder must be one"):
+        rundir.check_shared(world / "run", TrainState(steps=5))
+
+
+def test_evaluation_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="works in one process: start it with python"):
+        evaluate.main(["--checkpoint", "run"])
+
+
+@pytest.mark.parametrize("loss", ["mnr", "cosent"])
+def test_some_losses_need_whole_batches(
+    world: Path, monkeypatch: pytest.MonkeyPatch, loss: str
+) -> None:
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    more = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", loss)
+    with pytest.raises(UserError, match=f"{loss} needs whole batches: use one process"):
+        run(world, *more)
+
+
+def test_a_user_s_mistake_is_one_line_here_too(world: Path) -> None:
+    process = two("train_multitask.py", arguments(world, "--data-dir", str(world / "nowhere")))
+    _, err = process.communicate(timeout=SECONDS)
+    assert process.returncode != 0
+    assert "error: " in err and "nowhere" in err and 'File "' not in err.split("error: ")[1][:200]
+
+
+def test_an_environment_of_no_torchrun_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("RANK", raising=False)
+    with (
+        pytest.raises(UserError, match="WORLD_SIZE is set, RANK is not: start several"),
+        distributed.processes(),
+    ):
+        pass
+
+
+def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(distributed, "size", lambda: 3)
+    for place in ("0", "1", "2"):
+        monkeypatch.setenv("LOCAL_RANK", place)
+        assert choose_device("cpu").type == "cpu"
+        if place != "2":
+            assert choose_device("auto").type == "cuda"
+    with pytest.raises(UserError, match="more processes than GPUs: write --nproc-per-node 2, or"):
+        choose_device("auto")

@@ -1,0 +1,157 @@
+"""A run's folder: who may have its name, what goes on in it, what is seen of damage."""
+
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import pretrain_mlm
+import train_multitask
+from minbert import UserError
+from minbert.files import read_json_lines as read_log
+from minbert.run import rundir
+from minbert.run.runlog import RunLog
+from tests.conftest import arguments, run
+from tests.processes import assert_same_run, start, wait_for_step
+
+
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
+    more = ["--held-out", "2"] if script is pretrain_mlm else []
+    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
+    shutil.copytree(world / "data", world / "fewer")
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()
+    (world / "fewer/ids-sst-train.csv").write_text("\n".join(lines[:25]) + "\n")
+    with pytest.raises(UserError, match=r"runs/run is a run of 10 steps, .* would be 6"):
+        script.main(["--resume", str(world / "runs/run"), "--data-dir", str(world / "fewer")])
+    assert script.main(["--resume", str(world / "runs/run")]) == 0
+
+
+@pytest.mark.parametrize("change", ["labels", "order"])
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_data_of_the_same_size_is_not_the_same(
+    world: Path, script: ModuleType, change: str
+) -> None:
+    """Labels swapped or rows reordered; what only moved goes on."""
+    more = ["--held-out", "2"] if script is pretrain_mlm else []
+    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
+    shutil.copytree(world / "data", world / "moved")
+    shutil.copytree(world / "data", world / "other")
+    file = world / "other/ids-sst-train.csv"
+    header, *rows = file.read_text().splitlines()
+    if change == "labels":
+        rows = [row[:-1] + str((int(row[-1]) + 1) % 5) for row in rows]
+    file.write_text("\n".join([header, *(rows if change == "labels" else rows[::-1])]) + "\n")
+    resume = ["--resume", str(world / "runs/run"), "--data-dir"]
+    with pytest.raises(UserError, match=r"ids-sst-train.csv: not what .*runs/run began with"):
+        script.main([*resume, str(world / "other")])
+    assert script.main([*resume, str(world / "moved")]) == 0
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(world: Path) -> None:
+    run(world, "--name", "run")
+    for name in ("model.safetensors", "heads.safetensors", "optimizer.safetensors", "state.json",
+                 "heads.json", "config.json", "tokenizer.json"):  # fmt: skip
+        file = world / "runs/run/last" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+        with pytest.raises(UserError, match=f"{name}: damaged") as error:
+            train_multitask.main(["--resume", str(world / "runs/run")])
+        assert "\n" not in str(error.value)
+        file.write_bytes(whole)
+    assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+
+
+def test_a_damaged_checkpoint_is_named(world: Path) -> None:
+    run(world, "--name", "run")
+    file = world / "runs/run/last/optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"optimizer\.safetensors: missing or cut short"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--lr", "0.5"], "--lr 0.5 differs from the run's 1e-05: leave it out"),
+        (["--resume", "nowhere"], "no args.json in nowhere"),
+        (["--name", "other"], "--name other differs"),
+    ],
+)
+def test_resume_with_other_arguments(world: Path, extra: list[str], message: str) -> None:
+    run(world, "--name", "run", "--epochs", "1")
+    with pytest.raises(UserError, match=message):
+        train_multitask.main(["--resume", str(world / "runs/run"), *extra])
+
+
+def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:
+    for _ in range(2):
+        run(world, "--epochs", "1")
+    assert (world / "runs/parallel-sst-sts-2/best").is_dir()
+    with pytest.raises(UserError, match="exists: --resume parallel-sst-sts goes on"):
+        run(world, "--name", "parallel-sst-sts")
+
+
+@pytest.mark.parametrize("extra", [["--model", "/nowhere"], ["--data-dir", "nowhere"]])
+@pytest.mark.parametrize("mode", ["parallel", "single"])
+def test_a_start_that_failed_leaves_its_name_free(
+    world: Path, extra: list[str], mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for _ in range(2):  # the same mistake has the same answer
+        with pytest.raises(UserError, match=r"not found|no such file"):
+            run(world, "--name", "one", "--mode", mode, *extra)
+    assert run(world, "--name", "one", "--mode", mode, "--epochs", "1") == 0
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the same command, whatever of its first files is there, and with its own task file."""
+    run(world, "--name", "whole", "--epochs", "1")
+    for left in ((), ("args.json",), ("args.json", "tasks.toml", "log.jsonl"), ("args.json.new",)):
+        folder = world / "runs/cut"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        for name in left:
+            (folder / name).write_text("")
+        capsys.readouterr()
+        run(world, "--name", "cut", "--epochs", "1")
+        assert ("it starts anew" in capsys.readouterr().out) == bool(left)
+        assert_same_run(world, "whole", "cut")
+
+
+def test_evaluations_and_ends_are_logged_once(world: Path) -> None:
+    """Killed after an evaluation's line, before its checkpoint; and gone on with at its end."""
+    run(world, "--name", "run", "--epochs", "1")
+    log = world / "runs/run/log.jsonl"
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    events = [line["event"] for line in read_log(log)]
+    assert events.count("end") == 1 and events.count("dev") == 2
+    RunLog(log, 10, assessed=0).file.close()  # the checkpoint of step 10 knows of none since 0
+    stages = [line["stage"] for line in read_log(log) if line["event"] == "dev"]
+    assert stages == ["before training"]
+
+
+def test_a_log_that_is_gone_is_said(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(world, "--name", "run", "--epochs", "1")
+    (world / "runs/run/log.jsonl").unlink()
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert "log.jsonl: gone; it begins anew at step 10" in capsys.readouterr().out
+
+
+def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:
+    """Another command that has not yet found its weights and data."""
+    with rundir.alone_in(world / "runs/parallel-sst-sts"):
+        assert rundir.new_run(world / "runs", "", "parallel-sst-sts").name == "parallel-sst-sts-2"
+
+
+def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:
+    process = start(world, "--name", "one", "--epochs", "1000")
+    wait_for_step(world / "runs/one", 3)
+    with pytest.raises(UserError, match="runs/one is being trained by another process"):
+        train_multitask.main(["--resume", str(world / "runs/one")])
+    assert process.poll() is None  # and it was not disturbed
+    process.kill()
+    process.wait()
