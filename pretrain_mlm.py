@@ -46,7 +46,6 @@ from minbert.weights.resolve import resolve
 from tasks import TASKS
 
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
-TOKENS_PER_BATCH = 4096  # padded ones, when evaluating
 Tasks = dict[str, Task]
 
 
@@ -99,7 +98,10 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     break
                 with keeper.step():
                     train_step(run, step)
-        finish_mlm(run, args=run.args, files=text_files(args, tasks), rows=len(run.rows))
+        finish_mlm(
+            run, args=run.args, script=Path(__file__).name, files=text_files(args, tasks),
+            rows=len(run.rows),
+        )  # fmt: skip
     return state
 
 
@@ -180,7 +182,7 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
     run.model.eval()
     right = total = 0
     loss = 0.0
-    batches = length_sorted_batches(run.text.lengths[run.held_out], TOKENS_PER_BATCH)
+    batches = length_sorted_batches(run.text.lengths[run.held_out])
     for places in distributed.shard(batches):
         masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
         if len(masked.targets):

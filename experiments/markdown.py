@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from experiments.figures import figure_names
+from experiments.figures import figure_names, task_title
 from experiments.recipes import QUESTIONS
 from experiments.results import Record, Result
 from minbert.report.tables import markdown_table
@@ -83,7 +83,7 @@ def differences_table(record: Record) -> str:
         for column in columns:
             one = by_row.get((question.row, column))
             # the calibrated column of a row without a threshold is its only one
-            plain = by_row.get((question.against, column.split(",")[0]))
+            plain = by_row.get((question.against, task_title(column)))
             other = by_row.get((question.against, column), plain)
             cells.append(format_difference(one, other) if one and other else "-")
         if any(cell != "-" for cell in cells):

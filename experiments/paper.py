@@ -15,12 +15,13 @@ from experiments.estimate import estimate
 from experiments.figures import FIGURES, draw_figures
 from experiments.markdown import results_page
 from experiments.recipes import BUDGETS, Job, Table, tables
-from experiments.results import FIRST_SEED, RESULTS, Record, RunKey, gather, is_finished
+from experiments.results import FIRST_SEED, RESULTS, Record, RunKey, gather
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import write_json, write_text
+from minbert.run.runlog import is_finished
 from minbert.run.train_args import data_source, resolve_arguments
 from minbert.task.loading import load_train_and_dev
 from minbert.weights.resolve import resolve

@@ -3,13 +3,15 @@
 import statistics
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from experiments.recipes import Cell, Table
 from minbert.files import read_json, read_json_lines
+from minbert.run.runlog import is_finished
 from minbert.training.device import cpu_model
+from minbert.typed import from_json
 from tasks import TASKS
 
 FIRST_SEED = 11711
@@ -33,12 +35,6 @@ class RunKey:
     def folder(self) -> Path:
         """Where the run is."""
         return self.root / self.name
-
-
-def is_finished(folder: Path) -> bool:
-    """Return whether the last line of a run's log says that it came to its end."""
-    path = folder / "log.jsonl"
-    return path.is_file() and any(line["event"] == "end" for line in read_json_lines(path)[-1:])
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
@@ -115,17 +111,11 @@ class Record:
         """Return it as results.json has it."""
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Self:
-        """Make it of what results.json has."""
-        results = [Result(**{**r, "scores": tuple(r["scores"])}) for r in value["results"]]
-        stages = [Stage(**stage) for stage in value["stages"]]
-        return cls(**{**value, "results": results, "stages": stages})
-
 
 def read_record(folder: Path) -> Record:
-    """Return what a folder's results.json holds."""
-    return Record.from_json(read_json(folder / RESULTS))
+    """Return what a folder's results.json holds. Raises UserError if it is damaged."""
+    path = folder / RESULTS
+    return from_json(Record, read_json(path), str(path))
 
 
 def gather(chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]]) -> Record:

@@ -42,7 +42,8 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
     parser = _Parser(
         description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS
     )
-    for f in fields(cls):
+    # a script's own arguments first, then those that it has from a base class
+    for f in sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__):
         options = dict(f.metadata)
         parse = options.pop("parse", None) or type(f.default)
         low, high = options.pop("low", None), options.pop("high", None)

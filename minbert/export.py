@@ -4,9 +4,8 @@ python -m minbert.export checkpoints/run out --to transformers --task sst
 """
 
 import os
-import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -136,21 +135,6 @@ EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path, int], None]] = {
 }
 
 
-@contextmanager
-def whole_directory(folder: Path) -> Iterator[Path]:
-    """Yield a directory to fill that takes the place of `folder`; an error leaves nothing."""
-    new = folder.with_name(f"{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
-    try:
-        yield new
-        if folder.exists():
-            folder.rmdir()  # it is empty
-        os.replace(new, folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-
-
 def main(argv: list[str]) -> int:
     places, options, words = [], [], iter(argv)
     for word in words:
@@ -171,9 +155,15 @@ def main(argv: list[str]) -> int:
     if model.second_tower is not None and not cross:
         raise UserError("a run with separate towers is two encoders, which one directory has not")
     max_length = max_length_of_run(directory, model.encoder)
-    with whole_directory(folder) as new:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
+        new = Path(scratch) / folder.name  # whole or not at all: an error leaves nothing
+        new.mkdir()
         EXPORTS[args.to](model, args.task, new, max_length)
         BertTokenizer.from_directory(directory).save(new, max_length)
+        if folder.exists():
+            folder.rmdir()  # it is empty
+        os.replace(new, folder)
     print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
     return 0
 

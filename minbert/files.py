@@ -3,35 +3,48 @@
 import hashlib
 import json
 import os
+import pickle
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minbert.errors import UserError
 
-MANIFEST = (
-    "manifest.json"  # sizes and hashes of a directory's files; written last, so all are there
-)
+# Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
+MANIFEST = "manifest.json"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Replace a file's text; kill -9 or a power cut at any moment leaves the old text or the new.
+@contextmanager
+def replaced_file(path: Path) -> Iterator[BinaryIO]:
+    """Yield a file to write that takes the place of `path` at the end, but not after an error.
 
-    The new text is written to a file beside it, forced to the disk and renamed.
+    kill -9 or a power cut at any moment leaves the old file or the new: that is written beside it,
+    forced to the disk and renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")  # another process may write it, too
     try:
-        new.write_text(text, encoding="utf-8")
+        with new.open("wb") as file:
+            yield file
         flush_to_disk(new)
         os.replace(new, path)
     finally:
         new.unlink(missing_ok=True)
     flush_to_disk(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a file's text, as safely as `replaced_file`."""
+    with replaced_file(path) as file:
+        file.write(text.encode())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -76,6 +89,25 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def load_pickled(path: Path) -> Any:
+    """Return what torch.save wrote; code in the file is never run.
+
+    Raises UserError if it is damaged or holds more than tensors in plain containers.
+    """
+    try:
+        with warnings.catch_warnings():  # of how the file was made; what is wrong is said below
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: holds more than tensors and is not loaded (it could run code)"
+        ) from error
+    except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
+        raise UserError(
+            f"{path}: damaged or cut short ({first_line(error)}); fetch it again"
+        ) from error
+
+
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, with the metadata that transformers requires."""
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
@@ -104,10 +136,23 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def write_hash(path: Path) -> None:
+    """Write a file's hash beside it."""
+    write_text(path.with_name(f"{path.name}.sha256"), sha256_of(path))
+
+
+def has_its_hash(path: Path) -> bool:
+    """Return whether a file is there, with the content that `write_hash` saw."""
+    beside = path.with_name(f"{path.name}.sha256")
+    there = path.is_file() and beside.is_file()
+    return there and sha256_of(path).encode() == beside.read_bytes()
+
+
 def write_manifest(directory: Path) -> None:
     """Write the sizes and hashes of a directory's files, and force all of them to the disk.
 
-    A file is hashed while another one is being written, which takes longer.
+    A file is hashed while another one is being written: 0.20 s for the 274 MB of a MiniLM run and
+    its moments, against 0.24 to 0.31 s one after the other.
     """
     files = sorted(directory.iterdir())
     with ThreadPoolExecutor(2) as pool:
@@ -143,23 +188,38 @@ def parse_entry(entry: Any) -> tuple[int, str]:
     return int(size), str(digest)
 
 
+def unfinished_file(directory: Path) -> tuple[Path, int] | None:
+    """Return a file that the manifest lists and its size, if it is missing or has another size.
+
+    Contents are checked when they are read. Raises UserError as `read_manifest`.
+    """
+    for name, (size, _) in read_manifest(directory).items():
+        file = directory / name
+        if not file.is_file() or file.stat().st_size != size:
+            return file, size
+    return None
+
+
 def has_all_files(directory: Path) -> bool:
-    """Return whether all files of a directory's manifest are there with their sizes."""
+    """Return whether a directory has a manifest, and all files of it with their sizes."""
     try:
-        entries = read_manifest(directory)
+        return unfinished_file(directory) is None
     except UserError:
         return False
-    files = ((directory / name, size) for name, (size, _) in entries.items())
-    return all(file.is_file() and file.stat().st_size == size for file, size in files)
+
+
+def beside(path: Path, ending: str) -> Path:
+    """Return the "new" or the "old" directory beside one that is being replaced."""
+    return path.with_name(f"{path.name}.{ending}")
 
 
 def whole_directory_of(path: Path) -> Path:
     """Return a saved directory, or the complete one beside it that a power cut left to replace it.
 
-    That is `<name>.new` or `<name>.old`. Nothing is changed: a trainer may be writing.
+    Nothing is changed: a trainer may be writing.
     """
-    beside = (path.with_name(f"{path.name}.{ending}") for ending in ("new", "old"))
-    return next((p for p in (path, *beside) if has_all_files(p)), path)
+    places = (path, beside(path, "new"), beside(path, "old"))
+    return next((place for place in places if has_all_files(place)), path)
 
 
 def check_content(path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minbert.data.examples import Columns, read_examples
-from minbert.data.tables import JSON, check_columns, column_names, kind_of
+from minbert.data.tables import JSON, check_columns, column_names, kind_of, names_in
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel, Text
 
@@ -63,16 +63,13 @@ def table_ending(first: bytes, columns: Columns) -> str:
     It is a table's if it names all columns that the task's texts are in.
     """
     line = first.decode("utf-8-sig", errors="replace").strip()
-    with tempfile.TemporaryDirectory() as folder:
-        for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
-            path = Path(folder) / f"line{ending}"
-            path.write_text(line, encoding="utf-8")
-            try:
-                names = column_names(path, columns.layout)
-            except UserError:  # no line of a table at all
-                continue
-            if {*columns.texts} <= {*names}:
-                return ending
+    for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
+        try:
+            names = names_in(Path(f"line{ending}"), line, columns.layout)
+        except (UserError, StopIteration):  # no line of a table at all
+            continue
+        if {*columns.texts} <= {*names}:
+            return ending
     return ""
 
 
@@ -83,9 +80,10 @@ def table_answers(
 
     Raises UserError, with the columns that are there, for a table without the task's.
     """
-    check_columns(path, list(columns.texts), columns.layout)
+    names = column_names(path, columns.layout)
+    check_columns(path, list(columns.texts), names)
     id_name = columns.id or "id"
-    ids = id_name in column_names(path, columns.layout)
+    ids = id_name in names
     columns = replace(columns, id=id_name if ids else "")
     examples, _ = read_examples(path, columns, labelled=False)
 
@@ -99,9 +97,8 @@ def table_answers(
                 for p, e in zip(predictions, part, strict=True)
             ]
 
-    names = [id_name] if ids else []
-    header = model.tasks[task].prediction_header
-    return table_line([header, *names, *columns.texts]), answers()
+    header = [model.tasks[task].prediction_header, *([id_name] if ids else []), *columns.texts]
+    return table_line(header), answers()
 
 
 def table_line(cells: Sequence[str]) -> str:

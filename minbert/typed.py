@@ -19,9 +19,10 @@ def from_json(cls: type[T], saved: Any, where: str) -> T:
 
 
 def parse(kind: Any, value: Any, where: str) -> Any:
-    """Return a value of JSON as the type that is wanted: a list as a tuple, an int as a float.
+    """Return a value of JSON as the type that is wanted: a list as a tuple, an object as its class.
 
-    where: the place of the value, for messages. Raises UserError for any other type.
+    An int may stand for a float and is left as it is. where: the place of the value, for messages.
+    Raises UserError for any other type.
     """
     origin, inner = get_origin(kind), get_args(kind)
     if is_dataclass(kind) and isinstance(value, dict):

@@ -10,6 +10,7 @@ from minbert import UserError
 from minbert.files import (
     MANIFEST,
     read_json,
+    replaced_file,
     save_tensors,
     whole_directory_of,
     write_text,
@@ -43,6 +44,17 @@ def test_a_failure_leaves_the_old_one(tmp_path: Path) -> None:
     assert content(tmp_path / "last") == "one"
     write(tmp_path / "last", "two")
     assert content(tmp_path / "last") == "two"
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    file = tmp_path / "deep" / "ids"
+    with replaced_file(file) as new:
+        new.write(b"one")
+    with pytest.raises(OSError, match="disk full"), replaced_file(file) as new:
+        new.write(b"half")
+        raise OSError("disk full")
+    assert file.read_bytes() == b"one"
+    assert [path.name for path in file.parent.iterdir()] == ["ids"]
 
 
 @pytest.mark.parametrize("beside", ["new", "old"])

@@ -41,7 +41,7 @@ def assert_equal(a: EncodedSplit, b: EncodedSplit) -> None:
 
 def test_second_load_does_not_tokenize(file: Path, tokenizer, monkeypatch) -> None:
     first = load(file, tokenizer)
-    assert not list((file.parent / "ids").glob("*.tmp"))
+    assert not list((file.parent / "ids").glob("*.new"))
     monkeypatch.setattr(encoded, "encode_examples", None)
     assert_equal(first, load(file, tokenizer))
 

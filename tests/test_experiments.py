@@ -15,6 +15,7 @@ from experiments.markdown import results_page
 from experiments.recipes import BUDGETS, Cell, tables
 from experiments.results import Record, Result, RunKey, read_record, read_score
 from minbert import UserError
+from minbert.typed import from_json
 
 HOME = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -101,7 +102,15 @@ def test_the_plan_runs_nothing(arguments: list[str], world: Path, capsys) -> Non
 def test_the_page_is_what_the_recorded_results_say() -> None:
     record = read_record(HOME)
     assert (HOME / "RESULTS.md").read_text(encoding="utf-8") == results_page(record)
-    assert Record.from_json(json.loads(json.dumps(record.to_json()))) == record
+    assert from_json(Record, json.loads(json.dumps(record.to_json())), "results.json") == record
+
+
+def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
+    text = (HOME / "results.json").read_text(encoding="utf-8")
+    (tmp_path / "results.json").write_text(text.replace('"seeds": ', '"seeds": "', 1).replace(
+        ',\n "machine"', '",\n "machine"', 1))  # fmt: skip
+    with pytest.raises(UserError, match=r"results\.json: seeds is '\d+', not of the type int"):
+        read_record(tmp_path)
 
 
 def test_every_figure_is_there_for_light_and_dark_pages() -> None:

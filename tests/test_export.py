@@ -170,6 +170,26 @@ def test_options_may_come_first(trained: Path, tmp_path: Path) -> None:
     assert config["architectures"] == ["BertForSequenceClassification"]
 
 
+def test_nothing_beside_the_new_directory_is_touched(trained: Path, tmp_path: Path) -> None:
+    for ending in (".new", ".old"):
+        (tmp_path / f"out{ending}").mkdir()
+        (tmp_path / f"out{ending}" / "mine").write_text("kept")
+    (tmp_path / "out").mkdir()  # an empty one may be there
+    before = set(tmp_path.iterdir())
+    export([str(trained), str(tmp_path / "out"), "--task", "sst"])
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+    assert set(tmp_path.iterdir()) == before
+    assert all((tmp_path / f"out{ending}" / "mine").is_file() for ending in (".new", ".old"))
+
+
+def test_an_export_that_fails_leaves_nothing(trained: Path, tmp_path: Path) -> None:
+    before = set(tmp_path.iterdir())
+    with pytest.raises(UserError, match="sts reads pairs together"):
+        export([str(trained), str(tmp_path / "out"), "--to", "sentence-transformers",
+                "--task", "sts"])  # fmt: skip
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="--task quora: this run has sst, sts"):

@@ -26,7 +26,7 @@ from minbert.report.charts import (
     thinned,
 )
 from minbert.report.findings import confidences, confusion, reliability
-from minbert.report.page import Run, throughput
+from minbert.report.page import Run, stages, throughput
 from tasks import TASKS
 from tests.conftest import arguments, run
 
@@ -144,6 +144,18 @@ def test_pre_training_and_several_runs_in_a_folder(world: Path, tmp_path: Path) 
     run(world, "--name", "alone", "--mode", "single", "--skip-predictions")
     main([str(world / "runs/alone"), f"--output={tmp_path / 'x.html'}"])
     assert "alone/sst, alone/sts" in Page(tmp_path / "x.html").text
+
+
+def test_a_stage_without_a_task_s_score_has_a_dash() -> None:
+    log = [
+        {"event": "dev", "stage": stage, "scores": scores}
+        for stage, scores in (
+            ("before training", {"sst": {"accuracy": 0.2}, "sts": {"pearson": 0.8}}),
+            ("epoch 1", {"sst": {"accuracy": 0.4}}),
+        )
+    ]
+    rows = stages(Run("one", {}, log, {}))
+    assert "<td>0.400</td><td>-</td>" in rows and "0.000" not in rows
 
 
 def test_names_are_not_markup(world: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -10,7 +11,7 @@ from safetensors.torch import save_file
 import evaluate
 from minbert import BertModel, UserError
 from minbert.weights.resolve import resolve
-from minbert.weights.verify import sanity_inputs
+from minbert.weights.verify import read_reference, sanity_inputs
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +59,25 @@ def test_a_pickle_with_code_is_refused(tiny: BertModel, tmp_path: Path) -> None:
     tiny.save_pretrained(tmp_path / "model")
     with pytest.raises(UserError, match="could run code"):
         evaluate.main(["--verify", str(tmp_path / "bad.pt"), "--model", str(tmp_path / "model")])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt"])
+def test_a_damaged_reference_is_one_line(tmp_path: Path, suffix: str) -> None:
+    """Wherever it is cut and whichever byte is another: refused in one line, or read."""
+    file, tensor = tmp_path / f"ref{suffix}", torch.arange(64.0).view(2, 4, 8)
+    if suffix == ".safetensors":
+        save_file({"last_hidden_state": tensor}, file)
+    elif suffix == ".npz":
+        np.savez_compressed(file, last_hidden_state=tensor.numpy())
+    else:
+        torch.save({"last_hidden_state": tensor}, file)
+    whole, refused = file.read_bytes(), 0
+    for place, byte in enumerate(whole):
+        for damaged in (whole[:place], whole[:place] + bytes([byte ^ 64]) + whole[place + 1 :]):
+            file.write_bytes(damaged)
+            try:
+                read_reference(file)
+            except UserError as error:
+                refused += 1
+                assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
+    assert refused > len(whole)  # every file that is cut, and many of the others

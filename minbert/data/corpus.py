@@ -1,7 +1,6 @@
 """Plain text -> pieces of ids, kept in a file: a corpus may be larger than memory."""
 
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from minbert.data.encoded import CHUNK, EncodedSplit
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import flush_to_disk, read_json, sha256_of, write_json
+from minbert.files import has_its_hash, replaced_file, write_hash
 
 
 def read_lines(path: Path) -> Iterator[str]:
@@ -45,10 +44,8 @@ def encode_lines(
     and no ids of their own. Their lengths and the hashes of both follow in files beside it, so that
     what is damaged or unfinished is seen. Raises UserError if there is no token in any line.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lines, lengths, content = iter(lines), [], hashlib.sha256()
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    lines, lengths = iter(lines), []
+    with replaced_file(path) as file:
         while chunk := list(islice(lines, CHUNK)):
             for ids in tokenizer.encode_plain(chunk):
                 for start in range(0, len(ids), max_length - 2):
@@ -56,19 +53,12 @@ def encode_lines(
                     row = np.array([tokenizer.cls_id, *piece, tokenizer.sep_id], dtype=np.int32)
                     lengths.append(len(row))
                     file.write(row.tobytes())
-                    content.update(row.tobytes())
-    if not lengths:
-        temporary.unlink()
-        raise UserError("the texts to train on hold no token")
-    flush_to_disk(temporary)
-    os.replace(temporary, path)
-    array = np.array(lengths, dtype=np.int32)
-    with temporary.open("wb") as file:
-        np.save(file, array)
-    flush_to_disk(temporary)
-    hashes = {"ids": content.hexdigest(), "lengths": sha256_of(temporary)}
-    os.replace(temporary, path.with_suffix(".npy"))
-    write_json(path.with_suffix(".json"), hashes)
+        if not lengths:
+            raise UserError("the texts to train on hold no token")
+    with replaced_file(path.with_suffix(".npy")) as file:
+        np.save(file, np.array(lengths, dtype=np.int32))
+    write_hash(path)
+    write_hash(path.with_suffix(".npy"))
     return open_lines(path)
 
 
@@ -84,16 +74,6 @@ def open_lines(path: Path) -> EncodedSplit:
     )
 
 
-def is_intact(path: Path) -> bool:
-    """Return whether all of what `encode_lines` writes is there, and as it was written."""
-    try:
-        hashes = read_json(path.with_suffix(".json"))
-        found = {"ids": sha256_of(path), "lengths": sha256_of(path.with_suffix(".npy"))}
-    except (UserError, OSError):
-        return False
-    return hashes == found
-
-
 def load_corpus(
     files: list[Path], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
@@ -103,7 +83,7 @@ def load_corpus(
         for line in read_lines(path):
             key.update(line.encode() + b"\n")
     cached = cache_dir / f"corpus-{key.hexdigest()[:16]}.ids"
-    if is_intact(cached):
+    if has_its_hash(cached) and has_its_hash(cached.with_suffix(".npy")):
         return open_lines(cached)
     lines = (line for path in files for line in read_lines(path))
     return encode_lines(lines, tokenizer, max_length, cached)

@@ -13,7 +13,7 @@ from minbert.errors import UserError
 
 QUOTING = ("auto", "csv", "none")
 Row = tuple[int, list[str]]  # its first line's number, its cells
-csv.field_size_limit(2**31 - 1)
+csv.field_size_limit(2**31 - 1)  # a cell may be a whole document; csv's own limit is 131072
 
 
 def delimited_rows(path: Path, text: str, delimiter: str, quoting: str = "auto") -> Iterator[Row]:
@@ -62,8 +62,8 @@ def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
 
 def _whole_cells(text: str, delimiter: str) -> list[str] | None:
     """Return the cells of one row by CSV's quoting; None if its quotes are not whole."""
-    if '"' not in text:
-        return text.split(delimiter) if "\n" not in text else None
+    if '"' not in text and "\n" not in text:
+        return text.split(delimiter)
     try:
         rows = list(csv.reader([text], delimiter=delimiter, strict=True))
     except csv.Error:

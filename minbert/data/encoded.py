@@ -1,7 +1,6 @@
 """A whole split as ids: tokenized once, kept in flat arrays, cached on disk."""
 
 import hashlib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import numpy as np
 
 from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import sha256_of, write_text
+from minbert.files import has_its_hash, replaced_file, write_hash
 
 CACHE_VERSION = b"3"  # change it when the arrays below change their meaning
 CHUNK = 16384  # rows tokenized in one parallel call: bounds the memory of the library's encodings
@@ -109,13 +108,9 @@ def load_split(
 
 def write_cache(split: EncodedSplit, path: Path) -> None:
     """Write a split's arrays, whole or not at all, and beside them their file's hash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with temporary.open("wb") as file:
+    with replaced_file(path) as file:
         np.savez(file, **vars(split))
-    digest = sha256_of(temporary)
-    os.replace(temporary, path)
-    write_text(path.with_suffix(".sha256"), digest)
+    write_hash(path)
 
 
 def read_cache(path: Path) -> EncodedSplit | None:
@@ -123,10 +118,7 @@ def read_cache(path: Path) -> EncodedSplit | None:
 
     A damaged cache costs only time: it is written anew. Nothing of it is read before its hash.
     """
-    beside = path.with_suffix(".sha256")
-    if not (path.is_file() and beside.is_file()):
-        return None
-    if sha256_of(path).encode() != beside.read_bytes():
+    if not has_its_hash(path):
         return None
     with np.load(path) as arrays:
         return EncodedSplit(**{name: arrays[name] for name in arrays.files})

@@ -11,6 +11,7 @@ from minbert.data.tables import (
     as_text,
     check_columns,
     kind_of,
+    names_in,
     table_rows,
     text_of,
 )
@@ -83,16 +84,16 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     """Yield the rows of a file of any kind."""
     check_exists(path, columns.course)
+    text = text_of(path)
     if kind_of(path) not in (*JSON, ".parquet") and not columns.layout.names:
-        text = text_of(path)
         header = text.split("\n", 1)[0]
         if "|||" in header and "\t" not in header:
             yield from _cmu_rows(path, text, columns)
             return
     needed = columns.needed(labelled)
     if kind_of(path) not in JSON:  # whose rows have names of their own
-        check_columns(path, needed, columns.layout)
-    for number, row in table_rows(path, columns.layout):
+        check_columns(path, needed, names_in(path, text, columns.layout))
+    for number, row in table_rows(path, text, columns.layout):
         if missing := [name for name in needed if name not in row]:
             names = ", ".join(row)
             raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {names}")

@@ -10,6 +10,7 @@ import numpy as np
 
 ADAPTIVE = "adaptive"  # a batch size of its own for each set: all have the same number of batches
 ADAPTIVE_MEAN = 32  # the mean of these batch sizes over the sets
+TOKENS_PER_BATCH = 4096  # padded ones, in evaluation: flat in memory whatever the split's size
 
 
 def count_batches(rows: dict[str, int], batch_size: int | str) -> dict[str, int]:
@@ -42,7 +43,9 @@ def batch_rows(
     return order[batch * batch_size : (batch + 1) * batch_size]
 
 
-def length_sorted_batches(lengths: np.ndarray, tokens_per_batch: int) -> list[np.ndarray]:
+def length_sorted_batches(
+    lengths: np.ndarray, tokens_per_batch: int = TOKENS_PER_BATCH
+) -> list[np.ndarray]:
     """Cut all rows, longest first, into batches of at most so many padded tokens.
 
     If memory is too short, the first batch shows it and not the last.

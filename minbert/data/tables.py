@@ -36,20 +36,26 @@ class Layout:
 
 def column_names(path: Path, layout: Layout) -> list[str]:
     """Return a file's column names: from its schema, a table's header or the first JSON object."""
+    return names_in(path, text_of(path), layout)
+
+
+def names_in(path: Path, text: str, layout: Layout) -> list[str]:
+    """Return the column names of a file whose text has been read."""
     if kind_of(path) == ".parquet":
         with _parquet_file(path) as file:
             return file.schema_arrow.names
-    text = text_of(path)
     if kind_of(path) in JSON:
         return list(next(_json_rows(path, text))[1])
     return list(layout.names) or _header(path, text)[0]
 
 
-def table_rows(path: Path, layout: Layout) -> Iterator[TableRow]:
-    """Yield a file's rows. Raises UserError with file, line and reason for what is no row."""
+def table_rows(path: Path, text: str, layout: Layout) -> Iterator[TableRow]:
+    """Yield the rows of a file whose text has been read.
+
+    Raises UserError with file, line and reason for what is no row.
+    """
     if kind_of(path) == ".parquet":
         return _parquet_rows(path)
-    text = text_of(path)
     if kind_of(path) in JSON:
         return _json_rows(path, text)
     return _delimited_rows(path, text, layout)
@@ -62,7 +68,12 @@ def kind_of(path: Path) -> str:
 
 
 def text_of(path: Path) -> str:
-    """Return a file's text. Raises UserError if it is empty, damaged or not UTF-8."""
+    """Return a file's text; "" of a Parquet file, which is none.
+
+    Raises UserError if it is empty, damaged or not UTF-8.
+    """
+    if kind_of(path) == ".parquet":
+        return ""
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".gz":
@@ -120,9 +131,8 @@ def _delimited_rows(path: Path, text: str, layout: Layout) -> Iterator[TableRow]
         yield number, dict(zip(names, cells, strict=True))
 
 
-def check_columns(path: Path, wanted: list[str], layout: Layout) -> None:
-    """Raise UserError when a file lacks one of these columns, or has it twice."""
-    names = column_names(path, layout)
+def check_columns(path: Path, wanted: list[str], names: list[str]) -> None:
+    """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
             raise UserError(f"{path}:1: no column {name!r}; it has {', '.join(names)}")
@@ -192,12 +202,9 @@ def as_label(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()  # as JSON writes it
     if isinstance(value, list):
-        parts = [as_label(part) for part in value]
-        if any(
-            isinstance(part, list) or ";" in text for part, text in zip(value, parts, strict=True)
-        ):
+        if any(isinstance(part, list) or ";" in as_label(part) for part in value):
             raise ValueError(f"a list of names without `;` was expected, found {str(value)[:60]}")
-        return ";".join(parts) or "-"
+        return ";".join(map(as_label, value)) or "-"
     return as_text(value)
 
 

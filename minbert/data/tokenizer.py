@@ -24,8 +24,6 @@ from minbert.files import check_content, first_line, read_json
 CHARACTERS_A_TOKEN = 1000
 MAX_ID = 10**7
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-
-
 # Classes of transformers that tokenize as BERT does; the second kind takes tokenizer.json as it is.
 BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
 PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
@@ -96,13 +94,11 @@ def wordpiece(path: Path) -> Tokenizer:
 
 def check_ids_of(path: Path) -> None:
     """Raise UserError for ids of a tokenizer.json at which the library would end the program."""
-    values = read_json(path)
-    model = values.get("model") if isinstance(values, dict) else None
-    vocab = model.get("vocab") if isinstance(model, dict) else None
-    largest = max((i for i in vocab.values() if isinstance(i, int)), default=0) if isinstance(
-        vocab, dict
-    ) else 0  # fmt: skip
-    if largest > MAX_ID:
+    try:
+        ids = read_json(path)["model"]["vocab"].values()
+    except (KeyError, TypeError, AttributeError):
+        return  # of another form than WordPiece's, which the library says better
+    if largest := max((i for i in ids if isinstance(i, int) and i > MAX_ID), default=0):
         raise UserError(f"{path}: a token with the id {largest}; the file is damaged")
 
 

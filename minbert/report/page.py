@@ -200,8 +200,9 @@ def stages(run: Run) -> str:
     tasks = list(lines[0]["scores"])
     rows = []
     for line in lines:
-        scores = (next(iter(line["scores"].get(task, {"": 0.0}).values())) for task in tasks)
-        rows.append((line["stage"], *(f"{score:.3f}" for score in scores)))
+        scores = (line["scores"].get(task) for task in tasks)
+        cells = (f"{next(iter(own.values())):.3f}" if own else "-" for own in scores)
+        rows.append((line["stage"], *cells))
     return table((run.name, *tasks), rows, f"Scores of {run.name} after every stage")
 
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 
 from minbert.errors import UserError
 from minbert.files import (
+    beside,
     flush_to_disk,
     load_tensors,
     read_json,
-    read_manifest,
     save_tensors,
+    unfinished_file,
     whole_directory_of,
     write_manifest,
 )  # fmt: skip
@@ -76,7 +77,7 @@ class TrainState:
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
     """Yield an empty directory to fill; it replaces `path` at the end, but not after an error."""
-    new, old = _beside(path, "new"), _beside(path, "old")
+    new, old = beside(path, "new"), beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -92,11 +93,6 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     os.replace(new, path)
     flush_to_disk(path.parent)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    """Return the path of the new or old directory beside one that is being replaced."""
-    return path.with_name(f"{path.name}.{suffix}")
 
 
 def recover(path: Path) -> None:
@@ -119,17 +115,13 @@ def is_whole(directory: Path) -> bool:
 
 
 def check_manifest(directory: Path) -> None:
-    """Raise UserError if a file listed in the manifest is missing or has another size.
-
-    Its content is checked when it is read.
-    """
-    for name, (size, _) in read_manifest(directory).items():
-        file = directory / name
-        if not file.is_file() or file.stat().st_size != size:
-            raise UserError(
-                f"{file}: missing or cut short (expected {size} bytes); --model with the run's "
-                f"other checkpoint starts anew from it"
-            )
+    """Raise UserError if a file listed in the manifest is missing or has another size."""
+    if unfinished := unfinished_file(directory):
+        file, size = unfinished
+        raise UserError(
+            f"{file}: missing or cut short (expected {size} bytes); --model with the run's "
+            f"other checkpoint starts anew from it"
+        )
 
 
 def save_training_state(
@@ -140,7 +132,7 @@ def save_training_state(
     for name, p in model.named_parameters():
         for key, value in optimizer.state.get(p, {}).items():
             if isinstance(value, Tensor):
-                tensors[f"{key}/{name}"] = value.detach().cpu().contiguous()
+                tensors[f"{key}/{name}"] = value
             else:
                 steps[name] = value
     save_tensors(tensors, directory / MOMENTS)

@@ -40,9 +40,7 @@ class Forecast:
     gib: float  # the peak of one process, or of the GPU's tensors
 
 
-def seconds_a_step(
-    run: ScriptRun, train_step: TrainStep, steps: Sequence[int] = range(WARM_UP + MEASURED)
-) -> float:
+def seconds_a_step(run: ScriptRun, train_step: TrainStep, steps: Sequence[int]) -> float:
     """Measure the mean time of some steps, the first of which warm up."""
     for step in steps[:WARM_UP]:
         train_step(run, step)
@@ -70,6 +68,13 @@ def forecast(run: ScriptRun, args: Args, train_step: TrainStep) -> Forecast:
     run.progress.close()
     gib = peak_gib(run.model.encoder.device)
     return Forecast(args.seeds * sum(counts.values()), args.seeds * seconds / 60, gib)
+
+
+def forecast_mlm(run: ScriptRun, train_step: TrainStep) -> Forecast:
+    """Measure a few steps of pre-training."""
+    seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
+    run.progress.close()
+    return Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
 
 
 def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> ScriptRun:
@@ -162,8 +167,6 @@ def preview_mlm(
 ) -> tuple[str, Forecast]:
     """Return the forecast of pretrain_mlm.py, as text and numbers."""
     run = set_up(args, folder, tasks)
-    seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
-    run.progress.close()
-    found = Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
+    found = forecast_mlm(run, train_step)
     data = f"rows to train on and held out: {len(run.rows):,} and {len(run.held_out):,}, "
     return describe(args, [f"{data}{run.text.lengths.mean():.1f} tokens each"], found), found

@@ -99,7 +99,9 @@ def predict_best(
     return intervals
 
 
-def finish_mlm(run: Training, *, args: MlmArgs, files: list[Path], rows: int) -> None:
+def finish_mlm(
+    run: Training, *, args: MlmArgs, script: str, files: list[Path], rows: int
+) -> None:  # fmt: skip
     """Write card, report and the log's last line of a pre-trained run; print its speed.
 
     files: what it was trained on; rows: how many texts of them.
@@ -107,7 +109,7 @@ def finish_mlm(run: Training, *, args: MlmArgs, files: list[Path], rows: int) ->
     run.log.write("end", step=run.steps, **run.progress.rates())
     best = run.state.best
     if best:
-        command = Command.of("pretrain_mlm.py", args)
+        command = Command.of(script, args)
         write_mlm_card(run.folder, command, files, rows, best.step, best.scores)
     if distributed.rank() == 0:
         write_report(run.folder)

@@ -21,8 +21,9 @@ from torch import nn
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import sha256_of
-from minbert.run import checkpoint, mlm_args, rundir, train_args
+from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
+from minbert.run.common_args import CommonArgs
 from minbert.run.runlog import AFTER_NAN, Progress, RunLog, StepRecords
 from minbert.training import distributed
 from minbert.training.optimizer import AdamW
@@ -61,7 +62,7 @@ def find_checkpoint(folder: Path) -> Path | None:
 
 
 def begin(
-    folder: Path, args: train_args.Args | mlm_args.Args, tokenizer: BertTokenizer,
+    folder: Path, args: CommonArgs, tokenizer: BertTokenizer,
     model: nn.Module, steps: int, optimizer: AdamW, last: Path | None, files: dict[str, Path],
     **about: Any,
 ) -> Training:  # fmt: skip
@@ -75,12 +76,12 @@ def begin(
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)
         rundir.check_steps(folder, state.steps, steps)
-        rundir.check_data(folder, state.data or hashes, files, hashes)
+        rundir.check_data(folder, state.data, files, hashes)
         state.data = hashes
     path, begun = folder / "log.jsonl", state.step if last else -1
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
-    log = RunLog(path, begun, args.tensorboard, state.assessed)
+    log = RunLog(path, begun, state.assessed, args.tensorboard)
     log.write("resume" if last else "start", step=state.step, steps=steps, **about)
     progress = Progress(steps, state.step, args.quiet)
     device = next(model.parameters()).device

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from minbert.errors import UserError
 from minbert.files import read_json, write_json, write_text
-from minbert.run import mlm_args, train_args
 from minbert.run.checkpoint import TrainState
+from minbert.run.common_args import ScriptArgs
 from minbert.task.task import Task
 from minbert.task.taskfile import ARGS, TASKS_FILE, read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
@@ -22,12 +22,9 @@ try:
 except ImportError:  # Windows has no such locks: two commands could train the same run
     fcntl = None
 
-ScriptArgs = TypeVar("ScriptArgs", train_args.Args, mlm_args.Args)
 Tasks = dict[str, Task]
 LOCK = ".lock"
-BEFORE_FIRST_CHECKPOINT = {
-    LOCK, ARGS, TASKS_FILE, "log.jsonl",
-}  # fmt: skip
+BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, "log.jsonl"}
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",

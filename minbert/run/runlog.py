@@ -33,15 +33,13 @@ class RunLog:
     Of several processes the first one writes.
     """
 
-    def __init__(
-        self, path: Path, step: int, tensorboard: bool = False, assessed: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, step: int, assessed: int, tensorboard: bool = False) -> None:
         if distributed.rank() > 0:
             path, tensorboard = Path(os.devnull), False
         path.parent.mkdir(parents=True, exist_ok=True)
         self.board = open_board(path.parent / "tensorboard", step) if tensorboard else None
         if path.is_file():
-            _drop_after(path, step, step if assessed is None else assessed)
+            _drop_after(path, step, assessed)
         self.file = path.open("a", encoding="utf-8")
 
     def write(self, event: str, **values: Any) -> None:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import arg, comma_list, number_by_task, word_by_task
+from minbert.cli import arg, number_by_task, word_by_task
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
-from minbert.kernels import KERNELS
 from minbert.model.heads import POOLINGS
+from minbert.run.common_args import CommonArgs, check_tasks, resolve_kernels
 from minbert.task.loading import DataSource
 from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
 from minbert.task.task import Task
@@ -29,23 +29,16 @@ def batch_size(text: str) -> int | str:
 
 
 @dataclass(frozen=True)
-class Args:
-    """Every argument, its default and its help line; the resolved values are saved with the run."""
+class Args(CommonArgs):
+    """The arguments of fine-tuning alone."""
 
     mode: str = arg(
         "parallel", "how tasks alternate", choices=["parallel", "sequential", "shuffle", "single"]
     )
-    tasks: tuple[str, ...] = arg(("sst", "quora", "sts"), "any, comma-separated", parse=comma_list)
-    task_file: str = arg("", "TOML with tasks of your own; all of them unless --tasks chooses")
     fine_tune_mode: str = arg("full-model", "what is trained", choices=["full-model", FROZEN])
     option: str = arg(
         "", "finetune or pretrain: the same in 2023's words", choices=["finetune", "pretrain"]
     )
-    model: str = arg("bert-base-uncased", "model name, directory or run directory")
-    data_dir: str = arg("data", "directory with the tasks' files")
-    output_dir: str = arg("checkpoints", "where runs are kept")
-    name: str = arg("", "name of the run (default: made from mode and tasks)")
-    resume: str = arg("", "name or directory of a run to go on with, with its own arguments")
     limit_dev: dict[str, int] = arg(
         None, "evaluate on so many rows: quora=4000", parse=number_by_task
     )
@@ -68,12 +61,6 @@ class Args:
     epochs: int = arg(None, "global epochs (default: 5, frozen 10)", parse=int, low=1, high=10**6)
     lr: float = arg(None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1)
     batch_size: int | str = arg(32, "rows in a batch; adaptive: each set its own", parse=batch_size)
-    accumulate: int = arg(
-        1, "split every batch into so many parts to save memory; same gradients", low=1, high=10**6
-    )
-    checkpoint_activations: bool = arg(
-        False, "compute layers again in the backward pass: less memory, more time", parse=bool
-    )
     limit: dict[str, int] = arg(
         None, "train on so many rows: quora=16000,sst=100", parse=number_by_task
     )
@@ -81,27 +68,10 @@ class Args:
         None, "passes in sequential mode: sst=16,quora=1,sts=23", parse=number_by_task
     )
     max_length: int = arg(512, "longest sequence in tokens; longer ones are cut", low=4, high=512)
-    weight_decay: float = arg(
-        0.0, "AdamW's, not applied to biases and layer norms", low=0, high=1e4
-    )
-    warmup: float = arg(0.0, "steps of warm-up, or a share of all below 1", low=0, high=1e9)
-    schedule: str = arg("constant", "after warm-up", choices=["constant", "linear", "cosine"])
-    # The paper names no clipping. Without it STS's first gradients, tens of times SST's, fill
-    # Adam's second moment, and SST stands still for its first 400 steps.
-    clip: float = arg(1.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
     hidden_dropout_prob: float = arg(
         0.3, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
     )
-    precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
-    kernels: str = arg(
-        "minbert",
-        "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
-        choices=KERNELS,
-    )
-    written_out: bool = arg(False, "the same as --kernels written-out", parse=bool)
-    device: str = arg("auto", "auto, cpu or cuda")
     use_gpu: bool = arg(False, "the same as --device cuda", parse=bool)
-    seed: int = arg(11711, "of initialisation, order and dropout", low=0, high=2**32 - 1)
     eval_every: int = arg(
         0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
     )
@@ -111,18 +81,7 @@ class Args:
     skip_predictions: bool = arg(
         False, "write no prediction files at the end; evaluate.py can later", parse=bool
     )
-    save_minutes: float = arg(
-        5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
-    )
     seeds: int = arg(1, "so many runs, from --seed on, with mean and spread", low=1, high=1000)
-    dry_run: bool = arg(
-        False, "say what would be done, with time and memory of a few steps; then stop", parse=bool
-    )
-    tensorboard: bool = arg(
-        False, "write the log's numbers for TensorBoard too, to tensorboard/", parse=bool
-    )
-    quiet: bool = arg(False, "print nothing but errors and --json's line", parse=bool)
-    json: bool = arg(False, "end with one line of JSON", parse=bool)
 
 
 def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
@@ -131,9 +90,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     tasks: all that are known, by name.
     """
     args = Args(**given)
-    unknown = [name for name in args.tasks if name not in tasks]
-    if unknown or not args.tasks or len(set(args.tasks)) < len(args.tasks):
-        raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(tasks)}")
+    check_tasks(args, tasks)
     args = resolve_synonyms(args, given)
     check_by_task(args)
     args = replace(args, **resolve_pairs(args, tasks))
@@ -162,15 +119,6 @@ def resolve_synonyms(args: Args, given: dict[str, Any]) -> Args:
             raise UserError(f"--use-gpu and --device {args.device} contradict: write one")
         args = replace(args, device="cuda", use_gpu=False)
     return resolve_kernels(args, given)
-
-
-def resolve_kernels(args: Any, given: dict[str, Any]) -> Any:
-    """Replace --written-out, which both scripts have, by the --kernels it stands for."""
-    if not args.written_out:
-        return args
-    if given.get("kernels", "written-out") != "written-out":
-        raise UserError(f"--written-out and --kernels {args.kernels} contradict: write one")
-    return replace(args, kernels="written-out", written_out=False)
 
 
 def check_by_task(args: Args) -> None:

@@ -18,15 +18,11 @@ from minbert.training import distributed
 
 CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
 WHY_UNDEFINED = "all predictions or all labels are equal"
-TOKENS_PER_BATCH = 4096  # padded tokens: flat in memory whatever the split's size
 
 
 @torch.no_grad()
 def predict(
-    forward: Callable[[Batch], Tensor],
-    split: EncodedSplit,
-    device: torch.device,
-    tokens_per_batch: int = TOKENS_PER_BATCH,
+    forward: Callable[[Batch], Tensor], split: EncodedSplit, device: torch.device
 ) -> Tensor:
     """Return forward's outputs for all rows of a split, in its order, in fp32 on the CPU.
 
@@ -34,7 +30,7 @@ def predict(
     the whole result.
     """
     rows, outs = [], []
-    for chosen in distributed.shard(length_sorted_batches(split.lengths, tokens_per_batch)):
+    for chosen in distributed.shard(length_sorted_batches(split.lengths)):
         batch = collate(split, chosen).to(device)
         outs.append(forward(batch).float().cpu())
         rows += batch.rows

@@ -21,7 +21,7 @@ from typing import Any
 from torch import nn
 
 from minbert.data.delimited import QUOTING
-from minbert.data.tables import check_columns
+from minbert.data.tables import check_columns, column_names
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
@@ -223,4 +223,5 @@ def _check_columns(task: Task, data_dir: Path) -> None:
         path = data_dir / name
         if not path.is_file():
             raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
-        check_columns(path, task.columns.needed(labelled=split != "test"), task.columns.layout)
+        names = column_names(path, task.columns.layout)
+        check_columns(path, task.columns.needed(labelled=split != "test"), names)

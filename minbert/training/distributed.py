@@ -20,12 +20,8 @@ from torch import Tensor
 from minbert.errors import UserError
 
 T = TypeVar("T")
-TORCHRUN_VARIABLES = (
-    "RANK",
-    "LOCAL_RANK",
-    "MASTER_ADDR",
-    "MASTER_PORT",
-)  # what torchrun sets beside it
+# What torchrun sets beside WORLD_SIZE.
+TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 TIMEOUT = timedelta(minutes=30)  # for the first process's reading and encoding of all files
 
 

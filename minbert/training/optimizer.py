@@ -19,9 +19,8 @@ from minbert import kernels
 # each is read from memory once and not by every line of the equations.
 BLOCK = 1 << 18
 Tensors = list[Tensor]
-Block = tuple[
-    Tensors, Tensors, Tensors, Tensors
-]  # p, g, m, v of some parameters, or of a part of one
+# p, g, m, v of some parameters, or of a part of one.
+Block = tuple[Tensors, Tensors, Tensors, Tensors]
 
 
 class AdamW(torch.optim.Optimizer):

@@ -1,10 +1,8 @@
 """The files of an encoder: config.json and tensors, read in any naming, written as published."""
 
 import json
-import pickle
 import re
 import sys
-import warnings
 from pathlib import Path
 
 import torch
@@ -12,7 +10,7 @@ from torch import Tensor, nn
 
 from minbert.config import BertConfig
 from minbert.errors import UserError
-from minbert.files import first_line, load_tensors, read_json, save_tensors
+from minbert.files import load_pickled, load_tensors, read_json, save_tensors
 from minbert.weights.convert import convert, to_ours
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
@@ -62,18 +60,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
                 raise UserError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull`")
     if path.suffix == ".safetensors":
         return load_tensors(path)
-    try:
-        with warnings.catch_warnings():  # of how the file was made; what is wrong is said below
-            warnings.simplefilter("ignore")
-            tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: holds more than tensors and is not loaded (it could run code)"
-        ) from error
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
-        raise UserError(
-            f"{path}: damaged or cut short ({first_line(error)}); fetch it again"
-        ) from error
+    tensors = load_pickled(path)
     if not isinstance(tensors, dict):
         raise UserError(f"{path}: holds a {type(tensors).__name__}, not tensors by name")
     for name, tensor in tensors.items():
