@@ -21,10 +21,16 @@ from torch import Tensor
 
 from minbert.cli import parse_given, run_script
 from minbert.data.collate import collate
-from minbert.data.corpus import encode_lines, load_corpus, open_lines
+from minbert.data.corpus import load_corpus, load_sentences
 from minbert.data.encoded import EncodedSplit
 from minbert.data.masking import MaskedBatch, Masking, mask_batch
-from minbert.data.sampler import batch_rows, count_batches, length_sorted_batches
+from minbert.data.sampler import (
+    batch_rows,
+    count_batches,
+    length_sorted_batches,
+    random_order,
+    rows_without,
+)  # fmt: skip
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import cross_entropy
@@ -56,9 +62,13 @@ class Run(Training):
     model: MaskedLanguageModel
     args: Args
     text: EncodedSplit
-    rows: np.ndarray  # of `text`, to train on
-    held_out: np.ndarray  # of `text`, to evaluate on
+    held_out: np.ndarray  # rows of `text` to evaluate on, in ascending order; the others train
     masking: Masking
+
+    @property
+    def train_rows(self) -> int:
+        """How many rows of the text are trained on."""
+        return len(self.text) - len(self.held_out)
 
     @property
     def epoch_steps(self) -> int:
@@ -83,7 +93,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
     with rundir.alone_in(folder):
         run = set_up(args, folder, tasks)
         encoder, state = run.model.encoder, run.state
-        print(f"{folder}: {len(run.rows)} texts to train on, {len(run.held_out)} held out")
+        print(f"{folder}: {run.train_rows} texts to train on, {len(run.held_out)} held out")
         where = f"{encoder.compute_dtype} on {encoder.device}"
         print(f"{folder}: steps {state.step} to {run.steps}, {where}", flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
@@ -100,7 +110,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     train_step(run, step)
         finish_mlm(
             run, args=run.args, script=Path(__file__).name, files=text_files(args, tasks),
-            rows=len(run.rows),
+            rows=run.train_rows,
         )  # fmt: skip
     return state
 
@@ -117,8 +127,10 @@ def train_step(run: Run, step: int) -> None:
         group["lr"] = lr
 
     epoch, number = divmod(step, run.epoch_steps)
-    n, batches = len(run.rows), run.epoch_steps
-    rows = run.rows[batch_rows(n, args.batch_size, batches, args.seed, "mlm", epoch, number)]
+    places = batch_rows(
+        run.train_rows, args.batch_size, run.epoch_steps, args.seed, "mlm", epoch, number
+    )
+    rows = rows_without(run.held_out, places)
 
     loss, guesses = forward_backward(run, rows, epoch)
     if guesses:  # a batch of a few short texts may have nothing to guess
@@ -182,7 +194,7 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
     run.model.eval()
     right = total = 0
     loss = 0.0
-    batches = length_sorted_batches(run.text.lengths[run.held_out])
+    batches = length_sorted_batches(run.text.lengths_of(run.held_out))
     for places in distributed.shard(batches):
         masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
         if len(masked.targets):
@@ -218,21 +230,19 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     longest = min(args.max_length, config.max_position_embeddings)
     with distributed.first_before_others():
         text = load_text(args, tasks, tokenizer, longest)
-    order = np.random.default_rng(0).permutation(len(text))
-    held_out = min(args.held_out, len(text) // 20)
-    if held_out == 0:
+    held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
+    if len(held_out) == 0:
         raise UserError(f"{len(text)} texts are too few: training and evaluation need 20 or more")
-    rows = np.sort(order[held_out:])
-    steps = args.epochs * count_batches({"mlm": len(rows)}, args.batch_size)["mlm"]
+    rows = len(text) - len(held_out)
+    steps = args.epochs * count_batches({"mlm": rows}, args.batch_size)["mlm"]
     masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
     files = {str(i): path for i, path in enumerate(text_files(args, tasks))}
-    begun = begin(folder, args, tokenizer, model, steps, optimizer, last, files, rows=len(rows))
+    begun = begin(folder, args, tokenizer, model, steps, optimizer, last, files, rows=rows)
     args = rundir.save_arguments(folder, args, tasks)
-    held = order[:held_out]
-    return Run(**vars(begun), args=args, text=text, rows=rows, held_out=held, masking=masking)
+    return Run(**vars(begun), args=args, text=text, held_out=held_out, masking=masking)
 
 
 def text_files(args: Args, tasks: Tasks) -> list[Path]:
@@ -242,18 +252,12 @@ def text_files(args: Args, tasks: Tasks) -> list[Path]:
 
 
 def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
-    """Load --corpus, or every distinct training sentence of the tasks, each as a text of its own.
-
-    Of several processes the first one writes the ids, before the others come to read them.
-    """
+    """Load --corpus, or every distinct training sentence of the tasks, each as a text."""
     cache = Path(args.output_dir) / ".ids"
     if args.corpus:
         return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
-    path = cache / f"{args.name}.ids"
-    if distributed.rank() > 0:
-        return open_lines(path)
     sentences = distinct_sentences(Path(args.data_dir), list(tasks.values()), args.limit or {})
-    return encode_lines(sentences, tokenizer, max_length, path)
+    return load_sentences(sentences, tokenizer, max_length, cache)
 
 
 def main(argv: list[str]) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minbert.data.examples import Columns, read_examples
-from minbert.data.tables import JSON, check_columns, column_names, kind_of, names_in
+from minbert.data.tables import JSON, check_columns, column_names, kind_of, table_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel, Text
 
@@ -65,7 +65,7 @@ def table_ending(first: bytes, columns: Columns) -> str:
     line = first.decode("utf-8-sig", errors="replace").strip()
     for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
         try:
-            names = names_in(Path(f"line{ending}"), line, columns.layout)
+            names, _ = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
         except (UserError, StopIteration):  # no line of a table at all
             continue
         if {*columns.texts} <= {*names}:

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # one floor know nothing of each other.
 FLOORS = (
     ("errors", "kernels", "version"),
-    ("files", "typed"),
+    ("files", "locks", "typed"),
     ("batch", "config", "losses", "metrics"),
     ("cli", "data", "training"),
     ("weights",),

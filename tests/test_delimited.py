@@ -13,7 +13,7 @@ PATH = Path("file.tsv")
 
 
 def cells(text: str, delimiter: str = "\t", quoting: str = "auto") -> list[list[str]]:
-    return [row for _, row in delimited_rows(PATH, text, delimiter, quoting)][1:]
+    return [row for _, row in delimited_rows(PATH, iter(text.split("\n")), delimiter, quoting)][1:]
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_no_quote_takes_other_rows_with_it() -> None:
 
 def test_a_whole_cell_may_hold_line_ends() -> None:
     text = 'id\ttext\tlabel\n1\t"two\nlines"\t0\n2\tb\t1\n3\t"cut\n4\td\t0\n'
-    rows = list(delimited_rows(PATH, text, "\t"))[1:]
+    rows = list(delimited_rows(PATH, iter(text.split("\n")), "\t"))[1:]
     assert rows[:2] == [(2, ["1", "two\nlines", "0"]), (4, ["2", "b", "1"])]
     assert rows[2:] == [
         (5, ["3", '"cut']),
@@ -84,6 +84,6 @@ def test_line_ends_of_other_systems_and_characters_that_only_look_like_them() ->
 def test_the_courses_files_are_read_as_by_csv_s_rules(real_data: Path) -> None:
     for path in sorted(real_data.glob("*.csv")):
         text = path.read_text(encoding="utf-8-sig")
-        found = [row for _, row in delimited_rows(path, text, "\t")]
+        found = [row for _, row in delimited_rows(path, iter(text.split("\n")), "\t")]
         assert found == [row for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t")]
         assert len(found) == text.count("\n")

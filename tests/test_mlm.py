@@ -1,7 +1,6 @@
 """Masked-language-model pre-training: masks, the head against transformers, corpora, resuming."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +10,9 @@ import transformers
 import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, BertTokenizer, UserError
-from minbert.data import corpus
-from minbert.data.corpus import load_corpus
 from minbert.data.masking import Masking, mask_batch
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
-from minbert.training import distributed
-from tasks import TASKS
 from tests.conftest import arguments, weights
 
 V = 1000
@@ -116,56 +111,10 @@ def tokenizer_of(world: Path) -> BertTokenizer:
     return BertTokenizer.from_directory(world / "model")
 
 
-def test_long_lines_are_cut_and_read_once(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = world / "text.txt"
-    file.write_text("red cat\n\n" + "old dog " * 20 + "\n")
-    split = load_corpus([file], tokenizer_of(world), 16, world / "ids")
-    assert split.lengths.tolist() == [4, 16, 16, 14]
-    rows = np.split(split.ids, split.offsets[1:-1])
-    words = [word for row in rows for word in row[1:-1]]
-    expected = tokenizer_of(world).encode_plain(["red cat " + "old dog " * 20])[0]
-    assert words == expected
-    monkeypatch.setattr(corpus, "encode_lines", None)
-    assert load_corpus([file], tokenizer_of(world), 16, world / "ids").lengths.sum() == 50
-
-
-def test_lengths_that_were_cut_off_are_not_taken_for_whole(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = world / "text.txt"
-    file.write_text("red cat\nold dog\n")
-
-    def cut(out: Any, array: np.ndarray) -> None:
-        Path(getattr(out, "name", out)).write_bytes(b"half")
-        raise OSError("disk full")
-
-    monkeypatch.setattr(np, "save", cut)
-    with pytest.raises(OSError, match="disk full"):
-        load_corpus([file], tokenizer_of(world), 16, world / "ids")
-    monkeypatch.undo()
-    assert load_corpus([file], tokenizer_of(world), 16, world / "ids").lengths.tolist() == [4, 4]
-
-
-def test_of_several_processes_the_first_writes_the_ids(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = pretrain_mlm.parse_given(pretrain_mlm.Args, arguments(world)[:-4], "")
-    args = pretrain_mlm.Args(**given, name="run")
-    first = pretrain_mlm.load_text(
-        args, {name: TASKS[name] for name in args.tasks}, tokenizer_of(world), 16
-    )
-    monkeypatch.setattr(distributed, "rank", lambda: 1)
-    monkeypatch.setattr(pretrain_mlm, "encode_lines", None)  # what would write
-    other = pretrain_mlm.load_text(
-        args, {name: TASKS[name] for name in args.tasks}, tokenizer_of(world), 16
-    )
-    assert np.array_equal(first.ids, other.ids) and np.array_equal(first.offsets, other.offsets)
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"text\.txt: no text in it"),
+        (b"", r"text\.txt: the file is empty"),
         (b"fine\nbin\0ary\n", r"text\.txt:2: a binary file"),
         (b"fine\ncaf\xe9\n", r"text\.txt:2: not UTF-8"),
         (b"cat\ndog\n", "2 texts are too few"),

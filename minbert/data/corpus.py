@@ -1,89 +1,221 @@
-"""Plain text -> pieces of ids, kept in a file: a corpus may be larger than memory."""
+"""Plain text -> rows of ids, kept in files: a corpus may be larger than memory.
+
+The ids are written in parts. What was finished when the program was killed is kept and not made
+again, and every part has its hash, so that a damaged one is seen.
+"""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from array import array
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from minbert.data.encoded import CHUNK, EncodedSplit
+from minbert.data.encoded import EncodedSplit
+from minbert.data.textfile import text_lines
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import has_its_hash, replaced_file, write_hash
+from minbert.files import read_json, sha256_of, write_json
+from minbert.locks import locked
+from minbert.typed import from_json
+
+CORPUS_VERSION = b"1"  # change it when the files below change their meaning
+CHUNK = 1 << 20  # characters tokenized in one parallel call: bounds the memory of the library
+PART = 1 << 22  # tokens: some seconds of work, which is what a killed program loses
+ID_BYTES, OFFSET_BYTES = 4, 8
+NO_SECOND_SEGMENT = np.iinfo(np.int32).max
 
 
-def read_lines(path: Path) -> Iterator[str]:
-    """Yield the lines that are not empty.
+@dataclass(frozen=True)
+class Part:
+    """A finished part of the files."""
 
-    Raises UserError with file and line for what is not UTF-8 text, and for a file without text.
-    """
-    number, found = 0, False
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if b"\0" in line:
-                raise UserError(f"{path}:{number}: a binary file; --corpus takes plain text")
-            try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
-            except UnicodeDecodeError as error:
-                reason = f"not UTF-8 ({error.reason}); save the file as UTF-8"
-                raise UserError(f"{path}:{number}: {reason}") from error
-            if text:
-                found = True
-                yield text
-    if not found:
-        raise UserError(f"{path}: no text in it; give one sentence or document a line")
+    texts: int  # that were read for it
+    rows: int
+    tokens: int
+    sha256: str  # of its number of texts, ids and offsets
 
 
-def encode_lines(
-    lines: Iterable[str], tokenizer: BertTokenizer, max_length: int, path: Path
-) -> EncodedSplit:
-    """Tokenize every line as one row, a longer one as several of at most max_length tokens.
+@dataclass(frozen=True)
+class Journal:
+    """The parts that are on the disk; it is written after each of them."""
 
-    The ids are written to `path` and read from there as they are needed; the rows have no labels
-    and no ids of their own. Their lengths and the hashes of both follow in files beside it, so that
-    what is damaged or unfinished is seen. Raises UserError if there is no token in any line.
-    """
-    lines, lengths = iter(lines), []
-    with replaced_file(path) as file:
-        while chunk := list(islice(lines, CHUNK)):
-            for ids in tokenizer.encode_plain(chunk):
-                for start in range(0, len(ids), max_length - 2):
-                    piece = ids[start : start + max_length - 2]
-                    row = np.array([tokenizer.cls_id, *piece, tokenizer.sep_id], dtype=np.int32)
-                    lengths.append(len(row))
-                    file.write(row.tobytes())
-        if not lengths:
-            raise UserError("the texts to train on hold no token")
-    with replaced_file(path.with_suffix(".npy")) as file:
-        np.save(file, np.array(lengths, dtype=np.int32))
-    write_hash(path)
-    write_hash(path.with_suffix(".npy"))
-    return open_lines(path)
+    parts: tuple[Part, ...] = ()
+    complete: bool = False
+
+    def total(self, what: str) -> int:
+        """Return how many texts, rows or tokens are there."""
+        return sum(getattr(part, what) for part in self.parts)
 
 
-def open_lines(path: Path) -> EncodedSplit:
-    """Open what `encode_lines` wrote; the ids stay on the disk (a memory map)."""
-    lengths = np.load(path.with_suffix(".npy"))
-    return EncodedSplit(
-        row_ids=np.zeros(len(lengths), dtype="S1"),
-        labels=np.zeros(len(lengths), dtype=np.float32),
-        ids=np.memmap(path, dtype=np.int32, mode="r"),
-        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
-        segment_starts=lengths,
-    )
+@dataclass(frozen=True)
+class Files:
+    """Where a corpus's ids are."""
+
+    ids: Path  # int32, of all rows end to end
+    offsets: Path  # int64: 0, then the end of every row
+    journal: Path
+
+    @classmethod
+    def at(cls, stem: Path) -> "Files":
+        """Return the files of a name without an ending."""
+        return cls(*(stem.with_suffix(ending) for ending in (".ids", ".offsets", ".json")))
 
 
 def load_corpus(
     files: list[Path], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
-    """Return text files as rows of ids, from the cache if texts and tokenizer have not changed."""
-    key = hashlib.sha256(repr(max_length).encode() + tokenizer.fingerprint)
+    """Return text files as rows of ids, from the cache if files and tokenizer have not changed."""
+    key = "".join(map(sha256_of, files)).encode()
+    return _load_texts(lambda: corpus_texts(files), key, tokenizer, max_length, cache_dir)
+
+
+def load_sentences(
+    sentences: list[str], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
+) -> EncodedSplit:
+    """Return sentences as rows of ids, from the cache if they and the tokenizer are the same."""
+    key = "\n".join(sentences).encode()
+    return _load_texts(lambda: iter(sentences), key, tokenizer, max_length, cache_dir)
+
+
+def corpus_texts(files: list[Path]) -> Iterator[str]:
+    """Yield the lines that are not empty, without the spaces around them.
+
+    Raises UserError with file and line for what is no text, and for a file without text.
+    """
     for path in files:
-        for line in read_lines(path):
-            key.update(line.encode() + b"\n")
-    cached = cache_dir / f"corpus-{key.hexdigest()[:16]}.ids"
-    if has_its_hash(cached) and has_its_hash(cached.with_suffix(".npy")):
-        return open_lines(cached)
-    lines = (line for path in files for line in read_lines(path))
-    return encode_lines(lines, tokenizer, max_length, cached)
+        for number, line in enumerate(text_lines(path), start=1):
+            if "\0" in line:
+                raise UserError(f"{path}:{number}: a binary file; --corpus takes plain text")
+            if text := line.strip():
+                yield text
+
+
+def _load_texts(
+    texts: Callable[[], Iterator[str]], key: bytes, tokenizer: BertTokenizer, max_length: int,
+    cache_dir: Path,
+) -> EncodedSplit:  # fmt: skip
+    """Return texts as rows of at most max_length tokens, a long text as several.
+
+    The rows have no labels and no ids of their own. key: another one for other texts. Raises
+    UserError if there is no token in any text.
+    """
+    about = CORPUS_VERSION + repr(max_length).encode() + tokenizer.fingerprint
+    stem = cache_dir / f"corpus-{hashlib.sha256(about + key).hexdigest()[:16]}"
+    files = Files.at(stem)
+    with locked(stem.with_suffix(".lock"), wait=True):  # of two commands one makes them
+        journal = read_journal(files)
+        if not journal.complete:
+            journal = _add_parts(files, journal, texts(), tokenizer, max_length)
+    return _open(files, journal)
+
+
+def read_journal(files: Files) -> Journal:
+    """Return the parts that are on the disk with the content they were written with."""
+    if not all(path.is_file() for path in (files.ids, files.offsets, files.journal)):
+        return Journal()
+    try:
+        journal = from_json(Journal, read_json(files.journal), str(files.journal))
+    except UserError:
+        return Journal()  # a damaged one costs only time
+    whole: list[Part] = []
+    with files.ids.open("rb") as ids, files.offsets.open("rb") as offsets:
+        offsets.seek(OFFSET_BYTES)
+        for part in journal.parts:
+            content = ids.read(ID_BYTES * part.tokens), offsets.read(OFFSET_BYTES * part.rows)
+            if hash_of(part.texts, *content) != part.sha256:
+                return Journal(tuple(whole))
+            whole.append(part)
+    return journal
+
+
+def _add_parts(
+    files: Files, journal: Journal, texts: Iterator[str], tokenizer: BertTokenizer, max_length: int
+) -> Journal:
+    """Write the parts that the journal lacks, and after each of them the journal; return it."""
+    chunks = chunks_of(islice(in_pieces(texts), journal.total("texts"), None))
+    with files.ids.open("ab") as ids_file, files.offsets.open("ab") as offsets_file:
+        ids_file.truncate(ID_BYTES * journal.total("tokens"))
+        offsets_file.truncate(OFFSET_BYTES * (journal.total("rows") + 1) if journal.parts else 0)
+        if not journal.parts:
+            offsets_file.write(bytes(OFFSET_BYTES))
+        while read := _encode_part(chunks, tokenizer, max_length):
+            texts_read, ids, lengths = read
+            ends = (journal.total("tokens") + np.cumsum(lengths, dtype=np.int64)).tobytes()
+            for file, content in ((ids_file, ids.tobytes()), (offsets_file, ends)):
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            part = Part(
+                texts_read, len(lengths), len(ids), hash_of(texts_read, ids.tobytes(), ends)
+            )
+            journal = Journal((*journal.parts, part))
+            write_json(files.journal, asdict(journal))
+            print(f"{files.ids}: {journal.total('texts'):,} texts", flush=True)
+    if not journal.total("tokens"):
+        raise UserError("the texts to train on hold no token")
+    journal = replace(journal, complete=True)
+    write_json(files.journal, asdict(journal))
+    return journal
+
+
+def _encode_part(
+    chunks: Iterator[list[str]], tokenizer: BertTokenizer, max_length: int
+) -> tuple[int, array, array] | None:
+    """Return how many texts a part has, its ids and its rows' lengths; None at the end."""
+    texts, ids, lengths = 0, array("i"), array("i")
+    for chunk in chunks:
+        texts += len(chunk)
+        for pieces in tokenizer.encode_plain(chunk):
+            for start in range(0, len(pieces), max_length - 2):
+                row = [tokenizer.cls_id, *pieces[start : start + max_length - 2], tokenizer.sep_id]
+                lengths.append(len(row))
+                ids.extend(row)
+        if len(ids) >= PART:
+            break
+    return (texts, ids, lengths) if texts else None
+
+
+def in_pieces(texts: Iterator[str]) -> Iterator[str]:
+    """Yield texts, those of more than a chunk's characters as several, cut at spaces."""
+    for text in texts:
+        start = 0
+        while len(text) - start > CHUNK:
+            end = text.rfind(" ", start + 1, start + CHUNK)
+            end = start + CHUNK if end < 0 else end
+            yield text[start:end]
+            start = end
+        yield text[start:]
+
+
+def chunks_of(texts: Iterator[str]) -> Iterator[list[str]]:
+    """Yield texts in lists of about a chunk's characters."""
+    chunk, size = [], 0
+    for text in texts:
+        chunk.append(text)
+        size += len(text)
+        if size >= CHUNK:
+            yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
+
+
+def hash_of(texts: int, ids: bytes, offsets: bytes) -> str:
+    """Return the hash of a part's content, in hexadecimal digits."""
+    return hashlib.sha256(b"%d," % texts + ids + offsets).hexdigest()
+
+
+def _open(files: Files, journal: Journal) -> EncodedSplit:
+    """Return the rows; ids and offsets stay on the disk (memory maps), the rest takes no memory."""
+    rows, tokens = journal.total("rows"), journal.total("tokens")
+    return EncodedSplit(
+        row_ids=np.broadcast_to(np.zeros((), dtype="S1"), rows),
+        labels=np.broadcast_to(np.zeros((), dtype=np.float32), rows),
+        ids=np.memmap(files.ids, dtype=np.int32, mode="r", shape=tokens),
+        offsets=np.memmap(files.offsets, dtype=np.int64, mode="r", shape=rows + 1),
+        segment_starts=np.broadcast_to(np.array(NO_SECOND_SEGMENT, dtype=np.int32), rows),
+    )

@@ -6,7 +6,9 @@ writes), and literal, with quotes that are part of the text and need no partner 
 
 import csv
 import io
+from collections import deque
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 from minbert.errors import UserError
@@ -16,8 +18,10 @@ Row = tuple[int, list[str]]  # its first line's number, its cells
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole document; csv's own limit is 131072
 
 
-def delimited_rows(path: Path, text: str, delimiter: str, quoting: str = "auto") -> Iterator[Row]:
-    """Cut a text in rows of cells; the first is the header. Empty lines are no rows.
+def delimited_rows(
+    path: Path, lines: Iterator[str], delimiter: str, quoting: str = "auto"
+) -> Iterator[Row]:
+    """Cut the lines of a file in rows of cells; the first is the header. Empty lines are no rows.
 
     quoting: "none": every line is a row and every quote is text. "csv": RFC 4180, where a quoted
     cell may hold line ends. "auto": for commas as "csv"; for tabs a line with the header's number
@@ -25,28 +29,32 @@ def delimited_rows(path: Path, text: str, delimiter: str, quoting: str = "auto")
     Raises UserError with the line for quoting that is not whole where it has to be.
     """
     if quoting == "csv" or (quoting == "auto" and delimiter != "\t"):
-        yield from _csv_rows(path, text, delimiter)
+        yield from _csv_rows(path, lines, delimiter)
         return
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    tabs, number = lines[0].count(delimiter), 0
-    while number < len(lines):
-        line, first = lines[number], number + 1
-        number += 1
+    ahead: deque[str] = deque()  # lines that were read before their turn
+    number, tabs = 0, None
+    while (line := ahead.popleft() if ahead else next(lines, None)) is not None:
+        line = line.removesuffix("\r")
+        number, first = number + 1, number + 1
+        tabs = line.count(delimiter) if tabs is None else tabs
         if not line:
             continue
         cells = _whole_cells(line, delimiter) if quoting == "auto" else None
         if cells and len(cells) <= tabs == line.count(delimiter):  # one of the tabs is in quotes
             cells = None
         if quoting == "auto" and line.count(delimiter) < tabs and cells is None:
-            end = _end_of_cell(lines, number, delimiter, tabs)
-            cells = _whole_cells("\n".join(lines[first - 1 : end]), delimiter)
-            number = number if cells is None else end
+            rest = _lines_of_cell(lines, ahead, delimiter, tabs)
+            cells = _whole_cells("\n".join([line, *rest]), delimiter)
+            if cells is not None:
+                number += len(rest)
+                ahead = deque(islice(ahead, len(rest), None))
         yield first, line.split(delimiter) if cells is None else cells
 
 
-def _csv_rows(path: Path, text: str, delimiter: str) -> Iterator[Row]:
+def _csv_rows(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[Row]:
     """Read by the rules of RFC 4180, strictly: text after a closing quote is an error."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    with_ends = chain.from_iterable(io.StringIO(line + "\n", newline="") for line in lines)
+    reader = csv.reader(with_ends, delimiter=delimiter, strict=True)
     first = 1
     try:
         for cells in reader:
@@ -71,14 +79,20 @@ def _whole_cells(text: str, delimiter: str) -> list[str] | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def _end_of_cell(lines: list[str], number: int, delimiter: str, tabs: int) -> int:
-    """Return the line after the last one that a quoted cell with line ends can reach.
+def _lines_of_cell(
+    lines: Iterator[str], ahead: deque[str], delimiter: str, tabs: int
+) -> list[str]:  # fmt: skip
+    """Return the next lines that a quoted cell can reach: up to one with a quote in it.
 
-    A line with the header's number of tabs is a row of its own.
+    A line with the header's number of tabs is a row of its own. What is read stays in `ahead`.
     """
-    end = number
-    while end < len(lines) and lines[end].count(delimiter) < tabs:
-        end += 1
-        if '"' in lines[end - 1]:
+    found: list[str] = []
+    while not found or '"' not in found[-1]:
+        if len(found) == len(ahead):
+            if (line := next(lines, None)) is None:
+                break
+            ahead.append(line.removesuffix("\r"))
+        if ahead[len(found)].count(delimiter) >= tabs:
             break
-    return end
+        found.append(ahead[len(found)])
+    return found

@@ -1,17 +1,27 @@
 """A whole split as ids: tokenized once, kept in flat arrays, cached on disk."""
 
 import hashlib
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from minbert.data.examples import Columns, Example, read_examples
+from minbert.data.examples import (
+    Columns,
+    Example,
+    check_ids,
+    check_not_empty,
+    iter_examples,
+)  # fmt: skip
+from minbert.data.textfile import progress
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import has_its_hash, replaced_file, write_hash
+from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 
-CACHE_VERSION = b"3"  # change it when the arrays below change their meaning
-CHUNK = 16384  # rows tokenized in one parallel call: bounds the memory of the library's encodings
+CACHE_VERSION = b"4"  # change it when the arrays below change their meaning
+CHUNK = 4096  # rows tokenized in one parallel call: bounds the memory of the library's encodings
 
 
 @dataclass(frozen=True)
@@ -22,8 +32,9 @@ class EncodedSplit:
     labels: np.ndarray  # (R,) float32, NaN where not given
     ids: np.ndarray  # (M,) int32
     offsets: np.ndarray  # (R+1,) int64, row r is ids[offsets[r]:offsets[r+1]]
-    segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row, or its length
+    segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row; past its end: none
     unlabelled: int = 0  # rows of the file that have no label and are left out
+    last_line: int = 0  # of the file: where its last row begins
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -43,40 +54,70 @@ class EncodedSplit:
 
 
 def encode_examples(
-    examples: list[Example],
-    tokenizer: BertTokenizer,
-    max_length: int,
-    unlabelled: int = 0,
-    siamese: bool = False,
+    examples: Iterable[Example], tokenizer: BertTokenizer, max_length: int, siamese: bool = False
 ) -> EncodedSplit:
     """Tokenize every example: a pair as one sequence, or (siamese) as two of them end to end.
 
-    unlabelled: how many rows of the file were left out, which the result keeps.
+    A few thousand are in memory at once. There has to be one at least.
     """
-    pieces, lengths, starts = [], [], []
-    for start in range(0, len(examples), CHUNK):
-        chunk = examples[start : start + CHUNK]
-        texts = [e.text for e in chunk]
-        pairs = [e.pair for e in chunk if e.pair is not None] or None
-        if siamese and pairs:
-            firsts, seconds = (tokenizer.encode_batch(t, None, max_length) for t in (texts, pairs))
-            encoded = [(a.ids + b.ids, len(a.ids)) for a, b in zip(firsts, seconds, strict=True)]
-        else:
-            encodings = tokenizer.encode_batch(texts, pairs, max_length)
-            encoded = [(e.ids, len(e.ids) - sum(e.type_ids)) for e in encodings]
-        for ids, middle in encoded:
-            pieces.append(np.array(ids, dtype=np.int32))
-            lengths.append(len(ids))
-            starts.append(middle)
-    labels = [np.nan if e.label is None else e.label for e in examples]
-    return EncodedSplit(
-        row_ids=np.array([e.id.encode() for e in examples]),
-        labels=np.array(labels, dtype=np.float32),
-        ids=np.concatenate(pieces),
-        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        segment_starts=np.array(starts, dtype=np.int32),
-        unlabelled=unlabelled,
-    )
+    examples = iter(examples)
+    ids = bytearray()  # grows in place: parts would take their memory twice when they are joined
+    parts = []
+    while chunk := list(islice(examples, CHUNK)):
+        encoded = _encode_chunk(chunk, tokenizer, max_length, siamese)
+        ids += np.fromiter(chain.from_iterable(row for row, _ in encoded), np.int32).tobytes()
+        labels = [np.nan if e.label is None else e.label for e in chunk]
+        parts.append(
+            (
+                np.array([e.id.encode() for e in chunk]),
+                np.array(labels, dtype=np.float32),
+                np.array([len(row) for row, _ in encoded], dtype=np.int64),
+                np.array([middle for _, middle in encoded], dtype=np.int32),
+            )
+        )
+    row_ids, labels, lengths, starts = map(np.concatenate, zip(*parts, strict=True))
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return EncodedSplit(row_ids, labels, np.frombuffer(ids, np.int32), offsets, starts)
+
+
+def _encode_chunk(
+    chunk: list[Example], tokenizer: BertTokenizer, max_length: int, siamese: bool
+) -> list[tuple[list[int], int]]:
+    """Return the ids of each row, and where its segment 1 begins in them."""
+    texts = [e.text for e in chunk]
+    pairs = [e.pair for e in chunk if e.pair is not None] or None
+    if siamese and pairs:
+        both = (tokenizer.encode_batch(t, None, max_length) for t in (texts, pairs))
+        firsts, seconds = ([e.ids for e in encodings] for encodings in both)
+        return [(a + b, len(a)) for a, b in zip(firsts, seconds, strict=True)]
+    encodings = tokenizer.encode_batch(texts, pairs, max_length)
+    ids = [e.ids for e in encodings]
+    second = [sum(e.type_ids) for e in encodings] if pairs else [0] * len(ids)
+    return [(row, len(row) - n) for row, n in zip(ids, second, strict=True)]
+
+
+def encode_file(
+    path: Path, columns: Columns, labelled: bool, tokenizer: BertTokenizer, max_length: int,
+    siamese: bool = False,
+) -> EncodedSplit:  # fmt: skip
+    """Read and tokenize one file, whose rows are never in memory all at once.
+
+    Raises UserError as `read_examples`.
+    """
+    used, left_out = array("i"), array("i")  # the rows' lines
+
+    def usable_rows() -> Iterator[Example]:
+        for row in progress(iter_examples(path, columns, labelled), f"{path.name}: rows"):
+            has_label = row.label is not None or not labelled
+            (used if has_label else left_out).append(row.line)
+            if has_label:
+                yield row
+        check_not_empty(path, len(used), len(left_out))
+
+    split = encode_examples(usable_rows(), tokenizer, max_length, siamese)
+    check_ids(path, split.row_ids, used)
+    last = max(*used[-1:], *left_out[-1:], 0)
+    return replace(split, unlabelled=len(left_out), last_line=last)
 
 
 def load_split(
@@ -91,7 +132,7 @@ def load_split(
     """Read and tokenize one file, or take its arrays from the cache if nothing has changed."""
     cache = None
     if cache_dir is not None and path.is_file():
-        key = hashlib.sha256(CACHE_VERSION + path.read_bytes())
+        key = hashlib.sha256(CACHE_VERSION + sha256_of(path).encode())
         key.update(tokenizer.fingerprint)
         key.update(
             repr((replace(columns, parse_label=float), labelled, max_length, siamese)).encode()
@@ -99,8 +140,7 @@ def load_split(
         cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.npz"
         if split := read_cache(cache):
             return split
-    examples, unlabelled = read_examples(path, columns, labelled)
-    split = encode_examples(examples, tokenizer, max_length, unlabelled, siamese)
+    split = encode_file(path, columns, labelled, tokenizer, max_length, siamese)
     if cache is not None:
         write_cache(split, cache)
     return split
@@ -136,6 +176,7 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
         offsets,
         split.segment_starts[rows],
         split.unlabelled,
+        split.last_line,
     )
 
 

@@ -1,8 +1,10 @@
 """A data file -> Examples: course files, tables of any kind, CMU's `label ||| sentence` lines."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from minbert.data.tables import (
     JSON,
@@ -11,21 +13,23 @@ from minbert.data.tables import (
     as_text,
     check_columns,
     kind_of,
-    names_in,
-    table_rows,
-    text_of,
-)
+    open_table,
+)  # fmt: skip
+from minbert.data.textfile import text_lines
 from minbert.errors import UserError
+
+LONGEST_ID = 1000  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One row: a sentence or a pair of them. label None: not given (a test split)."""
+    """One row: a sentence or a pair of them. label None: not given."""
 
     id: str
     text: str
     pair: str | None = None
     label: float | None = None
+    line: int = 0  # of its file, from 1
 
 
 @dataclass(frozen=True)
@@ -47,35 +51,64 @@ class Columns:
 
 
 def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
-    """Read the rows of one file; return them, and how many were left out without a label.
+    """Return the rows of one file, and how many were left out without a label.
 
-    Raises UserError with file, line and reason for any other malformed row, and for an empty split.
+    Raises UserError as `iter_examples`, for an id that two rows have, and for an empty split.
     """
-    examples, unlabelled, seen = [], 0, {}
+    rows = list(iter_examples(path, columns, labelled))
+    examples = [row for row in rows if row.label is not None] if labelled else rows
+    left_out = len(rows) - len(examples)
+    check_not_empty(path, len(examples), left_out)
+    check_ids(path, [row.id for row in examples], [row.line for row in examples])
+    return examples, left_out
+
+
+def check_ids(path: Path, ids: Sequence[str] | np.ndarray, lines: Sequence[int]) -> None:
+    """Raise UserError for an id, text or UTF-8 bytes, that two rows of a file have."""
+    ids, lines = np.asarray(ids), np.asarray(lines)
+    order = np.argsort(ids, kind="stable")
+    again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
+    if len(again):
+        place = again[np.argmin(lines[order[again + 1]])]  # the first one in the file
+        first, second = order[place], order[place + 1]
+        id_ = ids[second].decode() if ids.dtype.kind == "S" else str(ids[second])
+        raise UserError(
+            f"{path}:{lines[second]}: id {id_!r} is on line {lines[first]} already; ids must be "
+            f"unique"
+        )
+
+
+def check_not_empty(path: Path, examples: int, left_out: int) -> None:
+    """Raise UserError for a file without an example."""
+    if not examples:
+        raise UserError(f"{path}: no usable row in it ({left_out} without a label)")
+
+
+def iter_examples(path: Path, columns: Columns, labelled: bool) -> Iterator[Example]:
+    """Yield the rows of one file as they are read; labelled: None as label means that it lacks.
+
+    Raises UserError with file, line and reason for any malformed row.
+    """
     for line, id_, texts, label in _rows(path, columns, labelled):
         where, id_ = f"{path}:{line}", id_.lower() if columns.course else id_
         if not id_:
             raise UserError(f"{where}: empty id; every row needs one")
-        if id_ in seen:
-            raise UserError(
-                f"{where}: id {id_!r} is on line {seen[id_]} already; ids must be unique"
-            )
-        seen[id_] = line
-        if labelled and not label:
-            unlabelled += 1
-            continue
-        if not all(texts):
-            raise UserError(f"{where}: empty sentence; remove the row or fill it in")
+        if len(id_) > LONGEST_ID:
+            raise UserError(f"{where}: an id of {len(id_)} characters; is {columns.id} the id?")
         value = None
-        if labelled:
-            try:
-                value = columns.parse_label(label)
-            except ValueError as error:
-                raise UserError(f"{where}: {columns.label} is {label!r}: {error}") from error
-        examples.append(Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value))
-    if not examples:
-        raise UserError(f"{path}: no usable row in it ({unlabelled} without a label)")
-    return examples, unlabelled
+        if label or not labelled:
+            if not all(texts):
+                raise UserError(f"{where}: empty sentence; remove the row or fill it in")
+            value = _label_of(label, columns, where) if labelled else None
+        yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line)
+
+
+def _label_of(label: str, columns: Columns, where: str) -> float:
+    """Return a label as a number. Raises UserError for one that is none of the task's."""
+    try:
+        return columns.parse_label(label)
+    except ValueError as error:
+        raise UserError(f"{where}: {columns.label} is {label!r}: {error}") from error
 
 
 Row = tuple[int, str, list[str], str]  # line, id, texts, label
@@ -84,16 +117,14 @@ Row = tuple[int, str, list[str], str]  # line, id, texts, label
 def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
     """Yield the rows of a file of any kind."""
     check_exists(path, columns.course)
-    text = text_of(path)
-    if kind_of(path) not in (*JSON, ".parquet") and not columns.layout.names:
-        header = text.split("\n", 1)[0]
-        if "|||" in header and "\t" not in header:
-            yield from _cmu_rows(path, text, columns)
-            return
+    if _is_cmu(path, columns):
+        yield from _cmu_rows(path, columns)
+        return
     needed = columns.needed(labelled)
+    names, rows = open_table(path, columns.layout)
     if kind_of(path) not in JSON:  # whose rows have names of their own
-        check_columns(path, needed, names_in(path, text, columns.layout))
-    for number, row in table_rows(path, text, columns.layout):
+        check_columns(path, needed, names)
+    for number, row in rows:
         if missing := [name for name in needed if name not in row]:
             names = ", ".join(row)
             raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {names}")
@@ -107,6 +138,14 @@ def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
         yield number, id_, texts, label
 
 
+def _is_cmu(path: Path, columns: Columns) -> bool:
+    """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
+    if kind_of(path) in (*JSON, ".parquet") or columns.layout.names:
+        return False
+    first = next(text_lines(path))
+    return "|||" in first and "\t" not in first
+
+
 def check_exists(path: Path, course: bool) -> None:
     """Raise UserError for a missing file; for one of the course's it names the download."""
     if not path.is_file():
@@ -115,9 +154,9 @@ def check_exists(path: Path, course: bool) -> None:
         raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 
 
-def _cmu_rows(path: Path, text: str, columns: Columns) -> Iterator[Row]:
+def _cmu_rows(path: Path, columns: Columns) -> Iterator[Row]:
     """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
             continue
         label, *texts = [part.strip() for part in line.split("|||")]

@@ -5,11 +5,13 @@ A resumed run thus needs the number of its step only, not the state of an iterat
 
 import zlib
 from functools import lru_cache
+from tempfile import TemporaryFile
 
 import numpy as np
 
 ADAPTIVE = "adaptive"  # a batch size of its own for each set: all have the same number of batches
 ADAPTIVE_MEAN = 32  # the mean of these batch sizes over the sets
+ROWS_IN_MEMORY = 1 << 20  # a longer order of rows is kept on the disk
 TOKENS_PER_BATCH = 4096  # padded ones, in evaluation: flat in memory whatever the split's size
 
 
@@ -27,7 +29,34 @@ def count_batches(rows: dict[str, int], batch_size: int | str) -> dict[str, int]
 @lru_cache(maxsize=8)  # an order is used for a whole pass, and a few tasks take turns
 def shuffled(rows: int, seed: int, task: str, epoch: int) -> np.ndarray:
     """Return the order of the rows in one pass (epoch) over the task, (rows,)."""
-    return np.random.default_rng([seed, zlib.crc32(task.encode()), epoch]).permutation(rows)
+    return random_order(rows, [seed, zlib.crc32(task.encode()), epoch])
+
+
+def random_order(rows: int, seed: int | list[int]) -> np.ndarray:
+    """Return the numbers of the rows in random order, (rows,) int32.
+
+    Of more than a million rows they are kept on the disk, in a temporary file.
+    """
+    if rows > ROWS_IN_MEMORY:
+        file = TemporaryFile()  # noqa: SIM115 - it is deleted when the order is
+        order = np.asarray(np.memmap(file, dtype=np.int32, shape=rows))
+    else:
+        order = np.empty(rows, dtype=np.int32)
+    for start in range(0, rows, ROWS_IN_MEMORY):
+        end = min(start + ROWS_IN_MEMORY, rows)
+        order[start:end] = np.arange(start, end)
+    np.random.default_rng(seed).shuffle(order)
+    return order
+
+
+def rows_without(left_out: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Return the rows at these places among all rows but the ones left out, without listing them.
+
+    left_out: (H,), in ascending order. Of 5 rows without row 1, place 1 is row 2.
+    """
+    # so many rows that are not left out come before each that is
+    others_before = left_out - np.arange(len(left_out))
+    return places + np.searchsorted(others_before, places, side="right")
 
 
 def batch_rows(

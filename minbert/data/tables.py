@@ -1,27 +1,19 @@
-"""A data file of any kind -> its columns' names and rows of text: TSV, CSV, JSON lines, Parquet.
+"""A data file of any kind -> its columns' names and rows of text: TSV, CSV, JSON lines, Parquet."""
 
-Whatever is no such file, or no text, is refused by name: what it is, where, and what to do.
-"""
-
-import gzip
 import json
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from minbert.data.delimited import delimited_rows
+from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 
 JSON = (".jsonl", ".json")
-KNOWN_BYTES = (  # how files begin that somebody may take for text
-    (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
-    (b"PK\x03\x04", "a zip archive or an Excel workbook; save the table as CSV (UTF-8)"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file; run `git lfs pull`"),
-)
+PARQUET_ROWS = 4096  # that are read together
 Cells = dict[str, Any]  # values by column
 TableRow = tuple[int, Cells]  # number of its first line or its own, from 1
 
@@ -36,29 +28,28 @@ class Layout:
 
 def column_names(path: Path, layout: Layout) -> list[str]:
     """Return a file's column names: from its schema, a table's header or the first JSON object."""
-    return names_in(path, text_of(path), layout)
+    return open_table(path, layout)[0]
 
 
-def names_in(path: Path, text: str, layout: Layout) -> list[str]:
-    """Return the column names of a file whose text has been read."""
-    if kind_of(path) == ".parquet":
-        with _parquet_file(path) as file:
-            return file.schema_arrow.names
-    if kind_of(path) in JSON:
-        return list(next(_json_rows(path, text))[1])
-    return list(layout.names) or _header(path, text)[0]
+def open_table(path: Path, layout: Layout) -> tuple[list[str], Iterator[TableRow]]:
+    """Return a file's column names and its rows, which are read one by one.
 
-
-def table_rows(path: Path, text: str, layout: Layout) -> Iterator[TableRow]:
-    """Yield the rows of a file whose text has been read.
-
-    Raises UserError with file, line and reason for what is no row.
+    Raises UserError with file, line and reason for what is no table and, later, for what is no row.
     """
     if kind_of(path) == ".parquet":
-        return _parquet_rows(path)
+        return _open_parquet(path)
+    return table_of(path, text_lines(path), layout)
+
+
+def table_of(
+    path: Path, lines: Iterator[str], layout: Layout
+) -> tuple[list[str], Iterator[TableRow]]:  # fmt: skip
+    """Return the column names and the rows of a file's lines; its ending tells what they are."""
     if kind_of(path) in JSON:
-        return _json_rows(path, text)
-    return _delimited_rows(path, text, layout)
+        rows = _json_rows(path, lines)
+        first = next(rows)
+        return list(first[1]), chain([first], rows)
+    return _delimited_table(path, lines, layout)
 
 
 def kind_of(path: Path) -> str:
@@ -67,60 +58,41 @@ def kind_of(path: Path) -> str:
     return inner.suffix.lower()
 
 
-def text_of(path: Path) -> str:
-    """Return a file's text; "" of a Parquet file, which is none.
-
-    Raises UserError if it is empty, damaged or not UTF-8.
-    """
-    if kind_of(path) == ".parquet":
-        return ""
-    try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".gz":
-            data = gzip.decompress(data)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path}: a damaged .gz file ({error}); fetch it again") from error
-    for start, what in KNOWN_BYTES:
-        if data.startswith(start):
-            raise UserError(f"{path}: {what}")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        reason = f"{path}:{line}: not UTF-8 ({error.reason}); save the file as UTF-8"
-        raise UserError(reason) from error
-    if not text.strip():
-        raise UserError(f"{path}: the file is empty")
-    return text if "\n" in text else text.replace("\r", "\n")  # line ends of old Macs
+def _delimited_table(
+    path: Path, lines: Iterator[str], layout: Layout
+) -> tuple[list[str], Iterator[TableRow]]:  # fmt: skip
+    """Return the column names, from the header or the task file, and the rows of a table."""
+    first = next(lines, "")
+    names = list(layout.names)
+    delimiter = "\t" if "\t" in first else ","
+    rows = delimited_rows(path, chain([first], lines), delimiter, layout.quoting)
+    if not names:
+        _check_header(path, first, delimiter)
+        _, header = next(rows)
+        if layout.quoting == "none":  # quotes are text in the rows only
+            _, header = next(delimited_rows(path, iter([first]), delimiter))
+        names = [name.strip() for name in header]
+        if not any(names):
+            for _ in lines:  # an empty file says so at its end
+                pass
+            raise UserError(f"{path}:1: no names of columns in the first line")
+    return names, _named_rows(path, rows, names, delimiter)
 
 
-def _header(path: Path, text: str) -> tuple[list[str], str]:
-    """Return a table's column names and its delimiter: a tab, else a comma."""
-    line = text.split("\n", 1)[0].rstrip("\r")
-    delimiter = "\t" if "\t" in line else ","
+def _check_header(path: Path, line: str, delimiter: str) -> None:
+    """Raise UserError for a first line that is the beginning of another kind of file."""
     if line.startswith("sep="):
-        raise UserError(f"{path}:1: {line!r} is Excel's; take that line out")
+        raise UserError(f"{path}:1: {line.rstrip()!r} is Excel's; take that line out")
     if line.startswith("["):
         raise UserError(f"{path}: a JSON array; write one object a line, in a .jsonl file")
     if ";" in line and delimiter not in line:
         raise UserError(f"{path}:1: `;` between the columns; separate them by tabs or commas")
-    _, cells = next(delimited_rows(path, text, delimiter))
-    names = [name.strip() for name in cells]
-    if not any(names):
-        raise UserError(f"{path}:1: no names of columns in the first line")
-    return names, delimiter
 
 
-def _delimited_rows(path: Path, text: str, layout: Layout) -> Iterator[TableRow]:
-    """Yield the rows of a table whose header, or task file, names the columns."""
-    names = list(layout.names)
-    if names:
-        delimiter = "\t" if "\t" in text.split("\n", 1)[0] else ","
-    else:
-        names, delimiter = _header(path, text)
-    rows = delimited_rows(path, text, delimiter, layout.quoting)
-    if not layout.names:
-        next(rows)
+def _named_rows(
+    path: Path, rows: Iterator[tuple[int, list[str]]], names: list[str], delimiter: str
+) -> Iterator[TableRow]:
+    """Yield rows as cells by column. Raises UserError for one with another number of cells."""
     for number, cells in rows:
         if len(cells) != len(names):
             mark = "tab" if delimiter == "\t" else "comma"
@@ -140,13 +112,13 @@ def check_columns(path: Path, wanted: list[str], names: list[str]) -> None:
             raise UserError(f"{path}:1: two columns are called {name!r}; rename one of them")
 
 
-def _json_rows(path: Path, text: str) -> Iterator[TableRow]:
+def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[TableRow]:
     """Yield the objects of JSON lines, one a line."""
-    if text.lstrip().startswith("["):
-        raise UserError(f"{path}:1: expected an object a line, found a JSON array")
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if line.lstrip().startswith("["):
+            raise UserError(f"{path}:{number}: expected an object a line, found a JSON array")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -170,11 +142,16 @@ def _parquet_file(path: Path) -> Iterator[Any]:
         raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
 
 
-def _parquet_rows(path: Path) -> Iterator[TableRow]:
-    """Yield the rows of a Parquet file."""
+def _open_parquet(path: Path) -> tuple[list[str], Iterator[TableRow]]:
+    """Return the column names and the rows of a Parquet file."""
+
+    def rows() -> Iterator[Cells]:
+        with _parquet_file(path) as file:
+            for batch in file.iter_batches(PARQUET_ROWS):
+                yield from batch.to_pylist()
+
     with _parquet_file(path) as file:
-        rows = file.read().to_pylist()
-    yield from enumerate(rows, start=1)
+        return file.schema_arrow.names, enumerate(rows(), start=1)
 
 
 def as_text(value: Any) -> str:
@@ -182,6 +159,8 @@ def as_text(value: Any) -> str:
 
     A list of words is joined by spaces, bytes are decoded. Raises ValueError for what is no text.
     """
+    if type(value) is str:  # most of them are
+        return valid_unicode(value.strip())
     # NaN, the one value that differs from itself, marks a missing value in a Parquet table
     if value is None or (isinstance(value, float) and value != value):
         return ""

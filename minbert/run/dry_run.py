@@ -168,5 +168,6 @@ def preview_mlm(
     """Return the forecast of pretrain_mlm.py, as text and numbers."""
     run = set_up(args, folder, tasks)
     found = forecast_mlm(run, train_step)
-    data = f"rows to train on and held out: {len(run.rows):,} and {len(run.held_out):,}, "
-    return describe(args, [f"{data}{run.text.lengths.mean():.1f} tokens each"], found), found
+    data = f"rows to train on and held out: {run.train_rows:,} and {len(run.held_out):,}, "
+    mean = len(run.text.ids) / len(run.text)
+    return describe(args, [f"{data}{mean:.1f} tokens each"], found), found

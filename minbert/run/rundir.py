@@ -3,24 +3,20 @@
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
 from minbert.files import read_json, write_json, write_text
+from minbert.locks import locked
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import ScriptArgs
 from minbert.task.task import Task
 from minbert.task.taskfile import ARGS, TASKS_FILE, read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
 from minbert.typed import from_json
-
-try:
-    import fcntl
-except ImportError:  # Windows has no such locks: two commands could train the same run
-    fcntl = None
 
 Tasks = dict[str, Task]
 LOCK = ".lock"
@@ -134,13 +130,12 @@ def alone_in(run: Path) -> Iterator[None]:
 
     The system releases the lock when the process ends, in whatever way.
     """
-    if fcntl is None or distributed.rank() > 0:
+    if distributed.rank() > 0:
         yield
         return
-    run.mkdir(parents=True, exist_ok=True)
-    with (run / LOCK).open("w") as file:
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(run / LOCK, wait=False))
         except BlockingIOError as error:
             raise UserError(f"{run} is being trained by another process: wait for it") from error
         yield

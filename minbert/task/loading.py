@@ -49,14 +49,14 @@ def training_files(tasks: list[Task], data_dir: Path) -> dict[str, Path]:
 def load_task(
     task: Task, split_name: str, tokenizer: BertTokenizer, source: DataSource
 ) -> EncodedSplit:
-    """Load one split of a task; print how many of its rows have no label and are left out."""
+    """Load one split of a task; print how many rows it has, and how many are left out."""
     path = source.data_dir / task.files[split_name]
     split = load_split(
         path, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
         task.name in source.siamese,
     )  # fmt: skip
-    if split.unlabelled:
-        print(f"{path}: rows without a label left out: {split.unlabelled}")
+    left_out = f"; without a label, left out: {split.unlabelled}" if split.unlabelled else ""
+    print(f"{path}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     return split
 
 

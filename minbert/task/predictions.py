@@ -13,7 +13,8 @@ import numpy as np
 from minbert.data.delimited import delimited_rows
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import read_examples
-from minbert.data.tables import Layout, column_names, text_of
+from minbert.data.tables import Layout, column_names
+from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.task.task import Task
@@ -81,15 +82,15 @@ def read_predictions(
 
 def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and cells of a prediction file's rows, without its header."""
-    text = text_of(path)
-    first = text.split("\n", 1)[0]
-    if COURSE_HEADER.match(first) and "," in text:  # a tab in the header, commas below
-        for number, line in enumerate(text.split("\n")[1:], start=2):
+    lines = list(text_lines(path))
+    first = lines[0]
+    if COURSE_HEADER.match(first) and any("," in line for line in lines):  # tab above, commas below
+        for number, line in enumerate(lines[1:], start=2):
             if line.strip():
                 yield number, line.rsplit(",", 1)
         return
     delimiter = "\t" if "\t" in first and "," not in first else ","
-    for number, cells in delimited_rows(path, text, delimiter, "csv"):
+    for number, cells in delimited_rows(path, iter(lines), delimiter, "csv"):
         if number > 1 or cells[0].strip().lower() != "id":
             yield number, cells
 
