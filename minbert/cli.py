@@ -14,6 +14,8 @@ from minbert.errors import UserError
 
 T = TypeVar("T")
 Number = int | float
+# all but tab and line feed
+CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\t\n"}
 CONFIG_HELP = "TOML with any of these; flags win, --no-NAME over NAME = true"
 
 
@@ -172,6 +174,11 @@ def number_by_task(text: str) -> dict[str, int]:
 def one_line(text: str) -> str:
     """Escape what is not printable: names and values in a message may come from any file."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def without_controls(text: str) -> str:
+    """Escape control characters: on a terminal they would be commands."""
+    return text.translate(CONTROLS)
 
 
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
+from minbert.cli import without_controls
 from minbert.data.examples import Columns, read_examples
 from minbert.data.tables import JSON, check_columns, column_names, kind_of, table_of
 from minbert.errors import UserError
@@ -49,9 +50,10 @@ def predict_input(model: MultitaskModel, task: str, name: str, output: str) -> i
             else:
                 head, blocks = "", line_answers(model, task, first, file)
         sink = stack.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
-        sink.write(head)
+        safe = str if output else without_controls  # a file gets the texts as they came
+        sink.write(safe(head))
         for block in blocks:
-            sink.writelines(block)
+            sink.writelines(map(safe, block))
             sink.flush()  # a program that reads the output gets each group at once
             count += len(block)
     return count

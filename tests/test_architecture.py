@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up: a file may import from lower floors, and from its own folder; the folders of
 # one floor know nothing of each other.
 FLOORS = (
-    ("errors", "kernels", "version"),
+    ("errors", "interrupt", "kernels", "version"),
     ("files", "locks", "typed"),
     ("batch", "config", "losses", "metrics"),
     ("cli", "data", "training"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from minbert.interrupt import command_of
 from tests.conftest import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,11 +54,17 @@ def test_all_three_scripts_run_uninstalled_to_their_end(world: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux tells what is loaded")
-@pytest.mark.parametrize("name", ["train_multitask.py", "pretrain_mlm.py", "evaluate.py"])
-def test_ctrl_c_while_a_script_imports_is_one_line(name: str) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        "train_multitask.py", "pretrain_mlm.py", "evaluate.py", "-m minbert.export",
+        "-u -m minbert.report", "-m tasks.download", "-m experiments.paper", "-m benchmarks",
+    ],
+)  # fmt: skip
+def test_ctrl_c_while_a_command_imports_is_one_line(command: str) -> None:
     """As soon as the first library of the imports is loaded, PyTorch's being the slow one."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / name), "--help"], stdout=subprocess.DEVNULL,
+        [sys.executable, *command.split(), "--help"], cwd=ROOT, stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     while "numpy" not in Path(f"/proc/{process.pid}/maps").read_text() and process.poll() is None:
@@ -65,6 +72,20 @@ def test_ctrl_c_while_a_script_imports_is_one_line(name: str) -> None:
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err == "stopped.\n"
+
+
+def test_other_people_s_programs_keep_their_ctrl_c() -> None:
+    assert command_of(["python", "-X", "dev", "-m", "minbert.export", "run"]) == "minbert.export"
+    for words in (
+        "python -m pytest -m slow",
+        "python app.py -m minbert.export",
+        "python -m",
+        "app",
+    ):
+        assert command_of(words.split()) in ("", "pytest")
+    program = "import minbert, signal; print(signal.getsignal(signal.SIGINT).__name__)"
+    out = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert out.stdout == "default_int_handler\n"
 
 
 def test_pairs_need_two_segments(world: Path) -> None:

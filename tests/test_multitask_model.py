@@ -141,6 +141,20 @@ def test_the_input_is_not_overwritten(trained: Path, tmp_path: Path, capsys, mon
     assert capsys.readouterr().out.endswith("\tred cat\n") and not Path("-").exists()
 
 
+def test_the_screen_gets_no_escape_codes_and_a_file_the_text_as_it_is(
+    trained: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "in.txt").write_bytes(b"red\x1b[31m cat\x07\xc2\x9b\n")
+    (tmp_path / "in.csv").write_bytes(b'sentence,id\n"red\x1b[31m\tcat",\x1b\n')
+    for name in ("in.txt", "in.csv"):
+        command = ["--checkpoint", str(trained), "--task", "sst", "--input", str(tmp_path / name)]
+        evaluate.main(command)
+        out = capsys.readouterr().out
+        assert "red\\x1b[31m" in out and not {*"\x1b\x07\x9b"} & {*out}
+        evaluate.main([*command, "--output", str(tmp_path / "out")])
+        assert b"red\x1b[31m" in (tmp_path / "out").read_bytes()
+
+
 def test_the_longest_text_is_the_one_that_was_asked_for(trained: Path, capsys) -> None:
     command = ["--checkpoint", str(trained), "--task", "sts", "--max-length", "4", "--pair"]
     evaluate.main([*command, "red cat runs", "red cat sleeps here"])  # the same two words

@@ -253,6 +253,8 @@ def test_public_reports_files(tmp_path: Path) -> None:
         (["neg", "pos"], [("a 1", "neg"), ("b  2", "pos")]),
         (["neg", "pos"], [("id", "neg"), ("id-1", "pos")]),
         ([1.5, 2.0], [("a", "1.5"), ("b", "2")]),
+        (["=1+1", "-"], [("=cmd|' /C calc'!A0", "=1+1"), ("'=b", "-")]),
+        (["-1", "+a"], [("@x", "-1"), ("'c", "+a")]),
     ],
 )
 def test_own_predictions_keep_any_name_and_id(
@@ -271,6 +273,8 @@ def test_own_predictions_keep_any_name_and_id(
     assert found["accuracy"] == 1.0 and found["scored"] == 2
     assert found["missing"] == found["extra"] == found["duplicate"] == 0
     assert [e.id for e in gold] == [i.strip() for i, _ in rows]
+    written = path.read_text().splitlines()[1:]
+    assert not any(line.lstrip('"')[:2] in ("=c", "=1", "@x") or ",=" in line for line in written)
 
 
 def test_a_file_without_a_header_may_begin_with_any_id(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.task.task import Task
 
+FORMULA = re.compile(r"'*[=+\-@].", re.DOTALL)  # a cell that a spreadsheet may run, guarded or not
 COURSE_HEADER = re.compile(r"\s*id\s*\t", re.IGNORECASE)
 
 
@@ -28,7 +29,8 @@ def write_predictions(
     """Write a split's predictions and, as JSON lines beside them, the logits; return the first.
 
     The course's tasks have its form (see docs), `id , prediction \\n`; all others have CSV, which
-    keeps any name and id. outputs: (n, task.outputs), in the split's order.
+    keeps any name and id; `guard_formula` makes them safe. outputs: (n, task.outputs), in the
+    split's order.
     """
     path = directory / task.prediction_file.format(split=split_name)
     ids = split.id_strings()
@@ -37,12 +39,32 @@ def write_predictions(
     if task.columns.course:
         text = f"id \t {task.prediction_header} \n" + "".join(f"{i} , {p} \n" for i, p in rows)
     else:
-        text = csv_text([("id", task.prediction_header), *rows])
+        safe = [tuple(map(guard_formula, row)) for row in rows]
+        text = csv_text([("id", task.prediction_header), *safe])
     write_text(path, text)
     logits = [{"id": i, "logits": row} for i, row in zip(ids, outputs.tolist(), strict=True)]
     beside = directory / f"{task.name}-{split_name}-logits.jsonl"
     write_text(beside, "".join(json.dumps(row) + "\n" for row in logits))
     return path
+
+
+def guard_formula(cell: str) -> str:
+    """Put a `'` before what a spreadsheet would take as a formula: =1+1, +a, -a, @a, but not -1."""
+    return cell if is_number(cell) or not FORMULA.match(cell) else "'" + cell
+
+
+def without_guard(cell: str) -> str:
+    """Take away what `guard_formula` put before a cell."""
+    return cell[1:] if cell[:1] == "'" and FORMULA.match(cell[1:]) else cell
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def csv_text(rows: Sequence[Sequence[str]]) -> str:
@@ -92,7 +114,7 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     delimiter = "\t" if "\t" in first and "," not in first else ","
     for number, cells in delimited_rows(path, iter(lines), delimiter, "csv"):
         if number > 1 or cells[0].strip().lower() != "id":
-            yield number, cells
+            yield number, [without_guard(cell) for cell in cells]
 
 
 def gold_task(gold: Path, tasks: list[Task]) -> Task:
