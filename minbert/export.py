@@ -58,10 +58,13 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_le
 
 def classifier_config(head: Head) -> dict[str, Any]:
     """Return the keys of transformers' config.json that describe a classifier."""
-    outputs = head.config.outputs  # the one logit of two classes is that of class 1
-    names = head.config.class_names[-outputs:] or tuple(f"LABEL_{i}" for i in range(outputs))
+    outputs = head.config.outputs
     # problem_type makes a pipeline apply a softmax, a sigmoid or nothing to the outputs
     problem = head.config.problem_type
+    # the one logit of two classes is that of class 1
+    first = 1 if outputs == 1 and problem == "multi_label_classification" else 0
+    numbers = range(first, first + outputs)
+    names = head.config.class_names[-outputs:] or tuple(f"LABEL_{i}" for i in numbers)
     return {
         "architectures": ["BertForSequenceClassification"],
         **({"problem_type": problem} if problem else {}),
