@@ -72,6 +72,21 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
 
 
+def check_values(args: Any, where: str) -> None:
+    """Raise UserError for a value of a dataclass of arguments that its flag would not take.
+
+    where: the file that the values are from, for messages.
+    """
+    for f in fields(args):
+        value, low = getattr(args, f.name), f.metadata.get("low")
+        outside = low is not None and value is not None and not low <= value <= f.metadata["high"]
+        if isinstance(value, dict):  # of numbers by task
+            outside = any(isinstance(n, int) and n < 1 for n in value.values())
+        choices = f.metadata.get("choices", ())
+        if outside or (choices and value not in (*choices, f.default)):
+            raise UserError(f"{where}: {f.name} is {value!r}, out of range; the file is damaged")
+
+
 def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
     """Return the message for an unknown flag."""
     known = sorted(o for action in parser._actions for o in action.option_strings)
@@ -101,6 +116,8 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         if value is not False:
             more = value if isinstance(value, list) else [] if value is True else [value]
             words += [flag, *map(str, more)]
+    if any("\0" in word for word in words):  # which a command line cannot have
+        raise UserError(f"--config {path}: a NUL character in a value")
     try:
         _, unknown = parser.parse_known_args(words)
     except UserError as error:

@@ -137,8 +137,8 @@ def _store(answer: HTTPResponse, part: Path, have: int) -> bool:
 
     Returns whether its length was known. Raises Interrupted if bytes are missing.
     """
-    length = answer.headers.get("Content-Length")
-    total = have + int(length) if length else None
+    length = answer.headers.get("Content-Length", "")
+    total = have + int(length) if length.isdecimal() else None  # else the server names none
     if not have:
         etag = answer.headers.get("ETag", "")
         strong = "" if etag.startswith("W/") else etag  # a weak tag may be that of other bytes

@@ -63,6 +63,7 @@ def test_a_switch_of_the_file_can_be_turned_off(config: Path, capsys) -> None:
     [
         ("lr =", "lrr =", r"run.toml: unknown argument '--lrr'; did you mean --lr\?"),
         ("3e-5", '"fast"', r"run.toml: --lr: 'fast' is not a number"),
+        ("sst = 100", 'sst = 100\n[output_dir]\nx = "\\u0000"', "a NUL character in a value"),
         ('"sequential"', '"serial"', r"run.toml: --mode: invalid choice"),
         ("lr = 3e-5", "lr = ", r"--config .*run.toml: cannot be read"),
     ],

@@ -38,6 +38,15 @@ def test_the_card_of_a_run(world: Path) -> None:
     assert "torch 2." in text
 
 
+def test_a_name_is_no_html_and_no_shell_command(world: Path) -> None:
+    name = "<b>x `id`;$HOME"
+    run(world, "--name", name, "--epochs", "1", "--skip-predictions")
+    text = (world / "runs" / name / "README.md").read_text()
+    assert text.startswith("# &lt;b&gt;x `id`;$HOME\n")
+    command = re.search(r"^    (python evaluate.py .*)$", text, re.M).group(1)
+    assert shlex.split(command)[3] == str(world / "runs" / name)
+
+
 def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(world, "--name", "pairs", "--tasks", "sts", "--pair-encoding", "siamese")
     text = (world / "runs/pairs/README.md").read_text()

@@ -47,6 +47,7 @@ def test_the_course_s_bytes_and_logits_beside_them(tmp_path: Path, task: str) ->
         "id\tPredicted_Sentiment\nA1\t3\nb2\t0.0\n",
         "\ufeffid,Predicted_Sentiment\r\na1,3\r\nb2,0\r\n",
         "a1 , 3\nb2 , 0",
+        "id,Predicted_Sentiment\na1\t3\nb2\t0\n",  # as one course's files were
     ],
 )
 def test_clean_forms_are_read_too(tmp_path: Path, text: str) -> None:

@@ -56,7 +56,8 @@ def test_a_text_is_a_text(tmp_path: Path, value: object, expected: str) -> None:
 
 def test_parquet_s_bytes_words_and_structs(tmp_path: Path) -> None:
     def text_of(value: object) -> str:
-        parquet.write_table(pyarrow.table({"text": [value], "label": [1]}), tmp_path / "a.parquet")
+        texts = value if isinstance(value, pyarrow.Array) else [value]
+        parquet.write_table(pyarrow.table({"text": texts, "label": [1]}), tmp_path / "a.parquet")
         columns = task_of(tmp_path, "a.parquet").columns
         return read_examples(tmp_path / "a.parquet", columns, True)[0][0].text
 
@@ -65,6 +66,10 @@ def test_parquet_s_bytes_words_and_structs(tmp_path: Path) -> None:
         text_of({"en": "a good film"})
     with pytest.raises(UserError, match=r"text: .*utf-8"):
         text_of(b"caf\xe9")
+    two_bytes = [None, pyarrow.py_buffer(b"\0\0\0\0\2\0\0\0"), pyarrow.py_buffer(b"\xff\xfe")]
+    broken = pyarrow.Array.from_buffers(pyarrow.string(), 1, two_bytes)
+    with pytest.raises(UserError, match=r"a.parquet: a text in it is not UTF-8"):
+        text_of(broken)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A run's folder: who may have its name, what goes on in it, what is seen of damage."""
 
+import json
 import shutil
 from pathlib import Path
 from types import ModuleType
@@ -83,6 +84,22 @@ def test_resume_with_other_arguments(world: Path, extra: list[str], message: str
     run(world, "--name", "run", "--epochs", "1")
     with pytest.raises(UserError, match=message):
         train_multitask.main(["--resume", str(world / "runs/run"), *extra])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("schedule", "x"), ("mode", "x"), ("hidden_dropout_prob", 2**63), ("accumulate", 0),
+        ("lr", -5), ("seed", -1), ("epochs", -3), ("max_length", 1), ("precision", "x"),
+        ("limit", {"sst": -1}), ("kernels", "x"),
+    ],
+)  # fmt: skip
+def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, value: object) -> None:
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    path = world / "runs/run/args.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UserError, match=rf"args.json: {name} is .*the file is damaged"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
 
 
 def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:

@@ -140,8 +140,11 @@ def test_a_run_of_before_loads_predicts_exports_and_reports(old: Path, world: Pa
     assert "gold / predicted" in page and "reliability diagram" in page and "confidence" in page
 
 
-def test_a_run_of_before_goes_on(old: Path, world: Path) -> None:
+def test_a_run_of_before_goes_on(
+    old: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
     """With PyTorch's kernels, which it had; from now on it has its own tasks."""
+    monkeypatch.chdir(world)  # its --output-dir is `runs`
     train_multitask.main(["--resume", str(old), "--data-dir", str(world / "data")])
     assert json.loads((old / "args.json").read_text())["kernels"] == "torch"
     assert list(tomllib.loads((old / "tasks.toml").read_text())) == ["sst", "quora", "sts"]

@@ -138,6 +138,8 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     try:
         with parquet.ParquetFile(path) as file:
             yield file
+    except UnicodeDecodeError as error:  # of a text column, whose bytes nobody has checked
+        raise UserError(f"{path}: a text in it is not UTF-8 ({error.reason})") from error
     except (ArrowException, OSError) as error:
         raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
 

@@ -76,7 +76,7 @@ def write_card(
         f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"
         f"`{command.args['model']}`. `best/` holds step {best_step}, `last/` the end of training."
     )
-    score = f"python evaluate.py --checkpoint {folder} --data-dir DIR"
+    score = f"python evaluate.py --checkpoint {shlex.quote(str(folder))} --data-dir DIR"
     write(folder, command, about, scores, [score, *exports(folder, command.args)], data)
 
 
@@ -88,7 +88,7 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     """
     if args["towers"] == "separate":
         return []
-    start = f"python -m minbert.export {folder} NEW_DIRECTORY --to"
+    start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
     cross = [name for name in args["tasks"] if name not in args["pair_loss"]]
     siamese = len(cross) < len(args["tasks"])
     return [
@@ -110,7 +110,7 @@ def write_mlm_card(
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"
         f"`{command.args['model']}`. `best/` holds step {best_step}, `last/` the end of training."
     )
-    use = [f"python train_multitask.py --model {folder} --data-dir DIR"]
+    use = [f"python train_multitask.py --model {shlex.quote(str(folder))} --data-dir DIR"]
     write(folder, command, about, scores, use, data)
 
 
@@ -132,7 +132,8 @@ def write_several_card(
         f"README.md;\n"
         f"`scores.json` has the scores of {len(every)} seeds one by one, `report.html` the curves."
     )
-    write(folder, command, about, scores, [f"python -m minbert.report {folder}"], [])
+    report = f"python -m minbert.report {shlex.quote(str(folder))}"
+    write(folder, command, about, scores, [report], [])
 
 
 def write(
@@ -146,7 +147,7 @@ def write(
     listed = ((k, f"`{v}`") for k, v in command.args.items() if k not in LEFT_OUT)
     arguments: Table = [("argument", "value"), *listed]
     parts = [
-        f"# {folder.name}", about, markdown_table(scores),
+        f"# {escape(folder.name, quote=False)}", about, markdown_table(scores),
         "## Use", "\n".join(f"    {line}" for line in use),
         *(["## Data", markdown_table(data)] if data else []),
         "## Made by", f"    {command.line()}",

@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
+from minbert.cli import check_values
 from minbert.errors import UserError
 from minbert.files import read_json, write_json, write_text
 from minbert.locks import locked
@@ -218,6 +219,7 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
     if missing := [f.name for f in fields(cls) if f.name not in saved]:
         raise UserError(f"{run / ARGS}: {missing[0]} is missing; the file is damaged")
     args = from_json(cls, saved, str(run / ARGS))
+    check_values(args, str(run / ARGS))
     for name, value in given.items():
         if name not in FREE_ON_RESUME and value != getattr(args, name):
             flag = "--" + name.replace("_", "-")

@@ -111,9 +111,11 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             if line.strip():
                 yield number, line.rsplit(",", 1)
         return
-    delimiter = "\t" if "\t" in first and "," not in first else ","
-    for number, cells in delimited_rows(path, iter(lines), delimiter, "csv"):
-        if number > 1 or cells[0].strip().lower() != "id":
+    # a header may be of the other kind than its rows
+    has_tabs = any("\t" in line and "," not in line for line in lines[:2])
+    has_header = re.split(r"[,\t]", first)[0].strip(' "').lower() == "id"
+    for number, cells in delimited_rows(path, iter(lines), "\t" if has_tabs else ",", "csv"):
+        if number > 1 or not has_header:
             yield number, [without_guard(cell) for cell in cells]
 
 

@@ -49,6 +49,7 @@ KINDS = {
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
 ARGS = "args.json"  # of a run: the arguments it was made with
+LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
 TASKS_FILE = "tasks.toml"  # of a run: with it a run's folder needs no other file of tasks
 NEEDED = ("kind", "train", "dev", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
@@ -82,8 +83,9 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
     tasks = {}
     for name, table in tables.items():
         where = f"{path}: [{name}]"
-        if not name.isidentifier():
-            raise UserError(f"{where}: write a name of letters, digits and _")
+        if not name.isidentifier() or len(name) > LONGEST_NAME:
+            most = f"at most {LONGEST_NAME} letters, digits and _"
+            raise UserError(f"{where[:100]}: write a name of {most}")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
         if hasattr(nn.ModuleDict(), name):  # which the heads are kept in
@@ -183,8 +185,11 @@ def _check_values(table: Table) -> None:
     names = table.get("columns", [""])
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError(f'columns = {names!r}: write the names of a file without a header, ["a"]')
-    if "{split}" not in table.get("prediction_file", "{split}"):
-        raise ValueError(f"prediction_file = {table['prediction_file']!r}: {{split}} is missing")
+    file = table.get("prediction_file", "{split}")
+    if "{split}" not in file:
+        raise ValueError(f"prediction_file = {file!r}: {{split}} is missing")
+    if {*"{}/\\"} & {*file.replace("{split}", "")} or len(file) > LONGEST_NAME:
+        raise ValueError(f"prediction_file = {file[:60]!r}: write the name of a file, no folder")
     weight = table.get("weight", 1)
     if type(weight) not in NUMBERS or not 0 <= weight < math.inf:
         raise ValueError(f"weight = {weight!r}: write a number from 0, without quotes")
