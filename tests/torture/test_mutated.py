@@ -1,0 +1,70 @@
+"""Changed inputs of every kind: one line, or a result; nothing else."""
+
+import shutil
+from pathlib import Path
+
+from minbert.files import MANIFEST, write_manifest
+from tests.torture.inputs import INPUTS, Input, make_stage
+from tests.torture.judge import DONE, NEVER, detail, files_of, verdict
+from tests.torture.mutations import EXECUTED
+from tests.torture.tally import Effort, Tally, Trial
+
+COUNT = 10_000
+FAULTS = (*NEVER, "other result", "not finite", "code executed")
+NOT_NUMBERS = (b"NaN", b"Infinity", b"NOT FINITE")
+
+
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return the files of a pattern, in a fixed order."""
+    return sorted(path for path in folder.glob(pattern) if path.is_file())
+
+
+def results(stage: Path, scratch: Path) -> dict[str, bytes]:
+    """Return what comes of each undamaged input that has a hash, by the input's file."""
+    found = {}
+    for number, one in enumerate(one for one in INPUTS if one.same):
+        folder = scratch / str(number)
+        shutil.copytree(stage, folder)
+        assert one.start(folder).finish().code == 0
+        found[one.file] = (folder / one.same).read_bytes()
+    return found
+
+
+def change(trial: Trial, stage: Path, expected: dict[str, bytes]) -> None:
+    """Change one file and give it to the command that reads it."""
+    one, rng = INPUTS[trial.number % len(INPUTS)], trial.rng
+    shutil.copytree(stage, trial.folder, dirs_exist_ok=True)
+    file = rng.choice(matching(trial.folder, one.file))
+    what, content = one.mutate(file.read_bytes(), rng)
+    file.write_bytes(content)
+    if one.sealed:
+        (file.parent / MANIFEST).unlink()
+        write_manifest(file.parent)
+
+    outcome = one.start(trial.folder).finish()
+    story = f"{file.name}: {what}"
+    if (trial.folder / EXECUTED).exists():
+        return trial.fault("code executed", one.file, story)
+    if (found := verdict(outcome, one.codes)) in NEVER:
+        return trial.fault(found, f"{one.file}: {detail(outcome)}", story)
+    if found != DONE:
+        return trial.count(found)
+    if any(words in outcome.out.encode() + outputs(trial.folder, one) for words in NOT_NUMBERS):
+        return trial.fault("not finite", one.file, story)
+    if one.same and (trial.folder / one.same).read_bytes() != expected[one.file]:
+        return trial.fault("other result", one.file, story)
+    trial.count("accepted")
+
+
+def outputs(folder: Path, one: Input) -> bytes:
+    """Return what `evaluate` wrote of a model's outputs."""
+    is_scored = "--data-dir" in one.command and "--output" in one.command
+    return b"".join(p.read_bytes() for p in files_of(folder / "out").values()) if is_scored else b""
+
+
+def test_changed_inputs_give_one_line_or_a_result(effort: Effort) -> None:
+    stage = effort.world / "stage"
+    make_stage(effort.world, stage)
+    expected = results(stage, effort.world / "undamaged")
+    tally = Tally("mutated", effort, FAULTS)
+    tally.run(COUNT, lambda trial: change(trial, stage, expected))
