@@ -110,7 +110,7 @@ INPUTS = [
     Input("lines.txt", m.text, [*INPUT, "sst", "--input", "lines.txt"]),
     Input("lines.txt", m.text, [*INPUT, "sst", "--input", "-"], piped=True),
     Input("data/sts-dev.csv", m.table, [*INPUT, "sts", "--input", "data/sts-dev.csv"]),
-    Input("data/entails.jsonl", m.json_lines, [*INPUT, "sts", "--input", "-"], piped=True),
+    Input("data/sts-dev.csv", m.table, [*INPUT, "sts", "--input", "-"], piped=True),
 ]  # fmt: skip
 
 
@@ -168,6 +168,9 @@ def make_runs(stage: Path) -> None:
     shutil.copytree(stage / "runs/r/best", saved)
     (saved / "manifest.json").unlink()
     (saved / "added_tokens.json").write_text('{"[NEW]": 17}')
+    settings = json.loads((saved / "tokenizer_config.json").read_text())
+    settings["added_tokens_decoder"] = {"17": {"content": "[NEW]", "special": True}}
+    (saved / "tokenizer_config.json").write_text(json.dumps(settings))
     shutil.copy(stage / "runs/r/predictions/sst-dev-output.csv", stage / "pred.csv")
     for script, *more in (TRAIN, PRETRAIN):
         finish(script, more, stage)
