@@ -1,6 +1,7 @@
 """Changed inputs of every kind: one line, or a result; nothing else."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from minbert.files import MANIFEST, write_manifest
@@ -29,22 +30,22 @@ def furnish(folder: Path, stage: Path, file: str) -> None:
             (shutil.copytree if entry.is_dir() else shutil.copy)(entry, place)
 
 
-def results(stage: Path, scratch: Path) -> dict[str, bytes]:
+def results(stage: Path, effort: Effort) -> dict[str, bytes]:
     """Return what comes of the undamaged inputs that have a hash, by the input's file.
 
     All commands must succeed on what is undamaged.
     """
-    found = {}
-    for one in INPUTS:
-        folder = scratch / "t"
+
+    def result(number: int) -> tuple[str, bytes]:
+        one, folder = INPUTS[number], effort.world / "undamaged" / str(number) / "t"
         folder.mkdir(parents=True)
         furnish(folder, stage, one.file)
         outcome = one.start(folder).finish()
         assert outcome.code == 0, f"{one.file}: {outcome.err}"
-        if one.same:
-            found[one.file] = (folder / one.same).read_bytes()
-        shutil.rmtree(folder)
-    return found
+        return one.file, (folder / one.same).read_bytes() if one.same else b""
+
+    with ThreadPoolExecutor(effort.workers) as pool:
+        return dict(pool.map(result, range(len(INPUTS))))
 
 
 def change(trial: Trial, stage: Path, expected: dict[str, bytes]) -> None:
@@ -82,6 +83,6 @@ def outputs(folder: Path, one: Input) -> bytes:
 def test_changed_inputs_give_one_line_or_a_result(effort: Effort) -> None:
     stage = effort.world / "stage"
     make_stage(effort.world, stage)
-    expected = results(stage, effort.world / "undamaged")
+    expected = results(stage, effort)
     tally = Tally("mutated", effort, FAULTS)
     tally.run(COUNT, lambda trial: change(trial, stage, expected))
