@@ -1,0 +1,115 @@
+"""Run the project's scripts as a user would, in forked children that need not import anything."""
+
+import importlib
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from multiprocessing import connection, forkserver
+from pathlib import Path
+from unittest import mock
+
+from minbert.cli import run_script
+
+ROOT = Path(__file__).resolve().parents[2]
+MEMORY = 3 << 30  # bytes of address space that a command may take on top of its imports
+SECONDS = 30.0  # far more than any command takes on this data; a hang is what is looked for
+# One thread each: a forked child hangs in a parallel region if its parent has been in one.
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "RAYON_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1",
+    "THP_MEM_ALLOC_ENABLE": "0",
+}  # fmt: skip
+SCRIPTS = {
+    "train": "train_multitask", "pretrain": "pretrain_mlm", "evaluate": "evaluate",
+    "export": "minbert.export", "report": "minbert.report.__main__", "probe": "tests.torture.probe",
+}  # fmt: skip
+LOCK = threading.Lock()  # multiprocessing looks at all children whenever one starts or ends
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a user sees of a command."""
+
+    code: int | None  # None: it was killed because it did not end in time
+    out: str
+    err: str
+
+    @property
+    def error(self) -> str:
+        """The last line on stderr."""
+        return (self.err.strip().splitlines() or [""])[-1]
+
+
+class Command:
+    """A script with arguments, started in a folder.
+
+    Its output goes to files beside the folder, which may be full or compared with another one.
+    """
+
+    def __init__(self, script: str, argv: list[str], folder: Path, stdin: Path | None = None):
+        self.files = [folder.parent / f"{folder.name}.{name}" for name in ("out", "err")]
+        job = (SCRIPTS[script], argv, folder, [stdin or Path(os.devnull), *self.files])
+        self.process = server().Process(target=_child, args=job)
+        with LOCK:
+            self.process.start()
+        self.end = time.monotonic() + SECONDS
+
+    def is_running(self) -> bool:
+        """Return whether it has not ended yet."""
+        return not connection.wait([self.process.sentinel], 0)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal, unless the command has ended."""
+        if self.is_running():
+            os.kill(self.process.pid or 0, number)
+
+    def finish(self) -> Outcome:
+        """Wait for the end, which comes at the latest after SECONDS."""
+        in_time = connection.wait([self.process.sentinel], max(0, self.end - time.monotonic()))
+        if not in_time:
+            self.process.kill()
+        with LOCK:
+            self.process.join()
+        code = self.process.exitcode if in_time else None
+        out, err = (
+            file.read_bytes().decode(errors="replace") if file.is_file() else ""
+            for file in self.files
+        )  # fmt: skip
+        return Outcome(code, out, err)
+
+
+def run(script: str, argv: list[str], folder: Path, stdin: Path | None = None) -> Outcome:
+    """Run a script to its end."""
+    return Command(script, argv, folder, stdin).finish()
+
+
+def server() -> multiprocessing.context.ForkServerContext:
+    """Return the context whose processes are children of the fork server."""
+    context = multiprocessing.get_context("forkserver")
+    with LOCK, mock.patch.dict(os.environ, ENVIRONMENT):
+        context.set_forkserver_preload(["tests.torture.imports"])
+        forkserver.ensure_running()
+    return context
+
+
+def _child(module: str, argv: list[str], folder: Path, files: list[Path]) -> None:
+    """Be the script: `run_script` ends this process with the code that a user would see."""
+    modes = (os.O_RDONLY, *[os.O_CREAT | os.O_TRUNC | os.O_WRONLY] * 2)
+    for number, (file, mode) in enumerate(zip(files, modes, strict=True)):
+        handle = os.open(file, mode, 0o666)
+        os.dup2(handle, number)
+        os.close(handle)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115 - all three stay open
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
+    os.chdir(folder)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    sys.argv = [module, *argv]
+    run_script(importlib.import_module(module).main)

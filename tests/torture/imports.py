@@ -1,0 +1,22 @@
+"""What the fork server imports once, so that a command costs no imports; it starts no thread."""
+
+import pyarrow
+import torch
+import torch._dynamo  # else the first backward pass of every child imports it
+from huggingface_hub import try_to_load_from_cache
+from pyarrow import parquet
+
+import evaluate
+import minbert.export
+import minbert.report.__main__
+import pretrain_mlm
+import train_multitask
+from tests.torture import forked, probe
+
+torch.set_num_threads(1)
+pyarrow.set_cpu_count(1)
+
+__all__ = [
+    "evaluate", "forked", "minbert", "parquet", "pretrain_mlm", "probe", "train_multitask",
+    "try_to_load_from_cache",
+]  # fmt: skip
