@@ -14,6 +14,7 @@ import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import torch
@@ -90,7 +91,7 @@ class Run(Training):
 
 def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
     """Train one run, from its start or where it was stopped, to its end."""
-    with rundir.alone_in(folder):
+    with rundir.alone_in(folder, resumed=bool(args.resume)):
         run = set_up(args, folder, tasks)
         encoder, state = run.model.encoder, run.state
         print(f"{folder}: {run.train_rows} texts to train on, {len(run.held_out)} held out")
@@ -273,7 +274,8 @@ def main(argv: list[str]) -> int:
             for name, scores in [stages[0], *stages[-1:]]:
                 found = "accuracy {accuracy:.3f}  perplexity {perplexity:.1f}".format(**scores)
                 print(f"{name:16} {found}")
-            print(f"\nnext: python train_multitask.py --model {folder} --data-dir {args.data_dir}")
+            places = f"--model {quote(str(folder))} --data-dir {quote(args.data_dir)}"
+            print(f"\nnext: python train_multitask.py {places}")
         if args.json:
             print(json.dumps({"run": str(folder), "held_out": stages[-1][1]}))
     return 0

@@ -12,7 +12,6 @@ if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is
 import json
 import math
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -32,10 +31,10 @@ from minbert.model.layers import set_kernels
 from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, TrainState
-from minbert.run.finish import finish, finish_several
+from minbert.run.finish import finish
 from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpoint, save
 from minbert.run.runlog import StepRecord, silence
-from minbert.run.several import best_scores, closing_text, is_several, results_table, train_seeds
+from minbert.run.several import best_scores, closing_text, is_several, results_table, train_several
 from minbert.run.train_args import FROZEN, Args, data_source, default_name, resolve_arguments
 from minbert.task.evaluation import calibrate, encode_features, replace_undefined, score_tasks
 from minbert.task.loading import (
@@ -90,7 +89,7 @@ class Run(Training):
 
 def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
     """Train one run, from its start or where it was stopped, to its predictions."""
-    with rundir.alone_in(folder):
+    with rundir.alone_in(folder, resumed=bool(args.resume)):
         run = set_up(args, folder, tasks)
         encoder, state = run.model.encoder, run.state
         if args.mode == "sequential":
@@ -275,20 +274,12 @@ def main(argv: list[str]) -> int:
             dry_run.show(args, lambda f: dry_run.preview(args, tasks, set_up, train_step, f))
             return 0
         with silence(args.quiet):
-            if is_several(args):  # a mistake shows before the first of them trains
-                check_files(list(tasks.values()), Path(args.data_dir), ("train", "dev"))
-                tokenizer = BertTokenizer.from_directory(resolve(args.model))
-                load_train_and_dev(list(tasks.values()), tokenizer, data_source(args))
-                args = rundir.save_arguments(folder, args, tasks)
-            with rundir.alone_in(folder) if is_several(args) else nullcontext():
-                every = train_seeds(args, folder, tasks, train)
+            if is_several(args):
+                every = train_several(args, folder, tasks, train, Path(__file__).name)
+            else:
+                every = [[train(args, folder, tasks)]]
             print(closing_text(args, folder, list(tasks.values()), every))
         scores = list(map(best_scores, every))
-        if is_several(args):
-            finish_several(
-                folder, args=args, script=Path(__file__).name, tasks=list(tasks.values()),
-                scores=scores,
-            )  # fmt: skip
         if args.json:
             found = {"run": str(folder), "scores": scores, "over_seeds": over_seeds(scores)}
             print(json.dumps(found))

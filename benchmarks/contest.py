@@ -8,9 +8,11 @@ import importlib
 import multiprocessing
 import os
 import resource
+import signal
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -83,7 +85,8 @@ def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
         for contestant in contestants:
             pipe, child_pipe = context.Pipe()
             child = context.Process(target=_child, args=(contestant, child_pipe), daemon=True)
-            child.start()
+            with without_ctrl_c():  # which children inherit: it is for the parent to end them
+                child.start()
             child_pipe.close()
             children.append((contestant, child, pipe))
             _work(contestant, pipe)  # wait for its set-up: no two contestants work at a time
@@ -93,6 +96,10 @@ def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
                 answer = _work(contestant, pipe)
                 if turn > 0:
                     answers[contestant.name].append(answer)
+    except KeyboardInterrupt:
+        for _, child, _ in children:
+            child.kill()
+        raise
     finally:
         for _, child, pipe in children:
             pipe.close()  # ends the child's loop
@@ -109,6 +116,16 @@ def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
         for c in contestants
         if (turns_of := answers[c.name])
     }
+
+
+@contextmanager
+def without_ctrl_c() -> Iterator[None]:
+    """Ignore Ctrl-C within the block."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _work(contestant: Contestant, pipe: Connection) -> tuple[float, Work, float]:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import pickle
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from minbert.errors import UserError
 
+RENAMED_WITHIN_S = 0.1
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
 
@@ -39,6 +41,25 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         new.unlink(missing_ok=True)
     flush_to_disk(path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the files that `replaced_file` began in a folder and a killed process left."""
+    for path in folder.rglob("*.new"):
+        pid = path.name.removesuffix(".new").rpartition(".")[2]
+        if path.is_file() and pid.isdecimal() and not _is_running(int(pid)):
+            path.unlink(missing_ok=True)
+
+
+def _is_running(pid: int) -> bool:
+    """Return whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:
@@ -67,13 +88,16 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
     An unfinished last line, which a power cut leaves behind, is skipped. Raises UserError for
     another line that is not JSON.
     """
-    found = []
-    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
-        try:
-            found.append(json.loads(line))
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: damaged, take that line out ({error})") from error
-    return found
+    lines = path.read_bytes().split(b"\n")[:-1]
+    return [parse_json_line(line, f"{path}:{n}") for n, line in enumerate(lines, start=1)]
+
+
+def parse_json_line(line: bytes, where: str) -> Any:
+    """Return the value of a line of JSON. Raises UserError for a damaged one."""
+    try:
+        return json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{where}: damaged, take that line out ({error})") from error
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -218,8 +242,10 @@ def whole_directory_of(path: Path) -> Path:
 
     Nothing is changed: a trainer may be writing.
     """
-    places = (path, beside(path, "new"), beside(path, "old"))
-    return next((place for place in places if has_all_files(place)), path)
+    others = [other for other in (beside(path, "new"), beside(path, "old")) if other.is_dir()]
+    if others and not has_all_files(path):
+        time.sleep(RENAMED_WITHIN_S)  # a trainer that is at it comes to its second rename
+    return next((place for place in (path, *others) if has_all_files(place)), path)
 
 
 def check_content(path: Path) -> None:

@@ -1,11 +1,16 @@
 """A run's folder: who may have its name, what goes on in it, what is seen of damage."""
 
 import json
+import os
 import shutil
+import subprocess
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+import torch
 
 import pretrain_mlm
 import train_multitask
@@ -13,7 +18,7 @@ from minbert import UserError
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
 from minbert.run.runlog import RunLog
-from tests.conftest import arguments, run
+from tests.conftest import arguments, run, weights
 from tests.processes import assert_same_run, start, wait_for_step
 
 
@@ -102,6 +107,89 @@ def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, valu
         train_multitask.main(["--resume", str(world / "runs/run")])
 
 
+@pytest.mark.parametrize("more", [[], ["--seeds", "2"]])
+def test_of_two_commands_of_one_name_one_wins_wholly(
+    world: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    """Both have found the name free; the second comes to the lock when the first has finished."""
+    alone_in, first = rundir.alone_in, ["--name", "run", "--epochs", "1", *more]
+
+    def after_the_other(folder: Path, resumed: bool) -> AbstractContextManager[None]:
+        monkeypatch.setattr(rundir, "alone_in", alone_in)
+        run(world, *first, "--lr", "1e-3")
+        return alone_in(folder, resumed)
+
+    original = rundir.new_run
+
+    def chosen(*args: Any) -> Path:
+        found = original(*args)
+        monkeypatch.setattr(rundir, "alone_in", after_the_other)
+        monkeypatch.setattr(rundir, "new_run", original)
+        return found
+
+    monkeypatch.setattr(rundir, "new_run", chosen)
+    with pytest.raises(UserError, match="another command has begun that run"):
+        run(world, *first, "--lr", "2e-3")
+    for path in (world / "runs/run").rglob("args.json"):
+        assert json.loads(path.read_text())["lr"] == 1e-3
+    assert "--lr 0.001" in (world / "runs/run/README.md").read_text()
+
+
+def test_a_best_that_is_gone_is_made_anew_and_said(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also of a run that is over; one that lies beside, left by a kill, takes its place first."""
+    run(world, "--name", "run")
+    folder = world / "runs/run"
+    before = weights(folder / "best")
+    (folder / "best").rename(folder / "best.old")
+    shutil.rmtree(folder / "predictions")
+    train_multitask.main(["--resume", str(folder)])
+    assert "best: gone" not in capsys.readouterr().out and (folder / "predictions").is_dir()
+    assert all(torch.equal(w, before[name]) for name, w in weights(folder / "best").items())
+    shutil.rmtree(folder / "best")
+    train_multitask.main(["--resume", str(folder)])
+    assert "best: gone; the best step from 20 on" in capsys.readouterr().out
+    last = weights(folder / "last")
+    assert all(torch.equal(w, last[name]) for name, w in weights(folder / "best").items())
+    events = [line["event"] for line in read_log(folder / "log.jsonl")]
+    assert events.count("dev") == 3 and events.count("end") == 1
+
+
+def test_what_killed_processes_left_is_removed(world: Path) -> None:
+    run(world, "--name", "run")
+    folder = world / "runs/run"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name in (f"args.json.{gone.pid}.new", f"predictions/x.csv.{gone.pid}.new"):
+        (folder / name).write_text("half")
+    running = folder / f"README.md.{os.getppid()}.new"  # another process writes it just now
+    running.write_text("half")
+    shutil.copytree(folder / "last", folder / "last.old")
+    train_multitask.main(["--resume", str(folder)])
+    assert list(folder.rglob("*.new")) == [running] and not (folder / "last.old").exists()
+
+
+def test_a_log_with_damaged_lines_keeps_the_others(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--name", "run")
+    path = world / "runs/run/log.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"\0" * 50 + b"\n" + whole + b"[" * 100_000 + b"\n" + b"\0" * 9)
+    with pytest.raises(UserError, match=r"log.jsonl:1: damaged, take that line out"):
+        read_log(path)
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert "damaged lines left out: 2" in capsys.readouterr().out
+    assert len(read_log(path)) == whole.count(b"\n") + 1  # "resume"
+
+
+def test_a_name_that_no_file_can_have(world: Path) -> None:
+    with pytest.raises(UserError, match="not UTF-8; choose another"):
+        run(world, "--name", "a\udcff")
+    assert not (world / "runs").exists()
+
+
 def test_a_taken_name_is_refused_and_a_made_one_counted(world: Path) -> None:
     for _ in range(2):
         run(world, "--epochs", "1")
@@ -160,7 +248,7 @@ def test_a_log_that_is_gone_is_said(world: Path, capsys: pytest.CaptureFixture[s
 
 def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:
     """Another command that has not yet found its weights and data."""
-    with rundir.alone_in(world / "runs/parallel-sst-sts"):
+    with rundir.alone_in(world / "runs/parallel-sst-sts", resumed=True):
         assert rundir.new_run(world / "runs", "", "parallel-sst-sts").name == "parallel-sst-sts-2"
 
 

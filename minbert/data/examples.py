@@ -108,7 +108,7 @@ def _label_of(label: str, columns: Columns, where: str) -> float:
     try:
         return columns.parse_label(label)
     except ValueError as error:
-        raise UserError(f"{where}: {columns.label} is {label!r}: {error}") from error
+        raise UserError(f"{where}: {columns.label} is {label[:60]!r}: {error}") from error
 
 
 Row = tuple[int, str, list[str], str]  # line, id, texts, label
@@ -126,7 +126,7 @@ def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
         check_columns(path, needed, names)
     for number, row in rows:
         if missing := [name for name in needed if name not in row]:
-            names = ", ".join(row)
+            names = ", ".join(row)[:200]
             raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {names}")
         name = columns.id
         try:

@@ -107,7 +107,7 @@ def check_columns(path: Path, wanted: list[str], names: list[str]) -> None:
     """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
-            raise UserError(f"{path}:1: no column {name!r}; it has {', '.join(names)}")
+            raise UserError(f"{path}:1: no column {name!r}; it has {', '.join(names)[:200]}")
         if names.count(name) > 1:
             raise UserError(f"{path}:1: two columns are called {name!r}; rename one of them")
 

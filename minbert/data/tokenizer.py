@@ -243,7 +243,8 @@ class BertTokenizer:
         max_length: the model's longest sequence.
         """
         self.tokenizer.no_truncation()
-        self.tokenizer.save(str(directory / "tokenizer.json"))
+        text = self.tokenizer.to_str(pretty=True)  # the library's save raises a bare Exception
+        (directory / "tokenizer.json").write_text(text, encoding="utf-8")
         normalizer = self.tokenizer.normalizer
         # this class of transformers takes tokenizer.json as it is, whatever its normalizer
         settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}

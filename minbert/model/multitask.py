@@ -14,6 +14,7 @@ from minbert.files import load_tensors, read_json, save_tensors
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, pool
 from minbert.weights.convert import convert, to_published
+from minbert.weights.pretrained import check_weights
 from minbert.weights.resolve import resolve
 
 HEADS, CONFIGS = "heads.safetensors", "heads.json"
@@ -102,6 +103,7 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwo
     if not (directory / HEADS).is_file():
         raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
     tensors = load_tensors(directory / HEADS)
+    check_weights(tensors, directory / HEADS)
     try:
         saved = read_json(directory / CONFIGS)
         where = str(directory / CONFIGS)
@@ -115,5 +117,7 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwo
     if model.second_tower is not None:
         path = directory / SECOND
         expected = model.second_tower.state_dict()
-        model.second_tower.load_state_dict(convert(load_tensors(path), expected, str(path)))
+        second = convert(load_tensors(path), expected, str(path))
+        check_weights(second, path)
+        model.second_tower.load_state_dict(second)
     return model.eval(), directory

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
-from minbert.files import read_json, read_json_lines, write_text
+from minbert.files import parse_json_line, read_json, read_json_lines, write_text
 from minbert.report.page import Run, page
 from minbert.typed import parse
 
@@ -29,15 +29,32 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """Return a log's lines, checked. Raises UserError, with its number, for a damaged one."""
     lines = read_json_lines(path)
     for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        if not isinstance(line, dict) or not isinstance(line.get("event"), str):
-            raise UserError(f"{where}: not a line of a log; take it out")
-        parse(int, line.get("step", 0), f"{where}: step")
-        for key, kind in LINES.get(line["event"], {}).items():
-            if key not in line:
-                raise UserError(f"{where}: {key} is missing; take the line out")
-            parse(kind, line[key], f"{where}: {key}")
+        check_log_line(line, f"{path}:{number}")
     return lines
+
+
+def check_log_line(line: Any, where: str) -> None:
+    """Raise UserError for a value that is no line of a log."""
+    if not isinstance(line, dict) or not isinstance(line.get("event"), str):
+        raise UserError(f"{where}: not a line of a log; take it out")
+    parse(int, line.get("step", 0), f"{where}: step")
+    for key, kind in LINES.get(line["event"], {}).items():
+        if key not in line:
+            raise UserError(f"{where}: {key} is missing; take the line out")
+        parse(kind, line[key], f"{where}: {key}")
+
+
+def readable_log_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the lines of a log that are whole, and how many are damaged."""
+    found, damaged = [], 0
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        try:
+            value = parse_json_line(line, str(path))
+            check_log_line(value, str(path))
+            found.append(value)
+        except UserError:
+            damaged += 1
+    return found, damaged
 
 
 def check_findings(found: Any, path: Path) -> None:

@@ -16,6 +16,7 @@ from minbert.errors import UserError
 from minbert.files import (
     beside,
     flush_to_disk,
+    has_all_files,
     load_tensors,
     read_json,
     save_tensors,
@@ -98,12 +99,16 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def recover(path: Path) -> None:
     """Finish a replacement that was cut between its renames, or that a power cut has torn.
 
-    The complete directory beside takes the place of one that is missing or lacks files.
+    The complete directory beside takes the place of one that is missing or lacks files; beside a
+    complete one nothing stays.
     """
     whole = whole_directory_of(path)
     if whole != path:
         shutil.rmtree(path, ignore_errors=True)
         os.replace(whole, path)
+    if has_all_files(path):
+        for ending in ("new", "old"):
+            shutil.rmtree(beside(path, ending), ignore_errors=True)
 
 
 def is_whole(directory: Path) -> bool:

@@ -22,13 +22,14 @@ from minbert.report.findings import findings
 from minbert.run.checkpoint import Scores
 from minbert.run.loop import Training, step_of
 from minbert.run.mlm_args import Args as MlmArgs
-from minbert.run.several import SCORES
 from minbert.run.train_args import Args, data_source
 from minbert.task.evaluation import cosine_threshold, predict_task, with_interval
 from minbert.task.loading import find_test_file, load_task
 from minbert.task.predictions import write_predictions
 from minbert.task.task import Task
 from minbert.training import distributed
+
+SCORES = "scores.json"  # of a folder of several runs
 
 
 def finish(

@@ -4,6 +4,7 @@ A step's random numbers, learning rate and data are functions of its number (mix
 That is why a run that was stopped continues as if it had not been.
 """
 
+import shlex
 import signal
 import sys
 import threading
@@ -20,7 +21,7 @@ from torch import nn
 
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import sha256_of
+from minbert.files import remove_unfinished, sha256_of
 from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
@@ -55,9 +56,12 @@ class Training:
 
 
 def find_checkpoint(folder: Path) -> Path | None:
-    """Return the run's last/ if there is one, after completing a replacement that was cut short."""
+    """Return the run's last/ if there is one, after tidying up what a kill or power cut left."""
     with distributed.first_before_others():
-        checkpoint.recover(folder / "last")
+        if distributed.rank() == 0:
+            remove_unfinished(folder)
+            checkpoint.recover(folder / "best")
+            checkpoint.recover(folder / "last")
         return folder / "last" if checkpoint.is_whole(folder / "last") else None
 
 
@@ -78,6 +82,9 @@ def begin(
         rundir.check_steps(folder, state.steps, steps)
         rundir.check_data(folder, state.data, files, hashes)
         state.data = hashes
+        if state.best and not (folder / "best").exists():
+            print(f"{folder / 'best'}: gone; the best step from {state.step} on takes its place")
+            state.best, state.assessed = None, min(state.assessed, state.step - 1)
     path, begun = folder / "log.jsonl", state.step if last else -1
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
@@ -133,7 +140,7 @@ class Keeper:
         """Write last/ and print the command that continues from it."""
         save(self.run, "last")
         if distributed.rank() == 0:  # on stderr, which --quiet does not silence
-            whole = rundir.whole_of(self.run.folder)
+            whole = shlex.quote(str(rundir.whole_of(self.run.folder)))
             text = f"stopped at step {step_of(self.run)}; go on with --resume {whole}"
             print(text, file=sys.stderr)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.cli import check_values
+from minbert.data.tables import valid_unicode
 from minbert.errors import UserError
 from minbert.files import read_json, write_json, write_text
 from minbert.locks import locked
@@ -47,7 +48,7 @@ def open_run(
         tasks = tasks_of_run(folder, saved.tasks)
         task_file = str(folder / TASKS_FILE) if saved.task_file else ""
         args = resolve({**vars(saved), "task_file": task_file}, tasks)
-        return replace(args, resume=""), tasks, folder
+        return replace(args, resume=given["resume"]), tasks, folder
     known = builtin
     if given.get("task_file"):
         data_dir = Path(given.get("data_dir", cls.data_dir))
@@ -84,6 +85,8 @@ def _new_run(root: Path, name: str, default: str) -> Path:
     if name:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
+        if name != valid_unicode(name):
+            raise UserError(f"--name {name!r}: not UTF-8; choose another")
         if not _is_free(root / name):
             raise UserError(f"{root / name} exists: --resume {name} goes on, another --name is new")
         return root / name
@@ -102,7 +105,7 @@ def _is_free(run: Path) -> bool:
     if any(name not in BEFORE_FIRST_CHECKPOINT and not name.endswith(".new") for name in names):
         return False
     try:
-        with alone_in(run):
+        with alone_in(run, resumed=True):
             return True
     except UserError:  # another command is starting a run in it
         return False
@@ -126,10 +129,10 @@ def whole_of(run: Path) -> Path:
 
 
 @contextmanager
-def alone_in(run: Path) -> Iterator[None]:
-    """Keep other commands from training in this folder. Raises UserError if one does already.
+def alone_in(run: Path, resumed: bool) -> Iterator[None]:
+    """Keep other commands from training in this folder.
 
-    The system releases the lock when the process ends, in whatever way.
+    Raises UserError if one does already, or has done so since a new run's folder was chosen.
     """
     if distributed.rank() > 0:
         yield
@@ -139,6 +142,8 @@ def alone_in(run: Path) -> Iterator[None]:
             stack.enter_context(locked(run / LOCK, wait=False))
         except BlockingIOError as error:
             raise UserError(f"{run} is being trained by another process: wait for it") from error
+        if not resumed and left_behind(run):
+            raise UserError(f"{run}: another command has begun that run; another --name is new")
         yield
 
 
@@ -159,7 +164,7 @@ def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
         write_text(kept, text)
     args = replace(args, task_file=str(kept) if args.task_file else "")
     if distributed.rank() == 0:
-        write_json(run / ARGS, asdict(args))
+        write_json(run / ARGS, asdict(replace(args, resume="")))
     return args
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from minbert.errors import UserError
 from minbert.files import read_json_lines, write_text
-from minbert.report.files import read_log
+from minbert.report.files import readable_log_lines
 from minbert.training import distributed
 
 READ_EVERY = {"cuda": 16}  # losses are read every so many steps, on other devices at each
@@ -99,7 +99,9 @@ def _drop_after(path: Path, step: int, assessed: int) -> None:
     assessed: the step of the last evaluation that the checkpoint has.
     """
     last = {"dev": assessed, "held-out": assessed, "end": -1}
-    lines = read_log(path)
+    lines, damaged = readable_log_lines(path)
+    if damaged:
+        print(f"{path}: damaged lines left out: {damaged}")
     kept = [line for line in lines if line.get("step", 0) <= last.get(line["event"], step)]
     steps = {line["step"] for line in kept if line["event"] == "step"}
     if missing := step - len(steps):

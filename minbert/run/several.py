@@ -1,15 +1,20 @@
 """Several runs in one command, one for each task or seed, and tables of their scores."""
 
+import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import over_seeds
+from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState
-from minbert.run.train_args import FROZEN, Args
+from minbert.run.finish import finish_several
+from minbert.run.train_args import FROZEN, Args, data_source
+from minbert.task.loading import check_files, load_train_and_dev
 from minbert.task.task import Task
+from minbert.weights.resolve import resolve
 
-SCORES = "scores.json"
 Tasks = dict[str, Task]
 Train = Callable[[Args, Path, Tasks], TrainState]  # trains one run
 BY_TASK = ("limit", "limit_dev", "pair_encoding", "pair_loss")  # arguments that are dicts by task
@@ -23,6 +28,25 @@ def is_one_by_one(args: Args) -> bool:
 def is_several(args: Args) -> bool:
     """Return whether the command is more than one run."""
     return args.seeds > 1 or is_one_by_one(args)
+
+
+def train_several(
+    args: Args, folder: Path, tasks: Tasks, train: Train, script: str
+) -> list[list[TrainState]]:
+    """Train the runs of a command that has several; return the states by seed.
+
+    A mistake shows before the first of them trains.
+    """
+    known = list(tasks.values())
+    with rundir.alone_in(folder, resumed=bool(args.resume)):
+        check_files(known, Path(args.data_dir), ("train", "dev"))
+        tokenizer = BertTokenizer.from_directory(resolve(args.model))
+        load_train_and_dev(known, tokenizer, data_source(args))
+        args = rundir.save_arguments(folder, args, tasks)
+        every = train_seeds(args, folder, tasks, train)
+        scores = list(map(best_scores, every))
+        finish_several(folder, args=args, script=script, tasks=known, scores=scores)
+    return every
 
 
 def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
@@ -77,7 +101,8 @@ def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[T
     if args.seeds > 1:
         parts.append(seeds_table(tasks, list(map(best_scores, every))))
     run = first_run(args, folder)
-    parts.append(f"next: python evaluate.py --checkpoint {run} --data-dir {args.data_dir}")
+    places = f"--checkpoint {shlex.quote(str(run))} --data-dir {shlex.quote(args.data_dir)}"
+    parts.append(f"next: python evaluate.py {places}")
     return "\n\n".join(parts)
 
 

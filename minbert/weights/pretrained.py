@@ -45,11 +45,11 @@ def shards_of(index: Path) -> list[str]:
     """Return the names of the files that an index lists. Raises UserError if it is damaged."""
     values = read_json(index)
     shards = values.get("weight_map") if isinstance(values, dict) else None
-    names = {*shards.values()} if isinstance(shards, dict) else {None}
+    names = list(shards.values()) if isinstance(shards, dict) else [None]
     # a name without a folder in it: nothing outside of the directory is read
     if not all(isinstance(name, str) and Path(name).name == name for name in names):
         raise UserError(f"{index}: not a list of weights by file; fetch it again")
-    return sorted(names)
+    return sorted({*names})
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
@@ -96,12 +96,17 @@ def read_encoder(
         print(f"{path}: no pooler in it; a new one is made, to be trained", file=sys.stderr)
     if left_out := sorted(name for name in tensors if HEAD.match(name)):
         print(f"{path}: its head is left out ({', '.join(left_out)[:80]})", file=sys.stderr)
-    for name, tensor in state.items():
+    check_weights(state, path)
+    return {name: tensor.float().contiguous() for name, tensor in state.items()}
+
+
+def check_weights(tensors: dict[str, Tensor], path: Path) -> None:
+    """Raise UserError for weights that are no floats, or not finite."""
+    for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise UserError(f"{path}: {name} has the type {tensor.dtype}; weights are floats")
         if not (tensor.abs() < LARGEST).all():  # false for NaN, too
             raise UserError(f"{path}: {name} is not finite in every entry; the file is damaged")
-    return {name: tensor.float().contiguous() for name, tensor in state.items()}
 
 
 def new_pooler(config: BertConfig) -> dict[str, Tensor]:
