@@ -82,6 +82,11 @@ def check_values(args: Any, where: str) -> None:
         outside = low is not None and value is not None and not low <= value <= f.metadata["high"]
         if isinstance(value, dict):  # of numbers by task
             outside = any(isinstance(n, int) and n < 1 for n in value.values())
+        if isinstance(value, str) and isinstance(f.default, int):  # a word in a number's place
+            try:
+                f.metadata["parse"](value)
+            except (argparse.ArgumentTypeError, ValueError):
+                outside = True
         choices = f.metadata.get("choices", ())
         if outside or (choices and value not in (*choices, f.default)):
             raise UserError(f"{where}: {f.name} is {value!r}, out of range; the file is damaged")

@@ -64,8 +64,8 @@ def _is_running(pid: int) -> bool:
 
 def write_text(path: Path, text: str) -> None:
     """Replace a file's text, as safely as `replaced_file`."""
-    with replaced_file(path) as file:
-        file.write(text.encode())
+    with replaced_file(path) as file:  # half a surrogate pair is no character of any text
+        file.write(text.encode(errors="replace"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -200,7 +200,9 @@ def read_manifest(directory: Path) -> dict[str, tuple[int, str]]:
     try:
         entries = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
         return {name: parse_entry(entry) for name, entry in entries.items()}
-    except (OSError, ArithmeticError, ValueError, AttributeError, TypeError, KeyError) as error:
+    except (
+        OSError, ArithmeticError, ValueError, AttributeError, TypeError, KeyError, RecursionError,
+    ) as error:  # fmt: skip
         raise UserError(
             f"{directory}: no readable {MANIFEST}: not a finished checkpoint"
         ) from error

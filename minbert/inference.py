@@ -114,7 +114,8 @@ class MultitaskModel:
 def max_length_of_run(directory: Path, encoder: BertModel) -> int:
     """Return the --max-length that the run of a directory was trained with, or what fits."""
     folders = folders_of_run(directory)
-    saved = read_json(folders[0] / ARGS).get("max_length", LONGEST) if folders else LONGEST
+    arguments = read_json(folders[0] / ARGS) if folders else {}
+    saved = arguments.get("max_length", LONGEST) if isinstance(arguments, dict) else None
     if not isinstance(saved, int):
         raise UserError(f"{folders[0] / ARGS}: max_length is {saved!r}, not a number")
     return min(saved, encoder.config.max_position_embeddings)

@@ -13,7 +13,6 @@ from minbert.files import (
     replaced_file,
     save_tensors,
     whole_directory_of,
-    write_text,
 )  # fmt: skip
 from minbert.run.checkpoint import atomic_directory, check_manifest, is_whole, recover
 
@@ -133,8 +132,9 @@ def test_a_manifest_of_before_has_sizes_alone(tmp_path: Path) -> None:
 def test_a_failure_leaves_no_half_of_a_directory_or_file(tmp_path: Path) -> None:
     with pytest.raises(OSError), atomic_directory(tmp_path / "last"):
         raise OSError("disk full")
-    with pytest.raises(UnicodeEncodeError):
-        write_text(tmp_path / "file", "\ud800")
+    with pytest.raises(OSError), replaced_file(tmp_path / "file") as file:
+        file.write(b"half")
+        raise OSError("disk full")
     assert not list(tmp_path.iterdir())
 
 

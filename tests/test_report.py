@@ -25,6 +25,7 @@ from minbert.report.charts import (
     short,
     thinned,
 )
+from minbert.report.files import read_runs
 from minbert.report.findings import confidences, confusion, reliability
 from minbert.report.page import Run, stages, throughput
 from tasks import TASKS
@@ -136,6 +137,33 @@ def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
     log.write_bytes(b'{"event": "start"}\n{"ev\xff\n' + log.read_bytes())
     with pytest.raises(UserError, match=r"log.jsonl:2: damaged"):
         main([str(two_runs[0])])
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("log.jsonl", {"seconds": ["a"]}, "seconds is"), ("log.jsonl", {"task": []}, "task is"),
+        ("log.jsonl", {"loss": float("inf")}, "the number inf is out of range"),
+        ("findings.json", {"points": [[]]}, "sts: points is"),
+        ("findings.json", {"points": [[1.0, float("nan")]]}, "the number nan is out of range"),
+        ("findings.json", {"interval": [1.0]}, "sts: interval is"),
+    ],
+)  # fmt: skip
+def test_values_that_no_run_writes_are_named(
+    two_runs: list[Path], file: str, change: dict, message: str
+) -> None:
+    path = two_runs[0] / file
+    lines = path.read_text().splitlines()
+    if file == "log.jsonl":
+        number = next(n for n, line in enumerate(lines) if '"event": "step"' in line)
+        lines[number] = json.dumps(json.loads(lines[number]) | change)
+    else:
+        found = json.loads(path.read_text())
+        found["sts"] |= change
+        lines = [json.dumps(found)]
+    path.write_text("\n".join(lines) + "\n")
+    with pytest.raises(UserError, match=message):
+        read_runs(two_runs[0])
 
 
 def test_pre_training_and_several_runs_in_a_folder(world: Path, tmp_path: Path) -> None:

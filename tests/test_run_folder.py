@@ -15,7 +15,9 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.files import load_tensors, save_tensors
 from minbert.files import read_json_lines as read_log
+from minbert.model.multitask import load_multitask
 from minbert.run import rundir
 from minbert.run.runlog import RunLog
 from tests.conftest import arguments, run, weights
@@ -96,7 +98,7 @@ def test_resume_with_other_arguments(world: Path, extra: list[str], message: str
     [
         ("schedule", "x"), ("mode", "x"), ("hidden_dropout_prob", 2**63), ("accumulate", 0),
         ("lr", -5), ("seed", -1), ("epochs", -3), ("max_length", 1), ("precision", "x"),
-        ("limit", {"sst": -1}), ("kernels", "x"),
+        ("limit", {"sst": -1}), ("kernels", "x"), ("batch_size", "x"), ("pooling", "\ud800"),
     ],
 )  # fmt: skip
 def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, value: object) -> None:
@@ -154,6 +156,22 @@ def test_a_best_that_is_gone_is_made_anew_and_said(
     assert all(torch.equal(w, last[name]) for name, w in weights(folder / "best").items())
     events = [line["event"] for line in read_log(folder / "log.jsonl")]
     assert events.count("dev") == 3 and events.count("end") == 1
+
+
+def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    best = world / "runs/run/best"
+    (best / "manifest.json").unlink()  # as if nobody knew what was saved
+    heads = load_tensors(best / "heads.safetensors")
+    configs = (best / "heads.json").read_text()
+    (best / "heads.json").write_text(configs.replace('"outputs": 5', '"outputs": 2147483648'))
+    with pytest.raises(UserError, match="not a head of this program"):
+        load_multitask(best)
+    (best / "heads.json").write_text(configs)
+    heads["sst.bias"][0] = torch.nan
+    save_tensors(heads, best / "heads.safetensors")
+    with pytest.raises(UserError, match=r"heads.safetensors: sst.bias is not finite"):
+        load_multitask(best)
 
 
 def test_what_killed_processes_left_is_removed(world: Path) -> None:

@@ -126,6 +126,12 @@ def test_transformers_reads_what_was_saved(cased, tmp_path: Path, options) -> No
     [
         ("vocab.txt", "just\nwords\n", "not a BERT vocabulary"),
         ("tokenizer.json", "{broken", "cannot be read"),
+        (
+            "tokenizer.json",
+            '{"model": {"type": "WordPiece", "vocab": {"a": 0}, "unk_token": "[OOV]", '
+            '"continuing_subword_prefix": "##", "max_input_chars_per_word": 100}}',
+            r"its unk_token '\[OOV\]' is not in its vocabulary",
+        ),
         ("other.txt", "", "neither tokenizer.json nor vocab.txt"),
     ],
 )

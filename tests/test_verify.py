@@ -61,6 +61,13 @@ def test_a_pickle_with_code_is_refused(tiny: BertModel, tmp_path: Path) -> None:
         evaluate.main(["--verify", str(tmp_path / "bad.pt"), "--model", str(tmp_path / "model")])
 
 
+def test_a_reference_without_numbers_is_refused(tiny: BertModel, tmp_path: Path) -> None:
+    torch.save({"last_hidden_state": torch.zeros(2, 8, 32, device="meta")}, tmp_path / "bad.pt")
+    tiny.save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="last_hidden_state is a Tensor, not a dense tensor"):
+        evaluate.main(["--verify", str(tmp_path / "bad.pt"), "--model", str(tmp_path / "model")])
+
+
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt"])
 def test_a_damaged_reference_is_one_line(tmp_path: Path, suffix: str) -> None:
     """Wherever it is cut and whichever byte is another: refused in one line, or read."""

@@ -236,6 +236,15 @@ def test_shards_are_read(tiny: BertModel, tmp_path: Path) -> None:
             BertModel.from_pretrained(tmp_path / "shards")
 
 
+def test_an_index_of_shards_that_is_none(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"pooler.dense.weight": [1]}}')
+    with pytest.raises(UserError, match="not a list of weights by file"):
+        BertModel.from_pretrained(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_a_pointer_of_git_lfs_is_named(tiny: BertModel, tmp_path: Path, name: str) -> None:
     tiny.save_pretrained(tmp_path)

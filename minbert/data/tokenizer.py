@@ -191,6 +191,8 @@ class BertTokenizer:
             if not isinstance(tokenizer.model, WordPiece):
                 kind = type(tokenizer.model).__name__
                 raise UserError(f"{path}: a {kind} tokenizer; BERT's is WordPiece")
+            if tokenizer.token_to_id(unknown := tokenizer.model.unk_token) is None:
+                raise UserError(f"{path}: its unk_token {unknown!r} is not in its vocabulary")
             settings.apply_to(tokenizer, path)
         elif (path := directory / "vocab.txt").is_file():
             tokenizer = wordpiece(path)

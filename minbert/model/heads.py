@@ -12,6 +12,7 @@ from minbert.errors import UserError
 from minbert.model.layers import Dropout, Linear
 from minbert.typed import from_json
 
+LARGEST_SIZE = 10**5  # of a head's outputs and embeddings
 POOLINGS = ("cls", "mean", "max")  # cls is BERT's own pooler output
 
 
@@ -47,7 +48,8 @@ class HeadConfig:
         if isinstance(saved, dict):
             saved = {"class_names" if key == "names" else key: v for key, v in saved.items()}
         config = from_json(cls, saved, where)
-        if config.pooling not in POOLINGS or config.outputs < 1 or config.embedding_size < 0:
+        sizes = 1 <= config.outputs <= LARGEST_SIZE and 0 <= config.embedding_size <= LARGEST_SIZE
+        if config.pooling not in POOLINGS or not sizes:
             raise UserError(f"{where}: not a head of this program; the file is damaged")
         return config
 

@@ -18,9 +18,17 @@ LINES: dict[str, dict[str, Any]] = {
     "dev": {"step": int, "stage": str, "scores": dict[str, dict[str, float]], "overall": float},
     "held-out": {"step": int, "accuracy": float, "perplexity": float},
 }
+# What it reads of them if it is there.
+OPTIONAL: dict[str, dict[str, Any]] = {
+    "step": {"task": str, "seconds": float},
+    "end": {"best": dict[str, Any] | None},
+}
+BEST: dict[str, Any] = {"step": int, "scores": dict[str, float]}
+LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
 FINDING: dict[str, Any] = {
-    "title": str, "names": list[str], "confusion": list[list[int]], "points": list[list[float]],
-    "reliability": list[list[float]], "interval": list[float],
+    "title": str, "names": list[str], "confusion": list[list[int]],
+    "points": list[tuple[float, float]], "reliability": list[tuple[float, float, int]],
+    "interval": tuple[float, float],
     "worst": list[dict[str, str | float | list[str]]], "labels": list[dict[str, str | int]],
 }  # fmt: skip
 
@@ -42,6 +50,22 @@ def check_log_line(line: Any, where: str) -> None:
         if key not in line:
             raise UserError(f"{where}: {key} is missing; take the line out")
         parse(kind, line[key], f"{where}: {key}")
+    for key, kind in OPTIONAL.get(line["event"], {}).items():
+        if key in line:
+            parse(kind, line[key], f"{where}: {key}")
+    if best := line["event"] == "end" and line.get("best"):
+        for key, kind in BEST.items():
+            parse(kind, best.get(key), f"{where}: best: {key}")
+    check_numbers(line, where)
+
+
+def check_numbers(value: Any, where: str) -> None:
+    """Raise UserError if a number somewhere in a value of JSON is not finite, or huge."""
+    if isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            check_numbers(part, where)
+    elif isinstance(value, int | float) and not abs(value) < LARGEST:  # NaN, too
+        raise UserError(f"{where}: the number {str(value)[:60]} is out of range")
 
 
 def readable_log_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -59,6 +83,7 @@ def readable_log_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
 
 def check_findings(found: Any, path: Path) -> None:
     """Raise UserError if findings.json is not what a run writes."""
+    check_numbers(found, str(path))
     for task, own in parse(dict[str, dict[str, Any]], found, str(path)).items():
         for key, kind in FINDING.items():
             if key in own:

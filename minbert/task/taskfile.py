@@ -23,6 +23,7 @@ from torch import nn
 from minbert.data.delimited import QUOTING
 from minbert.data.tables import check_columns, column_names
 from minbert.errors import UserError
+from minbert.model.heads import LARGEST_SIZE
 from minbert.task.course import COURSE_TASKS
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
 from minbert.task.siamese import check_pair_loss
@@ -211,6 +212,8 @@ def _check_display_names(table: Table) -> None:
 def _check_labels(labels: Any, countable: bool) -> None:
     """Raise ValueError unless labels are names or numbers, or (countable) their number."""
     counted = countable and type(labels) is int  # isinstance would take a bool, too
+    if (labels if counted else len(labels) if isinstance(labels, list) else 0) > LARGEST_SIZE:
+        raise ValueError(f"labels: more than {LARGEST_SIZE:,} of them")
     types = {type(label) for label in labels} if isinstance(labels, list) else {None}
     if not counted and not types <= {str} and not types <= set(NUMBERS):
         how = "write names or numbers in brackets" + (", or how many" if countable else "")

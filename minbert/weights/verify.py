@@ -1,14 +1,17 @@
 """Comparing a model with reference outputs in a .data, .pt, .npz or .safetensors file."""
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from minbert.errors import UserError
-from minbert.files import first_line, load_pickled, load_tensors, save_tensors
+from minbert.files import first_line, load_pickled, load_tensors, replaced_file
+from minbert.weights.pretrained import is_plain
 
 # The two sentences of the courses' sanity check, whose file holds outputs without inputs.
 SANITY_IDS = [[101, 7592, 2088, 102, 0, 0, 0, 0], [101, 7592, 15756, 2897, 2005, 17953, 2361, 102]]
@@ -84,7 +87,7 @@ def verify(
     """
     reference = read_reference(path)
     for name, value in reference.items():
-        if not isinstance(value, Tensor) or value.layout != torch.strided:
+        if not is_plain(value):
             raise UserError(f"{path}: {name} is a {type(value).__name__}, not a dense tensor")
         if name in INPUTS and (value.is_floating_point() or value.is_complex()):
             raise UserError(f"{path}: {name} has the type {value.dtype}; ids are whole numbers")
@@ -151,11 +154,14 @@ def emit_reference(model: nn.Module, path: Path, heads: dict[str, nn.Module] | N
     outputs = outputs_of(model, inputs, heads)
     # safetensors refuses one tensor under two names: every name gets a copy
     tensors = {name: t.contiguous().clone() for name, t in (inputs | outputs).items()}
-    if path.suffix == ".safetensors":
-        save_tensors(tensors, path)
-    elif path.suffix == ".npz":
-        np.savez(path, **{name: t.numpy() for name, t in tensors.items()})
-    elif path.suffix in (".pt", ".data"):
-        torch.save(tensors, path)
-    else:
+    if path.suffix not in (".safetensors", ".npz", ".pt", ".data"):
         raise UserError(f"--emit {path}: end the name in .safetensors, .npz, .pt or .data")
+    with replaced_file(path) as file:
+        if path.suffix == ".safetensors":
+            file.write(safetensors.torch.save(tensors, metadata={"format": "pt"}))
+        elif path.suffix == ".npz":
+            np.savez(file, **{name: t.numpy() for name, t in tensors.items()})
+        else:
+            content = io.BytesIO()  # torch.save makes a RuntimeError of a full disk
+            torch.save(tensors, content)
+            file.write(content.getbuffer())
