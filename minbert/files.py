@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -160,6 +161,14 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sha256_of_own(path: Path) -> str:
+    """Return the hash of a file that nobody else changes: in two thirds of the time, by a map."""
+    if path.stat().st_size == 0:  # of which there is no map
+        return sha256_of(path)
+    with path.open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+        return hashlib.sha256(content).hexdigest()
+
+
 def write_hash(path: Path) -> None:
     """Write a file's hash beside it."""
     write_text(path.with_name(f"{path.name}.sha256"), sha256_of(path))
@@ -175,18 +184,17 @@ def has_its_hash(path: Path) -> bool:
 def write_manifest(directory: Path) -> None:
     """Write the sizes and hashes of a directory's files, and force all of them to the disk.
 
-    A file is hashed while another one is being written: 0.20 s for the 274 MB of a MiniLM run and
-    its moments, against 0.24 to 0.31 s one after the other.
+    Threads hash the files while this one waits for the disk.
     """
     files = sorted(directory.iterdir())
     with ThreadPoolExecutor(2) as pool:
-        hashes = pool.map(sha256_of, files)
-        flushed = pool.map(flush_to_disk, files)
+        hashes = pool.map(sha256_of_own, files)
+        for file in files:
+            flush_to_disk(file)
         entries = {
             file.name: {"size": file.stat().st_size, "sha256": digest}
             for file, digest in zip(files, hashes, strict=True)
         }
-        list(flushed)
     (directory / MANIFEST).write_text(json.dumps(entries, indent=1), encoding="utf-8")
     flush_to_disk(directory / MANIFEST)
     flush_to_disk(directory)
