@@ -16,11 +16,12 @@ from torch import Tensor
 from minbert.cli import arg, parse_given, run_script
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import read_json, save_tensors, write_json
+from minbert.files import read_json, write_json
 from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
+from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published
 
 MODULE = "sentence_transformers.models."  # every version of the library finds its modules by it

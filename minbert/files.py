@@ -3,20 +3,13 @@
 import hashlib
 import json
 import os
-import pickle
 import time
-import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Any, BinaryIO
-
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from minbert.errors import UserError
 
@@ -99,55 +92,6 @@ def parse_json_line(line: bytes, where: str) -> Any:
         return json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: damaged, take that line out ({error})") from error
-
-
-def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Return a safetensors file's tensors by name. Raises UserError if it is damaged or missing."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    check_content(path)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"{path}: damaged or cut short ({first_line(error)}); fetch it again"
-        ) from error
-
-
-def load_pickled(path: Path) -> Any:
-    """Return what torch.save wrote; code in the file is never run.
-
-    Raises UserError if it is damaged or holds more than tensors in plain containers.
-    """
-    try:
-        with warnings.catch_warnings():  # of how the file was made; what is wrong is said below
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: holds more than tensors and is not loaded (it could run code)"
-        ) from error
-    except Exception as error:  # a damaged pickle raises whatever its bytes happen to say
-        raise UserError(
-            f"{path}: damaged or cut short ({first_line(error)}); fetch it again"
-        ) from error
-
-
-def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, with the metadata that transformers requires."""
-    plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
-    try:
-        save_file(plain, path, metadata={"format": "pt"})
-    except SafetensorError as error:  # what the library makes of a full disk
-        raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
-    path.chmod(0o666 & ~umask())  # the library makes files that nobody else can read
-
-
-def umask() -> int:
-    """Return the permissions that the user keeps from new files."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def first_line(error: Exception) -> str:

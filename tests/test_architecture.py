@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "interrupt", "kernels", "version"),
     ("files", "locks", "typed"),
-    ("batch", "config", "losses", "metrics"),
+    ("batch", "config", "losses", "metrics", "tensors"),
     ("cli", "data", "training"),
     ("weights",),
     ("model",),

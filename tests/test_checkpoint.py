@@ -7,14 +7,9 @@ import pytest
 import torch
 
 from minbert import UserError
-from minbert.files import (
-    MANIFEST,
-    read_json,
-    replaced_file,
-    save_tensors,
-    whole_directory_of,
-)  # fmt: skip
+from minbert.files import MANIFEST, read_json, replaced_file, whole_directory_of
 from minbert.run.checkpoint import atomic_directory, check_manifest, is_whole, recover
+from minbert.tensors import save_tensors
 
 
 def write(path: Path, text: str) -> None:

@@ -15,11 +15,11 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.files import load_tensors, save_tensors
 from minbert.files import read_json_lines as read_log
 from minbert.model.multitask import load_multitask
 from minbert.run import rundir
 from minbert.run.runlog import RunLog
+from minbert.tensors import load_tensors, save_tensors
 from tests.conftest import arguments, run, weights
 from tests.processes import assert_same_run, start, wait_for_step
 

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.errors import UserError
-from minbert.files import load_tensors, read_json, save_tensors
+from minbert.files import read_json
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, pool
+from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert, to_published
 from minbert.weights.pretrained import check_weights
 from minbert.weights.resolve import resolve

@@ -17,13 +17,12 @@ from minbert.files import (
     beside,
     flush_to_disk,
     has_all_files,
-    load_tensors,
     read_json,
-    save_tensors,
     unfinished_file,
     whole_directory_of,
     write_manifest,
-)  # fmt: skip
+)
+from minbert.tensors import load_tensors, save_tensors
 from minbert.typed import from_json, parse
 
 STATE, MOMENTS = "state.json", "optimizer.safetensors"

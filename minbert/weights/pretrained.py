@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from minbert.config import BertConfig
 from minbert.errors import UserError
-from minbert.files import load_pickled, load_tensors, read_json, save_tensors
+from minbert.files import read_json
+from minbert.tensors import load_pickled, load_tensors, save_tensors
 from minbert.weights.convert import convert, to_ours
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from minbert.errors import UserError
-from minbert.files import first_line, load_pickled, load_tensors, replaced_file
+from minbert.files import first_line, replaced_file
+from minbert.tensors import load_pickled, load_tensors
 from minbert.weights.pretrained import is_plain
 
 # The two sentences of the courses' sanity check, whose file holds outputs without inputs.
