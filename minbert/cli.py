@@ -89,7 +89,9 @@ def check_values(args: Any, where: str) -> None:
                 outside = True
         choices = f.metadata.get("choices", ())
         if outside or (choices and value not in (*choices, f.default)):
-            raise UserError(f"{where}: {f.name} is {value!r}, out of range; the file is damaged")
+            raise UserError(
+                f"{where}: {f.name} is {repr(value)[:60]}, out of range; the file is damaged"
+            )
 
 
 def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 from minbert.errors import UserError
 
-RENAMED_WITHIN_S = 0.1
+RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
 

@@ -1,5 +1,6 @@
 """Splits as flat ids: the cache, subsets, packing, memory."""
 
+import subprocess
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,16 @@ def test_cache_follows_file_length_and_damage(file: Path, tokenizer) -> None:
     assert_equal(first, load(file, tokenizer))
     file.write_text(file.read_text().replace("rain", "snow"))
     assert not np.array_equal(first.ids, load(file, tokenizer).ids)
+
+
+def test_a_cache_that_a_kill_left_half_written_is_removed(file: Path, tokenizer) -> None:
+    (file.parent / "ids").mkdir()
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    half = file.parent / f"ids/x.npz.{gone.pid}.new"
+    half.write_text("half")
+    load(file, tokenizer)
+    assert not half.exists()
 
 
 def test_rows_taken_and_limited(file: Path, tokenizer) -> None:

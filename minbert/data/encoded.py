@@ -18,7 +18,13 @@ from minbert.data.examples import (
 )  # fmt: skip
 from minbert.data.textfile import progress
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
+from minbert.files import (
+    has_its_hash,
+    remove_unfinished,
+    replaced_file,
+    sha256_of,
+    write_hash,
+)  # fmt: skip
 
 CACHE_VERSION = b"4"  # change it when the arrays below change their meaning
 CHUNK = 4096  # rows tokenized in one parallel call: bounds the memory of the library's encodings
@@ -148,6 +154,7 @@ def load_split(
 
 def write_cache(split: EncodedSplit, path: Path) -> None:
     """Write a split's arrays, whole or not at all, and beside them their file's hash."""
+    remove_unfinished(path.parent)
     with replaced_file(path) as file:
         np.savez(file, **vars(split))
     write_hash(path)

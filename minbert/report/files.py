@@ -53,7 +53,8 @@ def check_log_line(line: Any, where: str) -> None:
     for key, kind in OPTIONAL.get(line["event"], {}).items():
         if key in line:
             parse(kind, line[key], f"{where}: {key}")
-    if best := line["event"] == "end" and line.get("best"):
+    best = line.get("best") if line["event"] == "end" else None
+    if best:
         for key, kind in BEST.items():
             parse(kind, best.get(key), f"{where}: best: {key}")
     check_numbers(line, where)
