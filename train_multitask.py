@@ -10,7 +10,6 @@ if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is
     signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"stopped.\n"), os._exit(130)))
 
 import json
-import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import dry_run, rundir
-from minbert.run.checkpoint import Best, TrainState
+from minbert.run.checkpoint import Best, TaskBest, TrainState
 from minbert.run.finish import finish
 from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpoint, save
 from minbert.run.runlog import StepRecord, silence
@@ -204,8 +203,9 @@ def evaluate(run: Run, stage: str) -> None:
     else:
         state.since_best += 1
     for name, score in main.items():
-        if step and score > state.task_best.get(name, {"score": -math.inf})["score"]:
-            state.task_best[name] = {"score": score, "step": step}
+        best = state.task_best.get(name)
+        if step and (best is None or score > best.score):
+            state.task_best[name] = TaskBest(score, step)
     state.stages.append((stage, main))
     state.assessed = step
     if run.args.mode == "sequential" and step:

@@ -218,7 +218,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports
         code = main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {one_line(str(error))}", file=sys.stderr)
+        print(f"error: {one_line(str(error)).rstrip()}", file=sys.stderr)
         code = 2
     except BrokenPipeError:
         # Python flushes stdout at its end and would complain about the closed pipe.

@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -125,19 +125,22 @@ def has_its_hash(path: Path) -> bool:
     return there and sha256_of(path).encode() == beside.read_bytes()
 
 
-def write_manifest(directory: Path) -> None:
+def write_manifest(directory: Path, begun: dict[str, Future[str]] | None = None) -> None:
     """Write the sizes and hashes of a directory's files, and force all of them to the disk.
 
-    Threads hash the files while this one waits for the disk.
+    begun: hashes that another thread is at already, by file name. A thread makes the others while
+    this one waits for the disk.
     """
-    files = sorted(directory.iterdir())
-    with ThreadPoolExecutor(2) as pool:
-        hashes = pool.map(sha256_of_own, files)
+    files, hashes = sorted(directory.iterdir()), dict(begun or {})
+    with ThreadPoolExecutor(1) as pool:
+        for file in files:
+            if file.name not in hashes:
+                hashes[file.name] = pool.submit(sha256_of_own, file)
         for file in files:
             flush_to_disk(file)
         entries = {
-            file.name: {"size": file.stat().st_size, "sha256": digest}
-            for file, digest in zip(files, hashes, strict=True)
+            file.name: {"size": file.stat().st_size, "sha256": hashes[file.name].result()}
+            for file in files
         }
     (directory / MANIFEST).write_text(json.dumps(entries, indent=1), encoding="utf-8")
     flush_to_disk(directory / MANIFEST)

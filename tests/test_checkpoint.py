@@ -8,7 +8,14 @@ import torch
 
 from minbert import UserError
 from minbert.files import MANIFEST, read_json, replaced_file, whole_directory_of
-from minbert.run.checkpoint import atomic_directory, check_manifest, is_whole, recover
+from minbert.run.checkpoint import (
+    TaskBest,
+    TrainState,
+    atomic_directory,
+    check_manifest,
+    is_whole,
+    recover,
+)
 from minbert.tensors import save_tensors
 
 
@@ -138,3 +145,11 @@ def test_weights_can_be_read_by_whom_other_files_can(tmp_path: Path) -> None:
     (tmp_path / "b").write_text("")
     modes = {(tmp_path / name).stat().st_mode for name in ("a.safetensors", "b")}
     assert len(modes) == 1
+
+
+def test_a_state_of_other_values_is_refused() -> None:
+    saved = TrainState(steps=10, task_best={"sst": TaskBest(0.5, 4)}).to_json()
+    assert TrainState.from_json(saved, "state.json").task_best == {"sst": TaskBest(0.5, 4)}
+    del saved["task_best"]["sst"]["score"]
+    with pytest.raises(UserError, match=r"state.json: task_best: sst: .*score"):
+        TrainState.from_json(saved, "state.json")

@@ -144,9 +144,12 @@ def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
     [
         ("log.jsonl", {"seconds": ["a"]}, "seconds is"), ("log.jsonl", {"task": []}, "task is"),
         ("log.jsonl", {"loss": float("inf")}, "the number inf is out of range"),
+        ("log.jsonl", {"scores": {"sts": {}}}, "a task without a score"),
         ("findings.json", {"points": [[]]}, "sts: points is"),
         ("findings.json", {"points": [[1.0, float("nan")]]}, "the number nan is out of range"),
         ("findings.json", {"interval": [1.0]}, "sts: interval is"),
+        ("findings.json", {"names": ["a"], "confusion": []}, "sts: names and confusion differ"),
+        ("findings.json", {"worst": [{"id": "a"}]}, "sts: worst: .*missing"),
     ],
 )  # fmt: skip
 def test_values_that_no_run_writes_are_named(
@@ -154,6 +157,8 @@ def test_values_that_no_run_writes_are_named(
 ) -> None:
     path = two_runs[0] / file
     lines = path.read_text().splitlines()
+    if "scores" in change:
+        lines.append(json.dumps({"event": "dev", "step": 1, "stage": "x", "overall": 0.5} | change))
     if file == "log.jsonl":
         number = next(n for n, line in enumerate(lines) if '"event": "step"' in line)
         lines[number] = json.dumps(json.loads(lines[number]) | change)

@@ -91,6 +91,9 @@ def test_added_tokens_in_a_file_of_their_own(folder: Path) -> None:
     (folder / "added_tokens.json").write_text(json.dumps({"<new>": len(WORDS) + 2}))
     with pytest.raises(UserError, match="added token '<new>' has the id 29 in its file"):
         ids(folder)
+    (folder / "added_tokens.json").write_text('{"<new>": Infinity}')
+    with pytest.raises(UserError, match="its added tokens cannot be read"):
+        BertTokenizer.from_directory(folder)
 
 
 def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:

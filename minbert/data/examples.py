@@ -126,7 +126,7 @@ def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
         check_columns(path, needed, names)
     for number, row in rows:
         if missing := [name for name in needed if name not in row]:
-            names = ", ".join(row)[:200]
+            names = ", ".join(row)[:200].strip() or "none"
             raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {names}")
         name = columns.id
         try:

@@ -135,7 +135,7 @@ def added_tokens(directory: Path) -> list[tuple[AddedToken, int]]:
         for i, options in settings.get("added_tokens_decoder", {}).items():
             options = {key: value for key, value in options.items() if key != "__type"}
             found.append((AddedToken(**options), int(i)))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{directory}: its added tokens cannot be read ({error})") from error
     return found
 

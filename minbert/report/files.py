@@ -1,6 +1,7 @@
 """Reading the runs' folders for the page, and writing it."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,24 @@ OPTIONAL: dict[str, dict[str, Any]] = {
 }
 BEST: dict[str, Any] = {"step": int, "scores": dict[str, float]}
 LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
+
+
+@dataclass(frozen=True)
+class WorstRow:
+    """A row that the model gets most wrong, as `findings` describes it."""
+
+    id: str
+    texts: list[str]
+    gold: str
+    predicted: str
+    confidence: float = 0.0
+
+
 FINDING: dict[str, Any] = {
     "title": str, "names": list[str], "confusion": list[list[int]],
     "points": list[tuple[float, float]], "reliability": list[tuple[float, float, int]],
     "interval": tuple[float, float],
-    "worst": list[dict[str, str | float | list[str]]], "labels": list[dict[str, str | int]],
+    "worst": list[WorstRow], "labels": list[dict[str, str | int]],
 }  # fmt: skip
 
 
@@ -50,6 +64,8 @@ def check_log_line(line: Any, where: str) -> None:
         if key not in line:
             raise UserError(f"{where}: {key} is missing; take the line out")
         parse(kind, line[key], f"{where}: {key}")
+    if line["event"] == "dev" and not all(line["scores"].values()):
+        raise UserError(f"{where}: a task without a score; take the line out")
     for key, kind in OPTIONAL.get(line["event"], {}).items():
         if key in line:
             parse(kind, line[key], f"{where}: {key}")
@@ -89,11 +105,9 @@ def check_findings(found: Any, path: Path) -> None:
         for key, kind in FINDING.items():
             if key in own:
                 parse(kind, own[key], f"{path}: {task}: {key}")
-        for row in own.get("worst", []):
-            if not {"id", "texts", "gold", "predicted"} <= {*row} or not isinstance(
-                row["texts"], list
-            ):
-                raise UserError(f"{path}: {task}: worst: a row lacks a part; the file is damaged")
+        sizes = {len(own.get("names", [])), *map(len, own.get("confusion", []))}
+        if "confusion" in own and sizes != {len(own["confusion"])}:
+            raise UserError(f"{path}: {task}: names and confusion differ; the file is damaged")
 
 
 def read_runs(folder: Path) -> list[Run]:

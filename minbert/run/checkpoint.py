@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -38,6 +39,14 @@ class Best:
     scores: Scores  # each task's main metric; in pre-training the scores on held-out tokens
 
 
+@dataclass(frozen=True)
+class TaskBest:
+    """A task's best main score so far."""
+
+    score: float
+    step: int
+
+
 @dataclass
 class TrainState:
     """A run's counters and scores, which last/ keeps beside the model and the optimizer."""
@@ -48,7 +57,7 @@ class TrainState:
     before: Scores = field(default_factory=dict)  # main scores before training
     best: Best | None = None
     since_best: int = 0  # evaluations since the best one
-    task_best: dict[str, dict[str, float]] = field(default_factory=dict)  # score and step, by task
+    task_best: dict[str, TaskBest] = field(default_factory=dict)
     stages: list[tuple[str, Scores]] = field(default_factory=list)  # every evaluation's scores
     data: dict[str, str] = field(default_factory=dict)  # sha256 of the files trained on, by name
     skipped: int = 0  # batches without a loss
@@ -75,15 +84,18 @@ class TrainState:
 
 
 @contextmanager
-def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill; it replaces `path` at the end, but not after an error."""
+def atomic_directory(path: Path, begun: dict[str, Future[str]] | None = None) -> Iterator[Path]:
+    """Yield an empty directory to fill; it replaces `path` at the end, but not after an error.
+
+    begun: hashes of its files, as for `write_manifest`.
+    """
     new, old = beside(path, "new"), beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
         yield new
-        write_manifest(new)
+        write_manifest(new, begun)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)  # of a full disk, say, where its space is needed
         raise

@@ -49,12 +49,12 @@ def finish(
     intervals: dict[str, Interval] = {}
     if not args.skip_predictions:
         intervals = predict_best(run, args, tasks, dev_splits, device, precision)
-    best = state.to_json()["best"]
+    bests = {key: state.to_json()[key] for key in ("best", "task_best")}
+    best = bests["best"]
     write_card(
         run.folder, Command.of(script, args), tasks, train_splits, dev_splits, best["step"],
         best["scores"], intervals,
     )  # fmt: skip
-    bests = {"best": best, "task_best": state.task_best}
     run.log.write("end", step=state.step, **bests, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)
