@@ -21,7 +21,7 @@ from minbert.model.heads import POOLINGS, pool
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.task.evaluation import predict, predict_task
 from minbert.task.task import Task
-from minbert.task.taskfile import ARGS, folders_of_run, tasks_of_run
+from minbert.task.taskfile import ARGS, TASKS_FILE, folders_of_run, tasks_of_run
 from minbert.training.device import choose_device, choose_precision
 
 Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
@@ -114,6 +114,8 @@ class MultitaskModel:
 def max_length_of_run(directory: Path, encoder: BertModel) -> int:
     """Return the --max-length that the run of a directory was trained with, or what fits."""
     folders = folders_of_run(directory)
+    if not folders and (directory.parent / TASKS_FILE).is_file():
+        raise UserError(f"{directory.parent / ARGS}: gone, and with it the run's --max-length")
     arguments = read_json(folders[0] / ARGS) if folders else {}
     saved = arguments.get("max_length", LONGEST) if isinstance(arguments, dict) else None
     if not isinstance(saved, int):

@@ -155,6 +155,12 @@ def test_the_screen_gets_no_escape_codes_and_a_file_the_text_as_it_is(
         assert b"red\x1b[31m" in (tmp_path / "out").read_bytes()
 
 
+def test_a_run_without_its_arguments_is_refused(trained: Path) -> None:
+    (trained / "args.json").unlink()
+    with pytest.raises(UserError, match=r"args.json: gone, and with it the run's --max-length"):
+        MultitaskModel.load(trained, device="cpu")
+
+
 def test_the_longest_text_is_the_one_that_was_asked_for(trained: Path, capsys) -> None:
     command = ["--checkpoint", str(trained), "--task", "sts", "--max-length", "4", "--pair"]
     evaluate.main([*command, "red cat runs", "red cat sleeps here"])  # the same two words
