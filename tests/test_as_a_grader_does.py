@@ -83,7 +83,10 @@ def test_other_people_s_programs_keep_their_ctrl_c() -> None:
         "app",
     ):
         assert command_of(words.split()) in ("", "pytest")
-    program = "import minbert, signal; print(signal.getsignal(signal.SIGINT).__name__)"
+    program = (  # of a job in the background Ctrl-C is ignored, which is inherited
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); import minbert; "
+        "print(signal.getsignal(signal.SIGINT).__name__)"
+    )
     out = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert out.stdout == "default_int_handler\n"
 
