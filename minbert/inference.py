@@ -115,7 +115,9 @@ def max_length_of_run(directory: Path, encoder: BertModel) -> int:
     """Return the --max-length that the run of a directory was trained with, or what fits."""
     folders = folders_of_run(directory)
     if not folders and (directory.parent / TASKS_FILE).is_file():
-        raise UserError(f"{directory.parent / ARGS}: gone, and with it the run's --max-length")
+        raise UserError(
+            f"{directory.parent / ARGS}: gone; put it back: it says how long the run's texts are"
+        )
     arguments = read_json(folders[0] / ARGS) if folders else {}
     saved = arguments.get("max_length", LONGEST) if isinstance(arguments, dict) else None
     if not isinstance(saved, int):

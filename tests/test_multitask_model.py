@@ -157,7 +157,7 @@ def test_the_screen_gets_no_escape_codes_and_a_file_the_text_as_it_is(
 
 def test_a_run_without_its_arguments_is_refused(trained: Path) -> None:
     (trained / "args.json").unlink()
-    with pytest.raises(UserError, match=r"args.json: gone, and with it the run's --max-length"):
+    with pytest.raises(UserError, match=r"args.json: gone; put it back"):
         MultitaskModel.load(trained, device="cpu")
 
 

@@ -79,9 +79,7 @@ def _whole_cells(text: str, delimiter: str) -> list[str] | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def _lines_of_cell(
-    lines: Iterator[str], ahead: deque[str], delimiter: str, tabs: int
-) -> list[str]:  # fmt: skip
+def _lines_of_cell(lines: Iterator[str], ahead: deque[str], delimiter: str, tabs: int) -> list[str]:
     """Return the next lines that a quoted cell can reach: up to one with a quote in it.
 
     A line with the header's number of tabs is a row of its own. What is read stays in `ahead`.

@@ -43,7 +43,7 @@ def open_table(path: Path, layout: Layout) -> tuple[list[str], Iterator[TableRow
 
 def table_of(
     path: Path, lines: Iterator[str], layout: Layout
-) -> tuple[list[str], Iterator[TableRow]]:  # fmt: skip
+) -> tuple[list[str], Iterator[TableRow]]:
     """Return the column names and the rows of a file's lines; its ending tells what they are."""
     if kind_of(path) in JSON:
         rows = _json_rows(path, lines)
@@ -60,7 +60,7 @@ def kind_of(path: Path) -> str:
 
 def _delimited_table(
     path: Path, lines: Iterator[str], layout: Layout
-) -> tuple[list[str], Iterator[TableRow]]:  # fmt: skip
+) -> tuple[list[str], Iterator[TableRow]]:
     """Return the column names, from the header or the task file, and the rows of a table."""
     first = next(lines, "")
     names = list(layout.names)
