@@ -26,7 +26,7 @@ quickstart: setup
 	  --epochs 4 --lr 1e-4
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 torture: setup
 	$(BIN)/python -m pytest tests/torture -m slow

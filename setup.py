@@ -28,6 +28,7 @@ setup(
     extras_require={
         "test": [
             "pytest>=8",
+            "pytest-xdist>=3",
             "transformers>=4.44",
             "sentence-transformers>=3",
             "pyarrow>=14",

@@ -1,7 +1,12 @@
 """Shared fixtures: a tiny random encoder, a tiny world to train in, the real data."""
 
+import os
 from pathlib import Path
 from typing import Any
+
+# Of several test processes each has one core: with more threads than cores all wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -54,8 +59,12 @@ WORDS = [
 
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
-    """A tiny model and three tiny data sets in the real file format."""
-    model = tmp_path / "model"
+    return make_world(tmp_path)
+
+
+def make_world(folder: Path) -> Path:
+    """Write a tiny model and three tiny data sets in the real file format; return the folder."""
+    model = folder / "model"
     torch.manual_seed(0)
     BertModel(TINY).save_pretrained(model)
     specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -65,7 +74,7 @@ def world(tmp_path: Path) -> Path:
     def sentence() -> str:
         return " ".join(rng.choice(WORDS, rng.integers(3, 9)))
 
-    data = tmp_path / "data"
+    data = folder / "data"
     data.mkdir()
     for name, rows in (("train", 40), ("dev", 12), ("test-student", 6)):
         last = name == "test-student"
@@ -84,7 +93,7 @@ def world(tmp_path: Path) -> Path:
         (data / f"sts-{name}.csv").write_text(
             "\n".join([cut("\tid\tsentence1\tsentence2\tsimilarity"), *map(cut, sts)]) + "\n"
         )
-    return tmp_path
+    return folder
 
 
 def arguments(world: Path, *extra: str) -> list[str]:
@@ -115,6 +124,15 @@ def cut(world: Path, monkeypatch: pytest.MonkeyPatch, steps: int, *extra: str) -
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors") | load_file(folder / "heads.safetensors")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the line of figures of each part of tests/torture."""
+    reports = [report for some in terminalreporter.stats.values() for report in some]
+    for report in reports:
+        for name, line in getattr(report, "user_properties", ()):
+            if name == "figures" and report.when == "teardown":
+                terminalreporter.write_line(line)
 
 
 from tests.own_tasks import own  # noqa: F401 - a fixture; it needs WORDS from above

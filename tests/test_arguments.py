@@ -97,6 +97,7 @@ def test_a_device_that_is_not_there() -> None:
 
 
 def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("minbert.doctor.SIZE", 256)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_TOKEN", "secret")
     (tmp_path / "ids-sst-dev.csv").write_text("")

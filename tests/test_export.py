@@ -140,11 +140,10 @@ def onnx_outputs(folder: Path, texts: list[str], pairs: list[str] | None = None)
 def test_onnxruntime_has_the_same_outputs(trained: Path, tmp_path: Path) -> None:
     """For other numbers of sequences and other lengths than those of the export."""
     model = MultitaskModel.load(trained, device="cpu")
-    for task, pairs in (("sst", None), ("sts", TEXTS[::-1])):
-        export([str(trained), str(tmp_path / task), "--to", "onnx", "--task", task])
-        (theirs,) = onnx_outputs(tmp_path / task, TEXTS, pairs)
-        texts = TEXTS if pairs is None else list(zip(TEXTS, pairs, strict=True))
-        np.testing.assert_allclose(theirs, model.outputs(task, texts), atol=1e-4)
+    export([str(trained), str(tmp_path / "sts"), "--to", "onnx", "--task", "sts"])
+    (theirs,) = onnx_outputs(tmp_path / "sts", TEXTS, TEXTS[::-1])
+    pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
+    np.testing.assert_allclose(theirs, model.outputs("sts", pairs), atol=1e-4)
     export([str(trained), str(tmp_path / "all"), "--to", "onnx"])
     hidden, pooled = onnx_outputs(tmp_path / "all", TEXTS[:1])
     assert hidden.shape[0] == 1 and hidden.shape[2] == 32

@@ -29,7 +29,7 @@ from minbert.report.files import read_runs
 from minbert.report.findings import confidences, confusion, reliability
 from minbert.report.page import Run, stages, throughput
 from tasks import TASKS
-from tests.conftest import arguments, run
+from tests.conftest import arguments, make_world, run
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
                None)  # fmt: skip
@@ -61,13 +61,21 @@ class Page(HTMLParser):
         self.text += data
 
 
+@pytest.fixture(scope="module")
+def trained_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of two runs, "one" in parallel and "other" in sequential mode."""
+    world = make_world(tmp_path_factory.mktemp("trained"))
+    tasks = ("--tasks", "sst,quora,sts")
+    run(world, "--name", "one", *tasks)
+    run(world, "--name", "other", *tasks, "--mode", "sequential", "--lr", "1e-4")
+    return world / "runs"
+
+
 @pytest.fixture
-def two_runs(world: Path) -> list[Path]:
-    run(world, "--name", "one", "--tasks", "sst,quora,sts")
-    run(
-        world, "--name", "other", "--tasks", "sst,quora,sts", "--mode", "sequential", "--lr", "1e-4"
-    )
-    return [world / "runs/one", world / "runs/other"]
+def two_runs(trained_runs: Path, tmp_path: Path) -> list[Path]:
+    """Copies of both, for a test to change."""
+    shutil.copytree(trained_runs, tmp_path / "runs")
+    return [tmp_path / "runs/one", tmp_path / "runs/other"]
 
 
 def test_a_run_leaves_a_page_that_holds_everything(two_runs: list[Path]) -> None:

@@ -69,7 +69,8 @@ def files() -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize(("task", "file"), files())
 def test_same_as_transformers_on_all_real_data(real_data: Path, uncased, task, file) -> None:
-    examples = read(real_data / file, task)
+    every = 5 if file == "quora-train.csv" else 1  # all of it takes transformers 20 s
+    examples = read(real_data / file, task)[::every]
     pairs = [e.pair for e in examples] if examples[0].pair is not None else None
     assert_same(uncased, [e.text for e in examples], pairs, 512)
 
