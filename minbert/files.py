@@ -5,7 +5,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
@@ -113,6 +113,14 @@ def sha256_of_own(path: Path) -> str:
         return hashlib.sha256(content).hexdigest()
 
 
+def flush_and_hash(path: Path) -> str:
+    """Force a file that nobody else changes to the disk; return its hash, made meanwhile."""
+    with ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(sha256_of_own, path)
+        flush_to_disk(path)
+        return digest.result()
+
+
 def write_hash(path: Path) -> None:
     """Write a file's hash beside it."""
     write_text(path.with_name(f"{path.name}.sha256"), sha256_of(path))
@@ -125,23 +133,15 @@ def has_its_hash(path: Path) -> bool:
     return there and sha256_of(path).encode() == beside.read_bytes()
 
 
-def write_manifest(directory: Path, begun: dict[str, Future[str]] | None = None) -> None:
-    """Write the sizes and hashes of a directory's files, and force all of them to the disk.
-
-    begun: hashes that another thread is at already, by file name. A thread makes the others while
-    this one waits for the disk.
-    """
-    files, hashes = sorted(directory.iterdir()), dict(begun or {})
-    with ThreadPoolExecutor(1) as pool:
-        for file in files:
-            if file.name not in hashes:
-                hashes[file.name] = pool.submit(sha256_of_own, file)
-        for file in files:
-            flush_to_disk(file)
-        entries = {
-            file.name: {"size": file.stat().st_size, "sha256": hashes[file.name].result()}
-            for file in files
-        }
+def write_manifest(directory: Path) -> None:
+    """Write the sizes and hashes of a directory's files, and force all of them to the disk."""
+    files = sorted(directory.iterdir())
+    with ThreadPoolExecutor(2) as pool:
+        hashes = list(pool.map(flush_and_hash, files))
+    entries = {
+        file.name: {"size": file.stat().st_size, "sha256": digest}
+        for file, digest in zip(files, hashes, strict=True)
+    }
     (directory / MANIFEST).write_text(json.dumps(entries, indent=1), encoding="utf-8")
     flush_to_disk(directory / MANIFEST)
     flush_to_disk(directory)

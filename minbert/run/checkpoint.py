@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -84,18 +83,15 @@ class TrainState:
 
 
 @contextmanager
-def atomic_directory(path: Path, begun: dict[str, Future[str]] | None = None) -> Iterator[Path]:
-    """Yield an empty directory to fill; it replaces `path` at the end, but not after an error.
-
-    begun: hashes of its files, as for `write_manifest`.
-    """
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """Yield an empty directory to fill; it replaces `path` at the end, but not after an error."""
     new, old = beside(path, "new"), beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
         yield new
-        write_manifest(new, begun)
+        write_manifest(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)  # of a full disk, say, where its space is needed
         raise

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from torch import nn
 
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import remove_unfinished, sha256_of, sha256_of_own
+from minbert.files import remove_unfinished, sha256_of
 from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
@@ -202,13 +202,12 @@ def save(run: Training, name: str) -> None:
     check_finite(run)
     if distributed.rank() > 0:
         return
-    begun: dict[str, Future[str]] = {}
-    with (
-        ThreadPoolExecutor(1) as pool,
-        checkpoint.atomic_directory(run.folder / name, begun) as new,
-    ):
-        if name == "last":
-            checkpoint.save_training_state(new, run.model, run.optimizer, run.state)
-            # the largest file is hashed while the others are written
-            begun[checkpoint.MOMENTS] = pool.submit(sha256_of_own, new / checkpoint.MOMENTS)
+    with checkpoint.atomic_directory(run.folder / name) as new, ThreadPoolExecutor(1) as pool:
+        written = None
+        if name == "last":  # its largest file is written while the others are
+            written = pool.submit(
+                checkpoint.save_training_state, new, run.model, run.optimizer, run.state
+            )
         run.write(new)
+        if written:
+            written.result()  # raises what it raised, as for a full disk
