@@ -1,6 +1,9 @@
 """AdamW against its equations in fp64, and against torch where the two definitions coincide."""
 
+import copy
 import math
+import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -158,3 +161,79 @@ def test_scale_is_that_of_the_gradient() -> None:
 
     assert torch.equal(run(1.0, 0.25), run(0.25, 1.0))
     assert torch.equal(run(1.0, torch.tensor(0.25)), run(0.25, 1.0))
+
+
+def after_steps(optimizer: torch.optim.Optimizer, p: torch.nn.Parameter, steps: int) -> list[float]:
+    for _ in range(steps):
+        p.grad = torch.ones_like(p)
+        optimizer.step()
+    return p.detach().flatten().tolist()
+
+
+@pytest.mark.parametrize("shape", [(), (1,)])
+def test_a_tensor_as_learning_rate_counts_as_its_value(shape: tuple[int, ...]) -> None:
+    p, q = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    lr = torch.full(shape, 1e-3)
+    optimizer = AdamW([p], lr=lr, weight_decay=0.1)
+    expected = after_steps(AdamW([q], lr=lr.item(), weight_decay=0.1), q, 3)
+    assert after_steps(optimizer, p, 3) == expected
+    assert lr.item() == optimizer.param_groups[0]["lr"].item() == torch.tensor(1e-3).item()
+    lr.mul_(0)  # a scheduler's change counts from the next step on
+    assert after_steps(optimizer, p, 1) == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_moments_stay_fp32_in_a_state_dict(dtype: torch.dtype) -> None:
+    p = torch.nn.Parameter(torch.ones(3, dtype=dtype))
+    optimizer = AdamW([p])
+    p.grad = torch.tensor([1.0, 0.1, 0.01]).to(dtype)
+    optimizer.step()
+    before = {name: value for name, value in optimizer.state[p].items() if name != "step"}
+    again = AdamW([p])
+    again.load_state_dict(optimizer.state_dict())
+    for name, value in before.items():
+        assert again.state[p][name].dtype == torch.float32
+        assert torch.equal(again.state[p][name], value)
+        assert again.state[p][name] is not value
+
+
+@pytest.mark.parametrize("how", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
+def test_a_copy_keeps_the_choice_of_kernels_and_steps_alike(how: Callable) -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = AdamW([p], lr=0.1, kernels="torch")
+    after_steps(optimizer, p, 1)
+    other = how(optimizer)
+    q = other.param_groups[0]["params"][0]
+    assert other.kernels == "torch" and q is not p
+    assert after_steps(other, q, 2) == after_steps(optimizer, p, 2)
+
+
+def test_the_state_of_torch_s_adamw_is_gone_on_with() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    theirs = torch.optim.AdamW([p], lr=1e-2, eps=1e-15, weight_decay=0.0)
+    after_steps(theirs, p, 2)
+    q = torch.nn.Parameter(p.detach().clone())
+    ours = AdamW([q])
+    ours.load_state_dict(theirs.state_dict())
+    assert ours.param_groups[0]["correct_bias"] and ours.state[q]["step"] == 2
+    assert after_steps(ours, q, 2) == pytest.approx(after_steps(theirs, p, 2), abs=1e-6)
+    other = torch.optim.AdamW([p], amsgrad=True)
+    with pytest.raises(ValueError, match="amsgrad=True, which is not here"):
+        ours.load_state_dict(other.state_dict())
+
+
+def test_complex_parameters_are_refused() -> None:
+    optimizer = AdamW([torch.nn.Parameter(torch.ones(2))])
+    with pytest.raises(ValueError, match="complex parameters; give it torch.view_as_real"):
+        optimizer.add_param_group({"params": [torch.ones(2, dtype=torch.complex64)]})
+    assert len(optimizer.param_groups) == 1
+
+
+def test_a_gradient_with_two_sparse_dimensions() -> None:
+    p, q = (torch.nn.Parameter(torch.ones(3, 4)) for _ in range(2))
+    q.grad = torch.zeros(3, 4)
+    q.grad[1, 2] = 2.0
+    p.grad = q.grad.to_sparse(2)
+    for parameter in (p, q):
+        AdamW([parameter], lr=0.1).step()
+    assert torch.equal(p, q) and p[1, 2] != 1

@@ -36,14 +36,13 @@ class AdamW(torch.optim.Optimizer):
     read the tensors; any other value `equations` below.
     """
 
-    # PyTorch wraps these two for torch.compile, which a first call of the wrapper imports: 1.4 s.
-    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    # PyTorch wraps such methods for torch.compile, which a first call of the wrapper imports: 1.4 s.
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(
         self,
         params: Iterable[Any],
-        lr: float = 1e-3,
+        lr: float | Tensor = 1e-3,
         betas: tuple[float, float] = (0.9, 0.999),
         eps: float = 1e-6,
         weight_decay: float = 0.0,
@@ -59,6 +58,44 @@ class AdamW(torch.optim.Optimizer):
         )
         super().__init__(params, defaults)
         self.kernels = kernels
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Take some more parameters. Raises ValueError for complex ones."""
+        inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
+        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
+            self.param_groups.pop()
+            raise ValueError("AdamW: complex parameters; give it torch.view_as_real of them")
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy or a pickle keeps: the choice of kernels too."""
+        return {**super().__getstate__(), "kernels": self.kernels}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take a copy's or a state_dict's content, also that of torch.optim.AdamW.
+
+        Raises ValueError for an option of that one which is not computed here.
+        """
+        super().__setstate__({"kernels": getattr(self, "kernels", "minbert"), **state})
+        for group in self.param_groups:
+            for option in ("amsgrad", "maximize"):
+                if group.get(option):
+                    raise ValueError(f"AdamW: the saved state has {option}=True, which is not here")
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+        for values in self.state.values():
+            if "step" in values:
+                values["step"] = int(values["step"])  # a tensor in torch.optim.AdamW's
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned; moments stay fp32, whatever the parameters are."""
+        inspect.unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+        numbers = (i for group in state_dict["param_groups"] for i in group["params"])
+        params = (p for group in self.param_groups for p in group["params"])
+        for i, p in zip(numbers, params, strict=True):
+            for name, value in state_dict["state"].get(i, {}).items():
+                if name != "step":
+                    dtype = torch.promote_types(value.dtype, torch.float32)
+                    self.state[p][name] = value.to(p.device, dtype, copy=True)
 
     @torch.no_grad()
     def step(
@@ -86,7 +123,8 @@ class AdamW(torch.optim.Optimizer):
                     update(p, g, m, v, a, group["betas"], group["eps"], scale)
                     if group["weight_decay"]:
                         # not p *= 1 - lr wd: that factor drifts in fp32 by 1e-6 within 50 steps
-                        torch._foreach_add_(p, p, alpha=-group["lr"] * group["weight_decay"])
+                        decay = float(group["lr"]) * group["weight_decay"]
+                        torch._foreach_add_(p, p, alpha=-decay)
         return loss
 
     def count(self, p: nn.Parameter) -> int:
@@ -106,7 +144,10 @@ class AdamW(torch.optim.Optimizer):
         for p in params:
             tensors = (p, p.grad, self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"])
             if p.grad.is_sparse:
-                yield from row_blocks(*tensors)
+                if p.grad.sparse_dim() == 1:
+                    yield from row_blocks(*tensors)
+                else:
+                    yield [p], [p.grad.to_dense()], [tensors[2]], [tensors[3]]
             elif p.numel() > BLOCK and all(t.is_contiguous() for t in tensors):
                 parts = (t.view(-1).split(BLOCK) for t in tensors)
                 yield from (tuple([part] for part in row) for row in zip(*parts, strict=True))
@@ -119,10 +160,11 @@ class AdamW(torch.optim.Optimizer):
 
 def corrected_rate(group: dict[str, Any], t: int) -> float:
     """Return a of step t: the learning rate, corrected for m and v that start at zero."""
+    lr = float(group["lr"])  # which may be a tensor that a scheduler changes
     if not group["correct_bias"]:
-        return group["lr"]
+        return lr
     b1, b2 = group["betas"]
-    return group["lr"] * math.sqrt(1 - b2**t) / (1 - b1**t)
+    return lr * math.sqrt(1 - b2**t) / (1 - b1**t)
 
 
 def equations(
