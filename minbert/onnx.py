@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.errors import UserError
-from minbert.model.encoder import BertLayer
+from minbert.model.encoder import BertLayer, BertModel
 from minbert.model.multitask import MultitaskNetwork
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
@@ -23,12 +23,12 @@ class PaddedModel(nn.Module):
     """A model whose inputs are transformers': three (B, T) int64 tensors.
 
     With a task it returns the logits (B, outputs), or the embeddings (B, E) of a siamese one;
-    without a task the hidden states (B, T, D) and the pooled output (B, D).
+    without a task, or of an encoder, the hidden states (B, T, D) and the pooled output (B, D).
     """
 
-    def __init__(self, model: MultitaskNetwork, task: str) -> None:
+    def __init__(self, model: MultitaskNetwork | BertModel, task: str = "") -> None:
         super().__init__()
-        self.encoder = model.encoder
+        self.encoder = model if isinstance(model, BertModel) else model.encoder
         self.head = model.heads[task] if task else None
         self.siamese = bool(task) and self.head.config.siamese
 

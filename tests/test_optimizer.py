@@ -224,7 +224,7 @@ def test_the_state_of_torch_s_adamw_is_gone_on_with() -> None:
 
 def test_complex_parameters_are_refused() -> None:
     optimizer = AdamW([torch.nn.Parameter(torch.ones(2))])
-    with pytest.raises(ValueError, match="complex parameters; give it torch.view_as_real"):
+    with pytest.raises(ValueError, match="complex parameters"):
         optimizer.add_param_group({"params": [torch.ones(2, dtype=torch.complex64)]})
     assert len(optimizer.param_groups) == 1
 

@@ -20,19 +20,15 @@ from minbert.errors import UserError
 from minbert.model.attention import SelfAttention
 from minbert.model.layers import Dropout, LayerNorm, Linear, add_norm
 from minbert.model.packing import Group, first_tokens_only, layout_groups, round_rows
+from minbert.model.padded import BertOutput, pack
 from minbert.weights.convert import to_published
 from minbert.weights.pretrained import read_encoder, write_pretrained
 from minbert.weights.resolve import resolve
 
-
-class BertOutput(dict[str, Tensor]):
-    """A dict whose entries are attributes too: `out["pooler_output"]` and `out.pooler_output`."""
-
-    def __getattr__(self, name: str) -> Tensor:
-        try:
-            return self[name]
-        except KeyError as error:
-            raise AttributeError(name) from error
+TRACED = (
+    "a trace of BertModel would hold only for the lengths of its example: trace or export "
+    "minbert.onnx.PaddedModel(model), whose outputs are the same"
+)
 
 
 class BertLayer(nn.Module):
@@ -72,8 +68,6 @@ class BertModel(nn.Module):
         self.config = config
         # bf16: products in bf16, parameters and statistics in fp32
         self.compute_dtype = torch.float32
-        # True: the word embedding's gradient is sparse: the rows of the words in a batch
-        self.row_gradients = False
         self.kernels = "minbert"  # see minbert.kernels; set by layers.set_kernels
         # True: a layer's activations are computed again in the backward pass instead of kept
         self.checkpoint_activations = False
@@ -89,7 +83,12 @@ class BertModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.word_embedding.weight.device
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters; see `compute_dtype` for that of the products."""
+        return next(self.parameters()).dtype
 
     def for_inference(self, dtype: torch.dtype) -> "BertModel":
         """Switch to evaluation, with the layers' matrices rounded to dtype for good.
@@ -109,21 +108,21 @@ class BertModel(nn.Module):
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
-    def embed(self, ids: Tensor, positions: Tensor, segments: Tensor) -> Tensor:
-        """Add word, position and segment embedding and normalise the sum, (N,) -> (N, D)."""
-        x = (
-            F.embedding(ids, self.word_embedding.weight, sparse=self.row_gradients)
-            + self.pos_embedding(positions)
-            + self.tk_type_embedding(segments)
-        )
+    def embed(self, batch: Batch, words: Tensor | None = None) -> Tensor:
+        """Add word, position and segment embedding and normalise the sum, (N, D).
+
+        words: (N, D), in place of the ids' embeddings.
+        """
+        words = self.word_embedding(batch.ids) if words is None else words
+        x = words + self.pos_embedding(batch.positions) + self.tk_type_embedding(batch.segments)
         x = self.embed_layer_norm(x)
         if x.dtype == torch.float32:  # fp64 models stay fp64: the tests' exact reference
             x = x.to(self.compute_dtype)
         return self.dropout(x)
 
-    def hidden_states(self, batch: Batch) -> list[Tensor]:
-        """Return the embedding's and every layer's output, each (N, D)."""
-        x = round_rows(self.embed(batch.ids, batch.positions, batch.segments))
+    def hidden_states(self, batch: Batch, words: Tensor | None = None) -> list[Tensor]:
+        """Return the embedding's and every layer's output, each (N, D); words: see `embed`."""
+        x = round_rows(self.embed(batch, words))
         groups = layout_groups(batch.lengths, x.device, x.dtype)
         states = [x]
         for layer in self.bert_layers:
@@ -142,7 +141,7 @@ class BertModel(nn.Module):
         """
         if self.kernels == "written-out":
             return self.encode(batch)[1]
-        x = round_rows(self.embed(batch.ids, batch.positions, batch.segments))
+        x = round_rows(self.embed(batch))
         groups = layout_groups(batch.lengths, x.device, x.dtype)
         *layers, last = self.bert_layers
         for layer in layers:
@@ -159,43 +158,39 @@ class BertModel(nn.Module):
 
     def pool(self, first: Tensor) -> Tensor:
         """Compute tanh(W h[CLS] + b), (S, D) -> (S, D)."""
-        return torch.tanh(self.pooler_dense(first.to(self.pooler_dense.weight.dtype)))
+        return torch.tanh(self.pooler_dense(first.to(self.dtype)))
 
     def forward(
         self,
-        input_ids: Tensor,
+        input_ids: Tensor | None = None,
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        *,
         output_hidden_states: bool = False,
-    ) -> BertOutput:
+        return_dict: bool = True,
+    ) -> BertOutput | tuple[Any, ...]:
         """Read padded (B, T) ids, mask (1 real, 0 padding) and segments, as in transformers.
 
-        Returns `last_hidden_state` (B, T, D), zero at padding, and `pooler_output` (B, D); on
-        request `hidden_states`, a tuple of (B, T, D). Raises UserError for an id outside the
-        vocabulary, a sequence longer than the position table, or a row without a real token.
+        inputs_embeds: (B, T, D) in place of the ids' word embeddings. Returns `last_hidden_state`
+        (B, T, D), zero at padding, and `pooler_output` (B, D); on request `hidden_states`, a tuple
+        of (B, T, D). Raises UserError for inputs that do not fit (see `pack`) and while a program
+        records the operations, because it would record the lengths of its example.
         """
-        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
-        segments = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
-        check_ids(input_ids, mask, segments, self.config)
-        lengths, order = (mask != 0).sum(1).sort(stable=True)
-        row, column = (mask[order] != 0).nonzero(as_tuple=True)
-        row = order[row]  # sorted by length, so that attention runs in few groups
-        batch = Batch(
-            input_ids[row, column], column, segments[row, column], tuple(lengths.tolist())
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
+            raise UserError(TRACED)
+        packed = pack(
+            self.config, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         )
-        states = self.hidden_states(batch)
-        pooled = self.pool(states[-1].index_select(0, batch.cu_seqlens[:-1]))
-
-        def unpack(hidden: Tensor) -> Tensor:
-            padded = hidden.new_zeros(*input_ids.shape, hidden.shape[-1])
-            return padded.index_put((row, column), hidden)
-
+        states = self.hidden_states(packed.batch, packed.words)
+        pooled = self.pool(states[-1].index_select(0, packed.batch.cu_seqlens[:-1]))
         out = BertOutput(
-            last_hidden_state=unpack(states[-1]), pooler_output=pooled[order.argsort()]
+            last_hidden_state=packed.unpack(states[-1]), pooler_output=packed.unsort(pooled)
         )
         if output_hidden_states:
-            out["hidden_states"] = tuple(unpack(state) for state in states)
-        return out
+            out["hidden_states"] = tuple(map(packed.unpack, states))
+        return out if return_dict else out.to_tuple()
 
     @classmethod
     def from_pretrained(
@@ -229,29 +224,3 @@ class NoInitialisation(TorchFunctionMode):
         if getattr(func, "__module__", "") == "torch.nn.init":
             return kwargs["tensor"] if "tensor" in kwargs else args[0]
         return func(*args, **kwargs)
-
-
-def check_ids(input_ids: Tensor, mask: Tensor, segments: Tensor, config: BertConfig) -> None:
-    """Raise UserError for what would otherwise be an index error inside the embedding."""
-    if input_ids.ndim != 2 or mask.shape != input_ids.shape:
-        raise UserError(
-            f"input_ids {tuple(input_ids.shape)} and mask {tuple(mask.shape)} must be one (B, T)"
-        )
-    if input_ids.shape[1] > config.max_position_embeddings:
-        raise UserError(
-            f"sequence of {input_ids.shape[1]} tokens; this model takes at most "
-            f"{config.max_position_embeddings}: truncate"
-        )
-    if (
-        input_ids.numel()
-        and not 0 <= int(input_ids.min()) <= int(input_ids.max()) < config.vocab_size
-    ):
-        raise UserError(
-            f"token ids {int(input_ids.min())}..{int(input_ids.max())} leave the vocabulary of "
-            f"{config.vocab_size}: was another tokenizer used?"
-        )
-    if input_ids.numel() == 0 or not bool((mask != 0).any(1).all()):
-        raise UserError("a row of the batch has no real token: drop empty rows")
-    last = config.type_vocab_size - 1
-    if segments.shape != input_ids.shape or segments.min() < 0 or segments.max() > last:
-        raise UserError(f"token_type_ids {tuple(segments.shape)} must be ids' shape, 0 to {last}")

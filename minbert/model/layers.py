@@ -43,7 +43,7 @@ def draw_keep(x: Tensor, p: float) -> tuple[Tensor, float]:
     On a CPU one Bernoulli draw a value is a tenth of a training step: there one 64-bit draw decides
     four values, with p to the nearest 1/65536 and the scale that belongs to that p.
     """
-    if x.device.type != "cpu":
+    if x.device.type != "cpu" or torch.compiler.is_compiling():  # which knows no views of bits
         return torch.rand(x.shape, device=x.device) >= p, 1 / (1 - p)
     dropped = round(p * 65536)
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
@@ -62,7 +62,7 @@ def set_kernels(model: nn.Module, name: str) -> None:
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al., 2016).
 
-    The statistics are taken in the dtype of the parameters, fp32 whatever that of x.
+    The statistics are taken in fp32 at least, whatever the dtype of x and the parameters.
     """
 
     def __init__(self, size: int, eps: float) -> None:
@@ -73,23 +73,40 @@ class LayerNorm(nn.Module):
         self.kernels = "minbert"
 
     def forward(self, x: Tensor) -> Tensor:
-        h = x.to(self.weight.dtype)
+        h = x.to(at_least_fp32(self.weight.dtype))
         h = h - h.mean(-1, keepdim=True)
         variance = h.square().mean(-1, keepdim=True)
         return (h * torch.rsqrt(variance + self.eps) * self.weight + self.bias).to(x.dtype)
 
 
-def add_norm(x: Tensor, f: Tensor, norm: LayerNorm, dropout: Dropout) -> Tensor:
+def at_least_fp32(dtype: torch.dtype) -> torch.dtype:
+    """Return fp32 for the 16-bit types, fp64 for fp64."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def add_norm(x: Tensor, f: Tensor, norm: nn.Module, dropout: nn.Module) -> Tensor:
     """Return LN(x + dropout(f)), (N, D): the end of both halves of a layer.
 
     By `AddNorm`, the same equation with its gradient derived by hand, which keeps less and computes
-    in fewer steps than autograd would; only written-out runs leave that to autograd.
+    in fewer steps than autograd would. Written-out runs leave that to autograd; so does a module
+    that somebody replaced or hooked, which is called as any other.
     """
-    if norm.kernels == "written-out":
+    plain = is_plain(norm, LayerNorm) and is_plain(dropout, Dropout)
+    if not plain or norm.kernels == "written-out":
         return norm(x + dropout(f))
     keep, scale = draw_keep(f, dropout.p) if dropout.training and dropout.p else (None, 1.0)
     function = TorchAddNorm if norm.kernels == "torch" else AddNorm
     return function.apply(x, f, norm.weight, norm.bias, norm.eps, keep, scale)
+
+
+def is_plain(module: nn.Module, cls: type[nn.Module]) -> bool:
+    """Return whether a call of the module does what its class's forward does and nothing else."""
+    hooks = (
+        module._forward_hooks, module._forward_pre_hooks, module._backward_hooks,
+        module._backward_pre_hooks,
+    )  # fmt: skip
+    everywhere = nn.modules.module._has_any_global_hook()
+    return type(module) is cls and "forward" not in vars(module) and not any((*hooks, everywhere))
 
 
 def residual_sum(x: Tensor, f: Tensor, keep: Tensor | None, scale: float, dtype: Any) -> Tensor:
@@ -107,7 +124,7 @@ def residual_gradients(
 
 
 class AddNorm(torch.autograd.Function):
-    """y = LN(s), s = x + scale keep f, in the precision of the parameters:
+    """y = LN(s), s = x + scale keep f, in fp32 at least:
 
     h = (s - mean s) r,  r = (var s + eps)^-1/2,  y = w h + b
     dw = sum dy h,  db = sum dy,  ds = r (w dy - mean(w dy) - h mean(w dy h))
@@ -120,7 +137,7 @@ class AddNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, f: Tensor, w: Tensor, b: Tensor, eps: float, keep: Tensor | None,
         scale: float,
     ) -> Tensor:  # fmt: skip
-        s = residual_sum(x, f, keep, scale, w.dtype)  # (N, D)
+        s = residual_sum(x, f, keep, scale, at_least_fp32(w.dtype))  # (N, D)
         h = s.sub_(s.mean(-1, keepdim=True))
         variance = torch.linalg.vector_norm(h, dim=-1).square_().div_(h.shape[-1])  # (N,)
         r = variance.add_(eps).rsqrt_().unsqueeze(-1)  # (N, 1)
@@ -133,6 +150,7 @@ class AddNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
         h, r, w, keep = ctx.saved_tensors
+        w = w.to(h.dtype)
         dy = g.to(w.dtype)
         dyh, dh = dy * h, dy * w
         along = (dyh @ w).div_(len(w)).unsqueeze(-1)  # (N, 1), mean(w dy h)
@@ -149,7 +167,8 @@ class TorchAddNorm(torch.autograd.Function):
         ctx: Any, x: Tensor, f: Tensor, w: Tensor, b: Tensor, eps: float, keep: Tensor | None,
         scale: float,
     ) -> Tensor:  # fmt: skip
-        s = residual_sum(x, f, keep, scale, w.dtype)
+        dtype = at_least_fp32(w.dtype)
+        s, w, b = residual_sum(x, f, keep, scale, dtype), w.to(dtype), b.to(dtype)
         y, mean, r = kernels.layer_norm(s, w, b, eps)
         ctx.save_for_backward(s, mean, r, w, b, keep)
         ctx.scale = scale

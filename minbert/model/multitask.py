@@ -55,7 +55,7 @@ class MultitaskNetwork(nn.Module):
     def set_row_gradients(self, on: bool) -> None:
         """Let the word embedding's gradient be sparse or not: a batch sees a few hundred words."""
         for encoder in self.encoders:
-            encoder.row_gradients = on
+            encoder.word_embedding.sparse = on
 
     def set_checkpointing(self, on: bool) -> None:
         """Keep one layer's activations instead of all layers', for a third more time."""

@@ -36,7 +36,7 @@ class AdamW(torch.optim.Optimizer):
     read the tensors; any other value `equations` below.
     """
 
-    # PyTorch wraps such methods for torch.compile, which a first call of the wrapper imports: 1.4 s.
+    # PyTorch wraps some methods for torch.compile, which the first call imports: 1.4 s.
     zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
 
     def __init__(
