@@ -48,8 +48,11 @@ def cosine(u: Tensor, v: Tensor) -> Tensor:
 
 
 def unit(x: Tensor) -> Tensor:
-    """Return the rows of x scaled to length 1, in fp32 at least."""
-    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1)
+    """Return the rows of x scaled to length 1, in fp32 at least; x / eps where x is shorter.
+
+    eps is that of PyTorch's cosine_similarity, so that the gradient of a zero row is the same, too.
+    """
+    return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1, eps=1e-8)
 
 
 def cosine_mse(u: Tensor, v: Tensor, labels: Tensor, scale: float = 5.0) -> Tensor:

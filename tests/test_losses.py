@@ -132,3 +132,12 @@ def test_bf16_embeddings_are_lifted_to_fp32(pairs, loss) -> None:
     low = loss(u.bfloat16(), v.bfloat16(), labels)
     assert low.dtype == torch.float32
     assert low.item() == pytest.approx(loss(u, v, labels).item(), rel=2e-2)
+
+
+def test_a_zero_embedding_s_gradient_is_that_of_torch_s_cosine() -> None:
+    v = torch.randn(1, 4, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (torch.zeros(1, 4, requires_grad=True) for _ in range(2))
+    losses.cosine_mse(ours, v, torch.tensor([2.0])).backward()
+    score = 5 * torch.nn.functional.cosine_similarity(theirs, v)
+    torch.nn.functional.mse_loss(score, torch.tensor([2.0])).backward()
+    torch.testing.assert_close(ours.grad, theirs.grad)

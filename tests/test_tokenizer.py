@@ -1,5 +1,8 @@
 """BertTokenizer against transformers', token for token, on all of the real data."""
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +144,45 @@ def test_bad_vocabularies(tmp_path: Path, name: str, content: str, message: str)
     with pytest.raises(UserError, match=message) as error:
         BertTokenizer.from_directory(tmp_path)
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_threads_with_lengths_of_their_own(uncased) -> None:
+    texts = ["a red kite flies over the hill " * 20] * 8
+
+    def lengths(n: int) -> set[int]:
+        every = (uncased[0].encode_batch(texts, max_length=n) for _ in range(60))
+        return {len(encoding.ids) for encodings in every for encoding in encodings}
+
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(lengths, (8, 16, 64))) == [{8}, {16}, {64}]
+        whole = pool.map(lambda n: {len(uncased[0].encode_plain(texts)[0])} | lengths(n), (8, 9))
+        assert list(whole) == [{140, 8}, {140, 9}]
+
+
+IN_WORKERS = """
+import sys
+import torch
+from minbert import BertTokenizer
+from minbert.weights.resolve import resolve
+
+tokenizer = BertTokenizer.from_directory(resolve("all-MiniLM-L6-v2"))
+texts = ["a red kite"] * 64
+
+class Texts(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, i):
+        return torch.tensor(tokenizer.encode_batch(texts, max_length=5)[i].ids)
+
+tokenizer.encode_batch(texts)
+loader = torch.utils.data.DataLoader(Texts(), 4, num_workers=2, multiprocessing_context="fork")
+print([tuple(batch.shape) for batch in loader])
+"""
+
+
+def test_workers_of_a_data_loader_tokenize_too() -> None:
+    """Forked after the parent has tokenized, with threads: neither a hang nor a warning."""
+    done = subprocess.run(
+        [sys.executable, "-c", IN_WORKERS], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "[(4, 5), (4, 5)]\n" and done.stderr == ""

@@ -10,7 +10,7 @@ import transformers
 from tokenizers import Tokenizer
 
 from minbert import BertConfig, BertModel, BertTokenizer, UserError
-from minbert.data.tokenizer import SPECIAL
+from minbert.data.vocabulary import SPECIAL
 
 WORDS = [
     *SPECIAL, "good", "Good", "cafe", "café", "CAFÉ", "##s", "g", "##ood", "中", "国", "中国",
