@@ -74,29 +74,15 @@ def pack(
     longer than the position table, a row without a real token, and a mask that is neither 0 and 1
     nor additive.
     """
-    if (input_ids is None) == (inputs_embeds is None):
-        raise UserError("give either input_ids or inputs_embeds")
-    words = inputs_embeds
-    if words is not None and (words.ndim != 3 or words.shape[-1] != config.hidden_size):
-        raise UserError(f"inputs_embeds {tuple(words.shape)} must be (B, T, {config.hidden_size})")
-    ids = input_ids
-    if ids is None:
-        ids = torch.zeros(words.shape[:2], dtype=torch.int64, device=words.device)
-    if ids.ndim != 2:
-        raise UserError(f"input_ids {tuple(ids.shape)} must be (B, T)")
-    if ids.shape[1] > config.max_position_embeddings:
-        raise UserError(
-            f"sequence of {ids.shape[1]} tokens; this model takes at most "
-            f"{config.max_position_embeddings}: truncate"
-        )
+    ids = padded_ids(config, input_ids, inputs_embeds)
     real = torch.ones_like(ids, dtype=torch.bool)
     if attention_mask is not None:
         real = real_tokens(attention_mask, ids.shape)
     if ids.numel() == 0 or not bool(real.any(1).all()):
         raise UserError("a row of the batch has no real token: drop empty rows")
     segments = torch.zeros_like(ids) if token_type_ids is None else token_type_ids
-    last, words_known = config.type_vocab_size - 1, config.vocab_size - 1
-    check_range("token_type_ids", segments, ids.shape, last, "")
+    words_known = config.vocab_size - 1
+    check_range("token_type_ids", segments, ids.shape, config.type_vocab_size - 1, "")
     check_range(
         "input_ids",
         ids,
@@ -114,8 +100,29 @@ def pack(
         check_range("position_ids", position_ids, ids.shape, config.max_position_embeddings - 1, "")
         positions = position_ids[row, column]
     batch = Batch(ids[row, column], positions, segments[row, column], tuple(lengths.tolist()))
-    words = None if words is None else words[row, column]
+    words = None if inputs_embeds is None else inputs_embeds[row, column]
     return Packed(batch, words, row, column, order, tuple(ids.shape))
+
+
+def padded_ids(
+    config: BertConfig, input_ids: Tensor | None, inputs_embeds: Tensor | None
+) -> Tensor:
+    """Return the ids (B, T), zeros where embeddings are given instead. Raises UserError."""
+    if (input_ids is None) == (inputs_embeds is None):
+        raise UserError("give either input_ids or inputs_embeds")
+    words, ids = inputs_embeds, input_ids
+    if words is not None and (words.ndim != 3 or words.shape[-1] != config.hidden_size):
+        raise UserError(f"inputs_embeds {tuple(words.shape)} must be (B, T, {config.hidden_size})")
+    if ids is None:
+        ids = torch.zeros(words.shape[:2], dtype=torch.int64, device=words.device)
+    if ids.ndim != 2:
+        raise UserError(f"input_ids {tuple(ids.shape)} must be (B, T)")
+    if ids.shape[1] > config.max_position_embeddings:
+        raise UserError(
+            f"sequence of {ids.shape[1]} tokens; this model takes at most "
+            f"{config.max_position_embeddings}: truncate"
+        )
+    return ids
 
 
 def check_range(name: str, x: Tensor, shape: torch.Size, last: int, hint: str) -> None:
