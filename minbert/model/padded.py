@@ -81,15 +81,7 @@ def pack(
     if ids.numel() == 0 or not bool(real.any(1).all()):
         raise UserError("a row of the batch has no real token: drop empty rows")
     segments = torch.zeros_like(ids) if token_type_ids is None else token_type_ids
-    words_known = config.vocab_size - 1
-    check_range("token_type_ids", segments, ids.shape, config.type_vocab_size - 1, "")
-    check_range(
-        "input_ids",
-        ids,
-        ids.shape,
-        words_known,
-        ": outside the vocabulary; was another tokenizer used?",
-    )
+    check_range("token_type_ids", segments, ids.shape, config.type_vocab_size - 1)
 
     lengths, order = real.sum(1).sort(stable=True)
     row, column = real[order].nonzero(as_tuple=True)
@@ -97,7 +89,7 @@ def pack(
     positions = column
     if position_ids is not None:
         position_ids = position_ids.expand(ids.shape) if len(position_ids) == 1 else position_ids
-        check_range("position_ids", position_ids, ids.shape, config.max_position_embeddings - 1, "")
+        check_range("position_ids", position_ids, ids.shape, config.max_position_embeddings - 1)
         positions = position_ids[row, column]
     batch = Batch(ids[row, column], positions, segments[row, column], tuple(lengths.tolist()))
     words = None if inputs_embeds is None else inputs_embeds[row, column]
@@ -122,10 +114,12 @@ def padded_ids(
             f"sequence of {ids.shape[1]} tokens; this model takes at most "
             f"{config.max_position_embeddings}: truncate"
         )
+    hint = ": outside the vocabulary; was another tokenizer used?"
+    check_range("input_ids", ids, ids.shape, config.vocab_size - 1, hint)
     return ids
 
 
-def check_range(name: str, x: Tensor, shape: torch.Size, last: int, hint: str) -> None:
+def check_range(name: str, x: Tensor, shape: torch.Size, last: int, hint: str = "") -> None:
     """Raise UserError for what would otherwise be an index error inside an embedding."""
     if x.shape != shape:
         raise UserError(f"{name} {tuple(x.shape)} must have the shape of the ids, {tuple(shape)}")
