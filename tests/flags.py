@@ -1,0 +1,161 @@
+"""Which check fails when a script ignores a flag: python -m tests.flags prints the list.
+
+A check runs the script with the flag and looks at what the run did. `make wiring` does the same
+with the flag dropped from what the script is given, and then every check must fail.
+"""
+
+import io
+import json
+import os
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+from minbert import cli
+from minbert.files import read_json_lines
+from tests.conftest import weights
+
+# what the runs of the checks have in common; a check's own flags come after it, and win
+BASE = {
+    "train_multitask": "--model model --tasks sst,sts --epochs 2 --batch-size 8 --lr 1e-3",
+    "pretrain_mlm": "--model model --epochs 2 --batch-size 8 --held-out 4 --lr 1e-3",
+    "evaluate": "",
+}
+
+
+@dataclass
+class Outcome:
+    """What a script did: its output, what it wrote, and how often it called what was watched."""
+
+    place: Path  # where it was started
+    code: int | None = None
+    out: str = ""
+    error: str = ""
+    calls: Counter[str] = field(default_factory=Counter)
+    seen: dict[str, list[Any]] = field(default_factory=dict)  # arguments of the calls, by name
+
+    @property
+    def folder(self) -> Path:
+        """The one run there is, in checkpoints/ or elsewhere."""
+        (found,) = {path.parent for path in self.place.glob("*/*/log.jsonl")}
+        return found
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        return read_json_lines(self.folder / "log.jsonl")
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        return [line for line in self.log if line["event"] == name]
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        return self.events("step")
+
+    @property
+    def rates(self) -> list[float]:
+        return [line["lr"] for line in self.steps]
+
+    @property
+    def weights(self) -> dict[str, torch.Tensor]:
+        if (self.folder / "last/heads.safetensors").is_file():
+            return weights(self.folder / "last")
+        from safetensors.torch import load_file
+
+        return load_file(self.folder / "last/model.safetensors")
+
+    def differs(self, other: "Outcome") -> bool:
+        """Return whether the weights at the end are others."""
+        mine, theirs = self.weights, other.weights
+        return mine.keys() != theirs.keys() or any(not mine[n].equal(theirs[n]) for n in mine)
+
+
+Check = Callable[[Outcome, Outcome], object]  # of the run with the flag, and the one without
+Row = tuple[str, Check]  # the flag's words, and what must be true of the run
+
+
+@contextmanager
+def ignored(name: str):
+    """Let scripts be given everything but this argument."""
+    parse = cli.parse_given
+
+    def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
+        if name == "config" and "--config" in argv:  # its values come under their own names
+            at = argv.index("--config")
+            argv = argv[:at] + argv[at + 2 :]
+        given = parse(cls, argv, description)
+        given.pop(name, None)
+        return given
+
+    import pretrain_mlm
+    import train_multitask
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (cli, train_multitask, pretrain_mlm):
+            patch.setattr(module, "parse_given", parse_given)
+        yield
+
+
+@contextmanager
+def watched(outcome: Outcome, module: Any, name: str):
+    """Count the calls of a function, and keep their arguments."""
+    function = getattr(module, name)
+
+    def counted(*args: Any, **options: Any) -> Any:
+        outcome.calls[name] += 1
+        outcome.seen.setdefault(name, []).append((args, options))
+        return function(*args, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, name, counted)
+        yield
+
+
+def start(
+    script: ModuleType, place: Path, words: str, watch: list[tuple[Any, str]], without: str = ""
+) -> Outcome:
+    """Run a script in a folder of its own; without: the argument that it ignores."""
+    outcome, out = Outcome(place), io.StringIO()
+    before = Path.cwd()
+    os.chdir(place)
+    try:
+        with ExitStack() as stack:
+            for module, name in watch:
+                stack.enter_context(watched(outcome, module, name))
+            if without:
+                stack.enter_context(ignored(without))
+            stack.enter_context(redirect_stdout(out))
+            stack.enter_context(redirect_stderr(io.StringIO()))
+            outcome.code = script.main([*BASE[script.__name__].split(), *words.split()])
+    except Exception as error:  # a check says what error it wants
+        outcome.error = str(error) or traceback.format_exc()
+    finally:
+        os.chdir(before)
+    outcome.out = out.getvalue()
+    return outcome
+
+
+def last_json(outcome: Outcome) -> dict[str, Any]:
+    return json.loads(outcome.out.splitlines()[-1])
+
+
+def defaults(cls: type) -> dict[str, Any]:
+    return {f.name: f.default for f in fields(cls) if f.default is not MISSING}
+
+
+if __name__ == "__main__":
+    from tests.flags_of import CHECKS, SCRIPTS
+
+    for script, checks in CHECKS.items():
+        known = defaults(SCRIPTS[script].Args)
+        for name in checks:
+            flag = "--" + name.replace("_", "-")
+            test = f"tests/test_flags.py::test_a_flag_counts[{script}-{name}]"
+            print(f"{script:16} {flag:24} {known.get(name, '')!s:22.22} {test}")

@@ -1,0 +1,275 @@
+"""The checks of every flag of the three scripts; see tests/flags.py."""
+
+import json
+
+import evaluate
+import minbert.inference
+import minbert.model.encoder
+import minbert.model.layers
+import minbert.run.loop
+import pretrain_mlm
+import train_multitask
+from minbert import losses
+from minbert.files import read_json_lines
+from minbert.task import siamese
+from tests.flags import Check, Outcome, Row, last_json
+
+SCRIPTS = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm, "evaluate": evaluate}
+
+# functions whose calls are counted while a script runs
+WATCH = {
+    "train_multitask": [
+        (train_multitask, "batch_loss"),
+        (train_multitask, "clip_scale"),
+        (train_multitask, "parameter_groups"),
+        (minbert.model.encoder, "checkpoint"),
+        (minbert.run.loop, "save"),
+        (minbert.model.layers.kernels, "layer_norm"),
+        (minbert.model.layers.AddNorm, "apply"),
+        (losses, "mnr"),
+        (siamese.losses, "cosent"),
+    ],
+    "pretrain_mlm": [
+        (pretrain_mlm, "mask_batch"),
+        (pretrain_mlm, "clip_scale"),
+        (pretrain_mlm, "parameter_groups"),
+        (minbert.model.encoder, "checkpoint"),
+        (minbert.run.loop, "save"),
+        (minbert.model.layers.kernels, "layer_norm"),
+        (minbert.model.layers.AddNorm, "apply"),
+    ],
+    "evaluate": [(minbert.inference, "choose_precision"), (evaluate, "load_task")],
+}
+
+
+def near(values: list[float], expected: list[float]) -> bool:
+    return len(values) == len(expected) and all(
+        abs(a - b) < 1e-9 for a, b in zip(values, expected, strict=True)
+    )
+
+
+def refused(message: str) -> Check:
+    return lambda run, base: message in run.error
+
+
+COMMON: dict[str, Row] = {
+    "model": ("--model other", lambda run, base: run.differs(base)),
+    "data_dir": ("--data-dir fewer", lambda run, base: len(run.steps) < len(base.steps)),
+    "output_dir": ("--output-dir runs", lambda run, base: run.folder.parent.name == "runs"),
+    "name": ("--name mine", lambda run, base: run.folder.name == "mine"),
+    "resume": ("--resume nothing", refused("nothing")),
+    "task_file": ("--task-file own.toml", refused("own.toml")),
+    "checkpoint_activations": (
+        "--checkpoint-activations",
+        lambda run, base: run.calls["checkpoint"] > 0 == base.calls["checkpoint"],
+    ),
+    "weight_decay": (
+        "--weight-decay 0.5",
+        lambda run, base: run.seen["parameter_groups"][0][0][1] == 0.5 and run.differs(base),
+    ),
+    "warmup": (
+        "--warmup 4",
+        lambda run, base: near(run.rates[:5], [2.5e-4, 5e-4, 7.5e-4, 1e-3, 1e-3]),
+    ),
+    "schedule": (
+        "--schedule linear",
+        lambda run, base: near(run.rates, [1e-3 * (1 - i / 20) for i in range(20)]),
+    ),
+    "clip": (
+        "--clip 1e-3",
+        lambda run, base: run.seen["clip_scale"][0][0][1] == 1e-3 and run.differs(base),
+    ),
+    "precision": ("--precision bf16", lambda run, base: "torch.bfloat16 on cpu" in run.out),
+    "kernels": (
+        "--kernels torch",
+        lambda run, base: run.calls["layer_norm"] > 0 == base.calls["layer_norm"],
+    ),
+    "written_out": (
+        "--written-out",
+        lambda run, base: run.calls["apply"] < base.calls["apply"] / 2,  # predictions apart
+    ),
+    "device": ("--device cuda", refused("cuda")),
+    "seed": ("--seed 5", lambda run, base: run.differs(base)),
+    "save_minutes": (
+        "--save-minutes 0",
+        lambda run, base: run.calls["save"] > 20 > base.calls["save"],
+    ),
+    "dry_run": (
+        "--dry-run",
+        lambda run, base: (
+            "steps: 20," in run.out and not list(run.place.glob("checkpoints/*/last"))
+        ),
+    ),
+    "tensorboard": (
+        "--tensorboard",
+        lambda run, base: len(list(run.folder.glob("tensorboard/events*"))) == 1,
+    ),
+    "quiet": ("--quiet", lambda run, base: run.out == "" and len(run.steps) == 20),
+    "json": ("--json", lambda run, base: last_json(run)["run"].endswith(run.folder.name)),
+    "epochs": ("--epochs 1", lambda run, base: len(run.steps) == 10 and len(base.steps) == 20),
+    "lr": ("--lr 2e-3", lambda run, base: run.rates == [2e-3] * 20),
+    "config": ("--config mine.toml", lambda run, base: near(run.rates[:3], [2.5e-4, 5e-4, 7.5e-4])),
+}
+
+TRAIN: dict[str, Row] = COMMON | {
+    "tasks": ("--tasks sst", lambda run, base: {s["task"] for s in run.steps} == {"sst"}),
+    "accumulate": (
+        "--accumulate 2",
+        lambda run, base: run.calls["batch_loss"] == 2 * base.calls["batch_loss"] == 40,
+    ),
+    "mode": ("--mode sequential", lambda run, base: run.steps[1]["task"] == "sst"),
+    "fine_tune_mode": (
+        "--fine-tune-mode last-linear-layer",
+        lambda run, base: base.differs(run) and encoder_is_untouched(run),
+    ),
+    "option": ("--option pretrain", lambda run, base: encoder_is_untouched(run)),
+    "limit_dev": ("--limit-dev sst=5", lambda run, base: confusion_rows(run) == 5),
+    "pair_encoding": (
+        "--pair-encoding siamese",
+        lambda run, base: heads(run)["sts"]["siamese"] and not heads(base)["sts"]["siamese"],
+    ),
+    "pair_loss": (
+        "--pair-encoding siamese --pair-loss cosent",
+        lambda run, base: run.calls["cosent"] == 10,
+    ),
+    "pooling": (
+        "--pair-encoding siamese --pooling mean",
+        lambda run, base: heads(run)["sts"]["pooling"] == "mean",
+    ),
+    "embedding_size": (
+        "--pair-encoding siamese --embedding-size 24",
+        lambda run, base: run.weights["sts.map.weight"].shape == (24, 32),
+    ),
+    "towers": (
+        "--pair-encoding siamese --towers separate",
+        lambda run, base: (run.folder / "last/second.safetensors").is_file(),
+    ),
+    "mnr_scale": (
+        "--tasks quora --pair-encoding siamese --pair-loss mnr --mnr-scale 7",
+        lambda run, base: all(args[3] == 7 for args, _ in run.seen["mnr"]),
+    ),
+    "batch_size": (
+        "--batch-size 4",
+        lambda run, base: len(run.steps) == 40 and run.differs(base),
+    ),
+    "limit": ("--limit sst=8", lambda run, base: len(run.steps) < len(base.steps)),
+    "sub_epochs": (
+        "--mode sequential --epochs 1 --sub-epochs sst=2,sts=1",
+        lambda run, base: [s["task"] for s in run.steps] == ["sst"] * 10 + ["sts"] * 3,
+    ),
+    "max_length": (
+        "--max-length 5",
+        lambda run, base: all(s["tokens"] <= 8 * 5 for s in run.steps),
+    ),
+    "hidden_dropout_prob": ("--hidden-dropout-prob 0", lambda run, base: run.differs(base)),
+    "use_gpu": ("--use-gpu", refused("cuda")),
+    "eval_every": (
+        "--eval-every 3",
+        lambda run, base: {3, 6, 9} <= {line["step"] for line in run.events("dev")},
+    ),
+    "patience": (
+        "--epochs 9 --lr 0 --patience 2",
+        lambda run, base: len(run.steps) == 30,  # the first epoch is the best, two do not gain
+    ),
+    "skip_predictions": (
+        "--skip-predictions",
+        lambda run, base: (
+            not (run.folder / "predictions").exists() and (base.folder / "predictions").is_dir()
+        ),
+    ),
+    "seeds": ("--seeds 2", lambda run, base: "over 2 seeds" in run.out),
+}
+
+MLM: dict[str, Row] = COMMON | {
+    "tasks": ("--tasks sst", lambda run, base: 0 < rows(run) < rows(base)),
+    "corpus": ("--corpus corpus.txt", lambda run, base: rows(run) == 38),
+    "limit": ("--limit sst=20", lambda run, base: rows(run) == 57 < rows(base)),
+    "accumulate": (
+        "--accumulate 2",
+        lambda run, base: run.calls["mask_batch"] - base.calls["mask_batch"] == 20,
+    ),
+    "batch_size": ("--batch-size 4", lambda run, base: len(run.steps) == 38),
+    "max_length": ("--max-length 5", lambda run, base: rows(run) > 1.5 * rows(base)),
+    "mask_rate": (
+        "--mask-rate 0.9",
+        lambda run, base: (
+            run.events("held-out")[0]["tokens"] > 2 * base.events("held-out")[0]["tokens"]
+        ),
+    ),
+    "whole_word": (
+        "--whole-word",
+        lambda run, base: run.seen["mask_batch"][0][0][1].whole_word,
+    ),
+    "held_out": ("--held-out 2", lambda run, base: rows(run) == rows(base) + 2),
+}
+
+EVALUATE: dict[str, Row] = {
+    "checkpoint": ("--checkpoint run", lambda run, _: "overall: raw mean" in run.out),
+    "text": ("--checkpoint run --text red", lambda run, _: run.out.startswith("SST")),
+    "pair": ("--checkpoint run --pair red blue", lambda run, _: run.out.startswith("STS")),
+    "input": (
+        "--checkpoint run --task sst --input lines.txt",
+        lambda run, _: len(run.out.splitlines()) == 2,
+    ),
+    "task": (
+        "--checkpoint run --text red --task sts",
+        refused("expected 2 sentences"),
+    ),
+    "verify": ("--model model --verify reference.pt", lambda run, _: "PASS" in run.out),
+    "emit": (
+        "--model all-MiniLM-L6-v2 --emit new.pt",
+        lambda run, _: (run.place / "new.pt").is_file(),
+    ),
+    "score": ("--score dev.csv --gold data/ids-sst-dev.csv", lambda run, _: run.code == 0),
+    "gold": ("--score dev.csv --gold data/ids-sst-dev.csv", lambda run, _: run.code == 0),
+    "task_file": (
+        "--score dev.csv --gold data/ids-sst-dev.csv --task-file own.toml",
+        refused("own.toml"),
+    ),
+    "model": ("--model other --verify reference.pt", lambda run, _: "FAIL" in run.out),
+    "data_dir": ("--checkpoint run --data-dir nowhere", refused("nowhere")),
+    "output": (
+        "--checkpoint run --output out",
+        lambda run, _: len(list((run.place / "out").iterdir())) == 8,
+    ),
+    "precision": (
+        "--checkpoint run --precision bf16",
+        lambda run, _: run.seen["choose_precision"][0][0][0] == "bf16" and ", bf16 on" in run.out,
+    ),
+    "device": ("--checkpoint run --device cuda", refused("cuda")),
+    "max_length": (
+        "--checkpoint run --max-length 4",
+        lambda run, _: run.seen["load_task"][0][0][3].max_length == 4,
+    ),
+    "atol": (
+        "--model other --verify reference.pt --atol 100",
+        lambda run, _: "PASS" in run.out,
+    ),
+    "rtol": (
+        "--model other --verify reference.pt --rtol 1e9",
+        lambda run, _: "PASS" in run.out,
+    ),
+    "json": ("--checkpoint run --text red --json", lambda run, _: "sst" in str(last_json(run))),
+    "config": ("--config text.toml", lambda run, _: run.out.startswith("SST")),
+}
+
+CHECKS = {"train_multitask": TRAIN, "pretrain_mlm": MLM, "evaluate": EVALUATE}
+
+
+def heads(run: Outcome) -> dict:
+    return json.loads((run.folder / "last/heads.json").read_text())
+
+
+def rows(run: Outcome) -> int:
+    return read_json_lines(run.folder / "log.jsonl")[0]["rows"]
+
+
+def confusion_rows(run: Outcome) -> int:
+    return sum(map(sum, json.loads((run.folder / "findings.json").read_text())["sst"]["confusion"]))
+
+
+def encoder_is_untouched(run: Outcome) -> bool:
+    from safetensors.torch import load_file
+
+    before = load_file(run.place / "model/model.safetensors")
+    return all(before[n].equal(t) for n, t in run.weights.items() if n in before)

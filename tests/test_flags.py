@@ -1,0 +1,82 @@
+"""Every flag and default of the three scripts does what it says; see tests/flags.py."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from minbert import BertModel
+from tests.conftest import TINY, make_world
+from tests.flags import Outcome, defaults, start
+from tests.flags_of import CHECKS, SCRIPTS, WATCH
+
+EVERY = [(script, name) for script, checks in CHECKS.items() for name in checks]
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world with all that a check names: another model, fewer rows, files, a run to evaluate."""
+    world = make_world(tmp_path_factory.mktemp("flags"))
+    BertModel(TINY).save_pretrained(world / "other")
+    shutil.copy(world / "model/vocab.txt", world / "other")
+    shutil.copytree(world / "data", world / "fewer")
+    for path in (world / "fewer").glob("*-train.csv"):
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:17]))
+    (world / "corpus.txt").write_text("the red cat runs here\n" * 40)
+    (world / "lines.txt").write_text("red\nblue cat\n")
+    (world / "mine.toml").write_text("warmup = 4\n")
+    (world / "text.toml").write_text('checkpoint = "run"\ntext = "red"\n')
+    train = start(SCRIPTS["train_multitask"], world, "--epochs 1", [])
+    shutil.move(train.folder, world / "run")
+    shutil.copy(world / "run/predictions/sst-dev-output.csv", world / "dev.csv")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("minbert.weights.verify.SANITY_IDS", [[1, 2, 0], [5, 6, 7]])
+        patch.setattr("minbert.weights.verify.SANITY_MASK", [[1, 1, 0], [1, 1, 1]])
+        start(SCRIPTS["evaluate"], world, "--model model --emit reference.pt", [])
+    return world
+
+
+def place_of(template: Path, folder: Path) -> Path:
+    """Make a folder to start in, where a run finds the template's files and leaves its own."""
+    for path in template.iterdir():
+        if path.name not in ("checkpoints", "run"):
+            (folder / path.name).symlink_to(path)
+    shutil.copytree(template / "run", folder / "run")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+    """What each training script does without the flag of a check."""
+    return {
+        script: start(
+            SCRIPTS[script], place_of(template, tmp_path_factory.mktemp(script)), "", WATCH[script]
+        )
+        for script in ("train_multitask", "pretrain_mlm")
+    }
+
+
+@pytest.mark.parametrize(("script", "name"), EVERY)
+def test_a_flag_counts(template: Path, base: dict, tmp_path: Path, script: str, name: str) -> None:
+    words, check = CHECKS[script][name]
+    run = start(SCRIPTS[script], place_of(template, tmp_path), words, WATCH[script])
+    assert check(run, base.get(script)), run.error or run.out
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "name"), EVERY)
+def test_a_check_fails_when_its_flag_is_ignored(
+    template: Path, base: dict, tmp_path: Path, script: str, name: str
+) -> None:
+    words, check = CHECKS[script][name]
+    run = start(SCRIPTS[script], place_of(template, tmp_path), words, WATCH[script], without=name)
+    try:
+        passed = check(run, base.get(script))
+    except Exception:  # of what is not there then: a file, a line, a call
+        passed = False
+    assert not passed
+
+
+@pytest.mark.parametrize("script", CHECKS)
+def test_every_argument_has_a_check(script: str) -> None:
+    assert set(CHECKS[script]) == {*defaults(SCRIPTS[script].Args), "config"}
