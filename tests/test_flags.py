@@ -1,5 +1,6 @@
 """Every flag and default of the three scripts does what it says; see tests/flags.py."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -80,3 +81,25 @@ def test_a_check_fails_when_its_flag_is_ignored(
 @pytest.mark.parametrize("script", CHECKS)
 def test_every_argument_has_a_check(script: str) -> None:
     assert set(CHECKS[script]) == {*defaults(SCRIPTS[script].Args), "config"}
+
+
+@pytest.mark.parametrize("script", CHECKS)
+def test_defaults_are_those_that_are_written_down(script: str) -> None:
+    """tests/defaults.json is changed by hand, beside the paper and docs/usage.md."""
+    known = json.loads(Path(__file__).with_name("defaults.json").read_text())[script]
+    assert json.loads(json.dumps(defaults(SCRIPTS[script].Args))) == known
+
+
+@pytest.mark.parametrize("script", ["train_multitask", "pretrain_mlm"])
+def test_a_default_that_is_written_out_changes_nothing(
+    base: dict, template: Path, tmp_path: Path, script: str
+) -> None:
+    """Each of base's arguments as a flag: what runs is what the arguments say."""
+    args, words = json.loads((base[script].folder / "args.json").read_text()), []
+    for name, value in args.items():
+        if isinstance(value, bool) or value in (None, "", [], {}) or name == "sub_epochs":
+            continue
+        said = ",".join(value) if isinstance(value, list) else value
+        words.append(f"--{name.replace('_', '-')} {said}")
+    run = start(SCRIPTS[script], place_of(template, tmp_path), " ".join(words), WATCH[script])
+    assert not run.error and len(words) > 15 and not run.differs(base[script])
