@@ -1,17 +1,84 @@
-"""The courses' module name: `from bert import BertModel`."""
+"""The courses' module name: `from bert import BertModel, BertLayer, BertSelfAttention`.
 
+B sequences, T their padded length, D hidden.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
 from _project import model_name
+from torch import Tensor
 
+from minbert.batch import Batch
+from minbert.config import BertConfig
+from minbert.model.attention import SelfAttention
+from minbert.model.encoder import BertLayer as _BertLayer
 from minbert.model.encoder import BertModel as _BertModel
+from minbert.onnx import padded_attention, padded_layer
+
+
+@dataclass(frozen=True)
+class NamedConfig(BertConfig):
+    """A configuration that knows where its weights are from."""
+
+    name_or_path: str = ""
+
+
+class BertSelfAttention(SelfAttention):
+    """Attention over padded hidden states, with the courses' additive mask."""
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Attend, (B, T, D) and (B, 1, 1, T) -> (B, T, D)."""
+        return padded_attention(self, hidden_states, attention_mask)
+
+
+class BertLayer(_BertLayer):
+    """A layer over padded hidden states, with the courses' additive mask."""
+
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor) -> Tensor:
+        """Compute the layer, (B, T, D) and (B, 1, 1, T) -> (B, T, D)."""
+        return padded_layer(self, hidden_states, attention_mask)
 
 
 class BertModel(_BertModel):
     """minbert's encoder; MINBERT_MODEL chooses the weights if it is set."""
 
     @classmethod
-    def from_pretrained(cls, name: str = "bert-base-uncased", **changes: object) -> _BertModel:
-        """Load the encoder; changes: as in minbert's."""
-        return _BertModel.from_pretrained(model_name(name), **changes)
+    def from_pretrained(cls, name: str = "bert-base-uncased", **changes: Any) -> "BertModel":
+        """Load the encoder; changes: as in minbert's, others of the courses are ignored."""
+        known = {key: value for key, value in changes.items() if hasattr(BertConfig, key)}
+        model = super().from_pretrained(model_name(name), **known)
+        model.config = NamedConfig(**asdict(model.config), name_or_path=model_name(name))
+        return model
+
+    def embed(self, input_ids: Tensor | Batch, words: Tensor | None = None) -> Tensor:
+        """Embed padded ids, (B, T) -> (B, T, D); a packed batch as minbert does."""
+        if isinstance(input_ids, Batch):
+            return super().embed(input_ids, words)
+        B, T = input_ids.shape
+        ids = input_ids.flatten()
+        positions = torch.arange(T, device=ids.device).repeat(B)
+        packed = super().embed(Batch(ids, positions, torch.zeros_like(ids), (T,) * B))
+        return packed.view(B, T, -1)
+
+    def encode(self, hidden_states: Tensor | Batch, attention_mask: Tensor | None = None) -> Any:
+        """Run all layers on embedded sequences, (B, T, D) and (B, T) -> (B, T, D).
+
+        A packed batch as minbert does.
+        """
+        if isinstance(hidden_states, Batch):
+            return super().encode(hidden_states)
+        real = attention_mask.to(hidden_states.dtype)
+        mask = (1 - real)[:, None, None, :] * -1e9  # (B, 1, 1, T)
+        for layer in self.bert_layers:
+            hidden_states = padded_layer(layer, hidden_states, mask)
+        return hidden_states
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Leave out the courses' buffer of positions, which is 0, 1, 2, ..."""
+        state.pop(f"{prefix}position_ids", None)
+        super()._load_from_state_dict(state, prefix, *rest)
 
 
-__all__ = ["BertModel"]
+__all__ = ["BertLayer", "BertModel", "BertSelfAttention"]

@@ -20,6 +20,10 @@ class BertTokenizer(_BertTokenizer):
         """Load a tokenizer; other arguments of the courses' scripts are ignored."""
         return cls.from_directory(resolve(model_name(name)))
 
+    def tokenize(self, sentence: str) -> list[str]:
+        """Return a sentence's pieces, without [CLS] and [SEP]."""
+        return [self.tokenizer.id_to_token(i) for i in self.encode_plain([sentence])[0]]
+
     def __call__(
         self,
         sentences: str | list[str],

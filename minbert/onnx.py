@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.errors import UserError
+from minbert.model.attention import SelfAttention
 from minbert.model.encoder import BertLayer, BertModel
 from minbert.model.multitask import MultitaskNetwork
 
@@ -67,17 +68,22 @@ class PaddedModel(nn.Module):
         return (x - (1 - real) * 1e9).amax(1)
 
 
-def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
-    """Compute x = LN(x + attention(x)), then x = LN(x + ffn(x)), over (B, T, D)."""
-    attention = layer.self_attention
+def padded_attention(attention: SelfAttention, x: Tensor, mask: Tensor) -> Tensor:
+    """Attend within (B, T, D) by all heads; mask (B, 1, 1, T) is added to the scores."""
 
     def heads(t: Tensor) -> Tensor:  # (B, T, D) -> (B, H, T, K)
         return t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
 
     q, k, v = (heads(linear(x)) for linear in (attention.query, attention.key, attention.value))
-    a = attention.attend(q, k, v, mask).transpose(1, 2).flatten(2)
-    x = layer.attention_layer_norm(x + layer.attention_dense(a))
-    return layer.out_layer_norm(x + layer.out_dense(F.gelu(layer.interm_dense(x))))
+    return attention.attend(q, k, v, mask).transpose(1, 2).flatten(2)
+
+
+def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
+    """Compute x = LN(x + attention(x)), then x = LN(x + ffn(x)), over (B, T, D)."""
+    a = layer.attention_dense(padded_attention(layer.self_attention, x, mask))
+    x = layer.attention_layer_norm(x + layer.dropout(a))
+    ffn = layer.out_dense(F.gelu(layer.interm_dense(x)))
+    return layer.out_layer_norm(x + layer.dropout(ffn))
 
 
 def write_onnx(model: MultitaskNetwork, task: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Scripts in the form of the courses' own run unchanged elsewhere with PYTHONPATH=compat."""
+"""Scripts in the form of the courses' own run unchanged in their folders by python -m compat."""
 
 import os
 import subprocess
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 import transformers
 
@@ -47,7 +48,137 @@ ref = torch.tensor(np.load("optimizer_test.npy"))
 assert torch.allclose(ref, model.weight.data, atol=1e-8, rtol=1e-5)
 """
 
+# What the course's folder has: its own BERT, which must not be taken, and files of the student's.
+STARTER = {
+    "bert.py": "raise NotImplementedError('the starter has an empty bert.py')",
+    "optimizer.py": "raise NotImplementedError('the starter has an empty optimizer.py')",
+    "tokenizer.py": "import requests_of_the_starter",
+    "evaluation.py": "def accuracy(x, y):\n    return float((x == y).float().mean())",
+}
+# CMU: a classifier of one task; the config is a namespace, saved with the model.
 CLASSIFIER = """
+import argparse
+from types import SimpleNamespace
+import torch
+from torch import nn
+from base_bert import BertPreTrainedModel
+from bert import BertModel
+from config import BertConfig, PretrainedConfig
+from evaluation import accuracy
+from optimizer import AdamW
+from tokenizer import BertTokenizer
+from utils import get_extended_attention_mask
+
+class Classifier(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.bert = BertModel.from_pretrained("bert-base-uncased")
+        assert isinstance(self.bert, BertPreTrainedModel)
+        for p in self.bert.parameters():
+            p.requires_grad = config.option == "finetune"
+        self.linear = nn.Linear(self.bert.config.hidden_size, config.num_labels)
+    def forward(self, ids, mask):
+        return self.linear(self.bert(ids, mask)["pooler_output"])
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--option", default="pretrain")
+args = parser.parse_args()
+tokenizer = BertTokenizer.from_pretrained("bert-base-uncased", local_files_only=True)
+assert tokenizer.tokenize("unaffable") == ["una", "##ffa", "##ble"]
+texts, labels = ["a superb soup", "a dull soup", "superb", "dull"] * 4, torch.tensor([1, 0] * 8)
+encoding = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
+ids, mask = torch.LongTensor(encoding["input_ids"]), torch.LongTensor(encoding["attention_mask"])
+torch.manual_seed(0)
+config = SimpleNamespace(option=args.option, num_labels=2)
+model = Classifier(config).train()
+assert model.bert.config.name_or_path
+optimizer = AdamW(model.parameters(), lr=1e-3)
+losses = []
+for _ in range(8):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(ids, mask), labels)
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+model.eval()
+score = accuracy(model(ids, mask).argmax(-1), labels)
+state = {"model": model.state_dict(), "model_config": config, "optim": optimizer.state_dict()}
+state["model"]["bert.position_ids"] = torch.arange(512)[None]  # a checkpoint of the course's own
+torch.save(state, "classifier.pt")
+saved = torch.load("classifier.pt")
+again = Classifier(saved["model_config"])
+again.load_state_dict(saved["model"])
+assert torch.equal(again.eval()(ids, mask), model(ids, mask))
+hidden = model.bert.embed(input_ids=ids)
+out = model.bert.encode(hidden, attention_mask=mask)
+real = mask.bool()
+assert torch.allclose(out[real], model.bert(ids, mask)["last_hidden_state"][real], atol=1e-5)
+assert get_extended_attention_mask(mask, torch.float32).shape == (16, 1, 1, ids.shape[1])
+print(losses[0], losses[-1], score)
+"""
+# Stanford, 2023 (--option) and 2024 (--fine-tune-mode): the model of the projects' folder.
+MULTITASK = """
+import argparse
+import torch
+from torch import nn
+from bert import BertLayer, BertModel, BertSelfAttention
+from datasets import load_rows
+from optimizer import AdamW
+from tokenizer import BertTokenizer
+
+class MultitaskBERT(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.bert = BertModel.from_pretrained("bert-base-uncased", local_files_only=True)
+        trained = getattr(config, "option", "") == "finetune"
+        trained = trained or getattr(config, "fine_tune_mode", "") == "full-model"
+        for p in self.bert.parameters():
+            p.requires_grad = trained
+        self.sentiment = nn.Linear(self.bert.config.hidden_size, 5)
+        self.similarity = nn.Linear(2 * self.bert.config.hidden_size, 1)
+    def forward(self, ids, mask):
+        return self.bert(ids, mask)["pooler_output"]
+    def predict_sentiment(self, ids, mask):
+        return self.sentiment(self(ids, mask))
+    def predict_similarity(self, ids1, mask1, ids2, mask2):
+        return self.similarity(torch.cat([self(ids1, mask1), self(ids2, mask2)], -1))
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--option")
+parser.add_argument("--fine-tune-mode")
+args = parser.parse_args()
+tokenizer = BertTokenizer.from_pretrained("bert-base-uncased")
+texts, pairs, labels = load_rows()
+def encode(texts):
+    out = tokenizer(texts, return_tensors="pt", padding=True, truncation=True)
+    return out["input_ids"], out["attention_mask"]
+torch.manual_seed(0)
+model = MultitaskBERT(args)
+before = model.bert.pooler_dense.weight.clone()
+optimizer = AdamW(model.parameters(), lr=1e-3)
+losses = []
+for _ in range(6):
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model.predict_sentiment(*encode(texts)), labels)
+    scores = model.predict_similarity(*encode(texts), *encode(pairs))
+    loss = loss + nn.functional.mse_loss(scores[:, 0], labels.float())
+    loss.backward()
+    optimizer.step()
+    losses.append(loss.item())
+moved = not torch.equal(before, model.bert.pooler_dense.weight)
+config = model.bert.config
+layer, attention = BertLayer(config).eval(), BertSelfAttention(config)
+x, mask = torch.randn(2, 7, config.hidden_size), torch.zeros(2, 1, 1, 7)
+assert layer(x, mask).shape == attention(x, mask).shape == x.shape
+print(losses[0], losses[-1], int(moved))
+"""
+ROWS = """
+import torch
+def load_rows():
+    return ["superb", "dull", "a fine day"], ["good", "boring", "it rains"], torch.tensor([4, 0, 2])
+"""
+# A script of one's own beside them, which takes the model from here.
+READY = """
 from types import SimpleNamespace
 import torch
 from tokenizer import BertTokenizer
@@ -56,42 +187,54 @@ tokenizer = BertTokenizer.from_pretrained("bert-base-uncased", local_files_only=
 a = tokenizer(["a red kite", "rain"], return_tensors="pt", padding=True, truncation=True)
 b = tokenizer(["one kite", "it rains a lot"], return_tensors="pt", padding=True, truncation=True)
 model = MultitaskBERT(SimpleNamespace(hidden_dropout_prob=0.3)).eval()
+assert all(p.requires_grad for p in model.parameters())
+assert not any(name.startswith("model.") for name in model.state_dict())
+for frozen in (dict(option="pretrain"), dict(fine_tune_mode="last-linear-layer")):
+    other = MultitaskBERT(SimpleNamespace(hidden_dropout_prob=0.3, **frozen))
+    assert {n.split(".")[0] for n, p in other.named_parameters() if p.requires_grad} == {"heads"}
 assert model.predict_sentiment(a["input_ids"], a["attention_mask"]).shape == (2, 5)
 pair = (a["input_ids"], a["attention_mask"], b["input_ids"], b["attention_mask"])
 together = tokenizer(["a red kite", "rain"], ["one kite", "it rains a lot"])
 pooled = model.bert(together["input_ids"], together["attention_mask"], together["token_type_ids"])
 for name, head in (("paraphrase", "quora"), ("similarity", "sts")):
     got = getattr(model, "predict_" + name)(*pair)
-    assert torch.allclose(got, model.model.heads[head](pooled["pooler_output"]), atol=1e-6)
+    assert torch.allclose(got, model.heads[head](pooled["pooler_output"]), atol=1e-6)
 """
 
 
-def run_script(folder: Path, source: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A course's folder as a student has it."""
+    for name, text in STARTER.items():
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def run_script(folder: Path, source: str, *words: str) -> subprocess.CompletedProcess[str]:
     (folder / "script.py").write_text(source)
-    places = {"PYTHONPATH": str(ROOT / "compat"), "MINBERT_MODEL": "all-MiniLM-L6-v2"}
     return subprocess.run(
-        [sys.executable, "script.py"],
-        cwd=folder,
-        env={**os.environ, **places},
+        [sys.executable, "-m", "compat", str(folder), "script.py", *words],
+        cwd=ROOT,
+        env={**os.environ, "MINBERT_MODEL": "all-MiniLM-L6-v2"},
         capture_output=True,
         text=True,
     )
 
 
-def test_sanity_check(tmp_path: Path) -> None:
+def test_sanity_check(folder: Path) -> None:
     reference = transformers.BertModel.from_pretrained(resolve("all-MiniLM-L6-v2")).eval()
     with torch.no_grad():
         out = reference(**sanity_inputs())
     saved = {name: out[name] for name in ("last_hidden_state", "pooler_output")}
-    torch.save(saved, tmp_path / "sanity_check.data")
-    result = run_script(tmp_path, SANITY_CHECK)
+    torch.save(saved, folder / "sanity_check.data")
+    result = run_script(folder, SANITY_CHECK)
     assert result.returncode == 0, result.stderr
     saved["pooler_output"][1, 7] += 1e-3
-    torch.save(saved, tmp_path / "sanity_check.data")
-    assert run_script(tmp_path, SANITY_CHECK).returncode == 1
+    torch.save(saved, folder / "sanity_check.data")
+    assert run_script(folder, SANITY_CHECK).returncode == 1
 
 
-def test_optimizer_test(tmp_path: Path) -> None:
+def test_optimizer_test(folder: Path) -> None:
     """The reference: the courses' operations, tensor by tensor, in their order."""
     rng = np.random.default_rng(0)
     torch.manual_seed(0)
@@ -106,11 +249,53 @@ def test_optimizer_test(tmp_path: Path) -> None:
         a = 1e-3 * (1 - 0.999**t) ** 0.5 / (1 - 0.9**t)
         w.addcdiv_(m, v.sqrt().add_(1e-6), value=-a)
         w.add_(w, alpha=-1e-3 * 1e-4)
-    np.save(tmp_path / "optimizer_test.npy", w.numpy())
-    result = run_script(tmp_path, OPTIMIZER_TEST)
+    np.save(folder / "optimizer_test.npy", w.numpy())
+    result = run_script(folder, OPTIMIZER_TEST)
     assert result.returncode == 0, result.stderr
 
 
-def test_classifier_and_tokenizer(tmp_path: Path) -> None:
-    result = run_script(tmp_path, CLASSIFIER)
+@pytest.mark.parametrize("option", ["finetune", "pretrain"])
+def test_a_classifier_trains(folder: Path, option: str) -> None:
+    result = run_script(folder, CLASSIFIER, "--option", option)
     assert result.returncode == 0, result.stderr
+    first, last, score = map(float, result.stdout.split())
+    assert last < first and (option == "pretrain" or (last < 0.1 and score == 1))
+
+
+@pytest.mark.parametrize(
+    ("words", "moved"),
+    [
+        (("--option", "finetune"), 1),
+        (("--fine-tune-mode", "full-model"), 1),
+        (("--fine-tune-mode", "last-linear-layer"), 0),
+    ],
+)
+def test_a_multitask_classifier_trains(folder: Path, words: tuple[str, ...], moved: int) -> None:
+    (folder / "datasets.py").write_text(ROWS)  # not the library of that name
+    result = run_script(folder, MULTITASK, *words)
+    assert result.returncode == 0, result.stderr
+    first, last, trained = map(float, result.stdout.split())
+    assert last < first and trained == moved
+
+
+def test_the_project_s_own_multitask_model(folder: Path) -> None:
+    result = run_script(folder, READY)
+    assert result.returncode == 0, result.stderr
+
+
+def test_the_folder_s_own_files_come_first_where_they_are_the_student_s(folder: Path) -> None:
+    (folder / "utils.py").write_text("mine = 3")
+    (folder / "multitask_classifier.py").write_text("class MultitaskBERT: mine = 4")
+    source = "from utils import mine\nfrom multitask_classifier import MultitaskBERT\n"
+    result = run_script(folder, source + "print(mine, MultitaskBERT.mine)")
+    assert result.stdout == "3 4\n", result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [([], "write python -m compat FOLDER SCRIPT"), (["tests", "no.py"], "no.py: no such script")],
+)
+def test_mistakes_are_one_line(words: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "compat", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1

@@ -16,7 +16,8 @@ HEADS_OF = {"sst": HeadConfig(5), "quora": HeadConfig(1), "sts": HeadConfig(1)}
 class MultitaskBERT(nn.Module):
     """One encoder with the heads of three tasks; trained ones if MINBERT_MODEL is a run's folder.
 
-    config: the course's namespace, whose hidden_dropout_prob is the dropout of the heads.
+    config: the course's namespace, of which hidden_dropout_prob is the dropout of the heads, and
+    option "pretrain" or fine_tune_mode "last-linear-layer" leaves the encoder as it is.
     """
 
     def __init__(self, config: object = None) -> None:
@@ -24,10 +25,12 @@ class MultitaskBERT(nn.Module):
         directory = resolve(model_name("bert-base-uncased"))
         dropout = getattr(config, "hidden_dropout_prob", 0.3)
         if (directory / HEADS).is_file():
-            self.model, _ = load_multitask(directory, dropout)
+            model, _ = load_multitask(directory, dropout)
         else:
-            self.model = MultitaskNetwork(BertModel.from_pretrained(directory), HEADS_OF, dropout)
-        self.bert = self.model.encoder
+            model = MultitaskNetwork(BertModel.from_pretrained(directory), HEADS_OF, dropout)
+        self.bert, self.heads = model.encoder, model.heads
+        mode = (getattr(config, "option", ""), getattr(config, "fine_tune_mode", ""))
+        self.bert.requires_grad_(mode[0] != "pretrain" and mode[1] != "last-linear-layer")
 
     def forward(self, ids: Tensor, mask: Tensor, segments: Tensor | None = None) -> Tensor:
         """Return the pooled output (B, D) of padded inputs (B, T)."""
@@ -35,19 +38,19 @@ class MultitaskBERT(nn.Module):
 
     def predict_sentiment(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return SST's logits, (B, 5)."""
-        return self.model.heads["sst"](self(ids, mask))
+        return self.heads["sst"](self(ids, mask))
 
     def predict_paraphrase(
         self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
     ) -> Tensor:
         """Return Quora's logits, (B, 1), before the sigmoid."""
-        return self.model.heads["quora"](self(*join_pairs(ids1, mask1, ids2, mask2)))
+        return self.heads["quora"](self(*join_pairs(ids1, mask1, ids2, mask2)))
 
     def predict_similarity(
         self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
     ) -> Tensor:
         """Return STS's scores, (B, 1), on the scale of the labels, 0 to 5."""
-        return self.model.heads["sts"](self(*join_pairs(ids1, mask1, ids2, mask2)))
+        return self.heads["sts"](self(*join_pairs(ids1, mask1, ids2, mask2)))
 
 
 def join_pairs(
