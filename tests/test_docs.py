@@ -115,7 +115,7 @@ def check_parses(block: Block) -> None:
         if command.startswith("bash "):
             assert (ROOT / command.split()[1]).is_file(), f"{block.place}: {command}"
         words = script_words(command)
-        if not words or words[:3] == ["python", "-m", "compat"]:  # whose flags are a course's
+        if not words or words[:2] == ["-m", "compat"]:  # whose flags are a course's
             continue
         module, argv = module_of(words)
         given = parse_given(module.Args, argv, "")
