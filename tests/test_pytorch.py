@@ -21,6 +21,7 @@ from minbert.model.layers import set_kernels
 from minbert.onnx import PaddedModel
 from tests.conftest import TINY
 
+pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of what it deprecates or lacks
 ROOT = Path(__file__).resolve().parents[1]
 WHOLE = ["static_graph", "find_unused_parameters", "sparse", "plain"]
 
