@@ -21,6 +21,7 @@ import torch
 
 from minbert import cli
 from minbert.files import read_json_lines
+from minbert.tensors import load_tensors
 from tests.conftest import weights
 
 # what the runs of the checks have in common; a check's own flags come after it, and win
@@ -67,9 +68,7 @@ class Outcome:
     def weights(self) -> dict[str, torch.Tensor]:
         if (self.folder / "last/heads.safetensors").is_file():
             return weights(self.folder / "last")
-        from safetensors.torch import load_file
-
-        return load_file(self.folder / "last/model.safetensors")
+        return load_tensors(self.folder / "last/model.safetensors")
 
     def differs(self, other: "Outcome") -> bool:
         """Return whether the weights at the end are others."""
@@ -146,12 +145,39 @@ def last_json(outcome: Outcome) -> dict[str, Any]:
     return json.loads(outcome.out.splitlines()[-1])
 
 
+def near(values: list[float], expected: list[float]) -> bool:
+    return len(values) == len(expected) and all(
+        abs(a - b) < 1e-9 for a, b in zip(values, expected, strict=True)
+    )
+
+
+def refused(message: str) -> Check:
+    return lambda run, base: message in run.error
+
+
+def heads(run: Outcome) -> dict:
+    return json.loads((run.folder / "last/heads.json").read_text())
+
+
+def rows(run: Outcome) -> int:
+    return read_json_lines(run.folder / "log.jsonl")[0]["rows"]
+
+
+def confusion_rows(run: Outcome) -> int:
+    return sum(map(sum, json.loads((run.folder / "findings.json").read_text())["sst"]["confusion"]))
+
+
+def encoder_is_untouched(run: Outcome) -> bool:
+    before = load_tensors(run.place / "model/model.safetensors")
+    return all(before[n].equal(t) for n, t in run.weights.items() if n in before)
+
+
 def defaults(cls: type) -> dict[str, Any]:
     return {f.name: f.default for f in fields(cls) if f.default is not MISSING}
 
 
 if __name__ == "__main__":
-    from tests.flags_of import CHECKS, SCRIPTS
+    from tests.flag_checks import CHECKS, SCRIPTS
 
     for script, checks in CHECKS.items():
         known = defaults(SCRIPTS[script].Args)

@@ -8,8 +8,8 @@ import pytest
 
 from minbert import BertModel
 from tests.conftest import TINY, make_world
+from tests.flag_checks import CHECKS, SCRIPTS, WATCH
 from tests.flags import Outcome, defaults, start
-from tests.flags_of import CHECKS, SCRIPTS, WATCH
 
 EVERY = [(script, name) for script, checks in CHECKS.items() for name in checks]
 

@@ -1,7 +1,5 @@
 """The checks of every flag of the three scripts; see tests/flags.py."""
 
-import json
-
 import evaluate
 import minbert.inference
 import minbert.model.encoder
@@ -10,9 +8,17 @@ import minbert.run.loop
 import pretrain_mlm
 import train_multitask
 from minbert import losses
-from minbert.files import read_json_lines
 from minbert.task import siamese
-from tests.flags import Check, Outcome, Row, last_json
+from tests.flags import (
+    Row,
+    confusion_rows,
+    encoder_is_untouched,
+    heads,
+    last_json,
+    near,
+    refused,
+    rows,
+)
 
 SCRIPTS = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm, "evaluate": evaluate}
 
@@ -40,16 +46,6 @@ WATCH = {
     ],
     "evaluate": [(minbert.inference, "choose_precision"), (evaluate, "load_task")],
 }
-
-
-def near(values: list[float], expected: list[float]) -> bool:
-    return len(values) == len(expected) and all(
-        abs(a - b) < 1e-9 for a, b in zip(values, expected, strict=True)
-    )
-
-
-def refused(message: str) -> Check:
-    return lambda run, base: message in run.error
 
 
 COMMON: dict[str, Row] = {
@@ -254,22 +250,3 @@ EVALUATE: dict[str, Row] = {
 }
 
 CHECKS = {"train_multitask": TRAIN, "pretrain_mlm": MLM, "evaluate": EVALUATE}
-
-
-def heads(run: Outcome) -> dict:
-    return json.loads((run.folder / "last/heads.json").read_text())
-
-
-def rows(run: Outcome) -> int:
-    return read_json_lines(run.folder / "log.jsonl")[0]["rows"]
-
-
-def confusion_rows(run: Outcome) -> int:
-    return sum(map(sum, json.loads((run.folder / "findings.json").read_text())["sst"]["confusion"]))
-
-
-def encoder_is_untouched(run: Outcome) -> bool:
-    from safetensors.torch import load_file
-
-    before = load_file(run.place / "model/model.safetensors")
-    return all(before[n].equal(t) for n, t in run.weights.items() if n in before)
