@@ -122,4 +122,19 @@ FAULTS = [
         "--patience counts from the start", "train_multitask.py",
         "state.since_best = 0", "pass", "test_wiring.py", "patience_starts_anew",
     ),
+    (
+        "pre-training without dropout", "pretrain_mlm.py",
+        "run.model.train()", "run.model.eval()", "test_wiring.py", "for_training_alone",
+    ),
+    (
+        "other masks in every evaluation", "pretrain_mlm.py",
+        "masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)",
+        "masked_rows(run, run.held_out[places], run.state.step, HELD_OUT_EPOCH)",
+        "test_wiring.py", "masked_alike",
+    ),
+    (
+        "parts of pre-training count alike", "pretrain_mlm.py",
+        "loss = loss * (own / all_guesses)", "loss = loss / run.args.accumulate",
+        "test_wiring.py", "by_their_guesses",
+    ),
 ]  # fmt: skip

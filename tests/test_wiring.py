@@ -11,7 +11,7 @@ import torch
 import pretrain_mlm
 import train_multitask
 from experiments.recipes import tables
-from minbert import AdamW, BertTokenizer
+from minbert import AdamW, BertModel, BertTokenizer, MultitaskModel
 from minbert.cli import parse_given
 from minbert.data.masking import Masking, mask_batch
 from minbert.files import read_json_lines
@@ -247,3 +247,58 @@ def test_patience_starts_anew_with_a_better_mean(world: Path, monkeypatch) -> No
     run(world, "--name", "r", "--epochs", "6", "--patience", "2", "--skip-predictions")
     log = read_json_lines(world / "runs/r/log.jsonl")
     assert [line["step"] for line in log if line["event"] == "dev"][-1] == 50  # of 60
+
+
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_dropout_is_for_training_alone(world: Path, monkeypatch, script: Any) -> None:
+    modes, forward = [], BertModel.embed
+
+    def embed(self: BertModel, *inputs: Any) -> torch.Tensor:
+        modes.append((self.training, torch.is_grad_enabled()))
+        return forward(self, *inputs)
+
+    monkeypatch.setattr(BertModel, "embed", embed)
+    script.main([*arguments(world, "--epochs", "1"), "--name", "r"])
+    steps = sum(line["event"] == "step" for line in read_json_lines(world / "runs/r/log.jsonl"))
+    assert modes.count((True, True)) == steps
+    assert set(modes) == {(True, True), (False, False)}
+
+
+def test_the_held_out_texts_are_masked_alike_every_time(world: Path) -> None:
+    pretrain_mlm.main([*arguments(world, "--lr", "0", "--epochs", "3"), "--name", "r"])
+    log = read_json_lines(world / "runs/r/log.jsonl")
+    assert len({line["loss"] for line in log if line["event"] == "held-out"}) == 1
+    assert len({line["loss"] for line in log if line["event"] == "step"}) > 3
+
+
+def test_parts_of_pre_training_count_by_their_guesses(world: Path, monkeypatch) -> None:
+    monkeypatch.setattr("minbert.model.layers.Dropout.forward", lambda self, x: x)
+    monkeypatch.setattr("minbert.model.encoder.add_norm", lambda x, f, norm, _: norm(x + f))
+    ends = []
+    for parts in ("1", "3"):
+        flags = ("--batch-size", "7", "--accumulate", parts, "--lr", "1e-3", "--name", parts)
+        pretrain_mlm.main(arguments(world, *flags))
+        ends.append(load_tensors(world / "runs" / parts / "last/model.safetensors"))
+    for name, tensor in ends[0].items():
+        torch.testing.assert_close(ends[1][name], tensor, atol=2e-5, rtol=0)
+
+
+def test_each_of_several_seeds_is_a_run_of_that_seed(world: Path) -> None:
+    flags = ("--epochs", "1", "--lr", "1e-3", "--skip-predictions")
+    run(world, *flags, "--name", "both", "--seed", "3", "--seeds", "2")
+    run(world, *flags, "--name", "alone", "--seed", "4")
+    several, alone = (weights(world / "runs" / f / "last") for f in ("both/seed-4", "alone"))
+    assert all(several[name].equal(tensor) for name, tensor in alone.items())
+
+
+def test_predictions_are_those_of_the_best_step(world: Path, monkeypatch) -> None:
+    means = iter([0.0, 0.9, 0.1])
+    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    run(world, "--name", "r", "--epochs", "2", "--lr", "5e-3")
+    model = MultitaskModel.load(world / "runs/r", device="cpu")
+    rows = read_json_lines(world / "runs/r/predictions/sts-dev-logits.jsonl")
+    pairs = [line.split("\t")[2:4] for line in (world / "data/sts-dev.csv").open()][1:]
+    expected = model.outputs("sts", [tuple(pair) for pair in pairs])
+    np.testing.assert_allclose([row["logits"] for row in rows], expected, atol=1e-4)
+    last = load_tensors(world / "runs/r/last/heads.safetensors")
+    assert not last["sts.bias"].equal(model.network.heads["sts"].bias)
