@@ -137,4 +137,14 @@ FAULTS = [
         "loss = loss * (own / all_guesses)", "loss = loss / run.args.accumulate",
         "test_wiring.py", "by_their_guesses",
     ),
+    (
+        "all seeds are one", "minbert/run/several.py",
+        "one = replace(args, seed=seed, seeds=1)", "one = replace(args, seeds=1)",
+        "test_wiring.py", "several_seeds",
+    ),
+    (
+        "predictions of the last step", "minbert/run/finish.py",
+        'load_multitask(run.folder / "best")', 'load_multitask(run.folder / "last")',
+        "test_wiring.py", "best_step",
+    ),
 ]  # fmt: skip
