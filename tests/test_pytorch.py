@@ -1,4 +1,4 @@
-"""What people do with an nn.Module: each row of docs/pytorch.md is a test here."""
+"""What people do with an nn.Module: rows of docs/pytorch.md."""
 
 import copy
 import io
@@ -12,30 +12,17 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.utils.parametrize
-import torch.nn.utils.prune
 from torch import Tensor, nn
 
-from minbert import AdamW, BertModel, UserError
+from minbert import AdamW, UserError
 from minbert.model.layers import set_kernels
 from minbert.onnx import PaddedModel
-from tests.conftest import TINY
+from tests import test_modules, test_padded
+from tests.models import make_model, padded
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of what it deprecates or lacks
 ROOT = Path(__file__).resolve().parents[1]
 WHOLE = ["static_graph", "find_unused_parameters", "sparse", "plain"]
-
-
-def make_model() -> BertModel:
-    torch.manual_seed(0)
-    return BertModel(TINY).eval()
-
-
-def padded() -> dict[str, Tensor]:
-    torch.manual_seed(1)
-    mask = torch.ones(3, 9, dtype=torch.int64)
-    mask[0, 5:] = mask[1, 7:] = 0
-    return {"input_ids": torch.randint(5, 200, (3, 9)), "attention_mask": mask}
 
 
 def step_with(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -49,128 +36,8 @@ def test_every_row_of_the_table_has_a_test() -> None:
     rows = [line for line in table.splitlines() if line.startswith("| ")][2:]
     named = [re.findall(r"`(test_\w+)`", row.split("|")[-2]) for row in rows]
     assert len(rows) >= 17 and all(named)
-    assert all(name in globals() for names in named for name in names)
-
-
-def test_inputs_as_in_transformers() -> None:
-    model, inputs = make_model(), padded()
-    ids, mask = inputs["input_ids"], inputs["attention_mask"]
-    expected = model(ids, mask)
-    shifted = torch.arange(3, 12)
-    for form in (mask[:, None, None, :], mask.float(), mask.bool(), mask[:, None, None].float()):
-        assert torch.equal(model(ids, form)[0], expected[0])
-    for low in (-1e4, torch.finfo(torch.float32).min, -torch.inf):
-        additive = torch.zeros(mask.shape).masked_fill(mask == 0, low)
-        assert torch.equal(model(ids, additive)[0], expected[0])
-        assert torch.equal(model(ids, additive[:, None, None])[0], expected[0])
-    nothing_masked = torch.zeros(3, 1, 1, 9)
-    assert torch.equal(model(ids, nothing_masked)[0], model(ids)[0])
-    assert torch.equal(model(ids, mask, position_ids=torch.arange(9)[None])[0], expected[0])
-    moved = model(ids, mask, position_ids=shifted.expand(3, 9))[0]
-    model.pos_embedding.weight.data[:9] = model.pos_embedding.weight.data[3:12].clone()
-    torch.testing.assert_close(moved, model(ids, mask)[0])
-    words = model.word_embedding(ids)
-    torch.testing.assert_close(
-        model(inputs_embeds=words, attention_mask=mask)[0], model(ids, mask)[0]
-    )
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"attention_mask": torch.ones(3, 9, 9)}, "a mask for each query is not here"),
-        ({"attention_mask": torch.ones(3, 8)}, r"\(3, 9\) or \(3, 1, 1, 9\) fits"),
-        ({"attention_mask": torch.full((3, 9), 0.5)}, "1 is a real token, 0 is padding"),
-        ({"attention_mask": torch.full((3, 9), -1.0)}, "at most -1000 at padding"),
-        ({"position_ids": torch.full((1, 9), 64)}, r"position_ids 64..64 must be 0..63"),
-        ({"position_ids": torch.zeros(3, 8)}, r"position_ids \(3, 8\) must have the shape"),
-        ({"inputs_embeds": torch.zeros(3, 9, 32)}, "either input_ids or inputs_embeds"),
-        ({"input_ids": None}, "either input_ids or inputs_embeds"),
-        ({"input_ids": None, "inputs_embeds": torch.zeros(3, 9, 8)}, r"must be \(B, T, 32\)"),
-        ({"token_type_ids": torch.full((3, 9), 2)}, "token_type_ids 2..2 must be 0..1"),
-    ],
-)
-def test_inputs_that_do_not_fit_are_refused(change: dict, message: str) -> None:
-    with pytest.raises(UserError, match=message):
-        make_model()(**{**padded(), **change})
-
-
-def test_outputs_as_in_transformers() -> None:
-    model, inputs = make_model(), padded()
-    out = model(**inputs, output_hidden_states=True)
-    hidden, pooled, states = model(**inputs, output_hidden_states=True, return_dict=False)
-    assert torch.equal(out[0], hidden) and torch.equal(out[1], pooled)
-    assert out[0] is out["last_hidden_state"] is out.last_hidden_state
-    assert len(out[2]) == len(states) == 3 and len(out[:2]) == 2
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = out.nothing
-
-
-@pytest.mark.parametrize("train", [False, True])
-def test_hooks_fire(train: bool) -> None:
-    """Of every module but the list of layers, which is none's to call; backward: of tensors."""
-    model, seen, backward = make_model().train(train), set(), set()
-    for name, module in model.named_modules():
-        module.register_forward_hook(lambda m, i, o, name=name: seen.add(name))
-        if name:
-            module.register_full_backward_hook(lambda m, i, o, name=name: backward.add(name))
-    model(**padded())[1].sum().backward()
-    names = {name for name, _ in model.named_modules()} - {"bert_layers"}
-    assert seen == names and backward == names - {""}
-
-
-def test_hooks_change_what_they_return() -> None:
-    model = make_model()
-    model.bert_layers[1].out_layer_norm.register_forward_hook(lambda m, i, o: o * 0 + 3)
-    assert (model(**padded())[0][0, 0] == 3).all()
-    model = make_model()
-    with nn.modules.module.register_module_forward_hook(
-        lambda m, i, o: o * 0 + 5 if m is model.bert_layers[1].out_layer_norm else None
-    ):
-        assert (model(**padded())[0][0, 0] == 5).all()
-
-
-def test_replaced_modules_are_called() -> None:
-    expected, inputs = make_model()(**padded()), padded()
-    model = make_model()
-    same = nn.LayerNorm(32, eps=TINY.layer_norm_eps)
-    same.load_state_dict(model.bert_layers[0].out_layer_norm.state_dict())
-    model.bert_layers[0].out_layer_norm = same
-    model.bert_layers[1].dropout = nn.Identity()
-    torch.testing.assert_close(model(**inputs)[0], expected[0])
-    model.pooler_dense = nn.Identity()
-    torch.testing.assert_close(model(**inputs)[1], expected[0][:, 0].tanh())
-    model.word_embedding = nn.Embedding.from_pretrained(torch.zeros(200, 32))
-    assert not torch.allclose(model(**inputs)[0], expected[0])
-    pruned = make_model()
-    for module in (pruned.bert_layers[1].out_layer_norm, pruned.word_embedding):
-        torch.nn.utils.prune.random_unstructured(module, "weight", 1.0)
-    assert (pruned(**inputs)[0] == 0).all()  # of LN's x w + b, w is 0
-
-    class Zero(nn.Module):
-        def forward(self, x: Tensor) -> Tensor:
-            return x * 0
-
-    other = make_model()
-    torch.nn.utils.parametrize.register_parametrization(
-        other.bert_layers[1].out_layer_norm, "weight", Zero()
-    )
-    assert (other(**inputs)[0] == 0).all()
-
-
-def test_lora() -> None:
-    peft = pytest.importorskip("peft")
-    names = ["query", "value", "attention_dense", "pooler_dense", "word_embedding"]
-    config = peft.LoraConfig(r=4, target_modules=names, init_lora_weights=False)
-    torch.manual_seed(2)
-    model = peft.get_peft_model(make_model(), config).eval()
-    out = model(**padded())
-    assert (out[0] - make_model()(**padded())[0]).abs().max() > 0.1
-    out[1].sum().backward()
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    assert len(trained) == 2 * (3 * 2 + 2) and all(p.grad is not None for p in trained.values())
-    merged = model.merge_and_unload()
-    torch.testing.assert_close(merged(**padded())[0], out[0], atol=1e-5, rtol=0)
+    tests = {**vars(test_padded), **vars(test_modules), **globals()}
+    assert all(name in tests for names in named for name in names)
 
 
 @pytest.mark.parametrize(

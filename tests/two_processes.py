@@ -15,19 +15,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
-from minbert import BertConfig, BertModel
+from minbert import BertModel
 from minbert.model.padded import pack
+from tests.conftest import TINY
+from tests.models import make_model
 
-TINY = BertConfig(
-    vocab_size=200, hidden_size=32, num_hidden_layers=2, num_attention_heads=4,
-    intermediate_size=64, max_position_embeddings=64,
-)  # fmt: skip
 Call = Callable[[Tensor], tuple[Tensor, Tensor]]
-
-
-def make_model() -> BertModel:
-    torch.manual_seed(0)
-    return BertModel(TINY).eval()
 
 
 def data_parallel(**options: bool) -> tuple[BertModel, Call]:

@@ -1,0 +1,79 @@
+"""Modules that somebody hooks, replaces, prunes or wraps are called as they were left."""
+
+import pytest
+import torch
+import torch.nn.utils.parametrize
+import torch.nn.utils.prune
+from torch import Tensor, nn
+
+from tests.conftest import TINY
+from tests.models import make_model, padded
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of hooks without inputs
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_hooks_fire(train: bool) -> None:
+    """Of every module but the list of layers, which is none's to call; backward: of tensors."""
+    model, seen, backward = make_model().train(train), set(), set()
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda m, i, o, name=name: seen.add(name))
+        if name:
+            module.register_full_backward_hook(lambda m, i, o, name=name: backward.add(name))
+    model(**padded())[1].sum().backward()
+    names = {name for name, _ in model.named_modules()} - {"bert_layers"}
+    assert seen == names and backward == names - {""}
+
+
+def test_hooks_change_what_they_return() -> None:
+    model = make_model()
+    model.bert_layers[1].out_layer_norm.register_forward_hook(lambda m, i, o: o * 0 + 3)
+    assert (model(**padded())[0][0, 0] == 3).all()
+    model = make_model()
+    with nn.modules.module.register_module_forward_hook(
+        lambda m, i, o: o * 0 + 5 if m is model.bert_layers[1].out_layer_norm else None
+    ):
+        assert (model(**padded())[0][0, 0] == 5).all()
+
+
+def test_replaced_modules_are_called() -> None:
+    expected, inputs = make_model()(**padded()), padded()
+    model = make_model()
+    same = nn.LayerNorm(32, eps=TINY.layer_norm_eps)
+    same.load_state_dict(model.bert_layers[0].out_layer_norm.state_dict())
+    model.bert_layers[0].out_layer_norm = same
+    model.bert_layers[1].dropout = nn.Identity()
+    torch.testing.assert_close(model(**inputs)[0], expected[0])
+    model.pooler_dense = nn.Identity()
+    torch.testing.assert_close(model(**inputs)[1], expected[0][:, 0].tanh())
+    model.word_embedding = nn.Embedding.from_pretrained(torch.zeros(200, 32))
+    assert not torch.allclose(model(**inputs)[0], expected[0])
+    pruned = make_model()
+    for module in (pruned.bert_layers[1].out_layer_norm, pruned.word_embedding):
+        torch.nn.utils.prune.random_unstructured(module, "weight", 1.0)
+    assert (pruned(**inputs)[0] == 0).all()  # of LN's x w + b, w is 0
+
+    class Zero(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 0
+
+    other = make_model()
+    torch.nn.utils.parametrize.register_parametrization(
+        other.bert_layers[1].out_layer_norm, "weight", Zero()
+    )
+    assert (other(**inputs)[0] == 0).all()
+
+
+def test_lora() -> None:
+    peft = pytest.importorskip("peft")
+    names = ["query", "value", "attention_dense", "pooler_dense", "word_embedding"]
+    config = peft.LoraConfig(r=4, target_modules=names, init_lora_weights=False)
+    torch.manual_seed(2)
+    model = peft.get_peft_model(make_model(), config).eval()
+    out = model(**padded())
+    assert (out[0] - make_model()(**padded())[0]).abs().max() > 0.1
+    out[1].sum().backward()
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    assert len(trained) == 2 * (3 * 2 + 2) and all(p.grad is not None for p in trained.values())
+    merged = model.merge_and_unload()
+    torch.testing.assert_close(merged(**padded())[0], out[0], atol=1e-5, rtol=0)

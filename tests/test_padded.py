@@ -1,0 +1,61 @@
+"""The padded door: inputs and outputs as in transformers."""
+
+import pytest
+import torch
+
+from minbert import UserError
+from tests.models import make_model, padded
+
+
+def test_inputs_as_in_transformers() -> None:
+    model, inputs = make_model(), padded()
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    expected = model(ids, mask)
+    shifted = torch.arange(3, 12)
+    for form in (mask[:, None, None, :], mask.float(), mask.bool(), mask[:, None, None].float()):
+        assert torch.equal(model(ids, form)[0], expected[0])
+    for low in (-1e4, torch.finfo(torch.float32).min, -torch.inf):
+        additive = torch.zeros(mask.shape).masked_fill(mask == 0, low)
+        assert torch.equal(model(ids, additive)[0], expected[0])
+        assert torch.equal(model(ids, additive[:, None, None])[0], expected[0])
+    nothing_masked = torch.zeros(3, 1, 1, 9)
+    assert torch.equal(model(ids, nothing_masked)[0], model(ids)[0])
+    assert torch.equal(model(ids, mask, position_ids=torch.arange(9)[None])[0], expected[0])
+    moved = model(ids, mask, position_ids=shifted.expand(3, 9))[0]
+    model.pos_embedding.weight.data[:9] = model.pos_embedding.weight.data[3:12].clone()
+    torch.testing.assert_close(moved, model(ids, mask)[0])
+    words = model.word_embedding(ids)
+    torch.testing.assert_close(
+        model(inputs_embeds=words, attention_mask=mask)[0], model(ids, mask)[0]
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"attention_mask": torch.ones(3, 9, 9)}, "a mask for each query is not here"),
+        ({"attention_mask": torch.ones(3, 8)}, r"\(3, 9\) or \(3, 1, 1, 9\) fits"),
+        ({"attention_mask": torch.full((3, 9), 0.5)}, "1 is a real token, 0 is padding"),
+        ({"attention_mask": torch.full((3, 9), -1.0)}, "at most -1000 at padding"),
+        ({"position_ids": torch.full((1, 9), 64)}, r"position_ids 64..64 must be 0..63"),
+        ({"position_ids": torch.zeros(3, 8)}, r"position_ids \(3, 8\) must have the shape"),
+        ({"inputs_embeds": torch.zeros(3, 9, 32)}, "either input_ids or inputs_embeds"),
+        ({"input_ids": None}, "either input_ids or inputs_embeds"),
+        ({"input_ids": None, "inputs_embeds": torch.zeros(3, 9, 8)}, r"must be \(B, T, 32\)"),
+        ({"token_type_ids": torch.full((3, 9), 2)}, "token_type_ids 2..2 must be 0..1"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_refused(change: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        make_model()(**{**padded(), **change})
+
+
+def test_outputs_as_in_transformers() -> None:
+    model, inputs = make_model(), padded()
+    out = model(**inputs, output_hidden_states=True)
+    hidden, pooled, states = model(**inputs, output_hidden_states=True, return_dict=False)
+    assert torch.equal(out[0], hidden) and torch.equal(out[1], pooled)
+    assert out[0] is out["last_hidden_state"] is out.last_hidden_state
+    assert len(out[2]) == len(states) == 3 and len(out[:2]) == 2
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = out.nothing
