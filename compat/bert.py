@@ -15,7 +15,7 @@ from minbert.config import BertConfig
 from minbert.model.attention import SelfAttention
 from minbert.model.encoder import BertLayer as _BertLayer
 from minbert.model.encoder import BertModel as _BertModel
-from minbert.onnx import padded_attention, padded_layer
+from minbert.onnx import padded_attention, padded_layer, padded_layers
 
 
 @dataclass(frozen=True)
@@ -69,11 +69,7 @@ class BertModel(_BertModel):
         """
         if isinstance(hidden_states, Batch):
             return super().encode(hidden_states)
-        real = attention_mask.to(hidden_states.dtype)
-        mask = (1 - real)[:, None, None, :] * -1e9  # (B, 1, 1, T)
-        for layer in self.bert_layers:
-            hidden_states = padded_layer(layer, hidden_states, mask)
-        return hidden_states
+        return padded_layers(self, hidden_states, attention_mask.to(hidden_states.dtype))
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:
         """Leave out the courses' buffer of positions, which is 0, 1, 2, ..."""

@@ -49,9 +49,7 @@ class PaddedModel(nn.Module):
         x = e.word_embedding(input_ids) + e.pos_embedding(positions)
         x = e.embed_layer_norm(x + e.tk_type_embedding(token_type_ids))
         real = attention_mask.to(x.dtype)  # (B, T) 1 or 0
-        mask = (1 - real)[:, None, None, :] * -1e9  # (B, 1, 1, T)
-        for layer in e.bert_layers:
-            x = padded_layer(layer, x, mask)
+        x = padded_layers(e, x, real)
         if self.head is None:
             return x, e.pool(x[:, 0])
         if not self.siamese:
@@ -66,6 +64,14 @@ class PaddedModel(nn.Module):
         if kind == "mean":
             return (x * real).sum(1) / real.sum(1)
         return (x - (1 - real) * 1e9).amax(1)
+
+
+def padded_layers(encoder: BertModel, x: Tensor, real: Tensor) -> Tensor:
+    """Run all layers over (B, T, D); real: (B, T) of 1 and 0 in the dtype of x."""
+    mask = (1 - real)[:, None, None, :] * -1e9  # (B, 1, 1, T)
+    for layer in encoder.bert_layers:
+        x = padded_layer(layer, x, mask)
+    return x
 
 
 def padded_attention(attention: SelfAttention, x: Tensor, mask: Tensor) -> Tensor:

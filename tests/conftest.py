@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 import train_multitask
 from minbert import BertConfig, BertModel
+from minbert.files import read_json_lines
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -120,6 +121,18 @@ def cut(world: Path, monkeypatch: pytest.MonkeyPatch, steps: int, *extra: str) -
         patch.setattr(train_multitask, "learning_rate", killed)
         with pytest.raises(RuntimeError, match="killed"):
             run(world, *extra, "--save-minutes", "0")
+
+
+def logged(folder: Path, event: str) -> list[dict[str, Any]]:
+    """Return the lines of a run's log that are of this event."""
+    return [line for line in read_json_lines(folder / "log.jsonl") if line["event"] == event]
+
+
+@pytest.fixture
+def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every dropout keep everything: parts of a batch would draw it differently."""
+    monkeypatch.setattr("minbert.model.layers.Dropout.forward", lambda self, x: x)
+    monkeypatch.setattr("minbert.model.encoder.add_norm", lambda x, f, norm, _: norm(x + f))
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,148 +1,158 @@
-"""Faults in the wiring, and the tests that notice them: a test puts them in one at a time.
+"""Faults in the wiring, and the tests that notice them: a test puts them in one at a time."""
 
-A row: what is wrong then, the file, the text that is there, what takes its place, and the test
-file with `-k` of the test that must fail.
-"""
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """A text of a file that another one takes the place of."""
+
+    name: str  # what is wrong then
+    file: str
+    text: str
+    other: str
+    tests: str  # the file of the test that must fail
+    chosen: str  # and its -k
+
 
 FAULTS = [
-    (
+    Fault(
         "cosine-mse without its factor 5", "minbert/task/siamese.py",
         "losses.cosine_mse(u, v, labels, head.config.scale)",
         "losses.cosine_mse(u, v, labels, 1.0)",
         "test_wiring.py", "factor_of_5",
     ),
-    (
+    Fault(
         "contrastive labels of STS not over 5", "minbert/task/siamese.py",
         "return loss(u, v, labels / head.config.scale)", "return loss(u, v, labels)",
         "test_wiring.py", "contrastive_labels",
     ),
-    (
+    Fault(
         "mnr with scale 20", "minbert/task/siamese.py",
         "losses.mnr(u, v, labels, scale or 1.0)", "losses.mnr(u, v, labels, scale or 20.0)",
         "test_wiring.py", "scale_of_their_source",
     ),
-    (
+    Fault(
         "threshold calibrated on dev", "train_multitask.py",
         "calibrate(run.model, run.tasks[name], run.train_splits[name], device)",
         "calibrate(run.model, run.tasks[name], run.dev_splits[name], device)",
         "test_wiring.py", "calibrated",
     ),
-    (
+    Fault(
         "pre-training on held-out rows", "pretrain_mlm.py",
         "rows = rows_without(run.held_out, places)", "rows = np.asarray(places)",
-        "test_wiring.py", "held_out",
+        "test_wiring_mlm.py", "held_out",
     ),
-    (
+    Fault(
         "no clipping in fine-tuning", "train_multitask.py",
         "run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))",
         "clip_scale(run.model.parameters(), args.clip); run.optimizer.step()",
         "test_wiring.py", "clipped",
     ),
-    (
+    Fault(
         "no clipping in pre-training", "pretrain_mlm.py",
         "run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))",
         "clip_scale(run.model.parameters(), args.clip); run.optimizer.step()",
         "test_wiring.py", "clipped",
     ),
-    (
+    Fault(
         "the heads' dropout never active", "minbert/model/heads.py",
         "return super().forward(self.dropout(pooled))", "return super().forward(pooled)",
         "test_flags.py", "train_multitask-hidden_dropout_prob",
     ),
-    (
+    Fault(
         "best/ keeps the worst", "train_multitask.py",
         "mean > state.best.overall", "mean < state.best.overall",
         "test_wiring.py", "highest_mean",
     ),
-    (
+    Fault(
         "best/ of pre-training keeps the worst", "pretrain_mlm.py",
         '-scores["loss"] > state.best.overall', '-scores["loss"] < state.best.overall',
-        "test_wiring.py", "lowest_loss",
+        "test_wiring_mlm.py", "lowest_loss",
     ),
-    (
+    Fault(
         "the random token is always the same", "minbert/data/masking.py",
         "random_ids = rng.integers(0, len(masking.continues), n)",
         "random_ids = np.full(n, 7)",
-        "test_wiring.py", "random_tokens",
+        "test_wiring_mlm.py", "random_tokens",
     ),
-    (
+    Fault(
         "[SEP] may be masked", "minbert/data/masking.py",
         "np.array([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])",
         "np.array([tokenizer.cls_id, tokenizer.pad_id])",
-        "test_wiring.py", "frame",
+        "test_wiring_mlm.py", "frame",
     ),
-    (
+    Fault(
         "the full budget pre-trains for 5 epochs", "experiments/recipes.py",
-        "pretrain=50,", "pretrain=5,", "test_wiring.py", "full_budget",
+        "pretrain=50,", "pretrain=5,", "test_experiments.py", "full_budget",
     ),
-    (
+    Fault(
         "a figure of the paper is another", "experiments/recipes.py",
-        "(0.505, 0.877, 0.863)", "(0.505, 0.887, 0.863)", "test_wiring.py", "full_budget",
+        "(0.505, 0.877, 0.863)", "(0.505, 0.887, 0.863)", "test_experiments.py", "full_budget",
     ),
-    (
+    Fault(
         "another default rate", "minbert/run/train_args.py",
         "lr=(1e-3 if frozen else 1e-5)", "lr=(1e-3 if frozen else 2e-5)",
         "test_wiring.py", "epochs_and_rate",
     ),
-    (
+    Fault(
         "another default of pre-training's epochs", "minbert/run/mlm_args.py",
         "arg(50, ", "arg(40, ", "test_flags.py", "defaults_are_those",
     ),
-    (
+    Fault(
         "the rate is not set in a step", "train_multitask.py",
         'group["lr"] = lr\n', "pass\n", "test_wiring.py", "rate_of_the_log",
     ),
-    (
+    Fault(
         "the encoder of a frozen run is trained", "train_multitask.py",
         "if args.fine_tune_mode == FROZEN:", "if not args.fine_tune_mode:",
         "test_flags.py", "train_multitask-option or train_multitask-fine_tune_mode",
     ),
-    (
+    Fault(
         "every step draws the same dropout", "train_multitask.py",
         "torch.manual_seed(distributed.own_seed(args.seed, step))",
         "torch.manual_seed(distributed.own_seed(0, 0))",
         "test_wiring.py", "dropout_of_a_step",
     ),
-    (
+    Fault(
         "the weight decay is not passed on", "train_multitask.py",
         "parameter_groups(model, args.weight_decay)", "parameter_groups(model, 0.0)",
         "test_flags.py", "train_multitask-weight_decay",
     ),
-    (
+    Fault(
         "a task's weight is ignored", "train_multitask.py",
         "loss = loss * (task.weight * share)", "loss = loss * share",
         "test_wiring.py", "weight_of_a_task",
     ),
-    (
+    Fault(
         "parts of a batch count alike", "train_multitask.py",
         "loss = loss * (task.weight * share)", "loss = loss * task.weight / run.args.accumulate",
         "test_wiring.py", "accumulated",
     ),
-    (
+    Fault(
         "--patience counts from the start", "train_multitask.py",
         "state.since_best = 0", "pass", "test_wiring.py", "patience_starts_anew",
     ),
-    (
+    Fault(
         "pre-training without dropout", "pretrain_mlm.py",
         "run.model.train()", "run.model.eval()", "test_wiring.py", "for_training_alone",
     ),
-    (
+    Fault(
         "other masks in every evaluation", "pretrain_mlm.py",
         "masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)",
         "masked_rows(run, run.held_out[places], run.state.step, HELD_OUT_EPOCH)",
-        "test_wiring.py", "masked_alike",
+        "test_wiring_mlm.py", "masked_alike",
     ),
-    (
+    Fault(
         "parts of pre-training count alike", "pretrain_mlm.py",
         "loss = loss * (own / all_guesses)", "loss = loss / run.args.accumulate",
-        "test_wiring.py", "by_their_guesses",
+        "test_wiring_mlm.py", "by_their_guesses",
     ),
-    (
+    Fault(
         "all seeds are one", "minbert/run/several.py",
         "one = replace(args, seed=seed, seeds=1)", "one = replace(args, seeds=1)",
         "test_wiring.py", "several_seeds",
     ),
-    (
+    Fault(
         "predictions of the last step", "minbert/run/finish.py",
         'load_multitask(run.folder / "best")', 'load_multitask(run.folder / "last")',
         "test_wiring.py", "best_step",

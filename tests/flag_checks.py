@@ -1,4 +1,4 @@
-"""The checks of every flag of the three scripts; see tests/flags.py."""
+"""The checks of every flag of the three scripts: python -m tests.flag_checks lists them."""
 
 import evaluate
 import minbert.inference
@@ -8,10 +8,11 @@ import minbert.run.loop
 import pretrain_mlm
 import train_multitask
 from minbert import losses
-from minbert.task import siamese
+from minbert.cli import run_script
 from tests.flags import (
     Row,
     confusion_rows,
+    defaults,
     encoder_is_untouched,
     heads,
     last_json,
@@ -23,30 +24,24 @@ from tests.flags import (
 SCRIPTS = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm, "evaluate": evaluate}
 
 # functions whose calls are counted while a script runs
+IN_BOTH = [
+    (minbert.model.encoder, "checkpoint"),
+    (minbert.run.loop, "save"),
+    (minbert.model.layers.kernels, "layer_norm"),
+    (minbert.model.layers.AddNorm, "apply"),
+]
 WATCH = {
     "train_multitask": [
-        (train_multitask, "batch_loss"),
-        (train_multitask, "clip_scale"),
-        (train_multitask, "parameter_groups"),
-        (minbert.model.encoder, "checkpoint"),
-        (minbert.run.loop, "save"),
-        (minbert.model.layers.kernels, "layer_norm"),
-        (minbert.model.layers.AddNorm, "apply"),
-        (losses, "mnr"),
-        (siamese.losses, "cosent"),
+        *IN_BOTH,
+        *((train_multitask, name) for name in ("batch_loss", "clip_scale", "parameter_groups")),
+        *((losses, name) for name in ("mnr", "cosent")),
     ],
     "pretrain_mlm": [
-        (pretrain_mlm, "mask_batch"),
-        (pretrain_mlm, "clip_scale"),
-        (pretrain_mlm, "parameter_groups"),
-        (minbert.model.encoder, "checkpoint"),
-        (minbert.run.loop, "save"),
-        (minbert.model.layers.kernels, "layer_norm"),
-        (minbert.model.layers.AddNorm, "apply"),
+        *IN_BOTH,
+        *((pretrain_mlm, name) for name in ("mask_batch", "clip_scale", "parameter_groups")),
     ],
     "evaluate": [(minbert.inference, "choose_precision"), (evaluate, "load_task")],
 }
-
 
 COMMON: dict[str, Row] = {
     "model": ("--model other", lambda run, base: run.differs(base)),
@@ -250,3 +245,18 @@ EVALUATE: dict[str, Row] = {
 }
 
 CHECKS = {"train_multitask": TRAIN, "pretrain_mlm": MLM, "evaluate": EVALUATE}
+
+
+def main(argv: list[str]) -> int:
+    """List every flag with its default and its test."""
+    for script, checks in CHECKS.items():
+        known = defaults(SCRIPTS[script].Args)
+        for name in checks:
+            flag = "--" + name.replace("_", "-")
+            test = f"tests/test_flags.py::test_a_flag_counts[{script}-{name}]"
+            print(f"{script:16} {flag:24} {known.get(name, '')!s:22.22} {test}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_script(main)

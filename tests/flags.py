@@ -1,4 +1,4 @@
-"""Which check fails when a script ignores a flag: python -m tests.flags prints the list.
+"""Runs of the scripts for the checks of their flags; see tests/flag_checks.py.
 
 A check runs the script with the flag and looks at what the run did. `make wiring` does the same
 with the flag dropped from what the script is given, and then every check must fail.
@@ -19,10 +19,11 @@ from typing import Any
 import pytest
 import torch
 
+import pretrain_mlm
+import train_multitask
 from minbert import cli
-from minbert.files import read_json_lines
 from minbert.tensors import load_tensors
-from tests.conftest import weights
+from tests.conftest import logged, weights
 
 # what the runs of the checks have in common; a check's own flags come after it, and win
 BASE = {
@@ -49,12 +50,8 @@ class Outcome:
         (found,) = {path.parent for path in self.place.glob("*/*/log.jsonl")}
         return found
 
-    @property
-    def log(self) -> list[dict[str, Any]]:
-        return read_json_lines(self.folder / "log.jsonl")
-
     def events(self, name: str) -> list[dict[str, Any]]:
-        return [line for line in self.log if line["event"] == name]
+        return logged(self.folder, name)
 
     @property
     def steps(self) -> list[dict[str, Any]]:
@@ -92,9 +89,6 @@ def ignored(name: str):
         given = parse(cls, argv, description)
         given.pop(name, None)
         return given
-
-    import pretrain_mlm
-    import train_multitask
 
     with pytest.MonkeyPatch.context() as patch:
         for module in (cli, train_multitask, pretrain_mlm):
@@ -160,7 +154,7 @@ def heads(run: Outcome) -> dict:
 
 
 def rows(run: Outcome) -> int:
-    return read_json_lines(run.folder / "log.jsonl")[0]["rows"]
+    return run.events("start")[0]["rows"]
 
 
 def confusion_rows(run: Outcome) -> int:
@@ -174,14 +168,3 @@ def encoder_is_untouched(run: Outcome) -> bool:
 
 def defaults(cls: type) -> dict[str, Any]:
     return {f.name: f.default for f in fields(cls) if f.default is not MISSING}
-
-
-if __name__ == "__main__":
-    from tests.flag_checks import CHECKS, SCRIPTS
-
-    for script, checks in CHECKS.items():
-        known = defaults(SCRIPTS[script].Args)
-        for name in checks:
-            flag = "--" + name.replace("_", "-")
-            test = f"tests/test_flags.py::test_a_flag_counts[{script}-{name}]"
-            print(f"{script:16} {flag:24} {known.get(name, '')!s:22.22} {test}")

@@ -19,6 +19,30 @@ from minbert.typed import from_json
 
 HOME = Path(__file__).resolve().parents[1] / "experiments"
 
+# the paper's figures: table, row, then its columns
+PAPER = {
+    ("1", "without pre-training"): (0.524, 0.863),
+    ("1", "with pre-training"): (0.515, 0.870),
+    ("2", "vanilla BERT"): (0.889, 0.869),
+    ("2", "siamese cosine-mse"): (0.762,),
+    ("2", "siamese contrastive"): (0.748, 0.760),
+    ("2", "siamese mnr"): (0.474,),
+    ("3", "baseline"): (0.408, 0.736, 0.540),
+    ("3", "single task"): (0.533, 0.889, 0.874),
+    ("3", "sequential"): (0.387, 0.863, 0.879),
+    ("3", "parallel"): (0.505, 0.877, 0.863),
+    ("3", "pre-training + sequential"): (0.394, 0.821, 0.876),
+    ("3", "pre-training + parallel"): (0.505, 0.873, 0.870),
+}
+# of the full budget: the runs that --epochs and --lr are given to
+FULL = {
+    "single-sst-5": 5, "single-sts-5": 5, "mlm-sst": 50, "mlm-sts": 50, "single-sst-5-mlm": 5,
+    "single-quora-10": 10, "single-sts-10": 10, "baseline": 10, "single-sst-10": 10,
+    "single-quora-5": 5, "mlm-all": 2, "sequential": 5, "parallel": 5, "sequential-mlm": 3,
+    "parallel-mlm": 3, "shuffle": 5, "adaptive": 5, "single-sts-10-cosine-mse": 10,
+    "single-quora-10-contrastive": 10, "single-quora-10-mnr": 10,
+}  # fmt: skip
+
 TINY_BUDGET = replace(
     BUDGETS["cpu"], pretrain=1, after_pretrain=1, single={"sst": 1, "quora": 1, "sts": 1}, frozen=1
 )
@@ -32,11 +56,20 @@ def arguments(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return ["--model", str(world / "model"), *places, *results]
 
 
-def test_full_budget_is_the_paper_s() -> None:
-    by_name = {job.name: job for table in tables("full", 3072).values() for job in table.jobs}
-    assert "--epochs 50" in " ".join(by_name["mlm-sst"].arguments)
-    assert "--epochs 5 --lr 1e-5" in " ".join(by_name["parallel"].arguments)
-    assert "--epochs 3" in " ".join(by_name["sequential-mlm"].arguments)
+def test_the_full_budget_and_the_paper_s_figures() -> None:
+    found = tables("full", 3072)
+    for (table, label), expected in PAPER.items():
+        (row,) = [row for row in found[table].rows if row.label == label]
+        said = [cell.paper for cell in row.cells.values() if cell.paper is not None]
+        assert tuple(said) == expected, label
+    rows = sum(len(row.cells) > 0 for table in found.values() for row in table.rows if not row.ours)
+    assert rows == len(PAPER)
+    by_name = {job.name: job for table in found.values() for job in table.jobs}
+    for name, epochs in FULL.items():
+        words = list(by_name[name].arguments)
+        assert words[words.index("--epochs") + 1] == str(epochs), name
+        rate = words[words.index("--lr") + 1] if "--lr" in words else None
+        assert rate == (None if name == "baseline" else "1e-5"), name
     assert by_name["sequential-mlm"].start == "mlm-all"
     assert not any("--limit" in job.arguments for job in by_name.values())
 

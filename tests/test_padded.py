@@ -43,6 +43,8 @@ def test_inputs_as_in_transformers() -> None:
         ({"input_ids": None}, "either input_ids or inputs_embeds"),
         ({"input_ids": None, "inputs_embeds": torch.zeros(3, 9, 8)}, r"must be \(B, T, 32\)"),
         ({"token_type_ids": torch.full((3, 9), 2)}, "token_type_ids 2..2 must be 0..1"),
+        ({"input_ids": torch.zeros(0, 9, dtype=torch.int64)}, "there is no token in it"),
+        ({"input_ids": torch.zeros(2, 0, dtype=torch.int64)}, "there is no token in it"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(change: dict, message: str) -> None:

@@ -78,7 +78,7 @@ def pack(
     real = torch.ones_like(ids, dtype=torch.bool)
     if attention_mask is not None:
         real = real_tokens(attention_mask, ids.shape)
-    if ids.numel() == 0 or not bool(real.any(1).all()):
+    if not bool(real.any(1).all()):
         raise UserError("a row of the batch has no real token: drop empty rows")
     segments = torch.zeros_like(ids) if token_type_ids is None else token_type_ids
     check_range("token_type_ids", segments, ids.shape, config.type_vocab_size - 1)
@@ -109,6 +109,8 @@ def padded_ids(
         ids = torch.zeros(words.shape[:2], dtype=torch.int64, device=words.device)
     if ids.ndim != 2:
         raise UserError(f"input_ids {tuple(ids.shape)} must be (B, T)")
+    if ids.numel() == 0:
+        raise UserError(f"input_ids {tuple(ids.shape)}: there is no token in it")
     if ids.shape[1] > config.max_position_embeddings:
         raise UserError(
             f"sequence of {ids.shape[1]} tokens; this model takes at most "
@@ -123,7 +125,7 @@ def check_range(name: str, x: Tensor, shape: torch.Size, last: int, hint: str = 
     """Raise UserError for what would otherwise be an index error inside an embedding."""
     if x.shape != shape:
         raise UserError(f"{name} {tuple(x.shape)} must have the shape of the ids, {tuple(shape)}")
-    low, high = int(x.min()), int(x.max())
+    low, high = map(int, x.aminmax())
     if low < 0 or high > last:
         raise UserError(f"{name} {low}..{high} must be 0..{last}{hint}")
 
@@ -141,7 +143,7 @@ def real_tokens(mask: Tensor, shape: torch.Size) -> Tensor:
             f"mask for each query is not here"
         )
     flat = mask.reshape(B, T)
-    low, high = flat.min().item(), flat.max().item()
+    low, high = (end.item() for end in flat.aminmax())
     if low < 0 or (mask.ndim == 4 and mask.is_floating_point() and high == 0):
         real, padding = flat == 0, flat <= MASKED
         form = f"an additive mask has 0 at real tokens and at most {MASKED:.0f} at padding"

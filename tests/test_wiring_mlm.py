@@ -1,0 +1,72 @@
+"""What pretrain_mlm.py does with its parts: held-out rows, masks, selection, accumulation."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import pretrain_mlm
+from minbert import BertTokenizer
+from minbert.data.masking import Masking, mask_batch
+from minbert.model.mlm import load_mlm
+from minbert.tensors import load_tensors
+from tests.conftest import arguments, logged
+from tests.flags import Outcome, watched
+from tests.test_mlm import PLAIN, make_batch
+
+
+def test_pre_training_never_sees_the_held_out_rows(world: Path) -> None:
+    outcome = Outcome(world)
+    extra = ("--held-out", "4", "--epochs", "2", "--batch-size", "8")
+    with watched(outcome, pretrain_mlm, "mask_batch"):
+        pretrain_mlm.main([*arguments(world, *extra), "--tasks", "sst,sts"])
+    trained, assessed = set(), set()
+    for (batch, _, _, epoch), _ in outcome.seen["mask_batch"]:
+        (assessed if epoch == pretrain_mlm.HELD_OUT_EPOCH else trained).update(batch.rows)
+    assert len(trained) == 76 and len(assessed) == 4 and not trained & assessed
+
+
+def test_best_of_pre_training_is_the_step_with_the_lowest_loss(world: Path, monkeypatch) -> None:
+    losses = iter([0.1, 5.0, 3.0, 4.0])  # before training, which is no step of it, and 3 epochs
+    kept: list[torch.Tensor] = []
+
+    def scores(script_run: Any) -> tuple[dict[str, float], int]:
+        kept.append(script_run.model.encoder.bert_layers[0].out_dense.weight.detach().clone())
+        return {"accuracy": 0.0, "perplexity": 1.0, "loss": next(losses)}, 1
+
+    monkeypatch.setattr(pretrain_mlm, "held_out_scores", scores)
+    pretrain_mlm.main([*arguments(world, "--epochs", "3"), "--name", "m"])
+    model, _ = load_mlm(world / "runs/m/best")
+    best = model.encoder.bert_layers[0].out_dense.weight
+    assert [best.equal(weight) for weight in kept] == [False, False, True, False]
+
+
+def test_masks_spare_the_frame_and_random_tokens_are_of_all_kinds(world: Path) -> None:
+    tokenizer = BertTokenizer.from_directory(world / "model")
+    masking = Masking.of(tokenizer, 0.15, False)
+    assert {tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id} <= set(masking.special.tolist())
+    assert masking.mask_id == tokenizer.mask_id
+    batch = make_batch(400, 62)
+    masked = mask_batch(batch, PLAIN, 3, 0)
+    now = masked.batch.ids[masked.places]
+    other = now[(now != PLAIN.mask_id) & (now != masked.targets)]
+    assert len(other) > 250 and len(other.unique()) > 0.7 * len(other)
+    assert len(np.unique(np.sort(masked.places.numpy()) % 62)) == 60  # neither end of a row
+
+
+def test_the_held_out_texts_are_masked_alike_every_time(world: Path) -> None:
+    pretrain_mlm.main([*arguments(world, "--lr", "0", "--epochs", "3"), "--name", "r"])
+    assert len({line["loss"] for line in logged(world / "runs/r", "held-out")}) == 1
+    assert len({line["loss"] for line in logged(world / "runs/r", "step")}) > 3
+
+
+@pytest.mark.usefixtures("no_dropout")
+def test_parts_of_pre_training_count_by_their_guesses(world: Path) -> None:
+    ends = []
+    for parts in ("1", "3"):
+        flags = ("--batch-size", "7", "--accumulate", parts, "--lr", "1e-3", "--name", parts)
+        pretrain_mlm.main(arguments(world, *flags))
+        ends.append(load_tensors(world / "runs" / parts / "last/model.safetensors"))
+    torch.testing.assert_close(ends[1], ends[0], atol=2e-5, rtol=0)
