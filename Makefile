@@ -1,10 +1,10 @@
-# make quickstart | make test | make check | make wiring | make torture | make bench DATA=data. Run twice, nothing is installed again.
+# make quickstart | make test | make check | make thorough | make torture | make bench DATA=data. Run twice, nothing is installed again.
 PYTHON ?= python3
 DATA ?= data
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup weights quickstart test wiring torture check bench format clean
+.PHONY: setup weights quickstart test thorough torture check bench format clean
 
 setup: $(VENV)/.installed
 weights: setup
@@ -26,10 +26,10 @@ quickstart: setup
 	  --epochs 4 --lr 1e-4
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 3 --dist worksteal
 
-wiring: setup
-	$(BIN)/python -m pytest -n 2 --dist worksteal tests/test_flags.py tests/test_faults.py -m slow
+thorough: setup
+	$(BIN)/python -m pytest -n 3 --dist worksteal -m thorough
 
 torture: setup
 	$(BIN)/python -m pytest tests/torture -m slow

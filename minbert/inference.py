@@ -14,14 +14,14 @@ from minbert.data.examples import Example
 from minbert.data.tables import valid_unicode
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import read_json
 from minbert.losses import unit
 from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS, pool
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.task.evaluation import predict, predict_task
+from minbert.task.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.task import Task
-from minbert.task.taskfile import ARGS, TASKS_FILE, folders_of_run, tasks_of_run
+from minbert.task.taskfile import tasks_of_run
 from minbert.training.device import choose_device, choose_precision
 
 Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
@@ -118,8 +118,7 @@ def max_length_of_run(directory: Path, encoder: BertModel) -> int:
         raise UserError(
             f"{directory.parent / ARGS}: gone; put it back: it says how long the run's texts are"
         )
-    arguments = read_json(folders[0] / ARGS) if folders else {}
-    saved = arguments.get("max_length", LONGEST) if isinstance(arguments, dict) else None
+    saved = read_arguments(folders[0]).get("max_length", LONGEST) if folders else LONGEST
     if not isinstance(saved, int):
         raise UserError(f"{folders[0] / ARGS}: max_length is {saved!r}, not a number")
     return min(saved, encoder.config.max_position_embeddings)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -41,7 +40,7 @@ def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
 
 
 def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
-    """The script in two processes."""
+    """The script in two processes that torchrun starts."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node", "2", str(ROOT / script), *argv]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -49,24 +48,6 @@ def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
         start_new_session=True,
     )  # fmt: skip
-
-
-def by_hand(folders: list[Path], argv: list[str]) -> list[subprocess.Popen[str]]:
-    """train_multitask.py in processes that know of each other, each in its own folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    shared = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared["WORLD_SIZE"] = str(len(folders))
-    return [
-        subprocess.Popen(
-            [sys.executable, str(ROOT / "train_multitask.py"), *argv], cwd=folder,
-            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )
-        for rank, folder in enumerate(folders)
-    ]  # fmt: skip
 
 
 def finish(process: subprocess.Popen[str]) -> str:

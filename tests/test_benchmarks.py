@@ -38,25 +38,20 @@ def contestants(path: Path) -> list[Contestant]:
 
 
 def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Path) -> None:
+    """And a contestant's memory is not its parent's."""
+    ours = bytearray(b"x" * 600_000_000)  # of this process, touched
     outcomes = hold(contestants(tmp_path / "diary"), 3)
     assert (tmp_path / "diary").read_text() == "ABABABAB"
     assert outcomes["A"].seconds == (2.0,) * 3 and outcomes["A"].rate("tokens") == 50
     assert outcomes["B"].rate("examples") == 2.5 and outcomes["B"].calls[0] == 0.25
     assert 10 < outcomes["A"].peak_mib < 10_000
+    if Path("/proc/self/status").is_file():  # only Linux tells a process's own peak
+        assert len(ours) > 1e6 * outcomes["A"].peak_mib
 
 
-def test_a_contestant_s_memory_is_not_its_parent_s(tmp_path: Path) -> None:
-    if not Path("/proc/self/status").is_file():
-        pytest.skip("only Linux tells a process's own peak")
-    ours = bytearray(b"x" * 600_000_000)  # of this process, touched
-    outcomes = hold(contestants(tmp_path / "diary"), 1)
-    assert len(ours) > 1e6 * outcomes["A"].peak_mib
-
-
-def test_a_contestant_that_fails_is_named(tmp_path: Path) -> None:
-    both = [*contestants(tmp_path / "d")[:1], Contestant("C", "tests.test_benchmarks:broken", {})]
+def test_a_contestant_that_fails_is_named() -> None:
     with pytest.raises(UserError, match="benchmark C failed"):
-        hold(both, 1)
+        hold([Contestant("C", "tests.test_benchmarks:broken", {})], 1)
 
 
 def test_a_ratio_is_that_of_the_rates() -> None:
@@ -69,6 +64,7 @@ def test_a_ratio_is_that_of_the_rates() -> None:
     assert compared("t", both, "tokens", []).rows[0][4] == "2.00x"
 
 
+@pytest.mark.thorough
 def test_our_optimizer_beside_torch_s(world: Path) -> None:
     """One whole benchmark on the tiny model; a second one keeps the first one's figures."""
     places = ["--model", str(world / "model"), "--data-dir", str(world / "data")]

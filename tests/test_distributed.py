@@ -1,7 +1,6 @@
 """Two processes under torchrun work as one: the same weights, stopped or not."""
 
 import json
-import os
 import signal
 from pathlib import Path
 
@@ -18,7 +17,8 @@ from minbert.run.train_args import Args
 from minbert.training import distributed
 from tasks.sample import TASK_FILE
 from tests.conftest import arguments, cut, run, weights
-from tests.processes import SECONDS, by_hand, finish, two, wait_for_step
+from tests.forked import together
+from tests.processes import finish, two, wait_for_step
 
 
 @pytest.fixture
@@ -41,13 +41,22 @@ def assert_near(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) ->
 STILL = ("--hidden-dropout-prob", "0", "--precision", "fp32")
 
 
+def in_two(world: Path, script: str, argv: list[str]) -> str:
+    """Run a script in two processes; return what they print, which the first one does alone."""
+    outcomes = [process.finish() for process in together(script, argv, [world, world])]
+    assert [outcome.code for outcome in outcomes] == [0, 0], outcomes
+    return "".join(outcome.out for outcome in outcomes)
+
+
 @pytest.mark.parametrize("extra", [(), ("--accumulate", "2", "--batch-size", "13")])
 def test_two_processes_equal_one(still: Path, extra: tuple[str, ...]) -> None:
-    """Batches of 13 of 40 rows end with one of a single row: the other process has none."""
+    """Batches of 13 of 40 rows end with one of a single row: the other process has none.
+
+    torchrun starts the one pair of processes, `together` the other, and those of later tests.
+    """
     run(still, "--name", "one", *STILL, *extra)
-    out = finish(
-        two("train_multitask.py", arguments(still, "--name", "two", *STILL, *extra))
-    )  # the first process alone prints
+    argv = arguments(still, "--name", "two", *STILL, *extra)
+    out = in_two(still, "train", argv) if extra else finish(two("train_multitask.py", argv))
     assert out.count("before training:") == 1
     for name in ("last", "best"):
         assert_near(weights(still / "runs/one" / name), weights(still / "runs/two" / name))
@@ -66,7 +75,7 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
     for kind in (["--pair-encoding", "siamese"], ["--fine-tune-mode", "last-linear-layer"]):
         run(still, "--name", f"one-{kind[1]}", *STILL, *kind)
         name = f"two-{kind[1]}"
-        finish(two("train_multitask.py", arguments(still, "--name", name, *STILL, *kind)))
+        in_two(still, "train", arguments(still, "--name", name, *STILL, *kind))
         one, other = (weights(still / f"runs/{n}-{kind[1]}/last") for n in ("one", "two"))
         assert_near(one, other)
 
@@ -75,7 +84,7 @@ def test_pre_training_in_two_processes_equals_one(still: Path) -> None:
     base = arguments(still, "--precision", "fp32", "--held-out", "2", "--batch-size", "9")
     pretrain_mlm.main([*base, "--name", "one"])
     pretrain_mlm.main([*base, "--name", "parts", "--accumulate", "4"])
-    finish(two("pretrain_mlm.py", [*base, "--name", "two"]))
+    in_two(still, "pretrain", [*base, "--name", "two"])
     one, parts, other = (
         load_file(still / f"runs/{name}/last/model.safetensors") for name in ("one", "parts", "two")
     )
@@ -86,11 +95,12 @@ def test_pre_training_in_two_processes_equals_one(still: Path) -> None:
 def test_stopped_with_two_goes_on_with_one(still: Path) -> None:
     """And Ctrl-C, which every process gets, stops all after the same step."""
     run(still, "--name", "whole", "--epochs", "9", *STILL)
-    started = two("train_multitask.py", arguments(still, "--name", "cut", "--epochs", "9", *STILL))
+    argv = arguments(still, "--name", "cut", "--epochs", "9", *STILL)
+    both = together("train", argv, [still, still])
     wait_for_step(still / "runs/cut", 5)
-    os.killpg(started.pid, signal.SIGINT)
-    started.communicate(timeout=SECONDS)
-    assert started.returncode != 0
+    for process in both:
+        process.signal(signal.SIGINT)
+    assert [process.finish().code for process in both] == [130, 130]
     saved = json.loads((still / "runs/cut/last/state.json").read_text())["step"]
     assert 5 <= saved < 90
     train_multitask.main(["--resume", str(still / "runs/cut")])
@@ -104,7 +114,7 @@ def test_stopped_with_one_goes_on_with_two(still: Path, monkeypatch: pytest.Monk
     run(still, "--name", "whole", *STILL)
     cut(still, monkeypatch, 8, "--name", "cut", *STILL)
     resume = ["--resume", str(still / "runs/cut"), "--accumulate", "2", "--checkpoint-activations"]
-    finish(two("train_multitask.py", resume))
+    in_two(still, "train", resume)
     assert_near(weights(still / "runs/whole/last"), weights(still / "runs/cut/last"))
 
 
@@ -114,15 +124,14 @@ def test_stopped_with_two_goes_on_with_two_exactly(world: Path) -> None:
     Only the second one is told to stop: both do, after the same step.
     """
     more = ("--epochs", "3")
-    finish(two("train_multitask.py", arguments(world, "--name", "whole", *more)))
-    both = by_hand([world, world], arguments(world, "--name", "cut", *more))
+    in_two(world, "train", arguments(world, "--name", "whole", *more))
+    both = together("train", arguments(world, "--name", "cut", *more), [world, world])
     wait_for_step(world / "runs/cut", 5)
-    both[1].send_signal(signal.SIGINT)
-    for process in both:
-        _, err = process.communicate(timeout=SECONDS)
-        assert process.returncode == 130 and "Traceback" not in err
+    both[1].signal(signal.SIGINT)
+    for outcome in [process.finish() for process in both]:
+        assert outcome.code == 130 and "Traceback" not in outcome.err
     assert 5 <= json.loads((world / "runs/cut/last/state.json").read_text())["step"] < 30
-    finish(two("train_multitask.py", ["--resume", str(world / "runs/cut")]))
+    in_two(world, "train", ["--resume", str(world / "runs/cut")])
     for name, w in weights(world / "runs/whole/last").items():
         assert torch.equal(w, weights(world / "runs/cut/last")[name]), name
 

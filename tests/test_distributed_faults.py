@@ -16,7 +16,8 @@ from minbert.run.checkpoint import TrainState
 from minbert.training import distributed
 from minbert.training.device import choose_device
 from tests.conftest import arguments, run
-from tests.processes import SECONDS, by_hand, two, wait_for_step
+from tests.forked import together
+from tests.processes import SECONDS, two, wait_for_step
 
 BUG = """
 import train_multitask
@@ -63,10 +64,11 @@ def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
     for machine in machines:
         shutil.copytree(world / "runs", machine / "runs")
     shutil.rmtree(machines[1] / "runs/run/last")
-    for process in by_hand(machines, ["--resume", "runs/run"]):
-        _, err = process.communicate(timeout=SECONDS)
-        assert process.returncode == 2 and err.count("\n") == 1
-        assert "process 1 starts at step 0, process 0 at 10: a run's folder must be one" in err
+    both = together("train", ["--resume", "runs/run"], machines)
+    for outcome in [process.finish() for process in both]:
+        assert outcome.code == 2 and outcome.err.count("\n") == 1
+        where = "process 1 starts at step 0, process 0 at 10: a run's folder must be one"
+        assert where in outcome.err
 
 
 def test_a_new_run_s_folder_must_be_seen_by_all(

@@ -32,7 +32,7 @@ def test_a_fault_has_its_text(fault: Fault) -> None:
     assert (ROOT / fault.file).read_text(encoding="utf-8").count(fault.text) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_noticed(copy: Path, fault: Fault) -> None:
     path = copy / fault.file

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from minbert import BertModel
+from minbert.task.run_files import read_arguments
 from tests.conftest import TINY, make_world
 from tests.flag_checks import CHECKS, SCRIPTS, WATCH
 from tests.flags import Outcome, defaults, start
@@ -64,7 +65,7 @@ def test_a_flag_counts(template: Path, base: dict, tmp_path: Path, script: str, 
     assert check(run, base.get(script)), run.error or run.out
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(("script", "name"), EVERY)
 def test_a_check_fails_when_its_flag_is_ignored(
     template: Path, base: dict, tmp_path: Path, script: str, name: str
@@ -95,7 +96,7 @@ def test_a_default_that_is_written_out_changes_nothing(
     base: dict, template: Path, tmp_path: Path, script: str
 ) -> None:
     """Each of base's arguments as a flag: what runs is what the arguments say."""
-    args, words = json.loads((base[script].folder / "args.json").read_text()), []
+    args, words = read_arguments(base[script].folder), []
     for name, value in args.items():
         if isinstance(value, bool) or value in (None, "", [], {}):
             continue

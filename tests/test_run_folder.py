@@ -16,7 +16,9 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
+from minbert.inference import MultitaskModel
 from minbert.model.multitask import load_multitask
+from minbert.report.files import read_runs
 from minbert.run import rundir
 from minbert.run.runlog import RunLog
 from minbert.tensors import load_tensors, save_tensors
@@ -107,6 +109,31 @@ def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, valu
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     with pytest.raises(UserError, match=rf"args.json: {name} is .*the file is damaged"):
         train_multitask.main(["--resume", str(world / "runs/run")])
+
+
+@pytest.mark.parametrize("name", ["args.json", "tasks.toml"])
+def test_what_was_changed_in_a_run_is_used_and_said(
+    world: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a person or by a damaged disk: max_length decides what is read, a title what is shown."""
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    folder = world / "runs/run"
+    uses = {
+        "predict": lambda: MultitaskModel.load(folder),
+        "resume": lambda: train_multitask.main(["--resume", str(folder)]),
+        "report": lambda: read_runs(folder),
+    }
+    for use in uses.values():
+        use()
+        assert "not what the run wrote" not in capsys.readouterr().err
+    written = {file: (folder / file).read_text() for file in ("args.json", "tasks.toml")}
+    changed = written[name].replace('"max_length": 32', '"max_length":16').replace("SST", "Films")
+    for use in uses.values():
+        for file, text in {**written, name: changed}.items():
+            (folder / file).write_text(text)
+        use()
+        err = capsys.readouterr().err
+        assert err.count("not what the run wrote") == 1 and f"{folder / name}: not what" in err
 
 
 @pytest.mark.parametrize("more", [[], ["--seeds", "2"]])

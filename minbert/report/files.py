@@ -8,6 +8,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import parse_json_line, read_json, read_json_lines, write_text
 from minbert.report.page import Run, page
+from minbert.task.run_files import ARGS, read_arguments
 from minbert.typed import parse
 
 LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
@@ -126,13 +127,9 @@ def read_runs(folder: Path) -> list[Run]:
 
 def read_run(folder: Path, name: str) -> Run:
     """Read args.json, log.jsonl and, if there are predictions, findings.json."""
-    args, findings = (
-        read_json(path) if path.is_file() else {}
-        for path in (folder / "args.json", folder / FINDINGS)
-    )
-    findings = renamed(findings)
+    args = read_arguments(folder) if (folder / ARGS).is_file() else {}
+    findings = renamed(read_json(folder / FINDINGS) if (folder / FINDINGS).is_file() else {})
     check_findings(findings, folder / FINDINGS)
-    args = parse(dict[str, Any], args, str(folder / "args.json"))
     return Run(name, args, read_log(folder / LOG), findings)
 
 

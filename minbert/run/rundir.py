@@ -11,12 +11,13 @@ from typing import Any
 from minbert.cli import check_values
 from minbert.data.tables import valid_unicode
 from minbert.errors import UserError
-from minbert.files import read_json, write_json, write_text
+from minbert.files import write_text
 from minbert.locks import locked
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import ScriptArgs
+from minbert.task.run_files import ARGS, TASKS_FILE, read_arguments, write_arguments
 from minbert.task.task import Task
-from minbert.task.taskfile import ARGS, TASKS_FILE, read_task_file, task_file_text, tasks_of_run
+from minbert.task.taskfile import read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
 from minbert.typed import from_json
 
@@ -164,7 +165,7 @@ def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
         write_text(kept, text)
     args = replace(args, task_file=str(kept) if args.task_file else "")
     if distributed.rank() == 0:
-        write_json(run / ARGS, asdict(replace(args, resume="")))
+        write_arguments(run, asdict(replace(args, resume="")))
     return args
 
 
@@ -216,9 +217,7 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
 
     Raises UserError if another one is given with a value that differs from the run's.
     """
-    saved = read_json(run / ARGS)
-    if not isinstance(saved, dict):
-        raise UserError(f"{run / ARGS}: not an object of arguments; the file is damaged")
+    saved = read_arguments(run)
     # runs of before 2026-12 have no such argument, and used PyTorch's kernels
     saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
     if missing := [f.name for f in fields(cls) if f.name not in saved]:

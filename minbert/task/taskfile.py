@@ -26,6 +26,7 @@ from minbert.errors import UserError
 from minbert.model.heads import LARGEST_SIZE
 from minbert.task.course import COURSE_TASKS
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
+from minbert.task.run_files import TASKS_FILE, folders_of_run
 from minbert.task.siamese import check_pair_loss
 from minbert.task.task import Table, Task
 
@@ -49,9 +50,7 @@ KINDS = {
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
-ARGS = "args.json"  # of a run: the arguments it was made with
 LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
-TASKS_FILE = "tasks.toml"  # of a run: with it a run's folder needs no other file of tasks
 NEEDED = ("kind", "train", "dev", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
 LAYOUT = ("quoting", "columns")  # of the files
@@ -113,12 +112,6 @@ def _toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)
-
-
-def folders_of_run(folder: Path) -> list[Path]:
-    """Return the folders with an args.json at or around one, from seed-1/sst/best at most."""
-    places = (folder, *folder.resolve().parents[:3])
-    return [place for place in places if (place / ARGS).is_file()]
 
 
 def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:

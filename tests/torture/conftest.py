@@ -1,6 +1,6 @@
 """How much is tried, by how many at once, and the lines of figures at the end.
 
-Each part has a short form, in every run of pytest, and a full one (`make torture`). The environment
+Each part has a short form (`make thorough`) and a full one (`make torture`). The environment
 sets TORTURE_SCALE (share of the full counts), TORTURE_SEED, TORTURE_SECONDS (for each part),
 TORTURE_WORKERS and TORTURE_TRIAL (only the trial of this number).
 """
@@ -13,10 +13,10 @@ import pytest
 
 from tests.torture.tally import Effort
 
-FORMS = {"short": (0.02, 60.0), "full": (1.0, 1800.0)}  # scale and seconds
+FORMS = {"thorough": (0.02, 60.0), "slow": (1.0, 1800.0)}  # scale and seconds, by marker
 
 
-@pytest.fixture(params=["short", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.fixture(params=[pytest.param(form, marks=getattr(pytest.mark, form)) for form in FORMS])
 def effort(
     request: pytest.FixtureRequest, own: Path, record_property: Callable[[str, object], None]
 ) -> Iterator[Effort]:

@@ -12,9 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from minbert import BertConfig, BertModel
 from tests.conftest import arguments
+from tests.forked import Command, run
 from tests.processes import wait_for_step
 from tests.torture import mutations as m
-from tests.torture.forked import Command, run
 
 NEW = ["--model", "model", "--output-dir", "runs", "--name", "n", "--epochs", "1"]
 TRAIN = ["train", *NEW, "--data-dir", "data", "--skip-predictions", "--max-length", "32"]

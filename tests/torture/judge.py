@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.files import read_json_lines
-from tests.torture.forked import Outcome
+from tests.forked import Outcome
 
 DONE, REFUSED = "done", "refused"
 # what must never happen, whatever a command is given

@@ -93,7 +93,8 @@ class Tally:
             trial = found[0]
             lines.append(
                 f"{len(found)}x {key}\n    {trial.how}\n    TORTURE_SEED={self.effort.seed} "
-                f"TORTURE_TRIAL={trial.number} python -m pytest tests/torture/test_{self.part}.py; "
+                f"TORTURE_TRIAL={trial.number} python -m pytest -m thorough "
+                f"tests/torture/test_{self.part}.py; "
                 f"left in {trial.folder}"
             )
         return "\n".join(lines)

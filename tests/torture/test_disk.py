@@ -10,7 +10,7 @@ import torch
 
 from minbert import BertConfig, BertModel
 from tests.conftest import arguments
-from tests.torture.forked import run
+from tests.forked import run
 from tests.torture.judge import DONE, NEVER, REFUSED, detail, differences, files_of, verdict
 from tests.torture.tally import Effort, Tally, Trial
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from tests.conftest import arguments
-from tests.torture.forked import Command, Outcome, run
+from tests.forked import Command, Outcome, run
 from tests.torture.judge import detail, differences, verdict
 from tests.torture.tally import Effort, Tally, Trial
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from unittest import mock
 
 from minbert.cli import run_script
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 MEMORY = 3 << 30  # bytes of address space that a command may take on top of its imports
 SECONDS = 30.0  # far more than any command takes on this data; a hang is what is looked for
 # One thread each: a forked child hangs in a parallel region if its parent has been in one.
@@ -49,11 +50,18 @@ class Command:
     """A script with arguments, started in a folder.
 
     Its output goes to files beside the folder, which may be full or compared with another one.
+    environment: more variables than ENVIRONMENT.
     """
 
-    def __init__(self, script: str, argv: list[str], folder: Path, stdin: Path | None = None):
-        self.files = [folder.parent / f"{folder.name}.{name}" for name in ("out", "err")]
-        job = (SCRIPTS[script], argv, folder, [stdin or Path(os.devnull), *self.files])
+    def __init__(
+        self, script: str, argv: list[str], folder: Path, stdin: Path | None = None,
+        environment: dict[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        environment = environment or {}
+        name = folder.name + environment.get("RANK", "")
+        self.files = [folder.parent / f"{name}.{kind}" for kind in ("out", "err")]
+        files = [stdin or Path(os.devnull), *self.files]
+        job = (SCRIPTS[script], argv, folder, files, environment)
         self.process = server().Process(target=_child, args=job)
         with LOCK:
             self.process.start()
@@ -88,16 +96,31 @@ def run(script: str, argv: list[str], folder: Path, stdin: Path | None = None) -
     return Command(script, argv, folder, stdin).finish()
 
 
+def together(script: str, argv: list[str], folders: list[Path]) -> list[Command]:
+    """Start a script in processes that know of each other as torchrun's do, each in its folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared["WORLD_SIZE"] = str(len(folders))
+    return [
+        Command(script, argv, folder, None, {**shared, "RANK": str(i), "LOCAL_RANK": str(i)})
+        for i, folder in enumerate(folders)
+    ]
+
+
 def server() -> multiprocessing.context.ForkServerContext:
     """Return the context whose processes are children of the fork server."""
     context = multiprocessing.get_context("forkserver")
     with LOCK, mock.patch.dict(os.environ, ENVIRONMENT):
-        context.set_forkserver_preload(["tests.torture.imports"])
+        context.set_forkserver_preload(["tests.preloaded"])
         forkserver.ensure_running()
     return context
 
 
-def _child(module: str, argv: list[str], folder: Path, files: list[Path]) -> None:
+def _child(
+    module: str, argv: list[str], folder: Path, files: list[Path], environment: dict[str, str]
+) -> None:
     """Be the script: `run_script` ends this process with the code that a user would see."""
     modes = (os.O_RDONLY, *[os.O_CREAT | os.O_TRUNC | os.O_WRONLY] * 2)
     for number, (file, mode) in enumerate(zip(files, modes, strict=True)):
@@ -108,6 +131,7 @@ def _child(module: str, argv: list[str], folder: Path, files: list[Path]) -> Non
     sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", errors="backslashreplace", closefd=False)  # noqa: SIM115
     os.chdir(folder)
+    os.environ.update(environment)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))

@@ -11,7 +11,8 @@ import minbert.export
 import minbert.report.__main__
 import pretrain_mlm
 import train_multitask
-from tests.torture import forked, probe
+from tests import forked
+from tests.torture import probe
 
 torch.set_num_threads(1)
 pyarrow.set_cpu_count(1)

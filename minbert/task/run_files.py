@@ -1,0 +1,55 @@
+"""args.json and tasks.toml, with which a run's folder needs no other file; a change is said.
+
+They are text, so that people can read them and may correct them: what they say is used. args.json
+keeps a hash of both, because a damaged disk changes them, too.
+"""
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from minbert.errors import UserError
+from minbert.files import read_json, sha256_of, write_json
+
+ARGS = "args.json"  # the arguments a run was made with
+TASKS_FILE = "tasks.toml"
+HASHES = "sha256"  # of both files; runs of before 2026-12 have none
+
+
+def folders_of_run(folder: Path) -> list[Path]:
+    """Return the folders with an args.json at or around one, from seed-1/sst/best at most."""
+    places = (folder, *folder.resolve().parents[:3])
+    return [place for place in places if (place / ARGS).is_file()]
+
+
+def write_arguments(run: Path, arguments: dict[str, Any]) -> None:
+    """Write a run's args.json, beside its tasks.toml."""
+    hashes = {ARGS: _hash_of(arguments), TASKS_FILE: sha256_of(run / TASKS_FILE)}
+    write_json(run / ARGS, {**arguments, HASHES: hashes})
+
+
+def read_arguments(run: Path) -> dict[str, Any]:
+    """Return the values of a run's args.json; say so if it or tasks.toml was changed.
+
+    Raises UserError if it is missing or damaged.
+    """
+    path = run / ARGS
+    arguments = read_json(path)
+    if not isinstance(arguments, dict):
+        raise UserError(f"{path}: not an object of arguments; the file is damaged")
+    hashes = arguments.pop(HASHES, {})
+    now = {ARGS: _hash_of(arguments)}
+    if (run / TASKS_FILE).is_file():
+        now[TASKS_FILE] = sha256_of(run / TASKS_FILE)
+    for name in now:
+        if hashes and (not isinstance(hashes, dict) or hashes.get(name) != now[name]):
+            text = "not what the run wrote; it is used as it is now"
+            print(f"{run / name}: {text}", file=sys.stderr)
+    return arguments
+
+
+def _hash_of(arguments: dict[str, Any]) -> str:
+    """Return the hash of values, however they are laid out in a file."""
+    return hashlib.sha256(json.dumps(arguments, sort_keys=True).encode()).hexdigest()
