@@ -1,7 +1,6 @@
 """Runs as processes of their own, one or two, and what is compared of their folders."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,21 +9,10 @@ from pathlib import Path
 import torch
 
 from minbert.files import read_json_lines as read_log
-from tests.conftest import arguments, weights
+from tests.conftest import weights
 
 ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60  # far more than a healthy run of this size takes; a hang is what is looked for
-
-
-def start(world: Path, *extra: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "train_multitask.py"), *arguments(world, *extra)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # a terminal's: under nohup the tests themselves have SIGHUP ignored, and hand that down
-        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
-    )
 
 
 def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:

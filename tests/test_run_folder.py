@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -23,7 +24,8 @@ from minbert.run import rundir
 from minbert.run.runlog import RunLog
 from minbert.tensors import load_tensors, save_tensors
 from tests.conftest import arguments, run, weights
-from tests.processes import assert_same_run, start, wait_for_step
+from tests.forked import Command
+from tests.processes import assert_same_run, wait_for_step
 
 
 @pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
@@ -298,10 +300,10 @@ def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:
 
 
 def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:
-    process = start(world, "--name", "one", "--epochs", "1000")
+    process = Command("train", arguments(world, "--name", "one", "--epochs", "1000"), world)
     wait_for_step(world / "runs/one", 3)
     with pytest.raises(UserError, match="runs/one is being trained by another process"):
         train_multitask.main(["--resume", str(world / "runs/one")])
-    assert process.poll() is None  # and it was not disturbed
-    process.kill()
-    process.wait()
+    assert process.is_running()  # and it was not disturbed
+    process.signal(signal.SIGKILL)
+    assert process.finish().code == -signal.SIGKILL

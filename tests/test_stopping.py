@@ -12,18 +12,17 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.run.runlog import READ_EVERY
-from tests.conftest import run, weights
-from tests.processes import assert_same_run, start, wait_for_step
+from tests.conftest import arguments, run, weights
+from tests.forked import Command
+from tests.processes import assert_same_run, wait_for_step
 
 
 def test_kill_9_and_resume_ends_in_the_same_weights_and_log(world: Path) -> None:
     run(world, "--name", "whole")
-    process = start(world, "--name", "cut", "--save-minutes", "0")
+    process = Command("train", arguments(world, "--name", "cut", "--save-minutes", "0"), world)
     wait_for_step(world / "runs/cut", 12)
-    process.kill()
-    process.wait()
-    assert process.returncode == -signal.SIGKILL
-    process.communicate()
+    process.signal(signal.SIGKILL)
+    assert process.finish().code == -signal.SIGKILL
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
 
@@ -31,12 +30,14 @@ def test_kill_9_and_resume_ends_in_the_same_weights_and_log(world: Path) -> None
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_saves_and_says_how_to_go_on(world: Path, number: signal.Signals) -> None:
     run(world, "--name", "whole", "--epochs", "6", "--lr", "0")
-    process = start(world, "--name", "cut", "--epochs", "6", "--lr", "0")
+    argv = arguments(world, "--name", "cut", "--epochs", "6", "--lr", "0")
+    process = Command("train", argv, world)
     wait_for_step(world / "runs/cut", 5)
-    process.send_signal(number)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and "Traceback" not in err
-    assert "go on with" not in out and f"go on with --resume {world / 'runs/cut'}\n" in err
+    process.signal(number)
+    outcome = process.finish()
+    assert outcome.code == 130 and "Traceback" not in outcome.err
+    said = f"go on with --resume {world / 'runs/cut'}\n"
+    assert "go on with" not in outcome.out and said in outcome.err
     saved = json.loads((world / "runs/cut/last/state.json").read_text())["step"]
     assert saved >= 5
     train_multitask.main(["--resume", str(world / "runs/cut")])
