@@ -11,7 +11,6 @@ if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is
 
 import json
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,70 +19,29 @@ from torch import Tensor
 
 from minbert.batch import to_device
 from minbert.cli import parse_given, run_script
-from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit
-from minbert.data.sampler import batch_rows, count_batches
-from minbert.data.tokenizer import BertTokenizer
+from minbert.data.sampler import batch_rows
 from minbert.metrics import over_seeds, overall
-from minbert.model.encoder import BertModel
-from minbert.model.layers import set_kernels
-from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import dry_run, rundir
-from minbert.run.checkpoint import Best, TaskBest, TrainState
+from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState
+from minbert.run.fine_tuning import Run, set_up
 from minbert.run.finish import finish
-from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpoint, save
+from minbert.run.loop import Keeper, check_finite, save
 from minbert.run.runlog import StepRecord, silence
 from minbert.run.several import best_scores, closing_text, is_several, results_table, train_several
-from minbert.run.train_args import FROZEN, Args, data_source, default_name, resolve_arguments
-from minbert.task.evaluation import calibrate, encode_features, replace_undefined, score_tasks
-from minbert.task.loading import (
-    check_files,
-    check_segments,
-    load_train_and_dev,
-    training_files,
-)  # fmt: skip
-from minbert.task.siamese import PairData, head_config, siamese_loss
+from minbert.run.train_args import Args, default_name, resolve_arguments
+from minbert.task.evaluation import calibrate, replace_undefined, score_tasks
+from minbert.task.siamese import siamese_loss
+from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
 from minbert.task.task import Task, main_scores
 from minbert.training import distributed
-from minbert.training.device import choose_device, choose_precision
-from minbert.training.mixing import Plan, resolve_sub_epochs
-from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
+from minbert.training.averaging import add_to_average, averaged
+from minbert.training.gradients import TaskGradients, cosines
+from minbert.training.mixing import TaskBatch
+from minbert.training.optimizer import clip_scale
 from minbert.training.schedule import learning_rate
-from minbert.weights.resolve import resolve
 from tasks import TASKS
 
-Splits = dict[str, EncodedSplit]
 Tasks = dict[str, Task]
-
-
-@dataclass(frozen=True)
-class Run(Training):
-    """What one run works with."""
-
-    model: MultitaskNetwork
-    args: Args
-    tasks: Tasks
-    train_splits: Splits
-    dev_splits: Splits
-    # pooled outputs of train and dev if the encoder is frozen: computed once, not once an epoch
-    features: dict[str, dict[str, Tensor]] | None
-    pairs: dict[str, PairData]  # the training sets of siamese tasks
-    plan: Plan
-
-    def is_over(self) -> bool:
-        """Return whether the last step is done, or --patience evaluations were without a gain."""
-        out_of_patience = 0 < self.args.patience <= self.state.since_best
-        return self.state.step >= self.steps or out_of_patience
-
-    def stage_after(self, step: int) -> str | None:
-        """Return what ends after so many steps: an epoch, a sub-epoch, or --eval-every steps."""
-        due = self.args.eval_every and step % self.args.eval_every == 0
-        return self.plan.stage_after(step) or (f"step {step}" if due else None)
-
-    def write(self, folder: Path) -> None:
-        """Write model, heads and tokenizer."""
-        save_multitask(self.model, folder)
-        self.tokenizer.save(folder, self.args.max_length)
 
 
 def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
@@ -93,6 +51,9 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
         encoder, state = run.model.encoder, run.state
         if args.mode == "sequential":
             print("sub-epochs: " + ", ".join(f"{t} {n}" for t, n in run.plan.sub_epochs.items()))
+        if len(tasks) > 1:
+            passes = run.plan.passes()
+            print("passes over each set: " + ", ".join(f"{t} {n:.1f}" for t, n in passes.items()))
         where = f"{encoder.compute_dtype} on {encoder.device}"
         print(f"{folder}: steps {state.step} to {run.steps}, {where}", flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
@@ -121,24 +82,55 @@ def train_step(run: Run, step: int) -> None:
     torch.manual_seed(distributed.own_seed(args.seed, step))
     lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
     for group in run.optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["rate"]
 
-    draw = run.plan.draw(step)
-    task, split, batches = run.tasks[draw.task], run.train_splits[draw.task], run.plan.batches
-    rows = batch_rows(
-        len(split), args.batch_size, batches[task.name], args.seed, task.name, draw.epoch,
-        draw.batch,
-    )  # fmt: skip
-
-    loss = forward_backward(run, task, rows)
-    distributed.sum_gradients(run.model.parameters())
+    rows = {draw.task: rows_of(run, draw) for draw in run.plan.draws(step)}
+    losses, conflict = add_gradients(run, rows)
     run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
     run.optimizer.zero_grad(set_to_none=True)
     run.state.step = step + 1
+    if count := run.averaged_steps:
+        add_to_average(run.optimizer, count)
 
-    tokens, epoch = int(split.lengths_of(rows).sum()), step // run.plan.epoch_steps + 1
-    seconds = time.monotonic() - started
-    run.records.add(StepRecord(step + 1, task.name, loss, lr, epoch, len(rows), tokens, seconds))
+    epoch = step // run.plan.epoch_steps + 1
+    seconds = (time.monotonic() - started) / len(rows)
+    for task, own in rows.items():
+        tokens = int(run.train_splits[task].lengths_of(own).sum())
+        loss = losses[task]
+        record = StepRecord(step + 1, task, loss, lr, epoch, len(own), tokens, seconds, conflict)
+        run.records.add(record)
+        conflict = {}  # one line of the step has it
+
+
+def rows_of(run: Run, draw: TaskBatch) -> np.ndarray:
+    """Return the rows of a task's training set that a batch has."""
+    rows, batches = len(run.train_splits[draw.task]), run.plan.batches[draw.task]
+    args = run.args
+    return batch_rows(rows, args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch)
+
+
+def add_gradients(
+    run: Run, rows: dict[str, np.ndarray]
+) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
+    """Give the parameters the gradient of these rows, by task, of all processes.
+
+    Returns each task's loss. Of several tasks the encoder's gradients are combined as --combine
+    says, and the cosines between them are returned, too.
+    """
+    losses = {}
+    if len(rows) == 1 or run.features:
+        for task, own in rows.items():
+            losses[task] = forward_backward(run, run.tasks[task], own)
+        distributed.sum_gradients(run.model.parameters())
+        return losses, {}
+    gradients = TaskGradients(p for encoder in run.model.encoders for p in encoder.parameters())
+    for task, own in rows.items():
+        losses[task] = forward_backward(run, run.tasks[task], own)
+        distributed.sum_gradients(gradients.shared)
+        gradients.take(task)
+    distributed.sum_gradients(run.model.heads.parameters())
+    gradients.put(run.args.combine, [run.args.seed, run.state.step])
+    return losses, cosines(gradients.by_task)
 
 
 def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
@@ -150,35 +142,63 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     run.model.train()
     if run.features:
         run.model.encoder.eval()
-    total = None
+    total, weight = None, run.args.task_weight.get(task.name, task.weight)
     for part, share in distributed.micro_batches(rows, run.args.accumulate):
         loss = batch_loss(run, task, part)
         if loss is None:  # an in-batch loss without two pairs to tell apart
             run.state.skipped += 1
             continue
-        loss = loss * (task.weight * share)
+        loss = loss * (weight * share)
         loss.backward()
         total = loss.detach() if total is None else total + loss.detach()
     return total
 
 
 def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
-    """Return the mean loss of these rows, through the encoder or from its ready features."""
-    device = run.model.encoder.device
-    if task.name in run.pairs:
-        pairs, name = run.pairs[task.name], run.args.pair_loss[task.name]
-        return siamese_loss(run.model, task, pairs, rows, name, run.args.mnr_scale)
-    if run.features is None:
-        batch = collate(run.train_splits[task.name], rows).to(device)
-        return task.loss(run.model(task.name, batch), batch.labels)
-    labels = to_device(torch.from_numpy(run.train_splits[task.name].labels[rows]), device)
-    features = to_device(run.features["train"][task.name][torch.from_numpy(rows)], device)
-    return task.loss(run.model.heads[task.name](features), labels)
+    """Return the mean loss of these rows: against labels or a teacher, under one dropout or two."""
+    args, name = run.args, task.name
+    if name in run.pairs:
+        loss = args.pair_loss[name]
+        return siamese_loss(run.model, task, run.pairs[name], rows, loss, args.mnr_scale)
+    outputs, labels, rows = run.forward(name, rows)
+    if name not in run.teachers and name not in args.r_drop:
+        return task.loss(outputs, labels)
+    targets = hard_targets(task, labels)
+    if name in run.teachers:
+        teacher = to_device(run.teachers[name][torch.from_numpy(rows)], outputs.device)
+        w = run.state.step / max(1, run.steps - 1)
+        targets = taught_targets(task, labels, teacher, w)
+    loss = soft_loss(task, outputs, targets)
+    if name in args.r_drop:
+        again, *_ = run.forward(name, rows)
+        loss = (loss + soft_loss(task, again, targets)) / 2
+        loss = loss + args.r_drop[name] * disagreement(task, outputs, again)
+    return loss
 
 
 def evaluate(run: Run, stage: str) -> None:
-    """Take dev scores: log and show them, keep best/ and each task's best."""
+    """Take dev scores of the weights, and of their mean if there is one; keep the best."""
     check_finite(run)
+    state = run.state
+    main = assess(run, stage)
+    if run.averaged_steps:
+        with averaged(run.optimizer):
+            assess(run, stage, is_mean=True)
+    if state.step == 0:
+        state.before = main
+    else:
+        state.since_best = 0 if state.best.step == state.step else state.since_best + 1
+    state.stages.append((stage, main))
+    state.assessed = state.step
+    if run.args.mode == "sequential" and state.step:
+        run.progress.print(results_table(list(run.tasks.values()), dict(state.stages)))
+
+
+def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
+    """Score the model as it is: log and show it, keep best/ and each task's best.
+
+    Returns the main scores. is_mean: it has the weights' mean.
+    """
     state, step, tasks = run.state, run.state.step, list(run.tasks.values())
     device = run.model.encoder.device
     for name in run.pairs:
@@ -189,81 +209,21 @@ def evaluate(run: Run, stage: str) -> None:
         run.progress.print(sentence)
     main = main_scores(tasks, scores)
     mean, form_2024 = overall(main, {task.name for task in tasks if task.is_correlation})
-    run.log.write(
-        "dev", step=step, stage=stage, scores=scores, overall=mean, overall_2024=form_2024
-    )
+    values = {"stage": stage, "scores": scores, "overall": mean, "overall_2024": form_2024}
+    run.log.write("mean-dev" if is_mean else "dev", step=step, **values)
     found = "  ".join(f"{task.title} {main[task.name]:.3f}" for task in tasks)
-    run.progress.print(f"{stage}: {found}  mean {mean:.3f}  2024 form {form_2024:.3f}")
+    label = f"mean weights of {run.averaged_steps} steps" if is_mean else stage
+    run.progress.print(f"{label}: {found}  mean {mean:.3f}  2024 form {form_2024:.3f}")
     if step == 0:
-        state.before = main
-    elif state.best is None or mean > state.best.overall:
+        return main
+    if state.best is None or mean > state.best.overall:
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
-        state.best = Best(mean, step, main)
-        state.since_best = 0
-    else:
-        state.since_best += 1
+        state.best = Best(mean, step, main, is_mean)
     for name, score in main.items():
         best = state.task_best.get(name)
-        if step and (best is None or score > best.score):
+        if best is None or score > best.score:
             state.task_best[name] = TaskBest(score, step)
-    state.stages.append((stage, main))
-    state.assessed = step
-    if run.args.mode == "sequential" and step:
-        run.progress.print(results_table(tasks, dict(state.stages)))
-
-
-def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
-    """Make a run ready to train: from --model, or from last/ if the folder has one."""
-    source = data_source(args)
-    check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
-    last = find_checkpoint(folder)
-    directory = last or resolve(args.model)
-    tokenizer = BertTokenizer.from_directory(directory)
-    device = choose_device(args.device)
-    model = make_model(args, tasks, directory, whole=bool(last)).to(device)
-    model.set_precision(choose_precision(args.precision, device))
-    set_kernels(model, args.kernels)
-    written_out = args.kernels == "written-out"
-    model.set_row_gradients(distributed.takes_row_gradients(device) and not written_out)
-    model.set_checkpointing(args.checkpoint_activations)
-
-    config = model.encoder.config
-    tokenizer.check_fits(config.vocab_size)
-    check_segments(list(tasks.values()), source, config.type_vocab_size)
-    args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
-    source = replace(source, max_length=args.max_length)
-    train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
-    rows = {name: len(split) for name, split in train_splits.items()}
-    batches = count_batches(rows, args.batch_size)
-    sub_epochs = resolve_sub_epochs(batches, args.sub_epochs)
-    plan = Plan(args.mode, batches, args.epochs, sub_epochs, args.seed)
-    features = None
-    if args.fine_tune_mode == FROZEN:
-        encoder = model.encoder.requires_grad_(False)
-        both = {"train": train_splits, "dev": dev_splits}
-        features = {name: encode_features(encoder, s, device) for name, s in both.items()}
-    pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
-
-    groups = parameter_groups(model, args.weight_decay)
-    optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
-    files = training_files(list(tasks.values()), source.data_dir)
-    begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last, files)
-    args = rundir.save_arguments(folder, args, tasks)
-    return Run(
-        **vars(begun), args=args, tasks=tasks, train_splits=train_splits, dev_splits=dev_splits,
-        features=features, pairs=pairs, plan=plan,
-    )  # fmt: skip
-
-
-def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> MultitaskNetwork:
-    """Load the encoder of a directory and make new heads; whole: load its heads too."""
-    torch.manual_seed(args.seed)
-    if whole:
-        return load_multitask(directory, args.hidden_dropout_prob)[0]
-    encoder = BertModel.from_pretrained(directory)
-    shape = (args.pooling, args.embedding_size)
-    heads = {n: head_config(t, args.pair_loss.get(n), *shape) for n, t in tasks.items()}
-    return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
+    return main
 
 
 def main(argv: list[str]) -> int:

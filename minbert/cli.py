@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import os
 import signal
 import sys
@@ -54,9 +55,12 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         help_line = (options.pop("help") + default).replace("%", "%%")
         flag = "--" + f.name.replace("_", "-")
         if parse is bool:
-            parser.add_argument(flag, action="store_true", help=help_line)
-            off = "--no-" + flag.removeprefix("--")  # every switch has one: --help leaves it out
-            parser.add_argument(off, action="store_false", dest=f.name, help=argparse.SUPPRESS)
+            on_help, off_help = help_line, argparse.SUPPRESS
+            if f.default is True:
+                on_help, off_help = off_help, on_help
+            parser.add_argument(flag, action="store_true", help=on_help)
+            off = "--no-" + flag.removeprefix("--")  # --help has the one that is not the default
+            parser.add_argument(off, action="store_false", dest=f.name, help=off_help)
         else:
             checked = parse if low is None else _in_range(parse, low, high)
             parser.add_argument(flag, type=checked, help=help_line, **options)
@@ -79,9 +83,11 @@ def check_values(args: Any, where: str) -> None:
     """
     for f in fields(args):
         value, low = getattr(args, f.name), f.metadata.get("low")
-        outside = low is not None and value is not None and not low <= value <= f.metadata["high"]
         if isinstance(value, dict):  # of numbers by task
             outside = any(isinstance(n, int) and n < 1 for n in value.values())
+        else:
+            limited = low is not None and value is not None
+            outside = limited and not low <= value <= f.metadata["high"]
         if isinstance(value, str) and isinstance(f.default, int):  # a word in a number's place
             try:
                 f.metadata["parse"](value)
@@ -153,6 +159,8 @@ def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callab
         except ValueError as error:
             kind = "whole number" if parse is int else "number"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {kind}") from error
+        if isinstance(value, dict):  # by task, each checked by its own parser
+            return value
         if not low <= value <= high:  # NaN fails every comparison, so this refuses it too
             raise argparse.ArgumentTypeError(f"{text}: write a number from {low} to {high}")
         return value
@@ -187,11 +195,28 @@ def word_by_task(text: str) -> dict[str, str]:
 def number_by_task(text: str) -> dict[str, int]:
     """Parse numbers by task: quora=16000,sst=100 -> {"quora": 16000, "sst": 100}."""
     result = {}
-    for part in comma_list(text):
-        task, equals, number = part.partition("=")
-        if not equals or not number.isdecimal() or int(number) < 1:
-            raise argparse.ArgumentTypeError(f"{part!r} is not of the form task=number")
+    for task, number in word_by_task(text).items():
+        if not task or not number.isdecimal() or int(number) < 1:
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
         result[task] = int(number)
+    return result
+
+
+def number_or_by_task(text: str) -> int | dict[str, int]:
+    """Parse a number, or numbers by task."""
+    return number_by_task(text) if "=" in text else int(text)
+
+
+def amount_by_task(text: str) -> dict[str, float]:
+    """Parse numbers from 0, with or without a point, by task: sst=2,sts=0.5."""
+    result = {}
+    for task, word in word_by_task(text).items():
+        try:
+            result[task] = float(word)
+        except ValueError:
+            result[task] = math.nan
+        if not task or not 0 <= result[task] < math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
     return result
 
 

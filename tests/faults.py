@@ -100,10 +100,10 @@ FAULTS = [
     ),
     Fault(
         "the rate is not set in a step", "train_multitask.py",
-        'group["lr"] = lr\n', "pass\n", "test_wiring.py", "rate_of_the_log",
+        'group["lr"] = lr * group["rate"]\n', "pass\n", "test_wiring.py", "rate_of_the_log",
     ),
     Fault(
-        "the encoder of a frozen run is trained", "train_multitask.py",
+        "the encoder of a frozen run is trained", "minbert/run/fine_tuning.py",
         "if args.fine_tune_mode == FROZEN:", "if not args.fine_tune_mode:",
         "test_flags.py", "train_multitask-option or train_multitask-fine_tune_mode",
     ),
@@ -114,23 +114,24 @@ FAULTS = [
         "test_wiring.py", "dropout_of_a_step",
     ),
     Fault(
-        "the weight decay is not passed on", "train_multitask.py",
-        "parameter_groups(model, args.weight_decay)", "parameter_groups(model, 0.0)",
+        "the weight decay is not passed on", "minbert/run/fine_tuning.py",
+        "parameter_groups(model, args.weight_decay, ", "parameter_groups(model, 0.0, ",
         "test_flags.py", "train_multitask-weight_decay",
     ),
     Fault(
         "a task's weight is ignored", "train_multitask.py",
-        "loss = loss * (task.weight * share)", "loss = loss * share",
+        "loss = loss * (weight * share)", "loss = loss * share",
         "test_wiring.py", "weight_of_a_task",
     ),
     Fault(
         "parts of a batch count alike", "train_multitask.py",
-        "loss = loss * (task.weight * share)", "loss = loss * task.weight / run.args.accumulate",
+        "loss = loss * (weight * share)", "loss = loss * weight / run.args.accumulate",
         "test_wiring.py", "accumulated",
     ),
     Fault(
         "--patience counts from the start", "train_multitask.py",
-        "state.since_best = 0", "pass", "test_wiring.py", "patience_starts_anew",
+        "state.since_best = 0 if state.best.step == state.step else state.since_best + 1",
+        "state.since_best += 1", "test_wiring.py", "patience_starts_anew",
     ),
     Fault(
         "pre-training without dropout", "pretrain_mlm.py",

@@ -4,7 +4,9 @@ import evaluate
 import minbert.inference
 import minbert.model.encoder
 import minbert.model.layers
+import minbert.run.fine_tuning
 import minbert.run.loop
+import minbert.training.gradients
 import pretrain_mlm
 import train_multitask
 from minbert import losses
@@ -33,7 +35,9 @@ IN_BOTH = [
 WATCH = {
     "train_multitask": [
         *IN_BOTH,
-        *((train_multitask, name) for name in ("batch_loss", "clip_scale", "parameter_groups")),
+        *((train_multitask, name) for name in ("batch_loss", "clip_scale", "disagreement")),
+        (minbert.run.fine_tuning, "parameter_groups"),
+        (minbert.training.gradients.TaskGradients, "put"),
         *((losses, name) for name in ("mnr", "cosent")),
     ],
     "pretrain_mlm": [
@@ -102,74 +106,108 @@ COMMON: dict[str, Row] = {
     "config": ("--config mine.toml", lambda run, base: near(run.rates[:3], [2.5e-4, 5e-4, 7.5e-4])),
 }
 
-TRAIN: dict[str, Row] = COMMON | {
-    "tasks": ("--tasks sst", lambda run, base: {s["task"] for s in run.steps} == {"sst"}),
-    "accumulate": (
-        "--accumulate 2",
-        lambda run, base: run.calls["batch_loss"] == 2 * base.calls["batch_loss"] == 40,
+RECIPE: dict[str, Row] = {
+    "steps": ("--steps 7", lambda run, base: len(run.steps) == 7),
+    "anneal_to": ("--mode annealed --anneal-to 1", lambda run, base: len(run.steps) == 16),
+    "sampling_power": (
+        "--mode annealed --sampling-power 0",
+        lambda run, base: len(run.steps) == 20,
     ),
-    "mode": ("--mode sequential", lambda run, base: run.steps[1]["task"] == "sst"),
-    "fine_tune_mode": (
-        "--fine-tune-mode last-linear-layer",
-        lambda run, base: base.differs(run) and encoder_is_untouched(run),
+    "combine": (
+        "--mode joint --combine pcgrad",
+        lambda run, base: run.seen["put"][0][0][1] == "pcgrad",
     ),
-    "option": ("--option pretrain", lambda run, base: encoder_is_untouched(run)),
-    "limit_dev": ("--limit-dev sst=5", lambda run, base: confusion_rows(run) == 5),
-    "pair_encoding": (
-        "--pair-encoding siamese",
-        lambda run, base: heads(run)["sts"]["siamese"] and not heads(base)["sts"]["siamese"],
+    "task_weight": (
+        "--task-weight sst=0",
+        lambda run, base: {s["loss"] for s in run.steps if s["task"] == "sst"} == {0},
     ),
-    "pair_loss": (
-        "--pair-encoding siamese --pair-loss cosent",
-        lambda run, base: run.calls["cosent"] == 10,
+    "teacher": ("--teacher sst=nobody", refused("nobody")),
+    "average": ("--average 0.5", lambda run, base: len(run.events("mean-dev")) == 1),
+    "heads_first": ("--heads-first 2", lambda run, base: "head trained first" in run.out),
+    "r_drop": (
+        "--r-drop sst=1",
+        lambda run, base: run.calls["disagreement"] == 10 and run.differs(base),
     ),
-    "pooling": (
-        "--pair-encoding siamese --pooling mean",
-        lambda run, base: heads(run)["sts"]["pooling"] == "mean",
+    "layer_decay": (
+        "--layer-decay 0.5",
+        lambda run, base: run.seen["parameter_groups"][0][0][2] == 0.5 and run.differs(base),
     ),
-    "embedding_size": (
-        "--pair-encoding siamese --embedding-size 24",
-        lambda run, base: run.weights["sts.map.weight"].shape == (24, 32),
-    ),
-    "towers": (
-        "--pair-encoding siamese --towers separate",
-        lambda run, base: (run.folder / "last/second.safetensors").is_file(),
-    ),
-    "mnr_scale": (
-        "--tasks quora --pair-encoding siamese --pair-loss mnr --mnr-scale 7",
-        lambda run, base: all(args[3] == 7 for args, _ in run.seen["mnr"]),
-    ),
-    "batch_size": (
-        "--batch-size 4",
-        lambda run, base: len(run.steps) == 40 and run.differs(base),
-    ),
-    "limit": ("--limit sst=8", lambda run, base: len(run.steps) < len(base.steps)),
-    "sub_epochs": (
-        "--mode sequential --epochs 1 --sub-epochs sst=2,sts=1",
-        lambda run, base: [s["task"] for s in run.steps] == ["sst"] * 10 + ["sts"] * 3,
-    ),
-    "max_length": (
-        "--max-length 5",
-        lambda run, base: all(s["tokens"] <= 8 * 5 for s in run.steps),
-    ),
-    "hidden_dropout_prob": ("--hidden-dropout-prob 0", lambda run, base: run.differs(base)),
-    "use_gpu": ("--use-gpu", refused("cuda")),
-    "eval_every": (
-        "--eval-every 3",
-        lambda run, base: {3, 6, 9} <= {line["step"] for line in run.events("dev")},
-    ),
-    "patience": (
-        "--epochs 9 --lr 0 --patience 2",
-        lambda run, base: len(run.steps) == 30,  # the first epoch is the best, two do not gain
-    ),
-    "skip_predictions": (
-        "--skip-predictions",
-        lambda run, base: (
-            not (run.folder / "predictions").exists() and (base.folder / "predictions").is_dir()
-        ),
-    ),
-    "seeds": ("--seeds 2", lambda run, base: "over 2 seeds" in run.out),
+    "reinit_layers": ("--reinit-layers 1", lambda run, base: run.differs(base)),
+    "correct_bias": ("--no-correct-bias", lambda run, base: run.differs(base)),
 }
+
+TRAIN: dict[str, Row] = (
+    COMMON
+    | RECIPE
+    | {
+        "tasks": ("--tasks sst", lambda run, base: {s["task"] for s in run.steps} == {"sst"}),
+        "accumulate": (
+            "--accumulate 2",
+            lambda run, base: run.calls["batch_loss"] == 2 * base.calls["batch_loss"] == 40,
+        ),
+        "mode": ("--mode sequential", lambda run, base: run.steps[1]["task"] == "sst"),
+        "fine_tune_mode": (
+            "--fine-tune-mode last-linear-layer",
+            lambda run, base: base.differs(run) and encoder_is_untouched(run),
+        ),
+        "option": ("--option pretrain", lambda run, base: encoder_is_untouched(run)),
+        "limit_dev": ("--limit-dev sst=5", lambda run, base: confusion_rows(run) == 5),
+        "pair_encoding": (
+            "--pair-encoding siamese",
+            lambda run, base: heads(run)["sts"]["siamese"] and not heads(base)["sts"]["siamese"],
+        ),
+        "pair_loss": (
+            "--pair-encoding siamese --pair-loss cosent",
+            lambda run, base: run.calls["cosent"] == 10,
+        ),
+        "pooling": (
+            "--pair-encoding siamese --pooling mean",
+            lambda run, base: heads(run)["sts"]["pooling"] == "mean",
+        ),
+        "embedding_size": (
+            "--pair-encoding siamese --embedding-size 24",
+            lambda run, base: run.weights["sts.map.weight"].shape == (24, 32),
+        ),
+        "towers": (
+            "--pair-encoding siamese --towers separate",
+            lambda run, base: (run.folder / "last/second.safetensors").is_file(),
+        ),
+        "mnr_scale": (
+            "--tasks quora --pair-encoding siamese --pair-loss mnr --mnr-scale 7",
+            lambda run, base: all(args[3] == 7 for args, _ in run.seen["mnr"]),
+        ),
+        "batch_size": (
+            "--batch-size 4",
+            lambda run, base: len(run.steps) == 40 and run.differs(base),
+        ),
+        "limit": ("--limit sst=8", lambda run, base: len(run.steps) < len(base.steps)),
+        "sub_epochs": (
+            "--mode sequential --epochs 1 --sub-epochs sst=2,sts=1",
+            lambda run, base: [s["task"] for s in run.steps] == ["sst"] * 10 + ["sts"] * 3,
+        ),
+        "max_length": (
+            "--max-length 5",
+            lambda run, base: all(s["tokens"] <= 8 * 5 for s in run.steps),
+        ),
+        "hidden_dropout_prob": ("--hidden-dropout-prob 0", lambda run, base: run.differs(base)),
+        "use_gpu": ("--use-gpu", refused("cuda")),
+        "eval_every": (
+            "--eval-every 3",
+            lambda run, base: {3, 6, 9} <= {line["step"] for line in run.events("dev")},
+        ),
+        "patience": (
+            "--epochs 9 --lr 0 --patience 2",
+            lambda run, base: len(run.steps) == 30,  # the first epoch is the best, two do not gain
+        ),
+        "skip_predictions": (
+            "--skip-predictions",
+            lambda run, base: (
+                not (run.folder / "predictions").exists() and (base.folder / "predictions").is_dir()
+            ),
+        ),
+        "seeds": ("--seeds 2", lambda run, base: "over 2 seeds" in run.out),
+    }
+)
 
 MLM: dict[str, Row] = COMMON | {
     "tasks": ("--tasks sst", lambda run, base: 0 < rows(run) < rows(base)),

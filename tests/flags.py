@@ -1,6 +1,6 @@
 """Runs of the scripts for the checks of their flags; see tests/flag_checks.py.
 
-A check runs the script with the flag and looks at what the run did. `make wiring` does the same
+A check runs the script with the flag and looks at what the run did. `make thorough` does the same
 with the flag dropped from what the script is given, and then every check must fail.
 """
 

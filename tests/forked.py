@@ -62,6 +62,7 @@ class Command:
         self.files = [folder.parent / f"{name}.{kind}" for kind in ("out", "err")]
         files = [stdin or Path(os.devnull), *self.files]
         job = (SCRIPTS[script], argv, folder, files, environment)
+        self.files[1].unlink(missing_ok=True)  # it is there again when the script has begun
         self.process = server().Process(target=_child, args=job)
         with LOCK:
             self.process.start()
@@ -72,7 +73,9 @@ class Command:
         return not connection.wait([self.process.sentinel], 0)
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal, unless the command has ended."""
+        """Send a signal when the script has begun, unless the command has ended."""
+        while self.is_running() and not self.files[1].exists():
+            time.sleep(0.001)
         if self.is_running():
             os.kill(self.process.pid or 0, number)
 
@@ -122,6 +125,8 @@ def _child(
     module: str, argv: list[str], folder: Path, files: list[Path], environment: dict[str, str]
 ) -> None:
     """Be the script: `run_script` ends this process with the code that a user would see."""
+    # as the scripts' first lines, and before there is a file on stderr: see `Command.signal`
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
     modes = (os.O_RDONLY, *[os.O_CREAT | os.O_TRUNC | os.O_WRONLY] * 2)
     for number, (file, mode) in enumerate(zip(files, modes, strict=True)):
         handle = os.open(file, mode, 0o666)

@@ -1,6 +1,7 @@
 """Two processes under torchrun work as one: the same weights, stopped or not."""
 
 import json
+import shutil
 import signal
 from pathlib import Path
 
@@ -78,6 +79,26 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
         in_two(still, "train", arguments(still, "--name", name, *STILL, *kind))
         one, other = (weights(still / f"runs/{n}-{kind[1]}/last") for n in ("one", "two"))
         assert_near(one, other)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--mode annealed --average 0.5 --task-weight sst=2 --layer-decay 0.8 --no-correct-bias",
+        "--mode joint --combine pcgrad --heads-first 2 --accumulate 2 --reinit-layers 1",
+        "--teacher {teacher} --r-drop sst=1,sts=0.5 --steps 12",
+    ],
+)
+def test_recipes_in_two_processes_equal_one(still: Path, words: str) -> None:
+    teacher = still / "runs/teacher"
+    if "{teacher}" in words:
+        run(still, "--name", "teacher", *STILL)
+    options = [*STILL, *words.format(teacher=teacher).split()]
+    run(still, "--name", "one", *options)
+    shutil.rmtree(still / "runs/.teachers", ignore_errors=True)  # two make it themselves
+    in_two(still, "train", arguments(still, "--name", "two", *options))
+    one, other = (weights(still / f"runs/{name}/last") for name in ("one", "two"))
+    assert_near(one, other)
 
 
 def test_pre_training_in_two_processes_equals_one(still: Path) -> None:

@@ -1,4 +1,4 @@
-"""Faults that are put into a copy of the project are noticed: make wiring."""
+"""Faults that are put into a copy of the project are noticed: make thorough."""
 
 import os
 import shutil

@@ -203,18 +203,22 @@ def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
         load_multitask(best)
 
 
-def test_what_killed_processes_left_is_removed(world: Path) -> None:
-    run(world, "--name", "run")
+@pytest.mark.parametrize("mode", ["parallel", "single"])
+def test_what_killed_processes_left_is_removed(world: Path, mode: str) -> None:
+    """Of a run, and of the folder around several."""
+    run(world, "--name", "run", "--mode", mode)
     folder = world / "runs/run"
     gone = subprocess.Popen(["true"])
     gone.wait()
-    for name in (f"args.json.{gone.pid}.new", f"predictions/x.csv.{gone.pid}.new"):
+    for name in (f"args.json.{gone.pid}.new", f"x/x.csv.{gone.pid}.new"):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("half")
     running = folder / f"README.md.{os.getppid()}.new"  # another process writes it just now
     running.write_text("half")
-    shutil.copytree(folder / "last", folder / "last.old")
+    last = next(folder.rglob("last"))
+    shutil.copytree(last, last.with_name("last.old"))
     train_multitask.main(["--resume", str(folder)])
-    assert list(folder.rglob("*.new")) == [running] and not (folder / "last.old").exists()
+    assert list(folder.rglob("*.new")) == [running] and not [*folder.rglob("last.old")]
 
 
 def test_a_log_with_damaged_lines_keeps_the_others(

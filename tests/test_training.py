@@ -138,7 +138,7 @@ def test_shuffle_draws_every_batch_once_an_epoch() -> None:
     assert plan.steps == 100
 
     def epoch(number: int) -> list[tuple[str, int]]:
-        draws = [plan.draw(step) for step in range(50 * number, 50 * number + 50)]
+        draws = [plan.draws(step)[0] for step in range(50 * number, 50 * number + 50)]
         assert {draw.epoch for draw in draws} == {number}
         return [(draw.task, draw.batch) for draw in draws]
 
@@ -149,7 +149,7 @@ def test_shuffle_draws_every_batch_once_an_epoch() -> None:
     )
     assert epoch(0) != epoch(1)
     other = Plan("shuffle", plan.batches, 2, {}, seed=4)
-    assert [other.draw(s) for s in range(50)] != [plan.draw(s) for s in range(50)]
+    assert [other.draws(s)[0] for s in range(50)] != [plan.draws(s)[0] for s in range(50)]
 
 
 def test_parallel_and_sequential_see_the_same_batches() -> None:
@@ -189,7 +189,7 @@ def test_patience_stops_after_evaluations_without_a_better_mean(world: Path) -> 
 @pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle"])
 def test_a_task_s_steps_are_those_that_draw_from_it(mode: str) -> None:
     plan = mixing.Plan(mode, {"a": 3, "b": 7}, 2, {"a": 2, "b": 1})
-    drawn = [plan.draw(step).task for step in range(plan.steps)]
+    drawn = [plan.draws(step)[0].task for step in range(plan.steps)]
     for task in ("a", "b"):
         assert list(plan.first_steps(task)) == [s for s, name in enumerate(drawn) if name == task]
         assert plan.steps_of(task) == drawn.count(task)

@@ -108,6 +108,18 @@ class BertModel(nn.Module):
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
+    def reinitialize(self, layers: int) -> None:
+        """Give the pooler and so many of the top layers random values, as a new model has.
+
+        Few-sample fine-tuning, Zhang et al. (2020).
+        """
+        for module in (self.pooler_dense, *self.bert_layers[len(self.bert_layers) - layers :]):
+            for part in module.modules():
+                self._init(part)
+                if isinstance(part, LayerNorm):
+                    nn.init.ones_(part.weight)
+                    nn.init.zeros_(part.bias)
+
     def embed(self, batch: Batch, words: Tensor | None = None) -> Tensor:
         """Add word, position and segment embedding and normalise the sum, (N, D).
 

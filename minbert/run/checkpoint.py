@@ -36,6 +36,7 @@ class Best:
     overall: float  # what it was chosen by; larger is better
     step: int
     scores: Scores  # each task's main metric; in pre-training the scores on held-out tokens
+    is_mean: bool = False  # of the weights' mean, see averaging.py
 
 
 @dataclass(frozen=True)
@@ -170,10 +171,11 @@ def load_training_state(
         key, _, parameter = name.partition("/")
         moments.setdefault(parameter, {})[key] = tensor
     for name in {*moments, *steps}:
-        fits = name in params and 0 < steps.get(name, 0) <= state.step
+        fits = name in params and (name not in steps or 0 < steps[name] <= state.step)
         if not fits or any(t.shape != params[name].shape for t in moments.get(name, {}).values()):
             raise UserError(f"{path}: does not fit {MOMENTS} at {name!r}; the files are damaged")
         p = params[name]
         optimizer.state[p] = {k: t.to(p.device) for k, t in moments.get(name, {}).items()}
-        optimizer.state[p]["step"] = steps[name]
+        if name in steps:
+            optimizer.state[p]["step"] = steps[name]
     return state

@@ -18,10 +18,11 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, shuffled
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.runlog import silence
-from minbert.run.several import is_one_by_one
+from minbert.run.several import is_one_by_one, of_task
 from minbert.run.train_args import FROZEN, Args
 from minbert.task.evaluation import encode_features
 from minbert.task.task import Task
+from minbert.training.mixing import Plan
 
 WARM_UP, MEASURED = 2, 6  # steps
 Tasks = dict[str, Task]
@@ -57,8 +58,7 @@ def forecast(run: ScriptRun, args: Args, train_step: TrainStep) -> Forecast:
 
     run: from set_up_to_measure. args: the command's own, of all its runs.
     """
-    plan, alone = run.plan, is_one_by_one(args)
-    counts = {t: args.epochs * b if alone else plan.steps_of(t) for t, b in plan.batches.items()}
+    plan, counts = run.plan, steps_to_measure(args, run.plan)
     if args.fine_tune_mode == FROZEN:
         seconds = features_seconds(run)
     else:
@@ -70,6 +70,16 @@ def forecast(run: ScriptRun, args: Args, train_step: TrainStep) -> Forecast:
     return Forecast(args.seeds * sum(counts.values()), args.seeds * seconds / 60, gib)
 
 
+def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
+    """Return how many steps of each task there are; in joint mode the first stands for all."""
+    if is_one_by_one(args):
+        epochs = {task: of_task(args, task)["epochs"] for task in plan.batches}
+        return {task: args.steps or epochs[task] * b for task, b in plan.batches.items()}
+    if args.mode == "joint":
+        return {next(iter(plan.batches)): plan.steps}
+    return {task: plan.steps_of(task) for task in plan.batches}
+
+
 def forecast_mlm(run: ScriptRun, train_step: TrainStep) -> Forecast:
     """Measure a few steps of pre-training."""
     seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
@@ -79,7 +89,10 @@ def forecast_mlm(run: ScriptRun, train_step: TrainStep) -> Forecast:
 
 def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> ScriptRun:
     """Set up a run without a frozen encoder's features, which are most of its work."""
-    return set_up(replace(args, fine_tune_mode="full-model", seeds=1), folder, tasks)
+    more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
+    if isinstance(args.epochs, dict):
+        more["epochs"] = max(args.epochs.values())
+    return set_up(replace(args, fine_tune_mode="full-model", seeds=1, **more), folder, tasks)
 
 
 def features_seconds(run: ScriptRun) -> float:
@@ -99,7 +112,7 @@ def longest_step(run: ScriptRun, args: Args) -> int:
     for task, batches in run.plan.batches.items():
         split = run.train_splits[task]
         for step in islice(run.plan.first_steps(task), batches):
-            draw = run.plan.draw(step)
+            draw = next(d for d in run.plan.draws(step) if d.task == task)
             rows = batch_rows(
                 len(split), args.batch_size, batches, args.seed, task, draw.epoch, draw.batch
             )
@@ -159,6 +172,9 @@ def preview(
         more = padded_share(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
         data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
+    if not is_one_by_one(args):
+        passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())
+        data.append(f"passes over each set: {', '.join(passes)}")
     return describe(args, data, found), found
 
 

@@ -14,7 +14,8 @@ from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.locks import locked
 from minbert.run.checkpoint import TrainState
-from minbert.run.common_args import ScriptArgs
+from minbert.run.common_args import CommonArgs, ScriptArgs
+from minbert.run.recipe_args import RecipeArgs
 from minbert.task.run_files import ARGS, TASKS_FILE, read_arguments, write_arguments
 from minbert.task.task import Task
 from minbert.task.taskfile import read_task_file, task_file_text, tasks_of_run
@@ -29,6 +30,8 @@ FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
     "json", "accumulate", "checkpoint_activations",
 }  # fmt: skip
+# What runs of before 2026-12 do not have.
+NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)}
 VISIBLE_WITHIN_S = 60  # other machines may see a new file on a network disk only after a while
 
 
@@ -218,9 +221,10 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
     Raises UserError if another one is given with a value that differs from the run's.
     """
     saved = read_arguments(run)
-    # runs of before 2026-12 have no such argument, and used PyTorch's kernels
+    # runs of before 2026-12 have no such argument, and used PyTorch's kernels; what else an older
+    # run has not is off by default
     saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
-    if missing := [f.name for f in fields(cls) if f.name not in saved]:
+    if missing := [f.name for f in fields(cls) if f.name not in {*saved, *NEWER}]:
         raise UserError(f"{run / ARGS}: {missing[0]} is missing; the file is damaged")
     args = from_json(cls, saved, str(run / ARGS))
     check_values(args, str(run / ARGS))

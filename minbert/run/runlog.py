@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def _drop_after(path: Path, step: int, assessed: int) -> None:
 
     assessed: the step of the last evaluation that the checkpoint has.
     """
-    last = {"dev": assessed, "held-out": assessed, "end": -1}
+    last = {**dict.fromkeys(("dev", "mean-dev", "held-out"), assessed), "end": -1}
     lines, damaged = readable_log_lines(path)
     if damaged:
         print(f"{path}: damaged lines left out: {damaged}")
@@ -119,23 +119,23 @@ class Progress:
         self.examples = self.tokens = 0
         self.seconds = 0.0  # of training steps only, without evaluations
 
-    def step(
-        self, epoch: int, task: str, loss: float | None, lr: float, examples: int, tokens: int,
-        seconds: float,
-    ) -> None:  # fmt: skip
-        """Count a step and show its numbers; `epoch` counts from 1."""
+    def step(self, record: "StepRecord", loss: float | None, seconds: float) -> None:
+        """Count a step and show its numbers; loss: of all processes."""
+        task = record.task
         if loss is not None:
             self.losses[task] = 0.95 * self.losses.get(task, loss) + 0.05 * loss
-        self.examples += examples
-        self.tokens += tokens
+        self.examples += record.examples
+        self.tokens += record.tokens
         self.seconds += seconds
         if not self.bar.disable:
             losses = " ".join(f"{name} {value:.3f}" for name, value in self.losses.items())
-            self.bar.set_description_str(f"epoch {epoch} {losses} lr {lr:.1e}", refresh=False)
+            self.bar.set_description_str(
+                f"epoch {record.epoch} {losses} lr {record.lr:.1e}", refresh=False
+            )
             examples_per_s, tokens_per_s = self.rates().values()
             rates = f"{examples_per_s:.0f} ex/s {tokens_per_s:.0f} tok/s"
             self.bar.set_postfix_str(rates, refresh=False)
-        self.bar.update()
+        self.bar.update(record.step - self.bar.n)  # a joint step has several records
 
     def rates(self) -> dict[str, float]:
         """Return the examples and tokens a second, means over this session's training steps."""
@@ -173,6 +173,8 @@ class StepRecord:
     examples: int
     tokens: int
     seconds: float  # until its work was queued on the device
+    # of a joint step's first task, (): between two tasks' gradients, by their names
+    cosines: dict[str, Tensor] = field(default_factory=dict)
 
 
 class StepRecords:
@@ -213,8 +215,10 @@ class StepRecords:
 
     def write(self, r: StepRecord, loss: float | None, seconds: float) -> None:
         """Write one step's numbers to the progress bar and the log."""
-        self.progress.step(r.epoch, r.task, loss, r.lr, r.examples, r.tokens, seconds)
+        self.progress.step(r, loss, seconds)
+        cosines = {names: round(float(cosine), 4) for names, cosine in r.cosines.items()}
+        more = {"cosines": cosines} if cosines else {}
         self.log.write(
             "step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens,
-            seconds=round(seconds, 5),
+            seconds=round(seconds, 5), **more,
         )  # fmt: skip

@@ -4,8 +4,10 @@ import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from minbert.data.tokenizer import BertTokenizer
+from minbert.files import remove_unfinished
 from minbert.metrics import over_seeds
 from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState
@@ -13,11 +15,15 @@ from minbert.run.finish import finish_several
 from minbert.run.train_args import FROZEN, Args, data_source
 from minbert.task.loading import check_files, load_train_and_dev
 from minbert.task.task import Task
+from minbert.training import distributed
 from minbert.weights.resolve import resolve
 
 Tasks = dict[str, Task]
 Train = Callable[[Args, Path, Tasks], TrainState]  # trains one run
-BY_TASK = ("limit", "limit_dev", "pair_encoding", "pair_loss")  # arguments that are dicts by task
+# arguments that are dicts by task
+BY_TASK = (
+    "limit", "limit_dev", "pair_encoding", "pair_loss", "task_weight", "teacher", "r_drop"
+)  # fmt: skip
 
 
 def is_one_by_one(args: Args) -> bool:
@@ -39,6 +45,8 @@ def train_several(
     """
     known = list(tasks.values())
     with rundir.alone_in(folder, resumed=bool(args.resume)):
+        if distributed.rank() == 0:
+            remove_unfinished(folder)
         check_files(known, Path(args.data_dir), ("train", "dev"))
         tokenizer = BertTokenizer.from_directory(resolve(args.model))
         load_train_and_dev(known, tokenizer, data_source(args))
@@ -56,10 +64,16 @@ def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Trai
     states = []
     for name in args.tasks:
         print(f"\n{tasks[name].title} alone")
-        own = {f: {k: v for k, v in getattr(args, f).items() if k == name} for f in BY_TASK}
-        one = replace(args, tasks=(name,), **own)
+        one = replace(args, **of_task(args, name))
         states.append(train(one, folder / name, {name: tasks[name]}))
     return states
+
+
+def of_task(args: Args, name: str) -> dict[str, Any]:
+    """Return what a run of one task has of a command's arguments for all of them."""
+    own = {f: {k: v for k, v in getattr(args, f).items() if k == name} for f in BY_TASK}
+    epochs = args.epochs[name] if isinstance(args.epochs, dict) else args.epochs
+    return {"tasks": (name,), "epochs": epochs, **own}
 
 
 def train_seeds(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[list[TrainState]]:

@@ -5,15 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import arg, number_by_task, word_by_task
+from minbert.cli import arg, number_by_task, number_or_by_task, word_by_task
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.model.heads import POOLINGS
-from minbert.run.common_args import CommonArgs, check_tasks, resolve_kernels
+from minbert.run.common_args import check_tasks, resolve_kernels
+from minbert.run.recipe_args import RecipeArgs, check_recipe
 from minbert.task.loading import DataSource
 from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
 from minbert.task.task import Task
 from minbert.training import distributed
+from minbert.training.mixing import MODES
 
 FROZEN = "last-linear-layer"
 LOSSES = ", ".join(PAIR_LOSSES)
@@ -29,12 +31,10 @@ def batch_size(text: str) -> int | str:
 
 
 @dataclass(frozen=True)
-class Args(CommonArgs):
+class Args(RecipeArgs):
     """The arguments of fine-tuning alone."""
 
-    mode: str = arg(
-        "parallel", "how tasks alternate", choices=["parallel", "sequential", "shuffle", "single"]
-    )
+    mode: str = arg("parallel", "how tasks alternate", choices=MODES)
     fine_tune_mode: str = arg("full-model", "what is trained", choices=["full-model", FROZEN])
     option: str = arg(
         "", "finetune or pretrain: the same in 2023's words", choices=["finetune", "pretrain"]
@@ -58,7 +58,10 @@ class Args(CommonArgs):
         choices=["shared", "separate"],
     )
     mnr_scale: float = arg(0.0, "of mnr's cosines; 0: mnr 1, mnr-full 20", low=0, high=1e4)
-    epochs: int = arg(None, "global epochs (default: 5, frozen 10)", parse=int, low=1, high=10**6)
+    epochs: int | dict[str, int] = arg(
+        None, "global epochs (default: 5, frozen 10); of single tasks also sst=10,quora=5",
+        parse=number_or_by_task, low=1, high=10**6,
+    )  # fmt: skip
     lr: float = arg(None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1)
     batch_size: int | str = arg(32, "rows in a batch; adaptive: each set its own", parse=batch_size)
     limit: dict[str, int] = arg(
@@ -94,6 +97,9 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     args = resolve_synonyms(args, given)
     check_by_task(args)
     args = replace(args, **resolve_pairs(args, tasks))
+    args = replace(args, **check_recipe(args, tasks))
+    if isinstance(args.epochs, dict) and len(args.tasks) == 1:
+        args = replace(args, epochs=args.epochs[args.tasks[0]])
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
     frozen = args.fine_tune_mode == FROZEN
@@ -123,7 +129,10 @@ def resolve_synonyms(args: Args, given: dict[str, Any]) -> Args:
 
 def check_by_task(args: Args) -> None:
     """Raise UserError for a number of a task that is not trained, or of no use in the mode."""
-    for field in ("limit", "limit_dev", "sub_epochs"):
+    by_task = isinstance(args.epochs, dict)
+    if by_task and (args.mode != "single" or {*args.tasks} - {*args.epochs}):
+        raise UserError("--epochs by task goes with --mode single, and has each of its tasks")
+    for field in ("limit", "limit_dev", "sub_epochs", *["epochs"] * by_task):
         flag = "--" + field.replace("_", "-")
         stray = [task for task in getattr(args, field) or {} if task not in args.tasks]
         if stray:

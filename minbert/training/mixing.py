@@ -4,11 +4,14 @@ Paper, section 3.3. B_i: batches of one pass over task i; a global epoch is one 
 largest set.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+
+MODES = ("parallel", "sequential", "shuffle", "annealed", "joint", "single")  # parallel of one task
 
 
 @dataclass(frozen=True)
@@ -23,56 +26,76 @@ class TaskBatch:
 
 @dataclass(frozen=True)
 class Plan:
-    """A whole run: `draw(step)` for step 0 .. steps-1, in equal global epochs."""
+    """A whole run: `draws(step)` for step 0 .. steps-1, in equal global epochs."""
 
-    mode: str  # parallel, sequential, shuffle, or single (parallel with one task)
+    mode: str  # one of MODES
     batches: dict[str, int]  # B_i, in the order of the tasks
     epochs: int
     sub_epochs: dict[str, int]  # N_i, for sequential
-    seed: int = 0  # for shuffle
+    seed: int = 0  # for shuffle and annealed
+    powers: tuple[float, float] = (1.0, 1.0)  # for annealed: a at the first step, and at the last
+    most_steps: int = 0  # the run ends after so many; 0: after its epochs
 
     @property
     def epoch_steps(self) -> int:
+        """How many steps a global epoch has."""
         if self.mode == "sequential":
             return sequential_steps(self.batches, self.sub_epochs)
         if self.mode == "shuffle":
             return sum(self.batches.values())
+        if self.mode == "annealed":
+            return annealed_steps(self.batches, self.powers)
+        if self.mode == "joint":
+            return max(self.batches.values())
         return parallel_steps(self.batches)
 
     @property
     def steps(self) -> int:
-        return self.epochs * self.epoch_steps
+        """How many steps the run has."""
+        return self.most_steps or self.epochs * self.epoch_steps
 
-    def draw(self, step: int) -> TaskBatch:
+    def draws(self, step: int) -> tuple[TaskBatch, ...]:
+        """Return the batches of a step: one, but in joint mode one of every task."""
+        if self.mode == "joint":
+            return tuple(TaskBatch(task, *divmod(step, b)) for task, b in self.batches.items())
+        return (self._draw(step),)
+
+    def _draw(self, step: int) -> TaskBatch:
+        """Return the batch of a step that has one."""
         if self.mode == "sequential":
             return sequential_draw(self.batches, self.sub_epochs, step)
         if self.mode == "shuffle":
             return shuffle_draw(self.batches, self.seed, step)
+        if self.mode == "annealed":
+            return annealed_draw(self.batches, self.powers, self.steps, self.seed, step)
         return parallel_draw(self.batches, step)
 
     def steps_of(self, task: str) -> int:
         """Return how many of the steps are the task's."""
-        if self.mode == "sequential":
-            return self.epochs * self.batches[task] * self.sub_epochs[task]
-        if self.mode == "shuffle":
-            return self.epochs * self.batches[task]
-        return self.epochs * max(self.batches.values())
+        return sum(any(d.task == task for d in self.draws(step)) for step in range(self.steps))
+
+    def passes(self) -> dict[str, float]:
+        """Return how many passes over its set each task gets."""
+        return {task: self.steps_of(task) / b for task, b in self.batches.items()}
 
     def first_steps(self, task: str) -> Iterator[int]:
         """Return the numbers of the task's steps, in order."""
         before = list(self.batches)[: list(self.batches).index(task)]
         sequential = self.mode == "sequential"
         start = sum(self.batches[t] * self.sub_epochs[t] for t in before) if sequential else 0
-        return (step for step in range(start, self.steps) if self.draw(step).task == task)
+        steps = range(start, self.steps)
+        return (step for step in steps if any(d.task == task for d in self.draws(step)))
 
     def stage_after(self, steps: int) -> str | None:
         """Name what ends after so many steps; None in the middle of an epoch."""
         if steps == 0:
             return "before training"
-        last, epoch = self.draw(steps - 1), (steps - 1) // self.epoch_steps + 1
+        last, epoch = self.draws(steps - 1)[0], (steps - 1) // self.epoch_steps + 1
         if last.stage_end:
             return f"epoch {epoch} {last.task}"
-        return f"epoch {epoch}" if steps % self.epoch_steps == 0 else None
+        if steps % self.epoch_steps == 0:
+            return f"epoch {epoch}"
+        return f"step {steps}" if steps == self.steps else None
 
 
 def resolve_sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
@@ -128,3 +151,44 @@ def shuffle_draw(batches: dict[str, int], seed: int, step: int) -> TaskBatch:
 def shuffled_batches(batches: int, seed: int, epoch: int) -> np.ndarray:
     """Return a new order of all batches for every epoch."""
     return np.random.default_rng([seed, epoch]).permutation(batches)
+
+
+def annealed_steps(batches: dict[str, int], powers: tuple[float, float]) -> int:
+    """Return the steps in which the largest set is expected to be passed over once."""
+    shares = annealed_shares(tuple(batches.values()), powers, 1000)
+    return math.ceil(max(batches.values()) / shares.mean(0).max())
+
+
+def annealed_shares(sizes: tuple[int, ...], powers: tuple[float, float], steps: int) -> np.ndarray:
+    """Return each task's probability at every step, (steps, tasks): proportional to n_i^a.
+
+    a goes linearly from the first of `powers` to the second (BERT and PALs, Stickland and Murray,
+    2019, have 1 to 0.2): the tasks are drawn by their sizes at first, almost alike at the end.
+    """
+    a = np.linspace(*powers, steps)[:, None]
+    weights = (np.array(sizes) / max(sizes)) ** a
+    return weights / weights.sum(1, keepdims=True)
+
+
+def annealed_draw(
+    batches: dict[str, int], powers: tuple[float, float], steps: int, seed: int, step: int
+) -> TaskBatch:
+    """Draw the task of a step; its batches come in order, a pass after the other."""
+    tasks, turns = annealed_order(tuple(batches.values()), powers, steps, seed)
+    task = list(batches)[tasks[step]]
+    return TaskBatch(task, *divmod(int(turns[step]), batches[task]))
+
+
+@lru_cache(maxsize=2)  # one order serves a whole run
+def annealed_order(
+    sizes: tuple[int, ...], powers: tuple[float, float], steps: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return every step's task, and how many earlier steps were that task's, (steps,) twice."""
+    uniform = np.random.default_rng(seed).random(steps)[:, None]
+    shares = annealed_shares(sizes, powers, steps)
+    tasks = (uniform > shares.cumsum(1)[:, :-1]).sum(1).astype(np.int16)
+    turns = np.empty(steps, dtype=np.int32)
+    for task in range(len(sizes)):
+        own = np.flatnonzero(tasks == task)
+        turns[own] = np.arange(len(own))
+    return tasks, turns

@@ -6,6 +6,7 @@ weight decay comes after the update.
 
 import inspect
 import math
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -130,7 +131,7 @@ class AdamW(torch.optim.Optimizer):
     def count(self, p: nn.Parameter) -> int:
         """Return p's step t, this one included; make its state at the first."""
         state = self.state[p]
-        if not state:
+        if "step" not in state:  # it may have a mean, see averaging.py
             dtype = torch.promote_types(p.dtype, torch.float32)
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(p, dtype=dtype)
@@ -230,10 +231,30 @@ def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
     return scale if scale.is_cuda else scale.item()
 
 
-def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Return two groups: matrices with weight decay, biases and norms without."""
-    params = [p for p in model.parameters() if p.requires_grad]  # a shared tensor is listed once
+def parameter_groups(
+    model: nn.Module, weight_decay: float, layer_decay: float = 1.0
+) -> list[dict[str, Any]]:
+    """Return groups: matrices with weight decay, biases and norms without, by learning rate.
+
+    `rate`, to be multiplied by the run's, is layer_decay^d with d layers between a layer and the
+    top one; heads and pooler are at the top (Sun et al., 2019).
+    """
+    found = [layer_of(name) for name, _ in model.named_parameters()]
+    layers = 1 + max((layer for layer in found if layer is not None), default=-1)
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, p in model.named_parameters():  # a shared tensor is listed once
+        if p.requires_grad:
+            layer = layer_of(name)
+            below = 0 if layer is None else layers - 1 - layer
+            groups.setdefault((layer_decay**below, p.ndim >= 2), []).append(p)
     return [
-        {"params": [p for p in params if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in params if p.ndim < 2], "weight_decay": 0.0},
+        {"params": params, "weight_decay": weight_decay if matrix else 0.0, "rate": rate}
+        for (rate, matrix), params in groups.items()
     ]
+
+
+def layer_of(name: str) -> int | None:
+    """Return the layer of an encoder's parameter, -1 for embeddings; None for what is above it."""
+    if found := re.search(r"bert_layers\.(\d+)\.", name):
+        return int(found[1])
+    return -1 if "embed" in name else None

@@ -1,0 +1,165 @@
+"""A run of fine-tuning: what it works with, and how it is made ready."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minbert.batch import to_device
+from minbert.data.collate import collate
+from minbert.data.encoded import EncodedSplit
+from minbert.data.sampler import count_batches
+from minbert.data.tokenizer import BertTokenizer
+from minbert.errors import UserError
+from minbert.model.encoder import BertModel
+from minbert.model.layers import set_kernels
+from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
+from minbert.run import rundir
+from minbert.run.heads_first import train_heads
+from minbert.run.loop import Training, begin, find_checkpoint
+from minbert.run.teachers import load_outputs, teacher_outputs
+from minbert.run.train_args import FROZEN, Args, data_source
+from minbert.task.evaluation import encode_features
+from minbert.task.loading import (
+    check_files,
+    check_segments,
+    load_train_and_dev,
+    training_files,
+)  # fmt: skip
+from minbert.task.siamese import PairData, head_config
+from minbert.task.task import Task
+from minbert.training import distributed
+from minbert.training.averaging import averaged_steps
+from minbert.training.device import choose_device, choose_precision
+from minbert.training.mixing import Plan, resolve_sub_epochs
+from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.weights.resolve import resolve
+
+Splits = dict[str, EncodedSplit]
+Tasks = dict[str, Task]
+
+
+@dataclass(frozen=True)
+class Run(Training):
+    """What one run works with."""
+
+    model: MultitaskNetwork
+    args: Args
+    tasks: Tasks
+    train_splits: Splits
+    dev_splits: Splits
+    # pooled outputs of train and dev if the encoder is frozen: computed once, not once an epoch
+    features: dict[str, dict[str, Tensor]] | None
+    pairs: dict[str, PairData]  # the training sets of siamese tasks
+    teachers: dict[str, Tensor]  # their outputs (n, C) on the training sets that have one
+    plan: Plan
+
+    @property
+    def averaged_steps(self) -> int:
+        """How many steps the weights' mean is over by now; 0: there is none."""
+        return averaged_steps(self.state.step, self.steps, self.args.average)
+
+    def is_over(self) -> bool:
+        """Return whether the last step is done, or --patience evaluations were without a gain."""
+        out_of_patience = 0 < self.args.patience <= self.state.since_best
+        return self.state.step >= self.steps or out_of_patience
+
+    def stage_after(self, step: int) -> str | None:
+        """Return what ends after so many steps: an epoch, a sub-epoch, or --eval-every steps."""
+        due = self.args.eval_every and step % self.args.eval_every == 0
+        return self.plan.stage_after(step) or (f"step {step}" if due else None)
+
+    def forward(self, task: str, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
+        """Return a head's outputs (S, C) on training rows, their labels (S,), and their order.
+
+        Through the encoder, or from its ready features.
+        """
+        split, device = self.train_splits[task], self.model.encoder.device
+        if self.features is None:
+            batch = collate(split, rows).to(device)
+            return self.model(task, batch), batch.labels, np.array(batch.rows)
+        labels = to_device(torch.from_numpy(split.labels[rows]), device)
+        features = to_device(self.features["train"][task][torch.from_numpy(rows)], device)
+        return self.model.heads[task](features), labels, rows
+
+    def write(self, folder: Path) -> None:
+        """Write model, heads and tokenizer."""
+        save_multitask(self.model, folder)
+        self.tokenizer.save(folder, self.args.max_length)
+
+
+def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
+    """Make a run ready to train: from --model, or from last/ if the folder has one."""
+    source = data_source(args)
+    check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
+    last = find_checkpoint(folder)
+    directory = last or resolve(args.model)
+    tokenizer = BertTokenizer.from_directory(directory)
+    model = make_model(args, tasks, directory, whole=bool(last))
+    device = model.encoder.device
+
+    config = model.encoder.config
+    tokenizer.check_fits(config.vocab_size)
+    check_segments(list(tasks.values()), source, config.type_vocab_size)
+    args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
+    source = replace(source, max_length=args.max_length)
+    train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
+    rows = {name: len(split) for name, split in train_splits.items()}
+    features = None
+    if args.fine_tune_mode == FROZEN:
+        encoder = model.encoder.requires_grad_(False)
+        both = {"train": train_splits, "dev": dev_splits}
+        features = {name: encode_features(encoder, s, device) for name, s in both.items()}
+    pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
+    taught = teacher_outputs(args, tasks)
+    teachers = load_outputs(taught, rows)
+    if args.heads_first and not last:
+        train_heads(model, tasks, train_splits, args)
+
+    plan = make_plan(args, count_batches(rows, args.batch_size))
+    groups = parameter_groups(model, args.weight_decay, args.layer_decay)
+    optimizer = AdamW(groups, lr=args.lr, correct_bias=args.correct_bias, kernels=args.kernels)
+    files = training_files(list(tasks.values()), source.data_dir)
+    files |= {f"{name} teacher": path for name, path in taught.items()}
+    begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last, files)
+    args = rundir.save_arguments(folder, args, tasks)
+    return Run(
+        **vars(begun), args=args, tasks=tasks, train_splits=train_splits, dev_splits=dev_splits,
+        features=features, pairs=pairs, teachers=teachers, plan=plan,
+    )  # fmt: skip
+
+
+def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> MultitaskNetwork:
+    """Load the encoder of a directory and make new heads; whole: load its heads too."""
+    torch.manual_seed(args.seed)
+    if whole:
+        model = load_multitask(directory, args.hidden_dropout_prob)[0]
+    else:
+        encoder = BertModel.from_pretrained(directory)
+        if args.reinit_layers > len(encoder.bert_layers):
+            most = len(encoder.bert_layers)
+            raise UserError(f"--reinit-layers {args.reinit_layers}: this model has {most} layers")
+        if args.reinit_layers:
+            encoder.reinitialize(args.reinit_layers)
+        shape = (args.pooling, args.embedding_size)
+        heads = {n: head_config(t, args.pair_loss.get(n), *shape) for n, t in tasks.items()}
+        separate = args.towers == "separate"
+        model = MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
+    device = choose_device(args.device)
+    model.to(device).set_precision(choose_precision(args.precision, device))
+    set_kernels(model, args.kernels)
+    dense = args.kernels == "written-out" or args.mode == "joint"  # whose gradients are projected
+    model.set_row_gradients(distributed.takes_row_gradients(device) and not dense)
+    model.set_checkpointing(args.checkpoint_activations)
+    return model
+
+
+def make_plan(args: Args, batches: dict[str, int]) -> Plan:
+    """Return which task's which batch comes at which step. batches: of a pass over each set."""
+    powers = (1.0, args.anneal_to)
+    if args.sampling_power is not None:
+        powers = (args.sampling_power, args.sampling_power)
+    sub_epochs = resolve_sub_epochs(batches, args.sub_epochs)
+    return Plan(args.mode, batches, args.epochs, sub_epochs, args.seed, powers, args.steps)

@@ -1,0 +1,48 @@
+"""Heads that are trained before the encoder is (LP-FT, Kumar et al., 2022)."""
+
+import numpy as np
+import torch
+
+from minbert.batch import to_device
+from minbert.data.encoded import EncodedSplit
+from minbert.data.sampler import batch_rows, count_batches
+from minbert.model.multitask import MultitaskNetwork
+from minbert.run.train_args import Args
+from minbert.task.evaluation import predict
+from minbert.task.task import Task
+from minbert.training import distributed
+from minbert.training.optimizer import AdamW
+
+RATE = 1e-3  # that of training on a frozen encoder
+
+
+def train_heads(
+    model: MultitaskNetwork, tasks: dict[str, Task], splits: dict[str, EncodedSplit], args: Args
+) -> None:
+    """Train every head for --heads-first passes over its set, on the untouched encoder's outputs.
+
+    These are computed once; siamese heads have nothing to learn without the encoder. All processes
+    do the same, and take the first one's result.
+    """
+    model.eval()
+    device = model.encoder.device
+    for name, task in tasks.items():
+        head, split = model.heads[name], splits[name]
+        if head.config.siamese:
+            continue
+        features = to_device(predict(model.encoder.pooled_output, split, device), device)
+        labels = to_device(torch.from_numpy(split.labels), device)
+        optimizer = AdamW(head.parameters(), lr=RATE, kernels=args.kernels)
+        batches = count_batches({name: len(split)}, args.batch_size)[name]
+        head.train()
+        for step in range(args.heads_first * batches):
+            torch.manual_seed(int(np.random.SeedSequence([args.seed, step]).generate_state(1)[0]))
+            epoch, batch = divmod(step, batches)
+            rows = torch.from_numpy(
+                batch_rows(len(split), args.batch_size, batches, args.seed, name, epoch, batch)
+            ).to(device)
+            task.loss(head(features[rows]), labels[rows]).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        print(f"{name}: head trained first, {args.heads_first * batches} steps", flush=True)
+    model.heads.load_state_dict(distributed.all_gather(model.heads.state_dict())[0])

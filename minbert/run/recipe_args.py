@@ -1,0 +1,84 @@
+"""The arguments of train_multitask.py that go beyond the paper; all of them are off by default."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from minbert.cli import amount_by_task, arg, word_by_task
+from minbert.errors import UserError
+from minbert.run.common_args import CommonArgs
+from minbert.task.task import Task
+
+
+@dataclass(frozen=True)
+class RecipeArgs(CommonArgs):
+    """What a recipe for one model of several tasks is made of; see docs/recipes.md."""
+
+    steps: int = arg(
+        0, "end after so many steps, whatever --epochs is; 0: do not", low=0, high=10**9
+    )
+    anneal_to: float = arg(
+        0.2, "annealed mode draws tasks by size^a; a goes from 1 to this", low=0, high=1
+    )
+    sampling_power: float | None = arg(
+        None, "annealed mode with this a at every step", parse=float, low=0, high=1
+    )
+    combine: str = arg(
+        "sum",
+        "joint mode's gradients: their sum, or projected where they conflict",
+        choices=["sum", "pcgrad"],
+    )
+    task_weight: dict[str, float] = arg(None, "of a task's loss: sst=2", parse=amount_by_task)
+    teacher: dict[str, str] = arg(
+        None,
+        "learn from a run's outputs beside the labels, of all tasks or sst=RUN,sts=RUN",
+        parse=word_by_task,
+    )
+    average: float = arg(
+        0.0,
+        "evaluate the weights' mean over this last share of the steps too; the better is kept",
+        low=0,
+        high=1,
+    )
+    heads_first: int = arg(
+        0, "so many passes of the heads alone before all is trained", low=0, high=10**4
+    )
+    r_drop: dict[str, float] = arg(
+        None, "weight of the difference between two dropouts: sst=1", parse=amount_by_task
+    )
+    layer_decay: float = arg(
+        1.0, "a layer's learning rate over that of the layer above it", low=0.01, high=1
+    )
+    reinit_layers: int = arg(
+        0, "so many top layers, and the pooler, start from random values", low=0, high=10**3
+    )
+    correct_bias: bool = arg(True, "without Adam's correction of m and v", parse=bool)
+
+
+def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:
+    """Return the by-task arguments spread out; UserError for what does not go together.
+
+    args: those of train_multitask.py, whose pairs are resolved.
+    """
+    for field in ("task_weight", "r_drop", "teacher"):
+        stray = [task for task in getattr(args, field) or {} if task and task not in args.tasks]
+        if stray:
+            flag = "--" + field.replace("_", "-")
+            raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
+    teacher = args.teacher or {}
+    if "" in teacher:
+        teacher = dict.fromkeys(args.tasks, teacher[""]) | teacher
+        teacher.pop("")
+    for name in args.pair_loss:
+        if name in teacher:
+            raise UserError(f"--teacher {name}: not of a siamese task")
+        if name in (args.r_drop or {}):
+            raise UserError(f"--r-drop {name}: not of a siamese task")
+    if args.sampling_power is not None and args.mode != "annealed":
+        raise UserError(f"--sampling-power goes with --mode annealed, not --mode {args.mode}")
+    if args.anneal_to != RecipeArgs.anneal_to and args.mode != "annealed":
+        raise UserError(f"--anneal-to goes with --mode annealed, not --mode {args.mode}")
+    if args.combine != "sum" and args.mode != "joint":
+        raise UserError(f"--combine {args.combine} goes with --mode joint, not --mode {args.mode}")
+    if args.steps and args.mode == "sequential":
+        raise UserError("--steps would end before the later tasks are trained: not with sequential")
+    return {"task_weight": args.task_weight or {}, "r_drop": args.r_drop or {}, "teacher": teacher}

@@ -1,0 +1,88 @@
+"""What trained runs say of every training row, computed once, before the training."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, from_numpy
+
+from minbert.data.encoded import limit_rows
+from minbert.errors import UserError
+from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
+from minbert.inference import MultitaskModel
+from minbert.model.multitask import CONFIGS, HEADS
+from minbert.run.train_args import Args, data_source
+from minbert.task.evaluation import predict_task
+from minbert.task.loading import load_task
+from minbert.task.task import Task
+from minbert.training import distributed
+from minbert.weights.resolve import resolve
+
+FOLDER = ".teachers"  # in --output-dir, as the caches of ids
+
+
+def teacher_outputs(args: Args, tasks: dict[str, Task]) -> dict[str, Path]:
+    """Return the files with the teachers' outputs (n, C) on the training sets, made if need be.
+
+    n: the rows that the run trains on, in its order. Of several processes the first one writes.
+    """
+    paths = {name: cache_path(args, tasks[name], Path(run)) for name, run in args.teacher.items()}
+    for name, path in paths.items():
+        if distributed.all_gather(not has_its_hash(path))[0]:  # all compute it together
+            outputs = outputs_of(args, tasks[name], Path(args.teacher[name]))
+            if distributed.rank() == 0:
+                with replaced_file(path) as file:
+                    np.save(file, outputs)
+                write_hash(path)
+        distributed.barrier()
+    return paths
+
+
+def load_outputs(paths: dict[str, Path], rows: dict[str, int]) -> dict[str, Tensor]:
+    """Read what `teacher_outputs` has made. rows: how many each task has to have."""
+    outputs = {name: from_numpy(np.load(path)) for name, path in paths.items()}
+    for name, found in outputs.items():
+        if len(found) != rows[name]:
+            raise UserError(
+                f"--teacher {name}: {len(found)} outputs for {rows[name]} training rows; remove "
+                f"{paths[name]}"
+            )
+    return outputs
+
+
+def cache_path(args: Args, task: Task, run: Path) -> Path:
+    """Return where a teacher's outputs are kept: by its weights, and by the rows they are of."""
+    directory = resolve(run)
+    files = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
+    files.append(Path(args.data_dir) / task.files["train"])
+    if missing := [file for file in files if not file.is_file()]:
+        raise UserError(f"--teacher {task.name}={run}: no {missing[0]}; give a run's folder")
+    key = hashlib.sha256(repr((task.name, args.limit.get(task.name), args.precision)).encode())
+    for file in files:
+        key.update(sha256_of(file).encode())
+    return Path(args.output_dir) / FOLDER / f"{task.name}-{key.hexdigest()[:16]}.npy"
+
+
+def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
+    """Compute a teacher's outputs on the rows that a task is trained on.
+
+    The teacher reads them with its own tokenizer, length and kind of pairs. Raises UserError for a
+    run that has another task of that name, or none.
+    """
+    teacher = MultitaskModel.load(run, args.device, args.precision)
+    if task.name not in teacher.tasks:
+        raise UserError(f"--teacher {task.name}={run}: it has {', '.join(teacher.tasks)}")
+    own = teacher.tasks[task.name]
+    if (own.problem_type, own.outputs, own.class_names) != (
+        task.problem_type, task.outputs, task.class_names,
+    ):  # fmt: skip
+        raise UserError(f"--teacher {task.name}={run}: its {task.name} has other labels")
+    siamese = frozenset([task.name] if teacher.network.heads[task.name].config.siamese else [])
+    source = replace(data_source(args), max_length=teacher.max_length, siamese=siamese)
+    split = limit_rows(
+        load_task(task, "train", teacher.tokenizer, source), args.limit.get(task.name)
+    )
+    print(f"{task.name}: {run} reads its {len(split):,} training rows once")
+    network = teacher.network
+    return predict_task(network, own, split, network.encoder.device).numpy()

@@ -1,0 +1,66 @@
+"""Losses against soft targets: a teacher's outputs, or the same model under another dropout.
+
+S sequences or pairs, C outputs. Targets are probabilities of a task of classes, (S, C), and numbers
+of a task of scores, (S, 1).
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from minbert.task.task import Task
+
+REGRESSION, SOFTMAX = "regression", "single_label_classification"
+
+
+def soft_outputs(task: Task, outputs: Tensor) -> Tensor:
+    """Return what outputs say in the form of targets, (S, C) -> (S, C)."""
+    if task.problem_type == REGRESSION:
+        return outputs.float()
+    if task.problem_type == SOFTMAX:
+        return outputs.float().softmax(-1)
+    return outputs.float().sigmoid()
+
+
+def hard_targets(task: Task, labels: Tensor) -> Tensor:
+    """Return labels (S,) in the form of targets, (S, C)."""
+    if task.problem_type == SOFTMAX:
+        return F.one_hot(labels.long(), task.outputs).float()
+    if task.multi_label:
+        bits = 2 ** torch.arange(task.outputs, device=labels.device)
+        return (labels.long()[:, None] // bits % 2).float()
+    return labels.float()[:, None]
+
+
+def taught_targets(task: Task, labels: Tensor, teacher: Tensor, w: float) -> Tensor:
+    """Return w label + (1 - w) teacher, (S, C): teacher annealing (BAM, Clark et al., 2019).
+
+    labels (S,); teacher: the outputs of a teacher, (S, C).
+    """
+    return w * hard_targets(task, labels) + (1 - w) * soft_outputs(task, teacher)
+
+
+def soft_loss(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean loss against targets; with those of labels it is the task's own loss."""
+    outputs = outputs.float()
+    if task.problem_type == REGRESSION:
+        return F.mse_loss(outputs, targets)
+    if task.problem_type == SOFTMAX:
+        return F.cross_entropy(outputs, targets)
+    return F.binary_cross_entropy_with_logits(outputs, targets)
+
+
+def disagreement(task: Task, one: Tensor, other: Tensor) -> Tensor:
+    """Return how far two outputs (S, C) of the same rows differ (R-Drop, Liang et al., 2021).
+
+    Of classes the mean of both Kullback-Leibler divergences, of scores the squared difference.
+    """
+    one, other = one.float(), other.float()
+    if task.problem_type == REGRESSION:
+        return F.mse_loss(one, other)
+    p, q = soft_outputs(task, one), soft_outputs(task, other)
+    if task.problem_type == SOFTMAX:  # KL(p, q) + KL(q, p) = sum of (p - q) (log p - log q)
+        logs = one.log_softmax(-1) - other.log_softmax(-1)
+        return ((p - q) * logs).sum(-1).mean() / 2
+    # of a class that is there or not, log p - log q + log (1-q) - log (1-p) = one - other
+    return ((p - q) * (one - other)).mean() / 2

@@ -1,0 +1,52 @@
+"""The mean of the weights over the last steps of a run (Izmailov et al., 2018).
+
+It lies in the optimizer's state, beside the moments, and is saved and loaded with them.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+MEAN = "mean"
+
+
+def averaged_steps(step: int, steps: int, share: float) -> int:
+    """Return how many steps the mean is over when so many of all are done; 0: there is none."""
+    return max(0, step - round(steps * (1 - share))) if share else 0
+
+
+@torch.no_grad()
+def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
+    """Take the weights of now into the mean, as the `count`-th of it, from 1."""
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    if count == 1:
+        for p in weights:
+            optimizer.state[p][MEAN] = p.detach().float().clone()
+        return
+    means = [optimizer.state[p][MEAN] for p in weights]
+    torch._foreach_lerp_(means, [p.detach().float() for p in weights], 1 / count)
+
+
+@contextmanager
+def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Let the model have the mean weights within the block."""
+    weights = [p for group in optimizer.param_groups for p in group["params"]]
+    with _values(weights, [optimizer.state[p][MEAN] for p in weights]):
+        yield
+
+
+@contextmanager
+def _values(weights: list[Tensor], values: list[Tensor]) -> Iterator[None]:
+    """Let tensors have other values within the block."""
+    kept = [p.detach().clone() for p in weights]
+    with torch.no_grad():
+        for p, value in zip(weights, values, strict=True):
+            p.copy_(value)
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for p, value in zip(weights, kept, strict=True):
+                p.copy_(value)

@@ -1,0 +1,315 @@
+"""What recipes are made of: each ingredient does what its paper says, in a run and by itself."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import train_multitask
+from minbert import BertModel, UserError
+from minbert.inference import MultitaskModel
+from minbert.task.kinds import classification, multi_labels, scores
+from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
+from minbert.tensors import load_tensors
+from minbert.training.averaging import averaged, averaged_steps
+from minbert.training.gradients import TaskGradients, cosines, projected_sum
+from minbert.training.mixing import Plan
+from minbert.training.optimizer import parameter_groups
+from tests.conftest import TINY, cut, logged, run, weights
+from tests.processes import assert_same_run
+
+SIZES = {"sst": 50, "quora": 800, "sts": 100}
+
+
+def annealed(epochs: int = 3, powers: tuple[float, float] = (1.0, 0.2)) -> Plan:
+    return Plan("annealed", SIZES, epochs, {}, seed=5, powers=powers)
+
+
+def test_tasks_are_drawn_by_size_at_first_and_almost_alike_at_the_end() -> None:
+    plan = annealed(epochs=40)
+    drawn = [plan.draws(step)[0].task for step in range(plan.steps)]
+    for part, a in ((drawn[: plan.steps // 20], 0.98), (drawn[-plan.steps // 20 :], 0.22)):
+        expected = np.array(list(SIZES.values())) ** a
+        expected = expected / expected.sum()
+        found = np.array([part.count(task) for task in SIZES]) / len(part)
+        np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(0.25 / len(part)))
+
+
+@pytest.mark.parametrize("powers", [(1.0, 0.2), (0.5, 0.5), (0.0, 0.0)])
+def test_epochs_are_passes_over_the_largest_set(powers: tuple[float, float]) -> None:
+    passes = annealed(epochs=3, powers=powers).passes()
+    assert abs(passes["quora"] - 3) < 0.15
+    assert passes["sst"] > 3 and passes["sts"] > 3
+    if powers == (0.0, 0.0):
+        assert abs(passes["sst"] - 48) < 3  # as in parallel mode
+
+
+def test_every_batch_of_a_task_comes_once_before_any_comes_twice() -> None:
+    plan = annealed()
+    for task, b in SIZES.items():
+        draws = [d for step in range(plan.steps) for d in plan.draws(step) if d.task == task]
+        assert [(d.epoch, d.batch) for d in draws] == [divmod(i, b) for i in range(len(draws))]
+    other = Plan("annealed", SIZES, 3, {}, seed=6, powers=(1.0, 0.2))
+    steps = range(200)
+    assert [plan.draws(s) for s in steps] != [other.draws(s) for s in steps]
+
+
+@pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint"])
+def test_a_run_ends_after_steps(world: Path, mode: str) -> None:
+    run(world, "--name", "run", "--mode", mode, "--steps", "7", "--skip-predictions")
+    assert {line["step"] for line in logged(world / "runs/run", "step")} == set(range(1, 8))
+    assert logged(world / "runs/run", "dev")[-1]["step"] == 7
+
+
+def test_single_tasks_have_epochs_of_their_own(world: Path) -> None:
+    run(world, "--name", "run", "--mode", "single", "--epochs", "sst=1,sts=3")
+    steps = {task: len(logged(world / "runs/run" / task, "step")) for task in ("sst", "sts")}
+    assert steps == {"sst": 5, "sts": 9}
+    with pytest.raises(UserError, match="goes with --mode single, and has each of its tasks"):
+        run(world, "--mode", "single", "--epochs", "sst=1")
+    with pytest.raises(UserError, match="goes with --mode single"):
+        run(world, "--epochs", "sst=1,sts=3")
+
+
+TASKS = {
+    "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",
+                                        label="y", labels=3)),
+    "sigmoid": classification("t", dict(kind="pair-classification", train="", dev="",
+                                        text=["a", "b"], label="y", labels=2)),
+    "sets": multi_labels("t", dict(kind="multi-label", train="", dev="", text="x", label="y",
+                                   labels=["a", "b", "c"])),
+    "scores": scores("t", dict(kind="regression", train="", dev="", text="x", label="y")),
+}  # fmt: skip
+
+
+def labels_of(kind: str) -> torch.Tensor:
+    labels = {"softmax": [0, 2, 1, 1], "sigmoid": [0, 1, 1, 0], "sets": [0, 5, 7, 2]}
+    return torch.tensor(labels.get(kind, [0.5, 4, 2.25, 5]), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_against_labels_the_soft_loss_is_the_task_s(kind: str) -> None:
+    task, labels = TASKS[kind], labels_of(kind)
+    outputs = torch.randn(4, task.outputs, generator=torch.manual_seed(1))
+    teacher = torch.randn(4, task.outputs)
+    expected = task.loss(outputs, labels)
+    torch.testing.assert_close(soft_loss(task, outputs, hard_targets(task, labels)), expected)
+    w1 = taught_targets(task, labels, teacher, 1.0)
+    torch.testing.assert_close(soft_loss(task, outputs, w1), expected)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_teacher_alone_is_the_best_target_of_itself(kind: str) -> None:
+    """At w = 0 the gradient vanishes where the outputs are the teacher's."""
+    task, teacher = TASKS[kind], torch.randn(4, TASKS[kind].outputs)
+    outputs = teacher.clone().requires_grad_()
+    soft_loss(task, outputs, taught_targets(task, labels_of(kind), teacher, 0.0)).backward()
+    assert outputs.grad.abs().max() < 1e-6
+    half = taught_targets(task, labels_of(kind), teacher, 0.5)
+    both = [taught_targets(task, labels_of(kind), teacher, w) for w in (0.0, 1.0)]
+    torch.testing.assert_close(half, sum(both) / 2)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_two_dropouts_disagree_by_both_divergences(kind: str) -> None:
+    task = TASKS[kind]
+    one, other = torch.randn(2, 4, task.outputs, generator=torch.manual_seed(2))
+    assert disagreement(task, one, one) == 0
+    if kind == "scores":
+        expected = (one - other).square().mean()
+    else:
+        made = (
+            torch.distributions.Categorical if kind == "softmax" else torch.distributions.Bernoulli
+        )
+        p, q = made(logits=one), made(logits=other)
+        both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
+        expected = both.mean() / 2
+    torch.testing.assert_close(disagreement(task, one, other), expected)
+
+
+def test_projected_gradients_do_not_go_against_each_other() -> None:
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
+    assert cosines({"a": a, "b": b})["a b"] == pytest.approx(-(0.5**0.5))
+    # a - (a.b/|b|^2) b = (.5, .5); b - (a.b/|a|^2) a = (0, 1)
+    torch.testing.assert_close(projected_sum({"a": a, "b": b}, [0]), torch.tensor([0.5, 1.5]))
+    same = {"a": a, "b": torch.tensor([1.0, 1.0])}
+    torch.testing.assert_close(projected_sum(same, [0]), torch.tensor([2.0, 1.0]))
+
+
+def test_a_parameter_that_no_task_reaches_stays_without_gradient() -> None:
+    used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    gradients = TaskGradients([unused, used])
+    for name, factor in (("a", 1.0), ("b", 3.0)):
+        (used.sum() * factor).backward()
+        gradients.take(name)
+        assert used.grad is None
+    gradients.put("sum", [0])
+    assert unused.grad is None and used.grad.tolist() == [4.0, 4.0]
+
+
+def test_a_joint_step_has_a_batch_of_every_task(world: Path, no_dropout: None) -> None:
+    """Its gradient is the sum of the tasks' own."""
+    common = ["--hidden-dropout-prob", "0", "--steps", "1", "--clip", "0", "--no-correct-bias"]
+    run(world, "--name", "run", "--mode", "joint", *common)
+    lines = logged(world / "runs/run", "step")
+    assert [line["task"] for line in lines] == ["sst", "sts"] and {x["step"] for x in lines} == {1}
+    assert list(lines[0]["cosines"]) == ["sst sts"] and "cosines" not in lines[1]
+    # the first moments of the first step are its gradients, times 1 - b1
+    moments = load_tensors(world / "runs/run/last/optimizer.safetensors")
+    key = "exp_avg/encoder.bert_layers.0.self_attention.query.weight"
+    alone = []
+    for other in ("sst", "sts"):
+        options = ["--name", f"without-{other}", "--task-weight", f"{other}=0"]
+        run(world, "--mode", "joint", *common, *options)
+        path = world / f"runs/without-{other}/last/optimizer.safetensors"
+        alone.append(load_tensors(path)[key])
+    torch.testing.assert_close(moments[key], sum(alone), rtol=1e-4, atol=1e-8)
+
+
+def test_the_mean_of_the_weights_is_that_of_the_last_steps(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, step = [], train_multitask.train_step
+
+    def train_step(run, number):
+        step(run, number)
+        seen.append({n: p.detach().clone() for n, p in run.model.named_parameters()})
+        if number == run.steps - 1:
+            kept = {n: p.detach().clone() for n, p in run.model.named_parameters()}
+            with averaged(run.optimizer):
+                for name, p in run.model.named_parameters():
+                    expected = torch.stack([w[name] for w in seen[-8:]]).mean(0)
+                    torch.testing.assert_close(p.detach(), expected, rtol=1e-5, atol=1e-6)
+            assert all(torch.equal(p, kept[n]) for n, p in run.model.named_parameters())
+
+    monkeypatch.setattr(train_multitask, "train_step", train_step)
+    run(world, "--name", "run", "--average", "0.4", "--lr", "1e-3")
+    assert len(seen) == 20 and averaged_steps(20, 20, 0.4) == 8 and averaged_steps(12, 20, 0.4) == 0
+    assert [line["step"] for line in logged(world / "runs/run", "mean-dev")] == [20]
+
+
+def test_best_is_the_better_one_of_the_weights_and_their_mean(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    means = iter([0.0, 0.5, 0.6])
+    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    run(world, "--name", "run", "--epochs", "1", "--average", "0.5", "--lr", "1e-3")
+    state = json.loads((world / "runs/run/last/state.json").read_text())
+    assert state["best"]["is_mean"] and state["best"]["overall"] == 0.6
+    best, last = (weights(world / "runs/run" / name) for name in ("best", "last"))
+    assert any(not torch.equal(best[name], last[name]) for name in best)
+
+
+def test_heads_are_trained_first_and_the_encoder_is_not(world: Path, no_dropout: None) -> None:
+    still = ["--epochs", "1", "--lr", "0", "--hidden-dropout-prob", "0"]
+    run(world, "--name", "run", "--heads-first", "40", *still)
+    run(world, "--name", "plain", *still)
+    before = BertModel.from_pretrained(world / "model").state_dict()
+    after = BertModel.from_pretrained(world / "runs/run/last").state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    losses = [
+        [line["loss"] for line in logged(world / "runs" / name, "step") if line["task"] == "sst"]
+        for name in ("run", "plain")
+    ]
+    assert sum(losses[0]) < sum(losses[1])  # on what was trained
+
+
+def test_rates_fall_with_the_depth() -> None:
+    model = nn.Sequential(BertModel(TINY))
+    groups = parameter_groups(model, 0.1, 0.5)
+    rates = {id(p): group["rate"] for group in groups for p in group["params"]}
+    found = {name: rates[id(p)] for name, p in model.named_parameters()}
+    assert found["0.pooler_dense.weight"] == found["0.bert_layers.1.out_dense.weight"] == 1
+    assert found["0.bert_layers.0.out_dense.bias"] == 0.5
+    assert found["0.word_embedding.weight"] == found["0.embed_layer_norm.bias"] == 0.25
+    assert len(groups) == 6
+
+
+def test_top_layers_start_anew(world: Path) -> None:
+    run(world, "--name", "run", "--reinit-layers", "1", "--epochs", "1", "--lr", "0")
+    before = BertModel.from_pretrained(world / "model").state_dict()
+    after = BertModel.from_pretrained(world / "runs/run/last").state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    matrices = {n for n in before if n.startswith(("bert_layers.1", "pooler")) and "weight" in n}
+    assert changed == {name for name in matrices if "norm" not in name}
+    with pytest.raises(UserError, match="--reinit-layers 3: this model has 2 layers"):
+        run(world, "--reinit-layers", "3")
+
+
+def teach(world: Path) -> list[str]:
+    """Train teachers; return the arguments of a run that learns from them."""
+    run(world, "--name", "teachers", "--mode", "single", "--lr", "1e-3", "--skip-predictions")
+    folder = world / "runs/teachers"
+    return ["--teacher", f"sst={folder / 'sst'},sts={folder / 'sts'}", "--lr", "1e-3"]
+
+
+def test_a_teacher_s_outputs_are_what_is_learned_at_first(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = teach(world)
+    targets, taught = [], train_multitask.taught_targets
+
+    def watched(task, labels, teacher, w):
+        found = taught(task, labels, teacher, w)
+        targets.append((task.name, w, found))
+        return found
+
+    monkeypatch.setattr(train_multitask, "taught_targets", watched)
+    run(world, "--name", "run", *options)
+    assert [w for _, w, _ in targets] == pytest.approx([i / 19 for i in range(20)])
+    assert "sst: " in (out := capsys.readouterr().out) and "reads its 40 training rows once" in out
+    teacher = MultitaskModel.load(world / "runs/teachers/sst", "cpu")
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
+    texts = [line.split("\t")[2] for line in lines]
+    expected = torch.from_numpy(teacher.outputs("sst", texts)).softmax(-1)
+    name, w, first = targets[0]
+    assert name == "sst" and w == 0
+    nearest = (first[:, None] - expected[None]).abs().sum(-1).min(1).values
+    assert nearest.max() < 1e-5
+    run(world, "--name", "again", *options)
+    assert "reads its" not in capsys.readouterr().out
+
+
+def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
+    folder = Path(teach(world)[1].split(",")[0].removeprefix("sst="))
+    with pytest.raises(UserError, match=r"--teacher sts=.*: it has sst"):
+        run(world, "--teacher", f"sts={folder}")
+    with pytest.raises(UserError, match="--teacher quora: not one of --tasks sst,sts"):
+        run(world, "--teacher", f"quora={folder}")
+    with pytest.raises(UserError, match="--teacher sts: not of a siamese task"):
+        run(world, "--teacher", f"sts={folder}", "--pair-encoding", "siamese")
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--mode", "annealed", "--average", "0.9", "--schedule", "linear", "--warmup", "0.1"],
+        ["--mode", "joint", "--combine", "pcgrad", "--heads-first", "2", "--r-drop", "sst=1"],
+        ["--layer-decay", "0.5", "--reinit-layers", "1", "--no-correct-bias", "--average", "0.5"],
+    ],
+)
+def test_a_stopped_recipe_goes_on_to_the_same_bits(
+    world: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str]
+) -> None:
+    options = [*extra, *teach(world), "--steps", "12"]
+    run(world, "--name", "whole", *options)
+    cut(world, monkeypatch, 7, "--name", "cut", *options)
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")
+
+
+def test_what_does_not_go_together_is_refused(world: Path) -> None:
+    for words, message in (
+        ("--sampling-power 0.5", "--sampling-power goes with --mode annealed"),
+        ("--anneal-to 0.5", "--anneal-to goes with --mode annealed"),
+        ("--combine pcgrad", "--combine pcgrad goes with --mode joint"),
+        ("--mode sequential --steps 5", "--steps would end before the later tasks"),
+        ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
+        ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),
+        ("--task-weight sst=-1", "not of the form task=number"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run(world, *words.split())
