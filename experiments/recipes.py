@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from experiments.jobs import Job
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -44,22 +46,6 @@ BUDGETS = {
         data=("--limit", "quora=16000", "--limit-dev", "quora=4000"),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run of a script. `start`: the job whose run is the model to start from."""
-
-    name: str
-    arguments: tuple[str, ...]
-    script: str = "train_multitask"
-    start: str = ""
-
-    def command(self, model: str) -> str:
-        """Return what to type for the run by itself, with the first seed."""
-        start = f"checkpoints/{self.start}" if self.start else model
-        words = f"python {self.script}.py {' '.join(self.arguments)} --model {start}"
-        return f"{words} --data-dir DIR --name {self.name}"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from experiments.jobs import FIRST_SEED, RunKey
 from experiments.recipes import Cell, Table
 from minbert.files import read_json, read_json_lines
 from minbert.run.runlog import is_finished
@@ -14,27 +15,7 @@ from minbert.training.device import cpu_model
 from minbert.typed import from_json
 from tasks import TASKS
 
-FIRST_SEED = 11711
 RESULTS = "results.json"
-
-
-@dataclass(frozen=True)
-class RunKey:
-    """One job with one seed."""
-
-    root: Path
-    job: str
-    seed: int = FIRST_SEED
-
-    @property
-    def name(self) -> str:
-        """The name of the run's folder."""
-        return f"{self.job}-{self.seed}"
-
-    @property
-    def folder(self) -> Path:
-        """Where the run is."""
-        return self.root / self.name
 
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:

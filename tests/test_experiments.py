@@ -9,11 +9,12 @@ from xml.etree import ElementTree
 
 import pytest
 
-from experiments import figures, paper, recipes
+from experiments import figures, jobs, paper, recipes
 from experiments.figures import THEMES, figure_names, interval, spread_out
+from experiments.jobs import RunKey
 from experiments.markdown import results_page
 from experiments.recipes import BUDGETS, Cell, tables
-from experiments.results import Record, Result, RunKey, read_record, read_score
+from experiments.results import Record, Result, read_record, read_score
 from minbert import UserError
 from minbert.typed import from_json
 
@@ -104,20 +105,20 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
 
 
 def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, capsys) -> None:
-    original = paper.SCRIPTS["train_multitask"]
+    original = jobs.SCRIPTS["train_multitask"]
 
     def stopped(argv: list[str]) -> int:
         original(argv)
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(paper.SCRIPTS, "train_multitask", stopped)
+    monkeypatch.setitem(jobs.SCRIPTS, "train_multitask", stopped)
     with pytest.raises(KeyboardInterrupt):
         paper.main([*arguments, "--table", "4"])
     key = RunKey(world / "runs" / "paper-cpu-model", "parallel", 11711)
     log = key.folder / "log.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # before its end
     assert read_score(key, Cell("parallel", "sst")) is None
-    monkeypatch.setitem(paper.SCRIPTS, "train_multitask", original)
+    monkeypatch.setitem(jobs.SCRIPTS, "train_multitask", original)
     paper.main([*arguments, "--table", "4"])
     assert "parallel: 0 of 1 done, 1 to go on" in capsys.readouterr().out
     assert read_score(key, Cell("parallel", "sst")) is not None

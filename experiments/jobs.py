@@ -1,0 +1,133 @@
+"""Runs of the scripts that an experiment is made of: planned, run, gone on with, reused."""
+
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pretrain_mlm
+import train_multitask
+from experiments.estimate import estimate
+from minbert.cli import arg
+from minbert.errors import UserError
+from minbert.run.runlog import is_finished
+
+FIRST_SEED = 11711
+SCRIPTS = {"train_multitask": train_multitask.main, "pretrain_mlm": pretrain_mlm.main}
+
+
+@dataclass(frozen=True)
+class JobArgs:
+    """What to start from, and where things are."""
+
+    model: str = arg("bert-base-uncased", "model name or directory to start from")
+    data_dir: str = arg("data", "directory with the tasks' files")
+    seeds: int = arg(1, "runs of everything, with seeds 11711, 11712, ...", low=1, high=100)
+    output_dir: str = arg("checkpoints", "the runs go to a folder in it")
+    results: str = arg("experiments", "RESULTS.md, results.json and figures/ go here")
+    plan: bool = arg(False, "print the plan and stop", parse=bool)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a script. `start`: the job whose run is the model to start from.
+
+    {NAME} in an argument stands for the folder of another job's run.
+    """
+
+    name: str
+    arguments: tuple[str, ...]
+    script: str = "train_multitask"
+    start: str = ""
+
+    def command(self, model: str) -> str:
+        """Return what to type for the run by itself, with the first seed."""
+        start = f"checkpoints/{self.start}" if self.start else model
+        words = re.sub(r"\{([\w.-]+)\}", r"checkpoints/\1", " ".join(self.arguments))
+        return f"python {self.script}.py {words} --model {start} --data-dir DIR --name {self.name}"
+
+
+@dataclass(frozen=True)
+class RunKey:
+    """One job with one seed."""
+
+    root: Path
+    job: str
+    seed: int = FIRST_SEED
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder."""
+        return f"{self.job}-{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is."""
+        return self.root / self.name
+
+
+def check_places(args: JobArgs) -> None:
+    """Raise UserError for a data directory that is not there."""
+    if not Path(args.data_dir).is_dir():
+        raise UserError(f"--data-dir {args.data_dir}: no such directory")
+
+
+def command(job: Job, key: RunKey, args: JobArgs) -> list[str]:
+    """Return the arguments that make a run, or that let it go on."""
+    if (key.folder / "args.json").is_file():
+        return ["--resume", str(key.folder), "--data-dir", args.data_dir]
+    start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
+    places = ["--data-dir", args.data_dir, "--output-dir", str(key.root), "--name", key.name]
+    words = [fill_in(word, key) for word in job.arguments]
+    return [*words, "--model", start, "--seed", str(key.seed), *places]
+
+
+def fill_in(word: str, key: RunKey) -> str:
+    """Return an argument with the folder of the job's run with the same seed for each {job}."""
+    return re.sub(r"\{([\w.-]+)\}", lambda m: str(RunKey(key.root, m[1], key.seed).folder), word)
+
+
+def without_teachers(arguments: tuple[str, ...]) -> list[str]:
+    """Return arguments without --teacher, whose runs may not be there yet."""
+    words = list(arguments)
+    if "--teacher" in words:
+        place = words.index("--teacher")
+        del words[place : place + 2]
+    return words
+
+
+def print_plan(jobs: list[Job], root: Path, args: JobArgs) -> None:
+    """Print each run's script, steps and estimated time; those that are done, as done."""
+    seeds = [FIRST_SEED + i for i in range(args.seeds)]
+    print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
+    total = 0.0
+    with tempfile.TemporaryDirectory() as ids:
+        for job in jobs:
+            folders = [RunKey(root, job.name, seed).folder for seed in seeds]
+            done = sum(map(is_finished, folders))
+            begun = sum(folder.exists() for folder in folders) - done
+            about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)
+            if done < len(seeds):
+                places = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", ids]
+                found = estimate(job.script, [*without_teachers(job.arguments), *places])
+                minutes = found.minutes * (len(seeds) - done)
+                total += minutes
+                about += f", {found.steps} steps, {minutes:.1f} min"
+            print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)
+    print(f"about {total:.0f} minutes of training steps in all; evaluation adds about a tenth")
+
+
+def run_jobs(jobs: list[Job], root: Path, args: JobArgs, after_each: Callable[[], object]) -> None:
+    """Run what is not finished, seed by seed: one seed's tables are whole early."""
+    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    keys = [(RunKey(root, job.name, seed), job) for seed in seeds for job in jobs]
+    for number, (key, job) in enumerate(keys, start=1):
+        if is_finished(key.folder):
+            continue
+        print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
+        started = time.monotonic()
+        SCRIPTS[job.script](command(job, key, args))
+        print(f"took {(time.monotonic() - started) / 60:.1f} min", flush=True)
+        after_each()
