@@ -172,18 +172,27 @@ def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatc
 
 
 def evaluate(run: Run, stage: str) -> None:
-    """Score the guesses on the held-out rows: log and show them, keep best/ by the loss."""
+    """Score the guesses on the held-out rows: log and show them; --keep best: by their loss."""
     check_finite(run)
-    scores, tokens = held_out_scores(run)
-    state, step = run.state, run.state.step
-    run.log.write("held-out", step=step, epoch=step // run.epoch_steps, **scores, tokens=tokens)
-    found = "accuracy {accuracy:.3f}, perplexity {perplexity:.1f}".format(**scores)
-    run.progress.print(f"{stage}: held-out masked tokens: {found}")
-    if step and (state.best is None or -scores["loss"] > state.best.overall):
-        save(run, "best")  # before the state says so: an interrupt repeats this evaluation
-        state.best = Best(-scores["loss"], step, scores)
+    state, step, scores = run.state, run.state.step, Scores()
+    if len(run.held_out):
+        scores, tokens = held_out_scores(run)
+        epoch = step // run.epoch_steps
+        run.log.write("held-out", step=step, epoch=epoch, **scores, tokens=tokens)
+        run.progress.print(f"{stage}: held-out masked tokens: {describe(scores)}")
+        is_best = step and (state.best is None or -scores["loss"] > state.best.overall)
+        if run.args.keep == "best" and is_best:
+            save(run, "best")  # before the state says so: an interrupt repeats this evaluation
+            state.best = Best(-scores["loss"], step, scores)
     state.stages.append((stage, scores))
     state.assessed = step
+
+
+def describe(scores: Scores) -> str:
+    """Return what was found on held-out rows, in words."""
+    if not scores:
+        return "no row is held out"
+    return "accuracy {accuracy:.3f}, perplexity {perplexity:.1f}".format(**scores)
 
 
 @torch.no_grad()
@@ -232,7 +241,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     with distributed.first_before_others():
         text = load_text(args, tasks, tokenizer, longest)
     held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
-    if len(held_out) == 0:
+    if args.held_out and len(held_out) == 0:
         raise UserError(f"{len(text)} texts are too few: training and evaluation need 20 or more")
     rows = len(text) - len(held_out)
     steps = args.epochs * count_batches({"mlm": rows}, args.batch_size)["mlm"]
@@ -272,8 +281,7 @@ def main(argv: list[str]) -> int:
             stages = train(args, folder, tasks).stages
             print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
             for name, scores in [stages[0], *stages[-1:]]:
-                found = "accuracy {accuracy:.3f}  perplexity {perplexity:.1f}".format(**scores)
-                print(f"{name:16} {found}")
+                print(f"{name:16} {describe(scores)}")
             places = f"--model {quote(str(folder))} --data-dir {quote(args.data_dir)}"
             print(f"\nnext: python train_multitask.py {places}")
         if args.json:

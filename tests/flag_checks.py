@@ -229,6 +229,10 @@ MLM: dict[str, Row] = COMMON | {
         "--whole-word",
         lambda run, base: run.seen["mask_batch"][0][0][1].whole_word,
     ),
+    "keep": (
+        "--keep best",
+        lambda run, base: (run.folder / "best").is_dir() and not (base.folder / "best").exists(),
+    ),
     "held_out": ("--held-out 2", lambda run, base: rows(run) == rows(base) + 2),
 }
 

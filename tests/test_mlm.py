@@ -140,7 +140,7 @@ def pretrain(world: Path, *extra: str) -> None:
 
 @pytest.mark.parametrize("option", [[], ["--whole-word"]])
 def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, option) -> None:
-    pretrain(world, "--name", "whole", *option)
+    pretrain(world, "--name", "whole", "--keep", "best", *option)
     original, calls = pretrain_mlm.learning_rate, []
 
     def killed(*args: object) -> float:
@@ -151,7 +151,7 @@ def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, optio
 
     monkeypatch.setattr(pretrain_mlm, "learning_rate", killed)
     with pytest.raises(RuntimeError, match="killed"):
-        pretrain(world, "--name", "cut", "--save-minutes", "0", *option)
+        pretrain(world, "--name", "cut", "--save-minutes", "0", "--keep", "best", *option)
     monkeypatch.undo()
     pretrain_mlm.main(["--resume", str(world / "runs/cut")])
     for folder in ("last", "best"):

@@ -8,10 +8,11 @@ import pytest
 import torch
 
 import pretrain_mlm
-from minbert import BertTokenizer
+from minbert import BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
 from minbert.model.mlm import load_mlm
 from minbert.tensors import load_tensors
+from minbert.weights.resolve import resolve
 from tests.conftest import arguments, logged
 from tests.flags import Outcome, watched
 from tests.test_mlm import PLAIN, make_batch
@@ -37,10 +38,23 @@ def test_best_of_pre_training_is_the_step_with_the_lowest_loss(world: Path, monk
         return {"accuracy": 0.0, "perplexity": 1.0, "loss": next(losses)}, 1
 
     monkeypatch.setattr(pretrain_mlm, "held_out_scores", scores)
-    pretrain_mlm.main([*arguments(world, "--epochs", "3"), "--name", "m"])
+    pretrain_mlm.main([*arguments(world, "--epochs", "3"), "--name", "m", "--keep", "best"])
     model, _ = load_mlm(world / "runs/m/best")
     best = model.encoder.bert_layers[0].out_dense.weight
     assert [best.equal(weight) for weight in kept] == [False, False, True, False]
+
+
+def test_the_last_epoch_is_what_pre_training_keeps(world: Path) -> None:
+    """As in the paper; and without held-out rows all are trained on."""
+    argv = arguments(world, "--epochs", "2", "--lr", "1e-2", "--name", "m", "--held-out", "0")
+    assert pretrain_mlm.main(argv) == 0
+    assert not (world / "runs/m/best").exists()
+    (start,) = logged(world / "runs/m", "start")
+    assert start["rows"] == 80 and not logged(world / "runs/m", "held-out")
+    assert resolve(world / "runs/m") == world / "runs/m/last"
+    assert "`last/` holds step 20" in (world / "runs/m/README.md").read_text()
+    with pytest.raises(UserError, match="--keep best chooses by the held-out rows"):
+        pretrain_mlm.main([*arguments(world), "--held-out", "0", "--keep", "best"])
 
 
 def test_masks_spare_the_frame_and_random_tokens_are_of_all_kinds(world: Path) -> None:

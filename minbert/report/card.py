@@ -98,17 +98,19 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
 
 
 def write_mlm_card(
-    folder: Path, command: Command, files: list[Path], rows: int, best_step: int,
-    best_scores: dict[str, float],
+    folder: Path, command: Command, files: list[Path], rows: int, kept: str, step: int,
+    found: dict[str, float],
 ) -> None:  # fmt: skip
-    """Write the card of a pre-trained run: how well its best step predicts held-out tokens."""
-    names = ("accuracy", "perplexity", "loss")
-    head = ("held-out masked tokens", "best step")
-    scores: Table = [head, *((name, f"{best_scores[name]:.3f}") for name in names)]
+    """Write the card of a pre-trained run: how well what it keeps predicts held-out tokens.
+
+    kept: the folder that --model RUN means, of which step it is, and what was found then.
+    """
+    head = ("held-out masked tokens", f"step {step}")
+    scores: Table = [head, *((name, f"{value:.3f}") for name, value in found.items())]
     data: Table = [("file", "sha256"), *((f.name, f"`{sha256_of(f)}`") for f in files)]
     about = (
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"
-        f"`{command.args['model']}`. `best/` holds step {best_step}, `last/` the end of training."
+        f"`{command.args['model']}`. `{kept}/` holds step {step}; `--model` takes that."
     )
     use = [f"python train_multitask.py --model {shlex.quote(str(folder))} --data-dir DIR"]
     write(folder, command, about, scores, use, data)

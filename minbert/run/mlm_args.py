@@ -29,7 +29,14 @@ class Args(CommonArgs):
     max_length: int = arg(512, "longer texts are cut in pieces of it", low=4, high=512)
     mask_rate: float = arg(0.15, "share of the tokens to guess", low=0.01, high=0.9)
     whole_word: bool = arg(False, "mask all pieces of a word or none", parse=bool)
-    held_out: int = arg(1000, "rows to evaluate on; at most a twentieth", low=1, high=10**7)
+    held_out: int = arg(
+        1000, "rows to evaluate on, at most a twentieth; 0: all are trained on", low=0, high=10**7
+    )
+    keep: str = arg(
+        "last",
+        "what --model RUN means: the last epoch, as in the paper, or the best on held-out rows",
+        choices=["last", "best"],
+    )
 
 
 def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
@@ -44,6 +51,8 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
         raise UserError(f"--corpus {missing[0]}: no such file")
+    if args.keep == "best" and args.held_out == 0:
+        raise UserError("--keep best chooses by the held-out rows: not with --held-out 0")
     if args.accumulate > args.batch_size:
         raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
     return resolve_kernels(args, given)

@@ -224,6 +224,8 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
     # runs of before 2026-12 have no such argument, and used PyTorch's kernels; what else an older
     # run has not is off by default
     saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
+    if hasattr(cls, "keep"):
+        saved.setdefault("keep", "best")
     if missing := [f.name for f in fields(cls) if f.name not in {*saved, *NEWER}]:
         raise UserError(f"{run / ARGS}: {missing[0]} is missing; the file is damaged")
     args = from_json(cls, saved, str(run / ARGS))
