@@ -24,17 +24,12 @@ def evaluations(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_score(key: RunKey, cell: Cell) -> float | None:
-    """Return the task's main score at the run's best step; None if the run is not finished.
-
-    A cell that names another metric has that metric's highest value of all stages.
-    """
+    """Return the task's score at the run's best step; None if the run is not finished."""
     if not is_finished(key.folder):
         return None
     lines = [line for line in evaluations(key.folder) if line["step"]]
-    if cell.metric:
-        return max(line["scores"][cell.task][cell.metric] for line in lines)
     best = max(lines, key=lambda line: line["overall"])
-    return main_score(best, cell.task)
+    return best["scores"][cell.task][cell.metric] if cell.metric else main_score(best, cell.task)
 
 
 def main_score(line: dict[str, Any], task: str) -> float:
