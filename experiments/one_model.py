@@ -5,7 +5,8 @@ Prints the plan, then runs it; a finished run is reused, a stopped one goes on.
 
 from pathlib import Path
 
-from experiments.jobs import Job, JobArgs, check_places, print_plan, run_jobs
+from experiments.jobs import Job, check_places, print_plan, run_jobs
+from experiments.jobs import JobArgs as Args
 from minbert.cli import parse_arguments, run_script
 
 TASKS = ("sst", "quora", "sts")
@@ -45,7 +46,7 @@ def every_job() -> list[Job]:
 
 def main(argv: list[str]) -> int:
     """Print the plan and run it."""
-    args = parse_arguments(JobArgs, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     check_places(args)
     root, jobs = Path(args.output_dir) / f"one-model-{Path(args.model).name}", every_job()
     print_plan(jobs, root, args)

@@ -157,7 +157,7 @@ def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callab
         try:
             value = parse(text)
         except ValueError as error:
-            kind = "whole number" if parse is int else "number"
+            kind = "number" if parse is float else "whole number"
             raise argparse.ArgumentTypeError(f"{text!r} is not a {kind}") from error
         if isinstance(value, dict):  # by task, each checked by its own parser
             return value

@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import Field, fields
 from pathlib import Path
 from types import ModuleType
 
@@ -39,10 +39,12 @@ from tests.documents import (
 MODEL = "all-MiniLM-L6-v2"
 ROWS = {"train": 64, "dev": 32, "test-student": 8}  # of the tests' sample
 SCRIPTS = ("train_multitask.py", "pretrain_mlm.py", "evaluate.py")
-LINKED = (*SCRIPTS, "minbert", "tasks", "experiments", "benchmarks", "compat", "Makefile")
+LINKED = (
+    *SCRIPTS, "minbert", "tasks", "experiments", "benchmarks", "compat", "recipes", "Makefile"
+)  # fmt: skip
 MODULES = (
     "tasks.download", "minbert.doctor", "minbert.export", "experiments.paper",
-    "experiments.figures", "benchmarks.__main__", "benchmarks.quality",
+    "experiments.figures", "experiments.one_model", "benchmarks.__main__", "benchmarks.quality",
 )  # fmt: skip
 OTHER_FLAGS = {
     "--help", "--config", "--output",  # of every script, and of minbert.report
@@ -238,11 +240,16 @@ def test_what_is_not_run_has_flags_that_exist(page: str) -> None:
                 assert command.split()[1] in make_targets(), block.place
 
 
+def flag_of(f: Field[object]) -> str:
+    """Return what turns an argument on, or off if it is on by default."""
+    return "--" + ("no-" if f.default is True else "") + f.name.replace("_", "-")
+
+
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "experiments/RESULTS.md"])
 def test_flags_files_and_links_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     modules = [importlib.import_module(name.removesuffix(".py")) for name in (*SCRIPTS, *MODULES)]
-    flags = {f"--{f.name.replace('_', '-')}" for m in modules for f in fields(m.Args)}
+    flags = {flag_of(f) for m in modules for f in fields(m.Args)}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
         assert flag in flags | OTHER_FLAGS, f"{page}: {flag}"
     folders = "minbert|tasks|tests|docs|experiments|benchmarks|compat"
