@@ -158,4 +158,31 @@ FAULTS = [
         'load_multitask(run.folder / "best")', 'load_multitask(run.folder / "last")',
         "test_wiring.py", "best_step",
     ),
+    Fault(
+        "tasks are drawn by size to the end", "minbert/training/mixing.py",
+        "a = np.linspace(*powers, steps)", "a = np.linspace(powers[0], powers[0], steps)",
+        "test_recipes.py", "drawn_by_size",
+    ),
+    Fault(
+        "a teacher's share stays", "train_multitask.py",
+        "w = run.state.step / max(1, run.steps - 1)", "w = 0.0",
+        "test_recipes.py", "learned_at_first",
+    ),
+    Fault(
+        "the mean is over other steps", "minbert/training/averaging.py",
+        "steps * (1 - share)", "steps * share", "test_recipes.py", "mean_of_the_weights",
+    ),
+    Fault(
+        "the mean is never scored", "train_multitask.py",
+        "with averaged(run.optimizer):", "if False:", "test_recipes.py", "better_one",
+    ),
+    Fault(
+        "gradients are never projected", "minbert/training/gradients.py",
+        'project = combine == "pcgrad"', "project = False", "test_recipes.py", "combined_as_said",
+    ),
+    Fault(
+        "all layers learn alike", "train_multitask.py",
+        'group["lr"] = lr * group["rate"]\n', 'group["lr"] = lr\n',
+        "test_flags.py", "train_multitask-layer_decay",
+    ),
 ]  # fmt: skip

@@ -150,6 +150,17 @@ def test_a_parameter_that_no_task_reaches_stays_without_gradient() -> None:
     assert unused.grad is None and used.grad.tolist() == [4.0, 4.0]
 
 
+@pytest.mark.parametrize(("combine", "expected"), [("sum", [0.0, 1.0]), ("pcgrad", [0.5, 1.5])])
+def test_gradients_are_combined_as_said(combine: str, expected: list[float]) -> None:
+    p = nn.Parameter(torch.zeros(2))
+    gradients = TaskGradients([p])
+    for name, gradient in (("a", [1.0, 0.0]), ("b", [-1.0, 1.0])):
+        p.grad = torch.tensor(gradient)
+        gradients.take(name)
+    gradients.put(combine, [0])
+    torch.testing.assert_close(p.grad, torch.tensor(expected))
+
+
 def test_a_joint_step_has_a_batch_of_every_task(world: Path, no_dropout: None) -> None:
     """Its gradient is the sum of the tasks' own."""
     common = ["--hidden-dropout-prob", "0", "--steps", "1", "--clip", "0", "--no-correct-bias"]
@@ -157,6 +168,7 @@ def test_a_joint_step_has_a_batch_of_every_task(world: Path, no_dropout: None) -
     lines = logged(world / "runs/run", "step")
     assert [line["task"] for line in lines] == ["sst", "sts"] and {x["step"] for x in lines} == {1}
     assert list(lines[0]["cosines"]) == ["sst sts"] and "cosines" not in lines[1]
+    assert "sst sts: cosine of gradients" in (world / "runs/run/report.html").read_text()
     # the first moments of the first step are its gradients, times 1 - b1
     moments = load_tensors(world / "runs/run/last/optimizer.safetensors")
     key = "exp_avg/encoder.bert_layers.0.self_attention.query.weight"
@@ -199,6 +211,7 @@ def test_best_is_the_better_one_of_the_weights_and_their_mean(
     run(world, "--name", "run", "--epochs", "1", "--average", "0.5", "--lr", "1e-3")
     state = json.loads((world / "runs/run/last/state.json").read_text())
     assert state["best"]["is_mean"] and state["best"]["overall"] == 0.6
+    assert "mean of the last steps" in (world / "runs/run/report.html").read_text()
     best, last = (weights(world / "runs/run" / name) for name in ("best", "last"))
     assert any(not torch.equal(best[name], last[name]) for name in best)
 

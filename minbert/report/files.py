@@ -22,7 +22,7 @@ LINES: dict[str, dict[str, Any]] = {
 }
 # What it reads of them if it is there.
 OPTIONAL: dict[str, dict[str, Any]] = {
-    "step": {"task": str, "seconds": float},
+    "step": {"task": str, "seconds": float, "cosines": dict[str, float]},
     "end": {"best": dict[str, Any] | None},
 }
 BEST: dict[str, Any] = {"step": int, "scores": dict[str, float]}

@@ -48,6 +48,7 @@ def page(runs: Sequence[Run]) -> str:
         section("Scores after every stage", beside(stages(run) for run in runs)),
         *(section(*task_findings(task, runs)) for task in tasks_of(runs)),
         section("Loss", losses(runs)),
+        section("Gradients of two tasks", conflicts(runs)),
         section("Learning rate and throughput", rates(runs)),
         section("Arguments", arguments(runs)),
     ]
@@ -123,6 +124,22 @@ def losses(runs: Sequence[Run]) -> str:
     return charts([over_steps(runs, of(task), title) for task, title in titles.items()])
 
 
+def conflicts(runs: Sequence[Run]) -> str:
+    """Return a chart of the cosine between each two tasks' gradients, of runs in joint mode."""
+
+    def of(pair: str) -> Callable[[Run], list[Point]]:
+        return lambda run: [
+            (x["step"], x["cosines"][pair])
+            for x in run.events("step")
+            if pair in x.get("cosines", {})
+        ]
+
+    pairs = dict.fromkeys(
+        pair for run in runs for x in run.events("step") for pair in x.get("cosines", {})
+    )
+    return charts([over_steps(runs, of(pair), f"{pair}: cosine of gradients") for pair in pairs])
+
+
 def dev_scores(runs: Sequence[Run]) -> str:
     """Return a table of the best step and a chart of each task's main metric."""
     curves: dict[str, dict[int, list[tuple[float, float]]]] = {}
@@ -160,6 +177,8 @@ def best_step(run: Run) -> dict[str, str]:
     if not ends:
         return {}
     row = {"step": f"{ends[-1]['step']:,}"}
+    if ends[-1].get("is_mean"):
+        row["weights"] = "mean of the last steps"
     for task, score in ends[-1]["scores"].items():
         row[task] = f"{score:.3f}"
         if interval := run.findings.get(task, {}).get("interval"):

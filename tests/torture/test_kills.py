@@ -29,13 +29,38 @@ KINDS: dict[str, list[str]] = {
     "single": ["train", *EVERY_STEP, "--mode", "single", "--epochs", "1"],
     "own": ["train", *EVERY_STEP, "--task-file", "{world}/own.toml", "--epochs", "1"],
     "bf16": ["train", *EVERY_STEP, "--precision", "bf16"],
-    "mlm": ["pretrain", "--save-minutes", "0", "--held-out", "8", "--epochs", "3"],
+    "recipe": [
+        "train",
+        *EVERY_STEP,
+        "--mode",
+        "annealed",
+        "--average",
+        "0.7",
+        "--heads-first",
+        "1",
+        "--teacher",
+        "{world}/whole-parallel/runs/r",
+        "--r-drop",
+        "sst=1",
+    ],
+    "joint": ["train", *EVERY_STEP, "--mode", "joint", "--combine", "pcgrad", "--steps", "10"],
+    "mlm": [
+        "pretrain",
+        "--keep",
+        "best",
+        "--save-minutes",
+        "0",
+        "--held-out",
+        "8",
+        "--epochs",
+        "3",
+    ],
     "corpus": ["pretrain", "--save-minutes", "0", "--corpus", "{world}/corpus.txt"],
 }
 MOMENTS = (
     "last.new", "last.new", "best.new", "last.old", "best.old", "predictions", "report.html*.new",
     "args.json*.new", "log.jsonl*.new", "README.md*.new", "findings.json*.new", "*.npz*.new",
-    "tasks.toml*.new", "scores.json*.new",
+    "tasks.toml*.new", "scores.json*.new", "*.npy*.new",
 )  # fmt: skip
 
 
@@ -145,4 +170,5 @@ def test_killed_runs_end_as_the_uninterrupted_ones(effort: Effort) -> None:
     corpus = "\n".join(line.split("\t")[2] for line in lines) + "\n"
     (effort.world / "corpus.txt").write_text(corpus)
     tally, baselines = Tally("kills", effort, NEVER), Baselines(effort.world)
+    baselines.of("parallel")  # the teacher of "recipe"
     tally.run(COUNT, lambda trial: kill_and_resume(trial, baselines))
