@@ -43,6 +43,29 @@ def test_contrastive_labels_are_from_0_to_1(world: Path, task: str, largest: flo
     assert labels.min() == 0 and float(labels.max()) == pytest.approx(largest)
 
 
+def test_ranking_with_all_negatives_also_tells_labelled_pairs_apart(world: Path) -> None:
+    """What it logs is the sum of both losses, of every batch as it is."""
+    found: list[torch.Tensor] = []
+    functions = (siamese.losses.mnr_full, siamese.losses.contrastive)
+
+    def kept(function):
+        def call(*args):
+            found.append(function(*args))
+            return found[-1]
+
+        return call
+
+    with pytest.MonkeyPatch.context() as patch:
+        for function in functions:
+            patch.setattr(siamese.losses, function.__name__, kept(function))
+        options = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "mnr-full")
+        run(world, *options, "--name", "run")
+    logged_losses = [line["loss"] for line in logged(world / "runs/run", "step")]
+    assert len(found) == 2 * len(logged_losses) and min(map(float, found)) >= 0
+    sums = [float(a + b) for a, b in zip(found[::2], found[1::2], strict=True)]
+    assert logged_losses == pytest.approx(sums)
+
+
 @pytest.mark.parametrize(("loss", "scale"), [("mnr", 1), ("mnr-full", 20)])
 def test_in_batch_losses_have_the_scale_of_their_source(
     world: Path, loss: str, scale: float

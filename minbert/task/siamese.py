@@ -101,7 +101,10 @@ def siamese_loss(
         return losses.mnr(u, v, labels, scale or 1.0)
     if name == "mnr-full":
         groups = to_device(torch.from_numpy(pairs.groups[rows]), device)
-        return losses.mnr_full(u, v, labels, groups, scale or USUAL_SCALE)
+        ranked = losses.mnr_full(u, v, labels, groups, scale or USUAL_SCALE)
+        # ranking has only the other rows as negatives: the two sentences of a pair with label 0,
+        # which look alike and are the hard case, are told apart by this term alone
+        return ranked + losses.contrastive(u, v, labels)
     if name == CLASSIFIER:
         # compare() subtracts the threshold, which is for predictions and not for training
         logits = head.compare(u, v) + head.threshold

@@ -69,7 +69,8 @@ def files_of(folder: Path) -> dict[str, Path]:
 def log_differences(whole: Path, other: Path, name: str) -> list[str]:
     """Return what tells two logs apart: each step, evaluation and end must be there once."""
     one, two = events_of(whole), events_of(other)
-    keys = [json.dumps([line["event"], line.get("step"), line.get("stage")]) for line in two]
+    names = ("event", "step", "stage", "task")  # a joint step has a line for each task
+    keys = [json.dumps([line.get(name) for name in names]) for line in two]
     if twice := sorted({key for key in keys if keys.count(key) > 1}):
         return [f"logged twice in {name}: {twice[0]}"]
     return [] if one == two else [f"other {name}"]
