@@ -1,10 +1,13 @@
 """RESULTS.md: what results.json holds, as tables and differences for people."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from experiments.figures import figure_names, task_title
 from experiments.recipes import QUESTIONS
-from experiments.results import Record, Result
+from experiments.results import RESULTS, Record, Result, read_record
+from experiments.table_5 import ONE_MODEL, read_table_5, table_5_text
+from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
 NOTES = {
@@ -18,8 +21,18 @@ ONE_SEED = (
 )
 
 
+def write_results_page(folder: Path) -> None:
+    """Write RESULTS.md: of results.json and one-model.json those that are there."""
+    parts = []
+    if (folder / RESULTS).is_file():
+        parts.append(results_page(read_record(folder)))
+    if (folder / ONE_MODEL).is_file():
+        parts.append(table_5_text(read_table_5(folder / ONE_MODEL)) + "\n")
+    write_text(folder / "RESULTS.md", "\n".join(parts))
+
+
 def results_page(record: Record) -> str:
-    """Return the text of RESULTS.md."""
+    """Return what RESULTS.md says of results.json."""
     rows = (f"{task} {train:,} and {dev:,}" for task, (train, dev) in record.rows.items())
     parts = [
         "# Results",

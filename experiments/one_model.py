@@ -1,57 +1,97 @@
 """Is one model as good as three? python -m experiments.one_model --model all-MiniLM-L6-v2 --seeds 3
 
-Prints the plan, then runs it; a finished run is reused, a stopped one goes on.
+Prints the plan, then runs it; a finished run is reused, a stopped one goes on. Table 5 of
+RESULTS.md is written anew after every run.
 """
 
+import shutil
 from pathlib import Path
 
-from experiments.jobs import Job, check_places, print_plan, run_jobs
+from experiments.jobs import FIRST_SEED, Job, RunKey, check_places, print_plan, run_jobs
 from experiments.jobs import JobArgs as Args
+from experiments.markdown import write_results_page
+from experiments.table_5 import AVERAGED, ONE_MODEL, RAW, Row, gather_table_5
 from minbert.cli import parse_arguments, run_script
+from minbert.files import write_json
 
 TASKS = ("sst", "quora", "sts")
 RATES = ("5e-5", "1e-4")  # of the single tasks, which have the better one
 PASSES = {"sst": 10, "quora": 3, "sts": 10}
 SMOOTH = ("--schedule", "linear", "--warmup", "0.1")
 STEPS = ("--eval-every", "2000")  # the best step is chosen by dev, as in the paper
-ROWS = {  # of one pass over Quora, each with what the row above it has
-    "decay": ("--mode", "parallel", *SMOOTH),
-    "annealed": ("--mode", "annealed", *SMOOTH, "--average", "0.3"),
-    "heads-first": ("--mode", "annealed", *SMOOTH, "--heads-first", "5"),
-    "r-drop": ("--mode", "annealed", *SMOOTH, "--r-drop", "sst=1,sts=1"),
-    "joint": ("--mode", "joint", *SMOOTH),
-    "pcgrad": ("--mode", "joint", "--combine", "pcgrad", *SMOOTH),
-}
+ONE_PASS = ("--epochs", "1", "--lr", RATES[0], *STEPS)  # over Quora
+ANNEALED = ("--mode", "annealed", *SMOOTH)
+HANDED_IN = ("parallel", "one-model")  # whose test predictions are kept in experiments/predictions
 
 
 def alone(task: str, rate: str) -> Job:
     """Return the run of one task by itself."""
     words = ("--mode", "single", "--tasks", task, "--epochs", str(PASSES[task]), "--lr", rate)
-    return Job(f"alone-{task}-{rate}", (*words, *SMOOTH, "--skip-predictions"))
+    return Job(f"alone-{task}-{rate}", (*words, *SMOOTH))
 
 
-def every_job() -> list[Job]:
-    """Return all runs of a seed, teachers before what learns from them."""
-    singles = [alone(task, rate) for task in ("sst", "sts", "quora") for rate in RATES]
-    teachers = ",".join(f"{task}={{alone-{task}-{RATES[0]}}}" for task in TASKS)
-    rows = ROWS | {"teachers": (*ROWS["annealed"], "--teacher", teachers)}
-    one_pass = ("--epochs", "1", "--lr", RATES[0], *STEPS, "--skip-predictions")
+def table_5() -> list[Row]:
+    """Return the rows of the table: each ingredient beside what it is compared with."""
+    alone_runs = {task: tuple(alone(task, rate) for rate in RATES) for task in TASKS}
+    teachers = ",".join(f"{task}={{{runs[0].name}}}" for task, runs in alone_runs.items())
+
+    def row(label: str, name: str, *words: str, events: tuple[str, ...] = (RAW,)) -> Row:
+        return Row(label, dict.fromkeys(TASKS, (Job(name, words),)), events)
+
     return [
-        *singles,
-        *(Job(name, (*words, *one_pass)) for name, words in rows.items()),
-        Job("parallel", ("--mode", "parallel", "--epochs", "3", "--lr", RATES[0], *STEPS)),
-        Job("one-model", ("--config", "recipes/one-model.toml")),
-    ]
+        Row("single tasks (three models)", alone_runs),
+        row("paper's parallel", "parallel", "--mode", "parallel", "--epochs", "3", "--lr",
+            RATES[0], *STEPS),
+        row("parallel, one pass, warm-up and decay", "decay", "--mode", "parallel", *SMOOTH,
+            *ONE_PASS),
+        row("annealed, one pass", "annealed", *ANNEALED, "--average", "0.3", *ONE_PASS),
+        row("annealed + averaging", "annealed", *ANNEALED, "--average", "0.3", *ONE_PASS,
+            events=(AVERAGED,)),
+        row("annealed + heads first", "heads-first", *ANNEALED, "--heads-first", "5", *ONE_PASS),
+        row("annealed + teachers", "teachers", *ANNEALED, "--teacher", teachers, *ONE_PASS),
+        row("annealed + R-Drop", "r-drop", *ANNEALED, "--r-drop", "sst=1,sts=1", *ONE_PASS),
+        row("joint, one pass", "joint", "--mode", "joint", *SMOOTH, *ONE_PASS),
+        row("joint + PCGrad", "pcgrad", "--mode", "joint", "--combine", "pcgrad", *SMOOTH,
+            *ONE_PASS),
+        row("one model: recipes/one-model.toml", "one-model", "--config",
+            "recipes/one-model.toml", events=(RAW, AVERAGED)),
+    ]  # fmt: skip
+
+
+def jobs_of(rows: list[Row]) -> list[Job]:
+    """Return every job once, single tasks first: they teach others."""
+    jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
+    return list({job.name: job for job in jobs}.values())
+
+
+def keep_predictions(root: Path, folder: Path, seeds: int) -> None:
+    """Copy the test predictions that are handed in, ids and labels only."""
+    for job in HANDED_IN:
+        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+            for path in (RunKey(root, job, seed).folder / "predictions").glob("*-test-output.csv"):
+                place = folder / "predictions" / f"{job}-{seed}"
+                place.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, place)
 
 
 def main(argv: list[str]) -> int:
-    """Print the plan and run it."""
+    """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     check_places(args)
-    root, jobs = Path(args.output_dir) / f"one-model-{Path(args.model).name}", every_job()
+    root, rows = Path(args.output_dir) / f"one-model-{Path(args.model).name}", table_5()
+    folder, jobs = Path(args.results), jobs_of(rows)
     print_plan(jobs, root, args)
-    if not args.plan:
-        run_jobs(jobs, root, args, lambda: None)
+    if args.plan:
+        return 0
+
+    def write_results() -> None:
+        write_json(folder / ONE_MODEL, gather_table_5(rows, root, args).to_json())
+        write_results_page(folder)
+        keep_predictions(root, folder, args.seeds)
+
+    run_jobs(jobs, root, args, write_results)
+    write_results()
+    print(f"\nwrote {folder / 'RESULTS.md'} and {ONE_MODEL}")
     return 0
 
 

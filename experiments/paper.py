@@ -9,14 +9,14 @@ from pathlib import Path
 import train_multitask
 from experiments.figures import FIGURES, draw_figures
 from experiments.jobs import Job, JobArgs, RunKey, check_places, print_plan, run_jobs
-from experiments.markdown import results_page
+from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, Table, tables
 from experiments.results import RESULTS, Record, gather
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import write_json, write_text
+from minbert.files import write_json
 from minbert.run.train_args import data_source, resolve_arguments
 from minbert.task.loading import load_train_and_dev
 from minbert.weights.resolve import resolve
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     def write_results() -> Record:
         record = gather(chosen, root, args, rows)
         write_json(folder / RESULTS, record.to_json())
-        write_text(folder / "RESULTS.md", results_page(record))
+        write_results_page(folder)
         return record
 
     run_jobs(jobs, root, args, write_results)

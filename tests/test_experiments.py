@@ -7,15 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
-from experiments import figures, jobs, paper, recipes
+from experiments import figures, jobs, one_model, paper, recipes
+from experiments import table_5 as results_5
 from experiments.figures import THEMES, figure_names, interval, spread_out
 from experiments.jobs import RunKey
 from experiments.markdown import results_page
 from experiments.recipes import BUDGETS, Cell, tables
 from experiments.results import Record, Result, read_record, read_score
+from experiments.table_5 import ONE_MODEL, read_table_5
 from minbert import UserError
+from minbert.files import read_json_lines
 from minbert.typed import from_json
 
 HOME = Path(__file__).resolve().parents[1] / "experiments"
@@ -47,6 +51,11 @@ FULL = {
 TINY_BUDGET = replace(
     BUDGETS["cpu"], pretrain=1, after_pretrain=1, single={"sst": 1, "quora": 1, "sts": 1}, frozen=1
 )
+
+
+ROWS_OF_TABLE_5 = (
+    "single", "annealed, one pass", "annealed + averaging", "annealed + teachers", "one model"
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -102,6 +111,40 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     assert read_record(world / "results") == record
     predictions = world / "runs" / "paper-cpu-model" / "parallel-11711" / "predictions"
     assert (predictions / "para-test-output.csv").is_file()
+
+
+@pytest.mark.thorough
+def test_one_model_beside_three(
+    arguments: list[str], world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])  # where recipes/ is
+    rows = [row for row in one_model.table_5() if row.label.startswith(ROWS_OF_TABLE_5)]
+    monkeypatch.setattr(one_model, "table_5", lambda: rows)
+    shared = [word for word in arguments if word not in ("--budget", "cpu")]
+    monkeypatch.setattr(one_model, "print_plan", lambda *_: None)
+    monkeypatch.setattr(results_5, "RESAMPLES", 20)
+    one_model.main([*shared, "--seeds", "2"])
+    table = read_table_5(world / "results" / ONE_MODEL)
+    single, annealed, mean, taught, recipe = table.lines
+    assert single.scores["sst"].difference is None
+    for task, scores in [pair for line in (taught, recipe) for pair in line.scores.items()]:
+        assert len(scores.best) == len(scores.last) == 2
+        centre, low, high = scores.difference
+        gain = np.mean(scores.best) - np.mean(single.scores[task].best)
+        assert low <= centre <= high and centre == pytest.approx(gain, abs=1e-6)
+    for task in annealed.scores:
+        root = world / "runs/one-model-model"
+        logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]
+        means = [[x for x in log if x["event"] == "mean-dev"][-1]["scores"] for log in logs]
+        assert mean.scores[task].last == [next(iter(m[task].values())) for m in means]
+    assert annealed.examples < recipe.examples and "alone-sst" in single.scores["sst"].job
+    text = (world / "results/RESULTS.md").read_text()
+    assert text.startswith("## Table 5") and "| less single tasks |" in text
+    assert "--teacher sst=checkpoints/alone-sst-5e-5" in text
+    kept = world / "results/predictions/one-model-11712"
+    assert sorted(path.name for path in kept.iterdir()) == [
+        "para-test-output.csv", "sst-test-output.csv", "sts-test-output.csv"
+    ]  # fmt: skip
 
 
 def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, capsys) -> None:

@@ -77,7 +77,8 @@ def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
         return {task: args.steps or epochs[task] * b for task, b in plan.batches.items()}
     if args.mode == "joint":
         return {next(iter(plan.batches)): plan.steps}
-    return {task: plan.steps_of(task) for task in plan.batches}
+    # a short annealed run may draw a task never
+    return {task: steps for task in plan.batches if (steps := plan.steps_of(task))}
 
 
 def forecast_mlm(run: ScriptRun, train_step: TrainStep) -> Forecast:

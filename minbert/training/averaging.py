@@ -19,12 +19,14 @@ def averaged_steps(step: int, steps: int, share: float) -> int:
 
 @torch.no_grad()
 def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
-    """Take the weights of now into the mean, as the `count`-th of it, from 1."""
+    """Take the weights of now into the mean, as the `count`-th of it, from 1.
+
+    A mean that is not there begins with them: at the first, and in a dry run, which leaps there.
+    """
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    if count == 1:
-        for p in weights:
+    for p in weights:
+        if count == 1 or MEAN not in optimizer.state[p]:
             optimizer.state[p][MEAN] = p.detach().float().clone()
-        return
     means = [optimizer.state[p][MEAN] for p in weights]
     torch._foreach_lerp_(means, [p.detach().float() for p in weights], 1 / count)
 
