@@ -176,7 +176,11 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     if not (directory / HEADS).is_file():
         return BertModel.from_pretrained(directory), {}
     model, _ = load_multitask(directory)
-    heads = {name: head for name, head in model.heads.items() if not head.config.siamese}
+    heads = {
+        name: head
+        for name, head in model.heads.items()
+        if not (head.config.siamese or head.config.layers)
+    }
     return model.encoder, heads
 
 

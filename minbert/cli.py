@@ -50,7 +50,7 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         options = dict(f.metadata)
         parse = options.pop("parse", None) or type(f.default)
         low, high = options.pop("low", None), options.pop("high", None)
-        unset = f.default is None or f.default == ""
+        unset = f.default in (None, "", ())
         default = "" if unset or parse is bool else f" (default: {_format_default(f.default)})"
         help_line = (options.pop("help") + default).replace("%", "%%")
         flag = "--" + f.name.replace("_", "-")
@@ -147,7 +147,7 @@ def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:
 
 def _format_default(default: Any) -> str:
     """Return a default as it would be written on the command line."""
-    return ",".join(default) if isinstance(default, tuple) else str(default)
+    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:
@@ -179,6 +179,14 @@ def _dashes(word: str) -> str:
 def comma_list(text: str) -> tuple[str, ...]:
     """Split a list at its commas: sst,quora -> ("sst", "quora")."""
     return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def number_list(text: str) -> tuple[int, ...]:
+    """Split numbers from 1 at their commas: 11,12 -> (11, 12)."""
+    words = comma_list(text)
+    if not words or not all(word.isdecimal() and int(word) for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 1 with commas between")
+    return tuple(map(int, words))
 
 
 def word_by_task(text: str) -> dict[str, str]:

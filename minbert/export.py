@@ -156,6 +156,8 @@ def main(argv: list[str]) -> int:
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
     cross = args.task and not model.heads[args.task].config.siamese
+    if cross and model.layers:
+        raise UserError(f"--task {args.task}: its head reads layers {model.layers}, here alone")
     if model.second_tower is not None and not cross:
         raise UserError("a run with separate towers is two encoders, which one directory has not")
     max_length = max_length_of_run(directory, model.encoder)

@@ -30,6 +30,8 @@ class PaddedModel(nn.Module):
     def __init__(self, model: MultitaskNetwork | BertModel, task: str = "") -> None:
         super().__init__()
         self.encoder = model if isinstance(model, BertModel) else model.encoder
+        if task and model.heads[task].config.layers:
+            raise UserError(f"{task}: its head reads layers {model.layers}, here alone")
         self.head = model.heads[task] if task else None
         self.siamese = bool(task) and self.head.config.siamese
 

@@ -133,6 +133,10 @@ RECIPE: dict[str, Row] = {
         lambda run, base: run.seen["parameter_groups"][0][0][2] == 0.5 and run.differs(base),
     ),
     "reinit_layers": ("--reinit-layers 1", lambda run, base: run.differs(base)),
+    "pool_layers": (
+        "--pool-layers 1,2",
+        lambda run, base: heads(run)["sst"]["layers"] == [1, 2] and run.differs(base),
+    ),
     "correct_bias": ("--no-correct-bias", lambda run, base: run.differs(base)),
 }
 

@@ -10,6 +10,10 @@ from torch import nn
 
 import train_multitask
 from minbert import BertModel, UserError
+from minbert.data.collate import collate
+from minbert.data.encoded import encode_examples
+from minbert.data.examples import Example
+from minbert.export import main as export
 from minbert.inference import MultitaskModel
 from minbert.task.kinds import classification, multi_labels, scores
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
@@ -250,6 +254,26 @@ def test_top_layers_start_anew(world: Path) -> None:
     assert changed == {name for name in matrices if "norm" not in name}
     with pytest.raises(UserError, match="--reinit-layers 3: this model has 2 layers"):
         run(world, "--reinit-layers", "3")
+
+
+@pytest.mark.parametrize("frozen", [[], ["--fine-tune-mode", "last-linear-layer"]])
+def test_heads_read_other_layers(world: Path, frozen: list[str]) -> None:
+    run(world, "--name", "run", "--pool-layers", "1,2", "--lr", "1e-3", *frozen)
+    folder = world / "runs/run"
+    model, tokens = MultitaskModel.load(folder, "cpu"), ["red cat runs", "old dog"]
+    network = model.network
+    encoder, head = network.encoder, network.heads["sst"]
+    batch = collate(encode_examples([Example("1", tokens[0])], model.tokenizer, 32), np.array([0]))
+    first = torch.stack([state[0] for state in encoder.hidden_states(batch)[1:]]).mean(0)
+    expected = head(encoder.pool(first[None]))
+    found = torch.from_numpy(model.outputs("sst", tokens[:1]))
+    torch.testing.assert_close(found, expected.detach())
+    top = head(encoder.pooled_output(batch))
+    assert not torch.allclose(found, top)
+    with pytest.raises(UserError, match="its head reads layers"):
+        export([str(folder), str(world / "out"), "--task", "sst"])
+    with pytest.raises(UserError, match="layer 3: the model has 2"):
+        run(world, "--pool-layers", "3")
 
 
 def teach(world: Path) -> list[str]:

@@ -40,6 +40,7 @@ class HeadConfig:
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
     class_names: tuple[str, ...] = ()  # if the classes have some
+    layers: tuple[int, ...] = ()  # whose mean [CLS] it reads, from 1; (): that of the top layer
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
 
     @classmethod

@@ -39,6 +39,9 @@ class MultitaskNetwork(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.second_tower = copy.deepcopy(encoder) if separate_towers else None
+        self.layers = next((c.layers for c in heads.values() if not c.siamese), ())
+        if max(self.layers, default=0) > len(encoder.bert_layers):
+            raise UserError(f"layer {max(self.layers)}: the model has {len(encoder.bert_layers)}")
         size = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
             {
@@ -67,7 +70,11 @@ class MultitaskNetwork(nn.Module):
         return [self.encoder] if self.second_tower is None else [self.encoder, self.second_tower]
 
     def forward(self, task: str, batch: Batch) -> Tensor:
-        return self.heads[task](self.encoder.pooled_output(batch))
+        return self.heads[task](self.pooled_output(batch))
+
+    def pooled_output(self, batch: Batch) -> Tensor:
+        """Return what all heads but the siamese ones read, (S, D)."""
+        return self.encoder.pooled_output(batch, self.layers)
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
         """Return embeddings (S, E) of sentences alone, by a siamese task's pooling and map.

@@ -103,7 +103,7 @@ def features_seconds(run: ScriptRun) -> float:
     """
     rows = sum(len(split) for part in (run.train_splits, run.dev_splits) for split in part.values())
     started = time.monotonic()
-    encode_features(run.model.encoder, run.dev_splits, run.model.encoder.device)
+    encode_features(run.model, run.dev_splits, run.model.encoder.device)
     return (time.monotonic() - started) / sum(map(len, run.dev_splits.values())) * rows
 
 

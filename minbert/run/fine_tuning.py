@@ -109,9 +109,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     rows = {name: len(split) for name, split in train_splits.items()}
     features = None
     if args.fine_tune_mode == FROZEN:
-        encoder = model.encoder.requires_grad_(False)
+        model.encoder.requires_grad_(False)
         both = {"train": train_splits, "dev": dev_splits}
-        features = {name: encode_features(encoder, s, device) for name, s in both.items()}
+        features = {name: encode_features(model, s, device) for name, s in both.items()}
     pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
     taught = teacher_outputs(args, tasks)
     teachers = load_outputs(taught, rows)
@@ -143,7 +143,7 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
             raise UserError(f"--reinit-layers {args.reinit_layers}: this model has {most} layers")
         if args.reinit_layers:
             encoder.reinitialize(args.reinit_layers)
-        shape = (args.pooling, args.embedding_size)
+        shape = (args.pooling, args.embedding_size, args.pool_layers)
         heads = {n: head_config(t, args.pair_loss.get(n), *shape) for n, t in tasks.items()}
         separate = args.towers == "separate"
         model = MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from minbert.cli import amount_by_task, arg, word_by_task
+from minbert.cli import amount_by_task, arg, number_list, word_by_task
 from minbert.errors import UserError
 from minbert.run.common_args import CommonArgs
 from minbert.task.task import Task
@@ -51,6 +51,10 @@ class RecipeArgs(CommonArgs):
     reinit_layers: int = arg(
         0, "so many top layers, and the pooler, start from random values", low=0, high=10**3
     )
+    pool_layers: tuple[int, ...] = arg(
+        (), "heads read the mean of these layers, as 3,4,5,6 (default: the top one)",
+        parse=number_list,
+    )  # fmt: skip
     correct_bias: bool = arg(True, "without Adam's correction of m and v", parse=bool)
 
 

@@ -110,11 +110,11 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 
 
 def encode_features(
-    encoder: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
+    model: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
 ) -> dict[str, Tensor]:
-    """Return a frozen encoder's pooled outputs (n, D) of each split, without dropout."""
-    encoder.eval()
-    return {name: predict(encoder.pooled_output, split, device) for name, split in splits.items()}
+    """Return a frozen model's pooled outputs (n, D) of each split, without dropout."""
+    model.eval()
+    return {name: predict(model.pooled_output, split, device) for name, split in splits.items()}
 
 
 def score_tasks(

@@ -41,14 +41,17 @@ def check_pair_loss(task: Task, name: str) -> None:
         raise UserError(f"--pair-loss {name} needs labels 0 and 1; {task.name} has scores")
 
 
-def head_config(task: Task, loss: str | None, pooling: str, embedding_size: int) -> HeadConfig:
-    """Return the configuration of a task's head.
+def head_config(
+    task: Task, loss: str | None, pooling: str, embedding_size: int, layers: tuple[int, ...] = ()
+) -> HeadConfig:
+    """Return the configuration of a task's head; layers: that it reads if it is not siamese.
 
     With a pair loss the head is siamese, its cosines scaled to the labels' range.
     """
     if loss is None:
         names = task.class_names or task.display_names
-        return HeadConfig(task.outputs, class_names=names, problem_type=task.problem_type)
+        kind = task.problem_type
+        return HeadConfig(task.outputs, class_names=names, layers=layers, problem_type=kind)
     return HeadConfig(
         outputs=1,
         siamese=True,
