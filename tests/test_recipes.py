@@ -272,7 +272,7 @@ def test_heads_read_other_layers(world: Path, frozen: list[str]) -> None:
     assert not torch.allclose(found, top)
     with pytest.raises(UserError, match="its head reads layers"):
         export([str(folder), str(world / "out"), "--task", "sst"])
-    with pytest.raises(UserError, match="layer 3: the model has 2"):
+    with pytest.raises(UserError, match="--pool-layers 3: this model has 2 layers"):
         run(world, "--pool-layers", "3")
 
 
@@ -314,6 +314,8 @@ def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
     folder = Path(teach(world)[1].split(",")[0].removeprefix("sst="))
     with pytest.raises(UserError, match=r"--teacher sts=.*: it has sst"):
         run(world, "--teacher", f"sts={folder}")
+    with pytest.raises(UserError, match="--teacher sst=nobody: no such run; give a run's folder"):
+        run(world, "--teacher", "nobody")
     with pytest.raises(UserError, match="--teacher quora: not one of --tasks sst,sts"):
         run(world, "--teacher", f"quora={folder}")
     with pytest.raises(UserError, match="--teacher sts: not of a siamese task"):

@@ -19,7 +19,7 @@ from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multi
 from minbert.run import rundir
 from minbert.run.heads_first import train_heads
 from minbert.run.loop import Training, begin, find_checkpoint
-from minbert.run.teachers import load_outputs, teacher_outputs
+from minbert.run.teachers import load_outputs, make_outputs, teachers_files
 from minbert.run.train_args import FROZEN, Args, data_source
 from minbert.task.evaluation import encode_features
 from minbert.task.loading import (
@@ -94,6 +94,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     source = data_source(args)
     check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
+    taught = teachers_files(args, tasks)
     last = find_checkpoint(folder)
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)
@@ -113,7 +114,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         both = {"train": train_splits, "dev": dev_splits}
         features = {name: encode_features(model, s, device) for name, s in both.items()}
     pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
-    taught = teacher_outputs(args, tasks)
+    make_outputs(args, tasks, taught)
     teachers = load_outputs(taught, rows)
     if args.heads_first and not last:
         train_heads(model, tasks, train_splits, args)
@@ -138,9 +139,12 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
         model = load_multitask(directory, args.hidden_dropout_prob)[0]
     else:
         encoder = BertModel.from_pretrained(directory)
-        if args.reinit_layers > len(encoder.bert_layers):
-            most = len(encoder.bert_layers)
-            raise UserError(f"--reinit-layers {args.reinit_layers}: this model has {most} layers")
+        most = len(encoder.bert_layers)
+        for flag, layer in (
+            ("reinit", args.reinit_layers), ("pool", max(args.pool_layers, default=0)),
+        ):  # fmt: skip
+            if layer > most:
+                raise UserError(f"--{flag}-layers {layer}: this model has {most} layers")
         if args.reinit_layers:
             encoder.reinitialize(args.reinit_layers)
         shape = (args.pooling, args.embedding_size, args.pool_layers)

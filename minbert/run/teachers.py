@@ -22,12 +22,16 @@ from minbert.weights.resolve import resolve
 FOLDER = ".teachers"  # in --output-dir, as the caches of ids
 
 
-def teacher_outputs(args: Args, tasks: dict[str, Task]) -> dict[str, Path]:
-    """Return the files with the teachers' outputs (n, C) on the training sets, made if need be.
+def teachers_files(args: Args, tasks: dict[str, Task]) -> dict[str, Path]:
+    """Return the files that the teachers' outputs are kept in. Raises UserError for no run."""
+    return {name: cache_path(args, tasks[name], Path(run)) for name, run in args.teacher.items()}
+
+
+def make_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> None:
+    """Write the teachers' outputs (n, C) on the training sets into these files, if need be.
 
     n: the rows that the run trains on, in its order. Of several processes the first one writes.
     """
-    paths = {name: cache_path(args, tasks[name], Path(run)) for name, run in args.teacher.items()}
     for name, path in paths.items():
         if distributed.all_gather(not has_its_hash(path))[0]:  # all compute it together
             outputs = outputs_of(args, tasks[name], Path(args.teacher[name]))
@@ -36,11 +40,10 @@ def teacher_outputs(args: Args, tasks: dict[str, Task]) -> dict[str, Path]:
                     np.save(file, outputs)
                 write_hash(path)
         distributed.barrier()
-    return paths
 
 
 def load_outputs(paths: dict[str, Path], rows: dict[str, int]) -> dict[str, Tensor]:
-    """Read what `teacher_outputs` has made. rows: how many each task has to have."""
+    """Read what `make_outputs` has written. rows: how many each task has to have."""
     outputs = {name: from_numpy(np.load(path)) for name, path in paths.items()}
     for name, found in outputs.items():
         if len(found) != rows[name]:
@@ -53,6 +56,8 @@ def load_outputs(paths: dict[str, Path], rows: dict[str, int]) -> dict[str, Tens
 
 def cache_path(args: Args, task: Task, run: Path) -> Path:
     """Return where a teacher's outputs are kept: by its weights, and by the rows they are of."""
+    if not run.is_dir():
+        raise UserError(f"--teacher {task.name}={run}: no such run; give a run's folder")
     directory = resolve(run)
     files = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
     files.append(Path(args.data_dir) / task.files["train"])
