@@ -180,10 +180,10 @@ def evaluate(run: Run, stage: str) -> None:
     """Take dev scores of the weights, and of their mean if there is one; keep the best."""
     check_finite(run)
     state = run.state
-    main = assess(run, stage)
-    if run.averaged_steps:
+    if run.averaged_steps:  # first: a siamese threshold, set in it, must end as that of last/
         with averaged(run.optimizer):
             assess(run, stage, is_mean=True)
+    main = assess(run, stage)
     if state.step == 0:
         state.before = main
     else:

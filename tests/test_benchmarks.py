@@ -37,6 +37,7 @@ def contestants(path: Path) -> list[Contestant]:
     return [Contestant(s["name"], "tests.test_benchmarks:diary", s) for s in settings]
 
 
+@pytest.mark.thorough
 def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Path) -> None:
     """And a contestant's memory is not its parent's."""
     ours = bytearray(b"x" * 600_000_000)  # of this process, touched
@@ -49,6 +50,7 @@ def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Pa
         assert len(ours) > 1e6 * outcomes["A"].peak_mib
 
 
+@pytest.mark.thorough
 def test_a_contestant_that_fails_is_named() -> None:
     with pytest.raises(UserError, match="benchmark C failed"):
         hold([Contestant("C", "tests.test_benchmarks:broken", {})], 1)
@@ -77,6 +79,7 @@ def test_our_optimizer_beside_torch_s(world: Path) -> None:
     assert list(known) == ["optimizer_step"] and len(known["optimizer_step"]["rows"]) == 5
 
 
+@pytest.mark.thorough
 def test_memory_with_and_without_what_saves_it(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 import transformers
-from sentence_transformers import SentenceTransformer
 
 from minbert import BertModel, MultitaskModel, UserError
 from minbert.export import main as export
@@ -93,6 +93,13 @@ def test_the_encoder_goes_there_and_back(trained: Path, tmp_path: Path) -> None:
         assert torch.equal(value, back.state_dict()[name]), name
 
 
+def sentence_transformer(folder: Path) -> Any:
+    """Load an export in its library, whose import takes seconds."""
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(folder), device="cpu")
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
 @pytest.mark.parametrize("size", [0, 48])
 def test_embeddings_are_the_same_in_sentence_transformers(
@@ -101,7 +108,7 @@ def test_embeddings_are_the_same_in_sentence_transformers(
     folder = siamese(world, "--pooling", pooling, "--embedding-size", str(size))
     options = ["--to", "sentence-transformers", "--task", "sts"]
     export([str(folder), str(tmp_path / "out"), *options])
-    theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu").encode(TEXTS)
+    theirs = sentence_transformer(tmp_path / "out").encode(TEXTS)
     model = MultitaskModel.load(folder, device="cpu")
     vectors = torch.from_numpy(model.encode(TEXTS, pooling))
     with torch.no_grad():
@@ -112,7 +119,7 @@ def test_embeddings_are_the_same_in_sentence_transformers(
 
 def test_without_a_task_it_encodes_as_the_run_does(trained: Path, tmp_path: Path) -> None:
     export([str(trained), str(tmp_path / "out"), "--to", "sentence-transformers"])
-    theirs = SentenceTransformer(str(tmp_path / "out"), device="cpu")
+    theirs = sentence_transformer(tmp_path / "out")
     ours = MultitaskModel.load(trained, device="cpu")
     np.testing.assert_allclose(theirs.encode(TEXTS), ours.encode(TEXTS), atol=1e-5)
     units = theirs.encode(TEXTS, normalize_embeddings=True)
@@ -122,7 +129,7 @@ def test_without_a_task_it_encodes_as_the_run_does(trained: Path, tmp_path: Path
 def test_a_sentence_transformer_is_a_model_to_start_from(world: Path, tmp_path: Path) -> None:
     folder = siamese(world, "--pooling", "mean")
     export([str(folder), str(tmp_path / "out"), "--to", "sentence-transformers"])
-    SentenceTransformer(str(tmp_path / "out"), device="cpu").save(str(tmp_path / "back"))
+    sentence_transformer(tmp_path / "out").save(str(tmp_path / "back"))
     ours = BertModel.from_pretrained(folder / "best").state_dict()
     for name, value in BertModel.from_pretrained(tmp_path / "back").state_dict().items():
         assert torch.equal(value, ours[name]), name

@@ -160,6 +160,7 @@ def test_fabric() -> None:
     assert torch.equal(model.pooler_dense.weight, expected.pooler_dense.weight)
 
 
+@pytest.mark.thorough
 def test_compile() -> None:
     """In training, with dropout; "aot_eager" needs no compiler of C."""
     model = make_model().train()

@@ -210,14 +210,26 @@ def test_the_mean_of_the_weights_is_that_of_the_last_steps(
 def test_best_is_the_better_one_of_the_weights_and_their_mean(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    means = iter([0.0, 0.5, 0.6])
+    means = iter([0.0, 0.6, 0.5])
     monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
     run(world, "--name", "run", "--epochs", "1", "--average", "0.5", "--lr", "1e-3")
     state = json.loads((world / "runs/run/last/state.json").read_text())
     assert state["best"]["is_mean"] and state["best"]["overall"] == 0.6
     assert "mean of the last steps" in (world / "runs/run/report.html").read_text()
+    card = (world / "runs/run/README.md").read_text()
+    assert "`best/` holds the mean of the weights up to step 10" in card
     best, last = (weights(world / "runs/run" / name) for name in ("best", "last"))
     assert any(not torch.equal(best[name], last[name]) for name in best)
+
+
+def test_last_has_the_threshold_of_its_own_weights(world: Path) -> None:
+    """And not that of the mean, for which it is set, too."""
+    pairs = ["--tasks", "quora", "--pair-encoding", "siamese", "--pooling", "mean"]
+    run(world, "--name", "run", *pairs, "--average", "0.9", "--lr", "1e-2")
+    lines = [logged(world / "runs/run", event)[-1] for event in ("dev", "mean-dev")]
+    own, of_mean = (line["scores"]["quora"]["threshold"] for line in lines)
+    saved = float(weights(world / "runs/run/last")["quora.threshold"])
+    assert saved == pytest.approx(own) and saved != pytest.approx(of_mean)
 
 
 def test_heads_are_trained_first_and_the_encoder_is_not(world: Path, no_dropout: None) -> None:
@@ -232,6 +244,16 @@ def test_heads_are_trained_first_and_the_encoder_is_not(world: Path, no_dropout:
         for name in ("run", "plain")
     ]
     assert sum(losses[0]) < sum(losses[1])  # on what was trained
+
+
+def test_the_card_has_the_command_of_the_recipe(world: Path) -> None:
+    words = "--no-correct-bias --pool-layers 1,2 --r-drop sst=0.5 --mode annealed"
+    run(world, "--name", "run", "--epochs", "1", *words.split())
+    card = (world / "runs/run/README.md").read_text()
+    (line,) = [x for x in card.splitlines() if x.startswith("    python train_multitask.py")]
+    for part in ("--no-correct-bias", "--pool-layers 1,2", "--r-drop sst=0.5", "--mode annealed"):
+        assert part in line
+    assert "minbert.export" not in card  # whose formats have no such heads
 
 
 def test_rates_fall_with_the_depth() -> None:

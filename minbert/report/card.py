@@ -45,20 +45,23 @@ class Command:
         for name, value in self.args.items():
             if name in LEFT_OUT or value in (self.defaults[name], None, {}, ""):
                 continue
-            flag = "--" + name.replace("_", "-")
+            flag = ("--no-" if value is False else "--") + name.replace("_", "-")
             if isinstance(value, dict):
                 value = ",".join(f"{k}={v}" for k, v in value.items())
             elif isinstance(value, tuple):
                 value = ",".join(map(str, value))
-            words.append(flag if value is True else f"{flag} {shlex.quote(str(value))}")
+            words.append(flag if isinstance(value, bool) else f"{flag} {shlex.quote(str(value))}")
         return " ".join(words)
 
 
 def write_card(
     folder: Path, command: Command, tasks: list[Task], train_splits: Splits, dev_splits: Splits,
-    best_step: int, best_scores: dict[str, float], intervals: dict[str, Interval],
+    kept: str, best_scores: dict[str, float], intervals: dict[str, Interval],
 ) -> None:  # fmt: skip
-    """Write the card of a fine-tuned run: the scores of its best step, with their intervals."""
+    """Write the card of a fine-tuned run: the scores of its best step, with their intervals.
+
+    kept: what best/ holds, in words.
+    """
     scores: Table = [("task", "metric", "dev score", "95 % interval", "rows")]
     data: Table = [("file", "rows used", "sha256")]
     for task in tasks:
@@ -74,7 +77,7 @@ def write_card(
     titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (
         f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"
-        f"`{command.args['model']}`. `best/` holds step {best_step}, `last/` the end of training."
+        f"`{command.args['model']}`. `best/` holds {kept}, `last/` the end of training."
     )
     score = f"python evaluate.py --checkpoint {shlex.quote(str(folder))} --data-dir DIR"
     write(folder, command, about, scores, [score, *exports(folder, command.args)], data)
@@ -84,9 +87,9 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     """Return the commands that export a run.
 
     transformers loads a task whose pairs are encoded together, sentence-transformers a siamese one;
-    neither loads a run with separate towers.
+    neither loads a run with separate towers, nor heads that read other layers than the top one.
     """
-    if args["towers"] == "separate":
+    if args["towers"] == "separate" or args["pool_layers"]:
         return []
     start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
     cross = [name for name in args["tasks"] if name not in args["pair_loss"]]

@@ -50,10 +50,15 @@ def finish(
     if not args.skip_predictions:
         intervals = predict_best(run, args, tasks, dev_splits, device, precision)
     bests = {key: state.to_json()[key] for key in ("best", "task_best")}
-    best = bests["best"]
+    best = state.best
+    kept = (
+        f"the mean of the weights up to step {best.step}" if best.is_mean else f"step {best.step}"
+    )
+    if best.is_mean:
+        print(f"best/ holds {kept}")
     write_card(
-        run.folder, Command.of(script, args), tasks, train_splits, dev_splits, best["step"],
-        best["scores"], intervals,
+        run.folder, Command.of(script, args), tasks, train_splits, dev_splits, kept, best.scores,
+        intervals,
     )  # fmt: skip
     run.log.write("end", step=state.step, **bests, **run.progress.rates())
     if distributed.rank() == 0:

@@ -44,7 +44,7 @@ class Plan:
         if self.mode == "shuffle":
             return sum(self.batches.values())
         if self.mode == "annealed":
-            return annealed_steps(self.batches, self.powers)
+            return annealed_steps(tuple(self.batches.values()), self.powers)
         if self.mode == "joint":
             return max(self.batches.values())
         return parallel_steps(self.batches)
@@ -153,10 +153,10 @@ def shuffled_batches(batches: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(batches)
 
 
-def annealed_steps(batches: dict[str, int], powers: tuple[float, float]) -> int:
+@lru_cache(maxsize=2)
+def annealed_steps(sizes: tuple[int, ...], powers: tuple[float, float]) -> int:
     """Return the steps in which the largest set is expected to be passed over once."""
-    shares = annealed_shares(tuple(batches.values()), powers, 1000)
-    return math.ceil(max(batches.values()) / shares.mean(0).max())
+    return math.ceil(max(sizes) / annealed_shares(sizes, powers, 1000).mean(0).max())
 
 
 def annealed_shares(sizes: tuple[int, ...], powers: tuple[float, float], steps: int) -> np.ndarray:
