@@ -61,6 +61,17 @@ def test_every_batch_of_a_task_comes_once_before_any_comes_twice() -> None:
     assert [plan.draws(s) for s in steps] != [other.draws(s) for s in steps]
 
 
+@pytest.mark.parametrize("steps", [0, 11])
+@pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint", "sequential"])
+def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> None:
+    batches = {"a": 3, "b": 7}
+    plan = Plan(mode, batches, 2, {"a": 2, "b": 1}, 1, (1.0, 0.2), steps)
+    drawn = [{d.task for d in plan.draws(step)} for step in range(plan.steps)]
+    for task in batches:
+        assert plan.steps_of(task) == sum(task in tasks for tasks in drawn)
+        assert list(plan.first_steps(task)) == [i for i, tasks in enumerate(drawn) if task in tasks]
+
+
 @pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint"])
 def test_a_run_ends_after_steps(world: Path, mode: str) -> None:
     run(world, "--name", "run", "--mode", mode, "--steps", "7", "--skip-predictions")

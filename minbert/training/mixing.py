@@ -71,8 +71,18 @@ class Plan:
         return parallel_draw(self.batches, step)
 
     def steps_of(self, task: str) -> int:
-        """Return how many of the steps are the task's."""
-        return sum(any(d.task == task for d in self.draws(step)) for step in range(self.steps))
+        """Return how many of the steps are the task's, or have a batch of it."""
+        if self.mode == "annealed":
+            sizes = tuple(self.batches.values())
+            tasks, _ = annealed_order(sizes, self.powers, self.steps, self.seed)
+            return int((tasks == list(self.batches).index(task)).sum())
+        if self.most_steps:
+            return sum(any(d.task == task for d in self.draws(step)) for step in range(self.steps))
+        if self.mode == "sequential":
+            return self.epochs * self.batches[task] * self.sub_epochs[task]
+        if self.mode == "shuffle":
+            return self.epochs * self.batches[task]
+        return self.epochs * max(self.batches.values())
 
     def passes(self) -> dict[str, float]:
         """Return how many passes over its set each task gets."""
