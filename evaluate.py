@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from minbert.cli import arg, parse_arguments, run_script
-from minbert.data.encoded import take
+from minbert.data.encoded import EncodedSplit, take
 from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
@@ -127,12 +127,10 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     result: dict[str, dict[str, dict[str, float]]] = {}
     speed: dict[str, dict[str, float]] = {}
     print(f"{model.directory}, {args.precision} on {network.encoder.device}")
+    # all are read before anything is written: a file that cannot be read leaves nothing behind
+    splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
     for name, task in model.tasks.items():
-        path, why_not = find_test_file(task, source.data_dir)
-        if not path:
-            print(why_not)
-        for split_name in ("dev", "test") if path else ("dev",):
-            split = load_task(task, split_name, model.tokenizer, source)
+        for split_name, split in splits[name].items():
             outputs = predict_task(network, task, split, network.encoder.device).numpy()
             write_predictions(output, task, split_name, split, outputs)
             if split_name == "dev":
@@ -144,6 +142,15 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_correlation})
     print(f"overall: raw mean {mean:.4f}, 2024 form {form_2024:.4f}; predictions in {output}")
     return {"scores": result, "pairs_per_s": speed, "overall": mean, "overall_2024": form_2024}
+
+
+def load_splits(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, EncodedSplit]:
+    """Load a task's dev set and, if there is a file, its test set."""
+    path, why_not = find_test_file(task, source.data_dir)
+    if not path:
+        print(why_not)
+    names = ("dev", "test") if path else ("dev",)
+    return {name: load_task(task, name, model.tokenizer, source) for name in names}
 
 
 def load_model(args: Args) -> MultitaskModel:

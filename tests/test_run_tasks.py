@@ -209,3 +209,21 @@ def test_a_failed_export_leaves_nothing(world: Path) -> None:
         export([str(world / "runs/run"), str(world / "out"), "--to", "sentence-transformers",
                 "--task", "sst"])  # fmt: skip
     assert not list(world.glob("out*"))
+
+
+def test_a_test_file_that_cannot_be_read_leaves_no_half_of_the_predictions(world: Path) -> None:
+    """Neither evaluate.py nor the end of a run, which goes on when the file is mended."""
+    path = world / "data/sts-test-student.csv"
+    whole = path.read_text()
+    path.write_text(whole.replace("id\t", "number\t", 1))
+    with pytest.raises(UserError, match="sts-test-student"):
+        run(world, "--name", "run", "--epochs", "1")
+    folder, out = world / "runs/run", world / "out"
+    assert not (folder / "predictions").exists()
+    argv = ["--checkpoint", str(folder), "--data-dir", str(world / "data"), "--output", str(out)]
+    with pytest.raises(UserError, match="sts-test-student"):
+        evaluate.main(argv)
+    assert not out.exists()
+    path.write_text(whole)
+    assert train_multitask.main(["--resume", str(folder)]) == 0 and evaluate.main(argv) == 0
+    assert len(list((folder / "predictions").iterdir())) == len(list(out.iterdir())) == 8

@@ -80,14 +80,15 @@ def predict_best(
         encoder.for_inference(precision)
     source, is_first = data_source(args), distributed.rank() == 0
     intervals, found = {}, {}
-    for task in tasks:
-        splits = {"dev": dev_splits[task.name]}
+    splits = {task.name: {"dev": dev_splits[task.name]} for task in tasks}
+    for task in tasks:  # before anything is written: a broken file leaves no half of it
         path, why_not = find_test_file(task, source.data_dir)
         if path:
-            splits["test"] = load_task(task, "test", run.tokenizer, source)
+            splits[task.name]["test"] = load_task(task, "test", run.tokenizer, source)
         else:
             print(why_not)
-        for name, split in splits.items():
+    for task in tasks:
+        for name, split in splits[task.name].items():
             outputs = predict_task(model, task, split, device).numpy()
             if is_first:
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
