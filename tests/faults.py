@@ -161,12 +161,12 @@ FAULTS = [
     Fault(
         "tasks are drawn by size to the end", "minbert/training/mixing.py",
         "a = np.linspace(*powers, steps)", "a = np.linspace(powers[0], powers[0], steps)",
-        "test_recipes.py", "drawn_by_size",
+        "test_mixing.py", "drawn_by_size",
     ),
     Fault(
         "a teacher's share stays", "train_multitask.py",
         "w = run.state.step / max(1, run.steps - 1)", "w = 0.0",
-        "test_recipes.py", "learned_at_first",
+        "test_teachers.py", "learned_at_first",
     ),
     Fault(
         "the mean is over other steps", "minbert/training/averaging.py",

@@ -11,6 +11,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import losses
 from minbert.cli import run_script
+from tests.evaluate_checks import EVALUATE
 from tests.flags import (
     Row,
     confusion_rows,
@@ -238,56 +239,6 @@ MLM: dict[str, Row] = COMMON | {
         lambda run, base: (run.folder / "best").is_dir() and not (base.folder / "best").exists(),
     ),
     "held_out": ("--held-out 2", lambda run, base: rows(run) == rows(base) + 2),
-}
-
-EVALUATE: dict[str, Row] = {
-    "checkpoint": ("--checkpoint run", lambda run, _: "overall: raw mean" in run.out),
-    "text": ("--checkpoint run --text red", lambda run, _: run.out.startswith("SST")),
-    "pair": ("--checkpoint run --pair red blue", lambda run, _: run.out.startswith("STS")),
-    "input": (
-        "--checkpoint run --task sst --input lines.txt",
-        lambda run, _: len(run.out.splitlines()) == 2,
-    ),
-    "task": (
-        "--checkpoint run --text red --task sts",
-        refused("expected 2 sentences"),
-    ),
-    "verify": ("--model model --verify reference.pt", lambda run, _: "PASS" in run.out),
-    "emit": (
-        "--model all-MiniLM-L6-v2 --emit new.pt",
-        lambda run, _: (run.place / "new.pt").is_file(),
-    ),
-    "score": ("--score dev.csv --gold data/ids-sst-dev.csv", lambda run, _: run.code == 0),
-    "gold": ("--score dev.csv --gold data/ids-sst-dev.csv", lambda run, _: run.code == 0),
-    "task_file": (
-        "--score dev.csv --gold data/ids-sst-dev.csv --task-file own.toml",
-        refused("own.toml"),
-    ),
-    "model": ("--model other --verify reference.pt", lambda run, _: "FAIL" in run.out),
-    "data_dir": ("--checkpoint run --data-dir nowhere", refused("nowhere")),
-    "output": (
-        "--checkpoint run --output out",
-        lambda run, _: len(list((run.place / "out").iterdir())) == 8,
-    ),
-    "precision": (
-        "--checkpoint run --precision bf16",
-        lambda run, _: run.seen["choose_precision"][0][0][0] == "bf16" and ", bf16 on" in run.out,
-    ),
-    "device": ("--checkpoint run --device cuda", refused("cuda")),
-    "max_length": (
-        "--checkpoint run --max-length 4",
-        lambda run, _: run.seen["load_task"][0][0][3].max_length == 4,
-    ),
-    "atol": (
-        "--model other --verify reference.pt --atol 100",
-        lambda run, _: "PASS" in run.out,
-    ),
-    "rtol": (
-        "--model other --verify reference.pt --rtol 1e9",
-        lambda run, _: "PASS" in run.out,
-    ),
-    "json": ("--checkpoint run --text red --json", lambda run, _: "sst" in str(last_json(run))),
-    "config": ("--config text.toml", lambda run, _: run.out.startswith("SST")),
 }
 
 CHECKS = {"train_multitask": TRAIN, "pretrain_mlm": MLM, "evaluate": EVALUATE}

@@ -15,134 +15,13 @@ from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.export import main as export
 from minbert.inference import MultitaskModel
-from minbert.task.kinds import classification, multi_labels, scores
-from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
 from minbert.tensors import load_tensors
 from minbert.training.averaging import averaged, averaged_steps
 from minbert.training.gradients import TaskGradients, cosines, projected_sum
-from minbert.training.mixing import Plan
 from minbert.training.optimizer import parameter_groups
 from tests.conftest import TINY, cut, logged, run, weights
 from tests.processes import assert_same_run
-
-SIZES = {"sst": 50, "quora": 800, "sts": 100}
-
-
-def annealed(epochs: int = 3, powers: tuple[float, float] = (1.0, 0.2)) -> Plan:
-    return Plan("annealed", SIZES, epochs, {}, seed=5, powers=powers)
-
-
-def test_tasks_are_drawn_by_size_at_first_and_almost_alike_at_the_end() -> None:
-    plan = annealed(epochs=40)
-    drawn = [plan.draws(step)[0].task for step in range(plan.steps)]
-    for part, a in ((drawn[: plan.steps // 20], 0.98), (drawn[-plan.steps // 20 :], 0.22)):
-        expected = np.array(list(SIZES.values())) ** a
-        expected = expected / expected.sum()
-        found = np.array([part.count(task) for task in SIZES]) / len(part)
-        np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(0.25 / len(part)))
-
-
-@pytest.mark.parametrize("powers", [(1.0, 0.2), (0.5, 0.5), (0.0, 0.0)])
-def test_epochs_are_passes_over_the_largest_set(powers: tuple[float, float]) -> None:
-    passes = annealed(epochs=3, powers=powers).passes()
-    assert abs(passes["quora"] - 3) < 0.15
-    assert passes["sst"] > 3 and passes["sts"] > 3
-    if powers == (0.0, 0.0):
-        assert abs(passes["sst"] - 48) < 3  # as in parallel mode
-
-
-def test_every_batch_of_a_task_comes_once_before_any_comes_twice() -> None:
-    plan = annealed()
-    for task, b in SIZES.items():
-        draws = [d for step in range(plan.steps) for d in plan.draws(step) if d.task == task]
-        assert [(d.epoch, d.batch) for d in draws] == [divmod(i, b) for i in range(len(draws))]
-    other = Plan("annealed", SIZES, 3, {}, seed=6, powers=(1.0, 0.2))
-    steps = range(200)
-    assert [plan.draws(s) for s in steps] != [other.draws(s) for s in steps]
-
-
-@pytest.mark.parametrize("steps", [0, 11])
-@pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint", "sequential"])
-def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> None:
-    batches = {"a": 3, "b": 7}
-    plan = Plan(mode, batches, 2, {"a": 2, "b": 1}, 1, (1.0, 0.2), steps)
-    drawn = [{d.task for d in plan.draws(step)} for step in range(plan.steps)]
-    for task in batches:
-        assert plan.steps_of(task) == sum(task in tasks for tasks in drawn)
-        assert list(plan.first_steps(task)) == [i for i, tasks in enumerate(drawn) if task in tasks]
-
-
-@pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint"])
-def test_a_run_ends_after_steps(world: Path, mode: str) -> None:
-    run(world, "--name", "run", "--mode", mode, "--steps", "7", "--skip-predictions")
-    assert {line["step"] for line in logged(world / "runs/run", "step")} == set(range(1, 8))
-    assert logged(world / "runs/run", "dev")[-1]["step"] == 7
-
-
-def test_single_tasks_have_epochs_of_their_own(world: Path) -> None:
-    run(world, "--name", "run", "--mode", "single", "--epochs", "sst=1,sts=3")
-    steps = {task: len(logged(world / "runs/run" / task, "step")) for task in ("sst", "sts")}
-    assert steps == {"sst": 5, "sts": 9}
-    with pytest.raises(UserError, match="goes with --mode single, and has each of its tasks"):
-        run(world, "--mode", "single", "--epochs", "sst=1")
-    with pytest.raises(UserError, match="goes with --mode single"):
-        run(world, "--epochs", "sst=1,sts=3")
-
-
-TASKS = {
-    "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",
-                                        label="y", labels=3)),
-    "sigmoid": classification("t", dict(kind="pair-classification", train="", dev="",
-                                        text=["a", "b"], label="y", labels=2)),
-    "sets": multi_labels("t", dict(kind="multi-label", train="", dev="", text="x", label="y",
-                                   labels=["a", "b", "c"])),
-    "scores": scores("t", dict(kind="regression", train="", dev="", text="x", label="y")),
-}  # fmt: skip
-
-
-def labels_of(kind: str) -> torch.Tensor:
-    labels = {"softmax": [0, 2, 1, 1], "sigmoid": [0, 1, 1, 0], "sets": [0, 5, 7, 2]}
-    return torch.tensor(labels.get(kind, [0.5, 4, 2.25, 5]), dtype=torch.float32)
-
-
-@pytest.mark.parametrize("kind", TASKS)
-def test_against_labels_the_soft_loss_is_the_task_s(kind: str) -> None:
-    task, labels = TASKS[kind], labels_of(kind)
-    outputs = torch.randn(4, task.outputs, generator=torch.manual_seed(1))
-    teacher = torch.randn(4, task.outputs)
-    expected = task.loss(outputs, labels)
-    torch.testing.assert_close(soft_loss(task, outputs, hard_targets(task, labels)), expected)
-    w1 = taught_targets(task, labels, teacher, 1.0)
-    torch.testing.assert_close(soft_loss(task, outputs, w1), expected)
-
-
-@pytest.mark.parametrize("kind", TASKS)
-def test_a_teacher_alone_is_the_best_target_of_itself(kind: str) -> None:
-    """At w = 0 the gradient vanishes where the outputs are the teacher's."""
-    task, teacher = TASKS[kind], torch.randn(4, TASKS[kind].outputs)
-    outputs = teacher.clone().requires_grad_()
-    soft_loss(task, outputs, taught_targets(task, labels_of(kind), teacher, 0.0)).backward()
-    assert outputs.grad.abs().max() < 1e-6
-    half = taught_targets(task, labels_of(kind), teacher, 0.5)
-    both = [taught_targets(task, labels_of(kind), teacher, w) for w in (0.0, 1.0)]
-    torch.testing.assert_close(half, sum(both) / 2)
-
-
-@pytest.mark.parametrize("kind", TASKS)
-def test_two_dropouts_disagree_by_both_divergences(kind: str) -> None:
-    task = TASKS[kind]
-    one, other = torch.randn(2, 4, task.outputs, generator=torch.manual_seed(2))
-    assert disagreement(task, one, one) == 0
-    if kind == "scores":
-        expected = (one - other).square().mean()
-    else:
-        made = (
-            torch.distributions.Categorical if kind == "softmax" else torch.distributions.Bernoulli
-        )
-        p, q = made(logits=one), made(logits=other)
-        both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
-        expected = both.mean() / 2
-    torch.testing.assert_close(disagreement(task, one, other), expected)
+from tests.test_teachers import teach
 
 
 def test_projected_gradients_do_not_go_against_each_other() -> None:
@@ -307,52 +186,6 @@ def test_heads_read_other_layers(world: Path, frozen: list[str]) -> None:
         export([str(folder), str(world / "out"), "--task", "sst"])
     with pytest.raises(UserError, match="--pool-layers 3: this model has 2 layers"):
         run(world, "--pool-layers", "3")
-
-
-def teach(world: Path) -> list[str]:
-    """Train teachers; return the arguments of a run that learns from them."""
-    run(world, "--name", "teachers", "--mode", "single", "--lr", "1e-3", "--skip-predictions")
-    folder = world / "runs/teachers"
-    return ["--teacher", f"sst={folder / 'sst'},sts={folder / 'sts'}", "--lr", "1e-3"]
-
-
-def test_a_teacher_s_outputs_are_what_is_learned_at_first(
-    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = teach(world)
-    targets, taught = [], train_multitask.taught_targets
-
-    def watched(task, labels, teacher, w):
-        found = taught(task, labels, teacher, w)
-        targets.append((task.name, w, found))
-        return found
-
-    monkeypatch.setattr(train_multitask, "taught_targets", watched)
-    run(world, "--name", "run", *options)
-    assert [w for _, w, _ in targets] == pytest.approx([i / 19 for i in range(20)])
-    assert "sst: " in (out := capsys.readouterr().out) and "reads its 40 training rows once" in out
-    teacher = MultitaskModel.load(world / "runs/teachers/sst", "cpu")
-    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
-    texts = [line.split("\t")[2] for line in lines]
-    expected = torch.from_numpy(teacher.outputs("sst", texts)).softmax(-1)
-    name, w, first = targets[0]
-    assert name == "sst" and w == 0
-    nearest = (first[:, None] - expected[None]).abs().sum(-1).min(1).values
-    assert nearest.max() < 1e-5
-    run(world, "--name", "again", *options)
-    assert "reads its" not in capsys.readouterr().out
-
-
-def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
-    folder = Path(teach(world)[1].split(",")[0].removeprefix("sst="))
-    with pytest.raises(UserError, match=r"--teacher sts=.*: it has sst"):
-        run(world, "--teacher", f"sts={folder}")
-    with pytest.raises(UserError, match="--teacher sst=nobody: no such run; give a run's folder"):
-        run(world, "--teacher", "nobody")
-    with pytest.raises(UserError, match="--teacher quora: not one of --tasks sst,sts"):
-        run(world, "--teacher", f"quora={folder}")
-    with pytest.raises(UserError, match="--teacher sts: not of a siamese task"):
-        run(world, "--teacher", f"sts={folder}", "--pair-encoding", "siamese")
 
 
 @pytest.mark.parametrize(

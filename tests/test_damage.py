@@ -1,0 +1,116 @@
+"""What is damaged or was changed in a run's folder is seen, and said."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import train_multitask
+from minbert import UserError
+from minbert.files import read_json_lines as read_log
+from minbert.inference import MultitaskModel
+from minbert.model.multitask import load_multitask
+from minbert.report.files import read_runs
+from minbert.tensors import load_tensors, save_tensors
+from tests.conftest import run
+
+
+def test_a_flipped_bit_in_a_checkpoint_is_seen(world: Path) -> None:
+    run(world, "--name", "run")
+    for name in ("model.safetensors", "heads.safetensors", "optimizer.safetensors", "state.json",
+                 "heads.json", "config.json", "tokenizer.json"):  # fmt: skip
+        file = world / "runs/run/last" / name
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:])
+        with pytest.raises(UserError, match=f"{name}: damaged") as error:
+            train_multitask.main(["--resume", str(world / "runs/run")])
+        assert "\n" not in str(error.value)
+        file.write_bytes(whole)
+    assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+
+
+def test_a_damaged_checkpoint_is_named(world: Path) -> None:
+    run(world, "--name", "run")
+    file = world / "runs/run/last/optimizer.safetensors"
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(UserError, match=r"optimizer\.safetensors: missing or cut short"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("schedule", "x"), ("mode", "x"), ("hidden_dropout_prob", 2**63), ("accumulate", 0),
+        ("lr", -5), ("seed", -1), ("epochs", -3), ("max_length", 1), ("precision", "x"),
+        ("limit", {"sst": -1}), ("kernels", "x"), ("batch_size", "x"), ("pooling", "\ud800"),
+    ],
+)  # fmt: skip
+def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, value: object) -> None:
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    path = world / "runs/run/args.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
+    with pytest.raises(UserError, match=rf"args.json: {name} is .*the file is damaged"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
+
+
+@pytest.mark.parametrize("name", ["args.json", "tasks.toml"])
+def test_what_was_changed_in_a_run_is_used_and_said(
+    world: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a person or by a damaged disk: max_length decides what is read, a title what is shown."""
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    folder = world / "runs/run"
+    uses = {
+        "predict": lambda: MultitaskModel.load(folder),
+        "resume": lambda: train_multitask.main(["--resume", str(folder)]),
+        "report": lambda: read_runs(folder),
+    }
+    for use in uses.values():
+        use()
+        assert "not what the run wrote" not in capsys.readouterr().err
+    written = {file: (folder / file).read_text() for file in ("args.json", "tasks.toml")}
+    changed = written[name].replace('"max_length": 32', '"max_length":16').replace("SST", "Films")
+    for use in uses.values():
+        for file, text in {**written, name: changed}.items():
+            (folder / file).write_text(text)
+        use()
+        err = capsys.readouterr().err
+        assert err.count("not what the run wrote") == 1 and f"{folder / name}: not what" in err
+
+
+def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    best = world / "runs/run/best"
+    (best / "manifest.json").unlink()  # as if nobody knew what was saved
+    heads = load_tensors(best / "heads.safetensors")
+    configs = (best / "heads.json").read_text()
+    (best / "heads.json").write_text(configs.replace('"outputs": 5', '"outputs": 2147483648'))
+    with pytest.raises(UserError, match="not a head of this program"):
+        load_multitask(best)
+    (best / "heads.json").write_text(configs)
+    heads["sst.bias"][0] = torch.nan
+    save_tensors(heads, best / "heads.safetensors")
+    with pytest.raises(UserError, match=r"heads.safetensors: sst.bias is not finite"):
+        load_multitask(best)
+
+
+def test_a_log_with_damaged_lines_keeps_the_others(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--name", "run")
+    path = world / "runs/run/log.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(b"\0" * 50 + b"\n" + whole + b"[" * 100_000 + b"\n" + b"\0" * 9)
+    with pytest.raises(UserError, match=r"log.jsonl:1: damaged, take that line out"):
+        read_log(path)
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert "damaged lines left out: 2" in capsys.readouterr().out
+    assert len(read_log(path)) == whole.count(b"\n") + 1  # "resume"
+
+
+def test_a_log_that_is_gone_is_said(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(world, "--name", "run", "--epochs", "1")
+    (world / "runs/run/log.jsonl").unlink()
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert "log.jsonl: gone; it begins anew at step 10" in capsys.readouterr().out

@@ -1,0 +1,73 @@
+"""Which task's batch comes when, in the modes beyond the paper's, and where a run ends."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minbert import UserError
+from minbert.training.mixing import Plan
+from tests.conftest import logged, run
+
+SIZES = {"sst": 50, "quora": 800, "sts": 100}
+
+
+def annealed(epochs: int = 3, powers: tuple[float, float] = (1.0, 0.2)) -> Plan:
+    return Plan("annealed", SIZES, epochs, {}, seed=5, powers=powers)
+
+
+def test_tasks_are_drawn_by_size_at_first_and_almost_alike_at_the_end() -> None:
+    plan = annealed(epochs=40)
+    drawn = [plan.draws(step)[0].task for step in range(plan.steps)]
+    for part, a in ((drawn[: plan.steps // 20], 0.98), (drawn[-plan.steps // 20 :], 0.22)):
+        expected = np.array(list(SIZES.values())) ** a
+        expected = expected / expected.sum()
+        found = np.array([part.count(task) for task in SIZES]) / len(part)
+        np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(0.25 / len(part)))
+
+
+@pytest.mark.parametrize("powers", [(1.0, 0.2), (0.5, 0.5), (0.0, 0.0)])
+def test_epochs_are_passes_over_the_largest_set(powers: tuple[float, float]) -> None:
+    passes = annealed(epochs=3, powers=powers).passes()
+    assert abs(passes["quora"] - 3) < 0.15
+    assert passes["sst"] > 3 and passes["sts"] > 3
+    if powers == (0.0, 0.0):
+        assert abs(passes["sst"] - 48) < 3  # as in parallel mode
+
+
+def test_every_batch_of_a_task_comes_once_before_any_comes_twice() -> None:
+    plan = annealed()
+    for task, b in SIZES.items():
+        draws = [d for step in range(plan.steps) for d in plan.draws(step) if d.task == task]
+        assert [(d.epoch, d.batch) for d in draws] == [divmod(i, b) for i in range(len(draws))]
+    other = Plan("annealed", SIZES, 3, {}, seed=6, powers=(1.0, 0.2))
+    steps = range(200)
+    assert [plan.draws(s) for s in steps] != [other.draws(s) for s in steps]
+
+
+@pytest.mark.parametrize("steps", [0, 11])
+@pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint", "sequential"])
+def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> None:
+    batches = {"a": 3, "b": 7}
+    plan = Plan(mode, batches, 2, {"a": 2, "b": 1}, 1, (1.0, 0.2), steps)
+    drawn = [{d.task for d in plan.draws(step)} for step in range(plan.steps)]
+    for task in batches:
+        assert plan.steps_of(task) == sum(task in tasks for tasks in drawn)
+        assert list(plan.first_steps(task)) == [i for i, tasks in enumerate(drawn) if task in tasks]
+
+
+@pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint"])
+def test_a_run_ends_after_steps(world: Path, mode: str) -> None:
+    run(world, "--name", "run", "--mode", mode, "--steps", "7", "--skip-predictions")
+    assert {line["step"] for line in logged(world / "runs/run", "step")} == set(range(1, 8))
+    assert logged(world / "runs/run", "dev")[-1]["step"] == 7
+
+
+def test_single_tasks_have_epochs_of_their_own(world: Path) -> None:
+    run(world, "--name", "run", "--mode", "single", "--epochs", "sst=1,sts=3")
+    steps = {task: len(logged(world / "runs/run" / task, "step")) for task in ("sst", "sts")}
+    assert steps == {"sst": 5, "sts": 9}
+    with pytest.raises(UserError, match="goes with --mode single, and has each of its tasks"):
+        run(world, "--mode", "single", "--epochs", "sst=1")
+    with pytest.raises(UserError, match="goes with --mode single"):
+        run(world, "--epochs", "sst=1,sts=3")

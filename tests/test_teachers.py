@@ -1,0 +1,114 @@
+"""Soft targets: of a teacher beside the labels, and of the model under another dropout."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import train_multitask
+from minbert import UserError
+from minbert.inference import MultitaskModel
+from minbert.task.kinds import classification, multi_labels, scores
+from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
+from tests.conftest import run
+
+TASKS = {
+    "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",
+                                        label="y", labels=3)),
+    "sigmoid": classification("t", dict(kind="pair-classification", train="", dev="",
+                                        text=["a", "b"], label="y", labels=2)),
+    "sets": multi_labels("t", dict(kind="multi-label", train="", dev="", text="x", label="y",
+                                   labels=["a", "b", "c"])),
+    "scores": scores("t", dict(kind="regression", train="", dev="", text="x", label="y")),
+}  # fmt: skip
+
+
+def labels_of(kind: str) -> torch.Tensor:
+    labels = {"softmax": [0, 2, 1, 1], "sigmoid": [0, 1, 1, 0], "sets": [0, 5, 7, 2]}
+    return torch.tensor(labels.get(kind, [0.5, 4, 2.25, 5]), dtype=torch.float32)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_against_labels_the_soft_loss_is_the_task_s(kind: str) -> None:
+    task, labels = TASKS[kind], labels_of(kind)
+    outputs = torch.randn(4, task.outputs, generator=torch.manual_seed(1))
+    teacher = torch.randn(4, task.outputs)
+    expected = task.loss(outputs, labels)
+    torch.testing.assert_close(soft_loss(task, outputs, hard_targets(task, labels)), expected)
+    w1 = taught_targets(task, labels, teacher, 1.0)
+    torch.testing.assert_close(soft_loss(task, outputs, w1), expected)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_a_teacher_alone_is_the_best_target_of_itself(kind: str) -> None:
+    """At w = 0 the gradient vanishes where the outputs are the teacher's."""
+    task, teacher = TASKS[kind], torch.randn(4, TASKS[kind].outputs)
+    outputs = teacher.clone().requires_grad_()
+    soft_loss(task, outputs, taught_targets(task, labels_of(kind), teacher, 0.0)).backward()
+    assert outputs.grad.abs().max() < 1e-6
+    half = taught_targets(task, labels_of(kind), teacher, 0.5)
+    both = [taught_targets(task, labels_of(kind), teacher, w) for w in (0.0, 1.0)]
+    torch.testing.assert_close(half, sum(both) / 2)
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_two_dropouts_disagree_by_both_divergences(kind: str) -> None:
+    task = TASKS[kind]
+    one, other = torch.randn(2, 4, task.outputs, generator=torch.manual_seed(2))
+    assert disagreement(task, one, one) == 0
+    if kind == "scores":
+        expected = (one - other).square().mean()
+    else:
+        made = (
+            torch.distributions.Categorical if kind == "softmax" else torch.distributions.Bernoulli
+        )
+        p, q = made(logits=one), made(logits=other)
+        both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
+        expected = both.mean() / 2
+    torch.testing.assert_close(disagreement(task, one, other), expected)
+
+
+def teach(world: Path) -> list[str]:
+    """Train teachers; return the arguments of a run that learns from them."""
+    run(world, "--name", "teachers", "--mode", "single", "--lr", "1e-3", "--skip-predictions")
+    folder = world / "runs/teachers"
+    return ["--teacher", f"sst={folder / 'sst'},sts={folder / 'sts'}", "--lr", "1e-3"]
+
+
+def test_a_teacher_s_outputs_are_what_is_learned_at_first(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = teach(world)
+    targets, taught = [], train_multitask.taught_targets
+
+    def watched(task, labels, teacher, w):
+        found = taught(task, labels, teacher, w)
+        targets.append((task.name, w, found))
+        return found
+
+    monkeypatch.setattr(train_multitask, "taught_targets", watched)
+    run(world, "--name", "run", *options)
+    assert [w for _, w, _ in targets] == pytest.approx([i / 19 for i in range(20)])
+    assert "sst: " in (out := capsys.readouterr().out) and "reads its 40 training rows once" in out
+    teacher = MultitaskModel.load(world / "runs/teachers/sst", "cpu")
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
+    texts = [line.split("\t")[2] for line in lines]
+    expected = torch.from_numpy(teacher.outputs("sst", texts)).softmax(-1)
+    name, w, first = targets[0]
+    assert name == "sst" and w == 0
+    nearest = (first[:, None] - expected[None]).abs().sum(-1).min(1).values
+    assert nearest.max() < 1e-5
+    run(world, "--name", "again", *options)
+    assert "reads its" not in capsys.readouterr().out
+
+
+def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
+    folder = Path(teach(world)[1].split(",")[0].removeprefix("sst="))
+    with pytest.raises(UserError, match=r"--teacher sts=.*: it has sst"):
+        run(world, "--teacher", f"sts={folder}")
+    with pytest.raises(UserError, match="--teacher sst=nobody: no such run; give a run's folder"):
+        run(world, "--teacher", "nobody")
+    with pytest.raises(UserError, match="--teacher quora: not one of --tasks sst,sts"):
+        run(world, "--teacher", f"quora={folder}")
+    with pytest.raises(UserError, match="--teacher sts: not of a siamese task"):
+        run(world, "--teacher", f"sts={folder}", "--pair-encoding", "siamese")
