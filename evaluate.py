@@ -38,7 +38,7 @@ from minbert.task.evaluation import (
     predict_task,
     with_interval,
 )
-from minbert.task.loading import DataSource, find_test_file, load_task
+from minbert.task.loading import DataSource, load_task, load_test
 from minbert.task.predictions import score_predictions, write_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import read_task_file
@@ -146,11 +146,10 @@ def score_checkpoint(args: Args) -> dict[str, object]:
 
 def load_splits(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, EncodedSplit]:
     """Load a task's dev set and, if there is a file, its test set."""
-    path, why_not = find_test_file(task, source.data_dir)
-    if not path:
-        print(why_not)
-    names = ("dev", "test") if path else ("dev",)
-    return {name: load_task(task, name, model.tokenizer, source) for name in names}
+    splits = {"dev": load_task(task, "dev", model.tokenizer, source)}
+    if test := load_test(task, model.tokenizer, source):
+        splits["test"] = test
+    return splits
 
 
 def load_model(args: Args) -> MultitaskModel:

@@ -68,6 +68,11 @@ class RunKey:
         return self.root / self.name
 
 
+def seeds_of(args: JobArgs) -> range:
+    """Return the seeds of every job's runs."""
+    return range(FIRST_SEED, FIRST_SEED + args.seeds)
+
+
 def check_places(args: JobArgs) -> None:
     """Raise UserError for a data directory that is not there."""
     if not Path(args.data_dir).is_dir():
@@ -100,7 +105,7 @@ def without_teachers(arguments: tuple[str, ...]) -> list[str]:
 
 def print_plan(jobs: list[Job], root: Path, args: JobArgs) -> None:
     """Print each run's script, steps and estimated time; those that are done, as done."""
-    seeds = [FIRST_SEED + i for i in range(args.seeds)]
+    seeds = seeds_of(args)
     print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
     total = 0.0
     with tempfile.TemporaryDirectory() as ids:
@@ -121,8 +126,7 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs) -> None:
 
 def run_jobs(jobs: list[Job], root: Path, args: JobArgs, after_each: Callable[[], object]) -> None:
     """Run what is not finished, seed by seed: one seed's tables are whole early."""
-    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
-    keys = [(RunKey(root, job.name, seed), job) for seed in seeds for job in jobs]
+    keys = [(RunKey(root, job.name, seed), job) for seed in seeds_of(args) for job in jobs]
     for number, (key, job) in enumerate(keys, start=1):
         if is_finished(key.folder):
             continue

@@ -7,7 +7,7 @@ RESULTS.md is written anew after every run.
 import shutil
 from pathlib import Path
 
-from experiments.jobs import FIRST_SEED, Job, RunKey, check_places, print_plan, run_jobs
+from experiments.jobs import Job, RunKey, check_places, print_plan, run_jobs, seeds_of
 from experiments.jobs import JobArgs as Args
 from experiments.markdown import write_results_page
 from experiments.table_5 import AVERAGED, ONE_MODEL, RAW, Row, gather_table_5
@@ -64,10 +64,10 @@ def jobs_of(rows: list[Row]) -> list[Job]:
     return list({job.name: job for job in jobs}.values())
 
 
-def keep_predictions(root: Path, folder: Path, seeds: int) -> None:
+def keep_predictions(root: Path, folder: Path, seeds: range) -> None:
     """Copy the test predictions that are handed in, ids and labels only."""
     for job in HANDED_IN:
-        for seed in range(FIRST_SEED, FIRST_SEED + seeds):
+        for seed in seeds:
             for path in (RunKey(root, job, seed).folder / "predictions").glob("*-test-output.csv"):
                 place = folder / "predictions" / f"{job}-{seed}"
                 place.mkdir(parents=True, exist_ok=True)
@@ -87,7 +87,7 @@ def main(argv: list[str]) -> int:
     def write_results() -> None:
         write_json(folder / ONE_MODEL, gather_table_5(rows, root, args).to_json())
         write_results_page(folder)
-        keep_predictions(root, folder, args.seeds)
+        keep_predictions(root, folder, seeds_of(args))
 
     run_jobs(jobs, root, args, write_results)
     write_results()

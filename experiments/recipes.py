@@ -191,19 +191,11 @@ def table_2(b: Budget, wide: int) -> Table:
 def table_3(b: Budget) -> Table:
     """Return section 4.5's table: the multi-task routines."""
     alone = {task: single(task, b, epochs) for task, epochs in b.single.items()}
+    frozen = ("--epochs", str(b.frozen))
     baseline = Job(
         "baseline",
         # shuffle: so many passes over each set, as in the paper, not over the largest one
-        (
-            "--mode",
-            "shuffle",
-            "--fine-tune-mode",
-            "last-linear-layer",
-            "--epochs",
-            str(b.frozen),
-            *b.data,
-            NO_FILES,
-        ),
+        ("--mode", "shuffle", "--fine-tune-mode", "last-linear-layer", *frozen, *b.data, NO_FILES),
     )
     mlm = pretrain("mlm-all", b, b.pretrain_all, "sst,quora,sts")
 

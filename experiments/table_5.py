@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.jobs import FIRST_SEED, Job, JobArgs, RunKey
+from experiments.jobs import Job, JobArgs, RunKey, seeds_of
 from experiments.results import machine, main_score
 from minbert.data.examples import read_examples
 from minbert.files import read_json, read_json_lines
@@ -81,12 +81,12 @@ def read_table_5(path: Path) -> Table5:
 
 def gather_table_5(rows: list[Row], root: Path, args: JobArgs) -> Table5:
     """Read what the finished runs in `root` came to; the first row is what others are beside."""
-    single = {task: best_job(rows[0], task, root, args.seeds) for task in rows[0].jobs}
+    single = {task: best_job(rows[0], task, root, seeds_of(args)) for task in rows[0].jobs}
     lines = []
     for row in rows:
         scores, keys = {}, set()
         for task in row.jobs:
-            job = best_job(row, task, root, args.seeds)
+            job = best_job(row, task, root, seeds_of(args))
             done = finished(root, job, args.seeds)
             keys |= set(done)
             found = [run_scores(key, task, row.events) for key in done]
@@ -105,13 +105,13 @@ def gather_table_5(rows: list[Row], root: Path, args: JobArgs) -> Table5:
     return Table5(f"python -m experiments.one_model {flags}", machine(), lines, runs)
 
 
-def finished(root: Path, job: Job, seeds: int) -> list[RunKey]:
+def finished(root: Path, job: Job, seeds: range) -> list[RunKey]:
     """Return a job's runs that have come to their end."""
-    keys = (RunKey(root, job.name, seed) for seed in range(FIRST_SEED, FIRST_SEED + seeds))
+    keys = (RunKey(root, job.name, seed) for seed in seeds)
     return [key for key in keys if is_finished(key.folder)]
 
 
-def best_job(row: Row, task: str, root: Path, seeds: int) -> Job:
+def best_job(row: Row, task: str, root: Path, seeds: range) -> Job:
     """Return the job with the highest mean of a task's scores; without any run the first."""
 
     def mean(job: Job) -> float:

@@ -24,7 +24,7 @@ from minbert.run.loop import Training, step_of
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args, data_source
 from minbert.task.evaluation import cosine_threshold, predict_task, with_interval
-from minbert.task.loading import find_test_file, load_task
+from minbert.task.loading import load_test
 from minbert.task.predictions import write_predictions
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -82,11 +82,8 @@ def predict_best(
     intervals, found = {}, {}
     splits = {task.name: {"dev": dev_splits[task.name]} for task in tasks}
     for task in tasks:  # before anything is written: a broken file leaves no half of it
-        path, why_not = find_test_file(task, source.data_dir)
-        if path:
-            splits[task.name]["test"] = load_task(task, "test", run.tokenizer, source)
-        else:
-            print(why_not)
+        if test := load_test(task, run.tokenizer, source):
+            splits[task.name]["test"] = test
     for task in tasks:
         for name, split in splits[task.name].items():
             outputs = predict_task(model, task, split, device).numpy()

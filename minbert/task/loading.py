@@ -69,6 +69,15 @@ def find_test_file(task: Task, data_dir: Path) -> tuple[Path | None, str]:
     return None, f"no test file{name}: no test predictions for {task.name}"
 
 
+def load_test(task: Task, tokenizer: BertTokenizer, source: DataSource) -> EncodedSplit | None:
+    """Load a task's test set; None if there is no file, which is said."""
+    path, why_not = find_test_file(task, source.data_dir)
+    if path:
+        return load_task(task, "test", tokenizer, source)
+    print(why_not)
+    return None
+
+
 def load_train_and_dev(
     tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
 ) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 MEAN = "mean"
 
@@ -35,20 +34,11 @@ def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
 def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Let the model have the mean weights within the block."""
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    with _values(weights, [optimizer.state[p][MEAN] for p in weights]):
-        yield
-
-
-@contextmanager
-def _values(weights: list[Tensor], values: list[Tensor]) -> Iterator[None]:
-    """Let tensors have other values within the block."""
     kept = [p.detach().clone() for p in weights]
     with torch.no_grad():
-        for p, value in zip(weights, values, strict=True):
-            p.copy_(value)
+        torch._foreach_copy_(weights, [optimizer.state[p][MEAN] for p in weights])
     try:
         yield
     finally:
         with torch.no_grad():
-            for p, value in zip(weights, kept, strict=True):
-                p.copy_(value)
+            torch._foreach_copy_(weights, kept)
