@@ -87,7 +87,7 @@ def gather_table_5(rows: list[Row], root: Path, args: JobArgs) -> Table5:
         scores, keys = {}, set()
         for task in row.jobs:
             job = best_job(row, task, root, seeds_of(args))
-            done = finished(root, job, args.seeds)
+            done = finished(root, job, seeds_of(args))
             keys |= set(done)
             found = [run_scores(key, task, row.events) for key in done]
             difference = None
