@@ -1,6 +1,6 @@
 """The kinds of tasks: each is a function that makes a Task of a table's keys."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,11 +9,17 @@ from minbert.data.examples import Columns
 from minbert.data.tables import Layout
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
 from minbert.metrics import Metric, accuracy, f1, label_f1, macro_f1, pearson, spearman
+from minbert.task.labels import (
+    SEPARATOR,
+    class_label,
+    label_names,
+    label_set,
+    listed_label,
+    score_label,
+)
 from minbert.task.task import Table, Task
 
 MAX_LABELS = 24  # of a multi-label task: fp32 holds integers up to 2^24 exactly
-SEPARATOR = ";"  # between the labels of a multi-label row
-Label = str | int | float  # a label as a task file has it
 
 
 def classification(name: str, table: Table) -> Task:
@@ -101,78 +107,6 @@ def main_first(main: str, known: dict[str, Metric]) -> dict[str, Metric]:
     if main not in known:
         raise ValueError(f"metric = {main!r}: write {' or '.join(known)}")
     return {main: known[main], **known}
-
-
-def class_label(classes: int) -> Callable[[str], float]:
-    """Return a parser of class numbers, 0 .. classes-1, which may be written as 1.0."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if value not in range(classes):
-            raise ValueError(f"expected a whole number from 0 to {classes - 1}")
-        return value
-
-    return parse
-
-
-def label_names(labels: Sequence[Label]) -> tuple[str, ...]:
-    """Return labels as predictions have them: as words, 1 for 1.0."""
-    return tuple(x if isinstance(x, str) else str(x).removesuffix(".0") for x in labels)
-
-
-def place_of(text: str, labels: Sequence[Label]) -> int | None:
-    """Return the place of a text among labels, None if it is none; numbers are compared as such."""
-    if isinstance(labels[0], str):
-        return labels.index(text) if text in labels else None
-    try:
-        return labels.index(float(text))
-    except ValueError:  # not a number, or not one of the labels
-        return None
-
-
-def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
-    """Return a parser of labels: their names or numbers become their places, from 0."""
-
-    def parse(text: str) -> float:
-        place = place_of(text, labels)
-        if place is None:
-            raise ValueError(f"expected one of {', '.join(label_names(labels))}")
-        return float(place)
-
-    return parse
-
-
-def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
-    """Return a parser of sets of labels: `a;c` becomes 2^0 + 2^2, `-` is the empty set."""
-
-    def parse(text: str) -> float:
-        places = set()
-        for part in [] if text == "-" else text.split(SEPARATOR):
-            place = place_of(part.strip(), labels)
-            if place is None:
-                names = ", ".join(label_names(labels))
-                raise ValueError(f"{part.strip()!r} is not one of {names}; `-` is none")
-            if place in places:  # as in [1, 0, 0]: one 0 or 1 a class
-                raise ValueError(f"{part.strip()!r} is there twice; write the labels of the row")
-            places.add(place)
-        parts = text.split(SEPARATOR)
-        if len(parts) == len(labels) > 1 and {*parts} <= {"0", "1"}:
-            raise ValueError("one 0 or 1 a class? write the labels of the row")
-        return float(sum(2**place for place in places))
-
-    return parse
-
-
-def score_label(low: float, high: float) -> Callable[[str], float]:
-    """Return a parser of numbers in [low, high]."""
-
-    def parse(text: str) -> float:
-        value = float(text)
-        if not low <= value <= high:
-            raise ValueError(f"expected a number from {low:g} to {high:g}, the task's `range`")
-        return value
-
-    return parse
 
 
 def largest(outputs: np.ndarray) -> np.ndarray:

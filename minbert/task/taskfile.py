@@ -11,7 +11,6 @@ labels = ["book", "cancel"]      # names or numbers; or how many: 3 means 0, 1 a
 
 import difflib
 import json
-import math
 import tomllib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -20,15 +19,14 @@ from typing import Any
 
 from torch import nn
 
-from minbert.data.delimited import QUOTING
 from minbert.data.tables import check_columns, column_names
 from minbert.errors import UserError
-from minbert.model.heads import LARGEST_SIZE
 from minbert.task.course import COURSE_TASKS
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
 from minbert.task.run_files import TASKS_FILE, folders_of_run
 from minbert.task.siamese import check_pair_loss
 from minbert.task.task import Table, Task
+from minbert.task.values import LONGEST_NAME, check_display_names, check_labels, check_values
 
 
 @dataclass(frozen=True)
@@ -50,13 +48,10 @@ KINDS = {
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
-LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
 NEEDED = ("kind", "train", "dev", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
 LAYOUT = ("quoting", "columns")  # of the files
 COMMON = (*NEEDED, "test", "id", "metric", "weight", "title", *PREDICTIONS, "course", *LAYOUT)
-NOT_TEXT = ("text", "labels", "range", "weight", "display_names", "course", "columns")
-NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
 
 
 def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
@@ -144,13 +139,13 @@ def make_task(name: str, table: Table) -> Task:
         raise ValueError(f"{unknown[0]!r} is not a key of {table['kind']}; {hint}")
     if missing := [key for key in (*NEEDED, *kind.needed) if key not in table]:
         raise ValueError(f"{missing[0]} is missing")
-    _check_values(table)
+    check_values(table)
     if len(texts_of(table)) != kind.sentences:
         raise ValueError(f"text = {table['text']!r}: {table['kind']} has {kind.sentences}")
     if "labels" in table:
-        _check_labels(table["labels"], kind.make is classification)
+        check_labels(table["labels"], kind.make is classification)
     if "display_names" in table:
-        _check_display_names(table)
+        check_display_names(table)
     task = kind.make(name, table)
     if task.encoding not in ("", "cross", "siamese"):
         raise ValueError(f"encoding = {task.encoding!r}: write cross or siamese")
@@ -159,63 +154,6 @@ def make_task(name: str, table: Table) -> Task:
         if task.encoding != "siamese":
             raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese"')
     return task
-
-
-def _check_values(table: Table) -> None:
-    """Raise ValueError for a value of a type that its key cannot have."""
-    for key, value in table.items():
-        if key not in NOT_TEXT and not isinstance(value, str):
-            raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
-        texts = value if isinstance(value, list) else [value]
-        if not all(text.isprintable() for text in texts if isinstance(text, str)):
-            raise ValueError(f"{key} = {value!r}: write it without control characters")
-    texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
-    if type(table.get("course", False)) is not bool:
-        raise ValueError(f"course = {table['course']!r}: write true or false")
-    if table.get("quoting", "auto") not in QUOTING:
-        raise ValueError(f"quoting = {table['quoting']!r}: write one of {', '.join(QUOTING)}")
-    names = table.get("columns", [""])
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise ValueError(f'columns = {names!r}: write the names of a file without a header, ["a"]')
-    file = table.get("prediction_file", "{split}")
-    if "{split}" not in file:
-        raise ValueError(f"prediction_file = {file!r}: {{split}} is missing")
-    if {*"{}/\\"} & {*file.replace("{split}", "")} or len(file) > LONGEST_NAME:
-        raise ValueError(f"prediction_file = {file[:60]!r}: write the name of a file, no folder")
-    weight = table.get("weight", 1)
-    if type(weight) not in NUMBERS or not 0 <= weight < math.inf:
-        raise ValueError(f"weight = {weight!r}: write a number from 0, without quotes")
-    ends = table.get("range", [0, 5])
-    if not isinstance(ends, list) or [type(end) in NUMBERS for end in ends] != [True, True]:
-        raise ValueError(f"range = {ends!r}: write the lowest and the highest score, [0, 5]")
-    if not -math.inf < ends[0] < ends[1] < math.inf:
-        raise ValueError(f"range = {ends!r}: write the lowest score first")
-
-
-def _check_display_names(table: Table) -> None:
-    """Raise ValueError unless there is a name for each class of `labels = NUMBER`."""
-    names, labels = table["display_names"], table["labels"]
-    are_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not are_text or type(labels) is not int or len(names) != labels:
-        raise ValueError(f"display_names = {names!r}: write a name for each of `labels = NUMBER`")
-
-
-def _check_labels(labels: Any, countable: bool) -> None:
-    """Raise ValueError unless labels are names or numbers, or (countable) their number."""
-    counted = countable and type(labels) is int  # isinstance would take a bool, too
-    if (labels if counted else len(labels) if isinstance(labels, list) else 0) > LARGEST_SIZE:
-        raise ValueError(f"labels: more than {LARGEST_SIZE:,} of them")
-    types = {type(label) for label in labels} if isinstance(labels, list) else {None}
-    if not counted and not types <= {str} and not types <= set(NUMBERS):
-        how = "write names or numbers in brackets" + (", or how many" if countable else "")
-        raise ValueError(f"labels = {labels!r}: {how}")
-    if (labels if counted else len(labels)) < 2:
-        raise ValueError(f"labels = {labels!r}: write two or more")
-    if not counted and len(set(labels)) < len(labels):
-        again = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"labels: {again!r} is there twice")
 
 
 def _check_columns(task: Task, data_dir: Path) -> None:

@@ -1,0 +1,69 @@
+"""Checks of a task file's values, one key after another; a mistake is a ValueError in one line."""
+
+import math
+from typing import Any
+
+from minbert.data.delimited import QUOTING
+from minbert.model.heads import LARGEST_SIZE
+from minbert.task.task import Table
+
+LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
+NOT_TEXT = ("text", "labels", "range", "weight", "display_names", "course", "columns")
+NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
+
+
+def check_values(table: Table) -> None:
+    """Raise ValueError for a value of a type that its key cannot have."""
+    for key, value in table.items():
+        if key not in NOT_TEXT and not isinstance(value, str):
+            raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
+        texts = value if isinstance(value, list) else [value]
+        if not all(text.isprintable() for text in texts if isinstance(text, str)):
+            raise ValueError(f"{key} = {value!r}: write it without control characters")
+    texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
+    if type(table.get("course", False)) is not bool:
+        raise ValueError(f"course = {table['course']!r}: write true or false")
+    if table.get("quoting", "auto") not in QUOTING:
+        raise ValueError(f"quoting = {table['quoting']!r}: write one of {', '.join(QUOTING)}")
+    names = table.get("columns", [""])
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise ValueError(f'columns = {names!r}: write the names of a file without a header, ["a"]')
+    file = table.get("prediction_file", "{split}")
+    if "{split}" not in file:
+        raise ValueError(f"prediction_file = {file!r}: {{split}} is missing")
+    if {*"{}/\\"} & {*file.replace("{split}", "")} or len(file) > LONGEST_NAME:
+        raise ValueError(f"prediction_file = {file[:60]!r}: write the name of a file, no folder")
+    weight = table.get("weight", 1)
+    if type(weight) not in NUMBERS or not 0 <= weight < math.inf:
+        raise ValueError(f"weight = {weight!r}: write a number from 0, without quotes")
+    ends = table.get("range", [0, 5])
+    if not isinstance(ends, list) or [type(end) in NUMBERS for end in ends] != [True, True]:
+        raise ValueError(f"range = {ends!r}: write the lowest and the highest score, [0, 5]")
+    if not -math.inf < ends[0] < ends[1] < math.inf:
+        raise ValueError(f"range = {ends!r}: write the lowest score first")
+
+
+def check_display_names(table: Table) -> None:
+    """Raise ValueError unless there is a name for each class of `labels = NUMBER`."""
+    names, labels = table["display_names"], table["labels"]
+    are_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    if not are_text or type(labels) is not int or len(names) != labels:
+        raise ValueError(f"display_names = {names!r}: write a name for each of `labels = NUMBER`")
+
+
+def check_labels(labels: Any, countable: bool) -> None:
+    """Raise ValueError unless labels are names or numbers, or (countable) their number."""
+    counted = countable and type(labels) is int  # isinstance would take a bool, too
+    if (labels if counted else len(labels) if isinstance(labels, list) else 0) > LARGEST_SIZE:
+        raise ValueError(f"labels: more than {LARGEST_SIZE:,} of them")
+    types = {type(label) for label in labels} if isinstance(labels, list) else {None}
+    if not counted and not types <= {str} and not types <= set(NUMBERS):
+        how = "write names or numbers in brackets" + (", or how many" if countable else "")
+        raise ValueError(f"labels = {labels!r}: {how}")
+    if (labels if counted else len(labels)) < 2:
+        raise ValueError(f"labels = {labels!r}: write two or more")
+    if not counted and len(set(labels)) < len(labels):
+        again = next(label for label in labels if labels.count(label) > 1)
+        raise ValueError(f"labels: {again!r} is there twice")
