@@ -257,8 +257,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
 
 def text_files(args: Args, tasks: Tasks) -> list[Path]:
     """Return the files that are trained on."""
-    of_tasks = [Path(args.data_dir) / task.files["train"] for task in tasks.values()]
-    return [Path(file) for file in args.corpus] or of_tasks
+    of_tasks = [task.paths("train", Path(args.data_dir)) for task in tasks.values()]
+    return [Path(file) for file in args.corpus] or [path for paths in of_tasks for path in paths]
 
 
 def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:

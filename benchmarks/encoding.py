@@ -21,7 +21,7 @@ TARGETS = [
 def encode(places: Places, pairs: bool = False, one_by_one: bool = False) -> Section:
     """Compare encoding of sentences to vectors, or of pairs to a score."""
     task = TASKS["quora"]
-    rows, _ = read_examples(Path(places.data_dir) / task.files["dev"], task.columns, labelled=True)
+    rows, _ = read_examples(task.paths("dev", Path(places.data_dir)), task.columns, labelled=True)
     chosen = random.Random(0).sample(rows, 100 if one_by_one else 1000)
     texts: list[Text] = [(e.text, e.pair) if pairs else e.text for e in chosen]
     settings = {"model": places.model, "texts": texts, "pairs": pairs, "one_by_one": one_by_one}

@@ -17,7 +17,7 @@ def scaling(places: Places) -> Section:
     rows = []
     for size in (8000, 16000, 32000, 64000, 128000):
         with tempfile.TemporaryDirectory() as folder:
-            shorten(Path(places.data_dir), Path(folder), TASKS["quora"].files["train"], size)
+            shorten(Path(places.data_dir), Path(folder), *TASKS["quora"].files["train"], size)
             one = ours("minbert", replace(places, data_dir=folder))
             outcome = hold([one], 3)["minbert"]
         cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")

@@ -105,8 +105,8 @@ def sentence_trainer(settings: dict[str, Any]) -> Turn:
     from sentence_transformers.losses import CosineSimilarityLoss
 
     where = resolve_arguments(settings["where"], TASKS)
-    path = Path(where.data_dir) / TASKS["sts"].files["train"]
-    examples, _ = read_examples(path, TASKS["sts"].columns, labelled=True)
+    files = TASKS["sts"].paths("train", Path(where.data_dir))
+    examples, _ = read_examples(files, TASKS["sts"].columns, labelled=True)
     columns = {
         "sentence1": [e.text for e in examples],
         "sentence2": [e.pair for e in examples],

@@ -164,7 +164,7 @@ def paired_difference(
     if not pairs or not all(path.is_file() for pair in files for path in pair):
         return None
     known = TASKS[task]
-    examples, _ = read_examples(data_dir / known.files["dev"], known.columns, labelled=True)
+    examples, _ = read_examples(known.paths("dev", data_dir), known.columns, labelled=True)
     labels = np.array([example.label for example in examples], dtype=np.float32)
     ids = [example.id for example in examples]
     decoded = [[decode(path, task, ids) for path in pair] for pair in files]

@@ -78,7 +78,10 @@ def data_lines(folder: Path) -> list[str]:
     files = sorted(path.name for path in folder.glob("*.csv"))
     lines = [f"data     {folder}: {', '.join(files) or 'no files'}"]
     tasks = read_tasks(COURSE_TASKS, "the course's tasks", None).values()
-    missing = {t.name: [file for file in t.files.values() if file not in files] for t in tasks}
+    missing = {
+        t.name: [name for names in t.files.values() for name in names if name not in files]
+        for t in tasks
+    }
     if any(missing.values()):
         names = ",".join(task for task, lacking in missing.items() if lacking)
         fetch = f"python -m tasks.download --to {folder} --tasks {names}"

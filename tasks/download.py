@@ -171,7 +171,8 @@ def main(argv: list[str]) -> int:
     if unknown := [name for name in args.tasks if name not in TASKS]:
         raise UserError(f"--tasks {unknown[0]}: write some of {','.join(TASKS)}")
     base = os.environ.get("MINBERT_DATA_URL", BASE).rstrip("/")
-    for name in (file for task in args.tasks for file in TASKS[task].files.values()):
+    every = [TASKS[task].files.values() for task in args.tasks]
+    for name in (name for files in every for names in files for name in names):
         path, expected = Path(args.to) / name, SHA256.get(name, "")
         if path.is_file():
             same = not expected or sha256_of(path) == expected

@@ -17,7 +17,7 @@ from tasks import TASKS
 from tests.test_tokenizer import assert_same
 
 Both = tuple[BertTokenizer, transformers.BertTokenizerFast]
-FILES = [(name, file) for name, task in TASKS.items() for file in task.files.values()]
+FILES = [(name, file) for name, task in TASKS.items() for (file,) in task.files.values()]
 SPECIALS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 

@@ -186,7 +186,7 @@ def test_all_files_of_the_tasks(server: str, tmp_path: Path, monkeypatch, capsys
     monkeypatch.setattr(download, "SHA256", {"ids-sst-dev.csv": HASH})
     arguments = ["--to", str(tmp_path / "data"), "--tasks", "sst,sts"]
     download.main(arguments)
-    names = {file for task in ("sst", "sts") for file in TASKS[task].files.values()}
+    names = {file for task in ("sst", "sts") for (file,) in TASKS[task].files.values()}
     assert {p.name for p in (tmp_path / "data").iterdir()} == names
     out = capsys.readouterr().out
     assert out.count("unchecked") == 5 and out.count(", checked") == 1

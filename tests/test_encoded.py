@@ -12,7 +12,7 @@ import torch
 from minbert import BertTokenizer
 from minbert.data import encoded
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, encode_file, limit_rows, load_split, take
+from minbert.data.encoded import EncodedSplit, encode_files, limit_rows, load_split, take
 from minbert.data.sampler import length_sorted_batches
 from minbert.task.loading import DataSource, load_task
 from minbert.weights.resolve import resolve
@@ -125,7 +125,7 @@ def test_a_row_costs_little_more_than_its_ids_while_a_file_is_read(
         path = tmp_path / f"{rows}.csv"
         path.write_text("\n".join(text.split("\n")[: rows + 1]))
         columns = TASKS["sst"].columns
-        peaks.append(peak_memory(lambda: encode_file(path, columns, True, tokenizer, 64)))  # noqa: B023
+        peaks.append(peak_memory(lambda: encode_files(path, columns, True, tokenizer, 64)))  # noqa: B023
     assert (peaks[1] - peaks[0]) / 4000 < 120
 
 
@@ -143,7 +143,7 @@ def test_how_many_rows_a_file_gave_is_said(tmp_path: Path, tokenizer, capsys) ->
 def test_real_data_is_small_in_memory(real_data: Path, tokenizer) -> None:
     """Four bytes a token and 48 a row: 35 MB for all 205,000 rows of the four tasks."""
     for task in TASKS.values():
-        for split_name, name in task.files.items():
+        for split_name, (name,) in task.files.items():
             if name != "quora-train.csv":  # tokenizing it takes 15 s
                 labelled = split_name != "test"
                 split = load_split(real_data / name, task.columns, labelled, tokenizer, 512)

@@ -99,7 +99,7 @@ def test_all_real_files_are_read(real_data: Path) -> None:
     """Row counts of the data's own README; two Quora dev rows have no label."""
     counts = {}
     for task in TASKS.values():
-        for split, file in task.files.items():
+        for split, (file,) in task.files.items():
             counts[file] = len(read_examples(real_data / file, task.columns, split != "test")[0])
     assert counts["ids-sst-train.csv"] == 8544 and counts["ids-sst-dev.csv"] == 1101
     assert counts["quora-train.csv"] > 141_000 and counts["sts-train.csv"] == 6040

@@ -171,8 +171,7 @@ def test_features_of_a_frozen_encoder_are_what_it_says_in_every_step(world: Path
     model = BertModel.from_pretrained(world / "model").double()
     tokenizer = BertTokenizer.from_directory(world / "model")
     task = TASKS["sst"]
-    path = world / "data" / task.files["train"]
-    split = load_split(path, task.columns, True, tokenizer, 64)
+    split = load_split(task.paths("train", world / "data"), task.columns, True, tokenizer, 64)
     features = encode_features(model, {"sst": split}, torch.device("cpu"))["sst"]
     for rows in np.array_split(np.random.default_rng(0).permutation(len(split)), 3):
         batch = collate(split, rows)

@@ -30,8 +30,8 @@ def trained(world: Path) -> Path:
 def test_the_same_as_the_run_s_own_predictions(trained: Path, world: Path) -> None:
     model = MultitaskModel.load(trained, device="cpu")
     for name in ("sst", "sts"):
-        path = world / "data" / TASKS[name].files["dev"]
-        examples, _ = read_examples(path, TASKS[name].columns, True)
+        files = TASKS[name].paths("dev", world / "data")
+        examples, _ = read_examples(files, TASKS[name].columns, True)
         texts = [(e.text, e.pair) if e.pair else e.text for e in examples]
         file = trained / "predictions" / f"{name}-dev-output.csv"
         expected, _ = read_predictions(file)

@@ -67,7 +67,7 @@ def read(path: Path, task: str) -> list[Example]:
 
 
 def files() -> list[tuple[str, str]]:
-    return [(name, file) for name, task in TASKS.items() for file in task.files.values()]
+    return [(name, file) for name, task in TASKS.items() for (file,) in task.files.values()]
 
 
 @pytest.mark.parametrize(("task", "file"), files())

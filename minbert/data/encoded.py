@@ -12,9 +12,11 @@ import numpy as np
 from minbert.data.examples import (
     Columns,
     Example,
+    Files,
     check_ids,
     check_not_empty,
     iter_examples,
+    paths_of,
 )  # fmt: skip
 from minbert.data.textfile import progress
 from minbert.data.tokenizer import BertTokenizer
@@ -40,7 +42,7 @@ class EncodedSplit:
     offsets: np.ndarray  # (R+1,) int64, row r is ids[offsets[r]:offsets[r+1]]
     segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row; past its end: none
     unlabelled: int = 0  # rows of the file that have no label and are left out
-    last_line: int = 0  # of the file: where its last row begins
+    last_line: int = 0  # of the last file: where its last row begins
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -102,32 +104,37 @@ def _encode_chunk(
     return [(row, len(row) - n) for row, n in zip(ids, second, strict=True)]
 
 
-def encode_file(
-    path: Path, columns: Columns, labelled: bool, tokenizer: BertTokenizer, max_length: int,
+def encode_files(
+    files: Files, columns: Columns, labelled: bool, tokenizer: BertTokenizer, max_length: int,
     siamese: bool = False,
 ) -> EncodedSplit:  # fmt: skip
-    """Read and tokenize one file, whose rows are never in memory all at once.
+    """Read and tokenize a split's files, whose rows are never in memory all at once.
 
     Raises UserError as `read_examples`.
     """
-    used, left_out = array("i"), array("i")  # the rows' lines
+    places, lines = array("i"), array("i")  # the rows' files and lines
+    left_out = last_line = 0
 
     def usable_rows() -> Iterator[Example]:
-        for row in progress(iter_examples(path, columns, labelled), f"{path.name}: rows"):
-            has_label = row.label is not None or not labelled
-            (used if has_label else left_out).append(row.line)
-            if has_label:
-                yield row
-        check_not_empty(path, len(used), len(left_out))
+        nonlocal left_out, last_line
+        name = paths_of(files)[0].name
+        for row in progress(iter_examples(files, columns, labelled), f"{name}: rows"):
+            last_line = row.line
+            if labelled and row.label is None:
+                left_out += 1
+                continue
+            places.append(row.file)
+            lines.append(row.line)
+            yield row
+        check_not_empty(files, len(lines), left_out)
 
     split = encode_examples(usable_rows(), tokenizer, max_length, siamese)
-    check_ids(path, split.row_ids, used)
-    last = max(*used[-1:], *left_out[-1:], 0)
-    return replace(split, unlabelled=len(left_out), last_line=last)
+    check_ids(files, split.row_ids, places, lines)
+    return replace(split, unlabelled=left_out, last_line=last_line)
 
 
 def load_split(
-    path: Path,
+    files: Files,
     columns: Columns,
     labelled: bool,
     tokenizer: BertTokenizer,
@@ -135,18 +142,18 @@ def load_split(
     cache_dir: Path | None = None,
     siamese: bool = False,
 ) -> EncodedSplit:
-    """Read and tokenize one file, or take its arrays from the cache if nothing has changed."""
-    cache = None
-    if cache_dir is not None and path.is_file():
-        key = hashlib.sha256(CACHE_VERSION + sha256_of(path).encode())
+    """Read and tokenize a split's files, or take its arrays from the cache of the same files."""
+    cache, paths = None, paths_of(files)
+    if cache_dir is not None and all(path.is_file() for path in paths):
+        key = hashlib.sha256(CACHE_VERSION + "".join(map(sha256_of, paths)).encode())
         key.update(tokenizer.fingerprint)
         key.update(
             repr((replace(columns, parse_label=float), labelled, max_length, siamese)).encode()
         )
-        cache = cache_dir / f"{path.stem}-{key.hexdigest()[:16]}.npz"
+        cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
         if split := read_cache(cache):
             return split
-    split = encode_file(path, columns, labelled, tokenizer, max_length, siamese)
+    split = encode_files(files, columns, labelled, tokenizer, max_length, siamese)
     if cache is not None:
         write_cache(split, cache)
     return split

@@ -19,6 +19,7 @@ from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 
 LONGEST_ID = 1000  # characters
+Files = Path | Sequence[Path]  # of one split: a file, or several that are read one after the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Example:
     pair: str | None = None
     label: float | None = None
     line: int = 0  # of its file, from 1
+    file: int = 0  # which of the split's files, from 0
 
 
 @dataclass(frozen=True)
@@ -50,46 +52,75 @@ class Columns:
         return [*names, *self.texts, *([self.label] if labelled else [])]
 
 
-def read_examples(path: Path, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
-    """Return the rows of one file, and how many were left out without a label.
+def paths_of(files: Files) -> tuple[Path, ...]:
+    """Return a split's files, one or several, as a tuple."""
+    return (files,) if isinstance(files, Path) else tuple(files)
+
+
+def names_of(files: Files) -> str:
+    """Return what messages call a split's files: the first one, and how many follow."""
+    first, *others = paths_of(files)
+    return f"{first} and {len(others)} more" if others else str(first)
+
+
+def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
+    """Return the rows of a split's files, and how many were left out without a label.
 
     Raises UserError as `iter_examples`, for an id that two rows have, and for an empty split.
     """
-    rows = list(iter_examples(path, columns, labelled))
+    rows = list(iter_examples(files, columns, labelled))
     examples = [row for row in rows if row.label is not None] if labelled else rows
     left_out = len(rows) - len(examples)
-    check_not_empty(path, len(examples), left_out)
-    check_ids(path, [row.id for row in examples], [row.line for row in examples])
+    check_not_empty(files, len(examples), left_out)
+    places = [row.file for row in examples], [row.line for row in examples]
+    check_ids(files, [row.id for row in examples], *places)
     return examples, left_out
 
 
-def check_ids(path: Path, ids: Sequence[str] | np.ndarray, lines: Sequence[int]) -> None:
-    """Raise UserError for an id, text or UTF-8 bytes, that two rows of a file have."""
-    ids, lines = np.asarray(ids), np.asarray(lines)
-    order = np.argsort(ids, kind="stable")
+def check_ids(
+    files: Files, ids: Sequence[str] | np.ndarray, places: Sequence[int], lines: Sequence[int]
+) -> None:
+    """Raise UserError for an id, text or UTF-8 bytes, that two rows of a split have.
+
+    places, lines: which file each row is in, and the line that it begins on.
+    """
+    paths, ids = paths_of(files), np.asarray(ids)
+    order = np.argsort(ids, kind="stable")  # equal ids stay in the order of the files
     again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
     if len(again):
-        place = again[np.argmin(lines[order[again + 1]])]  # the first one in the file
+        place = again[np.argmin(order[again + 1])]  # the first one
         first, second = order[place], order[place + 1]
         id_ = ids[second].decode() if ids.dtype.kind == "S" else str(ids[second])
+        other = "" if places[first] == places[second] else f" of {paths[places[first]]}"
         raise UserError(
-            f"{path}:{lines[second]}: id {id_!r} is on line {lines[first]} already; ids must be "
-            f"unique"
+            f"{paths[places[second]]}:{lines[second]}: id {id_!r} is on line {lines[first]}"
+            f"{other} already; ids must be unique"
         )
 
 
-def check_not_empty(path: Path, examples: int, left_out: int) -> None:
-    """Raise UserError for a file without an example."""
+def check_not_empty(files: Files, examples: int, left_out: int) -> None:
+    """Raise UserError for a split without an example."""
     if not examples:
-        raise UserError(f"{path}: no usable row in it ({left_out} without a label)")
+        raise UserError(f"{names_of(files)}: no usable row in it ({left_out} without a label)")
 
 
-def iter_examples(path: Path, columns: Columns, labelled: bool) -> Iterator[Example]:
-    """Yield the rows of one file as they are read; labelled: None as label means that it lacks.
+def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example]:
+    """Yield the rows of a split's files as they are read; labelled: no label is None as label.
 
+    Of several files without ids a row's id is that of its file and its line, from 1: "2:17".
     Raises UserError with file, line and reason for any malformed row.
     """
-    for line, id_, texts, label in _rows(path, columns, labelled):
+    paths = paths_of(files)
+    for place, path in enumerate(paths):
+        before = f"{place + 1}:" if len(paths) > 1 else ""
+        yield from _examples_of(path, columns, labelled, place, before)
+
+
+def _examples_of(
+    path: Path, columns: Columns, labelled: bool, place: int, before: str
+) -> Iterator[Example]:
+    """Yield the rows of the file at a place; before: what stands before a line that is an id."""
+    for line, id_, texts, label in _rows(path, columns, labelled, before):
         where, id_ = f"{path}:{line}", id_.lower() if columns.course else id_
         if not id_:
             raise UserError(f"{where}: empty id; every row needs one")
@@ -100,7 +131,7 @@ def iter_examples(path: Path, columns: Columns, labelled: bool) -> Iterator[Exam
             if not all(texts):
                 raise UserError(f"{where}: empty sentence; remove the row or fill it in")
             value = _label_of(label, columns, where) if labelled else None
-        yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line)
+        yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line, place)
 
 
 def _label_of(label: str, columns: Columns, where: str) -> float:
@@ -114,11 +145,11 @@ def _label_of(label: str, columns: Columns, where: str) -> float:
 Row = tuple[int, str, list[str], str]  # line, id, texts, label
 
 
-def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
+def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator[Row]:
     """Yield the rows of a file of any kind."""
     check_exists(path, columns.course)
     if _is_cmu(path, columns):
-        yield from _cmu_rows(path, columns)
+        yield from _cmu_rows(path, columns, before)
         return
     needed = columns.needed(labelled)
     names, rows = open_table(path, columns.layout)
@@ -130,7 +161,7 @@ def _rows(path: Path, columns: Columns, labelled: bool) -> Iterator[Row]:
             raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {names}")
         name = columns.id
         try:
-            id_ = as_text(row[name]) if name else str(number)
+            id_ = as_text(row[name]) if name else f"{before}{number}"
             texts = [as_text(row[name := column]) for column in columns.texts]
             label = as_label(row[name := columns.label]) if labelled else ""
         except ValueError as error:
@@ -154,7 +185,7 @@ def check_exists(path: Path, course: bool) -> None:
         raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 
 
-def _cmu_rows(path: Path, columns: Columns) -> Iterator[Row]:
+def _cmu_rows(path: Path, columns: Columns, before: str) -> Iterator[Row]:
     """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
     for number, line in enumerate(text_lines(path), start=1):
         if not line.strip():
@@ -162,4 +193,4 @@ def _cmu_rows(path: Path, columns: Columns) -> Iterator[Row]:
         label, *texts = [part.strip() for part in line.split("|||")]
         if len(texts) != len(columns.texts):
             raise UserError(f"{path}:{number}: expected `label ||| sentence`, found {line[:60]!r}")
-        yield number, str(number), texts, label
+        yield number, f"{before}{number}", texts, label

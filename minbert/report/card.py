@@ -72,8 +72,10 @@ def write_card(
         rows = f"{len(dev_splits[task.name]):,}"
         scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows))
         for name, splits in (("train", train_splits), ("dev", dev_splits)):
-            path = Path(command.args["data_dir"]) / task.files[name]
-            data.append((path.name, f"{len(splits[task.name]):,}", f"`{sha256_of(path)}`"))
+            used = f"{len(splits[task.name]):,}"
+            for path in task.paths(name, Path(command.args["data_dir"])):
+                data.append((path.name, used, f"`{sha256_of(path)}`"))
+                used = ""  # the first file's line has the rows of all of them
     titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (
         f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"

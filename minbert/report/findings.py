@@ -1,12 +1,11 @@
 """What a model gets right and wrong on a dev set, as numbers and examples for the report."""
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import read_examples
+from minbert.data.examples import Files, read_examples
 from minbert.task.task import Task
 
 WORST = 12  # how many of the worst rows are listed
@@ -15,9 +14,9 @@ SCATTER_POINTS = 1500  # most points of a scatter plot
 
 
 def findings(
-    task: Task, outputs: np.ndarray, split: EncodedSplit, path: Path, cosines: bool
+    task: Task, outputs: np.ndarray, split: EncodedSplit, files: Files, cosines: bool
 ) -> dict[str, Any]:
-    """Describe outputs (n, task.outputs) for a split, which was read from `path`.
+    """Describe outputs (n, task.outputs) for a split, which was read from these files.
 
     cosines: the outputs are cosines less a threshold, not logits, and give no probabilities.
     """
@@ -30,7 +29,7 @@ def findings(
         chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
         found["points"] = np.stack([labels, predictions], 1)[chosen].round(3).tolist()
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
-        found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, path)
+        found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, files)
         return found
     names = task.class_names or task.display_names or class_numbers(task)
     found["names"], found["confusion"] = names, confusion(predictions, labels, len(names)).tolist()
@@ -40,7 +39,7 @@ def findings(
         found["reliability"] = reliability(yes, labels)
     wrong = np.flatnonzero(predictions != labels)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    found["worst"] = listed_rows(task, order[:WORST], split, predictions, confidence, path)
+    found["worst"] = listed_rows(task, order[:WORST], split, predictions, confidence, files)
     return found
 
 
@@ -100,10 +99,10 @@ def label_counts(task: Task, predictions: np.ndarray, labels: np.ndarray) -> lis
 
 def listed_rows(
     task: Task, rows: np.ndarray, split: EncodedSplit, predictions: np.ndarray,
-    confidence: np.ndarray | None, path: Path,
+    confidence: np.ndarray | None, files: Files,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return the texts of these rows with their gold and predicted labels."""
-    examples = {e.id: e for e in read_examples(path, task.columns, labelled=True)[0]}
+    examples = {e.id: e for e in read_examples(files, task.columns, labelled=True)[0]}
     listed = []
     for row in rows.tolist():
         example = examples[split.row_ids[row].decode()]

@@ -93,8 +93,8 @@ def predict_best(
                 metric = task.metrics[task.main_metric]
                 interval = with_interval(metric, task.decode(outputs), split.labels)
                 cosines = cosine_threshold(task, model.heads[task.name]) is not None
-                dev_file = source.data_dir / task.files["dev"]
-                found[task.name] = findings(task, outputs, split, dev_file, cosines)
+                dev_files = task.paths("dev", source.data_dir)
+                found[task.name] = findings(task, outputs, split, dev_files, cosines)
                 if not math.isnan(interval[0]):
                     intervals[task.name] = interval
                     found[task.name]["interval"] = interval[1:]

@@ -60,7 +60,7 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
         raise UserError(f"--teacher {task.name}={run}: no such run; give a run's folder")
     directory = resolve(run)
     files = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
-    files.append(Path(args.data_dir) / task.files["train"])
+    files += task.paths("train", Path(args.data_dir))
     if missing := [file for file in files if not file.is_file()]:
         raise UserError(f"--teacher {task.name}={run}: no {missing[0]}; give a run's folder")
     key = hashlib.sha256(repr((task.name, args.limit.get(task.name), args.precision)).encode())

@@ -79,7 +79,7 @@ def common(name: str, table: Table) -> dict[str, Any]:
     return {
         "name": name,
         "table": table,
-        "files": {split: table[split] for split in ("train", "dev", "test") if split in table},
+        "files": files_of(table),
         "title": table.get("title", name),
         "prediction_file": table.get("prediction_file", name + "-{split}-output.csv"),
         "prediction_header": table.get("prediction_header", f"Predicted_{table['label']}"),
@@ -88,6 +88,12 @@ def common(name: str, table: Table) -> dict[str, Any]:
         "pair_loss": table.get("loss", ""),
         "weight": table.get("weight", 1.0),
     }
+
+
+def files_of(table: Table) -> dict[str, tuple[str, ...]]:
+    """Return the names of each split's files: a table has one name, or a list of them."""
+    given = {split: table[split] for split in ("train", "dev", "test") if split in table}
+    return {k: (v,) if isinstance(v, str) else tuple(v) for k, v in given.items()}
 
 
 def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split
-from minbert.data.examples import check_exists, read_examples
+from minbert.data.examples import check_exists, names_of, read_examples
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.task.task import Task
@@ -27,7 +27,8 @@ def check_files(tasks: list[Task], data_dir: Path, splits: tuple[str, ...]) -> N
     """Raise UserError for a missing file, before anything that takes long."""
     for task in tasks:
         for split in splits:
-            check_exists(data_dir / task.files[split], task.columns.course)
+            for path in task.paths(split, data_dir):
+                check_exists(path, task.columns.course)
 
 
 def check_segments(tasks: list[Task], source: DataSource, segments: int) -> None:
@@ -42,40 +43,44 @@ def check_segments(tasks: list[Task], source: DataSource, segments: int) -> None
 
 def training_files(tasks: list[Task], data_dir: Path) -> dict[str, Path]:
     """Return the files that are trained and evaluated on, by names that stay when they move."""
-    splits = ("train", "dev")
-    return {f"{t.name} {split}": data_dir / t.files[split] for t in tasks for split in splits}
+    found = {}
+    for task in tasks:
+        for split in ("train", "dev"):
+            for number, path in enumerate(task.paths(split, data_dir), start=1):
+                found[f"{task.name} {split}" + (f" {number}" if number > 1 else "")] = path
+    return found
 
 
 def load_task(
     task: Task, split_name: str, tokenizer: BertTokenizer, source: DataSource
 ) -> EncodedSplit:
     """Load one split of a task; print how many rows it has, and how many are left out."""
-    path = source.data_dir / task.files[split_name]
+    paths = task.paths(split_name, source.data_dir)
     split = load_split(
-        path, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
+        paths, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
         task.name in source.siamese,
     )  # fmt: skip
     left_out = f"; without a label, left out: {split.unlabelled}" if split.unlabelled else ""
-    print(f"{path}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
+    print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     return split
 
 
-def find_test_file(task: Task, data_dir: Path) -> tuple[Path | None, str]:
-    """Return a task's test file, or None and the sentence to print instead of its predictions."""
-    path = data_dir / task.files.get("test", "")
-    if path.is_file():
-        return path, ""
-    name = f" {path}" if "test" in task.files else ""
-    return None, f"no test file{name}: no test predictions for {task.name}"
+def why_no_test(task: Task, data_dir: Path) -> str:
+    """Return the sentence to print instead of test predictions; "" if all test files are there."""
+    paths = task.paths("test", data_dir)
+    missing = [path for path in paths if not path.is_file()]
+    if paths and not missing:
+        return ""
+    name = f" {missing[0]}" if missing else ""
+    return f"no test file{name}: no test predictions for {task.name}"
 
 
 def load_test(task: Task, tokenizer: BertTokenizer, source: DataSource) -> EncodedSplit | None:
     """Load a task's test set; None if there is no file, which is said."""
-    path, why_not = find_test_file(task, source.data_dir)
-    if path:
-        return load_task(task, "test", tokenizer, source)
-    print(why_not)
-    return None
+    if why_not := why_no_test(task, source.data_dir):
+        print(why_not)
+        return None
+    return load_task(task, "test", tokenizer, source)
 
 
 def load_train_and_dev(
@@ -105,7 +110,7 @@ def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]
     """
     sentences: dict[str, None] = {}  # used as a set with an order
     for task in tasks:
-        examples, _ = read_examples(data_dir / task.files["train"], task.columns, labelled=True)
+        examples, _ = read_examples(task.paths("train", data_dir), task.columns, labelled=True)
         for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):
             sentences[example.text] = None
             if example.pair is not None:

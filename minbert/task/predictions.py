@@ -133,7 +133,7 @@ def gold_task(gold: Path, tasks: list[Task]) -> Task:
     ]  # fmt: skip
     if not fitting:
         raise UserError(f"{gold}: its columns fit none of the tasks: {', '.join(names)[:60]}")
-    named = [t for t in fitting if t.files["dev"].split("-dev")[0] in gold.name]
+    named = [t for t in fitting if t.files["dev"][0].split("-dev")[0] in gold.name]
     return (named or fitting)[0]
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ class Task:
 
     name: str
     table: Table  # what all other fields are made from; a run keeps it in its tasks.toml
-    files: dict[str, str]  # train / dev / test -> file name in --data-dir
+    files: dict[str, tuple[str, ...]]  # train / dev / test -> file names in --data-dir
     columns: Columns
     outputs: int  # size of the head's output
     loss: Callable[[Tensor, Tensor], Tensor]  # (S, outputs), (S,) -> mean loss
@@ -35,6 +36,10 @@ class Task:
     encoding: str = ""  # of pairs, cross or siamese; --pair-encoding goes before it
     pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it
     weight: float = 1.0  # of the task's loss
+
+    def paths(self, split: str, data_dir: Path) -> tuple[Path, ...]:
+        """Return the files of a split, to be read one after the other; () if it has none."""
+        return tuple(data_dir / name for name in self.files.get(split, ()))
 
     @property
     def is_pair(self) -> bool:

@@ -158,9 +158,10 @@ def make_task(name: str, table: Table) -> Task:
 
 def _check_columns(task: Task, data_dir: Path) -> None:
     """Raise UserError for a file that is missing or lacks one of the task's columns."""
-    for split, name in task.files.items():
-        path = data_dir / name
-        if not path.is_file():
-            raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
-        names = column_names(path, task.columns.layout)
-        check_columns(path, task.columns.needed(labelled=split != "test"), names)
+    for split in task.files:
+        for path in task.paths(split, data_dir):
+            if not path.is_file():
+                name = str(path.relative_to(data_dir))
+                raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
+            names = column_names(path, task.columns.layout)
+            check_columns(path, task.columns.needed(labelled=split != "test"), names)

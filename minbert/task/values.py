@@ -8,7 +8,8 @@ from minbert.model.heads import LARGEST_SIZE
 from minbert.task.task import Table
 
 LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
-NOT_TEXT = ("text", "labels", "range", "weight", "display_names", "course", "columns")
+SPLITS = ("train", "dev", "test")
+NOT_TEXT = (*SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns")
 NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
 
 
@@ -23,13 +24,7 @@ def check_values(table: Table) -> None:
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
-    if type(table.get("course", False)) is not bool:
-        raise ValueError(f"course = {table['course']!r}: write true or false")
-    if table.get("quoting", "auto") not in QUOTING:
-        raise ValueError(f"quoting = {table['quoting']!r}: write one of {', '.join(QUOTING)}")
-    names = table.get("columns", [""])
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
-        raise ValueError(f'columns = {names!r}: write the names of a file without a header, ["a"]')
+    check_form(table)
     file = table.get("prediction_file", "{split}")
     if "{split}" not in file:
         raise ValueError(f"prediction_file = {file!r}: {{split}} is missing")
@@ -43,6 +38,29 @@ def check_values(table: Table) -> None:
         raise ValueError(f"range = {ends!r}: write the lowest and the highest score, [0, 5]")
     if not -math.inf < ends[0] < ends[1] < math.inf:
         raise ValueError(f"range = {ends!r}: write the lowest score first")
+
+
+def check_form(table: Table) -> None:
+    """Raise ValueError for a key of the task's files, or of their form, that has no such value."""
+    for split in SPLITS:
+        check_files(split, table.get(split, ""))
+    if type(table.get("course", False)) is not bool:
+        raise ValueError(f"course = {table['course']!r}: write true or false")
+    if table.get("quoting", "auto") not in QUOTING:
+        raise ValueError(f"quoting = {table['quoting']!r}: write one of {', '.join(QUOTING)}")
+    names = table.get("columns", [""])
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise ValueError(f'columns = {names!r}: write the names of a file without a header, ["a"]')
+
+
+def check_files(split: str, names: Any) -> None:
+    """Raise ValueError unless these are the names of a split's files: one, or a list of them."""
+    listed = [names] if isinstance(names, str) else names
+    if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):
+        raise ValueError(f'{split} = {names!r}: write a file, "a.csv", or a list, ["a.csv"]')
+    if len(set(listed)) < len(listed):
+        again = next(name for name in listed if listed.count(name) > 1)
+        raise ValueError(f"{split}: {again!r} is there twice")
 
 
 def check_display_names(table: Table) -> None:
