@@ -1,12 +1,9 @@
 """The courses' module name: `from tokenizer import BertTokenizer`."""
 
-import torch
 from _project import model_name
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 from minbert.data.tokenizer import BertTokenizer as _BertTokenizer
-from minbert.weights.resolve import resolve
 
 
 class BertTokenizer(_BertTokenizer):
@@ -18,7 +15,7 @@ class BertTokenizer(_BertTokenizer):
     @classmethod
     def from_pretrained(cls, name: str = "bert-base-uncased", **_: object) -> "BertTokenizer":
         """Load a tokenizer; other arguments of the courses' scripts are ignored."""
-        return cls.from_directory(resolve(model_name(name)))
+        return super().from_pretrained(model_name(name))
 
     def tokenize(self, sentence: str) -> list[str]:
         """Return a sentence's pieces, without [CLS] and [SEP]."""
@@ -37,15 +34,7 @@ class BertTokenizer(_BertTokenizer):
         """Return padded `input_ids`, `token_type_ids` and `attention_mask`, (B, T) each."""
         if not padding or return_tensors != "pt":
             raise ValueError('only padding=True and return_tensors="pt" are supported')
-        sentences, pairs = ([x] if isinstance(x, str) else x for x in (sentences, pairs))
-        encodings = self.encode_batch(sentences, pairs, max_length if truncation else 10**6)
-        ids = [torch.tensor(e.ids) for e in encodings]
-        segments = [torch.tensor(e.type_ids) for e in encodings]
-        return {
-            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
-            "token_type_ids": pad_sequence(segments, batch_first=True),
-            "attention_mask": pad_sequence([torch.ones_like(i) for i in ids], batch_first=True),
-        }
+        return super().__call__(sentences, pairs, max_length if truncation else 10**6)
 
 
 __all__ = ["BertTokenizer"]

@@ -66,6 +66,11 @@ class MultitaskModel:
         positions = network.encoder.config.max_position_embeddings
         return cls(directory, network, tokenizer, tasks, min(max_length, positions))
 
+    def __repr__(self) -> str:
+        """Return the run, a line of its encoder and one a task."""
+        lines = (f"\n  {name}: {task.table['kind']}" for name, task in self.tasks.items())
+        return f"MultitaskModel({self.directory}): {self.network.encoder}{''.join(lines)}"
+
     def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
         """Return the task's prediction for each text, in the form of its prediction files."""
         found = self.task_named(task)

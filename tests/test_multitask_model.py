@@ -239,3 +239,16 @@ def test_a_broken_line_is_named(trained: Path) -> None:
     lines = io.BytesIO(b"a\tb\nonly one\n")
     with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
         list(line_answers(model, "sts", lines.readline(), lines))
+
+
+def test_models_print_as_a_few_lines(trained: Path) -> None:
+    model = MultitaskModel.load(trained, device="cpu")
+    encoder = repr(model.network.encoder)
+    assert encoder == ("BertModel(2 layers, 32 wide, 4 heads, 200 words, 26,720 parameters)")
+    heads = ["  sst: Head(5 outputs)", "  sts: SiameseHead(cosine, cls pooling)"]
+    assert repr(model.network).splitlines() == [f"MultitaskNetwork: {encoder}", *heads]
+    assert repr(model).splitlines() == [
+        f"MultitaskModel({model.directory}): {encoder}",
+        "  sst: classification",
+        "  sts: pair-similarity",
+    ]

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import transformers
 from tokenizers import Tokenizer, normalizers
 from tokenizers.normalizers import BertNormalizer
 
-from minbert import BertTokenizer, UserError
+from minbert import BertModel, BertTokenizer, UserError
 from minbert.data.examples import Example, read_examples
 from minbert.weights.resolve import resolve
 from tasks import TASKS
@@ -157,6 +158,42 @@ def test_threads_with_lengths_of_their_own(uncased) -> None:
         assert list(pool.map(lengths, (8, 16, 64))) == [{8}, {16}, {64}]
         whole = pool.map(lambda n: {len(uncased[0].encode_plain(texts)[0])} | lengths(n), (8, 9))
         assert list(whole) == [{140, 8}, {140, 9}]
+
+
+@pytest.mark.parametrize("pairs", [None, SENTENCES[::-1]], ids=["texts", "pairs"])
+def test_called_it_returns_what_transformers_returns(uncased, pairs: list[str] | None) -> None:
+    ours, theirs = uncased
+    expected = theirs(SENTENCES, pairs, padding=True, truncation=True, max_length=40,
+                      return_tensors="pt")  # fmt: skip
+    found = ours(SENTENCES, pairs, max_length=40)
+    assert {*found} == {*expected} == {"input_ids", "attention_mask", "token_type_ids"}
+    assert all(torch.equal(found[name], expected[name]) for name in found)
+    one = ours(SENTENCES[0], pairs and pairs[0], 40)
+    real = one["input_ids"].shape[1]
+    assert torch.equal(one["input_ids"], expected["input_ids"][:1, :real])
+
+
+def test_the_model_takes_what_it_returns_and_decode_gives_the_text_back(uncased) -> None:
+    tokenizer = BertTokenizer.from_pretrained("all-MiniLM-L6-v2")
+    out = BertModel.from_pretrained("all-MiniLM-L6-v2")(**tokenizer(["A kite.", "A red kite."]))
+    assert out.last_hidden_state.shape == (2, 6, 384)
+    (ids,) = tokenizer("A Reddish KITE, is it?", "[MASK] flies")["input_ids"]
+    text = "a reddish kite, is it? [MASK] flies"
+    assert tokenizer.decode(ids) == tokenizer.decode(ids.tolist()) == text
+    theirs = uncased[1]
+    for sentence in ("Hello, WORLD!", "na\u00efve caf\u00e9 - 42%", "unbelievably"):
+        ids = theirs(sentence)["input_ids"]
+        assert tokenizer.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+def test_calls_that_do_not_fit(uncased) -> None:
+    tokenizer = uncased[0]
+    for texts, pairs in (([], None), (["a", "b"], ["c"]), ("a", [])):
+        with pytest.raises(UserError, match="give a text or more"):
+            tokenizer(texts, pairs)
+    for number in (-1, 30522):
+        with pytest.raises(UserError, match=f"id {number}: no word"):
+            tokenizer.decode([101, number])
 
 
 IN_WORKERS = """

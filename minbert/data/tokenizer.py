@@ -4,15 +4,21 @@ import hashlib
 import json
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+import torch
 from tokenizers import Encoding, Tokenizer
+from tokenizers.decoders import WordPiece
 from tokenizers.normalizers import BertNormalizer
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from minbert.data.vocabulary import SPECIAL, Settings, is_cased, read_tokenizer, wordpiece
 from minbert.errors import UserError
+from minbert.weights.resolve import resolve
 
 # Truncation is a state of the library's tokenizer, which calls from several threads share.
 TRUNCATING = threading.Lock()
@@ -36,7 +42,8 @@ CHARACTERS_A_TOKEN = 1000
 class BertTokenizer:
     """A WordPiece tokenizer: `[CLS] a [SEP]` or `[CLS] a [SEP] b [SEP]`.
 
-    Sequences longer than max_length are cut at the end of the longer sentence.
+    `model(**BertTokenizer.from_pretrained(name)(texts))`. Sequences longer than max_length are cut
+    at the end of the longer sentence.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -67,7 +74,12 @@ class BertTokenizer:
             )
 
     @classmethod
-    def from_directory(cls, directory: Path) -> "BertTokenizer":
+    def from_pretrained(cls, name_or_dir: str | Path = "bert-base-uncased") -> Self:
+        """Load the tokenizer of what `BertModel.from_pretrained` loads: a name, folder or run."""
+        return cls.from_directory(resolve(name_or_dir))
+
+    @classmethod
+    def from_directory(cls, directory: Path) -> Self:
         """Read tokenizer.json, else vocab.txt, with the settings of tokenizer_config.json.
 
         The ids are those of transformers. Raises UserError if neither file exists, or for a
@@ -76,7 +88,7 @@ class BertTokenizer:
         return cls(read_tokenizer(directory))
 
     @classmethod
-    def from_vocab(cls, path: Path, lowercase: bool | None = None) -> "BertTokenizer":
+    def from_vocab(cls, path: Path, lowercase: bool | None = None) -> Self:
         """Read a vocab.txt, a token a line.
 
         lowercase None: texts are lower-cased unless a word of the vocabulary has an upper-case
@@ -86,6 +98,38 @@ class BertTokenizer:
         lowercase = not is_cased(tokenizer) if lowercase is None else lowercase
         Settings(lowercase=lowercase).apply_to(tokenizer, path)
         return cls(tokenizer)
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        pairs: str | Sequence[str] | None = None,
+        max_length: int = 512,
+    ) -> dict[str, Tensor]:
+        """Return `input_ids`, `attention_mask` and `token_type_ids`, (B, T) int64 each, padded.
+
+        texts: one or several; pairs: the second sentence of each. Raises UserError for no text, and
+        for another number of pairs.
+        """
+        first, second = ([x] if isinstance(x, str) else x and list(x) for x in (texts, pairs))
+        if not first or (second is not None and len(second) != len(first)):
+            found = "none" if not first else f"{len(first)}, and {len(second)} pairs"
+            raise UserError(f"give a text or more, each with its pair or all without: {found} here")
+        encodings = self.encode_batch(first, second, max_length)
+        ids = [torch.tensor(encoding.ids) for encoding in encodings]
+        segments = [torch.tensor(encoding.type_ids) for encoding in encodings]
+        return {
+            "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
+            "attention_mask": pad_sequence(list(map(torch.ones_like, ids)), batch_first=True),
+            "token_type_ids": pad_sequence(segments, batch_first=True),
+        }
+
+    def decode(self, ids: Sequence[int] | Tensor) -> str:
+        """Return the text of one sequence, (T,), without [CLS], [SEP] and [PAD]."""
+        left_out = {self.cls_id, self.sep_id, self.pad_id}
+        kept = [i for i in map(int, ids) if i not in left_out]
+        if unknown := [i for i in kept if i < 0 or self.tokenizer.id_to_token(i) is None]:
+            raise UserError(f"id {unknown[0]}: no word of this vocabulary has it")
+        return WordPiece().decode([self.tokenizer.id_to_token(i) for i in kept])
 
     def encode_batch(
         self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512

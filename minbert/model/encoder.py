@@ -81,6 +81,14 @@ class BertModel(nn.Module):
         self.pooler_dense = Linear(D, D)
         self.apply(self._init)
 
+    def __repr__(self) -> str:
+        """Return one line, not the tree of all modules; `named_modules` has that."""
+        c, parameters = self.config, sum(p.numel() for p in self.parameters())
+        return (
+            f"BertModel({c.num_hidden_layers} layers, {c.hidden_size} wide, "
+            f"{c.num_attention_heads} heads, {c.vocab_size:,} words, {parameters:,} parameters)"
+        )
+
     @property
     def device(self) -> torch.device:
         return next(self.parameters()).device

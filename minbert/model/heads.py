@@ -65,6 +65,9 @@ class Head(Linear):
         nn.init.normal_(self.weight, std=0.02)
         nn.init.zeros_(self.bias)
 
+    def __repr__(self) -> str:
+        return f"Head({self.config.outputs} outputs)"
+
     def forward(self, pooled: Tensor) -> Tensor:
         return super().forward(self.dropout(pooled))
 
@@ -80,6 +83,11 @@ class SiameseHead(nn.Module):
         self.classifier = Linear(3 * size, 1) if config.classifier else None
         # subtracted from the score: above 0 means yes; set on training pairs by `calibrate`
         self.register_buffer("threshold", torch.zeros(()))
+
+    def __repr__(self) -> str:
+        kind = "classifier" if self.config.classifier else "cosine"
+        size = f", embeddings of {self.config.embedding_size}" * bool(self.config.embedding_size)
+        return f"SiameseHead({kind}, {self.config.pooling} pooling{size})"
 
     def embed(self, pooled: Tensor) -> Tensor:
         """Map pooled sentences to embeddings, (S, D) -> (S, E)."""

@@ -50,6 +50,12 @@ class MultitaskNetwork(nn.Module):
             }
         )
 
+    def __repr__(self) -> str:
+        """Return a line of the encoder and one a head."""
+        towers = " and a second tower" if self.second_tower is not None else ""
+        heads = "".join(f"\n  {name}: {head}" for name, head in self.heads.items())
+        return f"MultitaskNetwork: {self.encoder}{towers}{heads}"
+
     def set_precision(self, dtype: torch.dtype) -> None:
         """Choose the precision of the encoders' products: torch.float32 or torch.bfloat16."""
         for encoder in self.encoders:
