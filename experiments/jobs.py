@@ -68,6 +68,9 @@ class RunKey:
         return self.root / self.name
 
 
+IsDone = Callable[[RunKey], bool]
+
+
 def seeds_of(args: JobArgs) -> range:
     """Return the seeds of every job's runs."""
     return range(FIRST_SEED, FIRST_SEED + args.seeds)
@@ -103,16 +106,37 @@ def without_teachers(arguments: tuple[str, ...]) -> list[str]:
     return words
 
 
-def print_plan(jobs: list[Job], root: Path, args: JobArgs) -> None:
+def has_finished(key: RunKey) -> bool:
+    """Return whether a job's run has come to its end, and its folder is there."""
+    return is_finished(key.folder)
+
+
+def starts_of(job: Job) -> set[str]:
+    """Return the names of the jobs whose runs a job needs: its start, and its teachers."""
+    named = re.findall(r"\{([\w.-]+)\}", " ".join(job.arguments))
+    return {*named, *([job.start] if job.start else [])}
+
+
+def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Job]:
+    """Return the jobs of a seed that are not done, and those that they need the folders of."""
+    due = [job for job in jobs if not is_done(RunKey(root, job.name, seed))]
+    needed = {name for job in due for name in starts_of(job)}
+    gone = [
+        job for job in jobs if job.name in needed and not has_finished(RunKey(root, job.name, seed))
+    ]
+    return [job for job in jobs if job in due or job in gone]
+
+
+def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone = has_finished) -> None:
     """Print each run's script, steps and estimated time; those that are done, as done."""
     seeds = seeds_of(args)
     print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
     total = 0.0
     with tempfile.TemporaryDirectory() as ids:
         for job in jobs:
-            folders = [RunKey(root, job.name, seed).folder for seed in seeds]
-            done = sum(map(is_finished, folders))
-            begun = sum(folder.exists() for folder in folders) - done
+            keys = [RunKey(root, job.name, seed) for seed in seeds]
+            done = sum(map(is_done, keys))
+            begun = sum(key.folder.exists() and not is_done(key) for key in keys)
             about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)
             if done < len(seeds):
                 places = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", ids]
@@ -124,14 +148,19 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs) -> None:
     print(f"about {total:.0f} minutes of training steps in all; evaluation adds about a tenth")
 
 
-def run_jobs(jobs: list[Job], root: Path, args: JobArgs, after_each: Callable[[], object]) -> None:
-    """Run what is not finished, seed by seed: one seed's tables are whole early."""
-    keys = [(RunKey(root, job.name, seed), job) for seed in seeds_of(args) for job in jobs]
+def run_jobs(
+    jobs: list[Job], root: Path, args: JobArgs, after_each: Callable[[RunKey], object],
+    is_done: IsDone = has_finished,
+) -> None:  # fmt: skip
+    """Run what is not done, seed by seed: one seed's tables are whole early."""
+    keys = [
+        (RunKey(root, job.name, seed), job)
+        for seed in seeds_of(args)
+        for job in jobs_due(jobs, root, seed, is_done)
+    ]
     for number, (key, job) in enumerate(keys, start=1):
-        if is_finished(key.folder):
-            continue
         print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
         started = time.monotonic()
         SCRIPTS[job.script](command(job, key, args))
         print(f"took {(time.monotonic() - started) / 60:.1f} min", flush=True)
-        after_each()
+        after_each(key)

@@ -1,17 +1,19 @@
 """Is one model as good as three? python -m experiments.one_model --model all-MiniLM-L6-v2 --seeds 3
 
-Prints the plan, then runs it; a finished run is reused, a stopped one goes on. Table 5 of
-RESULTS.md is written anew after every run.
+Prints the plan, then runs it; a run whose record is kept is done, a stopped one goes on. Table 5
+of RESULTS.md is written anew after every run.
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.jobs import Job, RunKey, check_places, print_plan, run_jobs, seeds_of
-from experiments.jobs import JobArgs as Args
+from experiments.jobs import Job, JobArgs, RunKey, check_places, print_plan, run_jobs, seeds_of
 from experiments.markdown import write_results_page
-from experiments.table_5 import AVERAGED, ONE_MODEL, RAW, Row, gather_table_5
-from minbert.cli import parse_arguments, run_script
+from experiments.run_records import record_path, write_run_record
+from experiments.table_5 import ONE_MODEL, Row, gather_table_5
+from minbert.cli import arg, comma_list, parse_arguments, run_script
+from minbert.errors import UserError
 from minbert.files import write_json
 
 TASKS = ("sst", "quora", "sts")
@@ -22,6 +24,13 @@ STEPS = ("--eval-every", "2000")  # the best step is chosen by dev, as in the pa
 ONE_PASS = ("--epochs", "1", "--lr", RATES[0], *STEPS)  # over Quora
 ANNEALED = ("--mode", "annealed", *SMOOTH)
 HANDED_IN = ("parallel", "one-model")  # whose test predictions are kept in experiments/predictions
+
+
+@dataclass(frozen=True)
+class Args(JobArgs):
+    """Those of all experiments, and which of the runs."""
+
+    only: tuple[str, ...] = arg((), "of the runs, by the names in the plan", parse=comma_list)
 
 
 def alone(task: str, rate: str) -> Job:
@@ -35,8 +44,8 @@ def table_5() -> list[Row]:
     alone_runs = {task: tuple(alone(task, rate) for rate in RATES) for task in TASKS}
     teachers = ",".join(f"{task}={{{runs[0].name}}}" for task, runs in alone_runs.items())
 
-    def row(label: str, name: str, *words: str, events: tuple[str, ...] = (RAW,)) -> Row:
-        return Row(label, dict.fromkeys(TASKS, (Job(name, words),)), events)
+    def row(label: str, name: str, *words: str, is_mean: bool | None = False) -> Row:
+        return Row(label, dict.fromkeys(TASKS, (Job(name, words),)), is_mean)
 
     return [
         Row("single tasks (three models)", alone_runs),
@@ -46,7 +55,7 @@ def table_5() -> list[Row]:
             *ONE_PASS),
         row("annealed, one pass", "annealed", *ANNEALED, "--average", "0.3", *ONE_PASS),
         row("annealed + averaging", "annealed", *ANNEALED, "--average", "0.3", *ONE_PASS,
-            events=(AVERAGED,)),
+            is_mean=True),
         row("annealed + heads first", "heads-first", *ANNEALED, "--heads-first", "5", *ONE_PASS),
         row("annealed + teachers", "teachers", *ANNEALED, "--teacher", teachers, *ONE_PASS),
         row("annealed + R-Drop", "r-drop", *ANNEALED, "--r-drop", "sst=1,sts=1", *ONE_PASS),
@@ -54,7 +63,7 @@ def table_5() -> list[Row]:
         row("joint + PCGrad", "pcgrad", "--mode", "joint", "--combine", "pcgrad", *SMOOTH,
             *ONE_PASS),
         row("one model: recipes/one-model.toml", "one-model", "--config",
-            "recipes/one-model.toml", events=(RAW, AVERAGED)),
+            "recipes/one-model.toml", is_mean=None),
     ]  # fmt: skip
 
 
@@ -62,6 +71,14 @@ def jobs_of(rows: list[Row]) -> list[Job]:
     """Return every job once, single tasks first: they teach others."""
     jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
     return list({job.name: job for job in jobs}.values())
+
+
+def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
+    """Return the jobs of these names, without any all. Raises UserError for a name of none."""
+    known = {job.name: job for job in jobs}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"--only {unknown[0]}: write names of {', '.join(known)}")
+    return [known[name] for name in names] or jobs
 
 
 def keep_predictions(root: Path, folder: Path, seeds: range) -> None:
@@ -79,17 +96,22 @@ def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     check_places(args)
     root, rows = Path(args.output_dir) / f"one-model-{Path(args.model).name}", table_5()
-    folder, jobs = Path(args.results), jobs_of(rows)
-    print_plan(jobs, root, args)
-    if args.plan:
-        return 0
+    folder, jobs = Path(args.results), chosen_jobs(jobs_of(rows), args.only)
 
-    def write_results() -> None:
+    def is_done(key: RunKey) -> bool:
+        return record_path(folder, key).is_file()
+
+    def write_results(key: RunKey | None = None) -> None:
+        if key:
+            write_run_record(folder, key, Path(args.data_dir))
         write_json(folder / ONE_MODEL, gather_table_5(rows, root, args).to_json())
         write_results_page(folder)
         keep_predictions(root, folder, seeds_of(args))
 
-    run_jobs(jobs, root, args, write_results)
+    print_plan(jobs, root, args, is_done)
+    if args.plan:
+        return 0
+    run_jobs(jobs, root, args, write_results, is_done)
     write_results()
     print(f"\nwrote {folder / 'RESULTS.md'} and {ONE_MODEL}")
     return 0

@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
         write_results_page(folder)
         return record
 
-    run_jobs(jobs, root, args, write_results)
+    run_jobs(jobs, root, args, lambda _: write_results())
     record = write_results()
     print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")
     try:

@@ -1,23 +1,21 @@
 """Table 5: one model beside three, with what each ingredient brings; one-model.json holds it."""
 
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from experiments.jobs import Job, JobArgs, RunKey, seeds_of
-from experiments.results import machine, main_score
+from experiments.run_records import RunRecord, read_run_record
 from minbert.data.examples import read_examples
-from minbert.files import read_json, read_json_lines
+from minbert.files import read_json
 from minbert.report.tables import markdown_table
-from minbert.run.runlog import is_finished
 from minbert.typed import from_json
 from tasks import TASKS
 
 ONE_MODEL = "one-model.json"
-RAW, AVERAGED = "dev", "mean-dev"  # in a run's log
 RESAMPLES = 1000
 SELECTED = (
     "Dev scores of the step that is best by the mean dev score, and in brackets those of the\n"
@@ -32,12 +30,12 @@ SELECTED = (
 class Row:
     """A line of the table: for each task the jobs that it has the best one of.
 
-    events: whose scores count, of the weights (RAW), of their mean (AVERAGED), or of both.
+    is_mean: whose scores count, of the weights, of their mean, or (None) of both.
     """
 
     label: str
     jobs: dict[str, tuple[Job, ...]]
-    events: tuple[str, ...] = (RAW,)
+    is_mean: bool | None = False
 
 
 @dataclass(frozen=True)
@@ -65,9 +63,9 @@ class Table5:
     """What one-model.json holds."""
 
     command: str
-    machine: str
+    machines: list[str]
     lines: list[Line]
-    runs: dict[str, str] = field(default_factory=dict)  # each job's command, by its name
+    runs: dict[str, str]  # each job's command, by its name
 
     def to_json(self) -> dict[str, Any]:
         """Return it as one-model.json has it."""
@@ -80,115 +78,86 @@ def read_table_5(path: Path) -> Table5:
 
 
 def gather_table_5(rows: list[Row], root: Path, args: JobArgs) -> Table5:
-    """Read what the finished runs in `root` came to; the first row is what others are beside."""
-    single = {task: best_job(rows[0], task, root, seeds_of(args)) for task in rows[0].jobs}
+    """Put the records of the runs that there are in a table; others are beside the first row."""
+    records = Records(root, args)
+    single = {task: records.best_job(rows[0], task) for task in rows[0].jobs}
     lines = []
     for row in rows:
-        scores, keys = {}, set()
+        scores, runs = {}, {}
         for task in row.jobs:
-            job = best_job(row, task, root, seeds_of(args))
-            done = finished(root, job, seeds_of(args))
-            keys |= set(done)
-            found = [run_scores(key, task, row.events) for key in done]
-            difference = None
-            if job != single[task] and all(is_best(key, row.events) for key in done):
-                both = [RunKey(root, single[task].name, key.seed) for key in done]
-                difference = paired_difference(task, done, both, Path(args.data_dir))
-            best, last = ([pair[i] for pair in found] for i in (0, 1))
+            job = records.best_job(row, task)
+            own = records.of(job)
+            runs |= {(job.name, seed): record for seed, record in own.items()}
+            best = [record.best(row.is_mean).scores[task] for record in own.values()]
+            last = [record.last(row.is_mean).scores[task] for record in own.values()]
+            # best/, which the predictions are of, has to be what this row is about
+            same = all(record.best(row.is_mean) == record.best() for record in own.values())
+            beside = job != single[task] and same
+            difference = records.difference(task, job, single[task]) if beside else None
             scores[task] = Scores(job.name, best, last, difference)
-        seeds = max(1, len({key.seed for key in keys}))
-        examples, minutes = map(sum, zip(*map(cost, keys), strict=True)) if keys else (0, 0)
-        lines.append(Line(row.label, scores, examples / seeds, minutes / seeds))
+        seeds = max(1, len({seed for _, seed in runs}))
+        examples = sum(record.examples for record in runs.values()) / seeds
+        minutes = sum(record.minutes for record in runs.values()) / seeds
+        lines.append(Line(row.label, scores, examples, minutes))
     flags = f"--model {args.model} --seeds {args.seeds} --data-dir DIR"
     jobs = {job.name: job for row in rows for runs in row.jobs.values() for job in runs}
-    runs = {name: job.command(args.model) for name, job in jobs.items()}
-    return Table5(f"python -m experiments.one_model {flags}", machine(), lines, runs)
+    every = [record for job in jobs.values() for record in records.of(job).values()]
+    return Table5(
+        f"python -m experiments.one_model {flags}", sorted({record.machine for record in every}),
+        lines, {name: job.command(args.model) for name, job in jobs.items()},
+    )  # fmt: skip
 
 
-def finished(root: Path, job: Job, seeds: range) -> list[RunKey]:
-    """Return a job's runs that have come to their end."""
-    keys = (RunKey(root, job.name, seed) for seed in seeds)
-    return [key for key in keys if is_finished(key.folder)]
+class Records:
+    """The records of a table's runs, by job and seed, and what is computed of them."""
 
+    def __init__(self, root: Path, args: JobArgs) -> None:
+        self.root, self.args = root, args
+        self.known: dict[str, dict[int, RunRecord]] = {}
 
-def best_job(row: Row, task: str, root: Path, seeds: range) -> Job:
-    """Return the job with the highest mean of a task's scores; without any run the first."""
+    def of(self, job: Job) -> dict[int, RunRecord]:
+        """Return the records of a job by seed, of the seeds whose run has come to its end."""
+        if job.name not in self.known:
+            keys = (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args))
+            found = {key.seed: read_run_record(Path(self.args.results), key) for key in keys}
+            self.known[job.name] = {seed: one for seed, one in found.items() if one}
+        return self.known[job.name]
 
-    def mean(job: Job) -> float:
-        done = finished(root, job, seeds)
-        found = [run_scores(key, task, row.events)[0] for key in done]
-        return statistics.fmean(found) if found else -1.0
+    def best_job(self, row: Row, task: str) -> Job:
+        """Return the job with the highest mean of a task's scores; without any run the first."""
 
-    return max(row.jobs[task], key=mean)
+        def mean(job: Job) -> float:
+            found = [one.best(row.is_mean).scores[task] for one in self.of(job).values()]
+            return statistics.fmean(found) if found else -1.0
 
+        return max(row.jobs[task], key=mean)
 
-def evaluations(key: RunKey, events: tuple[str, ...]) -> list[dict[str, Any]]:
-    """Return a run's evaluations of these kinds after the first step."""
-    lines = read_json_lines(key.folder / "log.jsonl")
-    return [line for line in lines if line["event"] in events and line["step"]]
+    def difference(self, task: str, one: Job, other: Job) -> list[float] | None:
+        """Return the mean difference of a task's score over seeds, and its bootstrap interval.
 
+        It is of the seeds that both have; None if there is none. The same dev rows are drawn for
+        all runs.
+        """
+        seeds = self.of(one).keys() & self.of(other).keys()
+        pairs = [
+            (self.of(one)[s].predicted(task), self.of(other)[s].predicted(task)) for s in seeds
+        ]
+        if not pairs:
+            return None
+        known, data_dir = TASKS[task], Path(self.args.data_dir)
+        examples, _ = read_examples(known.paths("dev", data_dir), known.columns, labelled=True)
+        labels = np.array([example.label for example in examples], dtype=np.float32)
+        metric, rng, n = known.metrics[known.main_metric], np.random.default_rng(0), len(labels)
 
-def best_of(lines: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the evaluation with the highest mean."""
-    return max(lines, key=lambda line: line["overall"])
+        def mean_difference(rows: np.ndarray) -> float:
+            gains = (
+                metric(a[rows], labels[rows]) - metric(b[rows], labels[rows]) for a, b in pairs
+            )
+            return statistics.fmean(gains)
 
-
-def run_scores(key: RunKey, task: str, events: tuple[str, ...]) -> tuple[float, float]:
-    """Return a task's main score at a run's best and at its last evaluation."""
-    lines = evaluations(key, events)
-    return main_score(best_of(lines), task), main_score(lines[-1], task)
-
-
-def is_best(key: RunKey, events: tuple[str, ...]) -> bool:
-    """Return whether best/, which the run's predictions are of, is the best of these events."""
-    chosen, best = best_of(evaluations(key, events)), best_of(evaluations(key, (RAW, AVERAGED)))
-    return (chosen["step"], chosen["event"]) == (best["step"], best["event"])
-
-
-def cost(key: RunKey) -> tuple[float, float]:
-    """Return how many examples a run has seen, and the minutes of its steps."""
-    lines = [x for x in read_json_lines(key.folder / "log.jsonl") if x["event"] == "step"]
-    batch = read_json(key.folder / "args.json")["batch_size"]
-    return batch * len(lines), sum(line["seconds"] for line in lines) / 60
-
-
-def paired_difference(
-    task: str, one: list[RunKey], other: list[RunKey], data_dir: Path
-) -> list[float] | None:
-    """Return the mean difference of a task's score over seeds, and its bootstrap interval.
-
-    The same dev rows are drawn for all runs. None if a run has no predictions of them.
-    """
-    pairs = [(a, b) for a, b in zip(one, other, strict=True) if is_finished(b.folder)]
-    files = [[logits_of(key, task) for key in pair] for pair in pairs]
-    if not pairs or not all(path.is_file() for pair in files for path in pair):
-        return None
-    known = TASKS[task]
-    examples, _ = read_examples(known.paths("dev", data_dir), known.columns, labelled=True)
-    labels = np.array([example.label for example in examples], dtype=np.float32)
-    ids = [example.id for example in examples]
-    decoded = [[decode(path, task, ids) for path in pair] for pair in files]
-    metric, rng = known.metrics[known.main_metric], np.random.default_rng(0)
-
-    def difference(rows: np.ndarray) -> float:
-        found = [metric(a[rows], labels[rows]) - metric(b[rows], labels[rows]) for a, b in decoded]
-        return statistics.fmean(found)
-
-    n = len(labels)
-    resampled = [difference(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
-    ends = np.percentile(resampled, [2.5, 97.5])
-    return [difference(np.arange(n)), *map(float, ends)]
-
-
-def logits_of(key: RunKey, task: str) -> Path:
-    """Return the file of a run's outputs on a task's dev rows."""
-    return key.folder / "predictions" / f"{task}-dev-logits.jsonl"
-
-
-def decode(path: Path, task: str, ids: list[str]) -> np.ndarray:
-    """Return a file's predictions in the order of some ids."""
-    logits = {row["id"]: row["logits"] for row in read_json_lines(path)}
-    return TASKS[task].decode(np.array([logits[id_] for id_ in ids], dtype=np.float32))
+        resampled = [mean_difference(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
+        ends = np.percentile(resampled, [2.5, 97.5])
+        return [mean_difference(np.arange(n)), *map(float, ends)]
 
 
 def table_5_text(table: Table5) -> str:
@@ -208,8 +177,10 @@ def table_5_text(table: Table5) -> str:
     return "\n\n".join(
         [
             "## Table 5: one model beside three",
-            f"All rows of all sets, written by `{table.command}` on {table.machine}; the time\n"
-            "stands beside other work on the same machine.",
+            f"All rows of all sets, written by `{table.command}` on\n"
+            f"{'; '.join(table.machines)}. The time stands beside other work on the same machine;\n"
+            "a row that is open has not run, `seeds` is how many runs a row has. Each run's\n"
+            "evaluations and dev predictions are in `runs/`.",
             SELECTED, markdown_table(rows), "Its runs:", runs,
         ]
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from experiments import figures, jobs, one_model, paper, recipes
 from experiments import table_5 as results_5
 from experiments.figures import THEMES, figure_names, interval, spread_out
-from experiments.jobs import RunKey
+from experiments.jobs import Job, RunKey
 from experiments.markdown import results_page
 from experiments.recipes import BUDGETS, Cell, tables
 from experiments.results import Record, Result, read_record, read_score
@@ -131,7 +132,8 @@ def test_one_model_beside_three(
         assert len(scores.best) == len(scores.last) == 2
         centre, low, high = scores.difference
         gain = np.mean(scores.best) - np.mean(single.scores[task].best)
-        assert low <= centre <= high and centre == pytest.approx(gain, abs=1e-6)
+        assert low <= centre <= high
+        assert centre == pytest.approx(gain, abs=1e-6)
     for task in annealed.scores:
         root = world / "runs/one-model-model"
         logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]
@@ -141,10 +143,37 @@ def test_one_model_beside_three(
     text = (world / "results/RESULTS.md").read_text()
     assert text.startswith("## Table 5") and "| less single tasks |" in text
     assert "--teacher sst=checkpoints/alone-sst-5e-5" in text
+    shutil.rmtree(world / "runs/one-model-model")  # the records outlive the runs
+    one_model.main([*shared, "--seeds", "2"])
+    assert read_table_5(world / "results" / ONE_MODEL) == table
+    assert not (world / "runs/one-model-model").exists()
     kept = world / "results/predictions/one-model-11712"
     assert sorted(path.name for path in kept.iterdir()) == [
         "para-test-output.csv", "sst-test-output.csv", "sts-test-output.csv"
     ]  # fmt: skip
+
+
+def test_jobs_that_are_due(tmp_path: Path) -> None:
+    teacher, taught, other = (
+        Job("teacher", ()),
+        Job("taught", ("--teacher", "sst={teacher}")),
+        Job("o", ()),
+    )
+    jobs_ = [teacher, taught, other]
+    done = {"teacher", "o"}  # by their records; no folder is there
+    due = jobs.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
+    assert due == [teacher, taught], "the teacher's folder is gone, and somebody needs it"
+    assert jobs.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []
+
+
+def test_runs_are_chosen_by_name() -> None:
+    known = one_model.jobs_of(one_model.table_5())
+    assert [job.name for job in one_model.chosen_jobs(known, ("pcgrad", "annealed"))] == [
+        "pcgrad", "annealed"
+    ]  # fmt: skip
+    assert one_model.chosen_jobs(known, ()) == known
+    with pytest.raises(UserError, match="--only nothing: write names of alone-sst-5e-5,"):
+        one_model.chosen_jobs(known, ("nothing",))
 
 
 def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, capsys) -> None:
