@@ -52,7 +52,7 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_le
     if head.config.siamese:
         raise UserError(f"{task} compares sentences: export it --to sentence-transformers")
     tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
-    tensors |= {f"classifier.{k}": v for k, v in head.state_dict().items()}
+    tensors |= {f"classifier.{k}": v for k, v in head.folded().items()}
     save_tensors(tensors, folder / "model.safetensors")
     add_to_config(folder, classifier_config(head))
 

@@ -34,9 +34,9 @@ def multi_label(outputs: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(outputs.float(), wanted)
 
 
-def mean_squared_error(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of (output - label)^2; outputs (S, 1), labels (S,) floats."""
-    return F.mse_loss(outputs.float().squeeze(-1), labels.float())
+def mean_squared_error(outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:
+    """Return the mean of ((output - label) / unit)^2; outputs (S, 1), labels (S,) floats."""
+    return F.mse_loss(outputs.float().squeeze(-1) / unit, labels.float() / unit)
 
 
 # Losses of S pairs: u and v, (S, E), are the embeddings of their sentences; l, (S,), their labels.

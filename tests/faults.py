@@ -17,18 +17,19 @@ class Fault(NamedTuple):
 FAULTS = [
     Fault(
         "cosine-mse without its factor 5", "minbert/task/siamese.py",
-        "losses.cosine_mse(u, v, labels, head.config.scale)",
-        "losses.cosine_mse(u, v, labels, 1.0)",
+        "losses.cosine_mse(u, v, labels / unit, scale / unit)",
+        "losses.cosine_mse(u, v, labels / unit, 1.0)",
         "test_wiring.py", "factor_of_5",
     ),
     Fault(
         "contrastive labels of STS not over 5", "minbert/task/siamese.py",
-        "return loss(u, v, labels / head.config.scale)", "return loss(u, v, labels)",
+        "return loss(u, v, labels / scale)", "return loss(u, v, labels)",
         "test_wiring.py", "contrastive_labels",
     ),
     Fault(
         "mnr with scale 20", "minbert/task/siamese.py",
-        "losses.mnr(u, v, labels, scale or 1.0)", "losses.mnr(u, v, labels, scale or 20.0)",
+        "losses.mnr(u, v, labels, mnr_scale or 1.0)",
+        "losses.mnr(u, v, labels, mnr_scale or 20.0)",
         "test_wiring.py", "scale_of_their_source",
     ),
     Fault(
@@ -56,7 +57,7 @@ FAULTS = [
     ),
     Fault(
         "the heads' dropout never active", "minbert/model/heads.py",
-        "return super().forward(self.dropout(pooled))", "return super().forward(pooled)",
+        "super().forward(self.dropout(pooled))", "super().forward(pooled)",
         "test_flags.py", "train_multitask-hidden_dropout_prob",
     ),
     Fault(

@@ -47,6 +47,8 @@ from tests.own_tasks import OWN, arguments
         ("range = [0, 10]", "range = 10", r"\[alike\] range = 10: write the lowest and the high"),
         ("range = [0, 10]", 'range = [0, "a"]', r"\[alike\] range = \[0, 'a'\]: write the lowest"),
         ("range = [0, 10]", "range = [10, 0]", r"\[alike\] range = .*write the lowest score first"),
+        ("range = [0, 10]", "range = [1e9, 1000000010]", r"range = .*too narrow for fp32"),
+        ("range = [0, 10]", "range = [-1e300, 1e300]", r"range = .*too large or"),
         ("weight = 0.5", 'weight = "2"', r"\[entails\] weight = '2': write a number"),
         ("weight = 0.5", "weight = -1", r"\[entails\] weight = -1: write a number from 0"),
         ('label = "what"', "label = 3", r"\[intent\] label = 3: write a word in quotes"),

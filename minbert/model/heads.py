@@ -1,5 +1,6 @@
 """Pooling and task heads. N tokens, S sequences or pairs, D hidden, E embedding size."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,8 @@ class HeadConfig:
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
+    unit: float = 1.0  # scores are learned in it: the output is the linear map times this ...
+    shift: float = 0.0  # ... plus this, the lowest label; runs of before 2026-12 have neither
     class_names: tuple[str, ...] = ()  # if the classes have some
     layers: tuple[int, ...] = ()  # whose mean [CLS] it reads, from 1; (): that of the top layer
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
@@ -50,7 +53,8 @@ class HeadConfig:
             saved = {"class_names" if key == "names" else key: v for key, v in saved.items()}
         config = from_json(cls, saved, where)
         sizes = 1 <= config.outputs <= LARGEST_SIZE and 0 <= config.embedding_size <= LARGEST_SIZE
-        if config.pooling not in POOLINGS or not sizes:
+        units = 0 < config.unit < math.inf and math.isfinite(config.shift)
+        if config.pooling not in POOLINGS or not (sizes and units):
             raise UserError(f"{where}: not a head of this program; the file is damaged")
         return config
 
@@ -69,7 +73,16 @@ class Head(Linear):
         return f"Head({self.config.outputs} outputs)"
 
     def forward(self, pooled: Tensor) -> Tensor:
-        return super().forward(self.dropout(pooled))
+        x, config = super().forward(self.dropout(pooled)), self.config
+        if (config.unit, config.shift) == (1, 0):
+            return x
+        # in fp32 at least: bf16 has three digits, of which a large shift would leave none
+        return x.to(torch.promote_types(x.dtype, torch.float32)) * config.unit + config.shift
+
+    def folded(self) -> dict[str, Tensor]:
+        """Return weight and bias of the linear map alone that gives the same outputs."""
+        unit, shift = self.config.unit, self.config.shift
+        return {"weight": self.weight.detach() * unit, "bias": self.bias.detach() * unit + shift}
 
 
 class SiameseHead(nn.Module):
@@ -94,9 +107,13 @@ class SiameseHead(nn.Module):
         return pooled if self.map is None else self.map(pooled)
 
     def compare(self, u: Tensor, v: Tensor) -> Tensor:
-        """Score pairs, (S, E) twice -> (S, 1): a logit, or cosine times scale; less threshold."""
+        """Score pairs, (S, E) twice -> (S, 1), less threshold.
+
+        The score is a logit, or cosine times scale plus shift.
+        """
         if self.classifier is not None:
             score = self.classifier(torch.cat([u, v, (u - v).abs()], dim=-1))
         else:
-            score = self.config.scale * F.cosine_similarity(u, v).unsqueeze(-1)
+            cosines = F.cosine_similarity(u, v).unsqueeze(-1)
+            score = self.config.scale * cosines + self.config.shift
         return score - self.threshold

@@ -22,6 +22,7 @@ from minbert.run.loop import Training, begin, find_checkpoint
 from minbert.run.teachers import load_outputs, make_outputs, teachers_files
 from minbert.run.train_args import FROZEN, Args, data_source
 from minbert.task.evaluation import encode_features
+from minbert.task.kinds import in_unit
 from minbert.task.loading import (
     check_files,
     check_segments,
@@ -99,6 +100,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)
     model = make_model(args, tasks, directory, whole=bool(last))
+    # a run of before 2026-12 goes on with its loss, whose unit is 1 for every range
+    tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     device = model.encoder.device
 
     config = model.encoder.config

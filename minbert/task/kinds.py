@@ -1,6 +1,8 @@
 """The kinds of tasks: each is a function that makes a Task of a table's keys."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from minbert.task.labels import (
 )
 from minbert.task.task import Table, Task
 
+LEARNED_RANGE = 5.0  # scores are learned as if they went from 0 to 5, as STS's do
 MAX_LABELS = 24  # of a multi-label task: fp32 holds integers up to 2^24 exactly
 
 
@@ -45,15 +48,26 @@ def classification(name: str, table: Table) -> Task:
 
 
 def scores(name: str, table: Table) -> Task:
-    """Make a task that gives every sentence (regression) or pair (similarity) a number."""
+    """Make a task that gives every sentence (regression) or pair (similarity) a number.
+
+    Its loss has the same size for every `range`, so that none drowns the other tasks.
+    """
     low, high = table.get("range", (0, 5))
     metric = table.get("metric", "pearson")
-    return Task(
+    task = Task(
         columns=columns(table, score_label(low, high), (low, high)),
-        outputs=1, loss=mean_squared_error, decode=value, max_score=high,
+        outputs=1, loss=mean_squared_error, decode=value, low=float(low), high=float(high),
         metrics=main_first(metric, {"pearson": pearson, "spearman": spearman}),
         **common(name, table),
     )  # fmt: skip
+    return in_unit(task, (high - low) / LEARNED_RANGE)
+
+
+def in_unit(task: Task, unit: float) -> Task:
+    """Return a task of scores with the loss (error / unit)^2."""
+    if task.unit == unit:
+        return task
+    return replace(task, unit=unit, loss=partial(mean_squared_error, unit=unit))
 
 
 def multi_labels(name: str, table: Table) -> Task:

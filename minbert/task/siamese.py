@@ -46,19 +46,23 @@ def head_config(
 ) -> HeadConfig:
     """Return the configuration of a task's head; layers: that it reads if it is not siamese.
 
-    With a pair loss the head is siamese, its cosines scaled to the labels' range.
+    With a pair loss the head is siamese, its cosines from 0 to 1 scaled to the labels' range.
     """
     if loss is None:
         names = task.class_names or task.display_names
-        kind = task.problem_type
-        return HeadConfig(task.outputs, class_names=names, layers=layers, problem_type=kind)
+        return HeadConfig(
+            task.outputs, class_names=names, layers=layers, problem_type=task.problem_type,
+            unit=task.unit, shift=task.low,
+        )  # fmt: skip
     return HeadConfig(
         outputs=1,
         siamese=True,
         pooling=pooling,
         embedding_size=embedding_size,
         classifier=loss == CLASSIFIER,
-        scale=task.max_score,
+        scale=task.high - task.low,
+        unit=task.unit,
+        shift=task.low,
     )
 
 
@@ -84,11 +88,11 @@ class PairData:
 
 
 def siamese_loss(
-    model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, name: str, scale: float
+    model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, name: str, mnr_scale: float
 ) -> Tensor | None:
     """Return the loss `name` of these rows; None if mnr has fewer than two pairs with label 1.
 
-    scale: of the cosines in in-batch losses; 0: the paper's 1 for mnr, 20 for the others.
+    mnr_scale: of the cosines in in-batch losses; 0: the paper's 1 for mnr, 20 for the others.
     """
     device, head = model.encoder.device, model.heads[task.name]
     if name in IN_BATCH:
@@ -99,12 +103,12 @@ def siamese_loss(
     labels = to_device(labels, device)
     u, v = embed_pairs(model, task, pairs, rows, twice=name == "simcse")
     if name == "simcse":
-        return losses.simcse(u, v, scale or USUAL_SCALE)
+        return losses.simcse(u, v, mnr_scale or USUAL_SCALE)
     if name == "mnr":
-        return losses.mnr(u, v, labels, scale or 1.0)
+        return losses.mnr(u, v, labels, mnr_scale or 1.0)
     if name == "mnr-full":
         groups = to_device(torch.from_numpy(pairs.groups[rows]), device)
-        ranked = losses.mnr_full(u, v, labels, groups, scale or USUAL_SCALE)
+        ranked = losses.mnr_full(u, v, labels, groups, mnr_scale or USUAL_SCALE)
         # ranking has only the other rows as negatives: the two sentences of a pair with label 0,
         # which look alike and are the hard case, are told apart by this term alone
         return ranked + losses.contrastive(u, v, labels)
@@ -112,10 +116,12 @@ def siamese_loss(
         # compare() subtracts the threshold, which is for predictions and not for training
         logits = head.compare(u, v) + head.threshold
         return losses.binary_cross_entropy(logits, labels)
+    labels, scale = labels - head.config.shift, head.config.scale  # now from 0 to scale
     if name == "cosine-mse":
-        return losses.cosine_mse(u, v, labels, head.config.scale)
+        unit = head.config.unit
+        return losses.cosine_mse(u, v, labels / unit, scale / unit)
     loss = {"contrastive": losses.contrastive, "cosent": losses.cosent}[name]
-    return loss(u, v, labels / head.config.scale)
+    return loss(u, v, labels / scale)
 
 
 def embed_pairs(

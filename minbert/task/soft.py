@@ -44,7 +44,7 @@ def soft_loss(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the mean loss against targets; with those of labels it is the task's own loss."""
     outputs = outputs.float()
     if task.problem_type == REGRESSION:
-        return F.mse_loss(outputs, targets)
+        return F.mse_loss(outputs / task.unit, targets / task.unit)
     if task.problem_type == SOFTMAX:
         return F.cross_entropy(outputs, targets)
     return F.binary_cross_entropy_with_logits(outputs, targets)
@@ -53,11 +53,12 @@ def soft_loss(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
 def disagreement(task: Task, one: Tensor, other: Tensor) -> Tensor:
     """Return how far two outputs (S, C) of the same rows differ (R-Drop, Liang et al., 2021).
 
-    Of classes the mean of both Kullback-Leibler divergences, of scores the squared difference.
+    Of classes the mean of both Kullback-Leibler divergences, of scores the squared difference in
+    the task's unit.
     """
     one, other = one.float(), other.float()
     if task.problem_type == REGRESSION:
-        return F.mse_loss(one, other)
+        return F.mse_loss(one / task.unit, other / task.unit)
     p, q = soft_outputs(task, one), soft_outputs(task, other)
     if task.problem_type == SOFTMAX:  # KL(p, q) + KL(q, p) = sum of (p - q) (log p - log q)
         logs = one.log_softmax(-1) - other.log_softmax(-1)

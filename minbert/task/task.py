@@ -31,7 +31,9 @@ class Task:
     title: str
     class_names: tuple[str, ...] = ()  # in the data and in predictions; (): classes are numbers
     display_names: tuple[str, ...] = ()  # of classes that are numbers: for people and exports
-    max_score: float = 1.0  # the largest label, which a cosine of 1 stands for
+    low: float = 0.0  # the lowest label, which a cosine of 0 stands for
+    high: float = 1.0  # the highest label, which a cosine of 1 stands for
+    unit: float = 1.0  # that scores are learned in, a fifth of their range; labels are in 1
     multi_label: bool = False  # a row has a set of classes, given as the sum of 2^class
     encoding: str = ""  # of pairs, cross or siamese; --pair-encoding goes before it
     pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it

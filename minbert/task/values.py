@@ -38,6 +38,9 @@ def check_values(table: Table) -> None:
         raise ValueError(f"range = {ends!r}: write the lowest and the highest score, [0, 5]")
     if not -math.inf < ends[0] < ends[1] < math.inf:
         raise ValueError(f"range = {ends!r}: write the lowest score first")
+    largest, width = max(map(abs, ends)), ends[1] - ends[0]
+    if not (1e-30 < width < 1e30 and largest < 1e5 * width):
+        raise ValueError(f"range = {ends!r}: too large or too narrow for fp32, shift or scale it")
 
 
 def check_form(table: Table) -> None:
