@@ -31,6 +31,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.stream import predict_input
+from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import (
     WHY_UNDEFINED,
     cosine_threshold,
@@ -210,7 +211,8 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
     if not args.gold:
         raise UserError("--score needs --gold FILE, the data file with the labels")
     if args.task_file:
-        tasks = read_task_file(Path(args.task_file), None)
+        path = Path(args.task_file)
+        tasks = with_dev_rows(read_task_file(path, None), path.parent, all_of_them=False)
     else:
         from tasks import TASKS as tasks  # here alone: all else goes by the run's own tasks.toml
     report = score_predictions(Path(args.score), Path(args.gold), list(tasks.values()))

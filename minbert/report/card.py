@@ -73,8 +73,9 @@ def write_card(
         scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows))
         for name, splits in (("train", train_splits), ("dev", dev_splits)):
             used = f"{len(splits[task.name]):,}"
+            share = f", {task.dev_share:g} of it: dev" if task.dev_share and name == "dev" else ""
             for path in task.paths(name, Path(command.args["data_dir"])):
-                data.append((path.name, used, f"`{sha256_of(path)}`"))
+                data.append((path.name + share, used, f"`{sha256_of(path)}`"))
                 used = ""  # the first file's line has the rows of all of them
     titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (

@@ -16,7 +16,8 @@ from minbert.locks import locked
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
-from minbert.task.run_files import ARGS, TASKS_FILE, read_arguments, write_arguments
+from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
+from minbert.task.run_files import ARGS, DEV_ROWS, TASKS_FILE, read_arguments, write_arguments
 from minbert.task.task import Task
 from minbert.task.taskfile import read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
@@ -24,7 +25,7 @@ from minbert.typed import from_json
 
 Tasks = dict[str, Task]
 LOCK = ".lock"
-BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, "log.jsonl"}
+BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, "log.jsonl"}
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
@@ -60,6 +61,7 @@ def open_run(
         known, given = {**builtin, **own}, {"tasks": tuple(own), **given}
     args = resolve(given, known)
     tasks = {name: known[name] for name in args.tasks}
+    tasks = draw_dev_rows(tasks, Path(args.data_dir))
     if args.dry_run:
         return args, tasks, root
     folder = new_run(root, args.name, default_name(args))
@@ -152,7 +154,7 @@ def alone_in(run: Path, resumed: bool) -> Iterator[None]:
 
 
 def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
-    """Write args.json and, unless the run has one, tasks.toml; return the arguments.
+    """Write args.json and, unless the run has them, tasks.toml and dev_rows.json; return the first.
 
     tasks.toml is a copy of --task-file followed by the run's other tasks; in the arguments it takes
     the place of --task-file. Of several processes the first one writes.
@@ -168,6 +170,7 @@ def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
         write_text(kept, text)
     args = replace(args, task_file=str(kept) if args.task_file else "")
     if distributed.rank() == 0:
+        write_dev_rows(run, tasks)
         write_arguments(run, asdict(replace(args, resume="")))
     return args
 

@@ -63,7 +63,8 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
     files += task.paths("train", Path(args.data_dir))
     if missing := [file for file in files if not file.is_file()]:
         raise UserError(f"--teacher {task.name}={run}: no {missing[0]}; give a run's folder")
-    key = hashlib.sha256(repr((task.name, args.limit.get(task.name), args.precision)).encode())
+    about = (task.name, args.limit.get(task.name), args.precision, sorted(task.dev_ids or ()))
+    key = hashlib.sha256(repr(about).encode())
     for file in files:
         key.update(sha256_of(file).encode())
     return Path(args.output_dir) / FOLDER / f"{task.name}-{key.hexdigest()[:16]}.npy"

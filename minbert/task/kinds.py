@@ -22,6 +22,7 @@ from minbert.task.labels import (
 from minbert.task.task import Table, Task
 
 LEARNED_RANGE = 5.0  # scores are learned as if they went from 0 to 5, as STS's do
+DEV_SHARE = 0.1  # of the training rows, in a task without a dev set
 MAX_LABELS = 24  # of a multi-label task: fp32 holds integers up to 2^24 exactly
 
 
@@ -94,6 +95,7 @@ def common(name: str, table: Table) -> dict[str, Any]:
         "name": name,
         "table": table,
         "files": files_of(table),
+        "dev_share": dev_share(table),
         "title": table.get("title", name),
         "prediction_file": table.get("prediction_file", name + "-{split}-output.csv"),
         "prediction_header": table.get("prediction_header", f"Predicted_{table['label']}"),
@@ -107,7 +109,14 @@ def common(name: str, table: Table) -> dict[str, Any]:
 def files_of(table: Table) -> dict[str, tuple[str, ...]]:
     """Return the names of each split's files: a table has one name, or a list of them."""
     given = {split: table[split] for split in ("train", "dev", "test") if split in table}
-    return {k: (v,) if isinstance(v, str) else tuple(v) for k, v in given.items()}
+    one = {split: (name,) for split, name in given.items() if isinstance(name, str)}
+    return one | {k: tuple(names) for k, names in given.items() if isinstance(names, list)}
+
+
+def dev_share(table: Table) -> float:
+    """Return the share of the training rows that are the dev set; 0 if it has its own files."""
+    dev = table.get("dev", DEV_SHARE)
+    return 0.0 if isinstance(dev, str | list) else float(dev)
 
 
 def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns:

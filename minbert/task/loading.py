@@ -3,10 +3,13 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split
+import numpy as np
+
+from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split, take
 from minbert.data.examples import check_exists, names_of, read_examples
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.task.dev_rows import is_dev_example, is_dev_row
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -46,7 +49,8 @@ def training_files(tasks: list[Task], data_dir: Path) -> dict[str, Path]:
     found = {}
     for task in tasks:
         for split in ("train", "dev"):
-            for number, path in enumerate(task.paths(split, data_dir), start=1):
+            paths = task.paths(split, data_dir) if split in task.files else ()
+            for number, path in enumerate(paths, start=1):
                 found[f"{task.name} {split}" + (f" {number}" if number > 1 else "")] = path
     return found
 
@@ -54,7 +58,10 @@ def training_files(tasks: list[Task], data_dir: Path) -> dict[str, Path]:
 def load_task(
     task: Task, split_name: str, tokenizer: BertTokenizer, source: DataSource
 ) -> EncodedSplit:
-    """Load one split of a task; print how many rows it has, and how many are left out."""
+    """Load one split of a task; print how many rows it has, and how many are left out.
+
+    A dev set without files is some of the training files' rows, which the training set has not.
+    """
     paths = task.paths(split_name, source.data_dir)
     split = load_split(
         paths, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
@@ -62,7 +69,15 @@ def load_task(
     )  # fmt: skip
     left_out = f"; without a label, left out: {split.unlabelled}" if split.unlabelled else ""
     print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
-    return split
+    if split_name == "test" or not task.dev_share:
+        return split
+    is_dev = is_dev_row(task, split.id_strings(), split.labels, source.data_dir)
+    if split_name == "dev":
+        print(
+            f"{task.name}: no dev file: {is_dev.sum():,} of these rows (dev = {task.dev_share:g}) "
+            f"are its dev set, the same in every run"
+        )
+    return take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
 
 
 def why_no_test(task: Task, data_dir: Path) -> str:
@@ -111,6 +126,9 @@ def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]
     sentences: dict[str, None] = {}  # used as a set with an order
     for task in tasks:
         examples, _ = read_examples(task.paths("train", data_dir), task.columns, labelled=True)
+        if task.dev_share:
+            is_dev = is_dev_example(task, examples, data_dir)
+            examples = [examples[row] for row in np.flatnonzero(~is_dev)]
         for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):
             sentences[example.text] = None
             if example.pair is not None:

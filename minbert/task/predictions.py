@@ -12,7 +12,7 @@ import numpy as np
 
 from minbert.data.delimited import delimited_rows
 from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import read_examples
+from minbert.data.examples import Example, read_examples
 from minbert.data.tables import Layout, column_names
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
@@ -133,8 +133,26 @@ def gold_task(gold: Path, tasks: list[Task]) -> Task:
     ]  # fmt: skip
     if not fitting:
         raise UserError(f"{gold}: its columns fit none of the tasks: {', '.join(names)[:60]}")
-    named = [t for t in fitting if t.files["dev"][0].split("-dev")[0] in gold.name]
+    named = [t for t in fitting if t.paths("dev", Path())[0].name.split("-dev")[0] in gold.name]
     return (named or fitting)[0]
+
+
+def gold_examples(gold: Path, task: Task) -> list[Example]:
+    """Return the rows with labels that a gold file stands for: those of its split of the task.
+
+    One of several files of a split stands for all; a training file for its dev rows.
+    """
+    files: tuple[Path, ...] = (gold,)
+    is_train = False
+    for split, names in task.files.items():
+        for parts in (Path(name).parts for name in names):
+            if gold.absolute().parts[-len(parts) :] == parts:
+                files = task.paths(split, gold.absolute().parents[len(parts) - 1])
+                is_train = split == "train"
+    examples, _ = read_examples(files, task.columns, labelled=True)
+    if is_train and task.dev_ids is not None:
+        return [example for example in examples if example.id in task.dev_ids]
+    return examples
 
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
@@ -143,8 +161,7 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     # a predicted score may lie outside the labels' range, so only names are parsed as labels are
     parse = task.columns.parse_label if task.class_names else float
     predictions, duplicates = read_predictions(path, parse, lower=task.columns.course)
-    examples, _ = read_examples(gold, task.columns, labelled=True)
-    labels = {example.id: example.label for example in examples}
+    labels = {example.id: example.label for example in gold_examples(gold, task)}
     both = [id_ for id_ in labels if id_ in predictions]
     if not both:
         raise UserError(f"{path}: not one id of {gold} is in it; do the files belong together?")

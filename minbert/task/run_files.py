@@ -1,7 +1,7 @@
-"""args.json and tasks.toml, with which a run's folder needs no other file; a change is said.
+"""args.json, tasks.toml and dev_rows.json: a run's folder needs no other file; a change is said.
 
 They are text, so that people can read them and may correct them: what they say is used. args.json
-keeps a hash of both, because a damaged disk changes them, too.
+keeps a hash of each, because a damaged disk changes them, too.
 """
 
 import hashlib
@@ -15,7 +15,8 @@ from minbert.files import read_json, sha256_of, write_json
 
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
-HASHES = "sha256"  # of both files; runs of before 2026-12 have none
+DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
+HASHES = "sha256"  # of these files; runs of before 2026-12 have none
 
 
 def folders_of_run(folder: Path) -> list[Path]:
@@ -25,13 +26,12 @@ def folders_of_run(folder: Path) -> list[Path]:
 
 
 def write_arguments(run: Path, arguments: dict[str, Any]) -> None:
-    """Write a run's args.json, beside its tasks.toml."""
-    hashes = {ARGS: _hash_of(arguments), TASKS_FILE: sha256_of(run / TASKS_FILE)}
-    write_json(run / ARGS, {**arguments, HASHES: hashes})
+    """Write a run's args.json, beside its other two files."""
+    write_json(run / ARGS, {**arguments, HASHES: _hashes(run, arguments)})
 
 
 def read_arguments(run: Path) -> dict[str, Any]:
-    """Return the values of a run's args.json; say so if it or tasks.toml was changed.
+    """Return the values of a run's args.json; say so if one of the files was changed.
 
     Raises UserError if it is missing or damaged.
     """
@@ -40,14 +40,17 @@ def read_arguments(run: Path) -> dict[str, Any]:
     if not isinstance(arguments, dict):
         raise UserError(f"{path}: not an object of arguments; the file is damaged")
     hashes = arguments.pop(HASHES, {})
-    now = {ARGS: _hash_of(arguments)}
-    if (run / TASKS_FILE).is_file():
-        now[TASKS_FILE] = sha256_of(run / TASKS_FILE)
-    for name in now:
-        if hashes and (not isinstance(hashes, dict) or hashes.get(name) != now[name]):
+    for name, found in _hashes(run, arguments).items():
+        if hashes and (not isinstance(hashes, dict) or hashes.get(name) != found):
             text = "not what the run wrote; it is used as it is now"
             print(f"{run / name}: {text}", file=sys.stderr)
     return arguments
+
+
+def _hashes(run: Path, arguments: dict[str, Any]) -> dict[str, str]:
+    """Return the hashes of the arguments, and of the files beside them that are there."""
+    files = [name for name in (TASKS_FILE, DEV_ROWS) if (run / name).is_file()]
+    return {ARGS: _hash_of(arguments), **{name: sha256_of(run / name) for name in files}}
 
 
 def _hash_of(arguments: dict[str, Any]) -> str:

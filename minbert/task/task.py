@@ -38,10 +38,16 @@ class Task:
     encoding: str = ""  # of pairs, cross or siamese; --pair-encoding goes before it
     pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it
     weight: float = 1.0  # of the task's loss
+    dev_share: float = 0.0  # of train's rows, that are the dev set; 0: it has files of its own
+    dev_ids: frozenset[str] | None = None  # of these rows, as the run has drawn them
 
     def paths(self, split: str, data_dir: Path) -> tuple[Path, ...]:
-        """Return the files of a split, to be read one after the other; () if it has none."""
-        return tuple(data_dir / name for name in self.files.get(split, ()))
+        """Return the files that a split's rows are in, one after the other; () if there are none.
+
+        Those of dev may be train's: `load_task` tells which rows are whose.
+        """
+        place = "train" if split == "dev" and self.dev_share else split
+        return tuple(data_dir / name for name in self.files.get(place, ()))
 
     @property
     def is_pair(self) -> bool:

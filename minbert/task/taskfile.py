@@ -2,7 +2,7 @@
 
 [intent]
 kind = "classification"          # or another of KINDS
-train = "intent-train.tsv"       # .tsv, .csv, .jsonl or .parquet in --data-dir; test may be missing
+train = "intent-train.tsv"       # .tsv, .csv, .jsonl or .parquet in --data-dir; or a list of files
 dev = "intent-dev.tsv"
 text = "utterance"               # a column; two for a pair: ["question1", "question2"]
 label = "intent"
@@ -22,6 +22,7 @@ from torch import nn
 from minbert.data.tables import check_columns, column_names
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
+from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
 from minbert.task.run_files import TASKS_FILE, folders_of_run
 from minbert.task.siamese import check_pair_loss
@@ -48,10 +49,21 @@ KINDS = {
     "regression": Kind(scores, 1, ("range",)),
     "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
 }
-NEEDED = ("kind", "train", "dev", "text", "label")
+NEEDED = ("kind", "train", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
 LAYOUT = ("quoting", "columns")  # of the files
-COMMON = (*NEEDED, "test", "id", "metric", "weight", "title", *PREDICTIONS, "course", *LAYOUT)
+COMMON = (
+    *NEEDED,
+    "dev",
+    "test",
+    "id",
+    "metric",
+    "weight",
+    "title",
+    *PREDICTIONS,
+    "course",
+    *LAYOUT,
+)
 
 
 def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
@@ -124,7 +136,8 @@ def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
         known = read_tasks(COURSE_TASKS, "the course's tasks", None) | known
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"{folder}: head {unknown[0]!r} is of no known task")
-    return {name: known[name] for name in names}
+    tasks = {name: known[name] for name in names}
+    return with_dev_rows(tasks, kept.parent) if kept else tasks
 
 
 def make_task(name: str, table: Table) -> Task:

@@ -46,7 +46,11 @@ def check_values(table: Table) -> None:
 def check_form(table: Table) -> None:
     """Raise ValueError for a key of the task's files, or of their form, that has no such value."""
     for split in SPLITS:
-        check_files(split, table.get(split, ""))
+        if split == "dev" and type(table.get("dev")) in NUMBERS:
+            if not 0 < table["dev"] < 1:
+                raise ValueError(f"dev = {table['dev']!r}: a share of train is between 0 and 1")
+        else:
+            check_files(split, table.get(split, ""))
     if type(table.get("course", False)) is not bool:
         raise ValueError(f"course = {table['course']!r}: write true or false")
     if table.get("quoting", "auto") not in QUOTING:

@@ -90,6 +90,8 @@ INPUTS = [
     Input("runs/half/args.json", m.json_file, RESUME), Input("runs/r/args.json", m.json_file, TEXT),
     Input("runs/r/tasks.toml", m.toml_file, TEXT),
     Input("runs/half/tasks.toml", m.toml_file, RESUME),
+    Input("runs/share/dev_rows.json", m.json_file, ["evaluate", "--checkpoint", "runs/share",
+          "--data-dir", "data", "--output", "out"]),
     Input("runs/half/log.jsonl", m.json_lines, RESUME, same=HALF_LAST),
     Input("runs/half/last/manifest.json", m.json_file, RESUME, same=HALF_LAST),
     Input("runs/half/last/state.json", m.json_file, RESUME, sealed=True),
@@ -160,6 +162,10 @@ def make_runs(stage: Path) -> None:
     argv = [*arguments(Path("."), "--epochs", "1", "--eval-every", "4", "--save-minutes", "0")]
     argv += ["--output-dir", "runs"]
     finish("train", [*argv, "--name", "r"], stage)
+    own = (stage / "own.toml").read_text()
+    (stage / "share.toml").write_text(own.replace('dev = "intent.tsv"', "dev = 0.25"))
+    share = ["--task-file", "share.toml", "--tasks", "intent", "--name", "share"]
+    finish("train", [*argv, *share], stage)
     half = Command("train", [*argv, "--name", "half", "--epochs", "9"], stage)
     wait_for_step(stage / "runs/half", 85)
     half.signal(signal.SIGTERM)

@@ -1,0 +1,99 @@
+"""Dev sets that are a share of the training rows: drawn once, kept in the run by their ids.
+
+A run that goes on, and whatever is done with it later, has the rows of its beginning, even if the
+file has got others since: no row that was trained on is ever scored.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minbert.data.examples import Example, names_of, read_examples
+from minbert.errors import UserError
+from minbert.files import read_json, write_json
+from minbert.task.run_files import DEV_ROWS
+from minbert.task.task import Task
+from minbert.typed import parse
+
+Tasks = dict[str, Task]
+
+
+def even_share(labels: np.ndarray, share: float) -> np.ndarray:
+    """Return which rows are in a share with as much of every class, or of low and high scores.
+
+    labels: (R,). Returns (R,) bool: of the rows in the order of their labels, and at random among
+    equal ones, every n-th. The same rows whatever the run's seed is; one at least, and not all.
+    """
+    order = np.random.default_rng(0).permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    wanted = min(max(1, round(share * len(labels))), len(labels) - 1)
+    places = (np.arange(wanted) + 0.5) * len(labels) / max(1, wanted)
+    chosen = np.zeros(len(labels), dtype=bool)
+    chosen[order[places.astype(int)]] = True
+    return chosen
+
+
+def is_dev_row(task: Task, ids: Sequence[str], labels: np.ndarray, data_dir: Path) -> np.ndarray:
+    """Return which of the training files' rows, (R,) bool, are the dev set: those of the run.
+
+    A task of no run has those that a run would draw. Raises UserError if the files lack some.
+    """
+    if task.dev_ids is None:
+        chosen = even_share(labels, task.dev_share)
+    else:
+        chosen = np.array([id_ in task.dev_ids for id_ in ids], dtype=bool)
+    files, wanted = names_of(task.paths("train", data_dir)), len(task.dev_ids or ())
+    if chosen.sum() < wanted:
+        raise UserError(
+            f"{files}: {wanted - chosen.sum()} of the run's {wanted} dev rows of {task.name} are "
+            f"not in it; give --data-dir the data that the run began with"
+        )
+    if chosen.all() or not chosen.any():
+        raise UserError(f"{files}: too few rows to take dev rows of {task.name} from")
+    return chosen
+
+
+def draw_dev_rows(tasks: Tasks, data_dir: Path) -> Tasks:
+    """Return the tasks of a new run, which know the ids of their dev rows."""
+    return {
+        name: replace(task, dev_ids=_drawn_ids(task, data_dir)) if task.dev_share else task
+        for name, task in tasks.items()
+    }
+
+
+def _drawn_ids(task: Task, data_dir: Path) -> frozenset[str]:
+    """Draw a task's dev rows; return their ids."""
+    examples, _ = read_examples(task.paths("train", data_dir), task.columns, labelled=True)
+    chosen = is_dev_example(task, examples, data_dir)
+    return frozenset(examples[row].id for row in np.flatnonzero(chosen))
+
+
+def is_dev_example(task: Task, examples: Sequence[Example], data_dir: Path) -> np.ndarray:
+    """Return which of the training files' R examples are the dev set, (R,) bool."""
+    labels = np.array([example.label for example in examples], dtype=np.float32)
+    return is_dev_row(task, [example.id for example in examples], labels, data_dir)
+
+
+def write_dev_rows(run: Path, tasks: Tasks) -> None:
+    """Write the ids of the tasks' dev rows into a run's folder, unless it has them."""
+    ids = {name: sorted(task.dev_ids) for name, task in tasks.items() if task.dev_ids is not None}
+    if ids and not (run / DEV_ROWS).is_file():
+        write_json(run / DEV_ROWS, ids)
+
+
+def with_dev_rows(tasks: Tasks, folder: Path, all_of_them: bool = True) -> Tasks:
+    """Return tasks of a run, which know the dev rows that its folder keeps.
+
+    all_of_them: raises UserError if those of a task are not there; else it knows none.
+    """
+    path, shares = folder / DEV_ROWS, [name for name, task in tasks.items() if task.dev_share]
+    if shares and all_of_them and not path.is_file():
+        raise UserError(f"{path}: gone; put it back: it says which rows were not trained on")
+    kept = parse(dict[str, list[str]], read_json(path), str(path)) if path.is_file() else {}
+    known = {name: frozenset(kept[name]) for name in shares if kept.get(name)}
+    if all_of_them and len(known) < len(shares):
+        lacking = next(name for name in shares if name not in known)
+        raise UserError(f"{path}: {lacking} is missing; the file is damaged")
+    return tasks | {name: replace(tasks[name], dev_ids=ids) for name, ids in known.items()}

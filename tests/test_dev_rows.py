@@ -1,0 +1,184 @@
+"""A task without a dev file: some training rows are its dev set, the same ones ever after."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+import pretrain_mlm
+import train_multitask
+from minbert import UserError
+from minbert.data.tokenizer import BertTokenizer
+from minbert.task.dev_rows import even_share
+from minbert.task.loading import DataSource, load_task
+from minbert.task.taskfile import read_task_file, tasks_of_run
+from tests.own_tasks import OWN, arguments
+
+ONE = OWN.replace('dev = "intent.tsv"\ntest = "intent.tsv"\n', "dev = 0.25\n")
+
+
+def rows(folder: Path, name: str = "intent") -> list[str]:
+    return json.loads((folder / "dev_rows.json").read_text())[name]
+
+
+@pytest.fixture
+def run(own: Path) -> Path:
+    (own / "own.toml").write_text(ONE)
+    train_multitask.main([*arguments(own), "--tasks", "intent"])
+    return own / "runs/own"
+
+
+def test_every_class_has_its_share() -> None:
+    labels = np.repeat([0.0, 1.0, 2.0], [900, 90, 10])
+    chosen = even_share(labels, 0.1)
+    assert [int(chosen[labels == label].sum()) for label in (0, 1, 2)] == [90, 9, 1]
+    assert not np.array_equal(np.flatnonzero(chosen)[:5], np.arange(5))  # at random in a class
+
+
+def test_low_and_high_scores_have_their_share() -> None:
+    scores = np.random.default_rng(1).permutation(1000) / 10
+    chosen = np.sort(scores[even_share(scores, 0.05)])
+    assert len(chosen) == 50 and np.all(np.diff(chosen) < 2.1) and chosen[0] < 2 < 98 < chosen[-1]
+
+
+@pytest.mark.parametrize(("count", "share", "wanted"), [(2, 0.01, 1), (2, 0.99, 1), (7, 0.5, 4)])
+def test_a_few_rows_are_shared_too(count: int, share: float, wanted: int) -> None:
+    assert even_share(np.zeros(count), share).sum() == wanted
+
+
+def test_the_same_rows_for_training_evaluation_scores_and_report(
+    own: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dev = rows(run)
+    assert len(dev) == 4
+    places = ["--checkpoint", str(run), "--data-dir", str(own / "data"), "--output", str(own / "p")]
+    assert evaluate.main(places) == 0
+    said = "intent: no dev file: 4 of these rows (dev = 0.25) are its dev set"
+    assert said in capsys.readouterr().out
+    for folder in (run / "predictions", own / "p"):
+        lines = (folder / "intent-dev-output.csv").read_text().splitlines()[1:]
+        assert sorted(line.split(",")[0] for line in lines) == dev
+    gold = ["--gold", str(own / "data/intent.tsv"), "--task-file", str(run / "tasks.toml")]
+    assert evaluate.main(["--score", str(own / "p/intent-dev-output.csv"), *gold]) == 0
+    worst = json.loads((run / "findings.json").read_text())["intent"]["worst"]
+    assert {row["id"] for row in worst} <= {*dev}
+    card = (run / "README.md").read_text()
+    assert "| intent.tsv | 12 |" in card and "| intent.tsv, 0.25 of it: dev | 4 |" in card
+
+
+def test_training_has_the_other_rows_alone(own: Path, run: Path) -> None:
+    task = tasks_of_run(run, ["intent"])["intent"]
+    tokenizer = BertTokenizer.from_directory(own / "model")
+    source = DataSource(own / "data", None, 32)
+    train, dev = (
+        load_task(task, name, tokenizer, source).id_strings() for name in ("train", "dev")
+    )
+    assert sorted(dev) == rows(run) and not {*train} & {*dev} and len(train) + len(dev) == 16
+
+
+def test_another_seed_and_pre_training_have_the_same_rows(own: Path, run: Path) -> None:
+    more = ["--tasks", "intent", "--name"]
+    train_multitask.main([*arguments(own), *more, "again", "--seed", "3", "--limit", "intent=8"])
+    pretrain_mlm.main([*arguments(own), *more, "mlm", "--held-out", "0"])
+    assert rows(own / "runs/again") == rows(own / "runs/mlm") == rows(run)
+
+
+def test_several_runs_and_runs_of_single_tasks_keep_theirs(own: Path) -> None:
+    (own / "own.toml").write_text(ONE.replace('dev = "topics.jsonl"\n', ""))  # a tenth, by default
+    options = ["--mode", "single", "--tasks", "intent,topics", "--seeds", "2"]
+    train_multitask.main([*arguments(own), *options])
+    whole = own / "runs/own"
+    for seed in ("seed-11711", "seed-11712"):
+        for task in ("intent", "topics"):
+            assert rows(whole / seed / task, task) == rows(whole, task)
+    assert len(rows(whole, "topics")) == 2
+    assert train_multitask.main(["--resume", str(whole)]) == 0
+
+
+def test_rows_that_came_later_are_not_scored_and_rows_that_went_are_missed(
+    own: Path, run: Path
+) -> None:
+    file, dev = own / "data/intent.tsv", rows(run)
+    whole = file.read_text()
+    file.write_text(whole + "red cat\twalk\n" * 40)
+    argv = ["--checkpoint", str(run), "--data-dir", str(own / "data")]
+    evaluate.main(argv)
+    lines = (run / "predictions/intent-dev-output.csv").read_text().splitlines()[1:]
+    assert sorted(line.split(",")[0] for line in lines) == dev
+    file.write_text("".join(whole.splitlines(keepends=True)[:4]))
+    with pytest.raises(UserError, match=r"of the run's 4 dev rows of intent are not in it"):
+        evaluate.main(argv)
+
+
+def test_what_the_run_keeps_counts(own: Path, run: Path, capsys) -> None:
+    path = run / "dev_rows.json"
+    path.write_text('{"intent": ["2", "3"]}')
+    evaluate.main(["--checkpoint", str(run), "--data-dir", str(own / "data")])
+    assert len((run / "predictions/intent-dev-output.csv").read_text().splitlines()) == 3
+    assert "dev_rows.json: not what the run wrote" in capsys.readouterr().err
+    for text, message in (
+        ('{"intent": []}', "intent is missing"), ("[]", "not of the type"), ("{", "dev_rows.json"),
+        (None, "gone; put it back"),
+    ):  # fmt: skip
+        path.write_text(text) if text else path.unlink()
+        with pytest.raises(UserError, match=message):
+            evaluate.main(["--checkpoint", str(run), "--text", "red cat"])
+
+
+@pytest.mark.parametrize(
+    ("dev", "message"),
+    [
+        ("dev = 1.5", r"dev = 1.5: a share of train is between 0 and 1"),
+        ("dev = true", r"dev = True: write a file"),
+        ("dev = []", r"dev = \[\]: write a file"),
+        ('dev = ["a.tsv", "a.tsv"]', r"dev: 'a.tsv' is there twice"),
+        ("", ""),
+    ],
+)
+def test_mistakes(own: Path, dev: str, message: str) -> None:
+    (own / "own.toml").write_text(ONE.replace("dev = 0.25", dev))
+    if not message:
+        assert read_task_file(own / "own.toml", own / "data")["intent"].dev_share == 0.1
+        return
+    with pytest.raises(UserError, match=message):
+        read_task_file(own / "own.toml", own / "data")
+
+
+def test_one_row_is_too_few(own: Path) -> None:
+    (own / "own.toml").write_text(ONE)
+    (own / "data/intent.tsv").write_text("utterance\twhat\na\twalk\n")
+    with pytest.raises(UserError, match=r"intent.tsv: too few rows to take dev rows of intent"):
+        train_multitask.main([*arguments(own), "--tasks", "intent"])
+    assert not (own / "runs").exists()
+
+
+def test_several_files_are_read_one_after_the_other(own: Path) -> None:
+    data = own / "data"
+    head, *lines = (data / "intent.tsv").read_text().splitlines(keepends=True)
+    (data / "one.tsv").write_text(head + "".join(lines[:10]))
+    (data / "two.tsv").write_text(head + "".join(lines[10:]))
+    (own / "own.toml").write_text(ONE.replace('"intent.tsv"', '["one.tsv", "two.tsv"]'))
+    train_multitask.main([*arguments(own), "--tasks", "intent"])
+    run = own / "runs/own"
+    found = re.findall(r"\| (\w+\.tsv)[^|]*\| (\d*) \|", (run / "README.md").read_text())
+    assert found == [("one.tsv", "12"), ("two.tsv", ""), ("one.tsv", "4"), ("two.tsv", "")]
+    assert all(re.fullmatch(r"1:([2-9]|10|11)|2:[2-7]", id_) for id_ in rows(run))
+    gold = ["--gold", str(data / "two.tsv"), "--task-file", str(run / "tasks.toml")]
+    assert evaluate.main(["--score", str(run / "predictions/intent-dev-output.csv"), *gold]) == 0
+    (data / "two.tsv").write_text(head + "".join(lines[9:]))
+    with pytest.raises(UserError, match=r"two.tsv: not what .* began with"):
+        train_multitask.main(["--resume", str(run)])
+
+
+def test_an_id_of_two_files_is_named(own: Path) -> None:
+    data = own / "data"
+    line = (data / "entails.jsonl").read_text().splitlines()[3]
+    (data / "more.jsonl").write_text(line.replace("k3", "k99") + "\n" + line + "\n")
+    both = 'train = ["entails.jsonl", "more.jsonl"]'
+    (own / "own.toml").write_text(OWN.replace('train = "entails.jsonl"', both))
+    message = r"more.jsonl:2: id 'k3' is on line 4 of .*entails.jsonl already"
+    with pytest.raises(UserError, match=message):
+        train_multitask.main([*arguments(own), "--tasks", "entails"])
