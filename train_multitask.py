@@ -29,6 +29,7 @@ from minbert.run.loop import Keeper, check_finite, save
 from minbert.run.runlog import StepRecord, silence
 from minbert.run.several import best_scores, closing_text, is_several, results_table, train_several
 from minbert.run.train_args import Args, default_name, resolve_arguments
+from minbert.task.balance import row_weights
 from minbert.task.evaluation import calibrate, replace_undefined, score_tasks
 from minbert.task.siamese import siamese_loss
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
@@ -168,11 +169,12 @@ def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
         teacher = to_device(run.teachers[name][torch.from_numpy(rows)], outputs.device)
         w = run.state.step / max(1, run.steps - 1)
         targets = taught_targets(task, labels, teacher, w)
-    loss = soft_loss(task, outputs, targets)
+    weights = row_weights(task, labels)
+    loss = soft_loss(task, outputs, targets, weights)
     if name in args.r_drop:
         again, *_ = run.forward(name, rows)
-        loss = (loss + soft_loss(task, again, targets)) / 2
-        loss = loss + args.r_drop[name] * disagreement(task, outputs, again)
+        loss = (loss + soft_loss(task, again, targets, weights)) / 2
+        loss = loss + args.r_drop[name] * disagreement(task, outputs, again, weights)
     return loss
 
 

@@ -11,27 +11,52 @@ EXCLUDED = -1e9  # and not -inf: a log-sum-exp over -inf alone would be NaN
 IGNORED = -100  # a target that cross-entropy leaves out of its mean
 
 
-def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of -log softmax(outputs)[label]; outputs (S, C), labels (S,) in 0..C-1."""
-    return F.cross_entropy(outputs.float(), labels.long())
+def cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean of -w log softmax(outputs)[label]; outputs (S, C), labels (S,) in 0..C-1.
 
-
-def binary_cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return the mean of -l log s - (1-l) log(1-s) with s = sigmoid(output).
-
-    outputs (S, 1), labels (S,) 0 or 1.
+    weights (C,): w by label; None: 1.
     """
-    return F.binary_cross_entropy_with_logits(outputs.float().squeeze(-1), labels.float())
+    if weights is None:
+        return F.cross_entropy(outputs.float(), labels.long())
+    each = F.cross_entropy(outputs.float(), labels.long(), reduction="none")
+    return (weights_of_rows(weights, labels) * each).mean()
 
 
-def multi_label(outputs: Tensor, labels: Tensor) -> Tensor:
+def binary_cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the mean of w (-l log s - (1-l) log(1-s)) with s = sigmoid(output).
+
+    outputs (S, 1), labels (S,) 0 or 1; weights (2,): w by label; None: 1.
+    """
+    w = None if weights is None else weights_of_rows(weights, labels)
+    return F.binary_cross_entropy_with_logits(outputs.float().squeeze(-1), labels.float(), w)
+
+
+def multi_label(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean over classes of binary_cross_entropy.
 
-    outputs (S, C), labels (S,): a row's set of classes as the sum of 2^class.
+    outputs (S, C), labels (S,): a row's set of classes as the sum of 2^class; weights (2, C): w of
+    a class that is absent, and of one that is present.
     """
-    bits = 2 ** torch.arange(outputs.shape[1], device=labels.device)
-    wanted = (labels.long()[:, None] // bits % 2).float()  # (S, C)
-    return F.binary_cross_entropy_with_logits(outputs.float(), wanted)
+    present = classes_of_sets(labels, outputs.shape[1])
+    w = None if weights is None else weights_of_sets(weights, present)
+    return F.binary_cross_entropy_with_logits(outputs.float(), present, w)
+
+
+def classes_of_sets(labels: Tensor, classes: int) -> Tensor:
+    """Return 1.0 for each class of a set, else 0.0: (S,) sums of 2^class -> (S, C)."""
+    bits = 2 ** torch.arange(classes, device=labels.device)
+    return (labels.long()[:, None] // bits % 2).float()
+
+
+def weights_of_rows(weights: Tensor, labels: Tensor) -> Tensor:
+    """Return each row's weight by its label, (C,) and (S,) -> (S,)."""
+    return weights.to(labels.device)[labels.long()]
+
+
+def weights_of_sets(weights: Tensor, present: Tensor) -> Tensor:
+    """Return each class's weight in each row, (2, C) and (S, C) of 0 and 1 -> (S, C)."""
+    absent, there = weights.to(present.device)
+    return torch.where(present > 0, there, absent)
 
 
 def mean_squared_error(outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:

@@ -31,7 +31,7 @@ def findings(
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
         found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, files)
         return found
-    names = task.class_names or task.display_names or class_numbers(task)
+    names = task.display_names or task.classes
     found["names"], found["confusion"] = names, confusion(predictions, labels, len(names)).tolist()
     confidence = np.abs(outputs[:, 0]) if cosines else confidences(outputs)
     if task.outputs == 1 and not cosines:
@@ -41,11 +41,6 @@ def findings(
     order = wrong[np.argsort(-confidence[wrong], kind="stable")]
     found["worst"] = listed_rows(task, order[:WORST], split, predictions, confidence, files)
     return found
-
-
-def class_numbers(task: Task) -> tuple[str, ...]:
-    """Return the numbers of a task's classes as their names."""
-    return tuple(str(number) for number in range(max(2, task.outputs)))
 
 
 def confidences(outputs: np.ndarray) -> np.ndarray:

@@ -21,6 +21,7 @@ from minbert.run.heads_first import train_heads
 from minbert.run.loop import Training, begin, find_checkpoint
 from minbert.run.teachers import load_outputs, make_outputs, teachers_files
 from minbert.run.train_args import FROZEN, Args, data_source
+from minbert.task.balance import with_class_weights
 from minbert.task.evaluation import encode_features
 from minbert.task.kinds import in_unit
 from minbert.task.loading import (
@@ -110,6 +111,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     source = replace(source, max_length=args.max_length)
     train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
+    tasks = {n: with_class_weights(t, train_splits[n].labels, device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in train_splits.items()}
     features = None
     if args.fine_tune_mode == FROZEN:

@@ -33,6 +33,8 @@ def check_pair_loss(task: Task, name: str) -> None:
         raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
     if not task.is_pair:
         raise UserError(f"{task.name} has single sentences: siamese options are for pair tasks")
+    if "class_weight" in task.table:
+        raise UserError(f"{task.name} has class_weight, which no siamese loss has: take it out")
     if task.outputs != 1:
         raise UserError(
             f"{task.name} has {task.outputs} classes: siamese pairs have two, or scores"

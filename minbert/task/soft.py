@@ -4,13 +4,11 @@ S sequences or pairs, C outputs. Targets are probabilities of a task of classes,
 of a task of scores, (S, 1).
 """
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minbert.task.task import Task
-
-REGRESSION, SOFTMAX = "regression", "single_label_classification"
+from minbert.losses import classes_of_sets
+from minbert.task.task import REGRESSION, SOFTMAX, Task
 
 
 def soft_outputs(task: Task, outputs: Tensor) -> Tensor:
@@ -27,8 +25,7 @@ def hard_targets(task: Task, labels: Tensor) -> Tensor:
     if task.problem_type == SOFTMAX:
         return F.one_hot(labels.long(), task.outputs).float()
     if task.multi_label:
-        bits = 2 ** torch.arange(task.outputs, device=labels.device)
-        return (labels.long()[:, None] // bits % 2).float()
+        return classes_of_sets(labels, task.outputs)
     return labels.float()[:, None]
 
 
@@ -40,21 +37,28 @@ def taught_targets(task: Task, labels: Tensor, teacher: Tensor, w: float) -> Ten
     return w * hard_targets(task, labels) + (1 - w) * soft_outputs(task, teacher)
 
 
-def soft_loss(task: Task, outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean loss against targets; with those of labels it is the task's own loss."""
+def soft_loss(
+    task: Task, outputs: Tensor, targets: Tensor, weights: Tensor | None = None
+) -> Tensor:
+    """Return the mean loss against targets; with those of labels it is the task's own loss.
+
+    weights: of the rows, from `row_weights`.
+    """
     outputs = outputs.float()
     if task.problem_type == REGRESSION:
         return F.mse_loss(outputs / task.unit, targets / task.unit)
     if task.problem_type == SOFTMAX:
-        return F.cross_entropy(outputs, targets)
-    return F.binary_cross_entropy_with_logits(outputs, targets)
+        if weights is None:
+            return F.cross_entropy(outputs, targets)
+        return (weights * F.cross_entropy(outputs, targets, reduction="none")).mean()
+    return F.binary_cross_entropy_with_logits(outputs, targets, weights)
 
 
-def disagreement(task: Task, one: Tensor, other: Tensor) -> Tensor:
+def disagreement(task: Task, one: Tensor, other: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return how far two outputs (S, C) of the same rows differ (R-Drop, Liang et al., 2021).
 
     Of classes the mean of both Kullback-Leibler divergences, of scores the squared difference in
-    the task's unit.
+    the task's unit. weights: of the rows, from `row_weights`.
     """
     one, other = one.float(), other.float()
     if task.problem_type == REGRESSION:
@@ -62,6 +66,7 @@ def disagreement(task: Task, one: Tensor, other: Tensor) -> Tensor:
     p, q = soft_outputs(task, one), soft_outputs(task, other)
     if task.problem_type == SOFTMAX:  # KL(p, q) + KL(q, p) = sum of (p - q) (log p - log q)
         logs = one.log_softmax(-1) - other.log_softmax(-1)
-        return ((p - q) * logs).sum(-1).mean() / 2
-    # of a class that is there or not, log p - log q + log (1-q) - log (1-p) = one - other
-    return ((p - q) * (one - other)).mean() / 2
+        each = ((p - q) * logs).sum(-1)
+    else:  # of a class that is there or not, log p - log q + log (1-q) - log (1-p) = one - other
+        each = (p - q) * (one - other)
+    return (each if weights is None else weights * each).mean() / 2

@@ -11,6 +11,7 @@ from torch import Tensor
 from minbert.data.examples import Columns
 from minbert.metrics import Metric
 
+REGRESSION, SOFTMAX = "regression", "single_label_classification"  # transformers' words
 Table = dict[str, Any]  # a task's keys and values in a task file
 
 
@@ -40,6 +41,7 @@ class Task:
     weight: float = 1.0  # of the task's loss
     dev_share: float = 0.0  # of train's rows, that are the dev set; 0: it has files of its own
     dev_ids: frozenset[str] | None = None  # of these rows, as the run has drawn them
+    class_weights: Tensor | None = None  # that its loss has, see balance.py
 
     def paths(self, split: str, data_dir: Path) -> tuple[Path, ...]:
         """Return the files that a split's rows are in, one after the other; () if there are none.
@@ -73,9 +75,16 @@ class Task:
     def problem_type(self) -> str:
         """The name of the loss in transformers; a single logit is a set of one label there."""
         if self.is_correlation:
-            return "regression"
+            return REGRESSION
         sigmoid = self.multi_label or self.outputs == 1
-        return "multi_label_classification" if sigmoid else "single_label_classification"
+        return "multi_label_classification" if sigmoid else SOFTMAX
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes as files have them: their names or numbers; () for scores."""
+        if self.is_correlation:
+            return ()
+        return self.class_names or tuple(map(str, range(max(2, self.outputs))))
 
     def format_prediction(self, prediction: float) -> str:
         """Return a prediction as files have it: the names of its classes, or the number."""

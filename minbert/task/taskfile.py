@@ -27,7 +27,13 @@ from minbert.task.kinds import classification, multi_labels, scores, texts_of
 from minbert.task.run_files import TASKS_FILE, folders_of_run
 from minbert.task.siamese import check_pair_loss
 from minbert.task.task import Table, Task
-from minbert.task.values import LONGEST_NAME, check_display_names, check_labels, check_values
+from minbert.task.values import (
+    LONGEST_NAME,
+    check_class_weight,
+    check_display_names,
+    check_labels,
+    check_values,
+)
 
 
 @dataclass(frozen=True)
@@ -40,14 +46,14 @@ class Kind:
     needed: tuple[str, ...] = ()  # keys of `own` that must be there
 
 
-CLASSES = ("labels", "display_names")
+CLASSES = ("labels", "display_names", "class_weight")
 PAIR = ("encoding", "loss")
 KINDS = {
     "classification": Kind(classification, 1, CLASSES, ("labels",)),
     "pair-classification": Kind(classification, 2, (*CLASSES, *PAIR), ("labels",)),
     "pair-similarity": Kind(scores, 2, ("range", *PAIR)),
     "regression": Kind(scores, 1, ("range",)),
-    "multi-label": Kind(multi_labels, 1, ("labels",), ("labels",)),
+    "multi-label": Kind(multi_labels, 1, ("labels", "class_weight"), ("labels",)),
 }
 NEEDED = ("kind", "train", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
@@ -115,7 +121,9 @@ def task_file_text(tasks: Iterable[Task]) -> str:
 
 
 def _toml(value: Any) -> str:
-    """Return a value in TOML: text, numbers and lists are written as in JSON."""
+    """Return a value in TOML: text, numbers and lists are written as in JSON, tables inline."""
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{_toml(k)} = {_toml(v)}' for k, v in value.items())} }}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(_toml, value))}]"
     return json.dumps(value, ensure_ascii=False)
@@ -160,6 +168,8 @@ def make_task(name: str, table: Table) -> Task:
     if "display_names" in table:
         check_display_names(table)
     task = kind.make(name, table)
+    if "class_weight" in table:
+        check_class_weight(table["class_weight"], task.classes)
     if task.encoding not in ("", "cross", "siamese"):
         raise ValueError(f"encoding = {task.encoding!r}: write cross or siamese")
     if task.pair_loss:

@@ -1,6 +1,7 @@
 """Checks of a task file's values, one key after another; a mistake is a ValueError in one line."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from minbert.data.delimited import QUOTING
@@ -9,7 +10,10 @@ from minbert.task.task import Table
 
 LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
 SPLITS = ("train", "dev", "test")
-NOT_TEXT = (*SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns")
+NOT_TEXT = (
+    *SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns",
+    "class_weight",
+)  # fmt: skip
 NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
 
 
@@ -76,6 +80,19 @@ def check_display_names(table: Table) -> None:
     are_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not are_text or type(labels) is not int or len(names) != labels:
         raise ValueError(f"display_names = {names!r}: write a name for each of `labels = NUMBER`")
+
+
+def check_class_weight(given: Any, classes: Sequence[str]) -> None:
+    """Raise ValueError unless this is "balanced", or a table of numbers by label."""
+    if given == "balanced":
+        return
+    if not isinstance(given, dict) or not given:
+        raise ValueError(f'class_weight = {given!r}: write "balanced" or {{ {classes[0]} = 2 }}')
+    if unknown := [name for name in given if name not in classes]:
+        raise ValueError(f"class_weight: {unknown[0]!r} is none of the labels")
+    for name, weight in given.items():
+        if type(weight) not in NUMBERS or not 1e-6 <= weight <= 1e6:
+            raise ValueError(f"class_weight: {name} = {weight!r}: write a number, 0.000001 to 1e6")
 
 
 def check_labels(labels: Any, countable: bool) -> None:

@@ -1,0 +1,69 @@
+"""How often each class occurs in a task's training rows, and weights that make up for it.
+
+A row of weight 3 counts as three rows. The weights are divided by their mean over the training
+rows: the loss keeps its size beside the other tasks', and as a batch's loss is a plain mean over
+its rows, those of its parts (--accumulate, several processes) add up to it. C classes, n rows.
+"""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from minbert import losses
+from minbert.task.task import SOFTMAX, Task
+
+BALANCED = "balanced"
+
+
+def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Return how many of these rows are of each class, or have it in their set, (C,)."""
+    if not task.multi_label:
+        return np.bincount(labels.astype(np.int64), minlength=len(task.classes))
+    places = np.arange(len(task.classes))
+    return (labels.astype(np.int64)[:, None] >> places & 1).sum(0)
+
+
+def class_weights(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Return the weights of a task's `class_weight` by its training labels (n,): (C,).
+
+    Those of a multi-label task are (2, C): of a row without the class, and of one with it.
+    "balanced" is n / (classes count), as scikit-learn has it; each label of a multi-label task is
+    two classes.
+    """
+    given, counts = task.table["class_weight"], class_counts(task, labels)
+    # a column for each choice between classes, whose rows they are
+    counts = np.stack([len(labels) - counts, counts]) if task.multi_label else counts[:, None]
+    if given == BALANCED:
+        weights = len(labels) / (len(counts) * np.maximum(counts, 1))
+    else:
+        weights = np.ones(counts.shape)
+        for place, name in enumerate(task.classes):
+            at = (1, place) if task.multi_label else (place, 0)
+            weights[at] = given.get(name, 1)
+    weights = weights * len(labels) / (weights * counts).sum(0)
+    return weights if task.multi_label else weights[:, 0]
+
+
+def with_class_weights(task: Task, labels: np.ndarray, device: torch.device) -> Task:
+    """Return a task whose loss has the weights that its table asks for, by its training labels."""
+    if "class_weight" not in task.table:
+        return task
+    weights = torch.from_numpy(class_weights(task, labels)).float().to(device)
+    return replace(task, class_weights=weights, loss=partial(task.loss, weights=weights))
+
+
+def row_weights(task: Task, labels: Tensor) -> Tensor | None:
+    """Return the weight of each row, (S,), or of each of its outputs, (S, C); None: all are 1.
+
+    labels: (S,). The outputs of a softmax are weighted together, sigmoids one by one.
+    """
+    if task.class_weights is None:
+        return None
+    if task.multi_label:
+        present = losses.classes_of_sets(labels, task.outputs)
+        return losses.weights_of_sets(task.class_weights, present)
+    weights = losses.weights_of_rows(task.class_weights, labels)
+    return weights if task.problem_type == SOFTMAX else weights[:, None]

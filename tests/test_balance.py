@@ -1,0 +1,149 @@
+"""class_weight: scikit-learn's numbers, rows that count several times, soft targets too."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train_multitask
+from minbert import UserError
+from minbert.task.balance import class_counts, row_weights, with_class_weights
+from minbert.task.soft import disagreement, hard_targets, soft_loss
+from minbert.task.task import Task
+from minbert.task.taskfile import make_task, read_tasks, task_file_text
+from tests.conftest import logged, weights
+from tests.own_tasks import OWN, arguments
+
+LABELS = {
+    "classification": [0, 0, 0, 1, 0, 2, 0, 1],
+    "pair-classification": [0, 0, 1, 0, 0, 0, 0, 0],
+    "multi-label": [0, 1, 1, 5, 0, 0, 0, 1],
+}
+
+
+def make(kind: str, class_weight: object = None) -> Task:
+    text = ["a", "b"] if kind == "pair-classification" else "a"
+    names = ["x", "y"] if kind == "pair-classification" else ["x", "y", "z"]
+    table = {"kind": kind, "train": "t.tsv", "dev": "t.tsv", "text": text, "label": "l"}
+    more = {} if class_weight is None else {"class_weight": class_weight}
+    return make_task("own", {**table, "labels": names, **more})
+
+
+def weighted(kind: str, class_weight: object) -> Task:
+    labels = np.array(LABELS[kind], dtype=np.float32)
+    return with_class_weights(make(kind, class_weight), labels, torch.device("cpu"))
+
+
+def test_balanced_is_scikit_learn_s() -> None:
+    from sklearn.utils.class_weight import compute_class_weight
+
+    for kind in ("classification", "pair-classification"):
+        labels = np.array(LABELS[kind])
+        expected = compute_class_weight("balanced", classes=np.unique(labels), y=labels)
+        found = weighted(kind, "balanced").class_weights
+        torch.testing.assert_close(found, torch.from_numpy(expected).float())
+    absent, present = weighted("multi-label", "balanced").class_weights
+    # x is in 4 of 8 rows, y in none, z in 1: n / (2 count) of both sides; y is never asked for
+    torch.testing.assert_close(absent, torch.tensor([1.0, 1.0, 8 / 14]))
+    torch.testing.assert_close(present[[0, 2]], torch.tensor([1.0, 4.0]))
+
+
+def test_a_table_s_weights_have_the_mean_1_over_the_rows() -> None:
+    task = weighted("classification", {"y": 3, "z": 6})
+    # 5 of 1, 2 of 3, 1 of 6: 17 over 8 rows
+    torch.testing.assert_close(task.class_weights, torch.tensor([1.0, 3, 6]) * 8 / 17)
+    task = weighted("multi-label", {"z": 3})
+    expected = torch.tensor([[1.0, 1.0, 0.8], [1.0, 1.0, 2.4]])  # z: 7 of 1 and 1 of 3
+    torch.testing.assert_close(task.class_weights, expected)
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_a_weight_counts_a_row_so_often(kind: str) -> None:
+    """The loss is that of a set in which the rows of a class stand three times."""
+    labels = torch.tensor(LABELS[kind], dtype=torch.float32)
+    if kind == "multi-label":
+        labels = labels * 0 + torch.tensor([0.0, 2, 2, 0, 0, 0, 0, 0])  # y alone varies
+    given = with_class_weights(make(kind, {"y": 3}), labels.numpy(), torch.device("cpu"))
+    outputs = torch.randn(8, given.outputs, generator=torch.manual_seed(0))
+    again = torch.randn(8, given.outputs)
+    times = torch.ones(8, dtype=torch.int64)
+    times[labels == (2 if kind == "multi-label" else 1)] = 3
+    plain, often = make(kind), [x.repeat_interleave(times, 0) for x in (outputs, again, labels)]
+    if kind == "multi-label":  # the classes that do not vary have the weight 1
+        columns = (slice(None), slice(1, 2))
+        pair = make("pair-classification")
+        found = row_weights(given, labels)[columns]
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            outputs[columns], hard_targets(given, labels)[columns], found
+        )
+        torch.testing.assert_close(loss, pair.loss(often[0][columns], often[2] / 2))
+        return
+    torch.testing.assert_close(given.loss(outputs, labels), plain.loss(often[0], often[2]))
+    each = row_weights(given, labels)
+    torch.testing.assert_close(
+        soft_loss(given, outputs, hard_targets(given, labels), each), given.loss(outputs, labels)
+    )
+    torch.testing.assert_close(
+        disagreement(given, outputs, again, each), disagreement(plain, often[0], often[1])
+    )
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_parts_make_up_the_whole_batch(kind: str) -> None:
+    task, labels = weighted(kind, "balanced"), torch.tensor(LABELS[kind], dtype=torch.float32)
+    outputs = torch.randn(8, task.outputs, generator=torch.manual_seed(0))
+    parts = [task.loss(outputs[rows], labels[rows]) * len(rows) / 8 for rows in ([0, 1, 2], [3, 4],
+             [5, 6, 7])]  # fmt: skip
+    torch.testing.assert_close(sum(parts), task.loss(outputs, labels))
+    torch.testing.assert_close(
+        soft_loss(task, outputs, hard_targets(task, labels), row_weights(task, labels)),
+        task.loss(outputs, labels),
+    )
+
+
+def test_counts() -> None:
+    assert class_counts(make("classification"), np.array([2.0, 0, 2])).tolist() == [1, 0, 2]
+    assert class_counts(make("multi-label"), np.array([5.0, 4, 0])).tolist() == [1, 0, 2]
+
+
+WEIGHTED = OWN.replace("[topics]", '[topics]\nclass_weight = { "dogs" = 2.5, cats = 1 }').replace(
+    "[intent]", '[intent]\nclass_weight = "balanced"'
+)
+
+
+def test_a_run_keeps_its_weights_and_goes_on_with_them(own: Path) -> None:
+    (own / "own.toml").write_text(WEIGHTED)
+    again = read_tasks(task_file_text(read_tasks(WEIGHTED, "own.toml", None).values()), "", None)
+    assert again["topics"].table["class_weight"] == {"dogs": 2.5, "cats": 1}
+    options = ["--tasks", "intent,topics", "--r-drop", "topics=1", "--device", "cpu"]
+    train_multitask.main(arguments(own, *options))
+    whole = weights(own / "runs/own/last")
+    (own / "own.toml").write_text(OWN)
+    train_multitask.main([*arguments(own, *options), "--name", "without"])
+    assert any(not torch.equal(w, whole[k]) for k, w in weights(own / "runs/without/last").items())
+    rate = train_multitask.learning_rate
+    (own / "own.toml").write_text(WEIGHTED)
+
+    def killed(step: int, *rest: object) -> float:
+        if step == 2:
+            raise RuntimeError("killed")
+        return rate(step, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_multitask, "learning_rate", killed)
+        with pytest.raises(RuntimeError, match="killed"):
+            train_multitask.main(
+                [*arguments(own, *options, "--save-minutes", "0"), "--name", "cut"]
+            )
+    (own / "own.toml").unlink()
+    train_multitask.main(["--resume", str(own / "runs/cut")])
+    assert all(torch.equal(w, whole[k]) for k, w in weights(own / "runs/cut/last").items())
+    assert len(logged(own / "runs/cut", "step")) == len(logged(own / "runs/own", "step"))
+
+
+def test_siamese_pairs_have_no_class_weights(own: Path) -> None:
+    text = OWN.replace("labels = 3", 'labels = 2\nclass_weight = "balanced"')
+    (own / "own.toml").write_text(text)
+    with pytest.raises(UserError, match="entails has class_weight, which no siamese loss has"):
+        train_multitask.main(arguments(own, "--tasks", "entails", "--pair-encoding", "siamese"))
