@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minbert.cli import arg, parse_arguments, run_script
+from minbert.cli import args_of, parse_arguments, run_script
 from minbert.data.encoded import EncodedSplit, take
 from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
@@ -41,41 +41,54 @@ from minbert.task.evaluation import (
 )
 from minbert.task.loading import DataSource, load_task, load_test
 from minbert.task.predictions import score_predictions, write_predictions
-from minbert.task.task import Task
+from minbert.task.task import Task, has_2024_form
 from minbert.task.taskfile import read_task_file
+from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
+
+job_arg, text_arg, data_arg = args_of("what to do"), args_of("text of yours"), args_of("data")
+model_arg, machine_arg, screen_arg = args_of("model"), args_of("machine"), args_of("printing")
 
 
 @dataclass(frozen=True)
 class Args:
     """One of --checkpoint, --verify, --emit or --score."""
 
-    checkpoint: str = arg("", "run directory: score dev, write dev and test predictions")
-    text: str = arg(None, "a sentence of yours for --checkpoint", parse=str)
-    pair: tuple[str, str] = arg(None, "two sentences of yours", parse=str, nargs=2)
-    input: str = arg("", "file of sentences, of pairs with a tab between, or a table; -: stdin")
-    task: str = arg("", "which of the run's tasks (default: all that fit the text)")
-    verify: str = arg("", "compare --model with the reference outputs in this file")
-    emit: str = arg("", "write such a reference of --model, with its inputs")
-    score: str = arg("", "prediction file to score by id against --gold")
-    gold: str = arg("", "data file with the labels")
-    task_file: str = arg("", "for --score: TOML with the task of your own that GOLD belongs to")
-    model: str = arg("bert-base-uncased", "model name, directory or run, for --verify and --emit")
-    data_dir: str = arg("data", "directory with the tasks' files")
-    output: str = arg(
+    checkpoint: str = job_arg("", "run directory: score dev, write dev and test predictions")
+    text: str = text_arg(None, "a sentence of yours for --checkpoint", parse=str)
+    pair: tuple[str, str] = text_arg(None, "two sentences of yours", parse=str, nargs=2)
+    input: str = text_arg(
+        "", "file of sentences, of pairs with a tab between, or a table; -: stdin"
+    )
+    task: str = text_arg("", "which of the run's tasks (default: all that fit the text)")
+    verify: str = job_arg("", "compare --model with the reference outputs in this file")
+    emit: str = job_arg("", "write such a reference of --model, with its inputs")
+    score: str = job_arg("", "prediction file to score by id against --gold")
+    gold: str = data_arg("", "data file with the labels")
+    task_file: str = data_arg(
+        "", "for --score: TOML with the task of your own that GOLD belongs to"
+    )
+    model: str = model_arg(
+        "bert-base-uncased", "model name, directory or run, for --verify and --emit"
+    )
+    data_dir: str = data_arg("data", "directory with the tasks' files")
+    output: str = text_arg(
         "", "where predictions go (default: RUN/predictions; of --input -, the screen)"
     )
-    precision: str = arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
-    device: str = arg("cpu", "auto, cpu or cuda")
-    max_length: int = arg(
+    precision: str = machine_arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
+    device: str = machine_arg("cpu", "auto, cpu or cuda")
+    threads: int = machine_arg(
+        0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
+    )
+    max_length: int = model_arg(
         None, "longest sequence in tokens (default: the run's)", parse=int, low=4, high=512
     )
-    atol: float = arg(1e-5, "absolute tolerance of --verify")
-    rtol: float = arg(1e-3, "relative tolerance of --verify")
-    json: bool = arg(False, "end with one line of JSON", parse=bool)
+    atol: float = model_arg(1e-5, "absolute tolerance of --verify")
+    rtol: float = model_arg(1e-3, "relative tolerance of --verify")
+    json: bool = screen_arg(False, "end with one line of JSON", parse=bool)
 
 
 def intervals(
@@ -132,7 +145,8 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
     for name, task in model.tasks.items():
         for split_name, split in splits[name].items():
-            outputs = predict_task(network, task, split, network.encoder.device).numpy()
+            what = f"{task.title}: {split_name}"
+            outputs = predict_task(network, task, split, network.encoder.device, what).numpy()
             write_predictions(output, task, split_name, split, outputs)
             if split_name == "dev":
                 threshold = cosine_threshold(task, heads[name])
@@ -141,7 +155,8 @@ def score_checkpoint(args: Args) -> dict[str, object]:
                     speed[name] = pairs_per_second(model, task, source)
     main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
     mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_correlation})
-    print(f"overall: raw mean {mean:.4f}, 2024 form {form_2024:.4f}; predictions in {output}")
+    form = f", 2024 form {form_2024:.4f}" if has_2024_form(list(model.tasks.values())) else ""
+    print(f"overall: raw mean {mean:.4f}{form}; predictions in {output}")
     return {"scores": result, "pairs_per_s": speed, "overall": mean, "overall_2024": form_2024}
 
 
@@ -231,6 +246,7 @@ def main(argv: list[str]) -> int:
     given = [one for one in (args.text, args.pair, args.input or None) if one is not None]
     if len(given) > bool(args.checkpoint):
         raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
+    set_threads(args.threads)
     code = 0
     if jobs == ["checkpoint"]:
         report = use_checkpoint(args) if given else score_checkpoint(args)

@@ -37,18 +37,21 @@ from minbert.errors import UserError
 from minbert.losses import cross_entropy
 from minbert.model.layers import set_kernels
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
+from minbert.progress import progress
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
 from minbert.run.finish import finish_mlm
 from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpoint, save
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
-from minbert.run.runlog import StepRecord, silence
+from minbert.run.runlog import silence
+from minbert.run.steps import StepRecord
 from minbert.task.loading import check_files, distinct_sentences
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
 from minbert.training.schedule import learning_rate
+from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 
@@ -93,10 +96,9 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
     """Train one run, from its start or where it was stopped, to its end."""
     with rundir.alone_in(folder, resumed=bool(args.resume)):
         run = set_up(args, folder, tasks)
-        encoder, state = run.model.encoder, run.state
+        state = run.state
         print(f"{folder}: {run.train_rows} texts to train on, {len(run.held_out)} held out")
-        where = f"{encoder.compute_dtype} on {encoder.device}"
-        print(f"{folder}: steps {state.step} to {run.steps}, {where}", flush=True)
+        print(run.outlook(), flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
             for step in range(state.step, run.steps + 1):  # so many steps are done
                 stage = run.stage_after(step)
@@ -105,7 +107,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     keeper.save()
                 elif keeper.due:
                     keeper.save()
-                if step == run.steps:
+                if run.is_over():
                     break
                 with keeper.step():
                     train_step(run, step)
@@ -179,7 +181,7 @@ def evaluate(run: Run, stage: str) -> None:
         scores, tokens = held_out_scores(run)
         epoch = step // run.epoch_steps
         run.log.write("held-out", step=step, epoch=epoch, **scores, tokens=tokens)
-        run.progress.print(f"{stage}: held-out masked tokens: {describe(scores)}")
+        run.progress.print_scores(f"{stage}: held-out masked tokens", describe(scores))
         is_best = step and (state.best is None or -scores["loss"] > state.best.overall)
         if run.args.keep == "best" and is_best:
             save(run, "best")  # before the state says so: an interrupt repeats this evaluation
@@ -204,8 +206,8 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
     run.model.eval()
     right = total = 0
     loss = 0.0
-    batches = length_sorted_batches(run.text.lengths_of(run.held_out))
-    for places in distributed.shard(batches):
+    batches = distributed.shard(length_sorted_batches(run.text.lengths_of(run.held_out)))
+    for places in progress(batches, "held-out texts"):
         masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
         if len(masked.targets):
             logits = run.model(masked.batch, masked.places)
@@ -274,6 +276,7 @@ def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
     with distributed.processes():
         args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
+        set_threads(args.threads)
         if args.dry_run:
             dry_run.show(args, lambda f: dry_run.preview_mlm(args, tasks, set_up, train_step, f))
             return 0

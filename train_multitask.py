@@ -26,20 +26,22 @@ from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState
 from minbert.run.fine_tuning import Run, set_up
 from minbert.run.finish import finish
 from minbert.run.loop import Keeper, check_finite, save
-from minbert.run.runlog import StepRecord, silence
+from minbert.run.runlog import silence
 from minbert.run.several import best_scores, closing_text, is_several, results_table, train_several
+from minbert.run.steps import StepRecord
 from minbert.run.train_args import Args, default_name, resolve_arguments
 from minbert.task.balance import row_weights
 from minbert.task.evaluation import calibrate, replace_undefined, score_tasks
 from minbert.task.siamese import siamese_loss
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
-from minbert.task.task import Task, main_scores
+from minbert.task.task import Task, has_2024_form, main_scores
 from minbert.training import distributed
 from minbert.training.averaging import add_to_average, averaged
 from minbert.training.gradients import TaskGradients, cosines
 from minbert.training.mixing import TaskBatch
 from minbert.training.optimizer import clip_scale
 from minbert.training.schedule import learning_rate
+from minbert.training.threads import set_threads
 from tasks import TASKS
 
 Tasks = dict[str, Task]
@@ -55,8 +57,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
         if len(tasks) > 1:
             passes = run.plan.passes()
             print("passes over each set: " + ", ".join(f"{t} {n:.1f}" for t, n in passes.items()))
-        where = f"{encoder.compute_dtype} on {encoder.device}"
-        print(f"{folder}: steps {state.step} to {run.steps}, {where}", flush=True)
+        print(run.outlook(), flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
             for step in range(state.step, run.steps + 1):  # so many steps are done
                 stage = run.stage_after(step)
@@ -215,7 +216,8 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     run.log.write("mean-dev" if is_mean else "dev", step=step, **values)
     found = "  ".join(f"{task.title} {main[task.name]:.3f}" for task in tasks)
     label = f"mean weights of {run.averaged_steps} steps" if is_mean else stage
-    run.progress.print(f"{label}: {found}  mean {mean:.3f}  2024 form {form_2024:.3f}")
+    form = f"  2024 form {form_2024:.3f}" if has_2024_form(tasks) else ""
+    run.progress.print_scores(label, f"{found}  mean {mean:.3f}{form}")
     if step == 0:
         return main
     if state.best is None or mean > state.best.overall:
@@ -232,6 +234,7 @@ def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
     with distributed.processes():
         args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
+        set_threads(args.threads)
         if args.dry_run:
             dry_run.show(args, lambda f: dry_run.preview(args, tasks, set_up, train_step, f))
             return 0

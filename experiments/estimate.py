@@ -1,8 +1,6 @@
 """How long a job will take: its steps, and the time of a few of them, measured here and now."""
 
-import io
 import tempfile
-from contextlib import redirect_stderr
 from pathlib import Path
 
 import pretrain_mlm
@@ -14,9 +12,9 @@ from tasks import TASKS
 
 def estimate(script: str, argv: list[str]) -> Forecast:
     """Set the run up in a folder of its own, take a few steps, throw it away."""
-    with tempfile.TemporaryDirectory() as folder, redirect_stderr(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder:
         module = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}[script]
-        args = module.resolve_arguments(parse_given(module.Args, argv, ""), TASKS)
+        args = module.resolve_arguments(parse_given(module.Args, [*argv, "--quiet"], ""), TASKS)
         tasks = {name: TASKS[name] for name in args.tasks}
         if module is pretrain_mlm:
             run = pretrain_mlm.set_up(args, Path(folder), tasks)

@@ -12,6 +12,7 @@ import train_multitask
 from experiments.estimate import estimate
 from minbert.cli import arg
 from minbert.errors import UserError
+from minbert.progress import duration
 from minbert.run.runlog import is_finished
 
 FIRST_SEED = 11711
@@ -143,9 +144,9 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone = has
                 found = estimate(job.script, [*without_teachers(job.arguments), *places])
                 minutes = found.minutes * (len(seeds) - done)
                 total += minutes
-                about += f", {found.steps} steps, {minutes:.1f} min"
+                about += f", {found.steps:,} steps, {duration(60 * minutes)}"
             print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)
-    print(f"about {total:.0f} minutes of training steps in all; evaluation adds about a tenth")
+    print(f"about {duration(60 * total)} of training steps in all; evaluation adds about a tenth")
 
 
 def run_jobs(
@@ -162,5 +163,5 @@ def run_jobs(
         print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
         started = time.monotonic()
         SCRIPTS[job.script](command(job, key, args))
-        print(f"took {(time.monotonic() - started) / 60:.1f} min", flush=True)
+        print(f"took {duration(time.monotonic() - started)}", flush=True)
         after_each(key)

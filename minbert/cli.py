@@ -8,25 +8,33 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
+from minbert.progress import say
 
 T = TypeVar("T")
 Number = int | float
 # all but tab and line feed
 CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\t\n"}
+LETTERS = {int: "N", float: "X"}  # that stand for a value in --help
 CONFIG_HELP = "TOML with any of these; flags win, --no-NAME over NAME = true"
 
 
-def arg(default: Any, help: str, **options: Any) -> Any:
-    """Return a dataclass field with a default and a help line.
+def arg(default: Any, help: str, *, group: str = "", **options: Any) -> Any:
+    """Return a dataclass field with a default, a help line and its place in --help.
 
-    options: `parse` makes a value of the text, `low` and `high` limit it (both are allowed values);
-    others, as `choices`, go to argparse.
+    group: the title it stands under. options: `parse` makes a value of the text, `low` and `high`
+    limit it (both are allowed values); others, as `choices`, go to argparse.
     """
-    return field(default=default, metadata={"help": help, **options})
+    return field(default=default, metadata={"help": help, "group": group, **options})
+
+
+def args_of(group: str) -> partial[Any]:
+    """Return `arg` for the fields of one group of --help, by its title."""
+    return partial(arg, group=group)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -43,27 +51,33 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
     an unknown flag, with the nearest known one.
     """
     parser = _Parser(
-        description=description, allow_abbrev=False, argument_default=argparse.SUPPRESS
-    )
+        description=description, usage="%(prog)s [ARGUMENTS]", allow_abbrev=False,
+        argument_default=argparse.SUPPRESS,
+    )  # fmt: skip
+    titles = dict.fromkeys(f.metadata["group"] for f in fields(cls))
+    groups = {t: parser.add_argument_group(t) if t else parser for t in titles}
     # a script's own arguments first, then those that it has from a base class
     for f in sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__):
         options = dict(f.metadata)
+        place = groups[options.pop("group")]
         parse = options.pop("parse", None) or type(f.default)
         low, high = options.pop("low", None), options.pop("high", None)
         unset = f.default in (None, "", ())
         default = "" if unset or parse is bool else f" (default: {_format_default(f.default)})"
         help_line = (options.pop("help") + default).replace("%", "%%")
+        if parse in LETTERS and "choices" not in options:
+            options.setdefault("metavar", LETTERS[parse])
         flag = "--" + f.name.replace("_", "-")
         if parse is bool:
             on_help, off_help = help_line, argparse.SUPPRESS
             if f.default is True:
                 on_help, off_help = off_help, on_help
-            parser.add_argument(flag, action="store_true", help=on_help)
+            place.add_argument(flag, action="store_true", help=on_help)
             off = "--no-" + flag.removeprefix("--")  # --help has the one that is not the default
-            parser.add_argument(off, action="store_false", dest=f.name, help=off_help)
+            place.add_argument(off, action="store_false", dest=f.name, help=off_help)
         else:
             checked = parse if low is None else _in_range(parse, low, high)
-            parser.add_argument(flag, type=checked, help=help_line, **options)
+            place.add_argument(flag, type=checked, help=help_line, **options)
     parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
     words = [_dashes(word) for word in argv]
     given, _ = parser.parse_known_args(words)
@@ -202,10 +216,18 @@ def word_by_task(text: str) -> dict[str, str]:
 
 def number_by_task(text: str) -> dict[str, int]:
     """Parse numbers by task: quora=16000,sst=100 -> {"quora": 16000, "sst": 100}."""
+    numbers = limit_by_task(text)
+    if "" in numbers:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
+    return numbers
+
+
+def limit_by_task(text: str) -> dict[str, int]:
+    """Parse numbers by task; one for all tasks gets the key ""."""
     result = {}
     for task, number in word_by_task(text).items():
-        if not task or not number.isdecimal() or int(number) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
+        if not number.isdecimal() or int(number) < 1:
+            raise argparse.ArgumentTypeError(f"{text!r} is not of the form number or task=number")
         result[task] = int(number)
     return result
 
@@ -251,7 +273,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports
         code = main(sys.argv[1:])
     except UserError as error:
-        print(f"error: {one_line(str(error)).rstrip()}", file=sys.stderr)
+        say(f"error: {one_line(str(error)).rstrip()}", sys.stderr)
         code = 2
     except BrokenPipeError:
         # Python flushes stdout at its end and would complain about the closed pipe.
@@ -259,9 +281,9 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         code = 141
     except OSError as error:  # a file that is missing, a full disk
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"error: {one_line(what)}", file=sys.stderr)
+        say(f"error: {one_line(what)}", sys.stderr)
         code = 2
     except KeyboardInterrupt:
-        print("stopped.", file=sys.stderr)
+        say("stopped.", sys.stderr)
         code = 130
     sys.exit(code)

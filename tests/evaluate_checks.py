@@ -4,6 +4,7 @@ from tests.flags import (
     Row,
     last_json,
     refused,
+    uses_one_thread,
 )
 
 EVALUATE: dict[str, Row] = {
@@ -39,6 +40,7 @@ EVALUATE: dict[str, Row] = {
         "--checkpoint run --precision bf16",
         lambda run, _: run.seen["choose_precision"][0][0][0] == "bf16" and ", bf16 on" in run.out,
     ),
+    "threads": ("--checkpoint run --text red --threads 1", uses_one_thread),
     "device": ("--checkpoint run --device cuda", refused("cuda")),
     "max_length": (
         "--checkpoint run --max-length 4",

@@ -1,5 +1,7 @@
 """The checks of every flag of the three scripts: python -m tests.flag_checks lists them."""
 
+import torch
+
 import evaluate
 import minbert.inference
 import minbert.model.encoder
@@ -22,12 +24,14 @@ from tests.flags import (
     near,
     refused,
     rows,
+    uses_one_thread,
 )
 
 SCRIPTS = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm, "evaluate": evaluate}
 
 # functions whose calls are counted while a script runs
 IN_BOTH = [
+    (torch, "set_num_threads"),
     (minbert.model.encoder, "checkpoint"),
     (minbert.run.loop, "save"),
     (minbert.model.layers.kernels, "layer_norm"),
@@ -45,7 +49,11 @@ WATCH = {
         *IN_BOTH,
         *((pretrain_mlm, name) for name in ("mask_batch", "clip_scale", "parameter_groups")),
     ],
-    "evaluate": [(minbert.inference, "choose_precision"), (evaluate, "load_task")],
+    "evaluate": [
+        (torch, "set_num_threads"),
+        (minbert.inference, "choose_precision"),
+        (evaluate, "load_task"),
+    ],
 }
 
 COMMON: dict[str, Row] = {
@@ -85,6 +93,7 @@ COMMON: dict[str, Row] = {
         lambda run, base: run.calls["apply"] < base.calls["apply"] / 2,  # predictions apart
     ),
     "device": ("--device cuda", refused("cuda")),
+    "threads": ("--threads 1", uses_one_thread),
     "seed": ("--seed 5", lambda run, base: run.differs(base)),
     "save_minutes": (
         "--save-minutes 0",

@@ -116,7 +116,7 @@ def start(
 ) -> Outcome:
     """Run a script in a folder of its own; without: the argument that it ignores."""
     outcome, out = Outcome(place), io.StringIO()
-    before = Path.cwd()
+    before, threads = Path.cwd(), torch.get_num_threads()
     os.chdir(place)
     try:
         with ExitStack() as stack:
@@ -131,6 +131,7 @@ def start(
         outcome.error = str(error) or traceback.format_exc()
     finally:
         os.chdir(before)
+        torch.set_num_threads(threads)
     outcome.out = out.getvalue()
     return outcome
 
@@ -159,6 +160,13 @@ def rows(run: Outcome) -> int:
 
 def confusion_rows(run: Outcome) -> int:
     return sum(map(sum, json.loads((run.folder / "findings.json").read_text())["sst"]["confusion"]))
+
+
+def uses_one_thread(run: Outcome, base: Outcome | None) -> bool:
+    """Return whether --threads 1 was set, once; cards leave it out, it is about the machine."""
+    asked = [args for args, _ in run.seen["set_num_threads"]] == [(1,)]
+    cards = [path.read_text() for path in run.place.glob("checkpoints/*/README.md")]
+    return asked and not any("--threads" in card for card in cards)
 
 
 def encoder_is_untouched(run: Outcome) -> bool:

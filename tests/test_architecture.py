@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # one floor know nothing of each other.
 FLOORS = (
     ("errors", "interrupt", "kernels", "version"),
-    ("files", "locks", "typed"),
+    ("files", "locks", "progress", "typed"),
     ("batch", "config", "losses", "metrics", "tensors"),
     ("weights",),
     ("cli", "data", "training"),

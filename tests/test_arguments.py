@@ -1,16 +1,21 @@
-"""--config: a file of arguments, weaker than flags, its mistakes named with it."""
+"""Arguments: --config and its mistakes, --help in groups, limits, the names of runs."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
 
+import evaluate
+import pretrain_mlm
+import train_multitask
 from minbert import UserError
 from minbert.cli import parse_given
 from minbert.doctor import main as doctor
 from minbert.run import mlm_args as mlm_options
-from minbert.run.train_args import Args
+from minbert.run.train_args import Args, default_name, resolve_arguments
 from minbert.training.device import choose_device, choose_precision
 from tasks import TASKS
 
@@ -77,6 +82,85 @@ def test_mistakes(config: Path, old: str, new: str, message: str) -> None:
 def test_a_missing_file() -> None:
     with pytest.raises(UserError, match=r"--config no.toml: cannot be read"):
         parse_given(Args, ["--config", "no.toml"], "")
+
+
+@pytest.mark.parametrize(
+    ("script", "titles"),
+    [
+        (
+            train_multitask,
+            "tasks training data saving machine printing beyond-the-paper siamese-pairs",
+        ),
+        (pretrain_mlm, "tasks training data saving machine printing"),
+        (evaluate, "what-to-do text-of-yours data model machine printing"),
+    ],
+)
+def test_help_has_every_flag_in_one_group(
+    script: ModuleType, titles: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ungrouped = [f.name for f in fields(script.Args) if not f.metadata["group"]]
+    assert not ungrouped, f"{ungrouped[0]}: a field is made by the *_arg of a group, not by arg"
+    with pytest.raises(SystemExit):
+        parse_given(script.Args, ["--help"], "")
+    out = capsys.readouterr().out
+    assert re.match(r"usage: \S+ \[ARGUMENTS\]\n\n", out)
+    found = re.findall(r"^(\S.*):$", out, re.M)
+    assert found == ["options", *(title.replace("-", " ") for title in titles.split())]
+    flags = re.findall(r"^  --(?:no-)?([\w-]+)", out, re.M)
+    expected = ["config", *(f.name.replace("_", "-") for f in fields(script.Args))]
+    assert sorted(flags) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("text", "limits"),
+    [
+        ("160", {"sst": 160, "sts": 160}),
+        ("sst=8", {"sst": 8}),
+        ("sts=8,160", {"sst": 160, "sts": 8}),
+    ],
+)
+def test_a_limit_is_of_all_tasks_or_of_some(text: str, limits: dict[str, int]) -> None:
+    words = ["--tasks", "sst,sts", "--limit", text, "--limit-dev", text]
+    args = resolve_arguments(parse_given(Args, words, ""), TASKS)
+    assert args.limit == args.limit_dev == limits
+    mlm = parse_given(mlm_options.Args, words[:4], "")
+    assert mlm_options.resolve_arguments(mlm, TASKS).limit == limits
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--limit quora=8", r"--limit quora: not one of --tasks sst,sts"),
+        ("--limit-dev quora=8", r"--limit-dev quora: not one of --tasks sst,sts"),
+        ("--limit 0", r"--limit: '0' is not of the form number or task=number"),
+        ("--limit few", r"--limit: 'few' is not of the form number or task=number"),
+        ("--sub-epochs 3", r"--sub-epochs: '3' is not of the form task=number"),
+    ],
+)
+def test_limits_that_fit_no_task(words: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        resolve_arguments(parse_given(Args, ["--tasks", "sst,sts", *words.split()], ""), TASKS)
+
+
+def test_a_corpus_has_no_limit_by_task(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("red\n")
+    given = {"corpus": (str(tmp_path / "a.txt"),), "limit": {"": 8}}
+    with pytest.raises(UserError, match="--limit is of the tasks' rows: not with --corpus"):
+        mlm_options.resolve_arguments(given, TASKS)
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("", "parallel-sst-quora-sts"),
+        ("--lr 3e-5 --limit 160 --threads 1", "parallel-sst-quora-sts"),
+        ("--pair-encoding siamese --tasks sts", "parallel-sts-siamese"),
+        ("--mode annealed --teacher runs/a", "annealed-sst-quora-sts-taught"),
+        ("--mode joint --combine pcgrad --average 0.1", "joint-sst-quora-sts-pcgrad-averaged"),
+    ],
+)
+def test_a_run_s_own_name_says_what_is_unusual(words: str, name: str) -> None:
+    assert default_name(resolve_arguments(parse_given(Args, words.split(), ""), TASKS)) == name
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

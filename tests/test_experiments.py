@@ -201,7 +201,9 @@ def test_the_plan_runs_nothing(arguments: list[str], world: Path, capsys) -> Non
     plan = capsys.readouterr().out
     assert not (world / "runs").exists()
     for job in (job for table in tables("cpu", 128).values() for job in table.jobs):
-        steps = re.search(rf"^  {job.name}: 0 of 1 done, (\d+) steps, \d+\.\d min$", plan, re.M)
+        steps = re.search(
+            rf"^  {job.name}: 0 of 1 done, (\d+) steps, \d+(\.\d)? seconds$", plan, re.M
+        )
         assert steps and int(steps[1]) > 0, job.name
 
 

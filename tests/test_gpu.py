@@ -16,7 +16,7 @@ from minbert.model.layers import Dropout
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run import mlm_args as mlm_options
 from minbert.run import train_args as options
-from minbert.run.runlog import READ_EVERY
+from minbert.run.steps import READ_EVERY
 from tasks import TASKS
 from tests.conftest import arguments
 

@@ -11,7 +11,7 @@ import torch
 
 import train_multitask
 from minbert import UserError
-from minbert.run.runlog import READ_EVERY
+from minbert.run.steps import READ_EVERY
 from tests.conftest import arguments, run, weights
 from tests.forked import Command
 from tests.processes import assert_same_run, wait_for_step

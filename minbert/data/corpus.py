@@ -20,6 +20,7 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import read_json, sha256_of, write_json
 from minbert.locks import locked
+from minbert.progress import progress, say
 from minbert.typed import from_json
 
 CORPUS_VERSION = b"1"  # change it when the files below change their meaning
@@ -136,7 +137,7 @@ def _add_parts(
     files: Files, journal: Journal, texts: Iterator[str], tokenizer: BertTokenizer, max_length: int
 ) -> Journal:
     """Write the parts that the journal lacks, and after each of them the journal; return it."""
-    chunks = chunks_of(islice(in_pieces(texts), journal.total("texts"), None))
+    chunks = chunks_of(islice(in_pieces(progress(texts, "texts")), journal.total("texts"), None))
     with files.ids.open("ab") as ids_file, files.offsets.open("ab") as offsets_file:
         ids_file.truncate(ID_BYTES * journal.total("tokens"))
         offsets_file.truncate(OFFSET_BYTES * (journal.total("rows") + 1) if journal.parts else 0)
@@ -154,7 +155,7 @@ def _add_parts(
             )
             journal = Journal((*journal.parts, part))
             write_json(files.journal, asdict(journal))
-            print(f"{files.ids}: {journal.total('texts'):,} texts", flush=True)
+            say(f"{files.ids}: {journal.total('texts'):,} texts")
     if not journal.total("tokens"):
         raise UserError("the texts to train on hold no token")
     journal = replace(journal, complete=True)

@@ -18,7 +18,6 @@ from minbert.data.examples import (
     iter_examples,
     paths_of,
 )  # fmt: skip
-from minbert.data.textfile import progress
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import (
     has_its_hash,
@@ -27,6 +26,7 @@ from minbert.files import (
     sha256_of,
     write_hash,
 )  # fmt: skip
+from minbert.progress import progress
 
 CACHE_VERSION = b"4"  # change it when the arrays below change their meaning
 CHUNK = 4096  # rows tokenized in one parallel call: bounds the memory of the library's encodings

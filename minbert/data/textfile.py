@@ -4,17 +4,11 @@ Whatever is no UTF-8 text is refused by name: what it is, where, and what to do.
 """
 
 import gzip
-import sys
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TypeVar
-
-from tqdm import tqdm
 
 from minbert.errors import UserError
-
-T = TypeVar("T")
 
 KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
@@ -41,16 +35,6 @@ def text_lines(path: Path) -> Iterator[str]:
         yield line
     if blank:
         raise UserError(f"{path}: the file is empty")
-
-
-def progress(items: Iterable[T], what: str) -> Iterator[T]:
-    """Yield the items; on a terminal a line counts them if they take more than two seconds."""
-    return iter(
-        tqdm(
-            items, desc=what, unit="", delay=2, disable=None, file=sys.stdout, leave=False,
-            dynamic_ncols=True, unit_scale=True,
-        )
-    )  # fmt: skip
 
 
 def _raw_lines(path: Path) -> Iterator[bytes]:

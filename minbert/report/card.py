@@ -18,7 +18,7 @@ from minbert.version import VERSION
 
 CARD = "README.md"
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
-LEFT_OUT = ("name", "resume", "output_dir")  # arguments about the place of a run
+LEFT_OUT = ("name", "resume", "output_dir", "threads")  # arguments about place and machine
 Splits = dict[str, EncodedSplit]
 Interval = tuple[float, float, float]  # value, and the ends of its 95 % interval
 Table = list[tuple[str, ...]]  # the first row is its head

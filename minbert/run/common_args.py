@@ -3,57 +3,71 @@
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from minbert.cli import arg, comma_list
+from minbert.cli import args_of, comma_list
 from minbert.errors import UserError
 from minbert.kernels import KERNELS
 from minbert.task.task import Task
+
+tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")
+saving_arg, machine_arg, screen_arg = args_of("saving"), args_of("machine"), args_of("printing")
 
 
 @dataclass(frozen=True)
 class CommonArgs:
     """Every argument, its default and its help line; the resolved values are saved with the run."""
 
-    tasks: tuple[str, ...] = arg(("sst", "quora", "sts"), "any, comma-separated", parse=comma_list)
-    task_file: str = arg("", "TOML with tasks of your own; all of them unless --tasks chooses")
-    model: str = arg("bert-base-uncased", "model name, directory or run directory")
-    data_dir: str = arg("data", "directory with the tasks' files")
-    output_dir: str = arg("checkpoints", "where runs are kept")
-    name: str = arg("", "name of the run (default: made of what is trained)")
-    resume: str = arg("", "name or directory of a run to go on with, with its own arguments")
-    accumulate: int = arg(
+    tasks: tuple[str, ...] = tasks_arg(
+        ("sst", "quora", "sts"), "any, comma-separated", parse=comma_list
+    )
+    task_file: str = tasks_arg(
+        "", "TOML with tasks of your own; all of them unless --tasks chooses"
+    )
+    model: str = training_arg("bert-base-uncased", "model name, directory or run directory")
+    data_dir: str = data_arg("data", "directory with the tasks' files")
+    output_dir: str = saving_arg("checkpoints", "where runs are kept")
+    name: str = saving_arg("", "name of the run (default: made of what is trained)")
+    resume: str = saving_arg("", "name or directory of a run to go on with, with its own arguments")
+    accumulate: int = machine_arg(
         1, "split every batch into so many parts to save memory; same gradients", low=1, high=10**6
     )
-    checkpoint_activations: bool = arg(
+    checkpoint_activations: bool = machine_arg(
         False, "compute layers again in the backward pass: less memory, more time", parse=bool
     )
-    weight_decay: float = arg(
+    weight_decay: float = training_arg(
         0.0, "AdamW's, not applied to biases and layer norms", low=0, high=1e4
     )
-    warmup: float = arg(0.0, "steps of warm-up, or a share of all below 1", low=0, high=1e9)
-    schedule: str = arg("constant", "after warm-up", choices=["constant", "linear", "cosine"])
+    warmup: float = training_arg(
+        0.0, "steps of warm-up, or a share of all below 1", low=0, high=1e9
+    )
+    schedule: str = training_arg(
+        "constant", "after warm-up", choices=["constant", "linear", "cosine"]
+    )
     # The paper names no clipping. Without it STS's first gradients, tens of times SST's, fill
     # Adam's second moment, and SST stands still for its first 400 steps.
-    clip: float = arg(1.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
-    precision: str = arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
-    kernels: str = arg(
+    clip: float = training_arg(1.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
+    precision: str = machine_arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
+    kernels: str = machine_arg(
         "minbert",
         "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
         choices=KERNELS,
     )
-    written_out: bool = arg(False, "the same as --kernels written-out", parse=bool)
-    device: str = arg("auto", "auto, cpu or cuda")
-    seed: int = arg(11711, "of all random numbers", low=0, high=2**32 - 1)
-    save_minutes: float = arg(
+    written_out: bool = machine_arg(False, "the same as --kernels written-out", parse=bool)
+    device: str = machine_arg("auto", "auto, cpu or cuda")
+    threads: int = machine_arg(
+        0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
+    )
+    seed: int = training_arg(11711, "of all random numbers", low=0, high=2**32 - 1)
+    save_minutes: float = saving_arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )
-    dry_run: bool = arg(
+    dry_run: bool = screen_arg(
         False, "say what would be done, with time and memory of a few steps; then stop", parse=bool
     )
-    tensorboard: bool = arg(
+    tensorboard: bool = saving_arg(
         False, "write the log's numbers for TensorBoard too, to tensorboard/", parse=bool
     )
-    quiet: bool = arg(False, "print nothing but errors and --json's line", parse=bool)
-    json: bool = arg(False, "end with one line of JSON", parse=bool)
+    quiet: bool = screen_arg(False, "print nothing but errors and --json's line", parse=bool)
+    json: bool = screen_arg(False, "end with one line of JSON", parse=bool)
 
 
 ScriptArgs = TypeVar("ScriptArgs", bound=CommonArgs)
@@ -64,6 +78,18 @@ def check_tasks(args: CommonArgs, known: dict[str, Task]) -> None:
     unknown = [name for name in args.tasks if name not in known]
     if unknown or not args.tasks or len(set(args.tasks)) < len(args.tasks):
         raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(known)}")
+
+
+def limits_of(tasks: tuple[str, ...], flag: str, limits: dict[str, int]) -> dict[str, int]:
+    """Return the most rows of each task that has a limit; one for all tasks has the key "".
+
+    Raises UserError for a task that is not one of them.
+    """
+    if stray := [name for name in limits if name and name not in tasks]:
+        raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(tasks)}")
+    of_all = limits.get("")
+    found = {name: limits.get(name, of_all) for name in tasks}
+    return {name: rows for name, rows in found.items() if rows}
 
 
 def resolve_kernels(args: ScriptArgs, given: dict[str, Any]) -> ScriptArgs:

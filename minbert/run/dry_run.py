@@ -16,6 +16,7 @@ import torch
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, shuffled
+from minbert.progress import duration
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.runlog import silence
 from minbert.run.several import is_one_by_one, of_task
@@ -93,7 +94,8 @@ def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> 
     more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
     if isinstance(args.epochs, dict):
         more["epochs"] = max(args.epochs.values())
-    return set_up(replace(args, fine_tune_mode="full-model", seeds=1, **more), folder, tasks)
+    measured = replace(args, fine_tune_mode="full-model", seeds=1, quiet=True, **more)
+    return set_up(measured, folder, tasks)
 
 
 def features_seconds(run: ScriptRun) -> float:
@@ -141,10 +143,10 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     lines = ["arguments:"]
     lines += [f"  {name}: {value}" for name, value in asdict(args).items() if value not in ("", {})]
     lines += data
-    duration = f"{found.minutes:.1f} minutes, evaluation apart"
+    time_ = f"{duration(60 * found.minutes)}, evaluation apart"
     if isinstance(args, Args) and args.fine_tune_mode == FROZEN:
-        duration = f"of the heads alone: the encoder reads every row once, {duration}"
-    lines.append(f"steps: {found.steps:,}, {duration}")
+        time_ = f"of the heads alone: the encoder reads every row once, {time_}"
+    lines.append(f"steps: {found.steps:,}, {time_}")
     lines.append(f"memory: {found.gib:.2f} GiB at the longest batch")
     return "\n".join(lines)
 
@@ -183,7 +185,7 @@ def preview_mlm(
     args: MlmArgs, tasks: Tasks, set_up: SetUpMlm, train_step: TrainStep, folder: Path
 ) -> tuple[str, Forecast]:
     """Return the forecast of pretrain_mlm.py, as text and numbers."""
-    run = set_up(args, folder, tasks)
+    run = set_up(replace(args, quiet=True), folder, tasks)
     found = forecast_mlm(run, train_step)
     data = f"rows to train on and held out: {run.train_rows:,} and {len(run.held_out):,}, "
     mean = len(run.text.ids) / len(run.text)

@@ -66,7 +66,7 @@ class Run(Training):
     def is_over(self) -> bool:
         """Return whether the last step is done, or --patience evaluations were without a gain."""
         out_of_patience = 0 < self.args.patience <= self.state.since_best
-        return self.state.step >= self.steps or out_of_patience
+        return super().is_over() or out_of_patience
 
     def stage_after(self, step: int) -> str | None:
         """Return what ends after so many steps: an epoch, a sub-epoch, or --eval-every steps."""

@@ -86,7 +86,7 @@ def predict_best(
             splits[task.name]["test"] = test
     for task in tasks:
         for name, split in splits[task.name].items():
-            outputs = predict_task(model, task, split, device).numpy()
+            outputs = predict_task(model, task, split, device, f"{task.title}: {name}").numpy()
             if is_first:
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":

@@ -30,7 +30,9 @@ def train_heads(
         head, split = model.heads[name], splits[name]
         if head.config.siamese:
             continue
-        features = to_device(predict(model.pooled_output, split, device), device)
+        features = to_device(
+            predict(model.pooled_output, split, device, f"{name}: features"), device
+        )
         labels = to_device(torch.from_numpy(split.labels), device)
         optimizer = AdamW(head.parameters(), lr=RATE, kernels=args.kernels)
         batches = count_batches({name: len(split)}, args.batch_size)[name]

@@ -23,10 +23,12 @@ from torch import nn
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import remove_unfinished, sha256_of
+from minbert.model.encoder import BertModel
 from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
-from minbert.run.runlog import AFTER_NAN, Progress, RunLog, StepRecords
+from minbert.run.runlog import RunLog
+from minbert.run.steps import AFTER_NAN, Progress, StepRecords
 from minbert.training import distributed
 from minbert.training.optimizer import AdamW
 
@@ -50,6 +52,19 @@ class Training:
     def steps(self) -> int:
         """How many steps the whole run has."""
         return self.state.steps
+
+    def is_over(self) -> bool:
+        """Return whether the last step is done."""
+        return self.state.step >= self.steps
+
+    def outlook(self) -> str:
+        """Return which steps are about to be done and how, or that all of them are done."""
+        if self.is_over():
+            new = f"start a new run from it: --model {shlex.quote(str(self.folder))}"
+            return f"{self.folder} is finished: step {step_of(self)}; to train on, {new}"
+        encoder: BertModel = self.model.encoder
+        where = f"{encoder.compute_dtype} on {encoder.device}"
+        return f"{self.folder}: steps {self.state.step} to {self.steps}, {where}"
 
     def write(self, folder: Path) -> None:
         """Write the model and all other files that are needed to use it."""
@@ -128,11 +143,10 @@ class Keeper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.run.progress.close()  # what is printed from now on stands in no bar
         try:
             if isinstance(error, KeyboardInterrupt):
                 self._save_and_report()
-            if kind is None or isinstance(error, KeyboardInterrupt):
-                self.run.progress.close()
         finally:
             for number, handler in self.previous.items():
                 signal.signal(number, handler)

@@ -1,12 +1,21 @@
 """The arguments of pretrain_mlm.py."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import arg, comma_list, number_by_task
+from minbert.cli import comma_list, limit_by_task
 from minbert.errors import UserError
-from minbert.run.common_args import CommonArgs, check_tasks, resolve_kernels
+from minbert.run.common_args import (
+    CommonArgs,
+    check_tasks,
+    data_arg,
+    limits_of,
+    resolve_kernels,
+    saving_arg,
+    tasks_arg,
+    training_arg,
+)
 from minbert.task.task import Task
 
 
@@ -14,25 +23,25 @@ from minbert.task.task import Task
 class Args(CommonArgs):
     """The arguments of pre-training alone, and its own default of --tasks."""
 
-    tasks: tuple[str, ...] = arg(
+    tasks: tuple[str, ...] = tasks_arg(
         ("sst", "sts"), "train on the training sentences of these tasks", parse=comma_list
     )
-    corpus: tuple[str, ...] = arg(
+    corpus: tuple[str, ...] = data_arg(
         (), "train on these text files instead", parse=str, nargs="+", metavar="FILE"
     )
-    limit: dict[str, int] | None = arg(
-        None, "of so many rows of a task: quora=16000", parse=number_by_task
+    limit: dict[str, int] | None = data_arg(
+        None, "of so many rows of each task, or by task: quora=16000", parse=limit_by_task
     )
-    epochs: int = arg(50, "passes over the text", low=1, high=10**6)
-    lr: float = arg(1e-5, "learning rate", low=0, high=1)
-    batch_size: int = arg(32, "rows in a batch", low=1, high=10**6)
-    max_length: int = arg(512, "longer texts are cut in pieces of it", low=4, high=512)
-    mask_rate: float = arg(0.15, "share of the tokens to guess", low=0.01, high=0.9)
-    whole_word: bool = arg(False, "mask all pieces of a word or none", parse=bool)
-    held_out: int = arg(
+    epochs: int = training_arg(50, "passes over the text", low=1, high=10**6)
+    lr: float = training_arg(1e-5, "learning rate", low=0, high=1)
+    batch_size: int = training_arg(32, "rows in a batch", low=1, high=10**6)
+    max_length: int = data_arg(512, "longer texts are cut in pieces of it", low=4, high=512)
+    mask_rate: float = training_arg(0.15, "share of the tokens to guess", low=0.01, high=0.9)
+    whole_word: bool = training_arg(False, "mask all pieces of a word or none", parse=bool)
+    held_out: int = data_arg(
         1000, "rows to evaluate on, at most a twentieth; 0: all are trained on", low=0, high=10**7
     )
-    keep: str = arg(
+    keep: str = saving_arg(
         "last",
         "what --model RUN means: the last epoch, as in the paper, or the best on held-out rows",
         choices=["last", "best"],
@@ -51,6 +60,10 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
         raise UserError(f"--corpus {missing[0]}: no such file")
+    if args.limit:
+        if args.corpus:
+            raise UserError("--limit is of the tasks' rows: not with --corpus")
+        args = replace(args, limit=limits_of(args.tasks, "--limit", args.limit))
     if args.keep == "best" and args.held_out == 0:
         raise UserError("--keep best chooses by the held-out rows: not with --held-out 0")
     if args.accumulate > args.batch_size:

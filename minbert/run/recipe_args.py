@@ -3,59 +3,61 @@
 from dataclasses import dataclass
 from typing import Any
 
-from minbert.cli import amount_by_task, arg, number_list, word_by_task
+from minbert.cli import amount_by_task, args_of, number_list, word_by_task
 from minbert.errors import UserError
-from minbert.run.common_args import CommonArgs
+from minbert.run.common_args import CommonArgs, tasks_arg, training_arg
 from minbert.task.task import Task
+
+beyond_arg = args_of("beyond the paper")
 
 
 @dataclass(frozen=True)
 class RecipeArgs(CommonArgs):
     """What a recipe for one model of several tasks is made of; see docs/recipes.md."""
 
-    steps: int = arg(
+    steps: int = training_arg(
         0, "end after so many steps, whatever --epochs is; 0: do not", low=0, high=10**9
     )
-    anneal_to: float = arg(
+    anneal_to: float = tasks_arg(
         0.2, "annealed mode draws tasks by size^a; a goes from 1 to this", low=0, high=1
     )
-    sampling_power: float | None = arg(
+    sampling_power: float | None = tasks_arg(
         None, "annealed mode with this a at every step", parse=float, low=0, high=1
     )
-    combine: str = arg(
+    combine: str = tasks_arg(
         "sum",
         "joint mode's gradients: their sum, or projected where they conflict",
         choices=["sum", "pcgrad"],
     )
-    task_weight: dict[str, float] = arg(None, "of a task's loss: sst=2", parse=amount_by_task)
-    teacher: dict[str, str] = arg(
+    task_weight: dict[str, float] = tasks_arg(None, "of a task's loss: sst=2", parse=amount_by_task)
+    teacher: dict[str, str] = beyond_arg(
         None,
         "learn from a run's outputs beside the labels, of all tasks or sst=RUN,sts=RUN",
         parse=word_by_task,
     )
-    average: float = arg(
+    average: float = beyond_arg(
         0.0,
         "evaluate the weights' mean over this last share of the steps too; the better is kept",
         low=0,
         high=1,
     )
-    heads_first: int = arg(
+    heads_first: int = beyond_arg(
         0, "so many passes of the heads alone before all is trained", low=0, high=10**4
     )
-    r_drop: dict[str, float] = arg(
+    r_drop: dict[str, float] = beyond_arg(
         None, "weight of the difference between two dropouts: sst=1", parse=amount_by_task
     )
-    layer_decay: float = arg(
+    layer_decay: float = beyond_arg(
         1.0, "a layer's learning rate over that of the layer above it", low=0.01, high=1
     )
-    reinit_layers: int = arg(
+    reinit_layers: int = beyond_arg(
         0, "so many top layers, and the pooler, start from random values", low=0, high=10**3
     )
-    pool_layers: tuple[int, ...] = arg(
+    pool_layers: tuple[int, ...] = beyond_arg(
         (), "heads read the mean of these layers, as 3,4,5,6 (default: the top one)",
         parse=number_list,
     )  # fmt: skip
-    correct_bias: bool = arg(True, "without Adam's correction of m and v", parse=bool)
+    correct_bias: bool = training_arg(True, "without Adam's correction of m and v", parse=bool)
 
 
 def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:

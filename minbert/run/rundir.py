@@ -29,10 +29,11 @@ BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, "log.jsonl"}
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
-    "json", "accumulate", "checkpoint_activations",
+    "json", "accumulate", "checkpoint_activations", "threads",
 }  # fmt: skip
+LENGTH = {"epochs", "steps"}  # more of them make another schedule of rates and of tasks
 # What runs of before 2026-12 do not have.
-NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)}
+NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)} | {"threads"}
 VISIBLE_WITHIN_S = 60  # other machines may see a new file on a network disk only after a while
 
 
@@ -235,8 +236,8 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
     check_values(args, str(run / ARGS))
     for name, value in given.items():
         if name not in FREE_ON_RESUME and value != getattr(args, name):
-            flag = "--" + name.replace("_", "-")
-            raise UserError(
-                f"{flag} {value} differs from the run's {getattr(args, name)}: leave it out"
-            )
+            flag, mend = "--" + name.replace("_", "-"), "leave it out"
+            if name in LENGTH:
+                mend += f", or start a new run from this one: --model {run}"
+            raise UserError(f"{flag} {value} differs from the run's {getattr(args, name)}: {mend}")
     return replace(args, **{k: v for k, v in given.items() if k in FREE_ON_RESUME})

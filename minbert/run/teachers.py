@@ -91,4 +91,5 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
     )
     print(f"{task.name}: {run} reads its {len(split):,} training rows once")
     network = teacher.network
-    return predict_task(network, own, split, network.encoder.device).numpy()
+    outputs = predict_task(network, own, split, network.encoder.device, f"{task.name}: teacher")
+    return outputs.numpy()

@@ -5,11 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import arg, number_by_task, number_or_by_task, word_by_task
+from minbert.cli import args_of, limit_by_task, number_by_task, number_or_by_task, word_by_task
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.model.heads import POOLINGS
-from minbert.run.common_args import check_tasks, resolve_kernels
+from minbert.run.common_args import (
+    check_tasks,
+    data_arg,
+    limits_of,
+    machine_arg,
+    resolve_kernels,
+    saving_arg,
+    tasks_arg,
+    training_arg,
+)
 from minbert.run.recipe_args import RecipeArgs, check_recipe
 from minbert.task.loading import DataSource
 from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
@@ -19,6 +28,7 @@ from minbert.training.mixing import MODES
 
 FROZEN = "last-linear-layer"
 LOSSES = ", ".join(PAIR_LOSSES)
+siamese_arg = args_of("siamese pairs")
 
 
 def batch_size(text: str) -> int | str:
@@ -34,57 +44,69 @@ def batch_size(text: str) -> int | str:
 class Args(RecipeArgs):
     """The arguments of fine-tuning alone."""
 
-    mode: str = arg("parallel", "how tasks alternate", choices=MODES)
-    fine_tune_mode: str = arg("full-model", "what is trained", choices=["full-model", FROZEN])
-    option: str = arg(
+    mode: str = tasks_arg("parallel", "how tasks alternate", choices=MODES)
+    fine_tune_mode: str = training_arg(
+        "full-model", "what is trained", choices=["full-model", FROZEN]
+    )
+    option: str = training_arg(
         "", "finetune or pretrain: the same in 2023's words", choices=["finetune", "pretrain"]
     )
-    limit_dev: dict[str, int] = arg(
-        None, "evaluate on so many rows: quora=4000", parse=number_by_task
+    limit_dev: dict[str, int] = data_arg(
+        None, "evaluate on so many rows, of all or by task", parse=limit_by_task
     )
-    pair_encoding: dict[str, str] = arg(
+    pair_encoding: dict[str, str] = siamese_arg(
         None, "cross (default) or siamese, for all pairs or quora=siamese", parse=word_by_task
     )
-    pair_loss: dict[str, str] = arg(
+    pair_loss: dict[str, str] = siamese_arg(
         None,
         f"of siamese pairs, for all or by task (default: contrastive, sts=cosine-mse): {LOSSES}",
         parse=word_by_task,
     )
-    pooling: str = arg("cls", "of siamese sentences; cls is BERT's pooler", choices=POOLINGS)
-    embedding_size: int = arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
-    towers: str = arg(
+    pooling: str = siamese_arg(
+        "cls", "of siamese sentences; cls is BERT's pooler", choices=POOLINGS
+    )
+    embedding_size: int = siamese_arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
+    towers: str = siamese_arg(
         "shared",
         "one encoder for both sentences of siamese pairs, or two",
         choices=["shared", "separate"],
     )
-    mnr_scale: float = arg(0.0, "of mnr's cosines; 0: mnr 1, mnr-full 20", low=0, high=1e4)
-    epochs: int | dict[str, int] = arg(
+    mnr_scale: float = siamese_arg(0.0, "of mnr's cosines; 0: mnr 1, mnr-full 20", low=0, high=1e4)
+    epochs: int | dict[str, int] = training_arg(
         None, "global epochs (default: 5, frozen 10); of single tasks also sst=10,quora=5",
         parse=number_or_by_task, low=1, high=10**6,
     )  # fmt: skip
-    lr: float = arg(None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1)
-    batch_size: int | str = arg(32, "rows in a batch; adaptive: each set its own", parse=batch_size)
-    limit: dict[str, int] = arg(
-        None, "train on so many rows: quora=16000,sst=100", parse=number_by_task
+    lr: float = training_arg(
+        None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1
     )
-    sub_epochs: dict[str, int] = arg(
+    batch_size: int | str = training_arg(
+        32, "rows in a batch; adaptive: each set its own", parse=batch_size
+    )
+    limit: dict[str, int] = data_arg(
+        None, "train on so many rows, of all or by task: 160 or quora=16000", parse=limit_by_task
+    )
+    sub_epochs: dict[str, int] = tasks_arg(
         None, "passes in sequential mode: sst=16,quora=1,sts=23", parse=number_by_task
     )
-    max_length: int = arg(512, "longest sequence in tokens; longer ones are cut", low=4, high=512)
-    hidden_dropout_prob: float = arg(
+    max_length: int = data_arg(
+        512, "longest sequence in tokens; longer ones are cut", low=4, high=512
+    )
+    hidden_dropout_prob: float = training_arg(
         0.3, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
     )
-    use_gpu: bool = arg(False, "the same as --device cuda", parse=bool)
-    eval_every: int = arg(
+    use_gpu: bool = machine_arg(False, "the same as --device cuda", parse=bool)
+    eval_every: int = training_arg(
         0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
     )
-    patience: int = arg(
+    patience: int = training_arg(
         0, "stop after so many evaluations without a better mean; 0: never", low=0, high=10**6
     )
-    skip_predictions: bool = arg(
+    skip_predictions: bool = saving_arg(
         False, "write no prediction files at the end; evaluate.py can later", parse=bool
     )
-    seeds: int = arg(1, "so many runs, from --seed on, with mean and spread", low=1, high=1000)
+    seeds: int = training_arg(
+        1, "so many runs, from --seed on, with mean and spread", low=1, high=1000
+    )
 
 
 def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
@@ -107,8 +129,8 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         args,
         epochs=args.epochs or (10 if frozen else 5),
         lr=(1e-3 if frozen else 1e-5) if args.lr is None else args.lr,
-        limit=args.limit or {},
-        limit_dev=args.limit_dev or {},
+        limit=limits_of(args.tasks, "--limit", args.limit or {}),
+        limit_dev=limits_of(args.tasks, "--limit-dev", args.limit_dev or {}),
         sub_epochs=args.sub_epochs or {},
     )
 
@@ -132,7 +154,7 @@ def check_by_task(args: Args) -> None:
     by_task = isinstance(args.epochs, dict)
     if by_task and (args.mode != "single" or {*args.tasks} - {*args.epochs}):
         raise UserError("--epochs by task goes with --mode single, and has each of its tasks")
-    for field in ("limit", "limit_dev", "sub_epochs", *["epochs"] * by_task):
+    for field in ("sub_epochs", *["epochs"] * by_task):
         flag = "--" + field.replace("_", "-")
         stray = [task for task in getattr(args, field) or {} if task not in args.tasks]
         if stray:
@@ -187,8 +209,12 @@ def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[st
 
 
 def default_name(args: Args) -> str:
-    """Return what a run is called unless --name says otherwise."""
-    return f"{args.mode}-{'-'.join(args.tasks)}"
+    """Return what a run is called unless --name says otherwise: mode, tasks, what is unusual."""
+    unusual = {
+        "siamese": args.pair_encoding, "pcgrad": args.combine == "pcgrad", "taught": args.teacher,
+        "averaged": args.average,
+    }  # fmt: skip
+    return "-".join((args.mode, *args.tasks, *(word for word, is_so in unusual.items() if is_so)))
 
 
 def data_source(args: Args) -> DataSource:

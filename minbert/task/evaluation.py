@@ -13,6 +13,7 @@ from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import Metric, accuracy, bootstrap_interval
+from minbert.progress import progress
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -22,15 +23,15 @@ WHY_UNDEFINED = "all predictions or all labels are equal"
 
 @torch.no_grad()
 def predict(
-    forward: Callable[[Batch], Tensor], split: EncodedSplit, device: torch.device
+    forward: Callable[[Batch], Tensor], split: EncodedSplit, device: torch.device, what: str = ""
 ) -> Tensor:
     """Return forward's outputs for all rows of a split, in its order, in fp32 on the CPU.
 
     The caller sets eval(). Of several processes each computes a shard of the batches, and all get
-    the whole result.
+    the whole result. what: the name that a bar over the batches has; "": there is none.
     """
     rows, outs = [], []
-    for chosen in distributed.shard(length_sorted_batches(split.lengths)):
+    for chosen in progress(distributed.shard(length_sorted_batches(split.lengths)), what):
         batch = collate(split, chosen).to(device)
         outs.append(forward(batch).float().cpu())
         rows += batch.rows
@@ -40,24 +41,28 @@ def predict(
     return torch.empty_like(result).index_copy_(0, order, result)
 
 
-def predict_task(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> Tensor:
+def predict_task(
+    model: nn.Module, task: Task, split: EncodedSplit, device: torch.device, what: str = ""
+) -> Tensor:
     """Return a task's outputs (n, task.outputs): of a siamese task the scores of its pairs."""
     model.eval()
     if model.heads[task.name].config.siamese:
-        return siamese_outputs(model, task, split, device)
-    return predict(lambda batch: model(task.name, batch), split, device)
+        return siamese_outputs(model, task, split, device, what)
+    return predict(lambda batch: model(task.name, batch), split, device, what)
 
 
 @torch.no_grad()
 def siamese_outputs(
-    model: nn.Module, task: Task, split: EncodedSplit, device: torch.device
+    model: nn.Module, task: Task, split: EncodedSplit, device: torch.device, what: str = ""
 ) -> Tensor:
     """Return the scores of a split's pairs, (n, 1); every distinct sentence is encoded once."""
     model.eval()
     sentences, index = sentences_of(split)
     sides = 1 if model.second_tower is None else 2
     towers = [
-        predict(lambda batch, side=side: model.embed(task.name, batch, side), sentences, device)
+        predict(
+            lambda batch, side=side: model.embed(task.name, batch, side), sentences, device, what
+        )
         for side in range(sides)
     ]
     head = model.heads[task.name]
@@ -89,7 +94,7 @@ def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.d
     split = limit_rows(split, CALIBRATION_ROWS)
     head = model.heads[task.name]
     head.threshold.zero_()
-    scores = siamese_outputs(model, task, split, device)[:, 0].numpy()
+    scores = siamese_outputs(model, task, split, device, f"{task.title}: threshold")[:, 0].numpy()
     head.threshold.fill_(best_threshold(scores, split.labels))
 
 
@@ -114,7 +119,10 @@ def encode_features(
 ) -> dict[str, Tensor]:
     """Return a frozen model's pooled outputs (n, D) of each split, without dropout."""
     model.eval()
-    return {name: predict(model.pooled_output, split, device) for name, split in splits.items()}
+    return {
+        name: predict(model.pooled_output, split, device, f"{name}: features")
+        for name, split in splits.items()
+    }
 
 
 def score_tasks(
@@ -134,7 +142,7 @@ def score_tasks(
     for task in tasks:
         split = splits[task.name]
         if features is None:
-            outputs = predict_task(model, task, split, device)
+            outputs = predict_task(model, task, split, device, f"{task.title}: dev")
         else:
             with torch.no_grad():
                 outputs = model.heads[task.name](features[task.name].to(device)).float().cpu()

@@ -102,3 +102,11 @@ class Task:
 def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[str, float]:
     """Return each task's main metric, out of all its metrics."""
     return {task.name: scores[task.name][task.main_metric] for task in tasks}
+
+
+def has_2024_form(tasks: list[Task]) -> bool:
+    """Return whether the mean of these tasks has a form of its own in the course of 2024.
+
+    It says something of the course's tasks, and differs from the mean where there is a correlation.
+    """
+    return any(t.is_correlation for t in tasks) and all(t.columns.course for t in tasks)

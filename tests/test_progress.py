@@ -1,0 +1,241 @@
+"""While it runs: bars that garble nothing, a line a minute elsewhere, time left, busy machines."""
+
+import io
+import re
+import time
+from collections.abc import Iterator
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import pytest
+
+import pretrain_mlm
+import train_multitask
+from minbert import UserError
+from minbert.cli import run_script
+from minbert.progress import duration, progress
+from minbert.run.steps import leading
+from minbert.training import threads
+from minbert.training.threads import BusyWatch, describe_busy, waiting_seconds
+from tests.conftest import arguments, run
+from tests.terminal import terminal
+
+BAR = re.compile(r"\d+%\|")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every bar be shown at once, and drawn at every step."""
+    monkeypatch.setattr("minbert.progress.BAR_AFTER_S", 0)
+    monkeypatch.setattr("minbert.run.steps.DRAW_EVERY_S", 0)
+
+
+def without_numbers(lines: list[str]) -> list[str]:
+    return [re.sub(r"\d+(\.\d+)?", "#", line.strip()) for line in lines if line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("width", "flags"),
+    [
+        (60, "--mode sequential --sub-epochs sst=1,sts=2"),
+        (80, "--pair-encoding siamese --average 0.5"),
+        (120, "--fine-tune-mode last-linear-layer"),
+    ],
+)
+def test_what_is_printed_stands_in_no_bar(
+    world: Path, impatient: None, width: int, flags: str
+) -> None:
+    """At the end the screen has the lines that a file would have, and nothing of the bars."""
+    words = ["--epochs", "1", *flags.split()]
+    with redirect_stdout(io.StringIO()) as plain:
+        run(world, "--name", "a1", *words)
+    with terminal(width) as screen:
+        run(world, "--name", "a2", *words)
+    bars = [line for line in screen.drawn if BAR.search(line)]
+    assert any(re.search(r"\d of \d+, \S+ \S+ left", line) for line in bars)  # the steps
+    assert any("STS: dev" in line or "features" in line for line in bars)
+    assert max(map(len, bars)) <= width
+    assert not [row for row in screen.wrapped if BAR.search(screen.rows[row])]
+    expected = without_numbers(plain.getvalue().splitlines())
+    assert not any("; loss:" in line for line in expected)  # no minute has passed
+    assert without_numbers(screen.lines()) == expected
+
+
+def test_pre_training_has_a_bar_too(world: Path, impatient: None) -> None:
+    with terminal(60) as screen:
+        pretrain_mlm.main([*mlm_arguments(world), "--name", "text"])
+    assert any(line.startswith("held-out texts") for line in screen.drawn)
+    assert any("mlm " in line and " left" in line for line in screen.drawn)
+    assert not [line for line in screen.lines() if BAR.search(line)]
+
+
+def mlm_arguments(world: Path) -> list[str]:
+    places = ["--model", str(world / "model"), "--data-dir", str(world / "data")]
+    return [*places, "--output-dir", str(world / "runs"), "--epochs", "1", "--held-out", "4"]
+
+
+@pytest.mark.parametrize(
+    ("error", "last"),
+    [(UserError("a bad row"), "error: a bad row"), (KeyboardInterrupt(), "stopped.")],
+)
+def test_an_error_stands_in_no_bar(impatient: None, error: BaseException, last: str) -> None:
+    def main(argv: list[str]) -> int:
+        for item in progress(range(9), "rows"):
+            if item == 5:
+                raise error
+        return 0
+
+    with terminal(60) as screen, pytest.raises(SystemExit):
+        run_script(main)
+    assert any(line.startswith("rows:") for line in screen.drawn) and screen.lines() == [last]
+
+
+def test_ctrl_c_in_a_step_says_how_to_go_on_below_no_bar(
+    world: Path, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = train_multitask.learning_rate
+
+    def interrupted(step: int, *rest: object) -> float:
+        if step == 5:
+            raise KeyboardInterrupt
+        return rate(step, *rest)
+
+    monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
+    monkeypatch.setattr("sys.argv", ["train_multitask.py", *arguments(world, "--name", "cut")])
+    with terminal(80) as screen, pytest.raises(SystemExit):
+        run_script(train_multitask.main)
+    whole = world / "runs/cut"
+    assert screen.lines()[-2:] == [
+        f"stopped at step 5 of 20; go on with --resume {whole}",
+        "stopped.",
+    ]
+
+
+def test_quiet_runs_draw_nothing(world: Path, impatient: None) -> None:
+    with terminal(80) as screen:
+        run(world, "--quiet", "--epochs", "1", "--skip-predictions")
+    assert screen.lines() == [] and not any(screen.drawn)
+
+
+def test_a_short_loop_shows_nothing_and_a_name_is_needed(impatient: None) -> None:
+    with terminal(80) as screen:
+        assert list(progress(range(3), "")) == [0, 1, 2]
+    assert not any(screen.drawn)
+
+
+def test_elsewhere_a_line_a_minute_counts_the_items(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock: Iterator[int] = iter(range(0, 10**6, 25))
+    monkeypatch.setattr("minbert.progress.time.monotonic", lambda: next(clock))
+    assert list(progress(range(2000, 2007), "dev rows")) == list(range(2000, 2007))
+    assert capsys.readouterr().out == "dev rows: 2 of 7\ndev rows: 5 of 7\n"
+
+
+def test_elsewhere_a_line_a_minute_tells_of_the_steps(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("minbert.run.steps.LINE_EVERY_S", 0)
+    run(world, "--name", "told", "--skip-predictions")
+    number = r"-?\d\.\d{3}"
+    lines = re.findall(
+        rf"^step (\d+) of 20; loss: sst {number}(?:, sts {number})?; "
+        rf"dev: SST {number}  STS {number}  mean {number}  2024 form {number}; (\S+ \S+) left$",
+        capsys.readouterr().out, re.M,
+    )  # fmt: skip
+    assert [int(step) for step, _ in lines] == list(range(1, 21))
+    assert lines[-1][1] == "0.0 seconds"
+
+
+def test_parts_of_a_bar_are_left_out_whole() -> None:
+    parts = ["1 of 20", "2.0 hours left", "sst 1.609"]
+    assert leading(parts, 80) == "1 of 20, 2.0 hours left, sst 1.609"
+    assert leading(parts, 33) == "1 of 20, 2.0 hours left"
+    assert leading(parts, 6) == ""
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0.44, "0.4 seconds"), (45, "45 seconds"), (90, "1.5 minutes"), (60 * 89, "89.0 minutes"),
+        (60 * 765, "12.8 hours"), (86400 * 4, "4.0 days"),
+    ],
+)  # fmt: skip
+def test_durations(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("waiting", "count", "advice"),
+    [
+        (0.0, 2, None),
+        (0.3, 16, None),  # what a quiet machine's other programs take
+        (0.5, 2, "--threads 1"),  # one core of two is shared with one other program
+        (1.6, 2, "--threads 1"),
+        (0.9, 16, "--threads 15"),
+        (14.0, 16, "--threads 2"),
+        (0.6, 1, "that much slower"),
+    ],
+)
+def test_a_machine_is_busy_when_half_a_thread_waits(
+    waiting: float, count: int, advice: str | None
+) -> None:
+    said = describe_busy(waiting, count)
+    assert said == "" if advice is None else said and advice in said
+
+
+def test_a_busy_machine_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited, now = [100.0], [0.0]
+    monkeypatch.setattr(threads, "waiting_seconds", lambda: waited[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    watch, said = BusyWatch(), []
+    for quiet in (True, True, False, False):
+        now[0] += 31
+        waited[0] += 0.5 if quiet else 31 * 0.7
+        said.append(watch.check())
+    assert said[:2] == ["", ""] and said[3] == ""
+    assert said[2].startswith("this machine is busy: 0.7 of 2 threads wait for a core")
+
+
+def test_a_system_that_does_not_say_is_no_busy_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(threads, "TASKS", tmp_path)
+    assert waiting_seconds() is None
+    watch = BusyWatch()
+    watch.since -= 60
+    assert watch.check() == ""
+
+
+def test_waiting_is_of_all_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name, text in (("1", "7000000000 2500000000 9\n"), ("2", "0 500000000 1\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "schedstat").write_text(text)
+    monkeypatch.setattr(threads, "TASKS", tmp_path)
+    assert waiting_seconds() == 3.0
+
+
+def test_a_finished_run_that_is_resumed_says_so(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Other threads and other printing are no reason to refuse it; more epochs are."""
+    folder = world / "runs/whole"
+    run(world, "--name", "whole", "--epochs", "1", "--seeds", "2", "--skip-predictions")
+    capsys.readouterr()
+    train_multitask.main(["--resume", str(folder), "--threads", "1"])
+    out = capsys.readouterr().out
+    for seed in (11711, 11712):
+        one = folder / f"seed-{seed}"
+        new = f"to train on, start a new run from it: --model {one}\n"
+        assert f"{one} is finished: step 10 of 10; {new}" in out
+    with pytest.raises(UserError, match=rf"--epochs 9 differs .* --model {folder}$"):
+        train_multitask.main(["--resume", str(folder), "--epochs", "9"])
+
+
+def test_finished_pre_training_says_so(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pretrain_mlm.main([*mlm_arguments(world), "--name", "text"])
+    assert "is finished" not in capsys.readouterr().out
+    pretrain_mlm.main(["--resume", str(world / "runs/text")])
+    out = capsys.readouterr().out
+    assert re.search(r"text is finished: step (\d+) of \1; .*--model \S+/runs/text\n", out)
