@@ -15,7 +15,7 @@ import json
 import math
 import os
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.stream import predict_input
+from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import (
     WHY_UNDEFINED,
@@ -113,6 +114,18 @@ def intervals(
     return result
 
 
+def print_classes(task: Task, scores: list[ClassScore]) -> None:
+    """Print a line for each class, or for those of many that are found least."""
+    shown = worst_first(scores)
+    if shown:
+        print(f"{task.title:7} {'precision':>28} {'recall':>9} {'F1':>9} {'rows':>7}")
+    for s in shown:
+        numbers = f"{s.precision:9.4f} {s.recall:9.4f} {s.f1:9.4f} {s.rows:7,}  {s.note}"
+        print(f"{task.title:7} {s.label[:18]:18} {numbers}".rstrip())
+    if more := len(scores) - len(shown):
+        print(f"{task.title:7} and {more:,} classes with a higher F1; --json has them")
+
+
 def pairs_per_second(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, float]:
     """Measure the encoder on a file's first rows, cross and siamese, in turn, best of two."""
     rates, rows, encoder = {}, np.arange(SPEED_ROWS), model.network.encoder
@@ -140,6 +153,7 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
     result: dict[str, dict[str, dict[str, float]]] = {}
     speed: dict[str, dict[str, float]] = {}
+    classes: dict[str, list[dict[str, object]]] = {}
     print(f"{model.directory}, {args.precision} on {network.encoder.device}")
     # all are read before anything is written: a file that cannot be read leaves nothing behind
     splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
@@ -151,13 +165,17 @@ def score_checkpoint(args: Args) -> dict[str, object]:
             if split_name == "dev":
                 threshold = cosine_threshold(task, heads[name])
                 result[name] = intervals(task, outputs, split.labels, threshold)
+                found = class_scores(task, task.decode(outputs), split.labels)
+                classes |= {name: list(map(asdict, found))} if found else {}
+                print_classes(task, found)
                 if name in siamese:
                     speed[name] = pairs_per_second(model, task, source)
     main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
     mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_correlation})
     form = f", 2024 form {form_2024:.4f}" if has_2024_form(list(model.tasks.values())) else ""
     print(f"overall: raw mean {mean:.4f}{form}; predictions in {output}")
-    return {"scores": result, "pairs_per_s": speed, "overall": mean, "overall_2024": form_2024}
+    overalls = {"overall": mean, "overall_2024": form_2024}
+    return {"scores": result, "classes": classes, "pairs_per_s": speed, **overalls}
 
 
 def load_splits(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, EncodedSplit]:

@@ -53,6 +53,16 @@ def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
     return float(np.clip(x @ y / np.sqrt((x @ x) * (y @ y)), -1, 1))
 
 
+def mae(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean absolute error, in the labels' unit."""
+    return float(np.mean(np.abs(predictions - labels)))
+
+
+def rmse(predictions: np.ndarray, labels: np.ndarray) -> float:
+    """Return the root of the mean squared error, in the labels' unit."""
+    return float(np.sqrt(np.mean(np.square(predictions - labels, dtype=np.float64))))
+
+
 def scaled(x: np.ndarray) -> np.ndarray:
     """Return x over its largest entry, whose square might be too large or too small for a float."""
     return x / np.abs(x).max()

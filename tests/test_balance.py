@@ -8,7 +8,7 @@ import torch
 
 import train_multitask
 from minbert import UserError
-from minbert.task.balance import class_counts, row_weights, with_class_weights
+from minbert.task.balance import row_weights, with_class_weights
 from minbert.task.soft import disagreement, hard_targets, soft_loss
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks, task_file_text
@@ -100,11 +100,6 @@ def test_parts_make_up_the_whole_batch(kind: str) -> None:
         soft_loss(task, outputs, hard_targets(task, labels), row_weights(task, labels)),
         task.loss(outputs, labels),
     )
-
-
-def test_counts() -> None:
-    assert class_counts(make("classification"), np.array([2.0, 0, 2])).tolist() == [1, 0, 2]
-    assert class_counts(make("multi-label"), np.array([5.0, 4, 0])).tolist() == [1, 0, 2]
 
 
 WEIGHTED = OWN.replace("[topics]", '[topics]\nclass_weight = { "dogs" = 2.5, cats = 1 }').replace(

@@ -31,6 +31,7 @@ from tests.own_tasks import OWN, arguments
         ('train = "intent.tsv"', 'train = "no.tsv"', r"train = 'no.tsv': no such file in"),
         ('label = "what"', "", r"\[intent\] label is missing"),
         ("weight = 0.5", 'metric = "f2"', r"metric = 'f2': write accuracy or f1"),
+        ('metric = "spearman"', 'metric = "mae"', r"of an error less is better; write pearson or"),
         ('metric = "spearman"', 'metric = "f1"', r"metric = 'f1': write pearson or spearman"),
         ('loss = "cosent"', 'loss = "mnr"', r"\[alike\] --pair-loss mnr needs labels 0 and 1"),
         ('encoding = "siamese"', 'encoding = "both"', r"write cross or siamese"),

@@ -2,16 +2,20 @@
 
 import platform
 import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
+
 from minbert.data.encoded import EncodedSplit
 from minbert.files import sha256_of, write_text
 from minbert.metrics import over_seeds
 from minbert.report.tables import markdown_table
+from minbert.task.classes import ClassScore, class_counts, describe_labels, worst_first
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.version import VERSION
@@ -20,7 +24,7 @@ CARD = "README.md"
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
 LEFT_OUT = ("name", "resume", "output_dir", "threads")  # arguments about place and machine
 Splits = dict[str, EncodedSplit]
-Interval = tuple[float, float, float]  # value, and the ends of its 95 % interval
+Findings = dict[str, dict[str, Any]]  # by task, see findings.py; empty without predictions
 Table = list[tuple[str, ...]]  # the first row is its head
 
 
@@ -56,21 +60,22 @@ class Command:
 
 def write_card(
     folder: Path, command: Command, tasks: list[Task], train_splits: Splits, dev_splits: Splits,
-    kept: str, best_scores: dict[str, float], intervals: dict[str, Interval],
+    kept: str, best_scores: dict[str, float], found: Findings,
 ) -> None:  # fmt: skip
-    """Write the card of a fine-tuned run: the scores of its best step, with their intervals.
+    """Write the card of a fine-tuned run: the scores of its best step, and of each class.
 
     kept: what best/ holds, in words.
     """
-    scores: Table = [("task", "metric", "dev score", "95 % interval", "rows")]
+    scores: Table = [("task", "metric", "dev score", "95 % interval", "rows", "other metrics")]
     data: Table = [("file", "rows used", "sha256")]
     for task in tasks:
         value, interval = best_scores[task.name], "-"
-        if task.name in intervals:
-            value, low, high = intervals[task.name]
-            interval = f"{low:.3f} to {high:.3f}"
+        metrics = dict(found.get(task.name, {}).get("metrics", {}))
+        if ends := found.get(task.name, {}).get("interval"):
+            value, interval = metrics.pop(task.main_metric), f"{ends[0]:.3f} to {ends[1]:.3f}"
         rows = f"{len(dev_splits[task.name]):,}"
-        scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows))
+        others = ", ".join(f"{name} {score:.3f}" for name, score in metrics.items()) or "-"
+        scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows, others))
         for name, splits in (("train", train_splits), ("dev", dev_splits)):
             used = f"{len(splits[task.name]):,}"
             share = f", {task.dev_share:g} of it: dev" if task.dev_share and name == "dev" else ""
@@ -83,7 +88,25 @@ def write_card(
         f"`{command.args['model']}`. `best/` holds {kept}, `last/` the end of training."
     )
     score = f"python evaluate.py --checkpoint {shlex.quote(str(folder))} --data-dir DIR"
-    write(folder, command, about, scores, [score, *exports(folder, command.args)], data)
+    labels = [labels_of(task, train_splits[task.name].labels, found) for task in tasks]
+    use = [score, *exports(folder, command.args)]
+    write(folder, command, about, scores, use, data, ["## Labels", *labels])
+
+
+def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
+    """Return how many training rows a task's classes have, and how well they are found on dev."""
+    scores = [ClassScore(**row) for row in found.get(task.name, {}).get("classes", [])]
+    if not scores:
+        rows = f"{task.title}, training rows: {describe_labels(task, labels)}"
+        return escape(rows, quote=False)
+    counts = dict(zip(task.shown_classes, class_counts(task, labels).tolist(), strict=True))
+    head = (task.title, "training rows", "dev rows", "precision", "recall", "F1", "")
+    rows = [
+        (s.label, f"{counts[s.label]:,}", f"{s.rows:,}",
+         *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
+        for s in worst_first(scores)
+    ]  # fmt: skip
+    return markdown_table([head, *rows])
 
 
 def exports(folder: Path, args: dict[str, Any]) -> list[str]:
@@ -145,9 +168,10 @@ def write_several_card(
 
 
 def write(
-    folder: Path, command: Command, about: str, scores: Table, use: list[str], data: Table
-) -> None:
-    """Write a card's text. Of several processes the first one writes."""
+    folder: Path, command: Command, about: str, scores: Table, use: list[str], data: Table,
+    more: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Write a card's text; more: parts of it. Of several processes the first one writes."""
     if distributed.rank() > 0:
         return
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
@@ -155,7 +179,7 @@ def write(
     listed = ((k, f"`{v}`") for k, v in command.args.items() if k not in LEFT_OUT)
     arguments: Table = [("argument", "value"), *listed]
     parts = [
-        f"# {escape(folder.name, quote=False)}", about, markdown_table(scores),
+        f"# {escape(folder.name, quote=False)}", about, markdown_table(scores), *more,
         "## Use", "\n".join(f"    {line}" for line in use),
         *(["## Data", markdown_table(data)] if data else []),
         "## Made by", f"    {command.line()}",

@@ -8,6 +8,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import parse_json_line, read_json, read_json_lines, write_text
 from minbert.report.page import Run, page
+from minbert.task.classes import ClassScore
 from minbert.task.run_files import ARGS, read_arguments
 from minbert.typed import parse
 
@@ -43,7 +44,7 @@ class WorstRow:
 FINDING: dict[str, Any] = {
     "title": str, "names": list[str], "confusion": list[list[int]],
     "points": list[tuple[float, float]], "reliability": list[tuple[float, float, int]],
-    "interval": tuple[float, float],
+    "interval": tuple[float, float], "metrics": dict[str, float], "classes": list[ClassScore],
     "worst": list[WorstRow], "labels": list[dict[str, str | int]],
 }  # fmt: skip
 

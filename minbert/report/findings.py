@@ -1,11 +1,14 @@
 """What a model gets right and wrong on a dev set, as numbers and examples for the report."""
 
+import math
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Files, read_examples
+from minbert.task.classes import class_scores
 from minbert.task.task import Task
 
 WORST = 12  # how many of the worst rows are listed
@@ -22,6 +25,9 @@ def findings(
     """
     predictions, labels = task.decode(outputs), split.labels
     found: dict[str, Any] = {"title": task.title, "rows": len(split)}
+    scores = {name: metric(predictions, labels) for name, metric in task.metrics.items()}
+    found["metrics"] = {name: score for name, score in scores.items() if not math.isnan(score)}
+    found["classes"] = [asdict(score) for score in class_scores(task, predictions, labels)]
     if task.multi_label:
         found["labels"] = label_counts(task, predictions, labels)
         return found
@@ -31,7 +37,7 @@ def findings(
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
         found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, files)
         return found
-    names = task.display_names or task.classes
+    names = task.shown_classes
     found["names"], found["confusion"] = names, confusion(predictions, labels, len(names)).tolist()
     confidence = np.abs(outputs[:, 0]) if cosines else confidences(outputs)
     if task.outputs == 1 and not cosines:

@@ -11,6 +11,7 @@ from minbert.report.style import STYLE
 from minbert.report.tables import (
     beside,
     charts,
+    class_table,
     confusion_table,
     details,
     line_table,
@@ -232,7 +233,11 @@ def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
         return task, ""
     drawn = [predicted_against_gold(found), reliability_diagram(found)]
     parts = [charts(drawn)]
+    if any(len(f.get("metrics", {})) > 1 for _, _, f in found):
+        parts.append(metrics_table(found))
     for _, run, f in found:
+        if f.get("classes"):
+            parts.append(class_table(run.name, f))
         if "confusion" in f:
             parts.append(confusion_table(run.name, f))
         if "labels" in f:
@@ -244,6 +249,16 @@ def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
 
 
 Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, its findings on a task
+
+
+def metrics_table(found: Found) -> str:
+    """Return a table of all metrics of a task, a row for each run."""
+    names = list(dict.fromkeys(name for _, _, f in found for name in f.get("metrics", {})))
+    rows = []
+    for _, run, f in found:
+        scores = f.get("metrics", {})
+        rows.append((run.name, *(f"{scores[n]:.3f}" if n in scores else "-" for n in names)))
+    return table(("best step", *names), rows, "All metrics")
 
 
 def predicted_against_gold(found: Found) -> Figure:

@@ -5,6 +5,7 @@ from html import escape
 from typing import Any
 
 from minbert.report.charts import Series, short
+from minbert.task.classes import ClassScore, worst_first
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str:
@@ -84,6 +85,18 @@ def confusion_table(run: str, f: dict[str, Any]) -> str:
     label = f"Confusion matrix of {run}"
     rows = "".join(f"<tr>{line}</tr>" for line in lines)
     return f"<h3>{escape(label)}</h3>" + scrolling(f"<table>{rows}</table>", label)
+
+
+def class_table(run: str, f: dict[str, Any]) -> str:
+    """Return a table of precision, recall and F1 of each class; one never found is marked."""
+    scores = worst_first([ClassScore(**row) for row in f["classes"]])
+    rows = [
+        (s.label, f"{s.rows:,}", *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
+        for s in scores
+    ]
+    label = f"Classes of {run}" + (", the worst" if len(scores) < len(f["classes"]) else "")
+    head = ("class", "rows", "precision", "recall", "F1", "")
+    return f"<h3>{escape(label)}</h3>" + table(head, rows, label)
 
 
 def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:

@@ -21,6 +21,7 @@ from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.runlog import silence
 from minbert.run.several import is_one_by_one, of_task
 from minbert.run.train_args import FROZEN, Args
+from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
 from minbert.task.task import Task
 from minbert.training.mixing import Plan
@@ -175,6 +176,9 @@ def preview(
         more = padded_share(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
         data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
+    data.append("labels to train on:")
+    for name, split in run.train_splits.items():
+        data.append(f"  {name}: {describe_labels(tasks[name], split.labels)}")
     if not is_one_by_one(args):
         passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())
         data.append(f"passes over each set: {', '.join(passes)}")

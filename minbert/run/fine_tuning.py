@@ -22,6 +22,7 @@ from minbert.run.loop import Training, begin, find_checkpoint
 from minbert.run.teachers import load_outputs, make_outputs, teachers_files
 from minbert.run.train_args import FROZEN, Args, data_source
 from minbert.task.balance import with_class_weights
+from minbert.task.classes import label_summary, rare_classes
 from minbert.task.evaluation import encode_features
 from minbert.task.kinds import in_unit
 from minbert.task.loading import (
@@ -113,6 +114,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
     tasks = {n: with_class_weights(t, train_splits[n].labels, device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in train_splits.items()}
+    labels = {name: label_summary(t, train_splits[name].labels) for name, t in tasks.items()}
+    for name, task in tasks.items():
+        if warning := rare_classes(task, train_splits[name].labels):
+            print(warning)
     features = None
     if args.fine_tune_mode == FROZEN:
         model.encoder.requires_grad_(False)
@@ -130,6 +135,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     files = training_files(list(tasks.values()), source.data_dir)
     files |= {f"{name} teacher": path for name, path in taught.items()}
     begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last, files)
+    if not last:
+        begun.log.write("labels", tasks=labels)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(
         **vars(begun), args=args, tasks=tasks, train_splits=train_splits, dev_splits=dev_splits,

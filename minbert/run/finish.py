@@ -1,7 +1,6 @@
 """What a finished run leaves beside its weights: predictions, findings, card, report, scores."""
 
 import json
-import math
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from minbert.metrics import over_seeds
 from minbert.model.multitask import load_multitask
 from minbert.report.card import (
     Command,
-    Interval,
+    Findings,
     Splits,
     write_card,
     write_mlm_card,
@@ -46,9 +45,9 @@ def finish(
     run.progress.print_rates()
     if state.skipped:
         print(f"batches without two pairs to tell apart, skipped: {state.skipped}")
-    intervals: dict[str, Interval] = {}
+    found: Findings = {}
     if not args.skip_predictions:
-        intervals = predict_best(run, args, tasks, dev_splits, device, precision)
+        found = predict_best(run, args, tasks, dev_splits, device, precision)
     bests = {key: state.to_json()[key] for key in ("best", "task_best")}
     best = state.best
     kept = (
@@ -58,7 +57,7 @@ def finish(
         print(f"best/ holds {kept}")
     write_card(
         run.folder, Command.of(script, args), tasks, train_splits, dev_splits, kept, best.scores,
-        intervals,
+        found,
     )  # fmt: skip
     run.log.write("end", step=state.step, **bests, **run.progress.rates())
     if distributed.rank() == 0:
@@ -68,10 +67,10 @@ def finish(
 def predict_best(
     run: Training, args: Args, tasks: list[Task], dev_splits: Splits, device: torch.device,
     precision: torch.dtype,
-) -> dict[str, Interval]:  # fmt: skip
-    """Write findings.json and the predictions of best/ for dev and, if there is a file, test.
+) -> Findings:  # fmt: skip
+    """Write the predictions of best/ for dev and, if there is a file, test; and findings.json.
 
-    Returns every task's main dev metric with its interval.
+    Returns what is in the latter.
     """
     distributed.barrier()  # until the first process has written best/
     model, _ = load_multitask(run.folder / "best")
@@ -79,7 +78,7 @@ def predict_best(
     for encoder in model.encoders:
         encoder.for_inference(precision)
     source, is_first = data_source(args), distributed.rank() == 0
-    intervals, found = {}, {}
+    found: Findings = {}
     splits = {task.name: {"dev": dev_splits[task.name]} for task in tasks}
     for task in tasks:  # before anything is written: a broken file leaves no half of it
         if test := load_test(task, run.tokenizer, source):
@@ -91,16 +90,15 @@ def predict_best(
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":
                 metric = task.metrics[task.main_metric]
-                interval = with_interval(metric, task.decode(outputs), split.labels)
+                _, low, high = with_interval(metric, task.decode(outputs), split.labels)
                 cosines = cosine_threshold(task, model.heads[task.name]) is not None
                 dev_files = task.paths("dev", source.data_dir)
                 found[task.name] = findings(task, outputs, split, dev_files, cosines)
-                if not math.isnan(interval[0]):
-                    intervals[task.name] = interval
-                    found[task.name]["interval"] = interval[1:]
+                if task.main_metric in found[task.name]["metrics"]:
+                    found[task.name]["interval"] = (low, high)
     if is_first:
         write_text(run.folder / FINDINGS, json.dumps(found))
-    return intervals
+    return found
 
 
 def finish_mlm(

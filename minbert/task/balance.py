@@ -1,4 +1,4 @@
-"""How often each class occurs in a task's training rows, and weights that make up for it.
+"""Weights of a task's classes, for those that have few rows (`class_weight`).
 
 A row of weight 3 counts as three rows. The weights are divided by their mean over the training
 rows: the loss keeps its size beside the other tasks', and as a batch's loss is a plain mean over
@@ -13,17 +13,10 @@ import torch
 from torch import Tensor
 
 from minbert import losses
+from minbert.task.classes import class_counts
 from minbert.task.task import SOFTMAX, Task
 
 BALANCED = "balanced"
-
-
-def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:
-    """Return how many of these rows are of each class, or have it in their set, (C,)."""
-    if not task.multi_label:
-        return np.bincount(labels.astype(np.int64), minlength=len(task.classes))
-    places = np.arange(len(task.classes))
-    return (labels.astype(np.int64)[:, None] >> places & 1).sum(0)
 
 
 def class_weights(task: Task, labels: np.ndarray) -> np.ndarray:

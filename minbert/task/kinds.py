@@ -10,7 +10,17 @@ import numpy as np
 from minbert.data.examples import Columns
 from minbert.data.tables import Layout
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
-from minbert.metrics import Metric, accuracy, f1, label_f1, macro_f1, pearson, spearman
+from minbert.metrics import (
+    Metric,
+    accuracy,
+    f1,
+    label_f1,
+    macro_f1,
+    mae,
+    pearson,
+    rmse,
+    spearman,
+)
 from minbert.task.labels import (
     SEPARATOR,
     class_label,
@@ -21,6 +31,8 @@ from minbert.task.labels import (
 )
 from minbert.task.task import Table, Task
 
+CORRELATIONS = {"pearson": pearson, "spearman": spearman}
+ERRORS = {"mae": mae, "rmse": rmse}  # in the labels' unit
 LEARNED_RANGE = 5.0  # scores are learned as if they went from 0 to 5, as STS's do
 DEV_SHARE = 0.1  # of the training rows, in a task without a dev set
 MAX_LABELS = 24  # of a multi-label task: fp32 holds integers up to 2^24 exactly
@@ -54,12 +66,13 @@ def scores(name: str, table: Table) -> Task:
     Its loss has the same size for every `range`, so that none drowns the other tasks.
     """
     low, high = table.get("range", (0, 5))
-    metric = table.get("metric", "pearson")
+    metrics = main_first(table.get("metric", "pearson"), CORRELATIONS)
+    if not table.get("course"):  # whose scores are those of the paper
+        metrics |= ERRORS
     task = Task(
         columns=columns(table, score_label(low, high), (low, high)),
         outputs=1, loss=mean_squared_error, decode=value, low=float(low), high=float(high),
-        metrics=main_first(metric, {"pearson": pearson, "spearman": spearman}),
-        **common(name, table),
+        metrics=metrics, **common(name, table),
     )  # fmt: skip
     return in_unit(task, (high - low) / LEARNED_RANGE)
 
@@ -134,7 +147,8 @@ def texts_of(table: Table) -> tuple[str, ...]:
 def main_first(main: str, known: dict[str, Metric]) -> dict[str, Metric]:
     """Return the metrics with the main one first. Raises ValueError if that is not one of them."""
     if main not in known:
-        raise ValueError(f"metric = {main!r}: write {' or '.join(known)}")
+        why = "of an error less is better; " if main in ERRORS else ""
+        raise ValueError(f"metric = {main!r}: {why}write {' or '.join(known)}")
     return {main: known[main], **known}
 
 

@@ -86,6 +86,11 @@ class Task:
             return ()
         return self.class_names or tuple(map(str, range(max(2, self.outputs))))
 
+    @property
+    def shown_classes(self) -> tuple[str, ...]:
+        """The classes as people read them."""
+        return self.display_names or self.classes
+
     def format_prediction(self, prediction: float) -> str:
         """Return a prediction as files have it: the names of its classes, or the number."""
         if self.multi_label:

@@ -1,0 +1,91 @@
+"""A task's labels, counted, and how well each of its classes is found. C classes, n rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minbert.task.task import Task
+
+FEW = 10  # training rows of a class, below which it is named in a warning
+MOST_LISTED = 20  # classes in a line or table for people
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How well a class is found among the rows of a split."""
+
+    label: str
+    rows: int  # that are of it, or have it in their set
+    precision: float  # of the rows it was predicted for; 0 if there are none
+    recall: float  # of its own rows; 0 if there are none
+    f1: float
+
+    @property
+    def note(self) -> str:
+        """What should not be overlooked."""
+        return "never found" if self.rows and not self.recall else ""
+
+
+def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:
+    """Return how many of these rows are of each class, or have it in their set, (C,)."""
+    if not task.multi_label:
+        return np.bincount(labels.astype(np.int64), minlength=len(task.classes))
+    places = np.arange(len(task.classes))
+    return (labels.astype(np.int64)[:, None] >> places & 1).sum(0)
+
+
+def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
+    """Return precision, recall and F1 of each class over a whole split; of scores, nothing."""
+    if not task.classes:
+        return []
+    if task.multi_label:
+        both = predictions.astype(np.int64) & labels.astype(np.int64)
+    else:
+        both = labels[predictions == labels]
+    found, said, gold = (class_counts(task, rows) for rows in (both, predictions, labels))
+    numbers = (found / np.maximum(said, 1), found / np.maximum(gold, 1))
+    f1 = 2 * found / np.maximum(said + gold, 1)
+    return [
+        ClassScore(*row)
+        for row in zip(task.shown_classes, *(x.tolist() for x in (gold, *numbers, f1)), strict=True)
+    ]
+
+
+def worst_first(scores: Sequence[ClassScore]) -> list[ClassScore]:
+    """Return the classes to list: all in their order, or of too many those with the lowest F1."""
+    if len(scores) <= MOST_LISTED:
+        return list(scores)
+    return sorted(scores, key=lambda score: score.f1)[:MOST_LISTED]
+
+
+def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
+    """Return the rows of each class, by its name in files; of scores lowest, mean and highest."""
+    if task.classes:
+        return dict(zip(task.classes, class_counts(task, labels).tolist(), strict=True))
+    ends = {"lowest": float(labels.min()), "mean": float(labels.mean())}
+    return {**ends, "highest": float(labels.max())}
+
+
+def describe_labels(task: Task, labels: np.ndarray) -> str:
+    """Return `label_summary` for people: billing 12, delivery 30, other 5."""
+    summary = label_summary(task, labels)
+    names = task.shown_classes or tuple(summary)
+    return _listed([f"{n} {x:,.4g}" if isinstance(x, float) else f"{n} {x:,}"
+                    for n, x in zip(names, summary.values(), strict=True)])  # fmt: skip
+
+
+def rare_classes(task: Task, labels: np.ndarray) -> str:
+    """Return a line that names the classes with fewer than FEW training rows, "" if none has."""
+    if not task.classes:
+        return ""
+    counts = class_counts(task, labels).tolist()
+    rare = [f"{n} {x}" for n, x in zip(task.shown_classes, counts, strict=True) if x < FEW]
+    return f"{task.name}: classes with fewer than {FEW} training rows: {_listed(rare)}" * bool(rare)
+
+
+def _listed(parts: list[str]) -> str:
+    """Join what is not too long to read."""
+    more = len(parts) - MOST_LISTED
+    return ", ".join(parts[:MOST_LISTED]) + (f" and {more:,} more" if more > 0 else "")

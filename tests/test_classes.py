@@ -1,0 +1,122 @@
+"""Labels, counted, and the scores of single classes: scikit-learn's, and where they show."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import (
+    mean_absolute_error,
+    precision_recall_fscore_support,
+    root_mean_squared_error,
+)
+
+import evaluate
+import train_multitask
+from minbert.metrics import mae, rmse
+from minbert.task.classes import class_counts, class_scores, describe_labels, rare_classes
+from minbert.task.task import Task
+from minbert.task.taskfile import make_task
+from tasks import TASKS
+from tests.conftest import logged
+from tests.own_tasks import OWN, arguments
+
+
+def make(kind: str, classes: int = 3) -> Task:
+    table = {"kind": kind, "train": "t.tsv", "dev": "t.tsv", "text": "a", "label": "l"}
+    return make_task("own", {**table, "labels": [f"c{i}" for i in range(classes)]})
+
+
+def test_counts() -> None:
+    assert class_counts(make("classification"), np.array([2.0, 0, 2])).tolist() == [1, 0, 2]
+    assert class_counts(make("multi-label"), np.array([5.0, 4, 0])).tolist() == [1, 0, 2]
+
+
+def test_single_classes_are_scored_as_scikit_learn_does() -> None:
+    rng = np.random.default_rng(0)
+    labels, predictions = rng.integers(0, 4, (2, 200)).astype(float)
+    predictions[predictions == 2] = 0  # a class that is never found
+    theirs = precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0)
+    found = class_scores(make("classification", 5), predictions, labels)
+    ours = [[getattr(s, key) for s in found] for key in ("precision", "recall", "f1", "rows")]
+    np.testing.assert_allclose(ours, theirs)
+    assert [s.note for s in found] == ["", "", "never found", "", ""]  # the last has no rows
+    sets = rng.integers(0, 8, (2, 200))
+    bits = [(x[:, None] >> np.arange(3)) & 1 for x in sets]
+    theirs = precision_recall_fscore_support(bits[1], bits[0], zero_division=0)
+    found = class_scores(make("multi-label"), *sets.astype(float))
+    ours = [[getattr(s, key) for s in found] for key in ("precision", "recall", "f1", "rows")]
+    np.testing.assert_allclose(ours, theirs)
+    assert class_scores(TASKS["sts"], labels, labels) == []
+
+
+def test_errors_are_scikit_learn_s() -> None:
+    labels, predictions = np.random.default_rng(0).random((2, 50), dtype=np.float32)
+    assert mae(predictions, labels) == pytest.approx(mean_absolute_error(labels, predictions))
+    assert rmse(predictions, labels) == pytest.approx(root_mean_squared_error(labels, predictions))
+    assert list(TASKS["sts"].metrics) == ["pearson", "spearman"]  # as the courses have it
+
+
+def test_labels_in_words() -> None:
+    sst = TASKS["sst"]
+    labels = np.repeat([0.0, 1, 2, 3], [1200, 9, 10, 11])
+    expected = "negative 1,200, somewhat negative 9, neutral 10, somewhat positive 11, positive 0"
+    assert describe_labels(sst, labels) == expected
+    few = "sst: classes with fewer than 10 training rows: somewhat negative 9, positive 0"
+    assert rare_classes(sst, labels) == few
+    assert describe_labels(TASKS["sts"], np.array([1.0, 4.5])) == "lowest 1, mean 2.75, highest 4.5"
+    assert rare_classes(TASKS["sts"], labels) == ""
+    many = describe_labels(make("classification", 100), np.zeros(3))
+    assert many.startswith("c0 3, c1 0, ") and many.endswith("c19 0 and 80 more")
+
+
+@pytest.fixture
+def unbalanced(own: Path) -> Path:
+    """15 rows of one class and one of another, which a short run never finds."""
+    words = (own / "data" / "intent.tsv").read_text().splitlines()[1:]
+    texts = [line.split("\t")[0] for line in words]
+    rows = [f"{text}\t{'rest' if i else 'walk'}" for i, text in enumerate(texts)]
+    (own / "data" / "intent.tsv").write_text("\n".join(["utterance\twhat", *rows]) + "\n")
+    return own
+
+
+def test_a_class_that_is_never_found_shows(
+    unbalanced: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = arguments(unbalanced, "--tasks", "intent,stars", "--lr", "1e-3")
+    train_multitask.main([*where, "--dry-run"])
+    out = capsys.readouterr().out
+    assert "  intent: walk 1, rest 15, none of it 0\n  stars: lowest 0.5, mean" in out
+    warning = "intent: classes with fewer than 10 training rows: walk 1, none of it 0\n"
+    assert warning in out
+    train_multitask.main(where)
+    assert warning in capsys.readouterr().out
+    run = unbalanced / "runs/own"
+    (line,) = logged(run, "labels")
+    assert line["tasks"]["intent"] == {"walk": 1, "rest": 15, "none of it": 0}
+    assert line["tasks"]["stars"]["highest"] == 4.5
+    card = (run / "README.md").read_text()
+    assert "| walk | 1 | 1 | 0.000 | 0.000 | 0.000 | never found |" in card
+    assert "stars, training rows: lowest 0.5" in card and ", mae " in card and ", rmse " in card
+    report = (run / "report.html").read_text()
+    assert "Classes of own" in report and report.count("<td>never found</td>") == 1
+    assert '<th scope="col">rmse</th>' in report
+    evaluate.main(["--checkpoint", str(run), "--data-dir", str(unbalanced / "data"), "--json"])
+    *printed, last = capsys.readouterr().out.splitlines()
+    (row,) = [line for line in printed if line.split()[:2] == ["intent", "walk"]]
+    assert row.split()[2:] == ["0.0000", "0.0000", "0.0000", "1", "never", "found"]
+    found = json.loads(last)
+    assert found["classes"]["intent"][1]["recall"] == 1 and "stars" not in found["classes"]
+    assert found["scores"]["stars"]["mae"]["value"] > 0
+    train_multitask.main(["--resume", str(run)])
+    assert len(logged(run, "labels")) == 1
+
+
+def test_own_labels_are_counted_as_files_name_them(own: Path) -> None:
+    (own / "own.toml").write_text(OWN)
+    train_multitask.main(arguments(own, "--tasks", "topics,entails", "--skip-predictions"))
+    (line,) = logged(own / "runs/own", "labels")
+    assert line["tasks"] == {
+        "topics": {"cats": 11, "dogs": 0, "colours": 5}, "entails": {"0": 6, "1": 5, "2": 5},
+    }  # fmt: skip
+    assert "topics, training rows: cats 11, dogs 0" in (own / "runs/own/README.md").read_text()
