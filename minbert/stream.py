@@ -86,7 +86,8 @@ def table_answers(
     check_columns(path, list(columns.texts), names)
     id_name = columns.id or "id"
     ids = id_name in names
-    columns = replace(columns, id=id_name if ids else "")
+    # every row gets a prediction: one that cannot is not left out
+    columns = replace(columns, id=id_name if ids else "", bad_rows=0.0)
     examples, _ = read_examples(path, columns, labelled=False)
 
     def answers() -> Answers:

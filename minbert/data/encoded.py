@@ -14,11 +14,13 @@ from minbert.data.examples import (
     Example,
     Files,
     check_ids,
-    check_not_empty,
+    check_usable,
     iter_examples,
     paths_of,
+    say_left_out,
 )  # fmt: skip
 from minbert.data.tokenizer import BertTokenizer
+from minbert.data.unusable import BadRow, LeftOut
 from minbert.files import (
     has_its_hash,
     remove_unfinished,
@@ -28,7 +30,7 @@ from minbert.files import (
 )  # fmt: skip
 from minbert.progress import progress
 
-CACHE_VERSION = b"4"  # change it when the arrays below change their meaning
+CACHE_VERSION = b"5"  # change it when the arrays below change their meaning
 CHUNK = 4096  # rows tokenized in one parallel call: bounds the memory of the library's encodings
 
 
@@ -41,7 +43,7 @@ class EncodedSplit:
     ids: np.ndarray  # (M,) int32
     offsets: np.ndarray  # (R+1,) int64, row r is ids[offsets[r]:offsets[r+1]]
     segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row; past its end: none
-    unlabelled: int = 0  # rows of the file that have no label and are left out
+    left_out: str = ""  # in words, how many rows of the files are, and why
     last_line: int = 0  # of the last file: where its last row begins
 
     def __len__(self) -> int:
@@ -113,24 +115,24 @@ def encode_files(
     Raises UserError as `read_examples`.
     """
     places, lines = array("i"), array("i")  # the rows' files and lines
-    left_out = last_line = 0
+    left_out, last_line = LeftOut(paths_of(files)), 0
 
     def usable_rows() -> Iterator[Example]:
-        nonlocal left_out, last_line
+        nonlocal last_line
         name = paths_of(files)[0].name
         for row in progress(iter_examples(files, columns, labelled), f"{name}: rows"):
             last_line = row.line
-            if labelled and row.label is None:
-                left_out += 1
+            if isinstance(row, BadRow):
+                left_out.add(row)
                 continue
             places.append(row.file)
             lines.append(row.line)
             yield row
-        check_not_empty(files, len(lines), left_out)
+        check_usable(files, columns, len(lines), left_out)
 
     split = encode_examples(usable_rows(), tokenizer, max_length, siamese)
     check_ids(files, split.row_ids, places, lines)
-    return replace(split, unlabelled=left_out, last_line=last_line)
+    return replace(split, left_out=say_left_out(columns, left_out), last_line=last_line)
 
 
 def load_split(
@@ -175,7 +177,8 @@ def read_cache(path: Path) -> EncodedSplit | None:
     if not has_its_hash(path):
         return None
     with np.load(path) as arrays:
-        return EncodedSplit(**{name: arrays[name] for name in arrays.files})
+        values = {name: arrays[name] for name in arrays.files}
+        return EncodedSplit(**values | {"left_out": str(values["left_out"])})
 
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
@@ -189,7 +192,7 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
         np.concatenate(pieces),
         offsets,
         split.segment_starts[rows],
-        split.unlabelled,
+        split.left_out,
         split.last_line,
     )
 

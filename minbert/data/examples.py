@@ -16,6 +16,7 @@ from minbert.data.tables import (
     open_table,
 )  # fmt: skip
 from minbert.data.textfile import text_lines
+from minbert.data.unusable import NO_LABEL, NO_TEXT, OTHER_LABEL, SHARE, BadRow, LeftOut
 from minbert.errors import UserError
 
 LONGEST_ID = 1000  # characters
@@ -45,6 +46,7 @@ class Columns:
     labels: str = ""  # the labels that parse_label knows: part of the key that ids are cached under
     course: bool = False  # the course's own files: ids are lower-cased
     layout: Layout = Layout()
+    bad_rows: float = SHARE  # of the rows of a split that may be left out
 
     def needed(self, labelled: bool) -> list[str]:
         """Return the names of the columns that a file must have."""
@@ -64,17 +66,18 @@ def names_of(files: Files) -> str:
 
 
 def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
-    """Return the rows of a split's files, and how many were left out without a label.
+    """Return the rows of a split's files, and how many were left out.
 
-    Raises UserError as `iter_examples`, for an id that two rows have, and for an empty split.
+    Raises UserError as `iter_examples`, for an id that two rows have, for too many rows that
+    cannot be used, and for an empty split.
     """
-    rows = list(iter_examples(files, columns, labelled))
-    examples = [row for row in rows if row.label is not None] if labelled else rows
-    left_out = len(rows) - len(examples)
-    check_not_empty(files, len(examples), left_out)
+    examples, left_out = [], LeftOut(paths_of(files))
+    for row in iter_examples(files, columns, labelled):
+        examples.append(row) if isinstance(row, Example) else left_out.add(row)
+    check_usable(files, columns, len(examples), left_out)
     places = [row.file for row in examples], [row.line for row in examples]
     check_ids(files, [row.id for row in examples], *places)
-    return examples, left_out
+    return examples, left_out.counts.total()
 
 
 def check_ids(
@@ -98,27 +101,44 @@ def check_ids(
         )
 
 
-def check_not_empty(files: Files, examples: int, left_out: int) -> None:
-    """Raise UserError for a split without an example."""
-    if not examples:
-        raise UserError(f"{names_of(files)}: no usable row in it ({left_out} without a label)")
+def check_usable(files: Files, columns: Columns, used: int, left_out: LeftOut) -> None:
+    """Raise UserError for a split with too many rows that cannot be used, or with no other.
+
+    The course's files may lack any number of labels, as they do.
+    """
+    if not columns.course:
+        left_out.check(used, columns.bad_rows)
+    if not used:
+        why = left_out.describe() or f"0 {NO_LABEL}"
+        raise UserError(f"{names_of(files)}: no usable row in it ({why})")
 
 
-def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example]:
-    """Yield the rows of a split's files as they are read; labelled: no label is None as label.
+def say_left_out(columns: Columns, left_out: LeftOut) -> str:
+    """Return how many rows are left out, and why; "" if there are none."""
+    if columns.course and left_out.counts:
+        return f"{NO_LABEL}, left out: {left_out.counts[NO_LABEL]}"
+    return f"left out: {left_out.describe()}" if left_out.counts else ""
+
+
+def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example | BadRow]:
+    """Yield the rows of a split's files as they are read, also those that cannot be used.
 
     Of several files without ids a row's id is that of its file and its line, from 1: "2:17".
-    Raises UserError with file, line and reason for any malformed row.
+    Raises UserError with file, line and reason for a damaged row; in the course's files that is any
+    that cannot be used, but for one without a label.
     """
     paths = paths_of(files)
     for place, path in enumerate(paths):
         before = f"{place + 1}:" if len(paths) > 1 else ""
-        yield from _examples_of(path, columns, labelled, place, before)
+        for row in _examples_of(path, columns, labelled, place, before):
+            if columns.course and isinstance(row, BadRow) and row.reason != NO_LABEL:
+                raise UserError(f"{path}:{row.line}: {row.problem}")
+            yield row
 
 
 def _examples_of(
     path: Path, columns: Columns, labelled: bool, place: int, before: str
-) -> Iterator[Example]:
+) -> Iterator[Example | BadRow]:
     """Yield the rows of the file at a place; before: what stands before a line that is an id."""
     for line, id_, texts, label in _rows(path, columns, labelled, before):
         where, id_ = f"{path}:{line}", id_.lower() if columns.course else id_
@@ -126,20 +146,20 @@ def _examples_of(
             raise UserError(f"{where}: empty id; every row needs one")
         if len(id_) > LONGEST_ID:
             raise UserError(f"{where}: an id of {len(id_)} characters; is {columns.id} the id?")
-        value = None
-        if label or not labelled:
-            if not all(texts):
-                raise UserError(f"{where}: empty sentence; remove the row or fill it in")
-            value = _label_of(label, columns, where) if labelled else None
+        if labelled and not label:
+            yield BadRow(NO_LABEL, f"no {columns.label}; fill it in", line, place)
+            continue
+        if not all(texts):
+            problem = "empty sentence; remove the row or fill it in"
+            yield BadRow(NO_TEXT, problem, line, place)
+            continue
+        try:
+            value = columns.parse_label(label) if labelled else None
+        except ValueError as error:
+            problem = f"{columns.label} is {label[:60]!r}: {error}"
+            yield BadRow(OTHER_LABEL, problem, line, place, label[:60])
+            continue
         yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line, place)
-
-
-def _label_of(label: str, columns: Columns, where: str) -> float:
-    """Return a label as a number. Raises UserError for one that is none of the task's."""
-    try:
-        return columns.parse_label(label)
-    except ValueError as error:
-        raise UserError(f"{where}: {columns.label} is {label[:60]!r}: {error}") from error
 
 
 Row = tuple[int, str, list[str], str]  # line, id, texts, label
@@ -173,7 +193,7 @@ def _is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
     if kind_of(path) in (*JSON, ".parquet") or columns.layout.names:
         return False
-    first = next(text_lines(path))
+    first = next(text_lines(path, columns.layout.encoding))
     return "|||" in first and "\t" not in first
 
 
@@ -187,7 +207,7 @@ def check_exists(path: Path, course: bool) -> None:
 
 def _cmu_rows(path: Path, columns: Columns, before: str) -> Iterator[Row]:
     """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
-    for number, line in enumerate(text_lines(path), start=1):
+    for number, line in enumerate(text_lines(path, columns.layout.encoding), start=1):
         if not line.strip():
             continue
         label, *texts = [part.strip() for part in line.split("|||")]

@@ -24,6 +24,8 @@ class Layout:
 
     quoting: str = "auto"  # see delimited.py
     names: tuple[str, ...] = ()  # of the columns, if the files have no header
+    delimiter: str = ""  # between the cells of a row; "": tab or comma, by the first line
+    encoding: str = ""  # of text; "": UTF-8
 
 
 def column_names(path: Path, layout: Layout) -> list[str]:
@@ -38,7 +40,7 @@ def open_table(path: Path, layout: Layout) -> tuple[list[str], Iterator[TableRow
     """
     if kind_of(path) == ".parquet":
         return _open_parquet(path)
-    return table_of(path, text_lines(path), layout)
+    return table_of(path, text_lines(path, layout.encoding), layout)
 
 
 def table_of(
@@ -64,7 +66,7 @@ def _delimited_table(
     """Return the column names, from the header or the task file, and the rows of a table."""
     first = next(lines, "")
     names = list(layout.names)
-    delimiter = "\t" if "\t" in first else ","
+    delimiter = layout.delimiter or ("\t" if "\t" in first else ",")
     rows = delimited_rows(path, chain([first], lines), delimiter, layout.quoting)
     if not names:
         _check_header(path, first, delimiter)
@@ -86,7 +88,10 @@ def _check_header(path: Path, line: str, delimiter: str) -> None:
     if line.startswith("["):
         raise UserError(f"{path}: a JSON array; write one object a line, in a .jsonl file")
     if ";" in line and delimiter not in line:
-        raise UserError(f"{path}:1: `;` between the columns; separate them by tabs or commas")
+        raise UserError(
+            f"{path}:1: `;` between the columns; separate them by tabs or commas, or write "
+            f'delimiter = ";" in the task file'
+        )
 
 
 def _named_rows(
@@ -95,7 +100,7 @@ def _named_rows(
     """Yield rows as cells by column. Raises UserError for one with another number of cells."""
     for number, cells in rows:
         if len(cells) != len(names):
-            mark = "tab" if delimiter == "\t" else "comma"
+            mark = {"\t": "tab", ",": "comma"}.get(delimiter, f"`{delimiter}`")
             raise UserError(
                 f"{path}:{number}: {len(cells)} fields, the header has {len(names)}; "
                 f"is a {mark} or a quote missing?"

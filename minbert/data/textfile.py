@@ -1,56 +1,91 @@
 """A text file -> its lines, one at a time: a file may be larger than memory.
 
-Whatever is no UTF-8 text is refused by name: what it is, where, and what to do.
+Whatever is no text of its encoding is refused by name: what it is, where, and what to do.
 """
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
+from typing import IO
 
 from minbert.errors import UserError
+from minbert.files import first_line
 
+UTF_16 = 'UTF-16 text; save it as UTF-8, or write charset = "utf-16" in the task file'
 KNOWN_BYTES = (  # how files begin that somebody may take for text
-    (b"\xff\xfe", "UTF-16 text; save it as UTF-8"),
-    (b"\xfe\xff", "UTF-16 text; save it as UTF-8"),
+    (b"\xff\xfe", UTF_16),
+    (b"\xfe\xff", UTF_16),
     (b"PK\x03\x04", "a zip archive or an Excel workbook; save the table as CSV (UTF-8)"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file; run `git lfs pull`"),
 )
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(path: Path, encoding: str = "") -> Iterator[str]:
     """Yield the lines of a text file or of a .gz of one, without their line feeds.
 
     No other character ends a line, but the carriage returns of old Macs do if there is no line
-    feed at all. Raises UserError, with the line, for what is not UTF-8, and for an empty file.
+    feed at all. encoding: "": UTF-8; a byte order mark is no part of the text. Raises UserError,
+    with the line, for bytes that are not of the encoding, and for an empty file.
     """
-    number, blank = 0, True
-    for number, raw in enumerate(_raw_lines(path), start=1):
-        try:
-            line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-        except UnicodeDecodeError as error:
-            reason = f"not UTF-8 ({error.reason}); save the file as UTF-8"
-            raise UserError(f"{path}:{number}: {reason}") from error
+    blank = True
+    for line in _decoded_lines(path, encoding) if encoding else _utf8_lines(path):
         blank = blank and not line.strip()
         yield line
     if blank:
         raise UserError(f"{path}: the file is empty")
 
 
+def _utf8_lines(path: Path) -> Iterator[str]:
+    """Yield the lines of a file in UTF-8."""
+    for number, raw in enumerate(_raw_lines(path), start=1):
+        try:
+            yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as error:
+            reason = f"not UTF-8 ({error.reason}); save the file as UTF-8"
+            raise UserError(
+                f'{path}:{number}: {reason}, or say what it is in the task file: charset = "cp1252"'
+            ) from error
+
+
 def _raw_lines(path: Path) -> Iterator[bytes]:
     """Yield the bytes of each line."""
-    is_gzip = path.suffix.lower() == ".gz"
+    with _opened(path) as file:
+        first = file.readline()
+        for start, what in KNOWN_BYTES:
+            if first.startswith(start):
+                raise UserError(f"{path}: {what}")
+        if not first.endswith(b"\n"):  # all of the file
+            yield from first.split(b"\r")
+            return
+        yield first[:-1]
+        for line in file:
+            yield line.removesuffix(b"\n")
+
+
+def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
+    """Yield the lines of a file in any encoding, such as UTF-16, whose bytes hold no lines."""
+    number = 0
+    with _opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
+        try:
+            first = text.readline().removeprefix("\ufeff")
+            lines = [first] if "\n" in first else first.split("\r")  # all of the file
+            for line in chain(lines, text):
+                number += 1
+                yield line.removesuffix("\n")
+        except UnicodeError as error:
+            after = f"after line {number}" if number else "at its beginning"
+            raise UserError(f"{path}: {after}: not {encoding} ({first_line(error)})") from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file, or what is in a .gz. Raises UserError when reading comes upon a damaged .gz."""
     try:
-        with gzip.open(path) if is_gzip else path.open("rb") as file:
-            first = file.readline()
-            for start, what in KNOWN_BYTES:
-                if first.startswith(start):
-                    raise UserError(f"{path}: {what}")
-            if not first.endswith(b"\n"):  # all of the file
-                yield from first.split(b"\r")
-                return
-            yield first[:-1]
-            for line in file:
-                yield line.removesuffix(b"\n")
+        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
+            yield file
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: a damaged .gz file ({error}); fetch it again") from error

@@ -1,5 +1,6 @@
 """The kinds of tasks: each is a function that makes a Task of a table's keys."""
 
+import codecs
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -9,6 +10,7 @@ import numpy as np
 
 from minbert.data.examples import Columns
 from minbert.data.tables import Layout
+from minbert.data.unusable import SHARE
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
 from minbert.metrics import (
     Metric,
@@ -135,8 +137,22 @@ def dev_share(table: Table) -> float:
 def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns:
     """Return the columns that make an Example; `labels` are those that `parse` knows."""
     id_, course = table.get("id", ""), table.get("course", False)
-    layout = Layout(table.get("quoting", "auto"), tuple(table.get("columns", ())))
-    return Columns(texts_of(table), table["label"], parse, id_, repr(labels), course, layout)
+    return Columns(
+        texts_of(table), table["label"], parse, id_, repr(labels), course, layout_of(table),
+        table.get("bad_rows", SHARE),
+    )  # fmt: skip
+
+
+def layout_of(table: Table) -> Layout:
+    """Return the form of the task's files."""
+    quoting, names = table.get("quoting", "auto"), tuple(table.get("columns", ()))
+    return Layout(quoting, names, table.get("delimiter", ""), text_encoding(table))
+
+
+def text_encoding(table: Table) -> str:
+    """Return how the files' bytes become text; "" for UTF-8, by whatever name."""
+    name = table.get("charset", "utf-8")
+    return "" if codecs.lookup(name).name in ("utf-8", "utf-8-sig") else name
 
 
 def texts_of(table: Table) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def load_task(
         paths, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
         task.name in source.siamese,
     )  # fmt: skip
-    left_out = f"; without a label, left out: {split.unlabelled}" if split.unlabelled else ""
+    left_out = f"; {split.left_out}" if split.left_out else ""
     print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:
         return split

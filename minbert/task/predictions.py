@@ -13,7 +13,7 @@ import numpy as np
 from minbert.data.delimited import delimited_rows
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Example, read_examples
-from minbert.data.tables import Layout, column_names
+from minbert.data.tables import column_names
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
@@ -126,15 +126,20 @@ def gold_task(gold: Path, tasks: list[Task]) -> Task:
     """
     if not gold.is_file():
         raise UserError(f"--gold {gold}: no such file")
-    names = column_names(gold, Layout())
-    fitting = [
-        t for t in tasks
-        if {*t.columns.texts, t.columns.label} <= {*(t.columns.layout.names or names)}
-    ]  # fmt: skip
+    fitting = [t for t in tasks if {*t.columns.texts, t.columns.label} <= {*names_by(gold, t)}]
     if not fitting:
-        raise UserError(f"{gold}: its columns fit none of the tasks: {', '.join(names)[:60]}")
+        names = ", ".join(column_names(gold, tasks[0].columns.layout))
+        raise UserError(f"{gold}: its columns fit none of the tasks: {names[:60]}")
     named = [t for t in fitting if t.paths("dev", Path())[0].name.split("-dev")[0] in gold.name]
     return (named or fitting)[0]
+
+
+def names_by(gold: Path, task: Task) -> list[str]:
+    """Return the columns of a file as a task's layout finds them; none if it is of another one."""
+    try:
+        return list(task.columns.layout.names) or column_names(gold, task.columns.layout)
+    except UserError:
+        return []
 
 
 def gold_examples(gold: Path, task: Task) -> list[Example]:

@@ -57,7 +57,7 @@ KINDS = {
 }
 NEEDED = ("kind", "train", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
-LAYOUT = ("quoting", "columns")  # of the files
+LAYOUT = ("quoting", "columns", "delimiter", "charset", "bad_rows")  # of the files
 COMMON = (
     *NEEDED,
     "dev",
@@ -157,6 +157,7 @@ def make_task(name: str, table: Table) -> Task:
     if unknown := [key for key in table if key not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
+        hint = "that of the files is charset" if unknown[0] == "encoding" else hint
         raise ValueError(f"{unknown[0]!r} is not a key of {table['kind']}; {hint}")
     if missing := [key for key in (*NEEDED, *kind.needed) if key not in table]:
         raise ValueError(f"{missing[0]} is missing")
@@ -171,7 +172,9 @@ def make_task(name: str, table: Table) -> Task:
     if "class_weight" in table:
         check_class_weight(table["class_weight"], task.classes)
     if task.encoding not in ("", "cross", "siamese"):
-        raise ValueError(f"encoding = {task.encoding!r}: write cross or siamese")
+        raise ValueError(
+            f"encoding = {task.encoding!r}: write cross or siamese; that of the files is charset"
+        )
     if task.pair_loss:
         check_pair_loss(task, task.pair_loss)
         if task.encoding != "siamese":

@@ -1,5 +1,6 @@
 """Checks of a task file's values, one key after another; a mistake is a ValueError in one line."""
 
+import io
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +13,7 @@ LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
 SPLITS = ("train", "dev", "test")
 NOT_TEXT = (
     *SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns",
-    "class_weight",
+    "class_weight", "bad_rows",
 )  # fmt: skip
 NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
 
@@ -23,6 +24,8 @@ def check_values(table: Table) -> None:
         if key not in NOT_TEXT and not isinstance(value, str):
             raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
         texts = value if isinstance(value, list) else [value]
+        if (key, value) == ("delimiter", "\t"):
+            continue
         if not all(text.isprintable() for text in texts if isinstance(text, str)):
             raise ValueError(f"{key} = {value!r}: write it without control characters")
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
@@ -59,9 +62,26 @@ def check_form(table: Table) -> None:
         raise ValueError(f"course = {table['course']!r}: write true or false")
     if table.get("quoting", "auto") not in QUOTING:
         raise ValueError(f"quoting = {table['quoting']!r}: write one of {', '.join(QUOTING)}")
+    delimiter = table.get("delimiter", ",")
+    if len(delimiter) != 1 or delimiter in '"\r\n\0':
+        raise ValueError(f"delimiter = {delimiter!r}: write one character, no quote")
+    check_charset(table.get("charset", "utf-8"))
+    share = table.get("bad_rows", 0)
+    if type(share) not in NUMBERS or not 0 <= share <= 1:
+        raise ValueError(f"bad_rows = {share!r}: write a share of the rows, from 0 to 1")
     names = table.get("columns", [""])
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise ValueError(f'columns = {names!r}: write the names of a file without a header, ["a"]')
+
+
+def check_charset(name: str) -> None:
+    """Raise ValueError for a name that is not that of a text encoding."""
+    try:
+        if io.TextIOWrapper(io.BytesIO("a\n".encode(name)), name).read() == "a\n":
+            return
+    except (LookupError, ValueError):
+        pass
+    raise ValueError(f"charset = {name!r}: write one that Python knows, as cp1252 or utf-16")
 
 
 def check_files(split: str, names: Any) -> None:

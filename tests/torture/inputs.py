@@ -84,6 +84,7 @@ INPUTS = [
     owned("entails.jsonl", m.json_lines, "entails"), owned("topics.jsonl", m.json_lines, "topics"),
     owned("stars.parquet", m.some_bytes, "stars"),
     owned("intent.tsv.gz", m.zipped, "intent", "zipped.toml"),
+    owned("intent.csv", m.some_bytes, "intent", "wide.toml"),
     trained("own.toml", m.toml_file, "--task-file", "own.toml", "--batch-size", "20"),
     Input("config.toml", m.toml_file, [*TRAIN, "--config", "config.toml"]),
     Input("corpus.txt", m.text, PRETRAIN),
@@ -125,6 +126,11 @@ def make_stage(world: Path, stage: Path) -> None:
     zipped.write_bytes(gzip.compress((stage / "data/intent.tsv").read_bytes()))
     own = (stage / "own.toml").read_text()
     (stage / "zipped.toml").write_text(own.replace("intent.tsv", "intent.tsv.gz"))
+    wide = (stage / "data/intent.tsv").read_text().replace("\t", ";")
+    (stage / "data/intent.csv").write_text(wide, encoding="utf-16")
+    layout = 'intent.csv"\ndelimiter = ";"\ncharset = "utf-16"\nbad_rows = 0.2\n'
+    own_16 = own.replace('intent.tsv"\n', layout, 1).replace("intent.tsv", "intent.csv")
+    (stage / "wide.toml").write_text(own_16)
     (stage / "config.toml").write_text(
         'tasks = ["sst"]\nepochs = 1\nlr = 1e-3\nlimit = {sst = 20}\nschedule = "linear"\n'
     )
