@@ -20,9 +20,9 @@ from torch import Tensor
 from minbert.batch import to_device
 from minbert.cli import parse_given, run_script
 from minbert.data.sampler import batch_rows
-from minbert.metrics import over_seeds, overall
+from minbert.metrics import over_seeds, overall, weighted_mean
 from minbert.run import dry_run, rundir
-from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState
+from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
 from minbert.run.fine_tuning import Run, set_up
 from minbert.run.finish import finish
 from minbert.run.loop import Keeper, check_finite, save
@@ -202,7 +202,7 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
 
     Returns the main scores. is_mean: it has the weights' mean.
     """
-    state, step, tasks = run.state, run.state.step, list(run.tasks.values())
+    args, state, step, tasks = run.args, run.state, run.state.step, list(run.tasks.values())
     device = run.model.encoder.device
     for name in run.pairs:
         calibrate(run.model, run.tasks[name], run.train_splits[name], device)
@@ -220,13 +220,16 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     run.progress.print_scores(label, f"{found}  mean {mean:.3f}{form}")
     if step == 0:
         return main
-    if state.best is None or mean > state.best.overall:
+    chosen_by = weighted_mean(main, args.best_by) if args.best_by else mean
+    if state.best is None or chosen_by > state.best.overall:
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
-        state.best = Best(mean, step, main, is_mean)
+        state.best = Best(chosen_by, step, main, is_mean)
     for name, score in main.items():
         best = state.task_best.get(name)
         if best is None or score > best.score:
-            state.task_best[name] = TaskBest(score, step)
+            if args.save_task_best:
+                save(run, task_best_folder(name))
+            state.task_best[name] = TaskBest(score, step, is_mean)
     return main
 
 

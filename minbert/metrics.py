@@ -106,6 +106,12 @@ def overall(scores: dict[str, float], correlations: set[str]) -> tuple[float, fl
     return float(np.mean(list(scores.values()))), float(np.mean(scaled))
 
 
+def weighted_mean(scores: dict[str, float], weights: dict[str, float]) -> float:
+    """Return the mean of scores with weights, both by name; a score without a weight counts 0."""
+    total = sum(weights.get(name, 0.0) * score for name, score in scores.items())
+    return total / sum(weights.values())
+
+
 def over_seeds(every: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Return mean, spread (standard deviation), lowest and highest of each score over the seeds.
 

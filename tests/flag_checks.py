@@ -147,6 +147,19 @@ RECIPE: dict[str, Row] = {
         "--pool-layers 1,2",
         lambda run, base: heads(run)["sst"]["layers"] == [1, 2] and run.differs(base),
     ),
+    "best_by": (
+        "--best-by sts=1",
+        lambda run, base: near(
+            [run.events("end")[0]["best"]["overall"]],
+            [max(line["scores"]["sts"]["pearson"] for line in run.events("dev")[1:])],
+        ),
+    ),
+    "save_task_best": (
+        "--save-task-best",
+        lambda run, base: (
+            {path.name for path in run.folder.glob("best*")} == {"best", "best-sst", "best-sts"}
+        ),
+    ),
     "correct_bias": ("--no-correct-bias", lambda run, base: run.differs(base)),
 }
 

@@ -45,6 +45,7 @@ class TaskBest:
 
     score: float
     step: int
+    is_mean: bool = False  # of the weights' mean, see averaging.py
 
 
 @dataclass
@@ -81,6 +82,18 @@ class TrainState:
         if not all(0 <= step <= state.steps + 1 for step in steps) or state.step > state.steps:
             raise UserError(f"{where}: step {steps[0]} of {state.steps}; the file is damaged")
         return state
+
+
+def task_best_folder(task: str) -> str:
+    """Return the name of the folder of a task's best step; a task's name has no dash."""
+    return f"best-{task}"
+
+
+def recover_all(run: Path) -> None:
+    """Finish the replacements of a run's checkpoints, as `recover`."""
+    names = {path.name.removesuffix(".new").removesuffix(".old") for path in run.glob("best-*")}
+    for name in ("best", "last", *sorted(names)):
+        recover(run / name)
 
 
 @contextmanager

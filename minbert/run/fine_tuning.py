@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,12 +113,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     source = replace(source, max_length=args.max_length)
     train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
+    counts = count_labels(tasks, train_splits)
     tasks = {n: with_class_weights(t, train_splits[n].labels, device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in train_splits.items()}
-    labels = {name: label_summary(t, train_splits[name].labels) for name, t in tasks.items()}
-    for name, task in tasks.items():
-        if warning := rare_classes(task, train_splits[name].labels):
-            print(warning)
     features = None
     if args.fine_tune_mode == FROZEN:
         model.encoder.requires_grad_(False)
@@ -134,14 +132,24 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     optimizer = AdamW(groups, lr=args.lr, correct_bias=args.correct_bias, kernels=args.kernels)
     files = training_files(list(tasks.values()), source.data_dir)
     files |= {f"{name} teacher": path for name, path in taught.items()}
-    begun = begin(folder, args, tokenizer, model, plan.steps, optimizer, last, files)
+    begun = begin(
+        folder, args, tokenizer, model, plan.steps, optimizer, last, files, args.save_task_best
+    )
     if not last:
-        begun.log.write("labels", tasks=labels)
+        begun.log.write("labels", tasks=counts)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(
         **vars(begun), args=args, tasks=tasks, train_splits=train_splits, dev_splits=dev_splits,
         features=features, pairs=pairs, teachers=teachers, plan=plan,
     )  # fmt: skip
+
+
+def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
+    """Return every task's label counts, by task; name the classes that have few rows."""
+    for name, task in tasks.items():
+        if warning := rare_classes(task, splits[name].labels):
+            print(warning)
+    return {name: label_summary(task, splits[name].labels) for name, task in tasks.items()}
 
 
 def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> MultitaskNetwork:

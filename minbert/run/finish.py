@@ -18,7 +18,7 @@ from minbert.report.card import (
 )
 from minbert.report.files import FINDINGS, write_report
 from minbert.report.findings import findings
-from minbert.run.checkpoint import Scores
+from minbert.run.checkpoint import Best, Scores, TaskBest, task_best_folder
 from minbert.run.loop import Training, step_of
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args, data_source
@@ -49,12 +49,12 @@ def finish(
     if not args.skip_predictions:
         found = predict_best(run, args, tasks, dev_splits, device, precision)
     bests = {key: state.to_json()[key] for key in ("best", "task_best")}
-    best = state.best
-    kept = (
-        f"the mean of the weights up to step {best.step}" if best.is_mean else f"step {best.step}"
-    )
-    if best.is_mean:
-        print(f"best/ holds {kept}")
+    best, kept = state.best, kept_step(state.best)
+    if args.save_task_best:
+        of_tasks = state.task_best.items()
+        kept += "".join(f", `{task_best_folder(n)}/` {kept_step(one)}" for n, one in of_tasks)
+    if best.is_mean or args.save_task_best:
+        print(f"best/ holds {kept}".replace("`", ""))
     write_card(
         run.folder, Command.of(script, args), tasks, train_splits, dev_splits, kept, best.scores,
         found,
@@ -62,6 +62,11 @@ def finish(
     run.log.write("end", step=state.step, **bests, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)
+
+
+def kept_step(best: Best | TaskBest) -> str:
+    """Return what a folder of a best step holds."""
+    return ("the mean of the weights up to " if best.is_mean else "") + f"step {best.step}"
 
 
 def predict_best(

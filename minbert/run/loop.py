@@ -76,20 +76,19 @@ def find_checkpoint(folder: Path) -> Path | None:
     with distributed.first_before_others():
         if distributed.rank() == 0:
             remove_unfinished(folder)
-            checkpoint.recover(folder / "best")
-            checkpoint.recover(folder / "last")
+            checkpoint.recover_all(folder)
         return folder / "last" if checkpoint.is_whole(folder / "last") else None
 
 
 def begin(
     folder: Path, args: CommonArgs, tokenizer: BertTokenizer,
     model: nn.Module, steps: int, optimizer: AdamW, last: Path | None, files: dict[str, Path],
-    **about: Any,
+    task_bests: bool = False, **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
-    files: what is trained and evaluated on, by a name that stays when they move. about: more values
-    for the log's first line.
+    files: what is trained and evaluated on, by a name that stays when they move. task_bests: each
+    task's best step has a folder. about: more values for the log's first line.
     """
     hashes = {name: sha256_of(path) for name, path in files.items()}
     state = TrainState(steps, data=hashes)
@@ -98,9 +97,7 @@ def begin(
         rundir.check_steps(folder, state.steps, steps)
         rundir.check_data(folder, state.data, files, hashes)
         state.data = hashes
-        if state.best and not (folder / "best").exists():
-            print(f"{folder / 'best'}: gone; the best step from {state.step} on takes its place")
-            state.best, state.assessed = None, min(state.assessed, state.step - 1)
+        forget_lost_bests(folder, state, task_bests)
     path, begun = folder / "log.jsonl", state.step if last else -1
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
@@ -110,6 +107,24 @@ def begin(
     device = next(model.parameters()).device
     records = StepRecords(log, progress, device)
     return Training(folder, tokenizer, model, optimizer, state, log, progress, records)
+
+
+def forget_lost_bests(folder: Path, state: TrainState, of_tasks: bool) -> None:
+    """Let the best step be chosen anew, from the present one on, where its folder is gone.
+
+    of_tasks: the tasks' best steps have folders, too.
+    """
+    lost = []
+    if state.best and not (folder / "best").exists():
+        lost, state.best = ["best"], None
+    for task in list(state.task_best) if of_tasks else ():
+        name = checkpoint.task_best_folder(task)
+        if not (folder / name).exists():
+            lost.append(name)
+            del state.task_best[task]
+    for name in lost:
+        print(f"{folder / name}: gone; the best step from {state.step} on takes its place")
+        state.assessed = min(state.assessed, state.step - 1)
 
 
 class Keeper:

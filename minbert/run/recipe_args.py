@@ -3,12 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from minbert.cli import amount_by_task, args_of, number_list, word_by_task
+from minbert.cli import amount_by_task, args_of, comma_list, number_list, word_by_task
 from minbert.errors import UserError
-from minbert.run.common_args import CommonArgs, tasks_arg, training_arg
+from minbert.run.common_args import CommonArgs, saving_arg, tasks_arg, training_arg
 from minbert.task.task import Task
 
 beyond_arg = args_of("beyond the paper")
+
+
+def weights_of_mean(text: str) -> dict[str, float]:
+    """Read the weights of tasks' scores in a mean: sst=2,quora=1, or sst alone; {} for the mean."""
+    if text == "mean":
+        return {}
+    return amount_by_task(",".join(x if "=" in x else f"{x}=1" for x in comma_list(text)))
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,13 @@ class RecipeArgs(CommonArgs):
         (), "heads read the mean of these layers, as 3,4,5,6 (default: the top one)",
         parse=number_list,
     )  # fmt: skip
+    best_by: dict[str, float] = saving_arg(
+        None, "what chooses best/: mean (default), a task, or weights in the mean: sst=2,quora=1",
+        parse=weights_of_mean, metavar="TASK",
+    )  # fmt: skip
+    save_task_best: bool = saving_arg(
+        False, "keep each task's own best step too, in best-TASK/", parse=bool
+    )
     correct_bias: bool = training_arg(True, "without Adam's correction of m and v", parse=bool)
 
 
@@ -65,11 +79,16 @@ def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:
 
     args: those of train_multitask.py, whose pairs are resolved.
     """
-    for field in ("task_weight", "r_drop", "teacher"):
+    for field in ("task_weight", "r_drop", "teacher", "best_by"):
         stray = [task for task in getattr(args, field) or {} if task and task not in args.tasks]
         if stray:
             flag = "--" + field.replace("_", "-")
             raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
+    best_by = args.best_by or {}
+    if best_by and not any(best_by.values()):
+        raise UserError("--best-by: one weight at least is above 0")
+    if best_by and args.mode == "single" and len(args.tasks) > 1:
+        raise UserError("--best-by weighs the tasks of one run; --mode single has a run for each")
     teacher = args.teacher or {}
     if "" in teacher:
         teacher = dict.fromkeys(args.tasks, teacher[""]) | teacher
@@ -87,4 +106,5 @@ def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:
         raise UserError(f"--combine {args.combine} goes with --mode joint, not --mode {args.mode}")
     if args.steps and args.mode == "sequential":
         raise UserError("--steps would end before the later tasks are trained: not with sequential")
-    return {"task_weight": args.task_weight or {}, "r_drop": args.r_drop or {}, "teacher": teacher}
+    by_task = {"task_weight": args.task_weight or {}, "r_drop": args.r_drop or {}}
+    return {**by_task, "teacher": teacher, "best_by": best_by}

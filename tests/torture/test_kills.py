@@ -29,6 +29,7 @@ KINDS: dict[str, list[str]] = {
     "single": ["train", *EVERY_STEP, "--mode", "single", "--epochs", "1"],
     "own": ["train", *EVERY_STEP, "--task-file", "{world}/own.toml", "--epochs", "1"],
     "bf16": ["train", *EVERY_STEP, "--precision", "bf16"],
+    "bests": ["train", *EVERY_STEP, "--save-task-best", "--best-by", "sst=2,sts=1"],
     "recipe": [
         "train",
         *EVERY_STEP,
@@ -58,8 +59,9 @@ KINDS: dict[str, list[str]] = {
     "corpus": ["pretrain", "--save-minutes", "0", "--corpus", "{world}/corpus.txt"],
 }
 MOMENTS = (
-    "last.new", "last.new", "best.new", "last.old", "best.old", "predictions", "report.html*.new",
-    "args.json*.new", "log.jsonl*.new", "README.md*.new", "findings.json*.new", "*.npz*.new",
+    "last.new", "last.new", "best.new", "best-*.new", "last.old", "best.old", "best-*.old",
+    "predictions", "report.html*.new", "args.json*.new", "log.jsonl*.new", "README.md*.new",
+    "findings.json*.new", "*.npz*.new",
     "tasks.toml*.new", "scores.json*.new", "*.npy*.new",
 )  # fmt: skip
 

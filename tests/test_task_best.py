@@ -1,0 +1,87 @@
+"""Which step is kept: by the mean, a task or weights; and each task's own, in its folder."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import train_multitask
+from minbert import MultitaskModel
+from minbert.export import main as export
+from minbert.metrics import weighted_mean
+from tests.conftest import cut, logged, run, weights
+from tests.processes import assert_same_run
+
+OPTIONS = ["--save-task-best", "--eval-every", "3", "--lr", "1e-3"]
+
+
+def same(one: Path, other: Path) -> bool:
+    a, b = weights(one), weights(other)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_weighted_mean() -> None:
+    scores = {"sst": 0.2, "sts": 0.8}
+    assert weighted_mean(scores, {"sst": 1.0}) == 0.2
+    assert weighted_mean(scores, {"sst": 2.0, "sts": 1.0}) == pytest.approx(0.4)
+
+
+@pytest.mark.parametrize(("by", "chosen"), [([], 10), (["--best-by", "sst=3,sts=1"], 20)])
+def test_the_steps_that_are_kept(
+    world: Path, monkeypatch: pytest.MonkeyPatch, by: list[str], chosen: int
+) -> None:
+    """SST is best at step 20, STS and the plain mean at step 10."""
+    every = [{"sst": 0.9, "sts": 0.9}, {"sst": 0.1, "sts": 0.9}, {"sst": 0.5, "sts": 0.3}]
+    scores = iter(every)
+    monkeypatch.setattr(train_multitask, "main_scores", lambda *_: next(scores))
+    run(world, "--name", "run", "--lr", "1e-3", "--save-task-best", *by)
+    folder = world / "runs/run"
+    (end,) = logged(folder, "end")
+    assert end["best"]["step"] == chosen
+    assert {name: best["step"] for name, best in end["task_best"].items()} == {"sst": 20, "sts": 10}
+    assert same(folder / "best-sst", folder / "last") and not same(
+        folder / "best-sts", folder / "last"
+    )
+    assert same(folder / "best", folder / ("best-sts" if chosen == 10 else "best-sst"))
+    card = (folder / "README.md").read_text()
+    assert f"`best/` holds step {chosen}, `best-sst/` step 20, `best-sts/` step 10, `last/`" in card
+
+
+def test_a_task_s_best_is_used_as_any_checkpoint(world: Path) -> None:
+    run(world, "--name", "run", *OPTIONS)
+    best = world / "runs/run/best-sst"
+    assert MultitaskModel.load(best, "cpu").predict("sst", ["red cat"])[0] in "01234"
+    assert export([str(best), str(world / "out"), "--task", "sst"]) == 0
+    run(world, "--name", "next", "--model", str(best), "--steps", "1")
+    run(world, "--name", "plain", "--steps", "1")
+    assert {path.name for path in (world / "runs/plain").glob("best*")} == {"best"}
+
+
+def test_stopped_and_resumed_keeps_the_same_steps(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(world, "--name", "whole", *OPTIONS)
+    cut(world, monkeypatch, 8, "--name", "cut", *OPTIONS)
+    torn = world / "runs/cut/best-sst"
+    torn.rename(torn.with_name("best-sst.old"))  # as a kill between the two renames leaves it
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")
+    for name in ("best-sst", "best-sts"):
+        assert same(world / "runs/whole" / name, world / "runs/cut" / name)
+    assert not list((world / "runs/cut").glob("*.old"))
+
+
+def test_a_task_s_best_that_is_gone_is_made_anew_and_said(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--name", "run", *OPTIONS)
+    folder = world / "runs/run"
+    kept = weights(folder / "best-sts")
+    shutil.rmtree(folder / "best-sst")
+    capsys.readouterr()
+    train_multitask.main(["--resume", str(folder)])
+    out = capsys.readouterr().out
+    assert "best-sst: gone; the best step from 20 on" in out and "best-sts: gone" not in out
+    assert same(folder / "best-sst", folder / "last")
+    assert all(torch.equal(kept[name], w) for name, w in weights(folder / "best-sts").items())
