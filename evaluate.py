@@ -14,6 +14,7 @@ if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is
 import json
 import math
 import os
+import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from minbert.metrics import accuracy, overall
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
-from minbert.stream import predict_input
+from minbert.stream import predict_input, predict_text
 from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import (
@@ -77,8 +78,12 @@ class Args:
     )
     data_dir: str = data_arg("data", "directory with the tasks' files")
     output: str = text_arg(
-        "", "where predictions go (default: RUN/predictions; of --input -, the screen)"
+        "", "where predictions go (default: RUN/predictions; of texts of yours, the screen)"
     )
+    probabilities: bool = text_arg(
+        False, "say each class's probability; a .csv, .tsv or .jsonl has them without", parse=bool
+    )
+    raw: bool = text_arg(False, "without the temperature that was fitted on dev", parse=bool)
     precision: str = machine_arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
     device: str = machine_arg("cpu", "auto, cpu or cuda")
     threads: int = machine_arg(
@@ -197,17 +202,28 @@ def use_checkpoint(args: Args) -> dict[str, object]:
     if args.input:
         if not args.task:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
-        return {"lines": predict_input(model, args.task, args.input, args.output)}
+        wanted = (args.probabilities, args.raw)
+        if args.probabilities and (why := model.without_probabilities(args.task)):
+            print(why, file=sys.stderr)
+        return {"lines": predict_input(model, args.task, args.input, args.output, *wanted)}
     text = args.pair or args.text
     sentences = 2 if args.pair else 1
     fitting = [n for n, t in model.tasks.items() if 1 + t.is_pair == sentences]
     if not (args.task or fitting):
         raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
     names = [args.task] if args.task else fitting
-    found = {name: model.predict(name, [text])[0] for name in names}
-    for name, prediction in found.items():
-        print(f"{model.tasks[name].title:7} {prediction}")
-    return {"predictions": found}
+    found = predict_text(model, names, text, args.output, args.raw)
+    report = {"predictions": {name: answer.label for name, answer in found.items()}}
+    for name, answer in found.items():
+        print(f"{model.tasks[name].title:7} {answer.label}")
+        if args.probabilities:
+            rows = sorted(answer.probabilities.items(), key=lambda row: -row[1])
+            print("".join(f"{p:15.4f} {label}\n" for label, p in rows), end="")
+            if why := model.without_probabilities(name):
+                print(f"{'':7} ({why})")
+    if args.probabilities:
+        report["probabilities"] = {name: a.probabilities for name, a in found.items()}
+    return report
 
 
 def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:

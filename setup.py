@@ -35,6 +35,7 @@ setup(
             "onnx>=1.17",
             "onnxscript>=0.5",
             "onnxruntime>=1.20",
+            "pandas>=2",
             "tensorboard>=2.17",
             "accelerate>=1",
             "lightning-fabric>=2.4",

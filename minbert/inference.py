@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self, overload
 
 import numpy as np
 from torch import Tensor
@@ -18,7 +18,9 @@ from minbert.losses import unit
 from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS, pool
 from minbert.model.multitask import MultitaskNetwork, load_multitask
+from minbert.task.answers import Answer
 from minbert.task.evaluation import predict, predict_task
+from minbert.task.probabilities import class_probabilities, why_none
 from minbert.task.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.task import Task
 from minbert.task.taskfile import tasks_of_run
@@ -71,10 +73,47 @@ class MultitaskModel:
         lines = (f"\n  {name}: {task.table['kind']}" for name, task in self.tasks.items())
         return f"MultitaskModel({self.directory}): {self.network.encoder}{''.join(lines)}"
 
-    def predict(self, task: str, texts: Sequence[Text]) -> list[str]:
-        """Return the task's prediction for each text, in the form of its prediction files."""
-        found = self.task_named(task)
-        return [found.format_prediction(p) for p in found.decode(self.outputs(task, texts))]
+    @overload
+    def predict(
+        self, task: str, texts: Sequence[Text], probabilities: Literal[False] = False
+    ) -> list[str]: ...
+
+    @overload
+    def predict(
+        self, task: str, texts: Sequence[Text], probabilities: Literal[True], raw: bool = False
+    ) -> list[dict[str, float]]: ...
+
+    def predict(
+        self, task: str, texts: Sequence[Text], probabilities: bool = False, raw: bool = False
+    ) -> list[str] | list[dict[str, float]]:
+        """Return each text's label: its class's name, its labels with `;` between, or its score.
+
+        probabilities: return each text's probabilities by class instead, of labels each by itself.
+        raw: without the temperature that was fitted on dev. Raises UserError for a task that has no
+        probabilities.
+        """
+        if not probabilities:
+            return [answer.label for answer in self.answers(task, texts)]
+        if why := self.without_probabilities(task):
+            raise UserError(f"{why}; leave probabilities out")
+        return [answer.probabilities for answer in self.answers(task, texts, raw)]
+
+    def answers(self, task: str, texts: Sequence[Text], raw: bool = False) -> list[Answer]:
+        """Return each text's label and, if the task has them, its probabilities by class."""
+        found, outputs = self.task_named(task), self.outputs(task, texts)
+        labels = [found.label_of(p) for p in found.decode(outputs)]
+        if self.without_probabilities(task):
+            return [Answer(label, {}) for label in labels]
+        temperature = 1.0 if raw else self.network.heads[task].config.temperature
+        rows = class_probabilities(found, outputs, temperature).tolist()
+        return [
+            Answer(label, dict(zip(found.shown_classes, row, strict=True)))
+            for label, row in zip(labels, rows, strict=True)
+        ]
+
+    def without_probabilities(self, task: str) -> str:
+        """Return why a task has no probabilities; "" if it has."""
+        return why_none(self.task_named(task), self.network.heads[task].config)
 
     def outputs(self, task: str, texts: Sequence[Text]) -> np.ndarray:
         """Return the head's outputs, (n, outputs), in the order of the texts."""

@@ -1,62 +1,106 @@
-"""A file or a pipe of texts -> its predictions, as they come: evaluate.py --input."""
+"""Texts of a user's -> what a model says of them, as they come: evaluate.py --input, --text."""
 
-import csv
-import io
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
 from minbert.cli import without_controls
-from minbert.data.examples import Columns, read_examples
+from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tables import JSON, check_columns, column_names, kind_of, table_of
 from minbert.errors import UserError
+from minbert.files import write_text
 from minbert.inference import MultitaskModel, Text
+from minbert.task.answers import Answer, ending_of, label_first, named_columns
 
 BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
 ROWS = 1024  # rows of a table that are predicted together
 TABLES = (".tsv", ".csv", ".parquet", *JSON)  # endings of files whose columns have names
-Answers = Iterator[list[str]]  # the output's lines, in groups that were predicted together
+Groups = Iterator[list[Example]]  # that are predicted together
 
 
-def predict_input(model: MultitaskModel, task: str, name: str, output: str) -> int:
-    """Write a prediction for every text of the file `name`; return how many they are.
+def predict_text(
+    model: MultitaskModel, names: list[str], text: Text, output: str, raw: bool
+) -> dict[str, Answer]:
+    """Return what these tasks say of one text, by task; write it to the file `output`, if any.
 
-    name: -, standard input. output: - or "", standard output. Raises UserError if both are the
-    same file.
+    Raises UserError for a file of another kind, and for one with several tasks.
     """
-    columns = model.task_named(task).columns
+    ending = ending_of(output)
+    if output and not ending:
+        raise UserError(f"--output {output}: name a .csv, .tsv or .jsonl for a text's answer")
+    if output and len(names) > 1:
+        raise UserError(f"--output {output}: add --task, one of {', '.join(names)}")
+    found = {name: model.answers(name, [text], raw)[0] for name in names}
+    for name, answer in found.items() if output else ():
+        head, line = named_columns(model.tasks[name], ending, list(answer.probabilities))
+        example = Example("1", *([text] if isinstance(text, str) else text))
+        write_text(Path(output), head + line(example, answer))
+    return found
+
+
+def predict_input(
+    model: MultitaskModel, task: str, name: str, output: str,
+    probabilities: bool = False, raw: bool = False,
+) -> int:  # fmt: skip
+    """Write what a task says of every text of the file `name`; return how many they are.
+
+    name: -, standard input. output: - or "", standard output; a .csv, .tsv or .jsonl has the
+    probabilities of all classes. probabilities: have them in other outputs, too, with a header.
+    Raises UserError if both are the same file.
+    """
+    found = model.task_named(task)
     if output in ("", "-"):
         output = ""
     elif name != "-" and Path(output).exists() and Path(output).samefile(name):
         raise UserError(f"--output {output}: that is the --input; name another file")
+    ending = ending_of(output) or (".tsv" if probabilities else "")
     count = 0
     with ExitStack() as stack:
-        if name != "-" and kind_of(Path(name)) in TABLES:
-            head, blocks = table_answers(model, task, Path(name), columns)
+        columns, groups = stack.enter_context(open_input(name, found.columns))
+        if ending:
+            classes = () if model.without_probabilities(task) else found.shown_classes
+            head, line = named_columns(found, ending, classes)
         else:
-            file = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
-            first = file.readline()
-            if ending := table_ending(first, columns):
-                copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
-                with copy.open("wb") as target:
-                    target.write(first)
-                    shutil.copyfileobj(file, target)
-                head, blocks = table_answers(model, task, copy, columns)
-            else:
-                head, blocks = "", line_answers(model, task, first, file)
+            ids = [columns.id] if columns and columns.id else []
+            names = [found.prediction_header, *ids, *columns.texts] if columns else []
+            head, line = label_first(names, bool(ids))
         sink = stack.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
         safe = str if output else without_controls  # a file gets the texts as they came
         sink.write(safe(head))
-        for block in blocks:
-            sink.writelines(map(safe, block))
+        for group in groups:
+            texts = [e.text if e.pair is None else (e.text, e.pair) for e in group]
+            answers = model.answers(task, texts, raw)
+            sink.writelines(safe(line(e, a)) for e, a in zip(group, answers, strict=True))
             sink.flush()  # a program that reads the output gets each group at once
-            count += len(block)
+            count += len(group)
     return count
+
+
+@contextmanager
+def open_input(name: str, columns: Columns) -> Iterator[tuple[Columns | None, Groups]]:
+    """Yield the columns of a table and its rows, or None and the lines of a plain text.
+
+    name: a file, or -, standard input.
+    """
+    if name != "-" and kind_of(Path(name)) in TABLES:
+        yield table_rows(Path(name), columns)
+        return
+    with ExitStack() as stack:
+        file = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
+        first = file.readline()
+        if ending := table_ending(first, columns):
+            copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
+            with copy.open("wb") as target:
+                target.write(first)
+                shutil.copyfileobj(file, target)
+            yield table_rows(copy, columns)
+        else:
+            yield None, line_rows(len(columns.texts), first, file)
 
 
 def table_ending(first: bytes, columns: Columns) -> str:
@@ -75,59 +119,34 @@ def table_ending(first: bytes, columns: Columns) -> str:
     return ""
 
 
-def table_answers(
-    model: MultitaskModel, task: str, path: Path, columns: Columns
-) -> tuple[str, Answers]:
-    """Return the header, and rows of prediction, id (if the file has ids) and texts.
+def table_rows(path: Path, columns: Columns) -> tuple[Columns, Groups]:
+    """Return a table's columns, with an id if it has ids, and its rows in groups.
 
     Raises UserError, with the columns that are there, for a table without the task's.
     """
     names = column_names(path, columns.layout)
     check_columns(path, list(columns.texts), names)
     id_name = columns.id or "id"
-    ids = id_name in names
     # every row gets a prediction: one that cannot is not left out
-    columns = replace(columns, id=id_name if ids else "", bad_rows=0.0)
-    examples, _ = read_examples(path, columns, labelled=False)
-
-    def answers() -> Answers:
-        for start in range(0, len(examples), ROWS):
-            part = examples[start : start + ROWS]
-            texts = [e.text if e.pair is None else (e.text, e.pair) for e in part]
-            predictions = model.predict(task, texts)
-            yield [
-                table_line([p, *([e.id] if ids else []), e.text, *([e.pair] if e.pair else [])])
-                for p, e in zip(predictions, part, strict=True)
-            ]
-
-    header = [model.tasks[task].prediction_header, *([id_name] if ids else []), *columns.texts]
-    return table_line(header), answers()
+    columns = replace(columns, id=id_name if id_name in names else "", bad_rows=0.0)
+    rows, _ = read_examples(path, columns, labelled=False)
+    return columns, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
 
-def table_line(cells: Sequence[str]) -> str:
-    """Join cells by tabs, with quotes around one that has a tab, a quote or a newline in it."""
-    line = io.StringIO()
-    csv.writer(line, delimiter="\t", lineterminator="\n").writerow(cells)
-    return line.getvalue()
-
-
-def line_answers(model: MultitaskModel, task: str, first: bytes, file: BinaryIO) -> Answers:
-    """Yield `prediction <tab> line` for every line: a sentence, or two with a tab between.
+def line_rows(sentences: int, first: bytes, file: BinaryIO) -> Groups:
+    """Yield the rows of a text: a sentence a line, or two with a tab between; the number is the id.
 
     first: the line that has been read already.
     """
-    sentences = 1 + model.tasks[task].is_pair
     number = 0
     for block in whole_lines(first, file):
-        kept, texts = [], []
+        rows = []
         for raw in block:
             number += 1
             line = decode(raw, number)
             if line.strip():
-                kept.append(line)
-                texts.append(parse_text(line, number, sentences))
-        predictions = model.predict(task, texts)
-        yield [f"{p}\t{line}\n" for p, line in zip(predictions, kept, strict=True)]
+                rows.append(Example(str(number), *parse_line(line, number, sentences)))
+        yield rows
 
 
 def whole_lines(first: bytes, file: BinaryIO) -> Iterator[list[bytes]]:
@@ -152,10 +171,10 @@ def decode(raw: bytes, number: int) -> str:
         raise UserError(f"line {number}: not UTF-8 ({error.reason}); convert the input") from error
 
 
-def parse_text(line: str, number: int, sentences: int) -> Text:
-    """Return a line's sentence or pair. Raises UserError for another number of sentences."""
+def parse_line(line: str, number: int, sentences: int) -> list[str]:
+    """Return a line's sentence or two. Raises UserError for another number of them."""
     parts = line.split("\t")
     if len(parts) != sentences or not all(part.strip() for part in parts):
         what = "a sentence" if sentences == 1 else "two sentences with a tab between"
         raise UserError(f"line {number}: expected {what}, found {line[:60]!r}")
-    return parts[0] if sentences == 1 else (parts[0], parts[1])
+    return parts

@@ -1,5 +1,6 @@
 """The checks of evaluate.py's flags; see tests/flag_checks.py."""
 
+from tasks.sst import SST
 from tests.flags import (
     Row,
     last_json,
@@ -14,6 +15,14 @@ EVALUATE: dict[str, Row] = {
     "input": (
         "--checkpoint run --task sst --input lines.txt",
         lambda run, _: len(run.out.splitlines()) == 2,
+    ),
+    "probabilities": (
+        "--checkpoint run --text red --probabilities",
+        lambda run, _: {line[15:].strip() for line in run.out.splitlines()[1:]} == {*SST.shown_classes},
+    ),
+    "raw": (
+        "--checkpoint run --text red --raw --output raw.jsonl",
+        lambda run, _: run.seen["class_probabilities"][0][0][2] == 1.0,
     ),
     "task": (
         "--checkpoint run --text red --task sts",

@@ -52,6 +52,7 @@ WATCH = {
     "evaluate": [
         (torch, "set_num_threads"),
         (minbert.inference, "choose_precision"),
+        (minbert.inference, "class_probabilities"),
         (evaluate, "load_task"),
     ],
 }

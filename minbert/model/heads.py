@@ -45,6 +45,7 @@ class HeadConfig:
     class_names: tuple[str, ...] = ()  # if the classes have some
     layers: tuple[int, ...] = ()  # whose mean [CLS] it reads, from 1; (): that of the top layer
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
+    temperature: float = 1.0  # logits are divided by it in probabilities; see task/calibration.py
 
     @classmethod
     def from_json(cls, saved: Any, where: str) -> "HeadConfig":
@@ -54,7 +55,8 @@ class HeadConfig:
         config = from_json(cls, saved, where)
         sizes = 1 <= config.outputs <= LARGEST_SIZE and 0 <= config.embedding_size <= LARGEST_SIZE
         units = 0 < config.unit < math.inf and math.isfinite(config.shift)
-        if config.pooling not in POOLINGS or not (sizes and units):
+        in_range = sizes and units and 0 < config.temperature < math.inf
+        if config.pooling not in POOLINGS or not in_range:
             raise UserError(f"{where}: not a head of this program; the file is damaged")
         return config
 

@@ -98,10 +98,14 @@ class Task:
             return ";".join(names) or "-"
         return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
+    def label_of(self, prediction: float) -> str:
+        """Return a prediction for people: the names of its classes, or the number."""
+        one_class = self.is_classification and not self.multi_label
+        return self.shown_classes[int(prediction)] if one_class else self.format_prediction(prediction)
+
     def describe(self, prediction: float) -> str:
-        """Return a prediction or label for people: a class by its name, a score to two places."""
-        names = self.class_names or self.display_names
-        return names[int(prediction)] if names else f"{round(prediction, 2):g}"
+        """Return a prediction or label for people, a score to two places."""
+        return f"{round(prediction, 2):g}" if self.is_correlation else self.label_of(prediction)
 
 
 def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[str, float]:
