@@ -12,44 +12,27 @@ if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is
     signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"stopped.\n"), os._exit(130)))
 
 import json
-import math
 import os
 import sys
-import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from minbert.cli import args_of, parse_arguments, run_script
-from minbert.data.encoded import EncodedSplit, take
-from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
-from minbert.metrics import accuracy, overall
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
+from minbert.run.scoring import score_run
 from minbert.stream import predict_input, predict_text
-from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.dev_rows import with_dev_rows
-from minbert.task.evaluation import (
-    WHY_UNDEFINED,
-    cosine_threshold,
-    predict,
-    predict_task,
-    with_interval,
-)
-from minbert.task.loading import DataSource, load_task, load_test
-from minbert.task.predictions import score_predictions, write_predictions
-from minbert.task.task import Task, has_2024_form
+from minbert.task.predictions import score_predictions
 from minbert.task.taskfile import read_task_file
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
-
-SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
 job_arg, text_arg, data_arg = args_of("what to do"), args_of("text of yours"), args_of("data")
 model_arg, machine_arg, screen_arg = args_of("model"), args_of("machine"), args_of("printing")
@@ -97,103 +80,17 @@ class Args:
     json: bool = screen_arg(False, "end with one line of JSON", parse=bool)
 
 
-def intervals(
-    task: Task, outputs: np.ndarray, labels: np.ndarray, threshold: float | None
-) -> dict[str, dict[str, float]]:
-    """Return each metric with its bootstrap 95 % interval, printed a line each.
-
-    threshold: the calibrated one of a siamese task; then the accuracy at 0.5, the paper's, is
-    there too.
-    """
-    rows = {name: (metric, task.decode(outputs)) for name, metric in task.metrics.items()}
-    if threshold is not None:
-        rows["accuracy_at_0.5"] = (accuracy, outputs[:, 0] + threshold > 0.5)
-    result = {}
-    for name, (metric, predictions) in rows.items():
-        value, low, high = with_interval(metric, predictions, labels)
-        shown = f"{value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}"
-        if math.isnan(value):
-            shown, value, low, high = f"not defined: {WHY_UNDEFINED}; counted as 0", 0.0, 0.0, 0.0
-        result[name] = {"value": value, "low": low, "high": high}
-        print(f"{task.title:7} {name:15} {shown}")
-    return result
-
-
-def print_classes(task: Task, scores: list[ClassScore]) -> None:
-    """Print a line for each class, or for those of many that are found least."""
-    shown = worst_first(scores)
-    if shown:
-        print(f"{task.title:7} {'precision':>28} {'recall':>9} {'F1':>9} {'rows':>7}")
-    for s in shown:
-        numbers = f"{s.precision:9.4f} {s.recall:9.4f} {s.f1:9.4f} {s.rows:7,}  {s.note}"
-        print(f"{task.title:7} {s.label[:18]:18} {numbers}".rstrip())
-    if more := len(scores) - len(shown):
-        print(f"{task.title:7} and {more:,} classes with a higher F1; --json has them")
-
-
-def pairs_per_second(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, float]:
-    """Measure the encoder on a file's first rows, cross and siamese, in turn, best of two."""
-    rates, rows, encoder = {}, np.arange(SPEED_ROWS), model.network.encoder
-    for kind in ("cross", "siamese") * 2:
-        siamese = kind == "siamese"
-        chosen = replace(source, siamese=frozenset([task.name] if siamese else []))
-        split = load_task(task, "dev", model.tokenizer, chosen)
-        split = take(split, rows[: len(split)])
-        started = time.perf_counter()
-        sequences = sentences_of(split)[0] if siamese else split
-        predict(encoder.pooled_output, sequences, encoder.device)
-        rates[kind] = max(rates.get(kind, 0.0), len(split) / (time.perf_counter() - started))
-    print(
-        f"{task.title:7} pairs/s         cross {rates['cross']:.0f}, siamese {rates['siamese']:.0f}"
-    )
-    return rates
-
-
-def score_checkpoint(args: Args) -> dict[str, object]:
-    """Print dev metrics with intervals; write dev and test predictions in the course's files."""
-    model = load_model(args)
-    network, heads = model.network, model.network.heads
-    siamese = frozenset(name for name in model.tasks if heads[name].config.siamese)
-    source = DataSource(Path(args.data_dir), None, model.max_length, siamese)
-    output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    speed: dict[str, dict[str, float]] = {}
-    classes: dict[str, list[dict[str, object]]] = {}
-    print(f"{model.directory}, {args.precision} on {network.encoder.device}")
-    # all are read before anything is written: a file that cannot be read leaves nothing behind
-    splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
-    for name, task in model.tasks.items():
-        for split_name, split in splits[name].items():
-            what = f"{task.title}: {split_name}"
-            outputs = predict_task(network, task, split, network.encoder.device, what).numpy()
-            write_predictions(output, task, split_name, split, outputs)
-            if split_name == "dev":
-                threshold = cosine_threshold(task, heads[name])
-                result[name] = intervals(task, outputs, split.labels, threshold)
-                found = class_scores(task, task.decode(outputs), split.labels)
-                classes |= {name: list(map(asdict, found))} if found else {}
-                print_classes(task, found)
-                if name in siamese:
-                    speed[name] = pairs_per_second(model, task, source)
-    main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
-    mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_correlation})
-    form = f", 2024 form {form_2024:.4f}" if has_2024_form(list(model.tasks.values())) else ""
-    print(f"overall: raw mean {mean:.4f}{form}; predictions in {output}")
-    overalls = {"overall": mean, "overall_2024": form_2024}
-    return {"scores": result, "classes": classes, "pairs_per_s": speed, **overalls}
-
-
-def load_splits(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, EncodedSplit]:
-    """Load a task's dev set and, if there is a file, its test set."""
-    splits = {"dev": load_task(task, "dev", model.tokenizer, source)}
-    if test := load_test(task, model.tokenizer, source):
-        splits["test"] = test
-    return splits
-
-
 def load_model(args: Args) -> MultitaskModel:
     """Load the run of --checkpoint."""
     return MultitaskModel.load(args.checkpoint, args.device, args.precision, args.max_length)
+
+
+def score_checkpoint(args: Args) -> dict[str, object]:
+    """Print the run's scores on --data-dir and write its predictions."""
+    model = load_model(args)
+    print(f"{model.directory}, {args.precision} on {model.network.encoder.device}")
+    output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
+    return score_run(model, Path(args.data_dir), output)
 
 
 def use_checkpoint(args: Args) -> dict[str, object]:

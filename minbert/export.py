@@ -62,6 +62,7 @@ def classifier_config(head: Head) -> dict[str, Any]:
     outputs = head.config.outputs
     # problem_type makes a pipeline apply a softmax, a sigmoid or nothing to the outputs
     problem = head.config.problem_type
+    calibrated = problem.endswith("_classification")
     # the one logit of two classes is that of class 1
     first = 1 if outputs == 1 and problem == "multi_label_classification" else 0
     numbers = range(first, first + outputs)
@@ -72,6 +73,8 @@ def classifier_config(head: Head) -> dict[str, Any]:
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
         "classifier_dropout": head.dropout.p,
+        # not `temperature`, which in transformers belongs to generating text
+        **({"calibration_temperature": head.config.temperature} if calibrated else {}),
     }
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -92,6 +93,14 @@ def parse_json_line(line: bytes, where: str) -> Any:
         return json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: damaged, take that line out ({error})") from error
+
+
+def link_or_copy(file: Path, new: Path) -> None:
+    """Give a file that nobody changes a second name, or copy it where the disk has no links."""
+    try:
+        os.link(file, new)
+    except OSError:
+        shutil.copyfile(file, new)
 
 
 def first_line(error: Exception) -> str:

@@ -18,7 +18,9 @@ EVALUATE: dict[str, Row] = {
     ),
     "probabilities": (
         "--checkpoint run --text red --probabilities",
-        lambda run, _: {line[15:].strip() for line in run.out.splitlines()[1:]} == {*SST.shown_classes},
+        lambda run, _: (
+            {line[15:].strip() for line in run.out.splitlines()[1:]} == {*SST.shown_classes}
+        ),
     ),
     "raw": (
         "--checkpoint run --text red --raw --output raw.jsonl",

@@ -8,6 +8,7 @@ import minbert.model.encoder
 import minbert.model.layers
 import minbert.run.fine_tuning
 import minbert.run.loop
+import minbert.run.scoring
 import minbert.training.gradients
 import pretrain_mlm
 import train_multitask
@@ -53,7 +54,7 @@ WATCH = {
         (torch, "set_num_threads"),
         (minbert.inference, "choose_precision"),
         (minbert.inference, "class_probabilities"),
-        (evaluate, "load_task"),
+        (minbert.run.scoring, "load_task"),
     ],
 }
 

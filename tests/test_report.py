@@ -26,8 +26,9 @@ from minbert.report.charts import (
     thinned,
 )
 from minbert.report.files import read_runs
-from minbert.report.findings import confidences, confusion, reliability
-from minbert.report.page import Run, stages, throughput
+from minbert.report.findings import confusion, reliability, said_and_seen
+from minbert.report.page import stages, throughput
+from minbert.report.runs import Run
 from tasks import TASKS
 from tests.conftest import arguments, make_world, run
 
@@ -241,15 +242,16 @@ def test_labels_differ_and_fit_beside_the_axes(values: list[float]) -> None:
     assert place + 3.5 * len(label) < WIDTH
 
 
-def test_probabilities_confusion_calibration() -> None:
-    logits = np.array([[0.0, 2.0], [3.0, 0.0]])
-    soft = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    np.testing.assert_allclose(confidences(logits), soft.max(1))
-    np.testing.assert_allclose(confidences(np.array([[-2.0]])), 1 / (1 + np.exp(-2)))
+def test_confusion_and_reliability() -> None:
     counts = confusion(np.array([1.0, 0, 1]), np.array([1.0, 1, 0]), 2)
     assert counts.tolist() == [[0, 1], [1, 1]]
     rows = reliability(np.array([0.05, 0.06, 1.0]), np.array([0.0, 1, 1]))
     assert rows == [(0.055, 0.5, 2), (1.0, 1.0, 1)]
+    p = np.array([[0.1, 0.2, 0.5, 0.1, 0.1], [0.6, 0.4, 0, 0, 0]])
+    said, seen = said_and_seen(TASKS["sst"], p, np.array([2.0, 1.0]))
+    assert said.tolist() == [0.5, 0.6] and seen.tolist() == [True, False]
+    said, seen = said_and_seen(TASKS["quora"], np.array([[0.7, 0.3]]), np.array([1.0]))
+    assert said.tolist() == [0.3] and seen.tolist() == [1]
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

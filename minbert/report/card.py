@@ -15,6 +15,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.files import sha256_of, write_text
 from minbert.metrics import over_seeds
 from minbert.report.tables import markdown_table
+from minbert.task.calibration import BINS
 from minbert.task.classes import ClassScore, class_counts, describe_labels, worst_first
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -23,6 +24,9 @@ from minbert.version import VERSION
 CARD = "README.md"
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
 LEFT_OUT = ("name", "resume", "output_dir", "threads")  # arguments about place and machine
+CALIBRATED = """\
+Before and after are means of both halves of dev, each with the temperature that was fitted on the
+other half; the probabilities of `best/` use the one that was fitted on all of it."""
 Splits = dict[str, EncodedSplit]
 Findings = dict[str, dict[str, Any]]  # by task, see findings.py; empty without predictions
 Table = list[tuple[str, ...]]  # the first row is its head
@@ -90,7 +94,8 @@ def write_card(
     score = f"python evaluate.py --checkpoint {shlex.quote(str(folder))} --data-dir DIR"
     labels = [labels_of(task, train_splits[task.name].labels, found) for task in tasks]
     use = [score, *exports(folder, command.args)]
-    write(folder, command, about, scores, use, data, ["## Labels", *labels])
+    more = ["## Labels", *labels, *calibrations_of(tasks, found)]
+    write(folder, command, about, scores, use, data, more)
 
 
 def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
@@ -107,6 +112,17 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
         for s in worst_first(scores)
     ]  # fmt: skip
     return markdown_table([head, *rows])
+
+
+def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:
+    """Return how far the tasks' probabilities are off, before and after; nothing without any."""
+    error = f"expected calibration error ({BINS} bins)"
+    table: Table = [("task", error, "with a temperature", "temperature of all of dev")]
+    for task in tasks:
+        if own := found.get(task.name, {}).get("calibrated"):
+            errors = (f"{own[key]:.4f}" for key in ("ece_before", "ece_after"))
+            table.append((task.title, *errors, f"{own['temperature']:g}"))
+    return ["## Calibration", markdown_table(table), CALIBRATED] if len(table) > 1 else []
 
 
 def exports(folder: Path, args: dict[str, Any]) -> list[str]:

@@ -7,7 +7,8 @@ from typing import Any
 
 from minbert.errors import UserError
 from minbert.files import parse_json_line, read_json, read_json_lines, write_text
-from minbert.report.page import Run, page
+from minbert.report.page import page
+from minbert.report.runs import Run
 from minbert.task.classes import ClassScore
 from minbert.task.run_files import ARGS, read_arguments
 from minbert.typed import parse
@@ -27,6 +28,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "end": {"best": dict[str, Any] | None},
 }
 BEST: dict[str, Any] = {"step": int, "scores": dict[str, float]}
+CALIBRATION = {"temperature", "ece_before", "ece_after"}
 LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
 
 
@@ -44,6 +46,7 @@ class WorstRow:
 FINDING: dict[str, Any] = {
     "title": str, "names": list[str], "confusion": list[list[int]],
     "points": list[tuple[float, float]], "reliability": list[tuple[float, float, int]],
+    "reliability_calibrated": list[tuple[float, float, int]], "calibrated": dict[str, float],
     "interval": tuple[float, float], "metrics": dict[str, float], "classes": list[ClassScore],
     "worst": list[WorstRow], "labels": list[dict[str, str | int]],
 }  # fmt: skip
@@ -108,6 +111,8 @@ def check_findings(found: Any, path: Path) -> None:
             if key in own:
                 parse(kind, own[key], f"{path}: {task}: {key}")
         sizes = {len(own.get("names", [])), *map(len, own.get("confusion", []))}
+        if not {*own.get("calibrated", CALIBRATION)} >= CALIBRATION:
+            raise UserError(f"{path}: {task}: calibrated lacks a key; the file is damaged")
         if "confusion" in own and sizes != {len(own["confusion"])}:
             raise UserError(f"{path}: {task}: names and confusion differ; the file is damaged")
 

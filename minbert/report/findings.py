@@ -8,7 +8,9 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Files, read_examples
+from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
+from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 
 WORST = 12  # how many of the worst rows are listed
@@ -17,17 +19,23 @@ SCATTER_POINTS = 1500  # most points of a scatter plot
 
 
 def findings(
-    task: Task, outputs: np.ndarray, split: EncodedSplit, files: Files, cosines: bool
-) -> dict[str, Any]:
+    task: Task, outputs: np.ndarray, split: EncodedSplit, files: Files,
+    calibration: Calibration | None,
+) -> dict[str, Any]:  # fmt: skip
     """Describe outputs (n, task.outputs) for a split, which was read from these files.
 
-    cosines: the outputs are cosines less a threshold, not logits, and give no probabilities.
+    calibration: None for outputs that give no probabilities.
     """
     predictions, labels = task.decode(outputs), split.labels
     found: dict[str, Any] = {"title": task.title, "rows": len(split)}
     scores = {name: metric(predictions, labels) for name, metric in task.metrics.items()}
     found["metrics"] = {name: score for name, score in scores.items() if not math.isnan(score)}
     found["classes"] = [asdict(score) for score in class_scores(task, predictions, labels)]
+    if calibration:
+        found["calibrated"] = calibration.to_json()
+        for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
+            p = class_probabilities(task, outputs, temperature)
+            found[f"reliability{name}"] = reliability(*said_and_seen(task, p, labels))
     if task.multi_label:
         found["labels"] = label_counts(task, predictions, labels)
         return found
@@ -39,26 +47,13 @@ def findings(
         return found
     names = task.shown_classes
     found["names"], found["confusion"] = names, confusion(predictions, labels, len(names)).tolist()
-    confidence = np.abs(outputs[:, 0]) if cosines else confidences(outputs)
-    if task.outputs == 1 and not cosines:
-        yes = np.where(predictions == 1, confidence, 1 - confidence)
-        found["reliability"] = reliability(yes, labels)
+    confidence = np.abs(outputs[:, 0])  # of cosines
+    if calibration:
+        confidence = class_probabilities(task, outputs, calibration.temperature).max(1)
     wrong = np.flatnonzero(predictions != labels)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")]
     found["worst"] = listed_rows(task, order[:WORST], split, predictions, confidence, files)
     return found
-
-
-def confidences(outputs: np.ndarray) -> np.ndarray:
-    """Return the probability of the predicted class, (n,), from logits (n, C) or (n, 1).
-
-    One logit is that of class 1 against class 0.
-    """
-    logits = outputs.astype(np.float64)
-    if logits.shape[1] == 1:
-        return 1 / (1 + np.exp(-np.abs(logits[:, 0])))
-    odds = np.exp(logits - logits.max(1, keepdims=True))
-    return odds.max(1) / odds.sum(1)
 
 
 def confusion(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -68,18 +63,31 @@ def confusion(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.n
     return counts
 
 
-def reliability(yes: np.ndarray, labels: np.ndarray) -> list[tuple[float, float, int]]:
+def said_and_seen(task: Task, p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return probabilities that a model gave, and whether it was so (1 or 0), both (m,).
+
+    p: of each class, (n, C). Of two classes that of the second one counts, of several labels that
+    of each, of more classes that of the predicted one.
+    """
+    gold = right_choices(task, labels)
+    if task.multi_label:
+        return p.reshape(-1), gold
+    if task.outputs == 1:
+        return p[:, 1], gold
+    return p.max(1), p.argmax(1) == gold
+
+
+def reliability(said: np.ndarray, seen: np.ndarray) -> list[tuple[float, float, int]]:
     """Return the points of a reliability diagram: of each bin that is not empty three numbers.
 
-    They are the mean predicted probability of a yes (class 1), the share of yes among the labels,
-    and the number of rows.
+    They are the mean predicted probability, the share of rows where it was so, and their number.
     """
-    bins = np.minimum((yes * BINS).astype(int), BINS - 1)
+    bins = np.minimum((said * BINS).astype(int), BINS - 1)
     points = []
     for number in range(BINS):
         inside = bins == number
         if inside.any():
-            mean, share = float(yes[inside].mean()), float(labels[inside].mean())
+            mean, share = float(said[inside].mean()), float(seen[inside].mean())
             points.append((round(mean, 4), round(share, 4), int(inside.sum())))
     return points
 

@@ -1,40 +1,14 @@
 """One HTML page of several runs: charts and tables for phones, in light and dark colours."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from minbert.errors import UserError
-from minbert.report.charts import Point, Series, averaged, key, line_chart, scatter, thinned
+from minbert.report.charts import Point, Series, averaged, key, line_chart, thinned
+from minbert.report.runs import Figure, Run
 from minbert.report.style import STYLE
-from minbert.report.tables import (
-    beside,
-    charts,
-    class_table,
-    confusion_table,
-    details,
-    line_table,
-    scatter_table,
-    table,
-    worst_table,
-)  # fmt: skip
-
-Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's files, as the page needs them."""
-
-    name: str
-    args: dict[str, Any]
-    log: list[dict[str, Any]]
-    findings: dict[str, dict[str, Any]]  # by task; empty without predictions
-
-    def events(self, kind: str) -> list[dict[str, Any]]:
-        """Return the log's lines of one kind, as "step" or "dev"."""
-        return [line for line in self.log if line["event"] == kind]
+from minbert.report.tables import beside, charts, details, line_table, table
+from minbert.report.task_section import task_findings
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -224,71 +198,3 @@ def stages(run: Run) -> str:
         cells = (f"{next(iter(own.values())):.3f}" if own else "-" for own in scores)
         rows.append((line["stage"], *cells))
     return table((run.name, *tasks), rows, f"Scores of {run.name} after every stage")
-
-
-def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
-    """Return a task's title, and the findings on its dev set for the best model of each run."""
-    found = [(i, run, run.findings[task]) for i, run in enumerate(runs) if task in run.findings]
-    if not found:
-        return task, ""
-    drawn = [predicted_against_gold(found), reliability_diagram(found)]
-    parts = [charts(drawn)]
-    if any(len(f.get("metrics", {})) > 1 for _, _, f in found):
-        parts.append(metrics_table(found))
-    for _, run, f in found:
-        if f.get("classes"):
-            parts.append(class_table(run.name, f))
-        if "confusion" in f:
-            parts.append(confusion_table(run.name, f))
-        if "labels" in f:
-            rows = [tuple(row.values()) for row in f["labels"]]
-            parts.append(table(tuple(f["labels"][0]), rows, f"Labels of {run.name}"))
-        if f.get("worst"):
-            parts.append(worst_table(run.name, f, opened=len(found) == 1))
-    return found[0][2]["title"], "".join(parts)
-
-
-Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, its findings on a task
-
-
-def metrics_table(found: Found) -> str:
-    """Return a table of all metrics of a task, a row for each run."""
-    names = list(dict.fromkeys(name for _, _, f in found for name in f.get("metrics", {})))
-    rows = []
-    for _, run, f in found:
-        scores = f.get("metrics", {})
-        rows.append((run.name, *(f"{scores[n]:.3f}" if n in scores else "-" for n in names)))
-    return table(("best step", *names), rows, "All metrics")
-
-
-def predicted_against_gold(found: Found) -> Figure:
-    """Draw scores as dots; the largest differences, which a table lists, are marked."""
-    title = "predicted against gold"
-    with_points = [(i, run, f) for i, run, f in found if "points" in f]
-    dots = [Series(run.name, i, f["points"]) for i, run, f in with_points]
-    marked = [
-        Series(run.name, i, [(number(w["gold"]), number(w["predicted"])) for w in f["worst"]],
-               [" / ".join(w["texts"]) for w in f["worst"]])
-        for i, run, f in with_points
-    ]  # fmt: skip
-    return title, scatter(title, dots, marked, "gold", "predicted"), scatter_table(title, dots)
-
-
-def number(text: str) -> float:
-    """Read a score. Raises UserError for another text, which a damaged file may have."""
-    try:
-        return float(text)
-    except ValueError as error:
-        raise UserError(f"findings.json: {text!r} is not a score; the file is damaged") from error
-
-
-def reliability_diagram(found: Found) -> Figure:
-    """Draw the share of yes over the predicted probability of a yes: calibrated is on the line."""
-    title = "reliability diagram"
-    series = [
-        Series(run.name, i, [(p[0], p[1]) for p in f["reliability"]])
-        for i, run, f in found
-        if "reliability" in f
-    ]
-    x, y = "predicted probability", "share of yes"
-    return title, scatter(title, [], series, x, y), line_table(title, series, x)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from minbert.files import write_json, write_text
+from minbert.files import MANIFEST, link_or_copy, read_json, write_json, write_text
 from minbert.metrics import over_seeds
-from minbert.model.multitask import load_multitask
+from minbert.model.multitask import CONFIGS, load_multitask
 from minbert.report.card import (
     Command,
     Findings,
@@ -18,13 +18,21 @@ from minbert.report.card import (
 )
 from minbert.report.files import FINDINGS, write_report
 from minbert.report.findings import findings
-from minbert.run.checkpoint import Best, Scores, TaskBest, task_best_folder
+from minbert.run.checkpoint import (
+    Best,
+    Scores,
+    TaskBest,
+    atomic_directory,
+    task_best_folder,
+)  # fmt: skip
 from minbert.run.loop import Training, step_of
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args, data_source
-from minbert.task.evaluation import cosine_threshold, predict_task, with_interval
+from minbert.task.calibration import calibration_of
+from minbert.task.evaluation import predict_task, with_interval
 from minbert.task.loading import load_test
 from minbert.task.predictions import write_predictions
+from minbert.task.probabilities import why_none
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -59,7 +67,10 @@ def finish(
         run.folder, Command.of(script, args), tasks, train_splits, dev_splits, kept, best.scores,
         found,
     )  # fmt: skip
-    run.log.write("end", step=state.step, **bests, **run.progress.rates())
+    calibrated = {name: own["calibrated"] for name, own in found.items() if "calibrated" in own}
+    run.log.write(
+        "end", step=state.step, **bests, calibrated=calibrated, **run.progress.rates()
+    )  # fmt: skip
     if distributed.rank() == 0:
         write_report(run.folder)
 
@@ -75,7 +86,7 @@ def predict_best(
 ) -> Findings:  # fmt: skip
     """Write the predictions of best/ for dev and, if there is a file, test; and findings.json.
 
-    Returns what is in the latter.
+    Its heads get their temperatures. Returns what is in findings.json.
     """
     distributed.barrier()  # until the first process has written best/
     model, _ = load_multitask(run.folder / "best")
@@ -84,6 +95,7 @@ def predict_best(
         encoder.for_inference(precision)
     source, is_first = data_source(args), distributed.rank() == 0
     found: Findings = {}
+    temperatures: dict[str, float] = {}
     splits = {task.name: {"dev": dev_splits[task.name]} for task in tasks}
     for task in tasks:  # before anything is written: a broken file leaves no half of it
         if test := load_test(task, run.tokenizer, source):
@@ -96,14 +108,35 @@ def predict_best(
             if name == "dev":
                 metric = task.metrics[task.main_metric]
                 _, low, high = with_interval(metric, task.decode(outputs), split.labels)
-                cosines = cosine_threshold(task, model.heads[task.name]) is not None
+                calibration = None
+                if not why_none(task, model.heads[task.name].config):
+                    calibration = calibration_of(task, outputs, split.labels)
+                    temperatures[task.name] = calibration.temperature
                 dev_files = task.paths("dev", source.data_dir)
-                found[task.name] = findings(task, outputs, split, dev_files, cosines)
+                found[task.name] = findings(task, outputs, split, dev_files, calibration)
                 if task.main_metric in found[task.name]["metrics"]:
                     found[task.name]["interval"] = (low, high)
     if is_first:
         write_text(run.folder / FINDINGS, json.dumps(found))
+        keep_temperatures(run.folder / "best", temperatures)
     return found
+
+
+def keep_temperatures(best: Path, temperatures: dict[str, float]) -> None:
+    """Put heads' temperatures into a saved model's heads.json; kill -9 leaves the old or the new.
+
+    Its weights are the same files as before.
+    """
+    saved = read_json(best / CONFIGS)
+    heads = {name: {**head, "temperature": temperatures.get(name, 1.0)}
+             for name, head in saved.items()}  # fmt: skip
+    if heads == saved:
+        return
+    with atomic_directory(best) as new:
+        for file in best.iterdir():
+            if file.name not in (CONFIGS, MANIFEST):
+                link_or_copy(file, new / file.name)
+        (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
 
 
 def finish_mlm(

@@ -34,10 +34,13 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return odds / odds.sum(-1, keepdims=True)
 
 
-def class_probabilities(task: Task, outputs: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+def class_probabilities(
+    task: Task, outputs: np.ndarray, temperature: float | np.ndarray = 1.0
+) -> np.ndarray:
     """Return the probability of each class, (n, C), from a head's outputs (n, task.outputs).
 
-    Of several labels each has a probability by itself. temperature: what the logits are divided by.
+    Of several labels each has a probability by itself. temperature: what the outputs are divided
+    by, or (n, 1) of each row's.
     """
-    p = softmax(choices(task, outputs) / temperature)
+    p = softmax(choices(task, outputs / temperature))
     return p[:, 1].reshape(outputs.shape) if task.multi_label else p

@@ -101,7 +101,9 @@ class Task:
     def label_of(self, prediction: float) -> str:
         """Return a prediction for people: the names of its classes, or the number."""
         one_class = self.is_classification and not self.multi_label
-        return self.shown_classes[int(prediction)] if one_class else self.format_prediction(prediction)
+        return (
+            self.shown_classes[int(prediction)] if one_class else self.format_prediction(prediction)
+        )
 
     def describe(self, prediction: float) -> str:
         """Return a prediction or label for people, a score to two places."""

@@ -1,0 +1,105 @@
+"""A task's section of the page: what the best model of each run gets right and wrong on dev."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from minbert.errors import UserError
+from minbert.report.charts import Series, scatter
+from minbert.report.runs import Figure, Run
+from minbert.report.tables import (
+    charts,
+    class_table,
+    confusion_table,
+    line_table,
+    scatter_table,
+    table,
+    worst_table,
+)  # fmt: skip
+
+# Keys of a task's calibration in findings.json, and what they are called on the page.
+CALIBRATED = {
+    "ece_before": "expected calibration error",
+    "ece_after": "with a temperature of the other half",
+    "temperature": "temperature of all rows",
+}
+Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, its findings on a task
+
+
+def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
+    """Return a task's title, and the findings on its dev set for the best model of each run."""
+    found = [(i, run, run.findings[task]) for i, run in enumerate(runs) if task in run.findings]
+    if not found:
+        return task, ""
+    drawn = [
+        predicted_against_gold(found),
+        reliability_diagram(found, "reliability", "reliability diagram"),
+        reliability_diagram(found, "reliability_calibrated", "the same with the temperature"),
+    ]
+    parts = [charts(drawn), calibration_table(found)]
+    if any(len(f.get("metrics", {})) > 1 for _, _, f in found):
+        parts.append(metrics_table(found))
+    for _, run, f in found:
+        if f.get("classes"):
+            parts.append(class_table(run.name, f))
+        if "confusion" in f:
+            parts.append(confusion_table(run.name, f))
+        if "labels" in f:
+            rows = [tuple(row.values()) for row in f["labels"]]
+            parts.append(table(tuple(f["labels"][0]), rows, f"Labels of {run.name}"))
+        if f.get("worst"):
+            parts.append(worst_table(run.name, f, opened=len(found) == 1))
+    return found[0][2]["title"], "".join(parts)
+
+
+def metrics_table(found: Found) -> str:
+    """Return a table of all metrics of a task, a row for each run."""
+    names = list(dict.fromkeys(name for _, _, f in found for name in f.get("metrics", {})))
+    rows = []
+    for _, run, f in found:
+        scores = f.get("metrics", {})
+        rows.append((run.name, *(f"{scores[n]:.3f}" if n in scores else "-" for n in names)))
+    return table(("best step", *names), rows, "All metrics")
+
+
+def predicted_against_gold(found: Found) -> Figure:
+    """Draw scores as dots; the largest differences, which a table lists, are marked."""
+    title = "predicted against gold"
+    with_points = [(i, run, f) for i, run, f in found if "points" in f]
+    dots = [Series(run.name, i, f["points"]) for i, run, f in with_points]
+    marked = [
+        Series(run.name, i, [(number(w["gold"]), number(w["predicted"])) for w in f["worst"]],
+               [" / ".join(w["texts"]) for w in f["worst"]])
+        for i, run, f in with_points
+    ]  # fmt: skip
+    return title, scatter(title, dots, marked, "gold", "predicted"), scatter_table(title, dots)
+
+
+def number(text: str) -> float:
+    """Read a score. Raises UserError for another text, which a damaged file may have."""
+    try:
+        return float(text)
+    except ValueError as error:
+        raise UserError(f"findings.json: {text!r} is not a score; the file is damaged") from error
+
+
+def reliability_diagram(found: Found, name: str, title: str) -> Figure:
+    """Draw how often it was so over the predicted probability: calibrated is on the line.
+
+    name: of the points in findings.json, see `findings.said_and_seen`.
+    """
+    series = [
+        Series(run.name, i, [(p[0], p[1]) for p in f[name]]) for i, run, f in found if name in f
+    ]
+    x, y = "predicted probability", "share where it was so"
+    return title, scatter(title, [], series, x, y), line_table(title, series, x)
+
+
+def calibration_table(found: Found) -> str:
+    """Return a table of the expected calibration errors on rows of dev that were held out."""
+    rows = [
+        (run.name, *(f"{f['calibrated'][key]:.4g}" for key in CALIBRATED))
+        for _, run, f in found
+        if "calibrated" in f
+    ]
+    head = ("calibration", *CALIBRATED.values())
+    return table(head, rows, "Calibration") if rows else ""

@@ -1,0 +1,199 @@
+"""Temperatures: fitted right, measured on rows held out, kept with the heads, safe in a kill."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import evaluate
+import train_multitask
+from minbert import MultitaskModel, UserError
+from minbert.export import main as export
+from minbert.files import has_all_files
+from minbert.run import finish
+from minbert.task.calibration import calibration_error, calibration_of, fit_temperature
+from minbert.task.probabilities import class_probabilities
+from minbert.task.task import Task
+from tasks import TASKS
+from tests.conftest import logged, make_world, run
+from tests.test_probabilities import KINDS
+
+TRUE = 2.5  # the temperature of the outputs that are made here
+
+
+def overconfident(task: Task, n: int = 6000) -> tuple[np.ndarray, np.ndarray]:
+    """Return outputs (n, task.outputs), and labels that are drawn by them at TRUE."""
+    rng = np.random.default_rng(1)
+    outputs = rng.normal(0, 4, (n, task.outputs))
+    p = class_probabilities(task, outputs, TRUE)
+    if task.multi_label:
+        return outputs, (rng.random(p.shape) < p) @ 2.0 ** np.arange(task.outputs)
+    return outputs, (rng.random((n, 1)) > p.cumsum(1)).sum(1).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "task", [TASKS["sst"], TASKS["quora"], KINDS["topics"]], ids=lambda t: t.name
+)
+def test_the_true_temperature_is_found_and_mends_rows_held_out(task: Task) -> None:
+    outputs, labels = overconfident(task)
+    found = calibration_of(task, outputs, labels)
+    assert found.temperature == pytest.approx(TRUE, rel=0.06)
+    assert found.before > 0.08 and found.after < 0.03
+    assert set(np.round(found.held_out, 4)) != {1.0} and len(set(found.held_out)) == 2
+
+
+def test_it_is_where_the_right_classes_are_likeliest() -> None:
+    outputs, labels = overconfident(TASKS["sst"], 500)
+    gold = labels.astype(int)
+
+    def likelihood(temperature: float) -> float:
+        p = class_probabilities(TASKS["sst"], outputs, temperature)
+        return float(np.log(p[np.arange(len(gold)), gold]).sum())
+
+    best = fit_temperature(outputs, gold)
+    assert likelihood(best) > max(likelihood(best * 1.001), likelihood(best / 1.001))
+
+
+def test_a_half_s_own_labels_do_not_count() -> None:
+    task, (outputs, labels) = TASKS["quora"], overconfident(TASKS["quora"], 200)
+    before = calibration_of(task, outputs, labels).held_out
+    half = before == before[0]
+    changed = np.where(half, 1 - labels, labels)
+    after = calibration_of(task, outputs, changed).held_out
+    assert (after[half] == before[half]).all() and (after[~half] != before[~half]).all()
+
+
+def test_rows_that_say_nothing_leave_it_alone() -> None:
+    outputs = np.eye(5) * 3
+    assert fit_temperature(outputs, np.arange(5)) == 1.0  # without a mistake
+    assert fit_temperature(outputs[:3], np.array([1, 1, 1])) == 1.0  # too few
+    assert fit_temperature(outputs, np.array([1, 2, 3, 4, 0])) == pytest.approx(10, rel=1e-3)
+    assert calibration_of(TASKS["sst"], outputs[:1], np.zeros(1)).temperature == 1.0
+
+
+def test_the_expected_calibration_error_is_guo_s() -> None:
+    rng = np.random.default_rng(0)
+    logits, gold = rng.normal(0, 2, (300, 4)), rng.integers(0, 4, 300)
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    confidence, right = p.max(1), p.argmax(1) == gold
+    expected = 0.0
+    for i in range(15):
+        inside = (confidence > i / 15) & (confidence <= (i + 1) / 15)
+        if inside.any():
+            expected += inside.mean() * abs(right[inside].mean() - confidence[inside].mean())
+    assert calibration_error(logits, gold) == pytest.approx(expected)
+    sure = np.array([[50.0, 0], [0, 50.0]])
+    assert calibration_error(sure, np.array([0, 1])) == pytest.approx(0)
+    assert calibration_error(sure, np.array([0, 0])) == pytest.approx(0.5)
+
+
+@pytest.fixture(scope="module")
+def world_with_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    world = make_world(tmp_path_factory.mktemp("calibration"))
+    run(world, "--name", "whole", "--tasks", "sst,quora,sts", "--epochs", "1")
+    return world
+
+
+def heads(folder: Path) -> dict[str, dict]:
+    return json.loads((folder / "heads.json").read_text())
+
+
+def test_a_run_keeps_it_and_says_what_it_brings(world_with_run: Path, capsys) -> None:
+    folder = world_with_run / "runs/whole"
+    best = heads(folder / "best")
+    (end,) = logged(folder, "end")
+    found = json.loads((folder / "findings.json").read_text())
+    assert {*end["calibrated"]} == {"sst", "quora"}
+    assert best["sts"]["temperature"] == 1.0 and "calibrated" not in found["sts"]
+    for name, calibrated in end["calibrated"].items():
+        assert best[name]["temperature"] == calibrated["temperature"] != 1.0
+        assert heads(folder / "last")[name]["temperature"] == 1.0
+        assert found[name]["calibrated"] == calibrated
+        assert sum(point[2] for point in found[name]["reliability_calibrated"]) == 12
+        figures = (f"{calibrated[key]:.4f}" for key in ("ece_before", "ece_after"))
+        row = f"| {TASKS[name].title} | {' | '.join(figures)} | {calibrated['temperature']:g} |"
+        assert row in (folder / "README.md").read_text()
+    page = (folder / "report.html").read_text()
+    assert "the same with the temperature" in page and "expected calibration error" in page
+
+    output = world_with_run / "out"
+    data = ["--data-dir", str(world_with_run / "data"), "--output", str(output), "--json"]
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(folder), *data, "--precision", "auto"])
+    out = capsys.readouterr().out
+    sst = end["calibrated"]["sst"]
+    assert f"calibration     expected calibration error {sst['ece_before']:.4f}, " in out
+    assert json.loads(out.splitlines()[-1])["calibrated"] == end["calibrated"]
+
+
+def test_probabilities_use_it_and_nothing_else_does(world_with_run: Path, tmp_path: Path) -> None:
+    folder = world_with_run / "runs/whole"
+    model = MultitaskModel.load(folder, device="cpu")
+    texts, temperature = ["red cat runs", "dog"], heads(folder / "best")["sst"]["temperature"]
+    outputs = model.outputs("sst", texts)
+    for raw, t in ((False, temperature), (True, 1.0)):
+        rows = model.predict("sst", texts, probabilities=True, raw=raw)
+        expected = class_probabilities(TASKS["sst"], outputs, t)
+        np.testing.assert_allclose([[*row.values()] for row in rows], expected)
+    logits = (folder / "predictions/sst-dev-logits.jsonl").read_text().splitlines()
+    written = np.array([json.loads(line)["logits"] for line in logits])
+    last = MultitaskModel.load(folder / "last", device="cpu", precision="auto")
+    assert np.isfinite(written).all() and last.network.heads["sst"].config.temperature == 1.0
+    export([str(folder), str(tmp_path / "sst"), "--task", "sst"])
+    config = json.loads((tmp_path / "sst/config.json").read_text())
+    assert config["calibration_temperature"] == temperature and "temperature" not in config
+    export([str(folder), str(tmp_path / "sts"), "--task", "sts"])
+    assert "calibration_temperature" not in (tmp_path / "sts/config.json").read_text()
+
+
+@pytest.mark.parametrize("moment", ["before", "between"])
+def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
+    world_with_run: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before heads.json is written anew, and between the two renames that put it in place."""
+    keep, rename, name = finish.keep_temperatures, os.replace, f"cut-{moment}"
+
+    def killed(best: Path, temperatures: dict[str, float]) -> None:
+        if moment == "before":
+            raise SystemExit
+
+        def dying(source: Path, target: Path) -> None:
+            if source.name == "best.new":
+                raise SystemExit
+            rename(source, target)
+
+        with monkeypatch.context() as inner:
+            inner.setattr(os, "replace", dying)
+            keep(best, temperatures)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "keep_temperatures", killed)
+        with pytest.raises(SystemExit):
+            run(world_with_run, "--name", name, "--tasks", "sst,quora,sts", "--epochs", "1")
+    folder, whole = world_with_run / "runs" / name, world_with_run / "runs/whole"
+    train_multitask.main(["--resume", str(folder)])
+    assert has_all_files(folder / "best") and not folder.joinpath("best.new").exists()
+    for file in (whole / "best").iterdir():
+        assert (folder / "best" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_runs_of_before_load_and_damaged_ones_are_named(
+    world_with_run: Path, tmp_path: Path
+) -> None:
+    old = tmp_path / "old"
+    shutil.copytree(world_with_run / "runs/whole", old)
+    saved = heads(old / "best")
+    (old / "best/manifest.json").unlink()
+    for head in saved.values():
+        head.pop("temperature")
+    (old / "best/heads.json").write_text(json.dumps(saved))
+    model = MultitaskModel.load(old, device="cpu")
+    assert model.network.heads["sst"].config.temperature == 1.0
+    for value in (0, -1, float("inf"), float("nan")):
+        saved["sst"]["temperature"] = value
+        (old / "best/heads.json").write_text(json.dumps(saved))
+        with pytest.raises(UserError, match="damaged"):
+            MultitaskModel.load(old, device="cpu")
