@@ -5,9 +5,8 @@ from pathlib import Path
 
 import torch
 
-from minbert.files import MANIFEST, link_or_copy, read_json, write_json, write_text
+from minbert.files import write_json, write_text
 from minbert.metrics import over_seeds
-from minbert.model.multitask import CONFIGS, load_multitask
 from minbert.report.card import (
     Command,
     Findings,
@@ -18,15 +17,10 @@ from minbert.report.card import (
 )
 from minbert.report.files import FINDINGS, write_report
 from minbert.report.findings import findings
-from minbert.run.checkpoint import (
-    Best,
-    Scores,
-    TaskBest,
-    atomic_directory,
-    task_best_folder,
-)  # fmt: skip
+from minbert.run.checkpoint import Best, Scores, TaskBest, task_best_folder
 from minbert.run.loop import Training, step_of
 from minbert.run.mlm_args import Args as MlmArgs
+from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
 from minbert.run.train_args import Args, data_source
 from minbert.task.calibration import calibration_of
 from minbert.task.evaluation import predict_task, with_interval
@@ -89,10 +83,7 @@ def predict_best(
     Its heads get their temperatures. Returns what is in findings.json.
     """
     distributed.barrier()  # until the first process has written best/
-    model, _ = load_multitask(run.folder / "best")
-    model.to(device)
-    for encoder in model.encoders:
-        encoder.for_inference(precision)
+    model = load_for_use(run.folder / "best", device, precision)
     source, is_first = data_source(args), distributed.rank() == 0
     found: Findings = {}
     temperatures: dict[str, float] = {}
@@ -119,24 +110,9 @@ def predict_best(
     if is_first:
         write_text(run.folder / FINDINGS, json.dumps(found))
         keep_temperatures(run.folder / "best", temperatures)
+    if args.save_task_best:
+        calibrate_task_bests(run, tasks, dev_splits, temperatures, device, precision)
     return found
-
-
-def keep_temperatures(best: Path, temperatures: dict[str, float]) -> None:
-    """Put heads' temperatures into a saved model's heads.json; kill -9 leaves the old or the new.
-
-    Its weights are the same files as before.
-    """
-    saved = read_json(best / CONFIGS)
-    heads = {name: {**head, "temperature": temperatures.get(name, 1.0)}
-             for name, head in saved.items()}  # fmt: skip
-    if heads == saved:
-        return
-    with atomic_directory(best) as new:
-        for file in best.iterdir():
-            if file.name not in (CONFIGS, MANIFEST):
-                link_or_copy(file, new / file.name)
-        (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
 
 
 def finish_mlm(
