@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 from pathlib import Path
 
+from experiments.ablation import ablation_text, read_ablation
 from experiments.figures import figure_names, task_title
 from experiments.recipes import QUESTIONS
 from experiments.results import RESULTS, Record, Result, read_record
-from experiments.table_5 import ONE_MODEL, read_table_5, table_5_text
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
+ONE_MODEL, LONG_TEXTS = "one-model.json", "long-texts.json"  # files of tables of ablations
 NOTES = {
     "cpu": "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).",
     "all-MiniLM-L6-v2": "all-MiniLM-L6-v2 was itself trained on duplicate questions of Quora: "
@@ -22,12 +23,13 @@ ONE_SEED = (
 
 
 def write_results_page(folder: Path) -> None:
-    """Write RESULTS.md: of results.json and one-model.json those that are there."""
+    """Write RESULTS.md: of results.json and the tables of ablations those that are there."""
     parts = []
     if (folder / RESULTS).is_file():
         parts.append(results_page(read_record(folder)))
-    if (folder / ONE_MODEL).is_file():
-        parts.append(table_5_text(read_table_5(folder / ONE_MODEL)) + "\n")
+    for name in (ONE_MODEL, LONG_TEXTS):
+        if (folder / name).is_file():
+            parts.append(ablation_text(read_ablation(folder / name)) + "\n")
     write_text(folder / "RESULTS.md", "\n".join(parts))
 
 

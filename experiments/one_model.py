@@ -8,14 +8,14 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.jobs import Job, JobArgs, RunKey, check_places, print_plan, run_jobs, seeds_of
-from experiments.markdown import write_results_page
-from experiments.run_records import record_path, write_run_record
-from experiments.table_5 import ONE_MODEL, Row, gather_table_5
+from experiments.ablation import Row
+from experiments.jobs import Job, JobArgs, RunKey, seeds_of
+from experiments.markdown import ONE_MODEL
+from experiments.run_ablation import jobs_of, run_ablation
 from minbert.cli import arg, comma_list, parse_arguments, run_script
 from minbert.errors import UserError
-from minbert.files import write_json
 
+TITLE = "Table 5: one model beside three, all rows of all sets"
 TASKS = ("sst", "quora", "sts")
 RATES = ("5e-5", "1e-4")  # of the single tasks, which have the better one
 PASSES = {"sst": 10, "quora": 3, "sts": 10}
@@ -67,12 +67,6 @@ def table_5() -> list[Row]:
     ]  # fmt: skip
 
 
-def jobs_of(rows: list[Row]) -> list[Job]:
-    """Return every job once, single tasks first: they teach others."""
-    jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
-    return list({job.name: job for job in jobs}.values())
-
-
 def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
     """Return the jobs of these names, without any all. Raises UserError for a name of none."""
     known = {job.name: job for job in jobs}
@@ -94,26 +88,12 @@ def keep_predictions(root: Path, folder: Path, seeds: range) -> None:
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
-    check_places(args)
     root, rows = Path(args.output_dir) / f"one-model-{Path(args.model).name}", table_5()
-    folder, jobs = Path(args.results), chosen_jobs(jobs_of(rows), args.only)
-
-    def is_done(key: RunKey) -> bool:
-        return record_path(folder, key).is_file()
-
-    def write_results(key: RunKey | None = None) -> None:
-        if key:
-            write_run_record(folder, key, Path(args.data_dir))
-        write_json(folder / ONE_MODEL, gather_table_5(rows, root, args).to_json())
-        write_results_page(folder)
-        keep_predictions(root, folder, seeds_of(args))
-
-    print_plan(jobs, root, args, is_done)
-    if args.plan:
-        return 0
-    run_jobs(jobs, root, args, write_results, is_done)
-    write_results()
-    print(f"\nwrote {folder / 'RESULTS.md'} and {ONE_MODEL}")
+    jobs = chosen_jobs(jobs_of(rows), args.only)
+    run_ablation(
+        TITLE, "experiments.one_model", ONE_MODEL, rows, jobs, root, args,
+        lambda: keep_predictions(root, Path(args.results), seeds_of(args)),
+    )  # fmt: skip
     return 0
 
 

@@ -44,7 +44,8 @@ LINKED = (
 )  # fmt: skip
 MODULES = (
     "tasks.download", "minbert.doctor", "minbert.export", "experiments.paper",
-    "experiments.figures", "experiments.one_model", "benchmarks.__main__", "benchmarks.quality",
+    "experiments.figures", "experiments.long_texts", "experiments.one_model",
+    "benchmarks.__main__", "benchmarks.quality",
 )  # fmt: skip
 OTHER_FLAGS = {
     "--help", "--config", "--output",  # of every script, and of minbert.report

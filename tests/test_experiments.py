@@ -11,14 +11,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from experiments import figures, jobs, one_model, paper, recipes
-from experiments import table_5 as results_5
+from experiments import ablation, figures, jobs, one_model, paper, recipes, run_ablation
+from experiments.ablation import read_ablation
 from experiments.figures import THEMES, figure_names, interval, spread_out
 from experiments.jobs import Job, RunKey
-from experiments.markdown import results_page
+from experiments.markdown import ONE_MODEL, results_page
 from experiments.recipes import BUDGETS, Cell, tables
 from experiments.results import Record, Result, read_record, read_score
-from experiments.table_5 import ONE_MODEL, read_table_5
 from minbert import UserError
 from minbert.files import read_json_lines
 from minbert.typed import from_json
@@ -122,10 +121,10 @@ def test_one_model_beside_three(
     rows = [row for row in one_model.table_5() if row.label.startswith(ROWS_OF_TABLE_5)]
     monkeypatch.setattr(one_model, "table_5", lambda: rows)
     shared = [word for word in arguments if word not in ("--budget", "cpu")]
-    monkeypatch.setattr(one_model, "print_plan", lambda *_: None)
-    monkeypatch.setattr(results_5, "RESAMPLES", 20)
+    monkeypatch.setattr(run_ablation, "print_plan", lambda *_: None)
+    monkeypatch.setattr(ablation, "RESAMPLES", 20)
     one_model.main([*shared, "--seeds", "2"])
-    table = read_table_5(world / "results" / ONE_MODEL)
+    table = read_ablation(world / "results" / ONE_MODEL)
     single, annealed, mean, taught, recipe = table.lines
     assert single.scores["sst"].difference is None
     for task, scores in [pair for line in (taught, recipe) for pair in line.scores.items()]:
@@ -141,11 +140,11 @@ def test_one_model_beside_three(
         assert mean.scores[task].last == [next(iter(m[task].values())) for m in means]
     assert annealed.examples < recipe.examples and "alone-sst" in single.scores["sst"].job
     text = (world / "results/RESULTS.md").read_text()
-    assert text.startswith("## Table 5") and "| less single tasks |" in text
+    assert text.startswith("## Table 5") and "| less single tasks (three models) |" in text
     assert "--teacher sst=checkpoints/alone-sst-5e-5" in text
     shutil.rmtree(world / "runs/one-model-model")  # the records outlive the runs
     one_model.main([*shared, "--seeds", "2"])
-    assert read_table_5(world / "results" / ONE_MODEL) == table
+    assert read_ablation(world / "results" / ONE_MODEL) == table
     assert not (world / "runs/one-model-model").exists()
     kept = world / "results/predictions/one-model-11712"
     assert sorted(path.name for path in kept.iterdir()) == [
@@ -167,7 +166,7 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
 
 
 def test_runs_are_chosen_by_name() -> None:
-    known = one_model.jobs_of(one_model.table_5())
+    known = run_ablation.jobs_of(one_model.table_5())
     assert [job.name for job in one_model.chosen_jobs(known, ("pcgrad", "annealed"))] == [
         "pcgrad", "annealed"
     ]  # fmt: skip

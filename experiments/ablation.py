@@ -1,4 +1,4 @@
-"""Table 5: one model beside three, with what each ingredient brings; one-model.json holds it."""
+"""A table of ablations: rows of runs over seeds, each beside the first row."""
 
 import statistics
 from dataclasses import asdict, dataclass
@@ -15,14 +15,14 @@ from minbert.report.tables import markdown_table
 from minbert.typed import from_json
 from tasks import TASKS
 
-ONE_MODEL = "one-model.json"
 RESAMPLES = 1000
 SELECTED = (
     "Dev scores of the step that is best by the mean dev score, and in brackets those of the\n"
     "last step: choosing among evaluations on the rows that are reported makes a score look\n"
-    "better than it is. Below each the difference to the single tasks, with a 95 % interval by\n"
+    "better than it is. Below each the difference to the first row, with a 95 % interval by\n"
     "resampling the dev rows (paired, over all seeds that both have); one that has 0 in it may\n"
-    "be luck."
+    "be luck. A row that is open has not run; `seeds` is how many runs a row has. Each run's\n"
+    "evaluations and dev predictions are in `runs/`."
 )
 
 
@@ -40,7 +40,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Scores:
-    """A task's main score by seed; its difference to the single task is over the dev rows."""
+    """A task's main score by seed; its difference to the first row's is over the dev rows."""
 
     job: str
     best: list[float]  # at the best step
@@ -59,28 +59,31 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Table5:
-    """What one-model.json holds."""
+class Ablation:
+    """What a table's JSON file holds."""
 
+    title: str
     command: str
     machines: list[str]
     lines: list[Line]
     runs: dict[str, str]  # each job's command, by its name
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as one-model.json has it."""
+        """Return it as the file has it."""
         return asdict(self)
 
 
-def read_table_5(path: Path) -> Table5:
-    """Return what one-model.json holds. Raises UserError if it is damaged."""
-    return from_json(Table5, read_json(path), str(path))
+def read_ablation(path: Path) -> Ablation:
+    """Return what a table's file holds. Raises UserError if it is damaged."""
+    return from_json(Ablation, read_json(path), str(path))
 
 
-def gather_table_5(rows: list[Row], root: Path, args: JobArgs) -> Table5:
-    """Put the records of the runs that there are in a table; others are beside the first row."""
+def gather_ablation(
+    title: str, module: str, rows: list[Row], root: Path, args: JobArgs
+) -> Ablation:
+    """Put the records of the runs that there are in a table. module: what to type for it."""
     records = Records(root, args)
-    single = {task: records.best_job(rows[0], task) for task in rows[0].jobs}
+    first = {task: records.best_job(rows[0], task) for task in rows[0].jobs}
     lines = []
     for row in rows:
         scores, runs = {}, {}
@@ -92,8 +95,8 @@ def gather_table_5(rows: list[Row], root: Path, args: JobArgs) -> Table5:
             last = [record.last(row.is_mean).scores[task] for record in own.values()]
             # best/, which the predictions are of, has to be what this row is about
             same = all(record.best(row.is_mean) == record.best() for record in own.values())
-            beside = job != single[task] and same
-            difference = records.difference(task, job, single[task]) if beside else None
+            beside = job != first[task] and same
+            difference = records.difference(task, job, first[task]) if beside else None
             scores[task] = Scores(job.name, best, last, difference)
         seeds = max(1, len({seed for _, seed in runs}))
         examples = sum(record.examples for record in runs.values()) / seeds
@@ -102,8 +105,8 @@ def gather_table_5(rows: list[Row], root: Path, args: JobArgs) -> Table5:
     flags = f"--model {args.model} --seeds {args.seeds} --data-dir DIR"
     jobs = {job.name: job for row in rows for runs in row.jobs.values() for job in runs}
     every = [record for job in jobs.values() for record in records.of(job).values()]
-    return Table5(
-        f"python -m experiments.one_model {flags}", sorted({record.machine for record in every}),
+    return Ablation(
+        title, f"python -m {module} {flags}", sorted({record.machine for record in every}),
         lines, {name: job.command(args.model) for name, job in jobs.items()},
     )  # fmt: skip
 
@@ -160,7 +163,7 @@ class Records:
         return [mean_difference(np.arange(n)), *map(float, ends)]
 
 
-def table_5_text(table: Table5) -> str:
+def ablation_text(table: Ablation) -> str:
     """Return the section of RESULTS.md."""
     tasks = list(table.lines[0].scores)
     head = ["", *(TASKS[task].title for task in tasks), "seeds", "examples seen", "minutes"]
@@ -172,15 +175,13 @@ def table_5_text(table: Table5) -> str:
         rows.append([line.label, *cells, str(seeds), *many])
         if any(scores.difference for scores in line.scores.values()):
             cells = [format_difference(line.scores[task].difference) for task in tasks]
-            rows.append(["less single tasks", *cells, "", "", ""])
+            rows.append([f"less {table.lines[0].label}", *cells, "", "", ""])
     runs = "\n".join(f"- `{name}`: `{command}`" for name, command in table.runs.items())
     return "\n\n".join(
         [
-            "## Table 5: one model beside three",
-            f"All rows of all sets, written by `{table.command}` on\n"
-            f"{'; '.join(table.machines)}. The time stands beside other work on the same machine;\n"
-            "a row that is open has not run, `seeds` is how many runs a row has. Each run's\n"
-            "evaluations and dev predictions are in `runs/`.",
+            f"## {table.title}",
+            f"Written by `{table.command}` on\n{'; '.join(table.machines)}.\n"
+            "The time stands beside other work on the same machine.",
             SELECTED, markdown_table(rows), "Its runs:", runs,
         ]
     )  # fmt: skip

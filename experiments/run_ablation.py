@@ -1,0 +1,48 @@
+"""Running a table of ablations: plan, runs, records, the table's file and RESULTS.md."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from experiments.ablation import Row, gather_ablation
+from experiments.jobs import Job, JobArgs, RunKey, check_places, print_plan, run_jobs
+from experiments.markdown import write_results_page
+from experiments.run_records import record_path, write_run_record
+from minbert.files import write_json
+
+
+def jobs_of(rows: list[Row]) -> list[Job]:
+    """Return every job once, those of the first row first: they may teach others."""
+    jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
+    return list({job.name: job for job in jobs}.values())
+
+
+def run_ablation(
+    title: str, module: str, file: str, rows: list[Row], jobs: list[Job], root: Path,
+    args: JobArgs, after_each: Callable[[], None] = lambda: None,
+) -> None:  # fmt: skip
+    """Print the plan of these jobs; run those without a record; write the table after each run.
+
+    title, file: of the table. module: that is run, as `python -m` names it. root: where the runs'
+    folders are.
+    """
+    check_places(args)
+    folder = Path(args.results)
+
+    def is_done(key: RunKey) -> bool:
+        return record_path(folder, key).is_file()
+
+    def write_table() -> None:
+        write_json(folder / file, gather_ablation(title, module, rows, root, args).to_json())
+        write_results_page(folder)
+        after_each()
+
+    def keep(key: RunKey) -> None:
+        write_run_record(folder, key, Path(args.data_dir))
+        write_table()
+
+    print_plan(jobs, root, args, is_done)
+    if args.plan:
+        return
+    run_jobs(jobs, root, args, keep, is_done)
+    write_table()
+    print(f"\nwrote {folder / 'RESULTS.md'} and {file}")
