@@ -55,11 +55,11 @@ def on_terminal() -> bool:
 
 
 def columns() -> int:
-    """Return how wide the terminal is; 80 if it does not say."""
+    """Return how many columns of the terminal a bar may fill: all but the last, as tqdm does."""
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
-    except OSError:
-        return 80
+        return (os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 1
+    except OSError:  # it does not say
+        return 79
 
 
 def say(text: str, file: TextIO | None = None) -> None:

@@ -1,6 +1,7 @@
 """Metrics against scipy and scikit-learn; schedules and losses against their formulas."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,13 +10,22 @@ import sklearn.metrics
 import torch
 
 from minbert import losses, metrics
+from minbert.task.task import has_2024_form
 from minbert.training.schedule import learning_rate
+from tasks import TASKS
 
 RNG = np.random.default_rng(0)
 LABELS = RNG.integers(0, 2, 300).astype(np.float32)
 GUESSES = np.where(RNG.random(300) < 0.7, LABELS, 1 - LABELS)
 SCORES = RNG.integers(0, 11, 300) / 2.0  # with ties
 OUTPUTS = np.round(SCORES + RNG.normal(0, 2, 300), 1)
+
+
+def test_a_form_of_2024_is_shown_for_the_course_s_tasks_with_a_correlation() -> None:
+    sst, sts = TASKS["sst"], TASKS["sts"]
+    own = replace(sts, columns=replace(sts.columns, course=False))
+    assert has_2024_form([sst, sts])
+    assert not has_2024_form([sst]) and not has_2024_form([own]) and not has_2024_form([sst, own])
 
 
 def test_same_as_the_libraries() -> None:

@@ -53,6 +53,7 @@ def test_what_is_printed_stands_in_no_bar(
         run(world, "--name", "a2", *words)
     bars = [line for line in screen.drawn if BAR.search(line)]
     assert any(re.search(r"\d of \d+, \S+ \S+ left", line) for line in bars)  # the steps
+    assert not any(re.search(r"s[st][st] \d+\.\d{0,2}$", line) for line in bars)  # cut numbers
     assert any("STS: dev" in line or "features" in line for line in bars)
     assert max(map(len, bars)) <= width
     assert not [row for row in screen.wrapped if BAR.search(screen.rows[row])]

@@ -58,8 +58,8 @@ class Training:
         return self.state.step >= self.steps
 
     def outlook(self) -> str:
-        """Return which steps are about to be done and how, or that all of them are done."""
-        if self.is_over():
+        """Return which steps are about to be done and how, or that nothing is left to do."""
+        if self.is_over() and self.state.assessed == self.state.step:
             new = f"start a new run from it: --model {shlex.quote(str(self.folder))}"
             return f"{self.folder} is finished: step {step_of(self)}; to train on, {new}"
         encoder: BertModel = self.model.encoder

@@ -46,7 +46,7 @@ def describe_busy(waiting: float, threads: int) -> str:
     if threads == 1:
         return f"{line}; training is that much slower"
     fewer = max(1, threads - math.ceil(waiting))
-    return f"{line}, and all others for them; try --threads {fewer} (--resume takes it, too)"
+    return f"{line}; try --threads {fewer} (--resume takes it, too)"
 
 
 class BusyWatch:
