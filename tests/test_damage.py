@@ -1,6 +1,7 @@
 """What is damaged or was changed in a run's folder is seen, and said."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,27 @@ def test_a_flipped_bit_in_a_checkpoint_is_seen(world: Path) -> None:
         assert "\n" not in str(error.value)
         file.write_bytes(whole)
     assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "model.safetensors", "manifest.json"])
+def test_a_run_does_not_go_on_beside_a_damaged_best(
+    world: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody reads best/ before the end, and a best step may not come again."""
+    run(world, "--name", "run", "--epochs", "1", "--save-task-best")
+    for folder in ("best", "best-sst"):
+        directory = world / "runs/run" / folder
+        whole = (directory / name).read_bytes()
+        for damaged in (whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:], whole[:-1], b""):
+            (directory / name).write_bytes(damaged)
+            mend = rf"{folder}.*; or delete {directory}: the best step from 10 on takes its place"
+            with pytest.raises(UserError, match=mend) as error:
+                train_multitask.main(["--resume", str(world / "runs/run")])
+            assert "\n" not in str(error.value)
+        shutil.rmtree(directory)
+        assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+        assert f"{directory}: gone; the best step from 10 on" in capsys.readouterr().out
+        assert (directory / name).is_file()
 
 
 def test_a_damaged_checkpoint_is_named(world: Path) -> None:

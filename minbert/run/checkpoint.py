@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from minbert.errors import UserError
 from minbert.files import (
     beside,
+    check_content,
     flush_to_disk,
     has_all_files,
     read_json,
+    read_manifest,
     unfinished_file,
     whole_directory_of,
     write_manifest,
@@ -148,6 +150,21 @@ def check_manifest(directory: Path) -> None:
             f"{file}: missing or cut short (expected {size} bytes); --model with the run's "
             f"other checkpoint starts anew from it"
         )
+
+
+def check_bests(run: Path, step: int) -> None:
+    """Raise UserError for a best step's folder whose files are not as they were saved.
+
+    A run that goes on from `step` reads them only at its end, and keeps those that none replaces.
+    """
+    for directory in (run / "best", *sorted(run.glob("best-*"))):
+        try:
+            if is_whole(directory):
+                for name in read_manifest(directory):
+                    check_content(directory / name)
+        except UserError as error:
+            mend = f"or delete {directory}: the best step from {step} on takes its place"
+            raise UserError(f"{error}; {mend}") from error
 
 
 def save_training_state(

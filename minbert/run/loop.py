@@ -97,6 +97,7 @@ def begin(
         rundir.check_steps(folder, state.steps, steps)
         rundir.check_data(folder, state.data, files, hashes)
         state.data = hashes
+        checkpoint.check_bests(folder, state.step)
         forget_lost_bests(folder, state, task_bests)
     path, begun = folder / "log.jsonl", state.step if last else -1
     if last and not path.is_file():
