@@ -72,7 +72,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     train_step(run, step)
         finish(
             run, args=run.args, script=Path(__file__).name, tasks=list(tasks.values()),
-            train_splits=run.train_splits, dev_splits=run.dev_splits, device=encoder.device,
+            train_splits=run.train_rows, dev_splits=run.dev_splits, device=encoder.device,
             precision=encoder.compute_dtype,
         )  # fmt: skip
     return state

@@ -14,6 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from minbert.cli import arg, parse_given, run_script
+from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import read_json, write_json
@@ -21,6 +22,8 @@ from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
+from minbert.task.run_files import folders_of_run
+from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published
 
@@ -164,6 +167,10 @@ def main(argv: list[str]) -> int:
     if model.second_tower is not None and not cross:
         raise UserError("a run with separate towers is two encoders, which one directory has not")
     max_length = max_length_of_run(directory, model.encoder)
+    if folders_of_run(directory) and args.task:
+        long = tasks_of_run(directory, [args.task])[args.task].long
+        if long != HEAD:
+            print(f"long = {long!r} stays here: other libraries read a text's first tokens alone")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / folder.name  # whole or not at all: an error leaves nothing

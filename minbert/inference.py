@@ -122,7 +122,7 @@ class MultitaskModel:
         if not examples:
             return np.zeros((0, found.outputs), dtype=np.float32)
         siamese = self.network.heads[task].config.siamese
-        split = encode_examples(examples, self.tokenizer, self.max_length, siamese=siamese)
+        split = encode_examples(examples, self.tokenizer, self.max_length, siamese, found.long)
         return predict_task(self.network, found, split, self.network.encoder.device).numpy()
 
     def encode(

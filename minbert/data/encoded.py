@@ -3,7 +3,7 @@
 import hashlib
 from array import array
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from minbert.data.examples import (
     paths_of,
     say_left_out,
 )  # fmt: skip
-from minbert.data.tokenizer import BertTokenizer
+from minbert.data.long_texts import HEAD, parts_of, shorten
+from minbert.data.tokenizer import CHARACTERS_A_TOKEN, BertTokenizer
 from minbert.data.unusable import BadRow, LeftOut
 from minbert.files import (
     has_its_hash,
@@ -32,31 +33,43 @@ from minbert.progress import progress
 
 CACHE_VERSION = b"5"  # change it when the arrays below change their meaning
 CHUNK = 4096  # rows tokenized in one parallel call: bounds the memory of the library's encodings
+LONG_CHUNK = 256  # of rows that are not cut by the library: they may have thousands of tokens each
+
+
+def nobody() -> np.ndarray:
+    """Return the owners of sequences that are rows of their own."""
+    return np.zeros(0, dtype=np.int32)
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """A split as flat arrays: R rows, M tokens in all. A row of the paper's tasks: 150 bytes."""
+    """A split as flat arrays: R rows, M tokens in all. A row of the paper's tasks: 150 bytes.
+
+    Every row is a sequence of tokens, unless long texts are read in windows: then a row is one
+    sequence or several, and there are P of them in all.
+    """
 
     row_ids: np.ndarray  # (R,) bytes, the ids of the file
     labels: np.ndarray  # (R,) float32, NaN where not given
     ids: np.ndarray  # (M,) int32
-    offsets: np.ndarray  # (R+1,) int64, row r is ids[offsets[r]:offsets[r+1]]
-    segment_starts: np.ndarray  # (R,) int32, where segment 1 begins in the row; past its end: none
+    offsets: np.ndarray  # (P+1,) int64, sequence p is ids[offsets[p]:offsets[p+1]]
+    segment_starts: np.ndarray  # (P,) int32, where segment 1 begins in it; past its end: none
     left_out: str = ""  # in words, how many rows of the files are, and why
     last_line: int = 0  # of the last file: where its last row begins
+    # (P,) int32, each sequence's row, in ascending order; empty: sequence r is row r
+    owners: np.ndarray = field(default_factory=nobody)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     @property
     def lengths(self) -> np.ndarray:
-        """The number of tokens in each row, (R,)."""
+        """The number of tokens in each sequence, (P,)."""
         return np.diff(self.offsets)
 
-    def lengths_of(self, rows: np.ndarray) -> np.ndarray:
-        """Return the number of tokens in each of these n rows, (n,), without reading the others."""
-        return self.offsets[rows + 1] - self.offsets[rows]
+    def lengths_of(self, sequences: np.ndarray) -> np.ndarray:
+        """Return the number of tokens in each of n sequences, (n,), without reading the others."""
+        return self.offsets[sequences + 1] - self.offsets[sequences]
 
     def id_strings(self) -> list[str]:
         """Return the rows' ids as text."""
@@ -64,17 +77,24 @@ class EncodedSplit:
 
 
 def encode_examples(
-    examples: Iterable[Example], tokenizer: BertTokenizer, max_length: int, siamese: bool = False
-) -> EncodedSplit:
+    examples: Iterable[Example], tokenizer: BertTokenizer, max_length: int, siamese: bool = False,
+    long: str = HEAD,
+) -> EncodedSplit:  # fmt: skip
     """Tokenize every example: a pair as one sequence, or (siamese) as two of them end to end.
 
+    long: what is read of a longer single sentence; pairs are cut where their longer sentence ends.
     A few thousand are in memory at once. There has to be one at least.
     """
     examples = iter(examples)
+    size = CHUNK if long == HEAD else LONG_CHUNK
     ids = bytearray()  # grows in place: parts would take their memory twice when they are joined
     parts = []
-    while chunk := list(islice(examples, CHUNK)):
-        encoded = _encode_chunk(chunk, tokenizer, max_length, siamese)
+    while chunk := list(islice(examples, size)):
+        if long == HEAD:
+            encoded = _encode_chunk(chunk, tokenizer, max_length, siamese)
+            counts = [1] * len(chunk)
+        else:
+            encoded, counts = _encode_long(chunk, tokenizer, max_length, long)
         ids += np.fromiter(chain.from_iterable(row for row, _ in encoded), np.int32).tobytes()
         labels = [np.nan if e.label is None else e.label for e in chunk]
         parts.append(
@@ -83,11 +103,26 @@ def encode_examples(
                 np.array(labels, dtype=np.float32),
                 np.array([len(row) for row, _ in encoded], dtype=np.int64),
                 np.array([middle for _, middle in encoded], dtype=np.int32),
+                np.array(counts, dtype=np.int32),
             )
         )
-    row_ids, labels, lengths, starts = map(np.concatenate, zip(*parts, strict=True))
+    row_ids, labels, lengths, starts, counts = map(np.concatenate, zip(*parts, strict=True))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    return EncodedSplit(row_ids, labels, np.frombuffer(ids, np.int32), offsets, starts)
+    owners = nobody()
+    if len(lengths) > len(labels):
+        owners = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
+    ids = np.frombuffer(ids, np.int32)
+    return EncodedSplit(row_ids, labels, ids, offsets, starts, owners=owners)
+
+
+def _encode_long(
+    chunk: list[Example], tokenizer: BertTokenizer, max_length: int, long: str
+) -> tuple[list[tuple[list[int], int]], list[int]]:
+    """Return every sequence's ids and their number, and how many sequences each row is."""
+    texts = [shorten(e.text, max_length * CHARACTERS_A_TOKEN, long) for e in chunk]
+    rows = [parts_of(ids, max_length - 2, long) for ids in tokenizer.encode_plain(texts)]
+    parts = ([tokenizer.cls_id, *part, tokenizer.sep_id] for row in rows for part in row)
+    return [(part, len(part)) for part in parts], [len(row) for row in rows]
 
 
 def _encode_chunk(
@@ -108,7 +143,7 @@ def _encode_chunk(
 
 def encode_files(
     files: Files, columns: Columns, labelled: bool, tokenizer: BertTokenizer, max_length: int,
-    siamese: bool = False,
+    siamese: bool = False, long: str = HEAD,
 ) -> EncodedSplit:  # fmt: skip
     """Read and tokenize a split's files, whose rows are never in memory all at once.
 
@@ -130,7 +165,7 @@ def encode_files(
             yield row
         check_usable(files, columns, len(lines), left_out)
 
-    split = encode_examples(usable_rows(), tokenizer, max_length, siamese)
+    split = encode_examples(usable_rows(), tokenizer, max_length, siamese, long)
     check_ids(files, split.row_ids, places, lines)
     return replace(split, left_out=say_left_out(columns, left_out), last_line=last_line)
 
@@ -143,6 +178,7 @@ def load_split(
     max_length: int,
     cache_dir: Path | None = None,
     siamese: bool = False,
+    long: str = HEAD,
 ) -> EncodedSplit:
     """Read and tokenize a split's files, or take its arrays from the cache of the same files."""
     cache, paths = None, paths_of(files)
@@ -150,12 +186,14 @@ def load_split(
         key = hashlib.sha256(CACHE_VERSION + "".join(map(sha256_of, paths)).encode())
         key.update(tokenizer.fingerprint)
         key.update(
-            repr((replace(columns, parse_label=float), labelled, max_length, siamese)).encode()
+            repr(
+                (replace(columns, parse_label=float), labelled, max_length, siamese, long)
+            ).encode()
         )
         cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
         if split := read_cache(cache):
             return split
-    split = encode_files(files, columns, labelled, tokenizer, max_length, siamese)
+    split = encode_files(files, columns, labelled, tokenizer, max_length, siamese, long)
     if cache is not None:
         write_cache(split, cache)
     return split
@@ -183,18 +221,30 @@ def read_cache(path: Path) -> EncodedSplit | None:
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
     """Return a split of these rows only, in this order."""
-    lengths = split.lengths_of(rows)
-    pieces = [split.ids[split.offsets[r] : split.offsets[r + 1]] for r in rows]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return EncodedSplit(
-        split.row_ids[rows],
-        split.labels[rows],
-        np.concatenate(pieces),
-        offsets,
-        split.segment_starts[rows],
-        split.left_out,
-        split.last_line,
+    sequences, owners = rows, nobody()
+    if len(split.owners):
+        first = np.searchsorted(split.owners, np.arange(len(split) + 1))
+        sequences = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
+        owners = np.repeat(np.arange(len(rows), dtype=np.int32), first[rows + 1] - first[rows])
+    lengths = split.lengths_of(sequences)
+    pieces = [split.ids[split.offsets[p] : split.offsets[p + 1]] for p in sequences]
+    return replace(
+        split,
+        row_ids=split.row_ids[rows],
+        labels=split.labels[rows],
+        ids=np.concatenate(pieces),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        segment_starts=split.segment_starts[sequences],
+        owners=owners,
     )
+
+
+def one_row_a_sequence(split: EncodedSplit) -> EncodedSplit:
+    """Return a split whose rows are the P sequences, each with the label and id of its row."""
+    if not len(split.owners):
+        return split
+    row_ids, labels = split.row_ids[split.owners], split.labels[split.owners]
+    return replace(split, row_ids=row_ids, labels=labels, owners=nobody())
 
 
 def chosen_rows(rows: int, limit: int | None) -> np.ndarray:

@@ -104,10 +104,13 @@ def features_seconds(run: ScriptRun) -> float:
 
     A frozen encoder reads every row once, and the steps of the heads take next to no time.
     """
-    rows = sum(len(split) for part in (run.train_splits, run.dev_splits) for split in part.values())
+    of_train, of_dev = (
+        sum(len(split.lengths) for split in splits.values())
+        for splits in (run.train_splits, run.dev_splits)
+    )
     started = time.monotonic()
     encode_features(run.model, run.dev_splits, run.model.encoder.device)
-    return (time.monotonic() - started) / sum(map(len, run.dev_splits.values())) * rows
+    return (time.monotonic() - started) * (of_train + of_dev) / of_dev
 
 
 def longest_step(run: ScriptRun, args: Args) -> int:
@@ -126,7 +129,7 @@ def longest_step(run: ScriptRun, args: Args) -> int:
 
 def padded_share(split: EncodedSplit, batch_size: int) -> float:
     """Return the tokens of padded random batches over the real tokens, which packing leaves."""
-    lengths = split.lengths[shuffled(len(split), 0, "", 0)]
+    lengths = split.lengths[shuffled(len(split.lengths), 0, "", 0)]
     batches = np.array_split(lengths, max(1, len(lengths) // batch_size))
     return sum(len(b) * int(b.max()) for b in batches) / int(lengths.sum())
 
@@ -172,12 +175,12 @@ def preview(
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]
     size = args.batch_size if isinstance(args.batch_size, int) else 32
-    for name, split in run.train_splits.items():
+    for name, split in run.train_rows.items():
         more = padded_share(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
         data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
     data.append("labels to train on:")
-    for name, split in run.train_splits.items():
+    for name, split in run.train_rows.items():
         data.append(f"  {name}: {describe_labels(tasks[name], split.labels)}")
     if not is_one_by_one(args):
         passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())

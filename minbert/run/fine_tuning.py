@@ -10,7 +10,7 @@ from torch import Tensor
 
 from minbert.batch import to_device
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit
+from minbert.data.encoded import EncodedSplit, one_row_a_sequence
 from minbert.data.sampler import count_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -52,7 +52,8 @@ class Run(Training):
     model: MultitaskNetwork
     args: Args
     tasks: Tasks
-    train_splits: Splits
+    train_rows: Splits
+    train_splits: Splits  # the same, but every window of a long text is a row
     dev_splits: Splits
     # pooled outputs of train and dev if the encoder is frozen: computed once, not once an epoch
     features: dict[str, dict[str, Tensor]] | None
@@ -112,8 +113,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     check_segments(list(tasks.values()), source, config.type_vocab_size)
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     source = replace(source, max_length=args.max_length)
-    train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
-    counts = count_labels(tasks, train_splits)
+    train_rows, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
+    counts = count_labels(tasks, train_rows)
+    train_splits = {name: one_row_a_sequence(split) for name, split in train_rows.items()}
     tasks = {n: with_class_weights(t, train_splits[n].labels, device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in train_splits.items()}
     features = None
@@ -123,7 +125,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         features = {name: encode_features(model, s, device) for name, s in both.items()}
     pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
     make_outputs(args, tasks, taught)
-    teachers = load_outputs(taught, rows)
+    teachers = load_outputs(taught, train_rows)
     if args.heads_first and not last:
         train_heads(model, tasks, train_splits, args)
 
@@ -139,8 +141,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         begun.log.write("labels", tasks=counts)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(
-        **vars(begun), args=args, tasks=tasks, train_splits=train_splits, dev_splits=dev_splits,
-        features=features, pairs=pairs, teachers=teachers, plan=plan,
+        **vars(begun), args=args, tasks=tasks, train_rows=train_rows, train_splits=train_splits,
+        dev_splits=dev_splits, features=features, pairs=pairs, teachers=teachers, plan=plan,
     )  # fmt: skip
 
 

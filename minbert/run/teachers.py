@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, from_numpy
 
-from minbert.data.encoded import limit_rows
+from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 from minbert.inference import MultitaskModel
@@ -42,15 +42,20 @@ def make_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> 
         distributed.barrier()
 
 
-def load_outputs(paths: dict[str, Path], rows: dict[str, int]) -> dict[str, Tensor]:
-    """Read what `make_outputs` has written. rows: how many each task has to have."""
-    outputs = {name: from_numpy(np.load(path)) for name, path in paths.items()}
-    for name, found in outputs.items():
-        if len(found) != rows[name]:
+def load_outputs(paths: dict[str, Path], splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
+    """Read what `make_outputs` has written: for each sequence of the training sets, (P, C).
+
+    The windows of a long text have the teacher's output for all of it.
+    """
+    outputs = {}
+    for name, path in paths.items():
+        found, split = np.load(path), splits[name]
+        if len(found) != len(split):
             raise UserError(
-                f"--teacher {name}: {len(found)} outputs for {rows[name]} training rows; remove "
-                f"{paths[name]}"
+                f"--teacher {name}: {len(found)} outputs for {len(split)} training rows; remove "
+                f"{path}"
             )
+        outputs[name] = from_numpy(found[split.owners] if len(split.owners) else found)
     return outputs
 
 
@@ -73,8 +78,8 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
 def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
     """Compute a teacher's outputs on the rows that a task is trained on.
 
-    The teacher reads them with its own tokenizer, length and kind of pairs. Raises UserError for a
-    run that has another task of that name, or none.
+    The teacher reads them with its own tokenizer, length, kind of pairs and `long`. Raises
+    UserError for a run that has another task of that name, or none.
     """
     teacher = MultitaskModel.load(run, args.device, args.precision)
     if task.name not in teacher.tasks:
@@ -87,7 +92,8 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
     siamese = frozenset([task.name] if teacher.network.heads[task.name].config.siamese else [])
     source = replace(data_source(args), max_length=teacher.max_length, siamese=siamese)
     split = limit_rows(
-        load_task(task, "train", teacher.tokenizer, source), args.limit.get(task.name)
+        load_task(replace(task, long=own.long), "train", teacher.tokenizer, source),
+        args.limit.get(task.name),
     )
     print(f"{task.name}: {run} reads its {len(split):,} training rows once")
     network = teacher.network

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, limit_rows
+from minbert.data.encoded import EncodedSplit, limit_rows, one_row_a_sequence
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import Metric, accuracy, bootstrap_interval
@@ -31,14 +31,28 @@ def predict(
     the whole result. what: the name that a bar over the batches has; "": there is none.
     """
     rows, outs = [], []
+    sequences = one_row_a_sequence(split)
     for chosen in progress(distributed.shard(length_sorted_batches(split.lengths)), what):
-        batch = collate(split, chosen).to(device)
+        batch = collate(sequences, chosen).to(device)
         outs.append(forward(batch).float().cpu())
         rows += batch.rows
     gathered = distributed.all_gather((rows, outs))
     result = torch.cat([out for _, outs in gathered for out in outs])
     order = torch.tensor([row for rows, _ in gathered for row in rows])
-    return torch.empty_like(result).index_copy_(0, order, result)
+    result = torch.empty_like(result).index_copy_(0, order, result)
+    return mean_by_row(result, split.owners) if len(split.owners) else result
+
+
+def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
+    """Return the mean output of each row's sequences, (P, C) -> (R, C); owners (P,): their rows.
+
+    Logits are averaged, not probabilities: heads are linear, so that this is the head's output on
+    the mean of the pooled vectors, whether these are kept (a frozen encoder) or not; and a sequence
+    that says little, with logits near 0, weighs little.
+    """
+    index, counts = torch.from_numpy(owners).long(), torch.from_numpy(np.bincount(owners))
+    total = outputs.new_zeros(len(counts), outputs.shape[1]).index_add_(0, index, outputs)
+    return total / counts[:, None]
 
 
 def predict_task(

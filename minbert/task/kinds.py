@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from minbert.data.examples import Columns
+from minbert.data.long_texts import HEAD
 from minbert.data.tables import Layout
 from minbert.data.unusable import SHARE
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
@@ -111,6 +112,7 @@ def common(name: str, table: Table) -> dict[str, Any]:
         "table": table,
         "files": files_of(table),
         "dev_share": dev_share(table),
+        "long": table.get("long", HEAD),
         "title": table.get("title", name),
         "prediction_file": table.get("prediction_file", name + "-{split}-output.csv"),
         "prediction_header": table.get("prediction_header", f"Predicted_{table['label']}"),

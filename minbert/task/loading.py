@@ -65,7 +65,7 @@ def load_task(
     paths = task.paths(split_name, source.data_dir)
     split = load_split(
         paths, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
-        task.name in source.siamese,
+        task.name in source.siamese, task.long,
     )  # fmt: skip
     left_out = f"; {split.left_out}" if split.left_out else ""
     print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
@@ -102,6 +102,8 @@ def load_train_and_dev(
     tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
 ) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
     """Load every task's training and dev set, by task, limited to the source's rows.
+
+    A row of windows is still one; see `one_row_a_sequence`.
 
     Of several processes the first one makes the caches of ids.
     """

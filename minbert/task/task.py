@@ -39,6 +39,7 @@ class Task:
     encoding: str = ""  # of pairs, cross or siamese; --pair-encoding goes before it
     pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it
     weight: float = 1.0  # of the task's loss
+    long: str = "head"  # what is read of a text of more than --max-length tokens, see long_texts.py
     dev_share: float = 0.0  # of train's rows, that are the dev set; 0: it has files of its own
     dev_ids: frozenset[str] | None = None  # of these rows, as the run has drawn them
     class_weights: Tensor | None = None  # that its loss has, see balance.py

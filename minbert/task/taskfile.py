@@ -49,11 +49,15 @@ class Kind:
 CLASSES = ("labels", "display_names", "class_weight")
 PAIR = ("encoding", "loss")
 KINDS = {
-    "classification": Kind(classification, 1, CLASSES, ("labels",)),
+    "classification": Kind(classification, 1, (*CLASSES, "long"), ("labels",)),
     "pair-classification": Kind(classification, 2, (*CLASSES, *PAIR), ("labels",)),
     "pair-similarity": Kind(scores, 2, ("range", *PAIR)),
-    "regression": Kind(scores, 1, ("range",)),
-    "multi-label": Kind(multi_labels, 1, ("labels", "class_weight"), ("labels",)),
+    "regression": Kind(scores, 1, ("range", "long")),
+    "multi-label": Kind(multi_labels, 1, ("labels", "class_weight", "long"), ("labels",)),
+}
+NOT_HERE = {  # what to say of a key that other kinds have
+    "encoding": "that of the files is charset",
+    "long": "it is for single sentences; of a pair, the longer one is cut at its end",
 }
 NEEDED = ("kind", "train", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
@@ -157,7 +161,7 @@ def make_task(name: str, table: Table) -> Task:
     if unknown := [key for key in table if key not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-        hint = "that of the files is charset" if unknown[0] == "encoding" else hint
+        hint = NOT_HERE.get(unknown[0], hint)
         raise ValueError(f"{unknown[0]!r} is not a key of {table['kind']}; {hint}")
     if missing := [key for key in (*NEEDED, *kind.needed) if key not in table]:
         raise ValueError(f"{missing[0]} is missing")

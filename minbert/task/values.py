@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minbert.data.delimited import QUOTING
+from minbert.data.long_texts import HEAD, LONG
 from minbert.model.heads import LARGEST_SIZE
 from minbert.task.task import Table
 
@@ -65,6 +66,8 @@ def check_form(table: Table) -> None:
     delimiter = table.get("delimiter", ",")
     if len(delimiter) != 1 or delimiter in '"\r\n\0':
         raise ValueError(f"delimiter = {delimiter!r}: write one character, no quote")
+    if table.get("long", HEAD) not in LONG:
+        raise ValueError(f"long = {table['long']!r}: write one of {', '.join(LONG)}")
     check_charset(table.get("charset", "utf-8"))
     share = table.get("bad_rows", 0)
     if type(share) not in NUMBERS or not 0 <= share <= 1:

@@ -1,0 +1,37 @@
+"""What of a text is read that is longer than a sequence may be (`long` in a task file).
+
+"head", its beginning, is what other programs read. "head+tail" has the best results of Sun et al.
+(2019, section 5.3.1): 128 tokens from the beginning and 382 from the end, of 510. "windows" reads
+all of it, in overlapping sequences.
+"""
+
+from collections.abc import Sequence
+
+HEAD, TAIL, HEAD_TAIL, WINDOWS = "head", "tail", "head+tail", "windows"
+LONG = (HEAD, TAIL, HEAD_TAIL, WINDOWS)
+HEAD_SHARE = 128 / 510  # of what "head+tail" reads
+
+
+def parts_of(ids: Sequence[int], most: int, long: str) -> list[Sequence[int]]:
+    """Return the parts of a text's ids that are read, each of `most` ids at most.
+
+    They are one part, or several ("windows") that begin half a part after one another; the last one
+    ends where the text does.
+    """
+    if len(ids) <= most:
+        return [ids]
+    if long == WINDOWS:
+        last = len(ids) - most
+        begins = [*range(0, last, max(1, most // 2)), last]
+        return [ids[begin : begin + most] for begin in begins]
+    head = {HEAD: most, TAIL: 0, HEAD_TAIL: round(most * HEAD_SHARE)}[long]
+    return [[*ids[:head], *ids[len(ids) - (most - head) :]]]
+
+
+def shorten(text: str, most: int, long: str) -> str:
+    """Return the text without what is never read: its ends are `most` characters each.
+
+    A text of many millions of characters would take gigabytes of memory to tokenize.
+    """
+    head = {TAIL: 0, HEAD_TAIL: most // 2}.get(long, most)
+    return text if len(text) <= most else f"{text[:head]} {text[len(text) - (most - head) :]}"
