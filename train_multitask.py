@@ -213,14 +213,16 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     main = main_scores(tasks, scores)
     mean, form_2024 = overall(main, {task.name for task in tasks if task.is_correlation})
     values = {"stage": stage, "scores": scores, "overall": mean, "overall_2024": form_2024}
+    chosen_by = weighted_mean(main, args.best_by) if args.best_by else mean
+    values |= {"chosen_by": chosen_by} if args.best_by else {}
     run.log.write("mean-dev" if is_mean else "dev", step=step, **values)
     found = "  ".join(f"{task.title} {main[task.name]:.3f}" for task in tasks)
     label = f"mean weights of {run.averaged_steps} steps" if is_mean else stage
     form = f"  2024 form {form_2024:.3f}" if has_2024_form(tasks) else ""
+    form += f"  best by {chosen_by:.3f}" if args.best_by else ""
     run.progress.print_scores(label, f"{found}  mean {mean:.3f}{form}")
     if step == 0:
         return main
-    chosen_by = weighted_mean(main, args.best_by) if args.best_by else mean
     if state.best is None or chosen_by > state.best.overall:
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
         state.best = Best(chosen_by, step, main, is_mean)

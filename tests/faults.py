@@ -62,7 +62,7 @@ FAULTS = [
     ),
     Fault(
         "best/ keeps the worst", "train_multitask.py",
-        "mean > state.best.overall", "mean < state.best.overall",
+        "chosen_by > state.best.overall", "chosen_by < state.best.overall",
         "test_wiring.py", "highest_mean",
     ),
     Fault(
