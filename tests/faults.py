@@ -156,7 +156,7 @@ FAULTS = [
     ),
     Fault(
         "predictions of the last step", "minbert/run/finish.py",
-        'load_multitask(run.folder / "best")', 'load_multitask(run.folder / "last")',
+        'load_for_use(run.folder / "best"', 'load_for_use(run.folder / "last"',
         "test_wiring.py", "best_step",
     ),
     Fault(
