@@ -44,7 +44,7 @@ setup(
         "dev": ["ruff>=0.6"],
         "bench": ["transformers>=4.44", "sentence-transformers>=3", "accelerate>=1", "datasets>=3"],
         "report": ["matplotlib>=3.8"],
-        "onnx": ["onnx>=1.17", "onnxscript>=0.5"],
+        "onnx": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "tensorboard": ["tensorboard>=2.17"],
     },
 )

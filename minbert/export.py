@@ -14,19 +14,23 @@ from typing import Any
 from torch import Tensor
 
 from minbert.cli import arg, parse_given, run_script
+from minbert.data.encoded import limit_rows
 from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.exported import agreement, encoder_agreement, quantize
 from minbert.files import read_json, write_json
 from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
-from minbert.task.run_files import folders_of_run
+from minbert.task.loading import DataSource, load_task
+from minbert.task.run_files import folders_of_run, read_arguments
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published
 
+COMPARED_ROWS = 2000  # most rows of dev that a quantized model is compared on
 MODULE = "sentence_transformers.models."  # every version of the library finds its modules by it
 ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
 
@@ -41,6 +45,9 @@ class Args:
         choices=["transformers", "sentence-transformers", "onnx"],
     )
     task: str = arg("", "the head to take along; without one, the encoder alone")
+    quantize: str = arg("", "weights of model.onnx in 8 bits; says how well it agrees on dev",
+                        choices=["int8"])  # fmt: skip
+    data_dir: str = arg("", "where that dev set is (default: the run's --data-dir)")
 
 
 def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_length: int) -> None:
@@ -155,6 +162,8 @@ def main(argv: list[str]) -> int:
     args = Args(**parse_given(Args, options, __doc__.split("\n")[0]))
     if len(places) != 2:
         raise UserError("write python -m minbert.export RUN NEW_DIRECTORY, and options")
+    if args.quantize and args.to != "onnx":
+        raise UserError(f"--quantize {args.quantize} goes with --to onnx")
     folder = Path(places[1])
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty; name a new directory")
@@ -176,12 +185,40 @@ def main(argv: list[str]) -> int:
         new = Path(scratch) / folder.name  # whole or not at all: an error leaves nothing
         new.mkdir()
         EXPORTS[args.to](model, args.task, new, max_length)
+        if args.quantize:
+            quantize(new / "model.onnx")
         BertTokenizer.from_directory(directory).save(new, max_length)
         if folder.exists():
             folder.rmdir()  # it is empty
         os.replace(new, folder)
     print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
+    if args.quantize:
+        print(describe_quantized(model, args, directory, folder / "model.onnx"))
     return 0
+
+
+def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, path: Path) -> str:
+    """Return a quantized model's size, and how near it comes to the run's on rows of dev.
+
+    directory: best/ or last/ of the run. Of the encoder alone the first task's rows are used.
+    """
+    size = f"{args.quantize}: {path.stat().st_size / 2**20:.0f} MiB"
+    folders = folders_of_run(directory)
+    if not folders:
+        return f"{size}; {directory} is outside of its run, whose dev set tells how well it agrees"
+    tasks = tasks_of_run(directory, model.heads)
+    task = tasks[args.task] if args.task else next(iter(tasks.values()))
+    data_dir = Path(args.data_dir or read_arguments(folders[0]).get("data_dir", "data"))
+    if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
+        return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
+    siamese = frozenset([task.name] if model.heads[task.name].config.siamese else [])
+    max_length = max_length_of_run(directory, model.encoder)
+    source = DataSource(data_dir, None, max_length, siamese)
+    split = load_task(task, "dev", BertTokenizer.from_directory(directory), source)
+    split = limit_rows(split, COMPARED_ROWS)
+    if args.task:
+        return f"{size}; {agreement(model, task, split, path)}"
+    return f"{size}; {encoder_agreement(model, split, path)}"
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from minbert.model.encoder import BertLayer, BertModel
 from minbert.model.multitask import MultitaskNetwork
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-NEEDED = "--to onnx needs its packages: pip install onnx onnxscript"
+NEEDED = '--to onnx needs its packages: pip install -e ".[onnx]"'
 
 
 class PaddedModel(nn.Module):

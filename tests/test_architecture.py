@@ -17,7 +17,7 @@ FLOORS = (
     ("cli", "data", "training"),
     ("model",),
     ("task",),
-    ("inference", "onnx", "report"),
+    ("exported", "inference", "onnx", "report"),
     ("doctor", "export", "run", "stream"),
     ("tasks",),
     ("train_multitask", "pretrain_mlm", "evaluate", "compat"),

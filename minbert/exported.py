@@ -1,0 +1,112 @@
+"""A written model.onnx: made smaller, run over packed batches, compared with what it was made of.
+
+S sequences, T tokens with padding, E size of the embeddings.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from minbert.batch import Batch
+from minbert.data.encoded import EncodedSplit
+from minbert.errors import UserError
+from minbert.model.multitask import MultitaskNetwork
+from minbert.task.evaluation import predict, predict_task
+from minbert.task.task import Task
+
+NEEDED = '--quantize needs onnxruntime: pip install -e ".[onnx]"'
+
+
+def quantize(path: Path) -> None:
+    """Replace a model.onnx by one with weights of 8 bits, by onnxruntime's dynamic quantizer.
+
+    Each column of a matrix has a range of its own, which halves the error. What goes into a product
+    is rounded to 8 bits, too. Raises UserError if onnxruntime is not installed.
+    """
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise UserError(NEEDED) from error
+    whole = path.with_name("fp32.onnx")
+    path.replace(whole)
+    options = {"weight_type": QuantType.QInt8, "per_channel": True}
+    options["reduce_range"] = True  # 7 bits: with 8 a CPU without VNNI cuts off large sums
+    with no_warnings():  # it recommends a preparation for images, in any case
+        quantize_dynamic(whole, path, **options)
+    whole.unlink()
+
+
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Let no logger say less than an error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+class ExportedModel(nn.Module):
+    """A model.onnx in the place of the network it was made of: `model(task, batch)`, `embed`."""
+
+    def __init__(self, path: Path, network: MultitaskNetwork) -> None:
+        super().__init__()
+        from onnxruntime import InferenceSession
+
+        self.session = InferenceSession(path)
+        self.heads, self.second_tower = network.heads, None
+
+    def forward(self, task: str, batch: Batch) -> Tensor:
+        """Return a task's logits, (S, outputs)."""
+        return self.outputs(batch)
+
+    def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
+        """Return a siamese task's embeddings of sentences, (S, E)."""
+        return self.outputs(batch)
+
+    def outputs(self, batch: Batch) -> Tensor:
+        """Return the file's last output for each sequence: of an encoder alone the pooled one."""
+        lengths = list(batch.lengths)
+        columns = {
+            "input_ids": batch.ids.split(lengths),
+            "attention_mask": torch.ones_like(batch.ids).split(lengths),
+            "token_type_ids": batch.segments.split(lengths),
+        }
+        padded = {n: pad_sequence(x, batch_first=True).numpy() for n, x in columns.items()}
+        names = (one.name for one in self.session.get_inputs())
+        return torch.from_numpy(self.session.run(None, {n: padded[n] for n in names})[-1])
+
+
+def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: Path) -> str:
+    """Return how near a task's model.onnx comes to the network in fp32 on the rows of a split."""
+    exported, device = ExportedModel(path, network), torch.device("cpu")
+    ours, theirs = (
+        predict_task(model, task, split, device).numpy() for model in (network, exported)
+    )
+    apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
+    said, then = task.decode(ours), task.decode(theirs)
+    before, after = metric(said, split.labels), metric(then, split.labels)
+    what = "scores" if task.is_correlation else "logits"
+    parts = [f"{what} differ by {apart.mean():.4f}, at most {apart.max():.4f}"]
+    if task.is_classification:
+        parts.append(f"{np.mean(said == then):.2%} of the predictions are the same")
+    parts.append(f"{task.main_metric} {before:.4f} before, {after:.4f} after")
+    return f"{task.title}, {len(split):,} rows of dev: {', '.join(parts)}"
+
+
+def encoder_agreement(network: MultitaskNetwork, split: EncodedSplit, path: Path) -> str:
+    """Return how near an encoder's model.onnx comes to the encoder in fp32 on a split's rows."""
+    exported, device = ExportedModel(path, network), torch.device("cpu")
+    u, v = (predict(f, split, device) for f in (network.encoder.pooled_output, exported.outputs))
+    cosines = torch.cosine_similarity(u, v)
+    return (
+        f"pooled outputs of {len(split):,} rows of dev: cosine {cosines.mean():.4f} to those "
+        f"before, at least {cosines.min():.4f}"
+    )

@@ -1,0 +1,101 @@
+"""--quantize int8: a smaller model.onnx, and how well it agrees with the run on dev."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from minbert import MultitaskModel, UserError
+from minbert.export import Args, describe_quantized
+from minbert.export import main as export
+from minbert.exported import ExportedModel, quantize
+from minbert.model.multitask import load_multitask
+from minbert.task.evaluation import predict_task
+from minbert.task.loading import DataSource, load_task
+from tests.conftest import run
+
+
+@pytest.fixture
+def trained(world: Path) -> Path:
+    run(world, "--name", "run", "--precision", "fp32", "--epochs", "1")
+    return world / "runs/run"
+
+
+def test_a_classifier_in_8_bits(trained: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out"
+    capsys.readouterr()
+    export([str(trained), str(out), "--to", "onnx", "--task", "sst", "--quantize", "int8"])
+    said = capsys.readouterr().out.splitlines()[-1]
+    model = MultitaskModel.load(trained, device="cpu")
+    data = trained.parents[1] / "data"
+    split = load_task(model.tasks["sst"], "dev", model.tokenizer, DataSource(data, None, 32))
+
+    graph = onnx.load(out / "model.onnx").graph
+    stored = {x.name: x.data_type for x in graph.initializer}
+    assert "MatMulInteger" in {node.op_type for node in graph.node}
+    eight_bits = [n for n, kind in stored.items() if kind == onnx.TensorProto.INT8]
+    assert len([n for n in eight_bits if n.endswith("quantized")]) >= 13  # 12 matrices and words
+    assert not (out / "fp32.onnx").exists()
+
+    cpu = torch.device("cpu")
+    exported = ExportedModel(out / "model.onnx", model.network)
+    theirs = predict_task(exported, model.tasks["sst"], split, cpu).numpy()
+    ours = predict_task(model.network, model.tasks["sst"], split, cpu).numpy()
+    apart = np.abs(ours - theirs)
+    assert 0 < apart.max() < 0.1 and theirs.shape == (12, 5)
+    same = np.mean(ours.argmax(1) == theirs.argmax(1))
+    accuracy = np.mean(theirs.argmax(1) == split.labels)
+    assert f"logits differ by {apart.mean():.4f}, at most {apart.max():.4f}, {same:.2%}" in said
+    assert re.match(r"int8: 0 MiB; SST, 12 rows of dev: ", said)
+    assert said.endswith(f"before, {accuracy:.4f} after")
+    config = json.loads((out / "config.json").read_text())
+    assert config["calibration_temperature"] == (model.network.heads["sst"].config.temperature)
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("task", ["sts", ""])
+def test_embeddings_and_the_encoder_alone(world: Path, tmp_path: Path, capsys, task: str) -> None:
+    more = ["--pair-encoding", "siamese", "--pooling", "mean", "--embedding-size", "24"]
+    run(world, "--name", "run", "--precision", "fp32", "--epochs", "1", *more)
+    words = ["--to", "onnx", "--quantize", "int8", *(["--task", task] if task else [])]
+    export([str(world / "runs/run"), str(tmp_path / "out"), *words])
+    said = capsys.readouterr().out
+    if task:
+        scores = re.search(
+            r"STS, 6 rows of dev: scores differ by (\S+), at most (\S+), pears", said
+        )
+        assert 0 < float(scores[1]) <= float(scores[2]) < 0.2
+    else:
+        cosines = re.search(r"outputs of 12 rows of dev: cosine (\S+) to .* at least (\S+)", said)
+        assert 1 >= float(cosines[1]) >= float(cosines[2]) > 0.99
+
+
+def test_without_its_dev_set_it_says_what_would_tell(trained: Path, tmp_path: Path) -> None:
+    network, directory = load_multitask(trained)
+    (tmp_path / "model.onnx").write_bytes(bytes(3 << 20))
+    for nowhere, args in (
+        (tmp_path, Args(task="sts", quantize="int8", data_dir=str(tmp_path))),
+        (trained.parents[1] / "data", Args(task="sts", quantize="int8")),  # the run's own
+    ):
+        (nowhere / "sts-dev.csv").unlink(missing_ok=True)
+        found = describe_quantized(network, args, directory, tmp_path / "model.onnx")
+        file = nowhere / "sts-dev.csv"
+        assert (
+            found == f"int8: 3 MiB; {file}: not there, so --data-dir DIR tells how well it agrees"
+        )
+
+
+def test_mistakes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = str(tmp_path / "out")
+    with pytest.raises(UserError, match="--quantize int8 goes with --to onnx"):
+        export([str(trained), out, "--task", "sst", "--quantize", "int8"])
+    with pytest.raises(UserError, match="invalid choice"):
+        export([str(trained), out, "--to", "onnx", "--quantize", "int4"])
+    monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
+    with pytest.raises(UserError, match=r'pip install -e "\.\[onnx\]"'):
+        quantize(tmp_path / "model.onnx")
