@@ -15,8 +15,7 @@ from torch import Tensor
 from minbert import losses
 from minbert.task.classes import class_counts
 from minbert.task.task import SOFTMAX, Task
-
-BALANCED = "balanced"
+from minbert.task.values import BALANCED
 
 
 def class_weights(task: Task, labels: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from minbert.model.heads import LARGEST_SIZE
 from minbert.task.task import Table
 
 LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
+BALANCED = "balanced"  # of class_weight: every class counts alike
 SPLITS = ("train", "dev", "test")
 NOT_TEXT = (
     *SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns",
@@ -107,7 +108,7 @@ def check_display_names(table: Table) -> None:
 
 def check_class_weight(given: Any, classes: Sequence[str]) -> None:
     """Raise ValueError unless this is "balanced", or a table of numbers by label."""
-    if given == "balanced":
+    if given == BALANCED:
         return
     if not isinstance(given, dict) or not given:
         raise ValueError(f'class_weight = {given!r}: write "balanced" or {{ {classes[0]} = 2 }}')
