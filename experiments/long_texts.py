@@ -19,8 +19,8 @@ TITLE = "Table 6: what is read of long texts, CFIMDB at 128 tokens"
 WAYS = ("head", "tail", "head+tail", "windows")
 MAX_LENGTH = 128
 ARGUMENTS = (
-    "--mode", "single", "--tasks", "cfimdb", "--max-length", str(MAX_LENGTH), "--epochs", "3",
-    "--lr", "5e-5", "--schedule", "linear", "--warmup", "0.1",
+    "--mode", "single", "--tasks", "cfimdb", "--max-length", str(MAX_LENGTH), "--epochs", "2",
+    "--lr", "1e-4", "--schedule", "linear", "--warmup", "0.1",
 )  # fmt: skip
 
 
