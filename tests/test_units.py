@@ -104,6 +104,9 @@ def test_a_teacher_teaches_in_the_labels_unit(world: Path) -> None:
         train_multitask.main(arguments(world, name, "--tasks", "stars", "--teacher", teacher))
         found.append(weights(world / f"runs/{name}/last"))
     assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    other = str(world / "runs/teacher-five")
+    with pytest.raises(UserError, match="its stars has other labels"):
+        train_multitask.main(arguments(world, "no", "--tasks", "stars", "--teacher", other))
 
 
 def test_ranges_that_begin_elsewhere_are_learned_alike(world: Path) -> None:

@@ -85,8 +85,8 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
     if task.name not in teacher.tasks:
         raise UserError(f"--teacher {task.name}={run}: it has {', '.join(teacher.tasks)}")
     own = teacher.tasks[task.name]
-    if (own.problem_type, own.outputs, own.class_names) != (
-        task.problem_type, task.outputs, task.class_names,
+    if (own.problem_type, own.outputs, own.class_names, own.low, own.high) != (
+        task.problem_type, task.outputs, task.class_names, task.low, task.high,
     ):  # fmt: skip
         raise UserError(f"--teacher {task.name}={run}: its {task.name} has other labels")
     siamese = frozenset([task.name] if teacher.network.heads[task.name].config.siamese else [])
