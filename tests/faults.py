@@ -186,4 +186,25 @@ FAULTS = [
         'group["lr"] = lr * group["rate"]\n', 'group["lr"] = lr\n',
         "test_flags.py", "train_multitask-layer_decay",
     ),
+    Fault(
+        "dev rows are trained on", "minbert/task/loading.py",
+        'np.flatnonzero(is_dev if split_name == "dev" else ~is_dev)',
+        'np.flatnonzero(is_dev if split_name == "dev" else is_dev | True)',
+        "test_dev_rows.py", "other_rows_alone",
+    ),
+    Fault(
+        "the run's dev rows are drawn anew", "minbert/task/dev_rows.py",
+        "if task.dev_ids is None:", "if True:",
+        "test_dev_rows.py", "came_later",
+    ),
+    Fault(
+        "windows' outputs are added up", "minbert/task/evaluation.py",
+        "return total / counts[:, None]", "return total",
+        "test_long_texts.py", "averaged_by_row",
+    ),
+    Fault(
+        "only a row's first window is trained on", "minbert/run/fine_tuning.py",
+        "one_row_a_sequence(split) for name", "split for name",
+        "test_long_texts.py", "every_window",
+    ),
 ]  # fmt: skip

@@ -11,9 +11,10 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.data.examples import read_examples
 from minbert.data.tokenizer import BertTokenizer
 from minbert.task.dev_rows import even_share
-from minbert.task.loading import DataSource, load_task
+from minbert.task.loading import DataSource, distinct_sentences, load_task
 from minbert.task.taskfile import read_task_file, tasks_of_run
 from tests.own_tasks import OWN, arguments
 
@@ -77,6 +78,13 @@ def test_training_has_the_other_rows_alone(own: Path, run: Path) -> None:
         load_task(task, name, tokenizer, source).id_strings() for name in ("train", "dev")
     )
     assert sorted(dev) == rows(run) and not {*train} & {*dev} and len(train) + len(dev) == 16
+
+
+def test_pre_training_does_not_read_them_either(own: Path, run: Path) -> None:
+    task = tasks_of_run(run, ["intent"])["intent"]
+    examples, _ = read_examples(own / "data/intent.tsv", task.columns, True)
+    others = {example.text for example in examples if example.id not in rows(run)}
+    assert {*distinct_sentences(own / "data", [task], {})} == others
 
 
 def test_another_seed_and_pre_training_have_the_same_rows(own: Path, run: Path) -> None:
