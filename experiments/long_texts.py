@@ -7,7 +7,8 @@ Prints the plan, then runs it, as experiments.one_model does; writes a table of 
 from pathlib import Path
 
 from experiments.ablation import Row
-from experiments.jobs import Job, JobArgs
+from experiments.jobs import Job
+from experiments.jobs import JobArgs as Args
 from experiments.markdown import LONG_TEXTS
 from experiments.run_ablation import jobs_of, run_ablation
 from minbert.cli import parse_arguments, run_script
@@ -40,7 +41,7 @@ def task_file(root: Path, way: str) -> Path:
 
 def main(argv: list[str]) -> int:
     """Write the task files, print the plan, run it, write what it came to."""
-    args = parse_arguments(JobArgs, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     root = Path(args.output_dir) / f"long-texts-{Path(args.model).name}"
     for way in WAYS:
         task = make_task("cfimdb", {**cfimdb.TABLE, "long": way})
