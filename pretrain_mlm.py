@@ -207,7 +207,7 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
     right = total = 0
     loss = 0.0
     batches = distributed.shard(length_sorted_batches(run.text.lengths_of(run.held_out)))
-    for places in progress(batches, "held-out texts"):
+    for places in progress(batches, "held-out texts", size=len):
         masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
         if len(masked.targets):
             logits = run.model(masked.batch, masked.places)

@@ -7,7 +7,7 @@ file or a pipe lands inside a bar.
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO, TypeVar
 
 from tqdm import tqdm
@@ -19,22 +19,29 @@ BAR_AFTER_S, LINE_EVERY_S = 2.0, 60.0
 UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
-def progress(items: Iterable[T], what: str) -> Iterator[T]:
+def one(_: object) -> int:
+    """Return 1, as which every item counts."""
+    return 1
+
+
+def progress(items: Iterable[T], what: str, size: Callable[[T], int] = one) -> Iterator[T]:
     """Yield the items and count them for people, on a terminal once they take over two seconds.
 
-    what: their name; "": nothing is shown.
+    what: their name; "": nothing is shown. size: as how many an item counts.
     """
     if not what:
         yield from items
         return
-    total = len(items) if isinstance(items, Sized) else None
-    bar, started = None, time.monotonic()
+    total = sum(map(size, items)) if isinstance(items, Sequence) else None
+    bar, done, started = None, 0, time.monotonic()
     said = started
     try:
-        for done, item in enumerate(items):
+        for item in items:
+            yield item
+            done += size(item)
             now = time.monotonic()
             if bar is not None:
-                bar.update()
+                bar.update(size(item))
             elif on_terminal() and now - started >= BAR_AFTER_S:
                 bar = tqdm(
                     desc=what, total=total, initial=done, unit="", unit_scale=total is None,
@@ -43,7 +50,6 @@ def progress(items: Iterable[T], what: str) -> Iterator[T]:
             elif not on_terminal() and now - said >= LINE_EVERY_S:
                 print(f"{what}: {done:,}" + ("" if total is None else f" of {total:,}"), flush=True)
                 said = now
-            yield item
     finally:
         if bar is not None:
             bar.close()

@@ -15,6 +15,7 @@ from minbert.data.tables import JSON, check_columns, column_names, kind_of, tabl
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.inference import MultitaskModel, Text
+from minbert.progress import progress
 from minbert.task.answers import Answer, ending_of, label_first, named_columns
 
 BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
@@ -72,7 +73,7 @@ def predict_input(
         sink = stack.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
         safe = str if output else without_controls  # a file gets the texts as they came
         sink.write(safe(head))
-        for group in groups:
+        for group in progress(groups, f"{name}: rows" if output else "", size=len):
             texts = [e.text if e.pair is None else (e.text, e.pair) for e in group]
             answers = model.answers(task, texts, raw)
             sink.writelines(safe(line(e, a)) for e, a in zip(group, answers, strict=True))

@@ -130,7 +130,14 @@ def test_elsewhere_a_line_a_minute_counts_the_items(
     clock: Iterator[int] = iter(range(0, 10**6, 25))
     monkeypatch.setattr("minbert.progress.time.monotonic", lambda: next(clock))
     assert list(progress(range(2000, 2007), "dev rows")) == list(range(2000, 2007))
-    assert capsys.readouterr().out == "dev rows: 2 of 7\ndev rows: 5 of 7\n"
+    assert capsys.readouterr().out == "dev rows: 3 of 7\ndev rows: 6 of 7\n"
+
+
+def test_groups_count_by_their_rows(impatient: None) -> None:
+    with terminal(60) as screen:
+        for _ in progress([[1, 2], [3], [4, 5, 6]], "rows", size=len):
+            pass
+    assert any(re.match(r"rows: +33%.* 2/6 ", line) for line in screen.drawn)
 
 
 def test_elsewhere_a_line_a_minute_tells_of_the_steps(

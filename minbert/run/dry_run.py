@@ -16,7 +16,7 @@ import torch
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, shuffled
-from minbert.progress import duration
+from minbert.progress import duration, progress
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.runlog import silence
 from minbert.run.several import is_one_by_one, of_task
@@ -49,7 +49,7 @@ def seconds_a_step(run: ScriptRun, train_step: TrainStep, steps: Sequence[int]) 
         train_step(run, step)
     run.records.flush()  # waits until the device has done these steps
     started, measured = time.monotonic(), steps[WARM_UP:] or steps
-    for step in measured:
+    for step in progress(measured, "steps that are measured"):
         train_step(run, step)
     run.records.flush()
     return (time.monotonic() - started) / len(measured)

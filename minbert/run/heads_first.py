@@ -7,6 +7,7 @@ from minbert.batch import to_device
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.model.multitask import MultitaskNetwork
+from minbert.progress import progress
 from minbert.run.train_args import Args
 from minbert.task.evaluation import predict
 from minbert.task.task import Task
@@ -37,7 +38,7 @@ def train_heads(
         optimizer = AdamW(head.parameters(), lr=RATE, kernels=args.kernels)
         batches = count_batches({name: len(split)}, args.batch_size)[name]
         head.train()
-        for step in range(args.heads_first * batches):
+        for step in progress(range(args.heads_first * batches), f"{name}: head"):
             torch.manual_seed(int(np.random.SeedSequence([args.seed, step]).generate_state(1)[0]))
             epoch, batch = divmod(step, batches)
             rows = torch.from_numpy(

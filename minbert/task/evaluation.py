@@ -28,11 +28,12 @@ def predict(
     """Return forward's outputs for all rows of a split, in its order, in fp32 on the CPU.
 
     The caller sets eval(). Of several processes each computes a shard of the batches, and all get
-    the whole result. what: the name that a bar over the batches has; "": there is none.
+    the whole result. what: the name that a bar over the sequences has; "": there is none.
     """
     rows, outs = [], []
     sequences = one_row_a_sequence(split)
-    for chosen in progress(distributed.shard(length_sorted_batches(split.lengths)), what):
+    batches = distributed.shard(length_sorted_batches(split.lengths))
+    for chosen in progress(batches, what, size=len):
         batch = collate(sequences, chosen).to(device)
         outs.append(forward(batch).float().cpu())
         rows += batch.rows
