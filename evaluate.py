@@ -110,9 +110,9 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
     names = [args.task] if args.task else fitting
     found = predict_text(model, names, text, args.output, args.raw)
-    report = {"predictions": {name: answer.label for name, answer in found.items()}}
+    report = {"predictions": {name: answer.value for name, answer in found.items()}}
     for name, answer in found.items():
-        print(f"{model.tasks[name].title:7} {answer.label}")
+        print(f"{model.tasks[name].title:7} {answer.shown}")
         if args.probabilities:
             rows = sorted(answer.probabilities.items(), key=lambda row: -row[1])
             print("".join(f"{p:15.4f} {label}\n" for label, p in rows), end="")
@@ -132,7 +132,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     heads = {
         name: head
         for name, head in model.heads.items()
-        if not (head.config.siamese or head.config.layers)
+        if not (head.config.siamese or head.config.layers or head.config.per_word)
     }
     return model.encoder, heads
 

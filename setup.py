@@ -40,6 +40,7 @@ setup(
             "accelerate>=1",
             "lightning-fabric>=2.4",
             "peft>=0.13",
+            "seqeval>=1.2",
         ],
         "dev": ["ruff>=0.6"],
         "bench": ["transformers>=4.44", "sentence-transformers>=3", "accelerate>=1", "datasets>=3"],

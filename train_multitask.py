@@ -19,6 +19,7 @@ from torch import Tensor
 
 from minbert.batch import to_device
 from minbert.cli import parse_given, run_script
+from minbert.data.items import item_counts
 from minbert.data.sampler import batch_rows
 from minbert.metrics import over_seeds, overall, weighted_mean
 from minbert.run import dry_run, rundir
@@ -139,13 +140,15 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     """Add the gradient of these rows' mean loss; return the loss, None if there was none.
 
     The rows go through the model in --accumulate parts, and of several processes each takes its
-    share: every part counts by its rows, so that the gradient is that of the whole batch.
+    share: every part counts by its rows, or by its words if they are labelled, so that the gradient
+    is that of the whole batch.
     """
     run.model.train()
     if run.features:
         run.model.encoder.eval()
     total, weight = None, run.args.task_weight.get(task.name, task.weight)
-    for part, share in distributed.micro_batches(rows, run.args.accumulate):
+    counts = item_counts(run.train_splits[task.name], rows)
+    for part, share in distributed.micro_batches(rows, run.args.accumulate, counts):
         loss = batch_loss(run, task, part)
         if loss is None:  # an in-batch loss without two pairs to tell apart
             run.state.skipped += 1
@@ -162,12 +165,14 @@ def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     if name in run.pairs:
         loss = args.pair_loss[name]
         return siamese_loss(run.model, task, run.pairs[name], rows, loss, args.mnr_scale)
-    outputs, labels, rows = run.forward(name, rows)
+    outputs, labels, items = run.forward(name, rows)
+    if len(items) == 0:  # not a word that the model can read
+        return outputs.sum()  # 0, with a gradient: every process needs the same ones
     if name not in run.teachers and name not in args.r_drop:
         return task.loss(outputs, labels)
     targets = hard_targets(task, labels)
     if name in run.teachers:
-        teacher = to_device(run.teachers[name][torch.from_numpy(rows)], outputs.device)
+        teacher = to_device(run.teachers[name][torch.from_numpy(items)], outputs.device)
         w = run.state.step / max(1, run.steps - 1)
         targets = taught_targets(task, labels, teacher, w)
     weights = row_weights(task, labels)

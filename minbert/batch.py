@@ -25,8 +25,10 @@ class Batch:
     positions: Tensor  # (N,) int64, the column of each token in its own sequence
     segments: Tensor  # (N,) int64, 0 or 1
     lengths: tuple[int, ...]  # S
-    labels: Tensor | None = None  # (S,) float32
+    labels: Tensor | None = None  # (I,) float32, of what a head has an output for: I = S or words
     rows: tuple[int, ...] = ()  # S, which row of the split each sequence is
+    items: tuple[int, ...] = ()  # I, which row or, if words are labelled, word of the split
+    words: Tensor | None = None  # (I,) int64, the first piece of each word; None: rows are labelled
 
     @property
     def cu_seqlens(self) -> Tensor:
@@ -35,7 +37,6 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""
-        names = [
-            n for n in ("ids", "positions", "segments", "labels") if getattr(self, n) is not None
-        ]
+        names = ("ids", "positions", "segments", "labels", "words")
+        names = [name for name in names if getattr(self, name) is not None]
         return replace(self, **{name: to_device(getattr(self, name), device) for name in names})

@@ -53,7 +53,8 @@ class Args:
 def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_length: int) -> None:
     """Write a task as AutoModelForSequenceClassification loads it, without one as AutoModel does.
 
-    Raises UserError for a siamese task.
+    One that labels words is as AutoModelForTokenClassification loads it, whose encoder has no
+    pooler. Raises UserError for a siamese task.
     """
     model.encoder.save_pretrained(folder)
     if not task:
@@ -62,6 +63,8 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_le
     if head.config.siamese:
         raise UserError(f"{task} compares sentences: export it --to sentence-transformers")
     tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
+    if head.config.per_word:
+        tensors = {name: x for name, x in tensors.items() if ".pooler." not in name}
     tensors |= {f"classifier.{k}": v for k, v in head.folded().items()}
     save_tensors(tensors, folder / "model.safetensors")
     add_to_config(folder, classifier_config(head))
@@ -69,16 +72,16 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_le
 
 def classifier_config(head: Head) -> dict[str, Any]:
     """Return the keys of transformers' config.json that describe a classifier."""
-    outputs = head.config.outputs
+    outputs, per_word = head.config.outputs, head.config.per_word
     # problem_type makes a pipeline apply a softmax, a sigmoid or nothing to the outputs
-    problem = head.config.problem_type
+    problem = "" if per_word else head.config.problem_type
     calibrated = problem.endswith("_classification")
     # the one logit of two classes is that of class 1
     first = 1 if outputs == 1 and problem == "multi_label_classification" else 0
     numbers = range(first, first + outputs)
     names = head.config.class_names[-outputs:] or tuple(f"LABEL_{i}" for i in numbers)
     return {
-        "architectures": ["BertForSequenceClassification"],
+        "architectures": [f"BertFor{'Token' if per_word else 'Sequence'}Classification"],
         **({"problem_type": problem} if problem else {}),
         "id2label": {str(i): name for i, name in enumerate(names)},
         "label2id": {name: i for i, name in enumerate(names)},
@@ -98,7 +101,8 @@ def export_sentence_transformers(
     """
     config = model.heads[task].config if task else HeadConfig(siamese=True, pooling="mean")
     if not config.siamese:
-        raise UserError(f"{task} reads pairs together: export it --to transformers")
+        what = "labels words" if config.per_word else "reads pairs together"
+        raise UserError(f"{task} {what}: export it --to transformers")
     model.encoder.save_pretrained(folder)
     size = model.encoder.config.hidden_size
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]

@@ -1,7 +1,7 @@
 """A trained run, ready for use: texts in, predictions or embeddings out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, overload
 
@@ -11,22 +11,25 @@ from torch import Tensor
 from minbert.batch import Batch
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
-from minbert.data.tables import valid_unicode
+from minbert.data.items import by_row
+from minbert.data.tables import as_words, valid_unicode
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.losses import unit
 from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS, pool
 from minbert.model.multitask import MultitaskNetwork, load_multitask
-from minbert.task.answers import Answer
+from minbert.task.answers import Answer, Entity
 from minbert.task.evaluation import predict, predict_task
 from minbert.task.probabilities import class_probabilities, why_none
 from minbert.task.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
+from minbert.task.tagging import spans
 from minbert.task.task import Task
 from minbert.task.taskfile import tasks_of_run
 from minbert.training.device import choose_device, choose_precision
 
-Text = str | tuple[str, str]  # a sentence, or a pair for the tasks that have two
+# A sentence, or a pair for the tasks that have two; for one that labels words also a list of them.
+Text = str | tuple[str, str] | list[str]
 LONGEST = 512  # tokens
 
 
@@ -88,6 +91,8 @@ class MultitaskModel:
     ) -> list[str] | list[dict[str, float]]:
         """Return each text's label: its class's name, its labels with `;` between, or its score.
 
+        Of a task that labels words it is their tags, with blanks between: of a list's words, or of
+        those that BERT splits a text in.
         probabilities: return each text's probabilities by class instead, of labels each by itself.
         raw: without the temperature that was fitted on dev. Raises UserError for a task that has no
         probabilities.
@@ -101,9 +106,11 @@ class MultitaskModel:
     def answers(self, task: str, texts: Sequence[Text], raw: bool = False) -> list[Answer]:
         """Return each text's label and, if the task has them, its probabilities by class."""
         found, outputs = self.task_named(task), self.outputs(task, texts)
-        labels = [found.label_of(p) for p in found.decode(outputs)]
+        predictions = found.decode(outputs)
+        labels = [found.label_of(p) for p in predictions]
         if self.without_probabilities(task):
-            return [Answer(label, {}) for label in labels]
+            parts = zip(labels, texts, predictions, strict=True)
+            return [Answer(label, {}, self._entities_in(found, *row)) for label, *row in parts]
         temperature = 1.0 if raw else self.network.heads[task].config.temperature
         rows = class_probabilities(found, outputs, temperature).tolist()
         return [
@@ -115,15 +122,41 @@ class MultitaskModel:
         """Return why a task has no probabilities; "" if it has."""
         return why_none(self.task_named(task), self.network.heads[task].config)
 
+    def entities(self, task: str, texts: Sequence[str]) -> list[list[Entity]]:
+        """Return the entities in each text, by a task that labels words.
+
+        Of tags that spell no entities, as parts of speech, every word is one. Raises UserError for
+        another task.
+        """
+        if not self.task_named(task).per_word:
+            raise UserError(f"task {task}: it labels texts, not their words")
+        found = [answer.entities for answer in self.answers(task, texts)]
+        if None in found:
+            raise UserError("entities are places in texts: give a list of texts, not of words")
+        return found
+
+    def _entities_in(self, task: Task, text: Text, tags: np.ndarray) -> list[Entity] | None:
+        """Return what the tags of a text's words spell out; None for a text that is a list."""
+        if not (task.per_word and isinstance(text, str)):
+            return None
+        text = valid_unicode(text)
+        words = self.tokenizer.word_spans(text)
+        places = [(words[a][0], words[b - 1][1], type_) for a, b, type_ in spans(task, tags)]
+        return [Entity(start, end, type_, text[start:end]) for start, end, type_ in places]
+
     def outputs(self, task: str, texts: Sequence[Text]) -> np.ndarray:
-        """Return the head's outputs, (n, outputs), in the order of the texts."""
+        """Return the head's outputs, (n, outputs), in the order of the texts.
+
+        Of a task that labels words (n,) arrays (words, outputs).
+        """
         found = self.task_named(task)
-        examples = _examples(texts, 1 + found.is_pair)
+        examples = _examples(texts, 1 + found.is_pair, self.tokenizer if found.per_word else None)
         if not examples:
             return np.zeros((0, found.outputs), dtype=np.float32)
         siamese = self.network.heads[task].config.siamese
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, found.long)
-        return predict_task(self.network, found, split, self.network.encoder.device).numpy()
+        outputs = predict_task(self.network, found, split, self.network.encoder.device)
+        return by_row(split, outputs.numpy())
 
     def encode(
         self, texts: Sequence[str], pooling: str = "mean", normalize: bool = False
@@ -168,16 +201,39 @@ def max_length_of_run(directory: Path, encoder: BertModel) -> int:
     return min(saved, encoder.config.max_position_embeddings)
 
 
-def _examples(texts: Sequence[Text], sentences: int) -> list[Example]:
-    """Make Examples of texts of so many sentences. Raises UserError for a text that differs."""
+def _examples(
+    texts: Sequence[Text], sentences: int, splitter: BertTokenizer | None = None
+) -> list[Example]:
+    """Make Examples of texts of so many sentences. Raises UserError for a text that differs.
+
+    splitter: for a task that labels words, of which a text may be a list, too.
+    """
     if isinstance(texts, str):
         raise UserError("give a list of texts, not one text")
     examples = []
     for number, text in enumerate(texts, start=1):
+        if splitter and isinstance(text, list):
+            examples.append(_example_of_words(text, number))
+            continue
         parts = (text,) if isinstance(text, str) else tuple(text)
         if len(parts) != sentences:
             raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
         if not all(part.strip() for part in parts):
             raise UserError(f"text {number}: empty sentence")
-        examples.append(Example(str(number), *map(valid_unicode, parts)))
+        example = Example(str(number), *map(valid_unicode, parts))
+        if splitter:
+            words = [example.text[start:end] for start, end in splitter.word_spans(example.text)]
+            example = replace(example, words=tuple(words))
+        examples.append(example)
     return examples
+
+
+def _example_of_words(words: list[str], number: int) -> Example:
+    """Make an Example of a text's words. Raises UserError for what is no list of them."""
+    try:
+        found = as_words(words)
+    except ValueError as error:
+        raise UserError(f"text {number}: {error}") from error
+    if not found:
+        raise UserError(f"text {number}: no words")
+    return Example(str(number), " ".join(found), words=tuple(found))

@@ -3,10 +3,22 @@
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+@dataclass(frozen=True)
+class CountedMetric:
+    """A metric of counts that are added up over the rows, as an F1 of what is found in each."""
+
+    count: Callable[[np.ndarray, np.ndarray], np.ndarray]  # predictions, labels -> (n, k)
+    of_sums: Callable[[np.ndarray], float]  # (k,) -> the metric
+
+    def __call__(self, predictions: np.ndarray, labels: np.ndarray) -> float:
+        return self.of_sums(self.count(predictions, labels).sum(0))
 
 
 def accuracy(predictions: np.ndarray, labels: np.ndarray) -> float:
@@ -87,10 +99,17 @@ def bootstrap_interval(
     """Return the 95 % percentile interval over resampled rows (Efron, 1979), from a fixed seed."""
     rng = np.random.default_rng(0)
     n = len(labels)
-    scores = []
-    for _ in range(resamples):
-        rows = rng.integers(0, n, n)
-        scores.append(metric(predictions[rows], labels[rows]))
+
+    def score(rows: np.ndarray) -> float:
+        return metric(predictions[rows], labels[rows])
+
+    if isinstance(metric, CountedMetric):  # a row's counts are the same in every resample
+        counts = metric.count(predictions, labels)
+
+        def score(rows: np.ndarray) -> float:
+            return metric.of_sums(counts[rows].sum(0))
+
+    scores = [score(rng.integers(0, n, n)) for _ in range(resamples)]
     defined = [score for score in scores if not math.isnan(score)]
     low, high = np.percentile(defined, [2.5, 97.5]) if defined else (math.nan, math.nan)
     return float(low), float(high)

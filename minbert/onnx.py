@@ -23,8 +23,9 @@ NEEDED = '--to onnx needs its packages: pip install -e ".[onnx]"'
 class PaddedModel(nn.Module):
     """A model whose inputs are transformers': three (B, T) int64 tensors.
 
-    With a task it returns the logits (B, outputs), or the embeddings (B, E) of a siamese one;
-    without a task, or of an encoder, the hidden states (B, T, D) and the pooled output (B, D).
+    With a task it returns the logits (B, outputs), of one that labels words (B, T, outputs), or
+    the embeddings (B, E) of a siamese one; without a task, or of an encoder, the hidden states
+    (B, T, D) and the pooled output (B, D).
     """
 
     def __init__(self, model: MultitaskNetwork | BertModel, task: str = "") -> None:
@@ -54,6 +55,8 @@ class PaddedModel(nn.Module):
         x = padded_layers(e, x, real)
         if self.head is None:
             return x, e.pool(x[:, 0])
+        if self.head.config.per_word:
+            return (self.head(x),)
         if not self.siamese:
             return (self.head(e.pool(x[:, 0])),)
         return (self.head.embed(self.pooled(x, real)),)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minbert.cli import without_controls
+from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tables import JSON, check_columns, column_names, kind_of, table_of
 from minbert.errors import UserError
@@ -74,7 +75,7 @@ def predict_input(
         safe = str if output else without_controls  # a file gets the texts as they came
         sink.write(safe(head))
         for group in progress(groups, f"{name}: rows" if output else "", size=len):
-            texts = [e.text if e.pair is None else (e.text, e.pair) for e in group]
+            texts = list(map(text_of, group))
             answers = model.answers(task, texts, raw)
             sink.writelines(safe(line(e, a)) for e, a in zip(group, answers, strict=True))
             sink.flush()  # a program that reads the output gets each group at once
@@ -88,7 +89,8 @@ def open_input(name: str, columns: Columns) -> Iterator[tuple[Columns | None, Gr
 
     name: a file, or -, standard input.
     """
-    if name != "-" and kind_of(Path(name)) in TABLES:
+    endings = (*TABLES, *CONLL) if columns.layout.word_columns else TABLES
+    if name != "-" and kind_of(Path(name)) in endings:
         yield table_rows(Path(name), columns)
         return
     with ExitStack() as stack:
@@ -110,6 +112,8 @@ def table_ending(first: bytes, columns: Columns) -> str:
     It is a table's if it names all columns that the task's texts are in.
     """
     line = first.decode("utf-8-sig", errors="replace").strip()
+    if columns.layout.word_columns and not line.startswith("{"):
+        return ""  # CoNLL's form has no names: any sentence might be a line of it
     for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
         try:
             names, _ = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
@@ -132,6 +136,13 @@ def table_rows(path: Path, columns: Columns) -> tuple[Columns, Groups]:
     columns = replace(columns, id=id_name if id_name in names else "", bad_rows=0.0)
     rows, _ = read_examples(path, columns, labelled=False)
     return columns, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+
+
+def text_of(example: Example) -> Text:
+    """Return a row's sentence, pair, or list of words."""
+    if example.words is not None:
+        return list(example.words)
+    return example.text if example.pair is None else (example.text, example.pair)
 
 
 def line_rows(sentences: int, first: bytes, file: BinaryIO) -> Groups:

@@ -1,6 +1,6 @@
 """A SAMPLE of all three tasks, by a small seeded grammar: python -m tasks.sample --to data/sample
 
-It has two more tasks, described in a tasks.toml as users describe their own. No sentence is copied
+It has three more tasks, described in a tasks.toml as users describe theirs. No sentence is copied
 from a data set, and scores on it say nothing about real text. The dev and test rows use content
 words that no training row has.
 """
@@ -48,6 +48,8 @@ QUEUES = {
     "delivery": ["parcel", "courier", "package", "shipment"],
     "other": ["password", "catalogue", "login", "brochure"],
 }
+NAMES = ["Ada", "Boris", "Chloe", "Dev", "Ewa", "Farid", "Greta", "Hugo", "Ines", "Jonas"]
+SURNAMES = ["Archer", "Binder", "Carver", "Dyer", "Fisher", "Gardener", "Hunter", "Joiner"]
 PLACES = ["in the village", "near the harbour", "behind the school", "on the hill"]
 
 
@@ -133,6 +135,31 @@ def answer_rows(rng: random.Random, training: bool) -> Iterator[tuple[str, ...]]
         yield f"Who {actions[0][0]} the {things[0]}?", answer, f"{1 - sum(changed) / 2:.1f}"
 
 
+def slot_rows(rng: random.Random, training: bool) -> Iterator[list[tuple[str, str]]]:
+    """Yield requests as words with their tags: items, people and places are to be found."""
+    frames = [
+        "please bring the {ITEM} to {PERSON} {PLACE} .",
+        "{PERSON} needs a {ITEM} .",
+        "is there a {ITEM} {PLACE} ?",
+        "ask {PERSON} about the {ITEM} , please .",
+        "who waits {PLACE} ?",
+    ]
+    while True:
+        name, surname = (rng.choice(half(words, training)) for words in (NAMES, SURNAMES))
+        item = rng.choice(half(THINGS + OBJECTS, training))
+        found = {
+            "{ITEM}": rng.choice([item, f"{rng.choice(['red', 'blue', 'old'])} {item}"]),
+            "{PERSON}": rng.choice([name, f"{name} {surname}"]),
+            "{PLACE}": rng.choice(PLACES),
+        }
+        row = []
+        for part in rng.choice(frames).split():
+            for place, word in enumerate(found.get(part, part).split()):
+                tag = f"{'I' if place else 'B'}-{part.strip('{}')}" if part in found else "O"
+                row.append((word, tag))
+        yield row
+
+
 FILES = {
     "ids-sst-{}.csv": (sst_rows, ["sentence", "sentiment"]),
     "quora-{}.csv": (quora_rows, ["sentence1", "sentence2", "is_duplicate"]),
@@ -142,6 +169,7 @@ OWN_FILES = {
     "tickets-{}.tsv": (ticket_rows, ["message", "queue"]),
     "answers-{}.tsv": (answer_rows, ["question", "answer", "fit"]),
 }
+SLOTS = "slots-{}.conll"
 TASK_FILE = """\
 [tickets]
 kind = "classification"
@@ -158,12 +186,18 @@ dev = "answers-dev.tsv"
 text = ["question", "answer"]
 label = "fit"
 range = [0, 1]
+
+[slots]
+kind = "token-classification"
+train = "slots-train.conll"
+dev = "slots-dev.conll"
+labels = ["O", "B-ITEM", "I-ITEM", "B-PERSON", "I-PERSON", "B-PLACE", "I-PLACE"]
 """
 ROWS = {"train": 600, "dev": 200, "test-student": 100}
 
 
 def write_sample(directory: Path) -> None:
-    """Write nine files in the course's format, four of two other tasks, tasks.toml and a README."""
+    """Write nine files in the course's format, six of three other tasks, tasks.toml, a README."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "README.md").write_text(
         "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, no real data set.\n"
@@ -184,6 +218,13 @@ def write_sample(directory: Path) -> None:
             rows = make(random.Random(file), split == "train")
             lines = ["\t".join(columns), *("\t".join(next(rows)) for _ in range(ROWS[split]))]
             (directory / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    for split in ("train", "dev"):
+        file = SLOTS.format(split)
+        rows = slot_rows(random.Random(file), split == "train")
+        sentences = [
+            "".join(f"{word}\t{tag}\n" for word, tag in next(rows)) for _ in range(ROWS[split])
+        ]
+        (directory / file).write_text("\n".join(sentences), encoding="utf-8")
     (directory / "tasks.toml").write_text(TASK_FILE, encoding="utf-8")
 
 
@@ -191,7 +232,7 @@ def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     write_sample(Path(args.to))
     print(f"{args.to}: a SAMPLE of SST, Quora and STS, written by a grammar (not real data);")
-    print(f"{args.to}/tasks.toml: two more tasks, as you would describe your own")
+    print(f"{args.to}/tasks.toml: three more tasks, as you would describe your own")
     return 0
 
 

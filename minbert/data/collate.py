@@ -5,6 +5,7 @@ import torch
 
 from minbert.batch import Batch
 from minbert.data.encoded import EncodedSplit
+from minbert.data.items import item_labels, items_of
 
 
 def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
@@ -15,11 +16,17 @@ def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
     positions = np.arange(lengths.sum()) - np.repeat(begins, lengths)
     ids = split.ids[np.repeat(starts, lengths) + positions]
     segments = positions >= np.repeat(split.segment_starts[rows], lengths)
+    items, places = items_of(split, rows)
+    words = None
+    if split.word_starts is not None:
+        words = torch.from_numpy(begins[places] + split.word_starts[items])
     return Batch(
         ids=torch.from_numpy(ids).long(),
         positions=torch.from_numpy(positions),
         segments=torch.from_numpy(segments).long(),
         lengths=tuple(lengths.tolist()),
-        labels=torch.from_numpy(split.labels[rows]),
+        labels=torch.from_numpy(item_labels(split)[items]),
         rows=tuple(rows.tolist()),
+        items=tuple(items.tolist()),
+        words=words,
     )

@@ -58,6 +58,10 @@ class EncodedSplit:
     last_line: int = 0  # of the last file: where its last row begins
     # (P,) int32, each sequence's row, in ascending order; empty: sequence r is row r
     owners: np.ndarray = field(default_factory=nobody)
+    # Of a task that labels words, W in all; None for others.
+    tags: np.ndarray | None = None  # (W,) float32, the words' labels, NaN where not given
+    word_starts: np.ndarray | None = None  # (W,) int32, a word's first piece in its row; -1: none
+    word_offsets: np.ndarray | None = None  # (R+1,) int64, of row r they are [r] to [r+1]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -88,19 +92,21 @@ def encode_examples(
     examples = iter(examples)
     size = CHUNK if long == HEAD else LONG_CHUNK
     ids = bytearray()  # grows in place: parts would take their memory twice when they are joined
-    parts = []
+    parts, words = [], []
     while chunk := list(islice(examples, size)):
-        if long == HEAD:
+        counts = [1] * len(chunk)
+        if chunk[0].words is not None:
+            encoded, own = _encode_words(chunk, tokenizer, max_length)
+            words.append(own)
+        elif long == HEAD:
             encoded = _encode_chunk(chunk, tokenizer, max_length, siamese)
-            counts = [1] * len(chunk)
         else:
             encoded, counts = _encode_long(chunk, tokenizer, max_length, long)
         ids += np.fromiter(chain.from_iterable(row for row, _ in encoded), np.int32).tobytes()
-        labels = [np.nan if e.label is None else e.label for e in chunk]
         parts.append(
             (
                 np.array([e.id.encode() for e in chunk]),
-                np.array(labels, dtype=np.float32),
+                np.array([e.row_label for e in chunk], dtype=np.float32),
                 np.array([len(row) for row, _ in encoded], dtype=np.int64),
                 np.array([middle for _, middle in encoded], dtype=np.int32),
                 np.array(counts, dtype=np.int32),
@@ -112,7 +118,28 @@ def encode_examples(
     if len(lengths) > len(labels):
         owners = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
     ids = np.frombuffer(ids, np.int32)
-    return EncodedSplit(row_ids, labels, ids, offsets, starts, owners=owners)
+    split = EncodedSplit(row_ids, labels, ids, offsets, starts, owners=owners)
+    if words:
+        tags, starts, counts = map(np.concatenate, zip(*words, strict=True))
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        split = replace(split, tags=tags, word_starts=starts, word_offsets=offsets)
+    return split
+
+
+def _encode_words(
+    chunk: list[Example], tokenizer: BertTokenizer, max_length: int
+) -> tuple[list[tuple[list[int], int]], tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Return rows of labelled words as `_encode_chunk`; the words' tags, starts, and counts."""
+    encoded = tokenizer.encode_words([e.words for e in chunk], max_length)
+    tags = chain.from_iterable(
+        [np.nan] * len(e.words) if e.label is None else e.label for e in chunk
+    )
+    arrays = (
+        np.fromiter(tags, np.float32),
+        np.fromiter(chain.from_iterable(starts for _, starts in encoded), np.int32),
+        np.array([len(e.words) for e in chunk], dtype=np.int64),
+    )
+    return [(ids, len(ids)) for ids, _ in encoded], arrays
 
 
 def _encode_long(
@@ -203,7 +230,7 @@ def write_cache(split: EncodedSplit, path: Path) -> None:
     """Write a split's arrays, whole or not at all, and beside them their file's hash."""
     remove_unfinished(path.parent)
     with replaced_file(path) as file:
-        np.savez(file, **vars(split))
+        np.savez(file, **{name: x for name, x in vars(split).items() if x is not None})
     write_hash(path)
 
 
@@ -228,7 +255,7 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
         owners = np.repeat(np.arange(len(rows), dtype=np.int32), first[rows + 1] - first[rows])
     lengths = split.lengths_of(sequences)
     pieces = [split.ids[split.offsets[p] : split.offsets[p + 1]] for p in sequences]
-    return replace(
+    taken = replace(
         split,
         row_ids=split.row_ids[rows],
         labels=split.labels[rows],
@@ -236,6 +263,16 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         segment_starts=split.segment_starts[sequences],
         owners=owners,
+    )
+    if split.word_offsets is None:
+        return taken
+    words = [np.arange(split.word_offsets[r], split.word_offsets[r + 1]) for r in rows]
+    chosen = np.concatenate(words)
+    return replace(
+        taken,
+        tags=split.tags[chosen],
+        word_starts=split.word_starts[chosen],
+        word_offsets=np.cumsum([0, *map(len, words)]),
     )
 
 

@@ -1,5 +1,6 @@
 """A data file -> Examples: course files, tables of any kind, CMU's `label ||| sentence` lines."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,23 @@ from minbert.data.tables import (
     JSON,
     Layout,
     as_label,
+    as_tags,
     as_text,
+    as_words,
     check_columns,
     kind_of,
     open_table,
 )  # fmt: skip
 from minbert.data.textfile import text_lines
-from minbert.data.unusable import NO_LABEL, NO_TEXT, OTHER_LABEL, SHARE, BadRow, LeftOut
+from minbert.data.unusable import (
+    NO_LABEL,
+    NO_TEXT,
+    OTHER_LABEL,
+    OTHER_NUMBER,
+    SHARE,
+    BadRow,
+    LeftOut,
+)
 from minbert.errors import UserError
 
 LONGEST_ID = 1000  # characters
@@ -30,9 +41,15 @@ class Example:
     id: str
     text: str
     pair: str | None = None
-    label: float | None = None
+    label: float | list[float] | None = None  # of words a list: a number each
     line: int = 0  # of its file, from 1
     file: int = 0  # which of the split's files, from 0
+    words: tuple[str, ...] | None = None  # of a task that labels words, which are its text's
+
+    @property
+    def row_label(self) -> float:
+        """The label of the row; NaN if it is not given, or if the words have one each."""
+        return math.nan if self.label is None or self.words is not None else self.label
 
 
 @dataclass(frozen=True)
@@ -153,16 +170,34 @@ def _examples_of(
             problem = "empty sentence; remove the row or fill it in"
             yield BadRow(NO_TEXT, problem, line, place)
             continue
-        try:
-            value = columns.parse_label(label) if labelled else None
-        except ValueError as error:
-            problem = f"{columns.label} is {label[:60]!r}: {error}"
-            yield BadRow(OTHER_LABEL, problem, line, place, label[:60])
+        value = _label_of(label, len(texts[0]), columns, line, place) if labelled else None
+        if isinstance(value, BadRow):
+            yield value
             continue
-        yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line, place)
+        if columns.layout.word_columns:
+            yield Example(id_, " ".join(texts[0]), None, value, line, place, tuple(texts[0]))
+        else:
+            yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line, place)
 
 
-Row = tuple[int, str, list[str], str]  # line, id, texts, label
+def _label_of(
+    label: str | list[str], words: int, columns: Columns, line: int, place: int
+) -> float | list[float] | BadRow:
+    """Return a label as a number, or the tags of so many words as numbers."""
+    if isinstance(label, list):
+        if len(label) != words:
+            return BadRow(OTHER_NUMBER, f"{words} words and {len(label)} tags", line, place)
+        values = [_label_of(tag, 0, columns, line, place) for tag in label]
+        return next((value for value in values if isinstance(value, BadRow)), values)
+    try:
+        return columns.parse_label(label)
+    except ValueError as error:
+        problem = f"{columns.label} is {label[:60]!r}: {error}"
+        return BadRow(OTHER_LABEL, problem, line, place, label[:60])
+
+
+# line, id, texts, label; of a task that labels words its one text and the label are lists
+Row = tuple[int, str, list[str] | list[list[str]], str | list[str]]
 
 
 def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator[Row]:
@@ -172,6 +207,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
         yield from _cmu_rows(path, columns, before)
         return
     needed = columns.needed(labelled)
+    text_of, label_of = (as_words, as_tags) if columns.layout.word_columns else (as_text, as_label)
     names, rows = open_table(path, columns.layout)
     if kind_of(path) not in JSON:  # whose rows have names of their own
         check_columns(path, needed, names)
@@ -182,8 +218,8 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
         name = columns.id
         try:
             id_ = as_text(row[name]) if name else f"{before}{number}"
-            texts = [as_text(row[name := column]) for column in columns.texts]
-            label = as_label(row[name := columns.label]) if labelled else ""
+            texts = [text_of(row[name := column]) for column in columns.texts]
+            label = label_of(row[name := columns.label]) if labelled else ""
         except ValueError as error:
             raise UserError(f"{path}:{number}: {name}: {error}") from error
         yield number, id_, texts, label
@@ -191,7 +227,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
 
 def _is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
-    if kind_of(path) in (*JSON, ".parquet") or columns.layout.names:
+    if kind_of(path) in (*JSON, ".parquet") or columns.layout.names or columns.layout.word_columns:
         return False
     first = next(text_lines(path, columns.layout.encoding))
     return "|||" in first and "\t" not in first

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from minbert.data.conll import conll_table
 from minbert.data.delimited import delimited_rows
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
@@ -26,6 +27,8 @@ class Layout:
     names: tuple[str, ...] = ()  # of the columns, if the files have no header
     delimiter: str = ""  # between the cells of a row; "": tab or comma, by the first line
     encoding: str = ""  # of text; "": UTF-8
+    # of a task that labels words, whose text files are CoNLL's: the words' column and the tags'
+    word_columns: tuple[str, str] | tuple[()] = ()
 
 
 def column_names(path: Path, layout: Layout) -> list[str]:
@@ -51,6 +54,8 @@ def table_of(
         rows = _json_rows(path, lines)
         first = next(rows)
         return list(first[1]), chain([first], rows)
+    if layout.word_columns:
+        return conll_table(path, lines, layout.word_columns, layout.names)
     return _delimited_table(path, lines, layout)
 
 
@@ -192,6 +197,32 @@ def as_label(value: Any) -> str:
             raise ValueError(f"a list of names without `;` was expected, found {str(value)[:60]}")
         return ";".join(map(as_label, value)) or "-"
     return as_text(value)
+
+
+def as_words(value: Any) -> list[str]:
+    """Return a sentence's words, as they are; [] for a missing value.
+
+    Raises ValueError for what is no list of words.
+    """
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list) or not all(isinstance(word, str) for word in value):
+        raise ValueError(f"a list of words was expected, found {str(value)[:60]!r}")
+    if "" in value:
+        raise ValueError(f"word {value.index('') + 1} is empty")
+    return [valid_unicode(word) for word in value]
+
+
+def as_tags(value: Any) -> list[str]:
+    """Return the tags of a sentence's words as a table would write them; [] for a missing value.
+
+    Raises ValueError for what is no list of labels.
+    """
+    if value is None or value == "":
+        return []
+    if not isinstance(value, list):
+        raise ValueError(f"a list of tags was expected, found {str(value)[:60]!r}")
+    return [as_label(tag) for tag in value]
 
 
 def valid_unicode(text: str) -> str:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import threading
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -142,6 +143,44 @@ class BertTokenizer:
             self.tokenizer.enable_truncation(max_length, strategy="longest_first")
             return self.tokenizer.encode_batch_fast(inputs)
 
+    def encode_words(
+        self, sentences: Sequence[Sequence[str]], max_length: int = 512
+    ) -> list[tuple[list[int], list[int]]]:
+        """Return each sentence's ids, and where in them each word's first piece is.
+
+        A word that is cut off, or has no piece, as control characters have none, is at -1.
+        """
+        longest = max_length * CHARACTERS_A_TOKEN
+        inputs = [[word[:longest] for word in words[:longest]] for words in sentences]
+        with TRUNCATING:
+            self.tokenizer.enable_truncation(max_length, strategy="longest_first")
+            # encode_batch_fast does not tell which word a piece is of
+            encodings = self.tokenizer.encode_batch(inputs, is_pretokenized=True)
+        found = []
+        for words, encoding in zip(sentences, encodings, strict=True):
+            starts = [-1] * len(words)
+            for place, word in reversed([*enumerate(encoding.word_ids)]):
+                if word is not None:
+                    starts[word] = place
+            found.append((encoding.ids, starts))
+        return found
+
+    def word_spans(self, text: str) -> list[tuple[int, int]]:
+        """Return where the words of a text begin and end, in characters of it.
+
+        Words are what BERT splits a text in: between blanks, each punctuation mark and each Chinese
+        character is one of its own.
+        """
+        with TRUNCATING:
+            self.tokenizer.no_truncation()
+            encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        spans: dict[int, tuple[int, int]] = {}
+        for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):
+            if word is not None:
+                spans[word] = (spans.get(word, (start, end))[0], end)
+        ends = (end_of_letter(text, end) for _, end in spans.values())
+        return [(start, end) for (start, _), end in zip(spans.values(), ends, strict=True)]
+
     def encode_plain(self, texts: list[str]) -> list[list[int]]:
         """Return the ids of each text, not cut, without [CLS] and [SEP]."""
         with TRUNCATING:
@@ -180,3 +219,10 @@ class BertTokenizer:
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         path = directory / "tokenizer_config.json"
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def end_of_letter(text: str, end: int) -> int:
+    """Return the end with the accents that follow a letter as characters of their own."""
+    while end < len(text) and unicodedata.combining(text[end]):
+        end += 1
+    return end

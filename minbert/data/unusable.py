@@ -9,6 +9,7 @@ from pathlib import Path
 from minbert.errors import UserError
 
 NO_LABEL, NO_TEXT, OTHER_LABEL = "without a label", "with an empty text", "with another label"
+OTHER_NUMBER = "with more or fewer tags than words"
 SHOWN = 3  # rows, and labels, that are named for each reason
 SHARE = 0.05  # of a split's rows that may be left out, unless the task file has `bad_rows`
 
@@ -17,7 +18,7 @@ SHARE = 0.05  # of a split's rows that may be left out, unless the task file has
 class BadRow:
     """A row that cannot be used."""
 
-    reason: str  # one of the three above
+    reason: str  # one of the four above
     problem: str  # in words, and what to do
     line: int  # of its file, from 1
     file: int  # which of the split's files, from 0

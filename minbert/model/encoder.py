@@ -175,6 +175,15 @@ class BertModel(nn.Module):
         first = self.run(last, first, first_tokens_only(groups), x)
         return self.pool(first[: len(batch.lengths)])
 
+    def word_states(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:
+        """Return the top layer's output at each word's first piece, (W, D).
+
+        layers: the mean of their outputs, from 1, and not the top one's.
+        """
+        states = self.hidden_states(batch)
+        chosen = [states[layer].index_select(0, batch.words) for layer in layers or (-1,)]
+        return torch.stack(chosen).mean(0).to(self.dtype)
+
     def run(self, layer: BertLayer, *inputs: Any) -> Tensor:
         """Run one layer; checkpoint_activations keeps its input alone for the backward pass."""
         if self.checkpoint_activations and torch.is_grad_enabled():

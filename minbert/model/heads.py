@@ -46,6 +46,7 @@ class HeadConfig:
     layers: tuple[int, ...] = ()  # whose mean [CLS] it reads, from 1; (): that of the top layer
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
     temperature: float = 1.0  # logits are divided by it in probabilities; see task/calibration.py
+    per_word: bool = False  # it reads each word's first piece, not the pooled sentence
 
     @classmethod
     def from_json(cls, saved: Any, where: str) -> "HeadConfig":
@@ -62,7 +63,10 @@ class HeadConfig:
 
 
 class Head(Linear):
-    """Dropout (0.3 by default, as in the course) + linear, (S, D) -> (S, outputs)."""
+    """Dropout (0.3 by default, as in the course) + linear, (S, D) -> (S, outputs).
+
+    It reads pooled sentences or, with per_word, the hidden states of words.
+    """
 
     def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float = 0.3) -> None:
         super().__init__(hidden_size, config.outputs)

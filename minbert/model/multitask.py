@@ -23,7 +23,9 @@ SECOND = "second.safetensors"  # the encoder of second sentences, if the towers 
 
 
 class MultitaskNetwork(nn.Module):
-    """`model(task, batch)` -> that task's head output, (S, outputs); siamese tasks have `embed`.
+    """`model(task, batch)` -> that task's head output, (I, outputs); siamese tasks have `embed`.
+
+    I: sequences S or, of a task that labels words, words.
 
     separate_towers: the second sentences of siamese pairs have an encoder of their own, which
     starts as a copy of the first (TwinBERT, Lu et al., 2020).
@@ -76,10 +78,16 @@ class MultitaskNetwork(nn.Module):
         return [self.encoder] if self.second_tower is None else [self.encoder, self.second_tower]
 
     def forward(self, task: str, batch: Batch) -> Tensor:
-        return self.heads[task](self.pooled_output(batch))
+        return self.heads[task](self.head_input(task, batch))
+
+    def head_input(self, task: str, batch: Batch) -> Tensor:
+        """Return what a head reads: pooled sentences (S, D) or words' first pieces (I, D)."""
+        if self.heads[task].config.per_word:
+            return self.encoder.word_states(batch, self.layers)
+        return self.pooled_output(batch)
 
     def pooled_output(self, batch: Batch) -> Tensor:
-        """Return what all heads but the siamese ones read, (S, D)."""
+        """Return what heads of sentences read, the siamese ones apart, (S, D)."""
         return self.encoder.pooled_output(batch, self.layers)
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:

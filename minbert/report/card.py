@@ -12,11 +12,12 @@ from typing import Any, Self
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
+from minbert.data.items import gold_of
 from minbert.files import sha256_of, write_text
 from minbert.metrics import over_seeds
 from minbert.report.tables import markdown_table
 from minbert.task.calibration import BINS
-from minbert.task.classes import ClassScore, class_counts, describe_labels, worst_first
+from minbert.task.classes import ClassScore, describe_labels, shown_counts, worst_first
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.version import VERSION
@@ -92,7 +93,7 @@ def write_card(
         f"`{command.args['model']}`. `best/` holds {kept}, `last/` the end of training."
     )
     score = f"python evaluate.py --checkpoint {shlex.quote(str(folder))} --data-dir DIR"
-    labels = [labels_of(task, train_splits[task.name].labels, found) for task in tasks]
+    labels = [labels_of(task, gold_of(train_splits[task.name]), found) for task in tasks]
     use = [score, *exports(folder, command.args)]
     more = ["## Labels", *labels, *calibrations_of(tasks, found)]
     write(folder, command, about, scores, use, data, more)
@@ -104,7 +105,7 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
     if not scores:
         rows = f"{task.title}, training rows: {describe_labels(task, labels)}"
         return escape(rows, quote=False)
-    counts = dict(zip(task.shown_classes, class_counts(task, labels).tolist(), strict=True))
+    counts = shown_counts(task, labels)
     head = (task.title, "training rows", "dev rows", "precision", "recall", "F1", "")
     rows = [
         (s.label, f"{counts[s.label]:,}", f"{s.rows:,}",

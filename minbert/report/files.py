@@ -41,6 +41,7 @@ class WorstRow:
     gold: str
     predicted: str
     confidence: float = 0.0
+    mistakes: int = 0  # of a sentence whose words are labelled
 
 
 FINDING: dict[str, Any] = {

@@ -8,6 +8,8 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Files, read_examples
+from minbert.data.items import gold_of
+from minbert.report.tagged import confusion_of_words, worst_sentences
 from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
 from minbert.task.probabilities import class_probabilities
@@ -26,11 +28,16 @@ def findings(
 
     calibration: None for outputs that give no probabilities.
     """
-    predictions, labels = task.decode(outputs), split.labels
+    predictions, labels = task.decode(outputs), gold_of(split)
     found: dict[str, Any] = {"title": task.title, "rows": len(split)}
     scores = {name: metric(predictions, labels) for name, metric in task.metrics.items()}
     found["metrics"] = {name: score for name, score in scores.items() if not math.isnan(score)}
     found["classes"] = [asdict(score) for score in class_scores(task, predictions, labels)]
+    if task.per_word:
+        names, counts = confusion_of_words(task, predictions, labels)
+        found |= {"names": names, "confusion": counts.tolist()}
+        found["worst"] = worst_sentences(task, predictions, split, files, WORST)
+        return found
     if calibration:
         found["calibrated"] = calibration.to_json()
         for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from minbert.data.encoded import EncodedSplit
+from minbert.data.items import gold_of
 from minbert.data.sampler import batch_rows, shuffled
 from minbert.progress import duration, progress
 from minbert.run.mlm_args import Args as MlmArgs
@@ -181,7 +182,7 @@ def preview(
         data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
     data.append("labels to train on:")
     for name, split in run.train_rows.items():
-        data.append(f"  {name}: {describe_labels(tasks[name], split.labels)}")
+        data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")
     if not is_one_by_one(args):
         passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())
         data.append(f"passes over each set: {', '.join(passes)}")

@@ -11,6 +11,7 @@ from torch import Tensor
 from minbert.batch import to_device
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, one_row_a_sequence
+from minbert.data.items import gold_of, item_labels, items_of, read_items
 from minbert.data.sampler import count_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -55,10 +56,10 @@ class Run(Training):
     train_rows: Splits
     train_splits: Splits  # the same, but every window of a long text is a row
     dev_splits: Splits
-    # pooled outputs of train and dev if the encoder is frozen: computed once, not once an epoch
+    # what heads read of train and dev if the encoder is frozen: computed once, not once an epoch
     features: dict[str, dict[str, Tensor]] | None
     pairs: dict[str, PairData]  # the training sets of siamese tasks
-    teachers: dict[str, Tensor]  # their outputs (n, C) on the training sets that have one
+    teachers: dict[str, Tensor]  # their outputs (I, C) on the training sets that have one
     plan: Plan
 
     @property
@@ -77,17 +78,18 @@ class Run(Training):
         return self.plan.stage_after(step) or (f"step {step}" if due else None)
 
     def forward(self, task: str, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Return a head's outputs (S, C) on training rows, their labels (S,), and their order.
+        """Return a head's outputs (I, C) on training rows, their labels, and which items they are.
 
-        Through the encoder, or from its ready features.
+        Items are rows or words. Through the encoder, or from its ready features.
         """
         split, device = self.train_splits[task], self.model.encoder.device
         if self.features is None:
             batch = collate(split, rows).to(device)
-            return self.model(task, batch), batch.labels, np.array(batch.rows)
-        labels = to_device(torch.from_numpy(split.labels[rows]), device)
-        features = to_device(self.features["train"][task][torch.from_numpy(rows)], device)
-        return self.model.heads[task](features), labels, rows
+            return self.model(task, batch), batch.labels, np.array(batch.items, dtype=np.int64)
+        items, _ = items_of(split, rows)
+        labels = to_device(torch.from_numpy(item_labels(split)[items]), device)
+        features = to_device(self.features["train"][task][torch.from_numpy(items)], device)
+        return self.model.heads[task](features), labels, items
 
     def write(self, folder: Path) -> None:
         """Write model, heads and tokenizer."""
@@ -116,7 +118,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     train_rows, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
     counts = count_labels(tasks, train_rows)
     train_splits = {name: one_row_a_sequence(split) for name, split in train_rows.items()}
-    tasks = {n: with_class_weights(t, train_splits[n].labels, device) for n, t in tasks.items()}
+    labels = {n: item_labels(split)[read_items(split)] for n, split in train_splits.items()}
+    tasks = {n: with_class_weights(t, labels[n], device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in train_splits.items()}
     features = None
     if args.fine_tune_mode == FROZEN:
@@ -149,9 +152,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
 def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
     """Return every task's label counts, by task; name the classes that have few rows."""
     for name, task in tasks.items():
-        if warning := rare_classes(task, splits[name].labels):
+        if warning := rare_classes(task, gold_of(splits[name])):
             print(warning)
-    return {name: label_summary(task, splits[name].labels) for name, task in tasks.items()}
+    return {name: label_summary(task, gold_of(splits[name])) for name, task in tasks.items()}
 
 
 def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> MultitaskNetwork:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 
+from minbert.data.items import by_row, gold_of
 from minbert.files import write_json, write_text
 from minbert.metrics import over_seeds
 from minbert.report.card import (
@@ -94,11 +95,12 @@ def predict_best(
     for task in tasks:
         for name, split in splits[task.name].items():
             outputs = predict_task(model, task, split, device, f"{task.title}: {name}").numpy()
+            outputs = by_row(split, outputs)
             if is_first:
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":
                 metric = task.metrics[task.main_metric]
-                _, low, high = with_interval(metric, task.decode(outputs), split.labels)
+                _, low, high = with_interval(metric, task.decode(outputs), gold_of(split))
                 calibration = None
                 if not why_none(task, model.heads[task.name].config):
                     calibration = calibration_of(task, outputs, split.labels)

@@ -1,10 +1,13 @@
 """Heads that are trained before the encoder is (LP-FT, Kumar et al., 2022)."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
 from minbert.batch import to_device
 from minbert.data.encoded import EncodedSplit
+from minbert.data.items import item_labels, items_of
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.model.multitask import MultitaskNetwork
 from minbert.progress import progress
@@ -31,20 +34,20 @@ def train_heads(
         head, split = model.heads[name], splits[name]
         if head.config.siamese:
             continue
-        features = to_device(
-            predict(model.pooled_output, split, device, f"{name}: features"), device
-        )
-        labels = to_device(torch.from_numpy(split.labels), device)
+        forward, what = partial(model.head_input, name), f"{name}: features"
+        features = to_device(predict(forward, split, device, what), device)
+        labels = to_device(torch.from_numpy(item_labels(split)), device)
         optimizer = AdamW(head.parameters(), lr=RATE, kernels=args.kernels)
         batches = count_batches({name: len(split)}, args.batch_size)[name]
         head.train()
         for step in progress(range(args.heads_first * batches), f"{name}: head"):
             torch.manual_seed(int(np.random.SeedSequence([args.seed, step]).generate_state(1)[0]))
             epoch, batch = divmod(step, batches)
-            rows = torch.from_numpy(
-                batch_rows(len(split), args.batch_size, batches, args.seed, name, epoch, batch)
-            ).to(device)
-            task.loss(head(features[rows]), labels[rows]).backward()
+            rows = batch_rows(len(split), args.batch_size, batches, args.seed, name, epoch, batch)
+            items = torch.from_numpy(items_of(split, rows)[0]).to(device)
+            if len(items) == 0:  # not a word in them that the model can read
+                continue
+            task.loss(head(features[items]), labels[items]).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         print(f"{name}: head trained first, {args.heads_first * batches} steps", flush=True)

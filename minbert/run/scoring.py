@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit, take
+from minbert.data.items import by_row, gold_of
 from minbert.data.pairs import sentences_of
 from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, overall
@@ -46,11 +47,12 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
         for split_name, split in splits[name].items():
             what = f"{task.title}: {split_name}"
             outputs = predict_task(network, task, split, network.encoder.device, what).numpy()
+            outputs = by_row(split, outputs)
             write_predictions(output, task, split_name, split, outputs)
             if split_name == "dev":
                 threshold = cosine_threshold(task, heads[name])
-                result[name] = intervals(task, outputs, split.labels, threshold)
-                found = class_scores(task, task.decode(outputs), split.labels)
+                result[name] = intervals(task, outputs, gold_of(split), threshold)
+                found = class_scores(task, task.decode(outputs), gold_of(split))
                 classes |= {name: list(map(asdict, found))} if found else {}
                 print_classes(task, found)
                 if not why_none(task, heads[name].config):

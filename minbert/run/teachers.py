@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor, from_numpy
 
 from minbert.data.encoded import EncodedSplit, limit_rows
+from minbert.data.items import item_labels, read_items
 from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 from minbert.inference import MultitaskModel
@@ -28,9 +29,10 @@ def teachers_files(args: Args, tasks: dict[str, Task]) -> dict[str, Path]:
 
 
 def make_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> None:
-    """Write the teachers' outputs (n, C) on the training sets into these files, if need be.
+    """Write the teachers' outputs (I, C) on the training sets into these files, if need be.
 
-    n: the rows that the run trains on, in its order. Of several processes the first one writes.
+    I: the rows or words that the run trains on, in its order. Of several processes the first one
+    writes.
     """
     for name, path in paths.items():
         if distributed.all_gather(not has_its_hash(path))[0]:  # all compute it together
@@ -43,17 +45,21 @@ def make_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> 
 
 
 def load_outputs(paths: dict[str, Path], splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
-    """Read what `make_outputs` has written: for each sequence of the training sets, (P, C).
+    """Read what `make_outputs` has written: for each item of the training sets, (I, C).
 
-    The windows of a long text have the teacher's output for all of it.
+    The windows of a long text have the teacher's output for all of it. Raises UserError for another
+    number of outputs, and for a teacher that has cut words off which are trained on.
     """
     outputs = {}
     for name, path in paths.items():
         found, split = np.load(path), splits[name]
-        if len(found) != len(split):
+        expected = len(item_labels(split))
+        if len(found) != expected:
+            what = f"{len(found)} outputs for {expected} training rows"
+            raise UserError(f"--teacher {name}: {what}; remove {path}")
+        if np.isnan(found[read_items(split)]).any():
             raise UserError(
-                f"--teacher {name}: {len(found)} outputs for {len(split)} training rows; remove "
-                f"{path}"
+                f"--teacher {name}: it read shorter rows than --max-length; train with its length"
             )
         outputs[name] = from_numpy(found[split.owners] if len(split.owners) else found)
     return outputs

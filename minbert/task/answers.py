@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from minbert.data.examples import Example
@@ -16,11 +16,35 @@ DECIMALS = 6  # of probabilities
 
 
 @dataclass(frozen=True)
+class Entity:
+    """A part of a text, text[start:end], that has a type; of words without entities, a tag."""
+
+    start: int  # in characters
+    end: int
+    type: str
+    text: str
+
+
+@dataclass(frozen=True)
 class Answer:
     """What a model says of one text."""
 
     label: str
     probabilities: dict[str, float]  # of each class; empty: none were wanted, or there are none
+    entities: list[Entity] | None = None  # in the text, of a task that labels its words
+
+    @property
+    def shown(self) -> str:
+        """The label, or the entities, for people."""
+        if self.entities is None:
+            return self.label
+        parts = (f"{e.text} [{e.type} {e.start}:{e.end}]" for e in self.entities)
+        return ", ".join(parts) or "no entities"
+
+    @property
+    def value(self) -> str | list[dict[str, str | int]]:
+        """The label, or the entities as objects, for JSON."""
+        return self.label if self.entities is None else list(map(asdict, self.entities))
 
 
 Format = Callable[[Example, Answer], str]  # returns the line of a text
@@ -36,13 +60,13 @@ def named_columns(task: Task, ending: str, classes: Sequence[str]) -> tuple[str,
     """Return the header and the line of each text in a .csv, .tsv or .jsonl, which has none.
 
     The columns are id, label, probability_NAME of each of `classes`, text, and the pair's second
-    sentence.
+    sentence; of a task that labels words, label is tags or, of texts, a list of entities.
     """
     columns = ["id", "label", *(f"probability_{name}" for name in classes), "text"]
     columns += ["pair"] if task.is_pair else []
 
     def cells(example: Example, answer: Answer) -> list[str | float | None]:
-        label = float(answer.label) if task.is_correlation else answer.label
+        label = float(answer.label) if task.is_correlation else as_cell(answer)
         shares = [round(p, DECIMALS) for p in answer.probabilities.values()]
         pair = [example.pair] if task.is_pair else []
         return [example.id, label, *shares, example.text, *pair]
@@ -51,6 +75,8 @@ def named_columns(task: Task, ending: str, classes: Sequence[str]) -> tuple[str,
 
         def as_object(example: Example, answer: Answer) -> str:
             row = dict(zip(columns, cells(example, answer), strict=True))
+            if answer.entities is not None:
+                row["label"] = answer.value
             return json.dumps(row, ensure_ascii=False) + "\n"
 
         return "", as_object
@@ -70,10 +96,15 @@ def label_first(columns: Sequence[str], has_ids: bool) -> tuple[str, Format]:
     def line(example: Example, answer: Answer) -> str:
         texts = [example.text, *([] if example.pair is None else [example.pair])]
         if columns:
-            return delimited([answer.label, *([example.id] if has_ids else []), *texts], "\t")
-        return "\t".join([answer.label, *texts]) + "\n"
+            return delimited([as_cell(answer), *([example.id] if has_ids else []), *texts], "\t")
+        return "\t".join([as_cell(answer), *texts]) + "\n"
 
     return delimited(columns, "\t") if columns else "", line
+
+
+def as_cell(answer: Answer) -> str:
+    """Return the label, or the entities as a list in JSON."""
+    return answer.label if answer.entities is None else json.dumps(answer.value, ensure_ascii=False)
 
 
 def delimited(cells: Sequence[str | float | None], delimiter: str) -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minbert.task.tagging import type_counts, types_of
 from minbert.task.task import Task
 
 FEW = 10  # training rows of a class, below which it is named in a warning
@@ -36,20 +37,37 @@ def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:
     return (labels.astype(np.int64)[:, None] >> places & 1).sum(0)
 
 
+def shown_counts(task: Task, labels: np.ndarray) -> dict[str, int]:
+    """Return `class_counts` by the classes' names for people; of words the entities by type.
+
+    labels: (n,), by row.
+    """
+    if task.per_word:
+        return dict(zip(types_of(task), type_counts(task, labels, labels)[2].tolist(), strict=True))
+    return dict(zip(task.shown_classes, class_counts(task, labels).tolist(), strict=True))
+
+
 def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
-    """Return precision, recall and F1 of each class over a whole split; of scores, nothing."""
+    """Return precision, recall and F1 of each class over a whole split; of scores, nothing.
+
+    Of words those of each type of entity.
+    """
     if not task.classes:
         return []
-    if task.multi_label:
-        both = predictions.astype(np.int64) & labels.astype(np.int64)
+    names = task.shown_classes
+    if task.per_word:
+        names, (found, said, gold) = types_of(task), type_counts(task, predictions, labels)
     else:
-        both = labels[predictions == labels]
-    found, said, gold = (class_counts(task, rows) for rows in (both, predictions, labels))
+        if task.multi_label:
+            both = predictions.astype(np.int64) & labels.astype(np.int64)
+        else:
+            both = labels[predictions == labels]
+        found, said, gold = (class_counts(task, rows) for rows in (both, predictions, labels))
     numbers = (found / np.maximum(said, 1), found / np.maximum(gold, 1))
     f1 = 2 * found / np.maximum(said + gold, 1)
     return [
         ClassScore(*row)
-        for row in zip(task.shown_classes, *(x.tolist() for x in (gold, *numbers, f1)), strict=True)
+        for row in zip(names, *(x.tolist() for x in (gold, *numbers, f1)), strict=True)
     ]
 
 
@@ -61,7 +79,12 @@ def worst_first(scores: Sequence[ClassScore]) -> list[ClassScore]:
 
 
 def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
-    """Return the rows of each class, by its name in files; of scores lowest, mean and highest."""
+    """Return the rows of each class, by its name in files; of scores lowest, mean and highest.
+
+    Of words it is `shown_counts`. labels: (n,), by row.
+    """
+    if task.per_word:
+        return shown_counts(task, labels)
     if task.classes:
         return dict(zip(task.classes, class_counts(task, labels).tolist(), strict=True))
     ends = {"lowest": float(labels.min()), "mean": float(labels.mean())}
@@ -71,7 +94,7 @@ def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
 def describe_labels(task: Task, labels: np.ndarray) -> str:
     """Return `label_summary` for people: billing 12, delivery 30, other 5."""
     summary = label_summary(task, labels)
-    names = task.shown_classes or tuple(summary)
+    names = tuple(summary) if task.per_word else task.shown_classes or tuple(summary)
     return _listed([f"{n} {x:,.4g}" if isinstance(x, float) else f"{n} {x:,}"
                     for n, x in zip(names, summary.values(), strict=True)])  # fmt: skip
 
@@ -80,8 +103,7 @@ def rare_classes(task: Task, labels: np.ndarray) -> str:
     """Return a line that names the classes with fewer than FEW training rows, "" if none has."""
     if not task.classes:
         return ""
-    counts = class_counts(task, labels).tolist()
-    rare = [f"{n} {x}" for n, x in zip(task.shown_classes, counts, strict=True) if x < FEW]
+    rare = [f"{name} {count}" for name, count in shown_counts(task, labels).items() if count < FEW]
     return f"{task.name}: classes with fewer than {FEW} training rows: {_listed(rare)}" * bool(rare)
 
 

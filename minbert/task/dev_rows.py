@@ -72,7 +72,7 @@ def _drawn_ids(task: Task, data_dir: Path) -> frozenset[str]:
 
 def is_dev_example(task: Task, examples: Sequence[Example], data_dir: Path) -> np.ndarray:
     """Return which of the training files' R examples are the dev set, (R,) bool."""
-    labels = np.array([example.label for example in examples], dtype=np.float32)
+    labels = np.array([example.row_label for example in examples], dtype=np.float32)
     return is_dev_row(task, [example.id for example in examples], labels, data_dir)
 
 

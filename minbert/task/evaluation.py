@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from minbert.batch import Batch
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, limit_rows, one_row_a_sequence
+from minbert.data.items import by_row, gold_of, item_labels, read_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import Metric, accuracy, bootstrap_interval
@@ -25,23 +27,25 @@ WHY_UNDEFINED = "all predictions or all labels are equal"
 def predict(
     forward: Callable[[Batch], Tensor], split: EncodedSplit, device: torch.device, what: str = ""
 ) -> Tensor:
-    """Return forward's outputs for all rows of a split, in its order, in fp32 on the CPU.
+    """Return forward's outputs for all items of a split, in its order, in fp32 on the CPU.
 
-    The caller sets eval(). Of several processes each computes a shard of the batches, and all get
-    the whole result. what: the name that a bar over the sequences has; "": there is none.
+    Items are rows or, of a split with words, words: those that are cut off have NaN. The caller
+    sets eval(). Of several processes each computes a shard of the batches, and all get the whole
+    result. what: the name that a bar over the sequences has; "": there is none.
     """
-    rows, outs = [], []
+    items, outs = [], []
     sequences = one_row_a_sequence(split)
     batches = distributed.shard(length_sorted_batches(split.lengths))
     for chosen in progress(batches, what, size=len):
         batch = collate(sequences, chosen).to(device)
         outs.append(forward(batch).float().cpu())
-        rows += batch.rows
-    gathered = distributed.all_gather((rows, outs))
+        items += batch.items
+    gathered = distributed.all_gather((items, outs))
     result = torch.cat([out for _, outs in gathered for out in outs])
-    order = torch.tensor([row for rows, _ in gathered for row in rows])
-    result = torch.empty_like(result).index_copy_(0, order, result)
-    return mean_by_row(result, split.owners) if len(split.owners) else result
+    order = torch.tensor([i for items, _ in gathered for i in items], dtype=torch.int64)
+    every = result.new_full((len(item_labels(sequences)), *result.shape[1:]), math.nan)
+    every.index_copy_(0, order, result)
+    return mean_by_row(every, split.owners) if len(split.owners) else every
 
 
 def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
@@ -59,7 +63,10 @@ def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
 def predict_task(
     model: nn.Module, task: Task, split: EncodedSplit, device: torch.device, what: str = ""
 ) -> Tensor:
-    """Return a task's outputs (n, task.outputs): of a siamese task the scores of its pairs."""
+    """Return a task's outputs, (I, task.outputs): of a siamese task the scores of its pairs.
+
+    I: the rows or words of the split.
+    """
     model.eval()
     if model.heads[task.name].config.siamese:
         return siamese_outputs(model, task, split, device, what)
@@ -132,10 +139,10 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
 def encode_features(
     model: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
 ) -> dict[str, Tensor]:
-    """Return a frozen model's pooled outputs (n, D) of each split, without dropout."""
+    """Return what a frozen model's heads read of each task's split, (I, D), without dropout."""
     model.eval()
     return {
-        name: predict(model.pooled_output, split, device, f"{name}: features")
+        name: predict(partial(model.head_input, name), split, device, f"{name}: features")
         for name, split in splits.items()
     }
 
@@ -149,7 +156,7 @@ def score_tasks(
 ) -> dict[str, dict[str, float]]:
     """Return every task's metrics over its whole split, the main one first.
 
-    No metric is averaged over batches. features: the pooled outputs of a frozen encoder, which is
+    No metric is averaged over batches. features: what the heads of a frozen encoder read, which is
     then not run.
     """
     model.eval()
@@ -161,11 +168,12 @@ def score_tasks(
         else:
             with torch.no_grad():
                 outputs = model.heads[task.name](features[task.name].to(device)).float().cpu()
-        predictions = task.decode(outputs.numpy())
-        scores[task.name] = {name: m(predictions, split.labels) for name, m in task.metrics.items()}
+        predictions, gold = task.decode(by_row(split, outputs.numpy())), gold_of(split)
+        scores[task.name] = {name: m(predictions, gold) for name, m in task.metrics.items()}
         head = model.heads[task.name]
         if not head.config.siamese:
-            loss = task.loss(outputs, torch.from_numpy(split.labels))
+            items = read_items(split)
+            loss = task.loss(outputs[items], torch.from_numpy(item_labels(split)[items]))
             scores[task.name]["loss"] = float(loss)
         elif (threshold := cosine_threshold(task, head)) is not None:
             fixed = accuracy(outputs[:, 0].numpy() + threshold > 0.5, split.labels)

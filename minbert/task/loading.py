@@ -7,6 +7,7 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split, take
 from minbert.data.examples import check_exists, names_of, read_examples
+from minbert.data.items import item_labels, read_items
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.task.dev_rows import is_dev_example, is_dev_row
@@ -68,6 +69,8 @@ def load_task(
         task.name in source.siamese, task.long,
     )  # fmt: skip
     left_out = f"; {split.left_out}" if split.left_out else ""
+    if unread := len(item_labels(split)) - len(read_items(split)):
+        left_out += f"; words cut off or without a piece, not predicted: {unread:,}"
     print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:
         return split

@@ -7,17 +7,19 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from minbert.data.delimited import delimited_rows
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Example, read_examples
-from minbert.data.tables import column_names
+from minbert.data.items import objects
+from minbert.data.tables import JSON, column_names, kind_of
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
-from minbert.task.task import Task
+from minbert.task.task import Prediction, Task
 
 FORMULA = re.compile(r"'*[=+\-@].", re.DOTALL)  # a cell that a spreadsheet may run, guarded or not
 COURSE_HEADER = re.compile(r"\s*id\s*\t", re.IGNORECASE)
@@ -30,7 +32,8 @@ def write_predictions(
 
     The course's tasks have its form (see docs), `id , prediction \\n`; all others have CSV, which
     keeps any name and id; `guard_formula` makes them safe. outputs: (n, task.outputs), in the
-    split's order.
+    split's order; of words (n,) arrays (words, task.outputs), where a word that was not read has
+    null.
     """
     path = directory / task.prediction_file.format(split=split_name)
     ids = split.id_strings()
@@ -42,10 +45,17 @@ def write_predictions(
         safe = [tuple(map(guard_formula, row)) for row in rows]
         text = csv_text([("id", task.prediction_header), *safe])
     write_text(path, text)
-    logits = [{"id": i, "logits": row} for i, row in zip(ids, outputs.tolist(), strict=True)]
+    logits = [{"id": i, "logits": as_json(row)} for i, row in zip(ids, outputs, strict=True)]
     beside = directory / f"{task.name}-{split_name}-logits.jsonl"
     write_text(beside, "".join(json.dumps(row) + "\n" for row in logits))
     return path
+
+
+def as_json(logits: np.ndarray) -> list[Any]:
+    """Return a row's logits as lists; None for those of a word that was not read."""
+    if logits.ndim == 2:
+        return [None if np.isnan(word).any() else word.tolist() for word in logits]
+    return logits.tolist()
 
 
 def guard_formula(cell: str) -> str:
@@ -75,15 +85,15 @@ def csv_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def read_predictions(
-    path: Path, parse: Callable[[str], float] = float, lower: bool = True
-) -> tuple[dict[str, float], int]:
+    path: Path, parse: Callable[[str], Prediction] = float, lower: bool = True
+) -> tuple[dict[str, Prediction], int]:
     """Return predictions by id, and how many ids are repeated; the first of them counts.
 
     The file is in the course's form or clean CSV or TSV, with a header whose first column is "id",
     or none. parse: makes a number of a prediction, if predictions are names of classes. lower: ids
     are lower-cased. Raises UserError for a row that is neither.
     """
-    result: dict[str, float] = {}
+    result: dict[str, Prediction] = {}
     duplicates = 0
     for number, cells in prediction_rows(path):
         try:
@@ -94,7 +104,7 @@ def read_predictions(
             raise UserError(
                 f"{path}:{number}: expected `id , prediction`, found {found!r} ({error})"
             ) from error
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{path}:{number}: prediction {text!r} is not a number")
         id_ = id_.lower() if lower else id_
         duplicates += id_ in result
@@ -135,7 +145,13 @@ def gold_task(gold: Path, tasks: list[Task]) -> Task:
 
 
 def names_by(gold: Path, task: Task) -> list[str]:
-    """Return the columns of a file as a task's layout finds them; none if it is of another one."""
+    """Return the columns of a file as a task's layout finds them; none if it is of another one.
+
+    A file of CoNLL's form has no names: its ending is to be that of the task's files.
+    """
+    own = {kind_of(Path(name)) for names in task.files.values() for name in names}
+    if task.per_word and kind_of(gold) not in (*JSON, ".parquet", *own):
+        return []
     try:
         return list(task.columns.layout.names) or column_names(gold, task.columns.layout)
     except UserError:
@@ -163,15 +179,21 @@ def gold_examples(gold: Path, task: Task) -> list[Example]:
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
     """Return metrics over the ids that both files have; count missing, extra and repeated ids."""
     task = gold_task(gold, tasks)
-    # a predicted score may lie outside the labels' range, so only names are parsed as labels are
-    parse = task.columns.parse_label if task.class_names else float
-    predictions, duplicates = read_predictions(path, parse, lower=task.columns.course)
+    lower = task.columns.course
+    predictions, duplicates = read_predictions(path, task.parse_prediction, lower)
     labels = {example.id: example.label for example in gold_examples(gold, task)}
     both = [id_ for id_ in labels if id_ in predictions]
     if not both:
         raise UserError(f"{path}: not one id of {gold} is in it; do the files belong together?")
-    got = np.array([predictions[id_] for id_ in both])
-    expected = np.array([labels[id_] for id_ in both], dtype=np.float32)
+    got, expected = [predictions[id_] for id_ in both], [labels[id_] for id_ in both]
+    if task.per_word:
+        for id_, predicted, gold_tags in zip(both, got, expected, strict=True):
+            if len(predicted) != len(gold_tags):
+                what = f"{len(predicted)} tags, {gold} has {len(gold_tags)}"
+                raise UserError(f"{path}: id {id_!r} has {what}")
+        got, expected = objects(got), objects(list(map(np.array, expected)))
+    else:
+        got, expected = np.array(got), np.array(expected, dtype=np.float32)
     scores = {name: metric(got, expected) for name, metric in task.metrics.items()}
     missing, extra = len(labels) - len(both), len(predictions) - len(both)
     counts = {"scored": len(both), "missing": missing, "extra": extra, "duplicate": duplicates}

@@ -10,6 +10,8 @@ def why_none(task: Task, head: HeadConfig) -> str:
     """Return why a task's outputs give no probabilities; "" if they do."""
     if task.is_correlation:
         return f"{task.title} has scores, not classes: no probabilities"
+    if task.per_word:
+        return f"{task.title} labels words: no probabilities"
     if head.siamese and not head.classifier:
         return f"{task.title} compares sentences by their cosine: no probabilities"
     return ""

@@ -54,7 +54,7 @@ def head_config(
         names = task.class_names or task.display_names
         return HeadConfig(
             task.outputs, class_names=names, layers=layers, problem_type=task.problem_type,
-            unit=task.unit, shift=task.low,
+            unit=task.unit, shift=task.low, per_word=task.per_word,
         )  # fmt: skip
     return HeadConfig(
         outputs=1,

@@ -13,6 +13,7 @@ from minbert.metrics import Metric
 
 REGRESSION, SOFTMAX = "regression", "single_label_classification"  # transformers' words
 Table = dict[str, Any]  # a task's keys and values in a task file
+Prediction = float | np.ndarray  # of a row: a number, or of each of its words the number of a tag
 
 
 @dataclass(frozen=True)
@@ -24,8 +25,8 @@ class Task:
     files: dict[str, tuple[str, ...]]  # train / dev / test -> file names in --data-dir
     columns: Columns
     outputs: int  # size of the head's output
-    loss: Callable[[Tensor, Tensor], Tensor]  # (S, outputs), (S,) -> mean loss
-    decode: Callable[[np.ndarray], np.ndarray]  # (n, outputs) -> (n,) predictions
+    loss: Callable[[Tensor, Tensor], Tensor]  # (I, outputs), (I,) -> mean loss over rows or words
+    decode: Callable[[np.ndarray], np.ndarray]  # (n, outputs) -> (n,) predictions, by row
     metrics: dict[str, Metric]  # the first is the main one
     prediction_file: str  # file name with {split} in it
     prediction_header: str  # the name of the predictions' column
@@ -36,6 +37,7 @@ class Task:
     high: float = 1.0  # the highest label, which a cosine of 1 stands for
     unit: float = 1.0  # that scores are learned in, a fifth of their range; labels are in 1
     multi_label: bool = False  # a row has a set of classes, given as the sum of 2^class
+    per_word: bool = False  # a row has a class for each of its words: predictions are arrays
     encoding: str = ""  # of pairs, cross or siamese; --pair-encoding goes before it
     pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it
     weight: float = 1.0  # of the task's loss
@@ -92,15 +94,26 @@ class Task:
         """The classes as people read them."""
         return self.display_names or self.classes
 
-    def format_prediction(self, prediction: float) -> str:
+    def format_prediction(self, prediction: Prediction) -> str:
         """Return a prediction as files have it: the names of its classes, or the number."""
+        if isinstance(prediction, np.ndarray):
+            return " ".join(self.classes[int(tag)] for tag in prediction)
         if self.multi_label:
             names = (name for i, name in enumerate(self.class_names) if int(prediction) >> i & 1)
             return ";".join(names) or "-"
         return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
-    def label_of(self, prediction: float) -> str:
+    def parse_prediction(self, text: str) -> Prediction:
+        """Read a prediction that a file has. Raises ValueError for what is none."""
+        if self.per_word:
+            return np.array([self.columns.parse_label(tag) for tag in text.split(" ")])
+        # only names are parsed as labels are: a predicted score may lie outside of their range
+        return self.columns.parse_label(text) if self.class_names else float(text)
+
+    def label_of(self, prediction: Prediction) -> str:
         """Return a prediction for people: the names of its classes, or the number."""
+        if isinstance(prediction, np.ndarray):
+            return " ".join(self.shown_classes[int(tag)] for tag in prediction)
         one_class = self.is_classification and not self.multi_label
         return (
             self.shown_classes[int(prediction)] if one_class else self.format_prediction(prediction)

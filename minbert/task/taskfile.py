@@ -13,7 +13,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
 from minbert.task.run_files import TASKS_FILE, folders_of_run
 from minbert.task.siamese import check_pair_loss
+from minbert.task.tagging import tagging
 from minbert.task.task import Table, Task
 from minbert.task.values import (
     LONGEST_NAME,
@@ -44,16 +45,19 @@ class Kind:
     sentences: int  # in a row
     own: tuple[str, ...]  # keys that not all kinds have
     needed: tuple[str, ...] = ()  # keys of `own` that must be there
+    defaults: Table = field(default_factory=dict)  # of keys that other kinds need
 
 
 CLASSES = ("labels", "display_names", "class_weight")
 PAIR = ("encoding", "loss")
+WORDS = {"text": "tokens", "label": "tags"}  # a CoNLL file has no names of its own
 KINDS = {
     "classification": Kind(classification, 1, (*CLASSES, "long"), ("labels",)),
     "pair-classification": Kind(classification, 2, (*CLASSES, *PAIR), ("labels",)),
     "pair-similarity": Kind(scores, 2, ("range", *PAIR)),
     "regression": Kind(scores, 1, ("range", "long")),
     "multi-label": Kind(multi_labels, 1, ("labels", "class_weight", "long"), ("labels",)),
+    "token-classification": Kind(tagging, 1, CLASSES, ("labels",), WORDS),
 }
 NOT_HERE = {  # what to say of a key that other kinds have
     "encoding": "that of the files is charset",
@@ -157,6 +161,7 @@ def make_task(name: str, table: Table) -> Task:
     kind = KINDS.get(str(table.get("kind")))
     if kind is None:
         raise ValueError(f"kind = {table.get('kind')!r}: write one of {', '.join(KINDS)}")
+    table = {**table, **{key: kind.defaults[key] for key in kind.defaults if key not in table}}
     known = (*COMMON, *kind.own)
     if unknown := [key for key in table if key not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
@@ -169,7 +174,7 @@ def make_task(name: str, table: Table) -> Task:
     if len(texts_of(table)) != kind.sentences:
         raise ValueError(f"text = {table['text']!r}: {table['kind']} has {kind.sentences}")
     if "labels" in table:
-        check_labels(table["labels"], kind.make is classification)
+        check_labels(table["labels"], kind.make in (classification, tagging))
     if "display_names" in table:
         check_display_names(table)
     task = kind.make(name, table)

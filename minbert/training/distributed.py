@@ -113,16 +113,20 @@ def own_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0])
 
 
-def micro_batches(rows: np.ndarray, parts: int) -> list[tuple[np.ndarray, float]]:
+def micro_batches(
+    rows: np.ndarray, parts: int, counts: np.ndarray | None = None
+) -> list[tuple[np.ndarray, float]]:
     """Split this process's rows of a batch in at most `parts`, each with its weight in the mean.
 
-    A process that has none left takes part with a row of weight zero.
+    counts: how many terms of the batch's mean loss each row has, (len(rows),); None: one each. A
+    process that has none left takes part with a row of weight zero.
     """
-    own = shard(rows)
+    counts = np.ones(len(rows), dtype=np.int64) if counts is None else counts
+    own = shard(np.arange(len(rows)))
     if len(own) == 0:
         return [(rows[:1], 0.0)]
-    cut = np.array_split(own, min(parts, len(own)))
-    return [(part, len(part) / len(rows)) for part in cut]
+    cut, total = np.array_split(own, min(parts, len(own))), max(1, int(counts.sum()))
+    return [(rows[part], int(counts[part].sum()) / total) for part in cut]
 
 
 def all_gather(value: T) -> list[T]:

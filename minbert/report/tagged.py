@@ -1,0 +1,72 @@
+"""What a task that labels words gets right and wrong: entities, or tags without entities."""
+
+from typing import Any
+
+import numpy as np
+
+from minbert.data.encoded import EncodedSplit
+from minbert.data.examples import Files, read_examples
+from minbert.data.items import gold_of
+from minbert.task.tagging import has_entities, spans, types_of
+from minbert.task.task import Task
+
+NONE = "(none)"  # the type of what is no entity on one of the two sides
+
+
+def confusion_of_words(
+    task: Task, predictions: np.ndarray, labels: np.ndarray
+) -> tuple[list[str], np.ndarray]:
+    """Return the names of types, and counts of them, (types, types): rows are gold.
+
+    A predicted entity goes with the gold one that has the same words; if there is none, with the
+    type `(none)`. Of tags that spell no entities, words are counted by tag.
+    """
+    names = types_of(task) + [NONE] * has_entities(task.shown_classes)
+    counts = np.zeros((len(names), len(names)), dtype=int)
+    for predicted, gold in zip(predictions, labels, strict=True):
+        there, wanted = by_place(task, predicted), by_place(task, gold)
+        for place in there | wanted:
+            row, column = (names.index(side.get(place, NONE)) for side in (wanted, there))
+            counts[row, column] += 1
+    return names, counts
+
+
+def by_place(task: Task, tags: np.ndarray) -> dict[tuple[int, int], str]:
+    """Return the types of a sentence's entities by their words."""
+    return {(first, after): type_ for first, after, type_ in spans(task, tags)}
+
+
+def mistakes(task: Task, predicted: np.ndarray, gold: np.ndarray) -> int:
+    """Count the entities of a sentence that are missed or made up; without entities, the words."""
+    if has_entities(task.shown_classes):
+        return len({*spans(task, predicted)} ^ {*spans(task, gold)})
+    return int((predicted != gold).sum())
+
+
+def described(task: Task, words: tuple[str, ...], tags: np.ndarray) -> str:
+    """Return a sentence's entities for people: their words and types."""
+    found = [f"{' '.join(words[start:end])} [{type_}]" for start, end, type_ in spans(task, tags)]
+    return ", ".join(found) or NONE
+
+
+def worst_sentences(
+    task: Task, predictions: np.ndarray, split: EncodedSplit, files: Files, most: int
+) -> list[dict[str, Any]]:
+    """Return the sentences with the most mistakes, at most so many, with gold and predicted."""
+    labels = gold_of(split)
+    counts = np.array([mistakes(task, *pair) for pair in zip(predictions, labels, strict=True)])
+    order = np.argsort(-counts, kind="stable")[:most]  # the first ones of those that are equal
+    examples = {e.id: e for e in read_examples(files, task.columns, labelled=True)[0]}
+    listed = []
+    for row in order[counts[order] > 0].tolist():
+        example = examples[split.row_ids[row].decode()]
+        listed.append(
+            {
+                "id": example.id,
+                "texts": [example.text],
+                "gold": described(task, example.words, labels[row]),
+                "predicted": described(task, example.words, predictions[row]),
+                "mistakes": int(counts[row]),
+            }
+        )
+    return listed

@@ -1,0 +1,304 @@
+"""Runs with a task that labels words: trained beside others, scored, predicted with, exported."""
+
+import json
+import random
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import transformers
+
+import evaluate
+import train_multitask
+from minbert import MultitaskModel, UserError
+from minbert.export import main as export
+from minbert.files import read_json_lines
+from minbert.task.answers import Entity
+from tests.conftest import WORDS, arguments, cut, logged, make_world, run, weights
+from tests.processes import assert_same_run
+from tests.test_distributed import STILL, assert_near, in_two, still  # noqa: F401 - a fixture
+
+TAGS = ["O", "B-PET", "I-PET", "B-HUE"]
+TASK = f"""
+[pets]
+kind = "token-classification"
+train = "pets-train.conll"
+dev = "pets-dev.conll"
+test = "pets-test.conll"
+labels = {json.dumps(TAGS)}
+"""
+BESIDE = ("--tasks", "sst,sts,pets", "--precision", "fp32")
+
+
+def add_pets(world: Path) -> Path:
+    """Write files of tagged words and a task file into a world."""
+    rng = random.Random(0)
+    for split, rows in (("train", 30), ("dev", 12), ("test", 5)):
+        sentences = []
+        for _ in range(rows):
+            words = rng.choices([*WORDS, "cats!", "\x07"], k=rng.randint(1, 9))
+            known = {"cat": "B-PET", "dog": "I-PET", "red": "B-HUE", "blue": "B-HUE"}
+            tags = [known.get(w, "O") if rng.random() < 0.9 else rng.choice(TAGS) for w in words]
+            pairs = zip(words, tags, strict=True)
+            lines = (w if split == "test" else f"{w}\t{tag}" for w, tag in pairs)
+            sentences.append("".join(f"{line}\n" for line in lines))
+        (world / f"data/pets-{split}.conll").write_text("\n".join(sentences))
+    (world / "own.toml").write_text(TASK)
+    return world
+
+
+def train(world: Path, name: str, *options: str) -> Path:
+    run(world, "--name", name, "--task-file", str(world / "own.toml"), *BESIDE, *options)
+    return world / "runs" / name
+
+
+def gold(path: Path) -> list[list[tuple[str, str]]]:
+    """Return a CoNLL file's sentences, read in another way than the program's."""
+    sentences = path.read_text().strip("\n").split("\n\n")
+    return [[tuple(line.split("\t")) for line in s.split("\n")] for s in sentences]
+
+
+@pytest.fixture
+def pets(world: Path) -> Path:
+    return add_pets(world)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world with one run, which nothing changes."""
+    world = add_pets(make_world(tmp_path_factory.mktemp("trained")))
+    train(world, "one", "--lr", "3e-3", "--epochs", "6")
+    return world
+
+
+def test_words_are_trained_beside_sentences_and_scored_as_seqeval_does(trained: Path) -> None:
+    seqeval = pytest.importorskip("seqeval.metrics")
+    found = trained / "runs/one"
+    rows = (found / "predictions/pets-dev-output.csv").read_text().splitlines()
+    sentences = gold(trained / "data/pets-dev.conll")
+    predicted = [row.split(",")[1].split(" ") for row in rows[1:]]
+    assert rows[0] == "id,Predicted_tags" and len(predicted) == len(sentences) == 12
+    tags = [[tag for _, tag in sentence] for sentence in sentences]
+    best = logged(found, "end")[-1]["best"]
+    scores = next(x for x in logged(found, "dev") if x["step"] == best["step"])["scores"]["pets"]
+    assert list(scores) == ["f1", "precision", "recall", "accuracy", "loss"]
+    assert scores["f1"] == pytest.approx(seqeval.f1_score(tags, predicted))
+    assert scores["precision"] == pytest.approx(seqeval.precision_score(tags, predicted))
+    assert scores["accuracy"] == pytest.approx(seqeval.accuracy_score(tags, predicted))
+    assert best["scores"]["pets"] == scores["f1"]
+    assert 0 < scores["f1"] < 1 and "pets" in (found / "README.md").read_text()
+
+
+def test_a_file_of_tags_is_scored_again(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    best = logged(trained / "runs/one", "end")[-1]["best"]["scores"]["pets"]
+    places = ["--gold", str(trained / "data/pets-dev.conll")]
+    places += ["--task-file", str(trained / "runs/one/tasks.toml"), "--json"]
+    predictions = trained / "runs/one/predictions/pets-dev-output.csv"
+    assert evaluate.main(["--score", str(predictions), *places]) == 0
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert report["f1"] == pytest.approx(best) and report["scored"] == 12
+    short = trained / "short.csv"
+    short.write_text(predictions.read_text().replace("\n1,", "\n1,O "))
+    with pytest.raises(UserError, match=r"id '1' has \d+ tags, .*pets-dev.conll has \d+"):
+        evaluate.main(["--score", str(short), *places])
+    short.write_text("id,x\n1,B-CAT\n")
+    with pytest.raises(UserError, match=r"short.csv:2: .*expected one of O, B-PET"):
+        evaluate.main(["--score", str(short), *places])
+
+
+def test_words_without_tags_get_theirs(trained: Path) -> None:
+    rows = (trained / "runs/one/predictions/pets-test-output.csv").read_text().splitlines()[1:]
+    words = gold(trained / "data/pets-test.conll")
+    assert [len(row.split(",")[1].split(" ")) for row in rows] == [len(s) for s in words]
+    model = MultitaskModel.load(trained / "runs/one", "cpu")
+    given = [[word for (word,) in sentence] for sentence in words]
+    assert model.predict("pets", given) == [row.split(",")[1] for row in rows]
+    logits = read_json_lines(trained / "runs/one/predictions/pets-test-logits.jsonl")
+    outputs = model.outputs("pets", given)
+    for row, own, sentence in zip(logits, outputs, given, strict=True):
+        unread = [word == "\x07" for word in sentence]
+        assert [x is None for x in row["logits"]] == unread == np.isnan(own).all(1).tolist()
+        read = [x for x in row["logits"] if x is not None]
+        np.testing.assert_allclose(
+            np.array(read).reshape(-1, 4), own[~np.isnan(own[:, 0])], atol=1e-5
+        )
+
+
+def test_entities_are_places_in_the_text(trained: Path) -> None:
+    model = MultitaskModel.load(trained / "runs/one", "cpu")
+    texts = ["\tred  cat, 😀 sleeps   here!", "dog", "old old\u00a0new cafe\u0301 cat"]
+    for text, found in zip(texts, model.entities("pets", texts), strict=True):
+        words = model.tokenizer.word_spans(text)
+        tags = model.predict("pets", [text])[0].split(" ")
+        assert len(tags) == len(words)
+        assert tags == model.predict("pets", [[text[a:b] for a, b in words]])[0].split(" ")
+        begun = [place for place, tag in enumerate(tags) if tag.startswith("B-")]
+        assert {e.start for e in found} >= {words[place][0] for place in begun}
+        for entity in found:
+            assert text[entity.start : entity.end] == entity.text.strip() != ""
+            assert isinstance(entity, Entity) and entity.type in ("PET", "HUE")
+    assert sum(map(len, model.entities("pets", texts)))  # some are found, or nothing was tested
+    with pytest.raises(UserError, match="sst: it labels texts, not their words"):
+        model.entities("sst", texts)
+    with pytest.raises(UserError, match="give a list of texts, not of words"):
+        model.entities("pets", [["red", "cat"]])
+    with pytest.raises(UserError, match="text 2: word 1 is empty"):
+        model.predict("pets", [["red"], [""]])
+    assert model.predict("pets", []) == [] and model.entities("pets", []) == []
+    assert model.predict("pets", ["\x07"]) == [""]
+
+
+def test_the_command_line_shows_entities(
+    trained: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    model = MultitaskModel.load(trained / "runs/one", "cpu")
+    text = "red cat sleeps here and old blue dog runs"
+    expected = model.entities("pets", [text])[0]
+    start = ["--checkpoint", str(trained / "runs/one")]
+    evaluate.main([*start, "--text", text, "--json"])
+    *lines, report = capsys.readouterr().out.splitlines()
+    shown = next(line for line in lines if line.startswith("pets"))
+    assert all(f"{e.text} [{e.type} {e.start}:{e.end}]" in shown for e in expected) and expected
+    assert json.loads(report)["predictions"]["pets"] == [vars(e) for e in expected]
+    (tmp_path / "texts.txt").write_text(f"{text}\n\ndog\n")
+    evaluate.main([*start, "--task", "pets", "--input", str(tmp_path / "texts.txt")])
+    first, second = capsys.readouterr().out.splitlines()
+    found, _, line = first.partition("\t")
+    assert json.loads(found) == [vars(e) for e in expected] and line == text
+    assert second.endswith("\tdog")
+    evaluate.main([*start, "--task", "pets", "--input", str(trained / "data/pets-dev.conll")])
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "Predicted_tags\ttokens" and len(rows) == 12
+    predictions = (trained / "runs/one/predictions/pets-dev-output.csv").read_text().splitlines()
+    assert [r.split("\t")[0] for r in rows] == [p.split(",")[1] for p in predictions[1:]]
+
+
+SENTENCES = [["red", "cat", "sleeps"], ["dog"], ["old", "cats!", "blue", "here"]]
+
+
+def assert_same_words(
+    logits: np.ndarray, inputs: transformers.BatchEncoding, ours: np.ndarray, atol: float
+) -> None:
+    """Compare the first pieces of padded (B, T, C) logits with ours by row."""
+    for row, own in enumerate(ours):
+        numbers = inputs.word_ids(row)
+        first = [numbers.index(word) for word in range(len(own))]
+        np.testing.assert_allclose(logits[row][first], own, atol=atol)
+
+
+def test_the_model_is_the_same_in_transformers(trained: Path, tmp_path: Path) -> None:
+    ours = MultitaskModel.load(trained / "runs/one", "cpu").outputs("pets", SENTENCES)
+    export([str(trained / "runs/one"), str(tmp_path / "out"), "--task", "pets"])
+    model = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "out").eval()
+    assert model.config.id2label == dict(enumerate(TAGS)) and model.bert.pooler is None
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    inputs = tokenizer(SENTENCES, is_split_into_words=True, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        assert_same_words(model(**inputs).logits.numpy(), inputs, ours, 1e-5)
+    with pytest.raises(UserError, match="pets labels words: export it --to transformers"):
+        to = ["--to", "sentence-transformers", "--task", "pets"]
+        export([str(trained / "runs/one"), str(tmp_path / "no"), *to])
+
+
+@pytest.mark.thorough
+def test_the_model_is_the_same_in_onnx(trained: Path, tmp_path: Path) -> None:
+    ours = MultitaskModel.load(trained / "runs/one", "cpu").outputs("pets", SENTENCES)
+    export([str(trained / "runs/one"), str(tmp_path / "onnx"), "--to", "onnx", "--task", "pets"])
+    session = onnxruntime.InferenceSession(tmp_path / "onnx/model.onnx")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "onnx")
+    inputs = tokenizer(SENTENCES, is_split_into_words=True, padding=True, return_tensors="np")
+    (logits,) = session.run(None, {name: x.astype(np.int64) for name, x in inputs.items()})
+    assert_same_words(logits, inputs, ours, 1e-4)
+
+
+def test_the_report_has_types_and_the_worst_sentences(trained: Path) -> None:
+    found = json.loads((trained / "runs/one/findings.json").read_text())["pets"]
+    assert found["names"] == ["PET", "HUE", "(none)"] and found["confusion"][2][2] == 0
+    seqeval = pytest.importorskip("seqeval.metrics.sequence_labeling")
+    sentences = gold(trained / "data/pets-dev.conll")
+    entities = seqeval.get_entities([[tag for _, tag in sentence] for sentence in sentences])
+    for row, kind in enumerate(("PET", "HUE")):
+        assert sum(found["confusion"][row]) == sum(kind == e[0] for e in entities)
+    worst = found["worst"]
+    assert [w["mistakes"] for w in worst] == sorted((w["mistakes"] for w in worst), reverse=True)
+    texts = {" ".join(word for word, _ in sentence) for sentence in sentences}
+    assert {w["texts"][0] for w in worst} <= texts and worst[0]["mistakes"] > 0
+    page = (trained / "runs/one/report.html").read_text()
+    assert "one: most mistakes" in page and "(none)" in page and worst[0]["gold"] in page
+
+
+SMALL = ("--tasks", "sst,pets", "--epochs", "1")
+WHOLE = (*STILL, "--tasks", "pets", "--batch-size", "7", "--clip", "0")
+
+
+def test_parts_count_by_their_words(still: Path) -> None:  # noqa: F811 - the fixture
+    """Sentences have 1 to 9 words: a mean of the parts' means would differ."""
+    world = add_pets(still)
+    whole = weights(train(world, "whole", *WHOLE) / "last")
+    assert_near(whole, weights(train(world, "parts", *WHOLE, "--accumulate", "3") / "last"))
+
+
+@pytest.mark.thorough
+def test_two_processes_share_a_batch_of_words(still: Path) -> None:  # noqa: F811 - the fixture
+    world = add_pets(still)
+    whole = weights(train(world, "whole", *WHOLE) / "last")
+    more = ["--task-file", str(world / "own.toml"), *BESIDE, *WHOLE]
+    in_two(world, "train", arguments(world, "--name", "two", *more))
+    assert_near(whole, weights(world / "runs/two/last"))
+
+
+def test_a_stopped_run_goes_on_as_if_it_had_not(
+    pets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(pets, "whole", *SMALL)
+    own = ("--task-file", str(pets / "own.toml"), *BESIDE, *SMALL)
+    cut(pets, monkeypatch, 3, "--name", "cut", *own)
+    (pets / "own.toml").unlink()
+    train_multitask.main(["--resume", str(pets / "runs/cut")])
+    assert_same_run(pets, "whole", "cut")
+
+
+def test_words_beyond_the_length_are_in_no_entity(
+    pets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["red", "cat", "sleeps", "here", "old", "blue", "dog", "runs"]
+    (pets / "data/pets-dev.conll").write_text("".join(f"{w}\tB-PET\n" for w in words))
+    found = train(pets, "short", "--tasks", "pets", "--max-length", "6", "--epochs", "1")
+    assert "1 rows, the last on line 1; words cut off or without a piece, not predicted: 4" in (
+        capsys.readouterr().out
+    )
+    row = (found / "predictions/pets-dev-output.csv").read_text().splitlines()[1]
+    tags = row.split(",")[1].split(" ")
+    assert len(tags) == 8 and tags[4:] == ["O"] * 4
+    assert logged(found, "dev")[-1]["scores"]["pets"]["recall"] <= 0.5
+
+
+def test_frozen_encoders_and_heads_first_learn_words(pets: Path) -> None:
+    before = logged(train(pets, "plain", "--epochs", "1"), "dev")[0]["scores"]["pets"]["loss"]
+    frozen = train(pets, "frozen", "--fine-tune-mode", "last-linear-layer", "--epochs", "4")
+    losses = [line["scores"]["pets"]["loss"] for line in logged(frozen, "dev")]
+    assert losses[0] == pytest.approx(before, abs=1e-5) and losses[-1] < losses[0] - 0.01
+    first = train(pets, "first", "--heads-first", "6", "--epochs", "1")
+    assert logged(first, "dev")[0]["scores"]["pets"]["loss"] < before - 0.01
+
+
+def test_teachers_and_other_ingredients_of_recipes(pets: Path) -> None:
+    teacher = train(pets, "teacher", "--tasks", "pets", "--epochs", "1")
+    options = ("--teacher", f"pets={teacher}", "--r-drop", "pets=1", "--mode", "joint")
+    taught = train(pets, "taught", *options, "--combine", "pcgrad", "--pool-layers", "1,2")
+    lines = [x for x in logged(taught, "step") if x["task"] == "pets"]
+    assert len(lines) >= 8 and all(np.isfinite(line["loss"]) for line in lines)
+    with pytest.raises(UserError, match="its head reads layers"):
+        export([str(taught), str(pets / "out"), "--task", "pets"])
+    short = train(pets, "short", "--tasks", "pets", "--epochs", "1", "--max-length", "5")
+    with pytest.raises(UserError, match="--teacher pets: it read shorter rows than --max-length"):
+        train(pets, "no", "--teacher", f"pets={short}")
+
+
+def test_a_batch_without_a_word_to_read_changes_nothing(pets: Path) -> None:
+    (pets / "data/pets-train.conll").write_text("\x07\tO\n\nred\tO\n")
+    options = ("--batch-size", "1", "--tasks", "pets", "--epochs", "1", "--heads-first", "1")
+    found = train(pets, "bare", *options, "--r-drop", "pets=1")
+    assert sorted(line["loss"] > 0 for line in logged(found, "step")) == [False, True]
