@@ -61,7 +61,7 @@ def arguments(world: Path, name: str, *extra: str) -> list[str]:
     places = ["--data-dir", str(world / "data"), "--output-dir", str(world / "runs")]
     places += ["--model", str(world / "model"), "--task-file", str(world / "own.toml")]
     same = ["--batch-size", "8", "--lr", "1e-3", "--device", "cpu", "--max-length", "32"]
-    return [*places, *same, "--epochs", "2", "--name", name, *extra]
+    return [*places, *same, "--epochs", "1", "--skip-predictions", "--name", name, *extra]
 
 
 def outputs(world: Path, name: str, task: str = "stars") -> np.ndarray:
@@ -163,7 +163,7 @@ def test_an_old_run_goes_on_in_the_unit_it_began_with(
     write_task(world, 0, 80)
     options = ["--tasks", "stars", "--save-minutes", "0", "--lr", "0"]
     monkeypatch.setattr("tests.conftest.arguments", lambda world, *x: arguments(world, "run", *x))
-    cut(world, monkeypatch, 5, *options)
+    cut(world, monkeypatch, 3, *options)
     last = world / "runs/run/last"
     heads = json.loads((last / "heads.json").read_text())
     assert heads["stars"].pop("unit") == 16 and heads["stars"].pop("shift") == 0
@@ -172,7 +172,7 @@ def test_an_old_run_goes_on_in_the_unit_it_began_with(
     write_manifest(last)
     train_multitask.main(["--resume", str(world / "runs/run")])
     losses = [line["loss"] for line in logged(world / "runs/run", "step")]
-    assert max(losses[:5]) < 50 < 500 < min(losses[5:])
+    assert max(losses[:3]) < 50 < 500 < min(losses[3:])
 
 
 def test_damaged_units_are_refused() -> None:
@@ -188,7 +188,7 @@ def test_a_range_of_100_is_learned_as_well_as_one_of_5(world: Path) -> None:
     for name, high in (("five", 5), ("hundred", 100)):
         write_task(world, 0, high, rows=120)
         more = ["--model", "all-MiniLM-L6-v2", "--tasks", "stars,sst", "--lr", "1e-4"]
-        train_multitask.main(arguments(world, name, *more, "--precision", "fp32"))
+        train_multitask.main(arguments(world, name, *more, "--precision", "fp32", "--epochs", "2"))
         found[name] = logged(world / "runs" / name, "dev")[-1]["scores"]
     five, hundred = found["five"], found["hundred"]
     assert hundred["stars"]["pearson"] == pytest.approx(five["stars"]["pearson"], abs=0.005)
