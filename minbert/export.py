@@ -204,14 +204,17 @@ def main(argv: list[str]) -> int:
 def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, path: Path) -> str:
     """Return a quantized model's size, and how near it comes to the run's on rows of dev.
 
-    directory: best/ or last/ of the run. Of the encoder alone the first task's rows are used.
+    directory: best/ or last/ of the run. Of the encoder alone they are the first task's of texts.
     """
     size = f"{args.quantize}: {path.stat().st_size / 2**20:.0f} MiB"
     folders = folders_of_run(directory)
     if not folders:
         return f"{size}; {directory} is outside of its run, whose dev set tells how well it agrees"
     tasks = tasks_of_run(directory, model.heads)
-    task = tasks[args.task] if args.task else next(iter(tasks.values()))
+    of_texts = [task for task in tasks.values() if not task.per_word]
+    task = tasks[args.task] if args.task else next(iter(of_texts), None)
+    if task is None:
+        return f"{size}; --task tells how well it agrees"
     data_dir = Path(args.data_dir or read_arguments(folders[0]).get("data_dir", "data"))
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minbert.batch import Batch
 from minbert.data.encoded import EncodedSplit
+from minbert.data.items import by_row, gold_of
 from minbert.errors import UserError
 from minbert.model.multitask import MultitaskNetwork
 from minbert.task.evaluation import predict, predict_task
@@ -64,15 +65,22 @@ class ExportedModel(nn.Module):
         self.heads, self.second_tower = network.heads, None
 
     def forward(self, task: str, batch: Batch) -> Tensor:
-        """Return a task's logits, (S, outputs)."""
-        return self.outputs(batch)
+        """Return a task's logits, (I, outputs): of sequences, or of words."""
+        outputs = self.outputs(batch)
+        if batch.words is None:
+            return outputs
+        rows = zip(outputs, batch.lengths, strict=True)  # (T, outputs) each
+        return torch.cat([row[:length] for row, length in rows])[batch.words]
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
         """Return a siamese task's embeddings of sentences, (S, E)."""
         return self.outputs(batch)
 
     def outputs(self, batch: Batch) -> Tensor:
-        """Return the file's last output for each sequence: of an encoder alone the pooled one."""
+        """Return the file's last output for each sequence: of an encoder alone the pooled one.
+
+        (S, outputs), (S, E), (S, D) or, if words are labelled, (S, T, outputs).
+        """
         lengths = list(batch.lengths)
         columns = {
             "input_ids": batch.ids.split(lengths),
@@ -91,12 +99,14 @@ def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: 
         predict_task(model, task, split, device).numpy() for model in (network, exported)
     )
     apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
-    said, then = task.decode(ours), task.decode(theirs)
-    before, after = metric(said, split.labels), metric(then, split.labels)
+    said, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
+    before, after = (metric(predictions, gold_of(split)) for predictions in (said, then))
     what = "scores" if task.is_correlation else "logits"
-    parts = [f"{what} differ by {apart.mean():.4f}, at most {apart.max():.4f}"]
+    # words that are cut off have NaN
+    parts = [f"{what} differ by {np.nanmean(apart):.4f}, at most {np.nanmax(apart):.4f}"]
     if task.is_classification:
-        parts.append(f"{np.mean(said == then):.2%} of the predictions are the same")
+        same = np.mean(np.hstack(list(said)) == np.hstack(list(then)))
+        parts.append(f"{same:.2%} of the predictions are the same")
     parts.append(f"{task.main_metric} {before:.4f} before, {after:.4f} after")
     return f"{task.title}, {len(split):,} rows of dev: {', '.join(parts)}"
 

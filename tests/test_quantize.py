@@ -18,6 +18,7 @@ from minbert.model.multitask import load_multitask
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import DataSource, load_task
 from tests.conftest import run
+from tests.test_word_tasks import add_pets, train
 
 
 @pytest.fixture
@@ -73,6 +74,15 @@ def test_embeddings_and_the_encoder_alone(world: Path, tmp_path: Path, capsys, t
     else:
         cosines = re.search(r"outputs of 12 rows of dev: cosine (\S+) to .* at least (\S+)", said)
         assert 1 >= float(cosines[1]) >= float(cosines[2]) > 0.99
+
+
+@pytest.mark.thorough
+def test_words(world: Path, tmp_path: Path, capsys) -> None:
+    folder = train(add_pets(world), "one", "--epochs", "1")
+    words = ["--to", "onnx", "--quantize", "int8", "--task", "pets"]
+    export([str(folder), str(tmp_path / "out"), *words])
+    found = re.search(r"at most (\S+), (\S+)% of the predictions", capsys.readouterr().out)
+    assert 0 < float(found[1]) < 0.2 and float(found[2]) > 80
 
 
 def test_without_its_dev_set_it_says_what_would_tell(trained: Path, tmp_path: Path) -> None:
