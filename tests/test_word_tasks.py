@@ -16,6 +16,7 @@ from minbert import MultitaskModel, UserError
 from minbert.export import main as export
 from minbert.files import read_json_lines
 from minbert.task.answers import Entity
+from tasks.sample import write_sample
 from tests.conftest import WORDS, arguments, cut, logged, make_world, run, weights
 from tests.processes import assert_same_run
 from tests.test_distributed import STILL, assert_near, in_two, still  # noqa: F401 - a fixture
@@ -302,3 +303,64 @@ def test_a_batch_without_a_word_to_read_changes_nothing(pets: Path) -> None:
     options = ("--batch-size", "1", "--tasks", "pets", "--epochs", "1", "--heads-first", "1")
     found = train(pets, "bare", *options, "--r-drop", "pets=1")
     assert sorted(line["loss"] > 0 for line in logged(found, "step")) == [False, True]
+
+
+def test_parts_of_speech_with_weights_and_a_share_of_dev_rows(
+    pets: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Tags that are numbers in the file, as data sets of the hub have them."""
+    rows = [{"tokens": ["red", "cat"], "tags": [0, 1]}, {"tokens": ["old", "dog"], "tags": [0, 2]}]
+    text = "".join(json.dumps(row) + "\n" for row in rows * 6)
+    (pets / "data/pos.jsonl").write_text(text)
+    (pets / "own.toml").write_text(
+        '[pos]\nkind = "token-classification"\ntrain = "pos.jsonl"\nlabels = 3\n'
+        'display_names = ["ADJ", "NOUN", "PET"]\nclass_weight = "balanced"\ndev = 0.25\n'
+    )
+    options = ("--tasks", "pos", "--epochs", "1", "--save-task-best")
+    found = train(pets, "pos", *options)
+    assert "pos: no dev file: 3 of these rows" in capsys.readouterr().out
+    scores = logged(found, "dev")[-1]["scores"]["pos"]
+    assert list(scores) == ["accuracy", "loss"]
+    card = (found / "README.md").read_text()
+    assert all(name in card for name in ("ADJ", "NOUN", "PET"))
+    model = MultitaskModel.load(found, "cpu")
+    (tags,) = model.predict("pos", ["red cat"])
+    assert {*tags.split(" ")} <= {"ADJ", "NOUN", "PET"} and len(tags.split(" ")) == 2
+    entities = model.entities("pos", ["red  cat"])[0]
+    assert [(e.start, e.end) for e in entities] == [(0, 3), (5, 8)]
+    assert [e.type for e in entities] == tags.split(" ")
+    train(pets, "dry", *options, "--dry-run")
+    assert "pos: ADJ 9, NOUN" in capsys.readouterr().out
+
+
+@pytest.mark.thorough
+def test_the_sample_s_slots_beside_two_tasks_of_sentences(tmp_path: Path) -> None:
+    seqeval = pytest.importorskip("seqeval.metrics")
+    sample, found = tmp_path / "sample", tmp_path / "runs/own"
+    write_sample(sample)
+    options = [
+        "--task-file",
+        str(sample / "tasks.toml"),
+        "--data-dir",
+        str(sample),
+        "--epochs",
+        "1",
+    ]
+    options += ["--model", "all-MiniLM-L6-v2", "--lr", "1e-4", "--precision", "fp32"]
+    options += ["--output-dir", str(tmp_path / "runs"), "--name", "own", "--device", "cpu"]
+    train_multitask.main(options)
+    score = logged(found, "end")[-1]["best"]["scores"]["slots"]
+    rows = (found / "predictions/slots-dev-output.csv").read_text().splitlines()[1:]
+    predicted = [row.split(",")[1].split(" ") for row in rows]
+    sentences = gold(sample / "slots-dev.conll")
+    tags = [[tag for _, tag in sentence] for sentence in sentences]
+    assert score == pytest.approx(seqeval.f1_score(tags, predicted), abs=1e-12) and score > 0.8
+    export([str(found), str(tmp_path / "out"), "--task", "slots"])
+    model = transformers.AutoModelForTokenClassification.from_pretrained(tmp_path / "out").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    words = [[word for word, _ in sentence] for sentence in sentences[:40]]
+    inputs = tokenizer(words, is_split_into_words=True, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        theirs = model(**inputs).logits.numpy()
+    ours = MultitaskModel.load(found, "cpu").outputs("slots", words)
+    assert_same_words(theirs, inputs, ours, 1e-5)

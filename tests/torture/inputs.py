@@ -31,6 +31,14 @@ LARGE = BertConfig(
     intermediate_size=8, max_position_embeddings=8,
 )  # fmt: skip
 
+WORDS = """
+[{0}]
+kind = "token-classification"
+train = "words.{1}"
+dev = "words.{1}"
+labels = ["O", "B-HUE", "B-PET", "I-PET"]
+"""
+
 
 @dataclass(frozen=True)
 class Input:
@@ -83,6 +91,8 @@ INPUTS = [
     owned("intent.tsv", m.table, "intent"), owned("alike.csv", m.table, "alike"),
     owned("entails.jsonl", m.json_lines, "entails"), owned("topics.jsonl", m.json_lines, "topics"),
     owned("stars.parquet", m.some_bytes, "stars"),
+    owned("words.conll", m.text, "words", "words.toml"),
+    owned("words.jsonl", m.json_lines, "more_words", "words.toml"),
     owned("intent.tsv.gz", m.zipped, "intent", "zipped.toml"),
     owned("intent.csv", m.some_bytes, "intent", "wide.toml"),
     trained("own.toml", m.toml_file, "--task-file", "own.toml", "--batch-size", "20"),
@@ -131,6 +141,14 @@ def make_stage(world: Path, stage: Path) -> None:
     layout = 'intent.csv"\ndelimiter = ";"\ncharset = "utf-16"\nbad_rows = 0.2\n'
     own_16 = own.replace('intent.tsv"\n', layout, 1).replace("intent.tsv", "intent.csv")
     (stage / "wide.toml").write_text(own_16)
+    words = [("red", "B-HUE"), ("old", "O"), ("cat", "B-PET"), ("dog", "I-PET")]
+    lines = "".join(f"{word}\t{tag}\n" for word, tag in words)
+    (stage / "data/words.conll").write_text("\n".join([lines] * 20))
+    row = {"tokens": [word for word, _ in words], "tags": [tag for _, tag in words]}
+    (stage / "data/words.jsonl").write_text(f"{json.dumps(row)}\n" * 20)
+    (stage / "words.toml").write_text(
+        "".join(WORDS.format(*pair) for pair in (("words", "conll"), ("more_words", "jsonl")))
+    )
     (stage / "config.toml").write_text(
         'tasks = ["sst"]\nepochs = 1\nlr = 1e-3\nlimit = {sst = 20}\nschedule = "linear"\n'
     )
