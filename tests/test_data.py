@@ -10,8 +10,9 @@ import transformers
 
 from minbert import BertTokenizer, UserError
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, load_split
+from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import read_examples
+from minbert.data.id_cache import load_split
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tests.test_tokenizer import assert_same

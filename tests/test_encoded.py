@@ -12,7 +12,8 @@ import torch
 from minbert import BertTokenizer
 from minbert.data import encoded
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, encode_files, limit_rows, load_split, take
+from minbert.data.encoded import EncodedSplit, encode_files, limit_rows, take
+from minbert.data.id_cache import load_split
 from minbert.data.sampler import length_sorted_batches
 from minbert.task.loading import DataSource, load_task
 from minbert.weights.resolve import resolve

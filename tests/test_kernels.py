@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import train_multitask
 from minbert import Batch, BertModel, BertTokenizer, kernels
 from minbert.data.collate import collate
-from minbert.data.encoded import load_split
+from minbert.data.id_cache import load_split
 from minbert.model import packing
 from minbert.model.layers import (
     AddNorm,

@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 import evaluate
 import train_multitask
 from minbert import BertTokenizer, MultitaskModel, UserError
-from minbert.data.encoded import encode_examples, limit_rows, load_split, one_row_a_sequence, take
+from minbert.data.encoded import encode_examples, limit_rows, one_row_a_sequence, take
 from minbert.data.examples import Example
+from minbert.data.id_cache import load_split
 from minbert.data.long_texts import parts_of, shorten
 from minbert.export import main as export
 from minbert.task.evaluation import mean_by_row

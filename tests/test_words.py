@@ -10,8 +10,9 @@ import transformers
 
 from minbert import BertTokenizer, UserError
 from minbert.data.collate import collate
-from minbert.data.encoded import encode_examples, load_split, take
+from minbert.data.encoded import encode_examples, take
 from minbert.data.examples import Example, read_examples
+from minbert.data.id_cache import load_split
 from minbert.data.items import gold_of, item_counts, item_labels
 from minbert.metrics import accuracy, bootstrap_interval
 from minbert.task.tagging import entities, entity_metrics, has_entities

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, load_split, take
+from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, take
 from minbert.data.examples import check_exists, names_of, read_examples
+from minbert.data.id_cache import load_split
 from minbert.data.items import item_labels, read_items
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError

@@ -1,0 +1,70 @@
+"""A split's ids on the disk: a file that has not changed is tokenized once."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from minbert.data.encoded import EncodedSplit, encode_files
+from minbert.data.examples import Columns, Files, paths_of
+from minbert.data.long_texts import HEAD
+from minbert.data.tokenizer import BertTokenizer
+from minbert.files import (
+    has_its_hash,
+    remove_unfinished,
+    replaced_file,
+    sha256_of,
+    write_hash,
+)  # fmt: skip
+
+CACHE_VERSION = b"5"  # change it when EncodedSplit's arrays change their meaning
+
+
+def load_split(
+    files: Files,
+    columns: Columns,
+    labelled: bool,
+    tokenizer: BertTokenizer,
+    max_length: int,
+    cache_dir: Path | None = None,
+    siamese: bool = False,
+    long: str = HEAD,
+) -> EncodedSplit:
+    """Read and tokenize a split's files, or take its arrays from the cache of the same files."""
+    cache, paths = None, paths_of(files)
+    if cache_dir is not None and all(path.is_file() for path in paths):
+        key = hashlib.sha256(CACHE_VERSION + "".join(map(sha256_of, paths)).encode())
+        key.update(tokenizer.fingerprint)
+        key.update(
+            repr(
+                (replace(columns, parse_label=float), labelled, max_length, siamese, long)
+            ).encode()
+        )
+        cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
+        if split := read_cache(cache):
+            return split
+    split = encode_files(files, columns, labelled, tokenizer, max_length, siamese, long)
+    if cache is not None:
+        write_cache(split, cache)
+    return split
+
+
+def write_cache(split: EncodedSplit, path: Path) -> None:
+    """Write a split's arrays, whole or not at all, and beside them their file's hash."""
+    remove_unfinished(path.parent)
+    with replaced_file(path) as file:
+        np.savez(file, **{name: x for name, x in vars(split).items() if x is not None})
+    write_hash(path)
+
+
+def read_cache(path: Path) -> EncodedSplit | None:
+    """Read what `write_cache` wrote; None if it is not there or has another hash.
+
+    A damaged cache costs only time: it is written anew. Nothing of it is read before its hash.
+    """
+    if not has_its_hash(path):
+        return None
+    with np.load(path) as arrays:
+        values = {name: arrays[name] for name in arrays.files}
+        return EncodedSplit(**values | {"left_out": str(values["left_out"])})
