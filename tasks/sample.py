@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from minbert.cli import arg, parse_arguments, run_script
+from tasks.shop import write_shop
 
 T = TypeVar("T")
 # Of each list of words the first half is for training, the second half for dev and test.
@@ -197,7 +198,10 @@ ROWS = {"train": 600, "dev": 200, "test-student": 100}
 
 
 def write_sample(directory: Path) -> None:
-    """Write nine files in the course's format, six of three other tasks, tasks.toml, a README."""
+    """Write nine files in the course's format, six of three other tasks, tasks.toml, a README.
+
+    And a shop's five files, in a folder of their own.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     (directory / "README.md").write_text(
         "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, no real data set.\n"
@@ -226,13 +230,15 @@ def write_sample(directory: Path) -> None:
         ]
         (directory / file).write_text("\n".join(sentences), encoding="utf-8")
     (directory / "tasks.toml").write_text(TASK_FILE, encoding="utf-8")
+    write_shop(directory / "shop", ROWS["train"])
 
 
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     write_sample(Path(args.to))
     print(f"{args.to}: a SAMPLE of SST, Quora and STS, written by a grammar (not real data);")
-    print(f"{args.to}/tasks.toml: three more tasks, as you would describe your own")
+    print(f"{args.to}/tasks.toml: three more tasks, as you would describe your own;")
+    print(f"{args.to}/shop: five kinds of tasks in the files that offices write")
     return 0
 
 

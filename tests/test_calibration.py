@@ -122,7 +122,7 @@ def test_a_run_keeps_it_and_says_what_it_brings(world_with_run: Path, capsys) ->
     output = world_with_run / "out"
     data = ["--data-dir", str(world_with_run / "data"), "--output", str(output), "--json"]
     capsys.readouterr()
-    evaluate.main(["--checkpoint", str(folder), *data, "--precision", "auto"])
+    evaluate.main(["--checkpoint", str(folder), *data, "--precision", "fp32"])
     out = capsys.readouterr().out
     sst = end["calibrated"]["sst"]
     assert f"calibration     expected calibration error {sst['ece_before']:.4f}, " in out
@@ -140,7 +140,7 @@ def test_probabilities_use_it_and_nothing_else_does(world_with_run: Path, tmp_pa
         np.testing.assert_allclose([[*row.values()] for row in rows], expected)
     logits = (folder / "predictions/sst-dev-logits.jsonl").read_text().splitlines()
     written = np.array([json.loads(line)["logits"] for line in logits])
-    last = MultitaskModel.load(folder / "last", device="cpu", precision="auto")
+    last = MultitaskModel.load(folder / "last", device="cpu", precision="fp32")
     assert np.isfinite(written).all() and last.network.heads["sst"].config.temperature == 1.0
     export([str(folder), str(tmp_path / "sst"), "--task", "sst"])
     config = json.loads((tmp_path / "sst/config.json").read_text())

@@ -15,6 +15,7 @@ from minbert import Batch, BertModel, BertTokenizer, kernels
 from minbert.data.collate import collate
 from minbert.data.id_cache import load_split
 from minbert.model import packing
+from minbert.model.heads import HeadConfig
 from minbert.model.layers import (
     AddNorm,
     Dropout,
@@ -24,6 +25,7 @@ from minbert.model.layers import (
     draw_keep,
     set_kernels,
 )  # fmt: skip
+from minbert.model.multitask import MultitaskNetwork
 from minbert.task.evaluation import encode_features
 from minbert.training import distributed
 from tasks import TASKS
@@ -172,7 +174,8 @@ def test_features_of_a_frozen_encoder_are_what_it_says_in_every_step(world: Path
     tokenizer = BertTokenizer.from_directory(world / "model")
     task = TASKS["sst"]
     split = load_split(task.paths("train", world / "data"), task.columns, True, tokenizer, 64)
-    features = encode_features(model, {"sst": split}, torch.device("cpu"))["sst"]
+    network = MultitaskNetwork(model, {"sst": HeadConfig(5)})
+    features = encode_features(network, {"sst": split}, torch.device("cpu"))["sst"]
     for rows in np.array_split(np.random.default_rng(0).permutation(len(split)), 3):
         batch = collate(split, rows)
         set_kernels(model, "written-out")

@@ -1,7 +1,7 @@
 """Several runs in one command, one for each task or seed, and tables of their scores."""
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -122,13 +122,18 @@ def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[T
 
 def results_table(tasks: list[Task], rows: dict[str, Scores]) -> str:
     """Return a table with a column for each task, as the paper's Table 3; no score is a dash."""
-    width = max(len(name) for name in rows)
-    lines = [" " * width + "".join(f"{task.title:>9}" for task in tasks)]
+    first = max(len(name) for name in rows)
+    widths = [max(9, len(task.title) + 2, len(task.main_metric) + 1) for task in tasks]
+
+    def line(name: str, cells: Iterable[str]) -> str:
+        return name.ljust(first) + "".join(f"{c:>{w}}" for c, w in zip(cells, widths, strict=True))
+
+    lines = [line("", (task.title for task in tasks))]
     for name, scores in rows.items():
-        cells = [f"{scores[t.name]:9.3f}" if t.name in scores else f"{'-':>9}" for t in tasks]
-        lines.append(name.ljust(width) + "".join(cells))
-    lines.append(" " * width + "".join(f"{task.main_metric:>9}"[:9] for task in tasks))
-    return "\n".join(line.rstrip() for line in lines)
+        cells = (f"{scores[t.name]:.3f}" if t.name in scores else "-" for t in tasks)
+        lines.append(line(name, cells))
+    lines.append(line("", (task.main_metric for task in tasks)))
+    return "\n".join(lines)
 
 
 def seeds_table(tasks: list[Task], every: list[Scores]) -> str:
