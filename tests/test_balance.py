@@ -107,6 +107,7 @@ WEIGHTED = OWN.replace("[topics]", '[topics]\nclass_weight = { "dogs" = 2.5, cat
 )
 
 
+@pytest.mark.thorough
 def test_a_run_keeps_its_weights_and_goes_on_with_them(own: Path) -> None:
     (own / "own.toml").write_text(WEIGHTED)
     again = read_tasks(task_file_text(read_tasks(WEIGHTED, "own.toml", None).values()), "", None)

@@ -27,6 +27,7 @@ def trained(world: Path) -> Path:
     return world / "runs/run"
 
 
+@pytest.mark.thorough
 def test_a_classifier_in_8_bits(trained: Path, tmp_path: Path, capsys) -> None:
     out = tmp_path / "out"
     capsys.readouterr()

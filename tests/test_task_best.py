@@ -60,6 +60,7 @@ def test_a_task_s_best_is_used_as_any_checkpoint(world: Path) -> None:
     assert {path.name for path in (world / "runs/plain").glob("best*")} == {"best"}
 
 
+@pytest.mark.thorough
 def test_stopped_and_resumed_keeps_the_same_steps(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -276,6 +276,7 @@ def test_words_beyond_the_length_are_in_no_entity(
     assert logged(found, "dev")[-1]["scores"]["pets"]["recall"] <= 0.5
 
 
+@pytest.mark.thorough
 def test_frozen_encoders_and_heads_first_learn_words(pets: Path) -> None:
     before = logged(train(pets, "plain", "--epochs", "1"), "dev")[0]["scores"]["pets"]["loss"]
     frozen = train(pets, "frozen", "--fine-tune-mode", "last-linear-layer", "--epochs", "4")
@@ -285,6 +286,7 @@ def test_frozen_encoders_and_heads_first_learn_words(pets: Path) -> None:
     assert logged(first, "dev")[0]["scores"]["pets"]["loss"] < before - 0.01
 
 
+@pytest.mark.thorough
 def test_teachers_and_other_ingredients_of_recipes(pets: Path) -> None:
     teacher = train(pets, "teacher", "--tasks", "pets", "--epochs", "1")
     options = ("--teacher", f"pets={teacher}", "--r-drop", "pets=1", "--mode", "joint")
