@@ -154,6 +154,8 @@ def test_a_corpus_has_no_limit_by_task(tmp_path: Path) -> None:
     [
         ("", "parallel-sst-quora-sts"),
         ("--lr 3e-5 --limit 160 --threads 1", "parallel-sst-quora-sts"),
+        ("--fine-tune-mode last-linear-layer --tasks sst", "parallel-sst-frozen"),
+        ("--option pretrain --tasks sst", "parallel-sst-frozen"),
         ("--pair-encoding siamese --tasks sts", "parallel-sts-siamese"),
         ("--mode annealed --teacher runs/a", "annealed-sst-quora-sts-taught"),
         ("--mode joint --combine pcgrad --average 0.1", "joint-sst-quora-sts-pcgrad-averaged"),

@@ -211,8 +211,8 @@ def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[st
 def default_name(args: Args) -> str:
     """Return what a run is called unless --name says otherwise: mode, tasks, what is unusual."""
     unusual = {
-        "siamese": args.pair_encoding, "pcgrad": args.combine == "pcgrad", "taught": args.teacher,
-        "averaged": args.average,
+        "frozen": args.fine_tune_mode == FROZEN, "siamese": args.pair_encoding,
+        "pcgrad": args.combine == "pcgrad", "taught": args.teacher, "averaged": args.average,
     }  # fmt: skip
     return "-".join((args.mode, *args.tasks, *(word for word, is_so in unusual.items() if is_so)))
 
