@@ -14,6 +14,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import losses
 from minbert.cli import run_script
+from minbert.training.device import choose_precision
 from tests.evaluate_checks import EVALUATE
 from tests.flags import (
     Row,
@@ -58,6 +59,10 @@ WATCH = {
     ],
 }
 
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+# the precision that `auto` does not choose on this machine
+OTHER = next(n for n, d in DTYPES.items() if d != choose_precision("auto", torch.device("cpu")))
+
 COMMON: dict[str, Row] = {
     "model": ("--model other", lambda run, base: run.differs(base)),
     "data_dir": ("--data-dir fewer", lambda run, base: len(run.steps) < len(base.steps)),
@@ -85,7 +90,7 @@ COMMON: dict[str, Row] = {
         "--clip 1e-3",
         lambda run, base: run.seen["clip_scale"][0][0][1] == 1e-3 and run.differs(base),
     ),
-    "precision": ("--precision bf16", lambda run, base: "torch.bfloat16 on cpu" in run.out),
+    "precision": (f"--precision {OTHER}", lambda run, base: f"{DTYPES[OTHER]} on cpu" in run.out),
     "kernels": (
         "--kernels torch",
         lambda run, base: run.calls["layer_norm"] > 0 == base.calls["layer_norm"],
