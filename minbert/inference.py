@@ -23,6 +23,7 @@ from minbert.task.answers import Answer, Entity
 from minbert.task.evaluation import predict, predict_task
 from minbert.task.probabilities import class_probabilities, why_none
 from minbert.task.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
+from minbert.task.siamese import check_head
 from minbert.task.tagging import spans
 from minbert.task.task import Task
 from minbert.task.taskfile import tasks_of_run
@@ -61,6 +62,8 @@ class MultitaskModel:
         """
         network, directory = load_multitask(Path(run))
         tasks = tasks_of_run(directory, network.heads)
+        for name, task in tasks.items():
+            check_head(task, network.heads[name].config, directory)
         where = choose_device(device)
         network.to(where)
         for encoder in network.encoders:

@@ -10,6 +10,7 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
+from minbert.files import write_manifest
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import load_multitask
 from minbert.report.files import read_runs
@@ -115,6 +116,34 @@ def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
     save_tensors(heads, best / "heads.safetensors")
     with pytest.raises(UserError, match=r"heads.safetensors: sst.bias is not finite"):
         load_multitask(best)
+
+
+@pytest.mark.parametrize(
+    ("task", "key", "value"),
+    [
+        ("sts", "shift", 2**64), ("sts", "shift", 1e300), ("sts", "unit", -1),
+        ("sts", "unit", 1e40), ("sst", "unit", 2**63), ("sst", "shift", 3),
+        ("sst", "per_word", True), ("sst", "temperature", 0),
+    ],
+)  # fmt: skip
+def test_a_head_of_another_kind_is_refused(world: Path, task: str, key: str, value: float) -> None:
+    """Where nobody knows what was saved; 2^64 is a number, if no task's."""
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    for folder in ("best", "last"):
+        path = world / "runs/run" / folder / "heads.json"
+        heads = json.loads(path.read_text())
+        path.write_text(json.dumps(heads | {task: heads[task] | {key: value}}))
+        (path.parent / "manifest.json").unlink()
+        write_manifest(path.parent)
+    for use in (
+        lambda: MultitaskModel.load(world / "runs/run", "cpu").predict("sst", ["red cat"]),
+        lambda: train_multitask.main(["--resume", str(world / "runs/run")]),
+    ):
+        if value == 2**64:
+            use()
+        else:
+            with pytest.raises(UserError, match=r"heads.json: .*the file is damaged"):
+                use()
 
 
 def test_a_log_with_damaged_lines_keeps_the_others(

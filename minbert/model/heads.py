@@ -1,7 +1,6 @@
 """Pooling and task heads. N tokens, S sequences or pairs, D hidden, E embedding size."""
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from minbert.model.layers import Dropout, Linear
 from minbert.typed import from_json
 
 LARGEST_SIZE = 10**5  # of a head's outputs and embeddings
+LARGEST = 1e36  # of its other numbers, which fp32 holds
 POOLINGS = ("cls", "mean", "max")  # cls is BERT's own pooler output
 
 
@@ -55,11 +55,13 @@ class HeadConfig:
             saved = {"class_names" if key == "names" else key: v for key, v in saved.items()}
         config = from_json(cls, saved, where)
         sizes = 1 <= config.outputs <= LARGEST_SIZE and 0 <= config.embedding_size <= LARGEST_SIZE
-        units = 0 < config.unit < math.inf and math.isfinite(config.shift)
-        in_range = sizes and units and 0 < config.temperature < math.inf
-        if config.pooling not in POOLINGS or not in_range:
+        numbers = {key: getattr(config, key) for key in ("scale", "unit", "shift", "temperature")}
+        in_range = sizes and all(abs(x) < LARGEST for x in numbers.values())  # NaN is not
+        positive = config.unit > 0 and config.temperature > 0
+        if config.pooling not in POOLINGS or not (in_range and positive):
             raise UserError(f"{where}: not a head of this program; the file is damaged")
-        return config
+        # a whole number of JSON may be more than a tensor can be multiplied by
+        return replace(config, **{key: float(x) for key, x in numbers.items()})
 
 
 class Head(Linear):

@@ -33,7 +33,7 @@ from minbert.task.loading import (
     load_train_and_dev,
     training_files,
 )  # fmt: skip
-from minbert.task.siamese import PairData, head_config
+from minbert.task.siamese import PairData, check_head, head_config
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.averaging import averaged_steps
@@ -162,6 +162,8 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
     torch.manual_seed(args.seed)
     if whole:
         model = load_multitask(directory, args.hidden_dropout_prob)[0]
+        for name, task in tasks.items():
+            check_head(task, model.heads[name].config, directory)
     else:
         encoder = BertModel.from_pretrained(directory)
         most = len(encoder.bert_layers)

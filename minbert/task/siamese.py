@@ -1,6 +1,7 @@
 """Sentence-BERT on the pair tasks (paper, section 3.2): heads, pairs and losses by name."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from minbert.data.pairs import (
 )
 from minbert.errors import UserError
 from minbert.model.heads import HeadConfig
+from minbert.model.multitask import CONFIGS
 from minbert.task.task import Task
 
 COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
@@ -66,6 +68,16 @@ def head_config(
         unit=task.unit,
         shift=task.low,
     )
+
+
+def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
+    """Raise UserError if a directory's heads.json has a head of another kind of task."""
+    has_unit = (config.unit, config.shift) != (1, 0)
+    if config.per_word != task.per_word or (has_unit and not task.is_correlation):
+        raise UserError(
+            f"{directory / CONFIGS}: {task.name}: a head of another kind of task; the file is "
+            f"damaged"
+        )
 
 
 @dataclass(frozen=True)
