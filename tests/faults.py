@@ -211,7 +211,7 @@ FAULTS = [
         "parts of a batch count by their rows, not their words", "train_multitask.py",
         "micro_batches(rows, run.args.accumulate, counts)",
         "micro_batches(rows, run.args.accumulate)",
-        "test_word_tasks.py", "parts_count_by_their_words",
+        "test_word_training.py", "parts_count_by_their_words",
     ),
     Fault(
         "a word is read off its last piece", "minbert/data/tokenizer.py",

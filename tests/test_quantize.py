@@ -18,7 +18,7 @@ from minbert.model.multitask import load_multitask
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import DataSource, load_task
 from tests.conftest import run
-from tests.test_word_tasks import add_pets, train
+from tests.word_world import add_pets, train
 
 
 @pytest.fixture

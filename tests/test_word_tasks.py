@@ -1,7 +1,6 @@
-"""Runs with a task that labels words: trained beside others, scored, predicted with, exported."""
+"""A run with a task that labels words beside others: scored, predicted with, exported, reported."""
 
 import json
-import random
 from pathlib import Path
 
 import numpy as np
@@ -17,53 +16,8 @@ from minbert.export import main as export
 from minbert.files import read_json_lines
 from minbert.task.answers import Entity
 from tasks.sample import write_sample
-from tests.conftest import WORDS, arguments, cut, logged, make_world, run, weights
-from tests.processes import assert_same_run
-from tests.test_distributed import STILL, assert_near, in_two, still  # noqa: F401 - a fixture
-
-TAGS = ["O", "B-PET", "I-PET", "B-HUE"]
-TASK = f"""
-[pets]
-kind = "token-classification"
-train = "pets-train.conll"
-dev = "pets-dev.conll"
-test = "pets-test.conll"
-labels = {json.dumps(TAGS)}
-"""
-BESIDE = ("--tasks", "sst,sts,pets", "--precision", "fp32")
-
-
-def add_pets(world: Path) -> Path:
-    """Write files of tagged words and a task file into a world."""
-    rng = random.Random(0)
-    for split, rows in (("train", 30), ("dev", 12), ("test", 5)):
-        sentences = []
-        for _ in range(rows):
-            words = rng.choices([*WORDS, "cats!", "\x07"], k=rng.randint(1, 9))
-            known = {"cat": "B-PET", "dog": "I-PET", "red": "B-HUE", "blue": "B-HUE"}
-            tags = [known.get(w, "O") if rng.random() < 0.9 else rng.choice(TAGS) for w in words]
-            pairs = zip(words, tags, strict=True)
-            lines = (w if split == "test" else f"{w}\t{tag}" for w, tag in pairs)
-            sentences.append("".join(f"{line}\n" for line in lines))
-        (world / f"data/pets-{split}.conll").write_text("\n".join(sentences))
-    (world / "own.toml").write_text(TASK)
-    return world
-
-
-def train(world: Path, name: str, *options: str) -> Path:
-    run(world, "--name", name, "--task-file", str(world / "own.toml"), *BESIDE, *options)
-    return world / "runs" / name
-
-
-def gold(path: Path) -> list[list[tuple[str, str]]]:
-    """Return a CoNLL file's sentences, read in another way than the program's."""
-    sentences = path.read_text().strip("\n").split("\n\n")
-    return [[tuple(line.split("\t")) for line in s.split("\n")] for s in sentences]
-
-
-@pytest.fixture
-def pets(world: Path) -> Path:
-    return add_pets(world)
+from tests.conftest import logged, make_world
+from tests.word_world import TAGS, add_pets, assert_same_words, gold, train
 
 
 @pytest.fixture(scope="module")
@@ -179,16 +133,6 @@ def test_the_command_line_shows_entities(
 SENTENCES = [["red", "cat", "sleeps"], ["dog"], ["old", "cats!", "blue", "here"]]
 
 
-def assert_same_words(
-    logits: np.ndarray, inputs: transformers.BatchEncoding, ours: np.ndarray, atol: float
-) -> None:
-    """Compare the first pieces of padded (B, T, C) logits with ours by row."""
-    for row, own in enumerate(ours):
-        numbers = inputs.word_ids(row)
-        first = [numbers.index(word) for word in range(len(own))]
-        np.testing.assert_allclose(logits[row][first], own, atol=atol)
-
-
 def test_the_model_is_the_same_in_transformers(trained: Path, tmp_path: Path) -> None:
     ours = MultitaskModel.load(trained / "runs/one", "cpu").outputs("pets", SENTENCES)
     export([str(trained / "runs/one"), str(tmp_path / "out"), "--task", "pets"])
@@ -230,125 +174,22 @@ def test_the_report_has_types_and_the_worst_sentences(trained: Path) -> None:
     assert "one: most mistakes" in page and "(none)" in page and worst[0]["gold"] in page
 
 
-SMALL = ("--tasks", "sst,pets", "--epochs", "1")
-WHOLE = (*STILL, "--tasks", "pets", "--batch-size", "7", "--clip", "0")
-
-
-def test_parts_count_by_their_words(still: Path) -> None:  # noqa: F811 - the fixture
-    """Sentences have 1 to 9 words: a mean of the parts' means would differ."""
-    world = add_pets(still)
-    whole = weights(train(world, "whole", *WHOLE) / "last")
-    assert_near(whole, weights(train(world, "parts", *WHOLE, "--accumulate", "3") / "last"))
-
-
-@pytest.mark.thorough
-def test_two_processes_share_a_batch_of_words(still: Path) -> None:  # noqa: F811 - the fixture
-    world = add_pets(still)
-    whole = weights(train(world, "whole", *WHOLE) / "last")
-    more = ["--task-file", str(world / "own.toml"), *BESIDE, *WHOLE]
-    in_two(world, "train", arguments(world, "--name", "two", *more))
-    assert_near(whole, weights(world / "runs/two/last"))
-
-
-def test_a_stopped_run_goes_on_as_if_it_had_not(
-    pets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    train(pets, "whole", *SMALL)
-    own = ("--task-file", str(pets / "own.toml"), *BESIDE, *SMALL)
-    cut(pets, monkeypatch, 3, "--name", "cut", *own)
-    (pets / "own.toml").unlink()
-    train_multitask.main(["--resume", str(pets / "runs/cut")])
-    assert_same_run(pets, "whole", "cut")
-
-
-def test_words_beyond_the_length_are_in_no_entity(
-    pets: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    words = ["red", "cat", "sleeps", "here", "old", "blue", "dog", "runs"]
-    (pets / "data/pets-dev.conll").write_text("".join(f"{w}\tB-PET\n" for w in words))
-    found = train(pets, "short", "--tasks", "pets", "--max-length", "6", "--epochs", "1")
-    assert "1 rows, the last on line 1; words cut off or without a piece, not predicted: 4" in (
-        capsys.readouterr().out
-    )
-    row = (found / "predictions/pets-dev-output.csv").read_text().splitlines()[1]
-    tags = row.split(",")[1].split(" ")
-    assert len(tags) == 8 and tags[4:] == ["O"] * 4
-    assert logged(found, "dev")[-1]["scores"]["pets"]["recall"] <= 0.5
-
-
-@pytest.mark.thorough
-def test_frozen_encoders_and_heads_first_learn_words(pets: Path) -> None:
-    before = logged(train(pets, "plain", "--epochs", "1"), "dev")[0]["scores"]["pets"]["loss"]
-    frozen = train(pets, "frozen", "--fine-tune-mode", "last-linear-layer", "--epochs", "4")
-    losses = [line["scores"]["pets"]["loss"] for line in logged(frozen, "dev")]
-    assert losses[0] == pytest.approx(before, abs=1e-5) and losses[-1] < losses[0] - 0.01
-    first = train(pets, "first", "--heads-first", "6", "--epochs", "1")
-    assert logged(first, "dev")[0]["scores"]["pets"]["loss"] < before - 0.01
-
-
-@pytest.mark.thorough
-def test_teachers_and_other_ingredients_of_recipes(pets: Path) -> None:
-    teacher = train(pets, "teacher", "--tasks", "pets", "--epochs", "1")
-    options = ("--teacher", f"pets={teacher}", "--r-drop", "pets=1", "--mode", "joint")
-    taught = train(pets, "taught", *options, "--combine", "pcgrad", "--pool-layers", "1,2")
-    lines = [x for x in logged(taught, "step") if x["task"] == "pets"]
-    assert len(lines) >= 8 and all(np.isfinite(line["loss"]) for line in lines)
-    with pytest.raises(UserError, match="its head reads layers"):
-        export([str(taught), str(pets / "out"), "--task", "pets"])
-    short = train(pets, "short", "--tasks", "pets", "--epochs", "1", "--max-length", "5")
-    with pytest.raises(UserError, match="--teacher pets: it read shorter rows than --max-length"):
-        train(pets, "no", "--teacher", f"pets={short}")
-
-
-def test_a_batch_without_a_word_to_read_changes_nothing(pets: Path) -> None:
-    (pets / "data/pets-train.conll").write_text("\x07\tO\n\nred\tO\n")
-    options = ("--batch-size", "1", "--tasks", "pets", "--epochs", "1", "--heads-first", "1")
-    found = train(pets, "bare", *options, "--r-drop", "pets=1")
-    assert sorted(line["loss"] > 0 for line in logged(found, "step")) == [False, True]
-
-
-def test_parts_of_speech_with_weights_and_a_share_of_dev_rows(
-    pets: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Tags that are numbers in the file, as data sets of the hub have them."""
-    rows = [{"tokens": ["red", "cat"], "tags": [0, 1]}, {"tokens": ["old", "dog"], "tags": [0, 2]}]
-    text = "".join(json.dumps(row) + "\n" for row in rows * 6)
-    (pets / "data/pos.jsonl").write_text(text)
-    (pets / "own.toml").write_text(
-        '[pos]\nkind = "token-classification"\ntrain = "pos.jsonl"\nlabels = 3\n'
-        'display_names = ["ADJ", "NOUN", "PET"]\nclass_weight = "balanced"\ndev = 0.25\n'
-    )
-    options = ("--tasks", "pos", "--epochs", "1", "--save-task-best")
-    found = train(pets, "pos", *options)
-    assert "pos: no dev file: 3 of these rows" in capsys.readouterr().out
-    scores = logged(found, "dev")[-1]["scores"]["pos"]
-    assert list(scores) == ["accuracy", "loss"]
-    card = (found / "README.md").read_text()
-    assert all(name in card for name in ("ADJ", "NOUN", "PET"))
-    model = MultitaskModel.load(found, "cpu")
-    (tags,) = model.predict("pos", ["red cat"])
-    assert {*tags.split(" ")} <= {"ADJ", "NOUN", "PET"} and len(tags.split(" ")) == 2
-    entities = model.entities("pos", ["red  cat"])[0]
-    assert [(e.start, e.end) for e in entities] == [(0, 3), (5, 8)]
-    assert [e.type for e in entities] == tags.split(" ")
-    train(pets, "dry", *options, "--dry-run")
-    assert "pos: ADJ 9, NOUN" in capsys.readouterr().out
-
-
 @pytest.mark.thorough
 def test_the_sample_s_slots_beside_two_tasks_of_sentences(tmp_path: Path) -> None:
     seqeval = pytest.importorskip("seqeval.metrics")
     sample, found = tmp_path / "sample", tmp_path / "runs/own"
     write_sample(sample)
-    options = [
-        "--task-file",
-        str(sample / "tasks.toml"),
-        "--data-dir",
-        str(sample),
+    options = ["--task-file", str(sample / "tasks.toml"), "--data-dir", str(sample)]
+    options += [
         "--epochs",
         "1",
+        "--model",
+        "all-MiniLM-L6-v2",
+        "--lr",
+        "1e-4",
+        "--precision",
+        "fp32",
     ]
-    options += ["--model", "all-MiniLM-L6-v2", "--lr", "1e-4", "--precision", "fp32"]
     options += ["--output-dir", str(tmp_path / "runs"), "--name", "own", "--device", "cpu"]
     train_multitask.main(options)
     score = logged(found, "end")[-1]["best"]["scores"]["slots"]
