@@ -14,6 +14,9 @@ from torch import Tensor
 from minbert.errors import UserError
 from minbert.files import check_content, first_line
 
+# how files of torch.save begin: a zip archive, or before PyTorch 1.6 a pickled number
+TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
+
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
     """Return a safetensors file's tensors by name. Raises UserError if it is damaged or missing."""
@@ -31,8 +34,12 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 def load_pickled(path: Path) -> Any:
     """Return what torch.save wrote; code in the file is never run.
 
-    Raises UserError if it is damaged or holds more than tensors in plain containers.
+    Raises UserError if it is damaged or holds more than tensors in plain containers. What does
+    not begin as such a file is not tried: its bytes, read as a length, could ask for all memory.
     """
+    with path.open("rb") as file:
+        if not file.read(16).startswith(TORCH_SAVE):
+            raise UserError(f"{path}: not a file of torch.save, or damaged; fetch it again")
     try:
         with warnings.catch_warnings():  # of how the file was made; what is wrong is said below
             warnings.simplefilter("ignore")

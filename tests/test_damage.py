@@ -14,7 +14,7 @@ from minbert.files import write_manifest
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import load_multitask
 from minbert.report.files import read_runs
-from minbert.tensors import load_tensors, save_tensors
+from minbert.tensors import load_pickled, load_tensors, save_tensors
 from tests.conftest import run
 
 
@@ -165,3 +165,14 @@ def test_a_log_that_is_gone_is_said(world: Path, capsys: pytest.CaptureFixture[s
     (world / "runs/run/log.jsonl").unlink()
     train_multitask.main(["--resume", str(world / "runs/run")])
     assert "log.jsonl: gone; it begins anew at step 10" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_only_what_torch_saved_is_tried_as_such(tmp_path: Path, zipped: bool) -> None:
+    """Turned around, such a file is read as a pickle whose lengths are any number."""
+    path = tmp_path / "weights.bin"
+    torch.save({"a": torch.arange(3)}, path, _use_new_zipfile_serialization=zipped)
+    assert torch.equal(load_pickled(path)["a"], torch.arange(3))
+    path.write_bytes(path.read_bytes()[60:] + path.read_bytes()[:60])
+    with pytest.raises(UserError, match=r"weights\.bin: not a file of torch\.save"):
+        load_pickled(path)
