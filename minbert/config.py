@@ -1,12 +1,11 @@
 """BertConfig: the keys of a published config.json, checked."""
 
-import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
-from minbert.files import check_content
+from minbert.files import check_content, parse_json
 
 # What each number of a config.json may be, both ends included; floats where the ends are floats.
 LIMITS = {
@@ -88,7 +87,7 @@ class BertConfig:
         """Read a published config.json. Raises UserError if it is damaged or not a BERT's."""
         check_content(path)
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
+            values = parse_json(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not valid JSON ({error}); fetch the model again") from error
         try:

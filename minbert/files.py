@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from minbert.errors import UserError
 RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
+HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
@@ -72,9 +74,21 @@ def read_json(path: Path) -> Any:
     """Return the value of a JSON file. Raises UserError if it is missing or damaged."""
     try:
         check_content(path)
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text.
+
+    Raises ValueError also for half of a surrogate pair: it is no character, and nothing that it
+    stands in could be written or be the name of a file.
+    """
+    value = json.loads(text)
+    if HALF_PAIR.search(text):  # as an escape, perhaps with its other half
+        json.dumps(value, ensure_ascii=False).encode()
+    return value
 
 
 def read_json_lines(path: Path) -> list[dict[str, Any]]:
@@ -90,7 +104,7 @@ def read_json_lines(path: Path) -> list[dict[str, Any]]:
 def parse_json_line(line: bytes, where: str) -> Any:
     """Return the value of a line of JSON. Raises UserError for a damaged one."""
     try:
-        return json.loads(line.decode("utf-8"))
+        return parse_json(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"{where}: damaged, take that line out ({error})") from error
 

@@ -66,7 +66,7 @@ def test_a_damaged_checkpoint_is_named(world: Path) -> None:
     [
         ("schedule", "x"), ("mode", "x"), ("hidden_dropout_prob", 2**63), ("accumulate", 0),
         ("lr", -5), ("seed", -1), ("epochs", -3), ("max_length", 1), ("precision", "x"),
-        ("limit", {"sst": -1}), ("kernels", "x"), ("batch_size", "x"), ("pooling", "\ud800"),
+        ("limit", {"sst": -1}), ("kernels", "x"), ("batch_size", "x"), ("pooling", "x"),
     ],
 )  # fmt: skip
 def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, value: object) -> None:
@@ -176,3 +176,15 @@ def test_only_what_torch_saved_is_tried_as_such(tmp_path: Path, zipped: bool) ->
     path.write_bytes(path.read_bytes()[60:] + path.read_bytes()[:60])
     with pytest.raises(UserError, match=r"weights\.bin: not a file of torch\.save"):
         load_pickled(path)
+
+
+def test_half_a_character_in_a_file_of_a_run_is_damage(world: Path) -> None:
+    """As an escape it is valid JSON, and no text that could be written or name a file."""
+    run(world, "--name", "run")
+    path = world / "runs/run/args.json"
+    whole = path.read_text()
+    path.write_text(whole.replace('"model": "', '"model": "\\ud800'))
+    with pytest.raises(UserError, match=r"args\.json: cannot be read"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
+    path.write_text(whole.replace('"model": "', '"model": "\\ud83d\\ude00'))  # a whole one
+    assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0

@@ -222,29 +222,6 @@ def test_a_config_that_is_no_object(tiny: BertModel, tmp_path: Path, content: st
         BertModel.from_pretrained(tmp_path)
 
 
-def test_shards_are_read(tiny: BertModel, tmp_path: Path) -> None:
-    tiny.save_pretrained(tmp_path / "whole")
-    theirs = transformers.BertModel.from_pretrained(tmp_path / "whole")
-    theirs.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
-    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
-    loaded = BertModel.from_pretrained(tmp_path / "shards").state_dict()
-    assert all(torch.equal(w, loaded[name]) for name, w in tiny.state_dict().items())
-    index = tmp_path / "shards/model.safetensors.index.json"
-    for content in ('{"weight_map": {"a": "../../secret"}}', "{}", '{"weight_map": 3}'):
-        index.write_text(content)
-        with pytest.raises(UserError, match="not a list of weights by file"):
-            BertModel.from_pretrained(tmp_path / "shards")
-
-
-def test_an_index_of_shards_that_is_none(tiny: BertModel, tmp_path: Path) -> None:
-    tiny.save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    index = tmp_path / "model.safetensors.index.json"
-    index.write_text('{"weight_map": {"pooler.dense.weight": [1]}}')
-    with pytest.raises(UserError, match="not a list of weights by file"):
-        BertModel.from_pretrained(tmp_path)
-
-
 @pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
 def test_a_pointer_of_git_lfs_is_named(tiny: BertModel, tmp_path: Path, name: str) -> None:
     tiny.save_pretrained(tmp_path)

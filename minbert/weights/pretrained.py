@@ -61,6 +61,8 @@ def read_file(path: Path) -> dict[str, Tensor]:
                 raise UserError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull`")
     if path.suffix == ".safetensors":
         return load_tensors(path)
+    if not path.is_file():  # a shard, or a name that no file can have
+        raise UserError(f"{path}: no such file")
     tensors = load_pickled(path)
     if not isinstance(tensors, dict):
         raise UserError(f"{path}: holds a {type(tensors).__name__}, not tensors by name")

