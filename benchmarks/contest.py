@@ -18,6 +18,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from minbert.errors import UserError
@@ -36,6 +37,7 @@ class Work:
     seconds: float | None = None  # if the turn measures its own time, without a library's set-up
     each: tuple[float, ...] = ()  # seconds of every call in the turn, for percentiles
     score: float = 0.0  # of the model after the turn
+    vectors: np.ndarray | None = None  # of the texts that were encoded
     parts: dict[str, float] = field(default_factory=dict)  # seconds by kind of operation
 
 

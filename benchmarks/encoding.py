@@ -1,8 +1,16 @@
-"""The speed of encoding sentences and pairs, beside sentence-transformers."""
+"""The speed of encoding sentences and pairs, beside the programs that people use for it."""
 
 import random
+import tempfile
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from benchmarks import runtimes
+from benchmarks.busy import busy_core
 from benchmarks.contest import Contestant, Outcome
 from benchmarks.contestants import Places, hold_beside_limits
 from benchmarks.ours import Text
@@ -10,40 +18,80 @@ from benchmarks.report import Section, Target, compared
 from minbert.data.examples import read_examples
 from tasks import TASKS
 
-OURS, OTHERS = "benchmarks.ours:encoding", "benchmarks.others:sentence_encoding"
-TARGETS = [
-    Target("minbert fp32", "sentence-transformers fp32", 1.3),
-    Target("minbert bf16", "sentence-transformers fp32", 4),
-    Target("minbert bf16", "sentence-transformers bf16", 1.7),
+ST, ORT, OV = "sentence-transformers", "onnxruntime", "OpenVINO"
+# program -> how a contestant of it is set up, and its precisions
+PROGRAMS = {
+    "minbert": ("benchmarks.ours:encoding", ("bf16", "fp32")),
+    OV: ("benchmarks.runtimes:encoding", ("int8", "bf16", "fp32")),
+    ORT: ("benchmarks.runtimes:encoding", ("int8", "fp32")),
+    ST: ("benchmarks.others:sentence_encoding", ("bf16", "fp32")),
+}
+REFERENCE = "minbert fp32"
+MANY = [
+    Target("minbert bf16", f"{OV} int8", 1.5),
+    Target("minbert bf16", f"{ORT} int8", 2),
+    Target("minbert bf16", f"{ST} bf16", 2.5),
+    Target(REFERENCE, f"{OV} fp32", 1),
+    Target(REFERENCE, f"{ST} fp32", 1.3),
 ]
+ONE = [Target("minbert fp32", f"{ORT} fp32", 1)]
 
 
-def encode(places: Places, pairs: bool = False, one_by_one: bool = False) -> Section:
-    """Compare encoding of sentences to vectors, or of pairs to a score."""
+def encode(
+    places: Places, pairs: bool = False, one_by_one: bool = False, busy: bool = False
+) -> Section:
+    """Compare encoding of sentences to vectors, or of pairs to a score.
+
+    busy: while another program keeps one core busy.
+    """
     task = TASKS["quora"]
     rows, _ = read_examples(task.paths("dev", Path(places.data_dir)), task.columns, labelled=True)
     chosen = random.Random(0).sample(rows, 100 if one_by_one else 1000)
     texts: list[Text] = [(e.text, e.pair) if pairs else e.text for e in chosen]
     settings = {"model": places.model, "texts": texts, "pairs": pairs, "one_by_one": one_by_one}
-
-    def contestant(name: str, factory: str, precision: str) -> Contestant:
-        is_ours = factory == OURS
-        return Contestant(name, factory, settings | {"precision": precision}, is_ours, precision)
-
-    contestants = [
-        contestant("minbert bf16", OURS, "bf16"),
-        contestant("minbert fp32", OURS, "fp32"),
-        contestant("sentence-transformers bf16", OTHERS, "bf16"),
-        contestant("sentence-transformers fp32", OTHERS, "fp32"),
-    ]
-    outcomes, limits = hold_beside_limits(contestants, places.turns)
-    line = f"bf16 products are {limits['bf16'] / limits['fp32']:.1f}x fp32 ones on this machine"
-    what = "Pairs" if pairs else "Sentences"
+    with tempfile.TemporaryDirectory() as folder, busy_core() if busy else nullcontext():
+        runtimes.export(places.model, Path(folder))
+        contestants = contestants_of(settings | {"exported": folder}, busy)
+        outcomes, limits = hold_beside_limits(contestants, places.turns)
+    what = ("Pairs" if pairs else "Sentences") + (", one core busy" if busy else "")
+    near = () if pairs else cosines(outcomes)
     if one_by_one:
-        name = f"{what}, one at a time"
-        return compared(name, outcomes, "examples", [], latencies(outcomes), limits)
-    targets = [] if pairs else TARGETS
-    return compared(f"{what}, 1000 at once", outcomes, "examples", targets, (line,), limits)
+        name, lines = f"{what}, one at a time", (*latencies(outcomes), *near)
+        return compared(name, outcomes, "examples", [] if busy else ONE, lines, limits)
+    line = f"bf16 products are {limits['bf16'] / limits['fp32']:.1f}x fp32 ones on this machine"
+    name, targets = f"{what}, 1000 at once", [] if pairs else MANY
+    return compared(name, outcomes, "examples", targets, (line, *near), limits)
+
+
+def contestants_of(settings: dict[str, Any], busy: bool) -> list[Contestant]:
+    """Return every program in every precision; busy: also minbert in one thread."""
+    contestants = [
+        Contestant(
+            f"{name} {precision}", factory, settings | {"precision": precision, "program": name},
+            name == "minbert", precision,
+        )
+        for name, (factory, precisions) in PROGRAMS.items()
+        for precision in precisions
+    ]  # fmt: skip
+    if busy:
+        ours = contestants[0]
+        alone = {"name": f"{ours.name}, 1 thread", "settings": ours.settings | {"threads": 1}}
+        contestants.insert(0, replace(ours, **alone))
+    return contestants
+
+
+def cosines(outcomes: dict[str, Outcome]) -> tuple[str, ...]:
+    """Return a line for each contestant: how near its vectors are to ours in fp32."""
+    exact = outcomes[REFERENCE].works[-1].vectors
+    near = {
+        name: np.sum(outcome.works[-1].vectors * exact, axis=1)  # of length 1, all of them
+        for name, outcome in outcomes.items()
+        if name != REFERENCE
+    }
+    return tuple(
+        f"{name}: cosine to {REFERENCE} {values.mean():.4f}, at least {values.min():.4f}"
+        for name, values in near.items()
+    )
 
 
 def latencies(outcomes: dict[str, Outcome]) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from minbert.losses import unit
 from minbert.model.heads import pool
 from minbert.run.train_args import resolve_arguments
 from minbert.task.evaluation import predict
+from minbert.training.threads import set_threads
 from tasks import TASKS
 
 Turn = Callable[[], Work]
@@ -40,6 +41,7 @@ def training(settings: dict[str, Any]) -> Turn:
     folder = tempfile.TemporaryDirectory()
     script = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm}[settings["script"]]
     args = script.resolve_arguments(parse_given(script.Args, settings["arguments"], ""), TASKS)
+    set_threads(args.threads)
     run = script.set_up(args, Path(folder.name), {name: TASKS[name] for name in args.tasks})
     atexit.register(folder.cleanup)
     parameters = products(run.model.encoder.bert_layers)
@@ -98,8 +100,9 @@ def profiled(settings: dict[str, Any]) -> Turn:
 def encoding(settings: dict[str, Any]) -> Turn:
     """Set up encoding: of texts to means of length 1, of pairs to a score.
 
-    settings: model, texts, precision, pairs, and one_by_one for single calls.
+    settings: model, texts, precision, pairs, one_by_one for single calls; threads, if not all.
     """
+    set_threads(settings.get("threads", 0))
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
     encoder.for_inference(DTYPES[settings["precision"]])
     tokenizer = BertTokenizer.from_directory(Path(settings["model"]))
@@ -123,7 +126,7 @@ def tokenize(texts: list[Text], tokenizer: BertTokenizer) -> EncodedSplit:
 
 
 def encoding_turn(
-    encode: Callable[[list[Text]], object], settings: dict[str, Any], parameters: int
+    encode: Callable[[list[Text]], np.ndarray], settings: dict[str, Any], parameters: int
 ) -> Turn:
     """Return a turn that encodes all texts at once, or one by one with the time of each.
 
@@ -133,12 +136,13 @@ def encoding_turn(
     tokens = len(tokenize(texts, BertTokenizer.from_directory(Path(settings["model"]))).ids)
 
     def turn() -> Work:
-        each = []
+        each, vectors = [], []
         for part in [[t] for t in texts] if settings.get("one_by_one") else [texts]:
             started = time.perf_counter()
-            encode(part)
+            vectors.append(encode(part))
             each.append(time.perf_counter() - started)
-        return Work(len(texts), tokens, 2.0 * parameters * tokens, each=tuple(each))
+        flops = 2.0 * parameters * tokens
+        return Work(len(texts), tokens, flops, each=tuple(each), vectors=np.concatenate(vectors))
 
     return turn
 

@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def compared(
             cells.append(f"{outcome.rate(also):,.1f}")
         cells.append(f"{outcome.rate(of) / base:.2f}x")
         if limits:
-            cells.append(f"{outcome.rate('flops') / limits[outcome.precision]:.0%}")
+            limit = limits.get(outcome.precision)  # none is measured of int8
+            cells.append(f"{outcome.rate('flops') / limit:.0%}" if limit else "")
         rows.append((name, *cells, f"{outcome.peak_mib:,.0f}"))
     more = (f"{also}/s",) if show_also else ()
     share = ("of its limit",) if limits else ()
@@ -118,7 +120,8 @@ def machine() -> str:
     """Return what the benchmarks run on: the GPU's name, or the processor's and the threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    return f"{cpu_model()}, {torch.get_num_threads()} threads"
+    units = "with AMX" if torch.cpu._is_amx_tile_supported() else "without AMX"
+    return f"{cpu_model()} {units}, {torch.get_num_threads()} threads"
 
 
 def versions() -> str:
@@ -129,4 +132,6 @@ def versions() -> str:
     found = {"python": platform.python_version(), "torch": torch.__version__}
     found["transformers"] = transformers.__version__
     found["sentence-transformers"] = sentence_transformers.__version__
+    for name in ("onnxruntime", "openvino"):
+        found[name] = version(name)
     return ", ".join(f"{name} {version}" for name, version in found.items())

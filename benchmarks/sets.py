@@ -2,11 +2,13 @@
 
 import statistics
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.busy import busy_core
 from benchmarks.contest import Contestant, hold
 from benchmarks.contestants import A, B, Places, hold_beside_limits, ours, theirs
 from benchmarks.encoding import encode
@@ -17,8 +19,13 @@ from benchmarks.start_up import first_step_seconds, seconds_in_turn
 from benchmarks.to_score import time_to_score
 
 
-def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Section:
-    """Compare steps of parallel fine-tuning on SST, Quora and STS."""
+def train_step(
+    places: Places, batch_size: int = 32, large: bool = False, busy: bool = False
+) -> Section:
+    """Compare steps of parallel fine-tuning on SST, Quora and STS.
+
+    busy: while another program keeps one core busy.
+    """
     model = places.large if large else places.model
     options = ("--model", model, "--batch-size", str(batch_size), "--limit", "quora=16000")
     same: dict[str, Any] = {"model": model, "batch_size": batch_size}
@@ -28,7 +35,10 @@ def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Sec
         theirs(B, "plain_loop", places, fast=True, **same),
         theirs(A, "plain_loop", places, **same),
     ]
-    outcomes, limits = hold_beside_limits(contestants, places.turns)
+    if busy:
+        contestants.insert(1, ours("minbert --threads 1", places, *options, "--threads", "1"))
+    with busy_core() if busy else nullcontext():
+        outcomes, limits = hold_beside_limits(contestants, places.turns)
     share = outcomes["minbert"].rate("flops") / limits["bf16"]
     wanted = 0.50 if large else 0.35
     memory = outcomes["minbert"].peak_mib / outcomes[B].peak_mib
@@ -37,7 +47,8 @@ def train_step(places: Places, batch_size: int = 32, large: bool = False) -> Sec
         asked("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
     )
     targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, 2.5)]
-    name = f"Training step, {'bert-base-sized' if large else 'MiniLM'}, batch {batch_size}"
+    size = "bert-base-sized" if large else "MiniLM"
+    name = f"Training step, {size}, batch {batch_size}{', one core busy' if busy else ''}"
     return compared(name, outcomes, "tokens", targets, lines, limits)
 
 
@@ -92,17 +103,19 @@ def step_parts(places: Places) -> Section:
 
 
 def trainers(
-    places: Places, task: str, name: str, siamese: bool = False, large: bool = False
-) -> Section:
+    places: Places, task: str, name: str, siamese: bool = False, large: bool = False,
+    batch_size: int = 32,
+) -> Section:  # fmt: skip
     """Compare training on one task with the trainer that people would use for it, called `name`."""
     model = places.large if large else places.model
     options = ["--mode", "single", "--tasks", task, "--model", model]
+    options += ["--batch-size", str(batch_size)]
     where: dict[str, Any] = {"tasks": (task,), "limit": {}}
     if siamese:
         options += ["--pair-encoding", "siamese", "--pair-loss", "cosine-mse", "--pooling", "mean"]
         where["pair_encoding"] = {task: "siamese"}
     function = "trainer" if task == "sst" else "sentence_trainer"
-    same = {"model": model, "where": where, "cross": not siamese}
+    same = {"model": model, "where": where, "cross": not siamese, "batch_size": batch_size}
     contestants = [
         ours("minbert", places, *options),
         theirs(f"{name}, bf16", function, places, module="trainers", fast=True, **same),
@@ -111,7 +124,8 @@ def trainers(
     outcomes, limits = hold_beside_limits(contestants, places.turns)
     targets = [Target("minbert", f"{name}, bf16", 4)] if large else []
     what = f"{task}{' siamese' if siamese else ''}, {'bert-base-sized' if large else 'MiniLM'}"
-    return compared(f"Training, {what}, batch 32", outcomes, "examples", targets, (), limits)
+    title = f"Training, {what}, batch {batch_size}"
+    return compared(title, outcomes, "examples", targets, (), limits)
 
 
 def mlm_step(places: Places) -> Section:
@@ -207,12 +221,16 @@ SETS: dict[str, Callable[[Places], Section]] = {
     "train_sst": partial(trainers, task="sst", name=HF_TRAINER),
     "train_sts": partial(trainers, task="sts", name=CROSS_TRAINER),
     "train_sts_siamese": partial(trainers, task="sts", name=SIAMESE_TRAINER, siamese=True),
+    "train_sst_64": partial(trainers, task="sst", name=HF_TRAINER, batch_size=64),
+    "train_sts_64": partial(trainers, task="sts", name=CROSS_TRAINER, batch_size=64),
     "mlm_step": mlm_step,
     "frozen": frozen,
     "encode": encode,
     "encode_one": partial(encode, one_by_one=True),
     "pairs": partial(encode, pairs=True),
     "pairs_one": partial(encode, pairs=True, one_by_one=True),
+    "busy_encode_one": partial(encode, one_by_one=True, busy=True),
+    "busy_train_step": partial(train_step, busy=True),
     "optimizer_step": optimizer_step,
     "start_up": start_up,
     "scaling": scaling,

@@ -36,8 +36,8 @@ IN_BOTH = [
     (torch, "set_num_threads"),
     (minbert.model.encoder, "checkpoint"),
     (minbert.run.loop, "save"),
-    (minbert.model.layers.kernels, "layer_norm"),
-    (minbert.model.layers.AddNorm, "apply"),
+    (minbert.model.derived.kernels, "layer_norm"),
+    (minbert.model.derived, "attend"),
 ]
 WATCH = {
     "train_multitask": [
@@ -97,7 +97,7 @@ COMMON: dict[str, Row] = {
     ),
     "written_out": (
         "--written-out",
-        lambda run, base: run.calls["apply"] < base.calls["apply"] / 2,  # predictions apart
+        lambda run, base: run.calls["attend"] < base.calls["attend"] / 2,  # predictions apart
     ),
     "device": ("--device cuda", refused("cuda")),
     "threads": ("--threads 1", uses_one_thread),

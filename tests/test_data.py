@@ -47,6 +47,7 @@ def texts_of(path: Path, task: str, step: int = 1) -> tuple[list[str], list[str]
     return [e.text for e in examples], pairs or None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("which", ["from_vocab", "cased"])
 @pytest.mark.parametrize(("task", "file"), FILES)
 def test_vocab_txt_and_cased_on_all_files(
@@ -57,6 +58,7 @@ def test_vocab_txt_and_cased_on_all_files(
     assert_same(request.getfixturevalue(which), texts, pairs, 512)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("which", ["from_vocab", "cased"])
 def test_long_pairs_are_cut_longest_first(
     real_data: Path, request: pytest.FixtureRequest, which: str

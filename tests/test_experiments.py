@@ -92,6 +92,7 @@ def test_every_cell_has_its_job_and_every_start_comes_first() -> None:
                 assert not job.start or job.start in names[:place]
 
 
+@pytest.mark.thorough
 def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path, capsys) -> None:
     paper.main([*arguments, "--table", "all"])
     record = read_record(world / "results")

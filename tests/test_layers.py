@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from minbert.model.layers import Dropout, LayerNorm, Linear, add_norm
+from minbert.model.encoder import BertLayer
+from minbert.model.layers import Dropout, LayerNorm, Linear
+from minbert.model.packing import lay_out
+from tests.conftest import TINY
 
 
 def test_layer_norm_and_gradients() -> None:
@@ -64,6 +67,8 @@ def test_dropout_follows_the_seed() -> None:
 
 def test_only_a_cpu_takes_the_cpu_s_paths() -> None:
     """On meta tensors, which like an MPS device are neither a CPU's nor CUDA's."""
-    x = torch.ones(5, 8, device="meta")
+    x = torch.ones(5, TINY.hidden_size, device="meta", requires_grad=True)
     assert Dropout(0.5)(x).device.type == "meta"
-    assert add_norm(x, x, LayerNorm(8, 1e-12).to("meta"), Dropout(0.5)).device.type == "meta"
+    y = BertLayer(TINY).to("meta")(x, lay_out((2, 2), TINY.num_attention_heads, x))
+    y.sum().backward()
+    assert y.device.type == x.grad.device.type == "meta"

@@ -145,7 +145,7 @@ def test_a_run_reads_texts_the_same_way_wherever_it_is_used(own: Path, long: str
     np.testing.assert_allclose(model.outputs("intent", texts), found, atol=2e-6)
     model.tasks["intent"] = replace(model.tasks["intent"], long="head")
     difference = np.abs(model.outputs("intent", texts) - found).max(1)
-    assert difference[:4].max() < 2e-6 < 1e-5 < difference[4:].min()  # four are not too long
+    assert difference[:4].max() < 2e-6 < difference[4:].min()  # four are not too long
     (own / "in.txt").write_text("\n".join(texts) + "\n")
     argv = ["--checkpoint", str(run), "--task", "intent", "--input", str(own / "in.txt")]
     evaluate.main([*argv, "--output", str(own / "out")])

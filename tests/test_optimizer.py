@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from minbert import AdamW
+from minbert.training import optimizer as optimizer_file
 from minbert.training.optimizer import clip_scale, parameter_groups
 
 
@@ -86,13 +87,21 @@ def test_every_parameter_is_claimed_once(tiny) -> None:
     assert plain == {id(p) for p in groups[1]["params"]} and groups[1]["weight_decay"] == 0
 
 
-def word_gradients(sparse: bool, steps: int, clip: float, kernels: str) -> list[torch.Tensor]:
-    """An embedding and a matrix after some steps, the gradient of one as rows or as a whole."""
+def word_gradients(
+    sparse: bool, clip: float, kernels: str, decay: float = 0.01
+) -> list[torch.Tensor]:
+    """An embedding and a matrix after some steps, the gradient of one as rows or as a whole.
+
+    The optimizer is another one after two of them, with the first one's state.
+    """
     torch.manual_seed(1)
     words = torch.nn.Parameter(torch.randn(4000, 100))  # more than a block of the optimizer
     matrix = torch.nn.Parameter(torch.randn(100, 3))
-    optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=0.01, kernels=kernels)
-    for _ in range(steps):
+    optimizer = AdamW([words, matrix], lr=1e-2, weight_decay=decay, kernels=kernels)
+    for step in range(5):
+        if step == 2:
+            state, optimizer = optimizer.state_dict(), AdamW([words, matrix], kernels=kernels)
+            optimizer.load_state_dict(state)
         ids = torch.randint(4000, (30,))  # some come twice
         ids[:5] = ids[5]
         out = torch.nn.functional.embedding(ids, words, sparse=sparse) @ matrix
@@ -105,12 +114,33 @@ def word_gradients(sparse: bool, steps: int, clip: float, kernels: str) -> list[
 
 
 @pytest.mark.parametrize("clip", [0.0, 0.5])
-def test_row_gradients_and_the_kernel_count_as_the_equations(clip: float) -> None:
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("block", [1 << 10, optimizer_file.BLOCK])
+def test_row_gradients_and_the_kernel_count_as_the_equations(
+    monkeypatch: pytest.MonkeyPatch, block: int, decay: float, clip: float
+) -> None:
     """Rows or all of a matrix, PyTorch's kernel or the equations: weights and state."""
-    expected = word_gradients(False, 5, clip, kernels="minbert")
+    monkeypatch.setattr(optimizer_file, "BLOCK", block)
+    expected = word_gradients(False, clip, "minbert", decay)
     for sparse, kernels in ((True, "minbert"), (True, "torch"), (False, "torch")):
-        ours = word_gradients(sparse, 5, clip, kernels)
+        ours = word_gradients(sparse, clip, kernels, decay)
         torch.testing.assert_close(ours, expected, atol=1e-6, rtol=1e-5)
+
+
+def test_rows_that_no_gradient_has_reached_are_not_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """But for weight decay, which is theirs, too."""
+    sizes = []
+    monkeypatch.setattr(optimizer_file, "equations", lambda p, *_: sizes.append(p[0].shape))
+    for decay in (0.0, 0.01):
+        words = torch.nn.Parameter(torch.ones(50, 4))
+        adamw = AdamW([words], weight_decay=decay)
+        for ids in ([3, 7, 7], [3, 4]):
+            torch.nn.functional.embedding(torch.tensor(ids), words, sparse=True).sum().backward()
+            adamw.step()
+            adamw.zero_grad()
+    assert sizes == [(2, 4), (3, 4), (50, 4), (50, 4)]
 
 
 def test_what_the_kernel_cannot_read_the_equations_do() -> None:

@@ -86,6 +86,7 @@ def test_cased_is_the_same_too(real_data: Path, cased, task, file) -> None:
     assert_same(cased, [e.text for e in examples], pairs, 512)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("max_length", [5, 8, 9, 16])
 def test_pairs_are_cut_longest_first(real_data: Path, uncased, max_length: int) -> None:
     examples = read(real_data / "sts-dev.csv", "sts")

@@ -6,11 +6,12 @@ D = H K hidden.
 
 import math
 
+import torch
 from torch import Tensor, nn
 
 from minbert.config import BertConfig
 from minbert.model.layers import Dropout, Linear
-from minbert.model.packing import Group, join_groups
+from minbert.model.packing import Layout
 
 
 class SelfAttention(nn.Module):
@@ -24,23 +25,25 @@ class SelfAttention(nn.Module):
         self.value = Linear(config.hidden_size, config.hidden_size)
         self.dropout = Dropout(config.attention_probs_dropout_prob)
 
-    def forward(self, x: Tensor, groups: list[Group], context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
         """Attend from every row of x to its sequence's tokens in `context`, (N, D) -> (N, D).
 
         context: x itself unless given.
         """
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)  # (N, D)
-        parts = []
-        for group in groups:
-            Q = group.pad_queries(q, self.num_heads)  # (n, H, Q, K)
-            K, V = (group.pad(t, self.num_heads) for t in (k, v))  # (n, H, T, K)
-            parts.append(group.unpad_queries(self.attend(Q, K, V, group.mask)))
-        return join_groups(parts, len(x))
+        q = layout.pad_queries(q)
+        parts = zip(
+            layout.groups, layout.split_queries(q), layout.split(layout.pad(k)),
+            layout.split(layout.pad(v)), strict=True,
+        )  # fmt: skip
+        out = [self.attend(*qkv, group.mask).flatten(0, 1) for group, *qkv in parts]
+        added = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])
+        return layout.unpad_queries(torch.cat([*out, added]))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Compute the equation of the class, (n, H, Q, K), (n, H, T, K) twice -> (n, H, Q, K)."""
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (n, H, Q, T)
+        """Compute the equation of the class, (.., Q, K), (.., T, K) twice -> (.., Q, K)."""
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (.., Q, T)
         if mask is not None:
             scores = scores + mask
         return self.dropout(scores.softmax(-1)) @ v

@@ -17,9 +17,10 @@ from torch.utils.checkpoint import checkpoint
 from minbert.batch import Batch
 from minbert.config import BertConfig
 from minbert.errors import UserError
+from minbert.model import derived
 from minbert.model.attention import SelfAttention
-from minbert.model.layers import Dropout, LayerNorm, Linear, add_norm
-from minbert.model.packing import Group, first_tokens_only, layout_groups, round_rows
+from minbert.model.layers import Dropout, LayerNorm, Linear
+from minbert.model.packing import Layout, add_rows, lay_out, spare_rows
 from minbert.model.padded import BertOutput, pack
 from minbert.weights.convert import to_published
 from minbert.weights.pretrained import read_encoder, write_pretrained
@@ -44,20 +45,19 @@ class BertLayer(nn.Module):
         self.out_dense = Linear(config.intermediate_size, D)
         self.out_layer_norm = LayerNorm(D, eps)
         self.dropout = Dropout(config.hidden_dropout_prob)
+        self.kernels = "minbert"  # see minbert.kernels
 
-    def forward(self, x: Tensor, groups: list[Group], context: Tensor | None = None) -> Tensor:
-        """Compute both equations, (N, D) -> (N, D); `context`: see SelfAttention."""
-        a = self.attention(x, groups, context)
-        x = add_norm(x, a, self.attention_layer_norm, self.dropout)
-        return add_norm(x, self.ffn(x), self.out_layer_norm, self.dropout)
+    def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
+        """Compute both equations, (N, D) -> (N, D); `context`: see SelfAttention.
 
-    def attention(self, x: Tensor, groups: list[Group], context: Tensor | None) -> Tensor:
-        """Compute self-attention and its output matrix, (N, D) -> (N, D)."""
-        return self.attention_dense(self.self_attention(x, groups, context))
-
-    def ffn(self, x: Tensor) -> Tensor:
-        """Compute W2 gelu(W1 x + b1) + b2, (N, D) -> (N, D)."""
-        return self.out_dense(F.gelu(self.interm_dense(x)))
+        By minbert.model.derived, which has their gradients, unless all is to be written out.
+        """
+        if self.kernels != "written-out" and derived.takes(self):
+            return derived.run(self, x, layout, context)
+        a = self.attention_dense(self.self_attention(x, layout, context))
+        x = self.attention_layer_norm(x + self.dropout(a))
+        f = self.out_dense(F.gelu(self.interm_dense(x)))
+        return self.out_layer_norm(x + self.dropout(f))
 
 
 class BertModel(nn.Module):
@@ -142,11 +142,11 @@ class BertModel(nn.Module):
 
     def hidden_states(self, batch: Batch, words: Tensor | None = None) -> list[Tensor]:
         """Return the embedding's and every layer's output, each (N, D); words: see `embed`."""
-        x = round_rows(self.embed(batch, words))
-        groups = layout_groups(batch.lengths, x.device, x.dtype)
+        x = add_rows(self.embed(batch, words), spare_rows(batch.lengths))
+        layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         states = [x]
         for layer in self.bert_layers:
-            states.append(self.run(layer, states[-1], groups))
+            states.append(self.run(layer, states[-1], layout))
         return [state[: len(batch.ids)] for state in states]
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -166,13 +166,13 @@ class BertModel(nn.Module):
             return self.pool(torch.stack(chosen).mean(0))
         if self.kernels == "written-out":
             return self.encode(batch)[1]
-        x = round_rows(self.embed(batch))
-        groups = layout_groups(batch.lengths, x.device, x.dtype)
+        x = add_rows(self.embed(batch), spare_rows(batch.lengths))
+        layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         *layers, last = self.bert_layers
         for layer in layers:
-            x = self.run(layer, x, groups)
-        first = round_rows(x.index_select(0, batch.cu_seqlens[:-1]))
-        first = self.run(last, first, first_tokens_only(groups), x)
+            x = self.run(layer, x, layout)
+        first = add_rows(x.index_select(0, batch.cu_seqlens[:-1]))
+        first = self.run(last, first, layout.first_tokens(), x)
         return self.pool(first[: len(batch.lengths)])
 
     def word_states(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:

@@ -11,7 +11,7 @@ from minbert.errors import UserError
 from minbert.files import read_json
 from minbert.model.encoder import BertModel
 from minbert.model.layers import LayerNorm, Linear
-from minbert.model.packing import round_rows
+from minbert.model.packing import add_rows
 from minbert.weights.convert import to_published
 from minbert.weights.pretrained import read_tensors, write_pretrained
 from minbert.weights.resolve import resolve
@@ -56,7 +56,7 @@ class MaskedLanguageModel(nn.Module):
     def forward(self, batch: Batch, places: Tensor) -> Tensor:
         """Return logits (M, V) of the tokens at these places (M,) of a batch."""
         hidden = self.encoder.hidden_states(batch)[-1].index_select(0, places)
-        logits = self.mlm_head(round_rows(hidden), self.encoder.word_embedding.weight)
+        logits = self.mlm_head(add_rows(hidden), self.encoder.word_embedding.weight)
         return logits[: len(places)]
 
 

@@ -1,10 +1,9 @@
-"""How sequences lie in a packed batch, and how attention gets them as padded groups and back.
+"""How the sequences of a packed batch lie as padded groups, for attention.
 
 N tokens in the batch, S sequences, n of them in one group, T their padded length, H heads, K head
 size, D = H K hidden.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,88 +22,129 @@ TOKEN_STEP = 64
 SMALL_STEP = 16
 
 
-def round_rows(x: Tensor) -> Tensor:
-    """Add zero rows to (N, D) in bf16, up to the next step; other dtypes stay as they are."""
-    if x.dtype != torch.bfloat16:
-        return x
-    step = TOKEN_STEP if len(x) > TOKEN_STEP else SMALL_STEP
-    return F.pad(x, (0, 0, 0, -len(x) % step))
+def add_rows(x: Tensor, spare: int = 0) -> Tensor:
+    """Add zero rows to (N, D), at least `spare`; in bf16 up to the next step.
+
+    No gradient reaches them, if what is computed of them is left out at the end.
+    """
+    least = len(x) + spare
+    step = (TOKEN_STEP if least > TOKEN_STEP else SMALL_STEP) if x.dtype == torch.bfloat16 else 1
+    added = -(-least // step) * step - len(x)
+    return F.pad(x, (0, 0, 0, added)) if added else x
+
+
+def spare_rows(lengths: tuple[int, ...]) -> int:
+    """Return how many rows `lay_out` needs beside a batch's tokens: one to fill padding with."""
+    return int(len(lengths) > 1)
 
 
 @dataclass(frozen=True)
 class Group:
-    """n consecutive sequences, tokens [start, end) of the batch, attended to at length T."""
+    """n consecutive sequences, attended to at length T."""
 
-    start: int
-    end: int
     n: int
     T: int
-    number: int  # of its first sequence in the batch
-    index: Tensor | None  # (end - start,) the place of each token among n*T; None: no padding
-    mask: Tensor | None  # (n, 1, 1, T) added to the scores: 0 at tokens, very negative at padding
+    first: int  # the number of its first sequence in the batch
+    start: int  # where its rows begin among those of all groups
+    mask: Tensor | None  # (n H, 1, T) added to the scores: 0 at tokens, very negative at padding
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the heads of a batch's tokens lie, group by group; the same for all layers.
+
+    Every token has H rows of K numbers. In a group they are (n, H, T, K), with those of an added
+    token (see `add_rows`) in the place of padding. After the last group comes one row of zeros, for
+    the added tokens. R rows in all.
+    """
+
+    groups: tuple[Group, ...]
+    num_heads: int
+    sources: Tensor  # (R,) which row of the batch's (N H, K) is taken to each place
+    places: Tensor  # (N H,) the place of each token's heads, R - 1 of added tokens
     first_only: bool = False  # queries are the first tokens alone, Q = 1; else all, Q = T
 
-    def pad(self, x: Tensor, num_heads: int) -> Tensor:
-        """Take the group's tokens out of (N, D), as (n, H, T, K)."""
-        x = x[self.start : self.end]
-        if self.index is not None:
-            x = x.new_zeros(self.n * self.T, x.shape[-1]).index_copy_(0, self.index, x)
-        return x.view(self.n, self.T, num_heads, -1).transpose(1, 2)
+    def pad(self, x: Tensor) -> Tensor:
+        """Put (N, D) where the groups have them, (R, K)."""
+        return x.view(len(self.places), -1).index_select(0, self.sources)
 
     def unpad(self, x: Tensor) -> Tensor:
-        """Return (n, H, T, K) to rows of tokens, (end - start, D)."""
-        x = x.transpose(1, 2).reshape(self.n * self.T, -1)
-        return x if self.index is None else x.index_select(0, self.index)
+        """Take the tokens out of (R, K), as (N, D)."""
+        return x.index_select(0, self.places).view(len(self.places) // self.num_heads, -1)
 
-    def pad_queries(self, x: Tensor, num_heads: int) -> Tensor:
-        """Take the group's queries out of (N, D), or of (S, D) with first_only: (n, H, Q, K)."""
-        if not self.first_only:
-            return self.pad(x, num_heads)
-        return x[self.number : self.number + self.n].view(self.n, num_heads, 1, -1)
+    def split(self, x: Tensor) -> list[Tensor]:
+        """Return each group's part of (R, K), (n H, T, K); they share its memory."""
+        return [
+            x[g.start : g.start + g.n * self.num_heads * g.T].view(-1, g.T, x.shape[1])
+            for g in self.groups
+        ]
+
+    def pad_queries(self, x: Tensor) -> Tensor:
+        """Put (N, D) as `pad` does, or with first_only (S, D) as (S H, K)."""
+        return x.view(len(x) * self.num_heads, -1) if self.first_only else self.pad(x)
 
     def unpad_queries(self, x: Tensor) -> Tensor:
-        """Return (n, H, Q, K) to a row a query, (end - start, D) or (n, D)."""
-        return x.flatten(1) if self.first_only else self.unpad(x)
+        """Return what `pad_queries` took."""
+        return x.view(len(x) // self.num_heads, -1) if self.first_only else self.unpad(x)
+
+    def split_queries(self, x: Tensor) -> list[Tensor]:
+        """Return each group's queries, (n H, Q, K); they share the memory of x."""
+        if not self.first_only:
+            return self.split(x)
+        H = self.num_heads
+        return [x[g.first * H : (g.first + g.n) * H].unsqueeze(1) for g in self.groups]
+
+    def like(self, x: Tensor) -> Tensor:
+        """Return memory for rows such as x, 0 where no group has any."""
+        out, last = torch.empty_like(x), self.groups[-1]
+        used = (last.first + last.n) * self.num_heads if self.first_only else len(self.sources) - 1
+        out[used:].zero_()
+        return out
+
+    def first_tokens(self) -> "Layout":
+        """Return the same layout for queries of one row a sequence, its first token."""
+        return replace(self, first_only=True)
 
 
-def layout_groups(
-    lengths: tuple[int, ...], device: torch.device, dtype: torch.dtype
-) -> list[Group]:
-    """Group runs of sequences whose lengths round up to the same step; all layers share them."""
-    groups, first, start = [], 0, 0
+def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
+    """Group runs of sequences whose lengths round up to the same step.
+
+    x: what is laid out, (N, D), with what `add_rows` added.
+    """
     step = LENGTH_STEP if len(lengths) > 1 else 1  # a single sequence needs no common length
     padded = [-(-length // step) * step for length in lengths]
+    groups, first, end = [], 0, 0
     for last in range(1, len(lengths) + 1):
-        if last < len(lengths) and padded[last] == padded[first]:
-            continue
-        group = _group(lengths[first:last], padded[first], start, first, device, dtype)
-        groups.append(group)
-        first, start = last, group.end
-    return groups
+        if last == len(lengths) or padded[last] != padded[first]:
+            n, T = last - first, padded[first]
+            mask = padding_mask(lengths[first:last], T, num_heads, x)
+            groups.append(Group(n, T, first, end, mask))
+            first, end = last, end + n * num_heads * T
+    tokens = head_places(torch.tensor(lengths), torch.tensor(padded), num_heads)
+    places = torch.full((len(x) * num_heads,), end)
+    places[: len(tokens)] = tokens
+    sources = torch.full((end + 1,), min(len(tokens), len(places) - 1))
+    sources[tokens] = torch.arange(len(tokens))
+    return Layout(
+        tuple(groups), num_heads, to_device(sources, x.device), to_device(places, x.device)
+    )
 
 
-def first_tokens_only(groups: list[Group]) -> list[Group]:
-    """Return the same groups for queries of one row a sequence, its first token."""
-    return [replace(group, first_only=True) for group in groups]
+def head_places(lengths: Tensor, padded: Tensor, num_heads: int) -> Tensor:
+    """Return the places of the heads of each token, (N H,), if sequence s has (H, T_s) rows."""
+    begins = num_heads * (padded.cumsum(0) - padded)  # (S,)
+    columns = torch.arange(int(lengths.sum()))
+    columns -= (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # (N,), in its sequence
+    T = padded.repeat_interleave(lengths)[:, None]
+    first = begins.repeat_interleave(lengths) + columns
+    return (first[:, None] + T * torch.arange(num_heads)).flatten()
 
 
-def _group(
-    lengths: tuple[int, ...], T: int, start: int, number: int, device: torch.device,
-    dtype: torch.dtype,
-) -> Group:  # fmt: skip
-    """Make the group of these sequences, the first of which starts at token `start`."""
-    n, tokens = len(lengths), sum(lengths)
-    if tokens == n * T:
-        return Group(start, start + tokens, n, T, number, None, None)
-    real = torch.arange(T)[None, :] < torch.tensor(lengths)[:, None]  # (n, T)
+def padding_mask(lengths: tuple[int, ...], T: int, num_heads: int, x: Tensor) -> Tensor | None:
+    """Return what is added to a group's scores, (n H, 1, T); None if it has no padding."""
+    if sum(lengths) == len(lengths) * T:
+        return None
+    padding = torch.arange(T)[None, :] >= torch.tensor(lengths)[:, None]  # (n, T)
     # -1e9, not -inf: a row of nothing but -inf would be NaN.
-    mask = torch.zeros(n, 1, 1, T).masked_fill(~real[:, None, None, :], -1e9).to(dtype)
-    index = real.flatten().nonzero().squeeze(1)
-    mask, index = to_device(mask, device), to_device(index, device)
-    return Group(start, start + tokens, n, T, number, index, mask)
-
-
-def join_groups(parts: Sequence[Tensor], rows: int) -> Tensor:
-    """Put the groups' rows together again, (rows, D); those that `round_rows` added are zero."""
-    beyond = rows - sum(map(len, parts))
-    return torch.cat([*parts, parts[0].new_zeros(beyond, parts[0].shape[1])])
+    mask = torch.zeros(padding.shape).masked_fill_(padding, -1e9).to(x.dtype)
+    return to_device(mask.repeat_interleave(num_heads, 0).unsqueeze(1), x.device)

@@ -31,7 +31,8 @@ class AdamW(torch.optim.Optimizer):
     a = lr sqrt(1-b2^t) / (1-b1^t)  (just lr without correct_bias)
     p -= a m / (sqrt(v) + eps);  then  p -= lr weight_decay p
     Parameters without a gradient are left alone, state and all. State is fp32. A sparse gradient
-    (rows of an embedding) counts as the dense one it stands for.
+    (rows of an embedding) counts as the dense one it stands for; rows that never had one keep m = v
+    = 0, and without weight decay nothing is computed for them.
 
     kernels: "torch" lets PyTorch's kernel compute what comes before the weight decay, where it can
     read the tensors; any other value `equations` below.
@@ -59,6 +60,7 @@ class AdamW(torch.optim.Optimizer):
         )
         super().__init__(params, defaults)
         self.kernels = kernels
+        self.seen: dict[Tensor, Tensor] = {}  # of a matrix with sparse gradients, see `seen_rows`
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Take some more parameters. Raises ValueError for complex ones."""
@@ -77,6 +79,7 @@ class AdamW(torch.optim.Optimizer):
         Raises ValueError for an option of that one which is not computed here.
         """
         super().__setstate__({"kernels": getattr(self, "kernels", "minbert"), **state})
+        self.seen = {}
         for group in self.param_groups:
             for option in ("amsgrad", "maximize"):
                 if group.get(option):
@@ -90,6 +93,7 @@ class AdamW(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned; moments stay fp32, whatever the parameters are."""
         inspect.unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
+        self.seen = {}
         numbers = (i for group in state_dict["param_groups"] for i in group["params"])
         params = (p for group in self.param_groups for p in group["params"])
         for i, p in zip(numbers, params, strict=True):
@@ -118,7 +122,7 @@ class AdamW(torch.optim.Optimizer):
                     buckets[self.count(p)].append(p)
             for t, params in buckets.items():
                 a = corrected_rate(group, t)
-                for p, g, m, v in self.blocks(params):
+                for p, g, m, v in self.blocks(params, bool(group["weight_decay"])):
                     fast = self.kernels == "torch" and all(map(kernels.takes_adamw, p, g))
                     update = kernels.adamw if fast else equations
                     update(p, g, m, v, a, group["betas"], group["eps"], scale)
@@ -139,14 +143,28 @@ class AdamW(torch.optim.Optimizer):
         state["step"] += 1
         return state["step"]
 
-    def blocks(self, params: Iterable[nn.Parameter]) -> Iterator[Block]:
-        """Cut parameters, gradients and states into blocks; small parameters share one."""
+    def seen_rows(self, p: nn.Parameter) -> Tensor:
+        """Return the numbers of the rows that a gradient has reached by now, in ascending order."""
+        if p not in self.seen:  # the first step after the state was made or loaded
+            moments = (self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"])
+            self.seen[p] = torch.stack([m.flatten(1).any(1) for m in moments]).any(0)
+        self.seen[p][p.grad.indices()[0]] = True
+        return self.seen[p].nonzero().squeeze(1)
+
+    def blocks(self, params: Iterable[nn.Parameter], all_rows: bool) -> Iterator[Block]:
+        """Cut parameters, gradients and states into blocks; small parameters share one.
+
+        all_rows: also those of a matrix with a sparse gradient that none has reached.
+        """
         small: Block = ([], [], [], [])
         for p in params:
             tensors = (p, p.grad, self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"])
             if p.grad.is_sparse:
                 if p.grad.sparse_dim() == 1:
-                    yield from row_blocks(*tensors)
+                    p.grad = p.grad.coalesce()
+                    every = torch.arange(len(p), device=p.device)
+                    rows = every if all_rows else self.seen_rows(p)
+                    yield from row_blocks(p, p.grad, *tensors[2:], rows)
                 else:
                     yield [p], [p.grad.to_dense()], [tensors[2]], [tensors[3]]
             elif p.numel() > BLOCK and all(t.is_contiguous() for t in tensors):
@@ -172,20 +190,14 @@ def equations(
     p: Tensors, g: Tensors, m: Tensors, v: Tensors, a: float, betas: tuple[float, float],
     eps: float, scale: float | Tensor,
 ) -> None:  # fmt: skip
-    """Compute the class's equations, over lists of tensors at once; `a` is the corrected rate.
-
-    A list has one tensor if its gradient is sparse: rows that a batch has not seen add nothing.
-    """
+    """Compute the class's equations, over lists of tensors at once; `a` is the corrected rate."""
     b1, b2 = betas
     if isinstance(scale, Tensor):  # on a GPU: a number would have to be waited for
         g, scale = torch._foreach_mul(g, scale), 1.0
     torch._foreach_mul_(m, b1)
     torch._foreach_add_(m, g, alpha=(1 - b1) * scale)
     torch._foreach_mul_(v, b2)
-    if g[0].is_sparse:
-        v[0].add_(g[0].square(), alpha=(1 - b2) * scale**2)
-    else:
-        torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
+    torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
     # A CPU takes 6 to 30 times as long for the root of 0 or of a denormal number, which is what the
     # embeddings of unseen words have. Below this floor the root vanishes in the rounding of eps.
     d = torch._foreach_clamp_min(v, (eps * 2**-26) ** 2)
@@ -194,20 +206,25 @@ def equations(
     torch._foreach_addcdiv_(p, m, d, value=-a)
 
 
-def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor) -> Iterator[Block]:
-    """Cut a matrix with a sparse gradient into blocks of rows, with the rows of theirs."""
-    g = g.coalesce()
+def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor, rows: Tensor) -> Iterator[Block]:
+    """Cut rows of a matrix, in ascending order, into blocks, with what a sparse g has for them.
+
+    Rows that are not all there are between the first and the last of a block are copied, and put
+    back when the next block is asked for.
+    """
     places, values = g.indices()[0], g.values()
-    height = max(1, BLOCK // max(1, p[0].numel()))
-    starts = range(0, len(p), height)
-    cuts = torch.searchsorted(places, torch.tensor([*starts, len(p)])).tolist()
-    for start, first, last in zip(starts, cuts, cuts[1:], strict=False):
-        rows = slice(start, start + height)
-        block = torch.sparse_coo_tensor(
-            places[None, first:last] - start, values[first:last], p[rows].shape,
-            is_coalesced=True, check_invariants=False,
-        )  # fmt: skip
-        yield [p[rows]], [block], [m[rows]], [v[rows]]
+    for block in rows.split(max(1, BLOCK // max(1, p[0].numel()))):
+        first, last = int(block[0]), int(block[-1])
+        start, end = torch.searchsorted(places, torch.tensor([first, last + 1]).to(places)).tolist()
+        gradient = values.new_zeros(len(block), *values.shape[1:])
+        gradient[torch.searchsorted(block, places[start:end])] = values[start:end]
+        if last - first + 1 == len(block):
+            yield [p[first : last + 1]], [gradient], [m[first : last + 1]], [v[first : last + 1]]
+        else:
+            copies = [t.index_select(0, block) for t in (p, m, v)]
+            yield [copies[0]], [gradient], [copies[1]], [copies[2]]
+            for t, copy in zip((p, m, v), copies, strict=True):
+                t.index_copy_(0, block, copy)
 
 
 def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:

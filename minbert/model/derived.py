@@ -1,0 +1,238 @@
+"""Both halves of a layer with their gradients derived by hand: one step of autograd each.
+
+The equations and their order are those of minbert.model.encoder.BertLayer, which leaves the
+gradients to autograd. Here fewer operations run. N tokens, D hidden, H heads, K head size; a group
+of n sequences, padded to T, has Q queries each. g is the gradient of what a function returned.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from minbert import kernels
+from minbert.model.attention import SelfAttention
+from minbert.model.layers import (
+    Dropout,
+    LayerNorm,
+    Linear,
+    at_least_fp32,
+    draw_keep,
+    is_plain,
+    kept_scale,
+    masked,
+)
+from minbert.model.packing import Layout
+
+softmax_backward = torch.ops.aten._softmax_backward_data
+gelu_backward = torch.ops.aten.gelu_backward
+Kept = tuple[Tensor | None, ...]  # what a gradient needs of the forward pass
+
+
+@dataclass(frozen=True)
+class AddNorm:
+    """y = LN(s), s = x + keep f / (1 - p), (N, D): the end of both halves."""
+
+    eps: float
+    p: float  # of the dropout, 0 in evaluation
+    kernels: str  # one of minbert.kernels.KERNELS
+
+    def forward(self, x: Tensor, f: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Kept]:
+        """Compute h = (s - mean s) r, r = (var s + eps)^-1/2, y = w h + b, in fp32 at least."""
+        keep, dtype = draw(f, self.p), at_least_fp32(w.dtype)
+        s = x.to(dtype, copy=True).add_(masked(f, keep), alpha=kept_scale(self.p))
+        if self.kernels == "torch":
+            y, mean, r = kernels.layer_norm(s, w.to(dtype), b.to(dtype), self.eps)
+            return y.to(x.dtype), (keep, w, b, s, mean, r)
+        h = s.sub_(s.mean(-1, keepdim=True))
+        variance = torch.linalg.vector_norm(h, dim=-1).square_().div_(h.shape[-1])  # (N,)
+        r = variance.add_(self.eps).rsqrt_().unsqueeze(-1)  # (N, 1)
+        return torch.addcmul(b, h.mul_(r), w).to(x.dtype), (keep, w, b, h, r)
+
+    def backward(self, g: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return dx, df, dw and db, with means over D and sums over N:
+
+        dw = sum g h,  db = sum g,  dx = ds = r (w g - mean(w g) - h mean(w g h)),
+        df = keep ds / (1 - p)
+        """
+        keep, w, b, *rest = kept
+        dtype = rest[0].dtype
+        dy, w, b = g.to(dtype), w.to(dtype), b.to(dtype)
+        if self.kernels == "torch":
+            ds, dw, db = kernels.layer_norm_backward(dy, *rest, w, b)
+        else:
+            h, r = rest
+            dyh, dh = dy * h, dy * w
+            along = (dyh @ w).div_(len(w)).unsqueeze(-1)  # (N, 1), mean(w g h)
+            ds = dh.sub_(dh.mean(-1, keepdim=True)).addcmul_(h, along, value=-1).mul_(r)
+            dw, db = dyh.sum(0), dy.sum(0)
+        if keep is None:
+            dx = df = ds.to(g.dtype)
+        else:
+            dx = ds.to(g.dtype, copy=True)
+            df = masked(ds.mul_(kept_scale(self.p)).to(g.dtype), keep)
+        return dx, df, dw, db
+
+
+def draw(x: Tensor, p: float) -> Tensor | None:
+    """Draw which entries a dropout of p keeps; None for all of them."""
+    return draw_keep(x, p) if p else None
+
+
+def matrix_gradients(g: Tensor, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return dW = g^T x and db = sum g of y = x W^T + b; its dx is g W."""
+    return (g.t() @ x).to(dtype), g.sum(0, dtype=dtype)
+
+
+class AttentionHalf(torch.autograd.Function):
+    """y = LN(x + dropout(o Wo^T + bo)), o = softmax(q k^T / sqrt(K) + mask) v
+
+    with q = x Wq^T + bq of x, k = c Wk^T + bk and v = c Wv^T + bv of the context c.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, context: Tensor | None, wq: Tensor, bq: Tensor, wk: Tensor, bk: Tensor,
+        wv: Tensor, bv: Tensor, wo: Tensor, bo: Tensor, w: Tensor, b: Tensor, layout: Layout,
+        p: float, norm: AddNorm,
+    ) -> Tensor:  # fmt: skip
+        c = x if context is None else context
+        ctx.layout, ctx.p, ctx.norm, ctx.dtype = layout, p, norm, wq.dtype
+        wq, bq, wk, bk, wv, bv, wo, bo = (t.to(x.dtype) for t in (wq, bq, wk, bk, wv, bv, wo, bo))
+        q = layout.pad_queries(F.linear(x, wq, bq))
+        k, v = layout.pad(F.linear(c, wk, bk)), layout.pad(F.linear(c, wv, bv))
+        o, kept = attend(q, k, v, layout, p)
+        o = layout.unpad_queries(o)  # (N, D)
+        y, kept_norm = norm.forward(x, F.linear(o, wo, bo), w, b)
+        ctx.save_for_backward(x, context, wq, wk, wv, wo, q, k, v, o, *kept_norm, *kept)
+        ctx.norm_keeps = len(kept_norm)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, context, wq, wk, wv, wo, q, k, v, o, *kept = ctx.saved_tensors
+        c, layout = x if context is None else context, ctx.layout
+        dx, da, dw, db = ctx.norm.backward(g, kept[: ctx.norm_keeps])
+        dwo, dbo = matrix_gradients(da, o, ctx.dtype)
+        do = layout.pad_queries(da @ wo)
+        dq, dk, dv = attention_gradients(do, q, k, v, layout, ctx.p, kept[ctx.norm_keeps :])
+        dq, dk, dv = layout.unpad_queries(dq), layout.unpad(dk), layout.unpad(dv)
+        dx = torch.addmm(dx, dq, wq)
+        dc = torch.addmm(dk @ wk if context is not None else torch.addmm(dx, dk, wk), dv, wv)
+        of_x = (dc, None) if context is None else (dx, dc)
+        dwq, dbq = matrix_gradients(dq, x, ctx.dtype)
+        dwk, dbk = matrix_gradients(dk, c, ctx.dtype)
+        dwv, dbv = matrix_gradients(dv, c, ctx.dtype)
+        return *of_x, dwq, dbq, dwk, dbk, dwv, dbv, dwo, dbo, dw, db, None, None, None
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float
+) -> tuple[Tensor, list[Tensor]]:
+    """Return o = A v of every group, laid out as q is: A = keep P / (1 - p),
+
+    P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T); and for the gradient each P and keep.
+    """
+    out, kept = layout.like(q), []
+    parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))
+    for group, q_, k_, v_, o in zip(layout.groups, *parts, strict=True):
+        mask, beta = (q_[:1, :1, :1], 0) if group.mask is None else (group.mask, 1)
+        scale = 1 / math.sqrt(q_.shape[-1])
+        P = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale).softmax(-1)
+        keep = draw(P, p)
+        kept += [P] if keep is None else [P, keep]
+        torch.baddbmm(o, masked(P, keep), v_, beta=0, alpha=kept_scale(p), out=o)
+    return out, kept
+
+
+def attention_gradients(
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float, kept: list[Tensor]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return dq, dk and dv of `attend`, laid out as q, k and v are:
+
+    dv = A^T g,  dP = keep (g v^T) / (1 - p),  dS = P (dP - sum_T P dP),
+    dq = dS k / sqrt(K),  dk = dS^T q / sqrt(K)
+    """
+    dq, dk, dv = layout.like(q), layout.like(k), layout.like(v)
+    queries = (layout.split_queries(t) for t in (g, q, dq))
+    keys = (layout.split(t) for t in (k, v, dk, dv))
+    rest = iter(kept)
+    for g_, q_, dq_, k_, v_, dk_, dv_ in zip(*queries, *keys, strict=True):
+        P, keep = next(rest), next(rest) if p else None
+        kept_by = kept_scale(p)
+        scale = kept_by / math.sqrt(q_.shape[-1])
+        A, dA = masked(P, keep), g_ @ v_.transpose(1, 2)
+        torch.baddbmm(dv_, A.transpose(1, 2), g_, beta=0, alpha=kept_by, out=dv_)
+        dS = softmax_backward(masked(dA, keep), P, -1, P.dtype)
+        torch.baddbmm(dq_, dS, k_, beta=0, alpha=scale, out=dq_)
+        torch.baddbmm(dk_, dS.transpose(1, 2), q_, beta=0, alpha=scale, out=dk_)
+    return dq, dk, dv
+
+
+class FeedForwardHalf(torch.autograd.Function):
+    """y = LN(x + dropout(W2 gelu(u) + b2)), u = W1 x + b1"""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, w1: Tensor, b1: Tensor, w2: Tensor, b2: Tensor, w: Tensor, b: Tensor,
+        norm: AddNorm,
+    ) -> Tensor:  # fmt: skip
+        ctx.norm, ctx.dtype = norm, w1.dtype
+        w1, b1, w2, b2 = (t.to(x.dtype) for t in (w1, b1, w2, b2))
+        u = F.linear(x, w1, b1)  # (N, 4 D)
+        e = F.gelu(u)
+        y, kept = norm.forward(x, F.linear(e, w2, b2), w, b)
+        ctx.save_for_backward(x, w1, w2, u, e, *kept)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        x, w1, w2, u, e, *kept = ctx.saved_tensors
+        dx, df, dw, db = ctx.norm.backward(g, kept)
+        dw2, db2 = matrix_gradients(df, e, ctx.dtype)
+        du = gelu_backward(df @ w2, u)
+        dw1, db1 = matrix_gradients(du, x, ctx.dtype)
+        return torch.addmm(dx, du, w1), dw1, db1, dw2, db2, dw, db, None
+
+
+def takes(layer: nn.Module) -> bool:
+    """Return whether the layer computes what stands here and nothing else.
+
+    Not so if a part of it was replaced or hooked, and not for programs that look into operations.
+    """
+    a = layer.self_attention
+    parts: dict[type[nn.Module], tuple[nn.Module, ...]] = {
+        SelfAttention: (a,),
+        Linear: (
+            a.query, a.key, a.value, layer.attention_dense, layer.interm_dense, layer.out_dense,
+        ),
+        LayerNorm: (layer.attention_layer_norm, layer.out_layer_norm),
+        Dropout: (a.dropout, layer.dropout),
+    }  # fmt: skip
+    watched = (
+        nn.modules.module._has_any_global_hook() or torch.compiler.is_compiling()
+        or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+    )  # fmt: skip
+    return not watched and all(is_plain(m, cls) for cls, some in parts.items() for m in some)
+
+
+def run(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> Tensor:
+    """Compute a layer, (N, D) -> (N, D); `context`: see SelfAttention."""
+    a, dense, norm = layer.self_attention, layer.attention_dense, layer.attention_layer_norm
+    p = layer.dropout.p if layer.dropout.training else 0.0
+    x = AttentionHalf.apply(
+        x, context, a.query.weight, a.query.bias, a.key.weight, a.key.bias, a.value.weight,
+        a.value.bias, dense.weight, dense.bias, norm.weight, norm.bias, layout,
+        a.dropout.p if a.dropout.training else 0.0, AddNorm(norm.eps, p, layer.kernels),
+    )  # fmt: skip
+    inner, outer, norm = layer.interm_dense, layer.out_dense, layer.out_layer_norm
+    return FeedForwardHalf.apply(
+        x, inner.weight, inner.bias, outer.weight, outer.bias, norm.weight, norm.bias,
+        AddNorm(norm.eps, p, layer.kernels),
+    )  # fmt: skip
