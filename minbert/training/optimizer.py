@@ -60,7 +60,8 @@ class AdamW(torch.optim.Optimizer):
         )
         super().__init__(params, defaults)
         self.kernels = kernels
-        self.seen: dict[Tensor, Tensor] = {}  # of a matrix with sparse gradients, see `seen_rows`
+        # of a matrix with sparse gradients: its first moment, and which rows `seen_rows` has found
+        self.seen: dict[Tensor, tuple[Tensor, Tensor]] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Take some more parameters. Raises ValueError for complex ones."""
@@ -93,7 +94,6 @@ class AdamW(torch.optim.Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load what `state_dict` returned; moments stay fp32, whatever the parameters are."""
         inspect.unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
-        self.seen = {}
         numbers = (i for group in state_dict["param_groups"] for i in group["params"])
         params = (p for group in self.param_groups for p in group["params"])
         for i, p in zip(numbers, params, strict=True):
@@ -145,11 +145,13 @@ class AdamW(torch.optim.Optimizer):
 
     def seen_rows(self, p: nn.Parameter) -> Tensor:
         """Return the numbers of the rows that a gradient has reached by now, in ascending order."""
-        if p not in self.seen:  # the first step after the state was made or loaded
-            moments = (self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"])
-            self.seen[p] = torch.stack([m.flatten(1).any(1) for m in moments]).any(0)
-        self.seen[p][p.grad.indices()[0]] = True
-        return self.seen[p].nonzero().squeeze(1)
+        m, v = self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]
+        known, reached = self.seen.get(p, (None, p))
+        if known is not m:  # the first step after the state was made or loaded
+            reached = m.flatten(1).any(1) | v.flatten(1).any(1)
+            self.seen[p] = m, reached
+        reached[p.grad.indices()[0]] = True
+        return reached.nonzero().squeeze(1)
 
     def blocks(self, params: Iterable[nn.Parameter], all_rows: bool) -> Iterator[Block]:
         """Cut parameters, gradients and states into blocks; small parameters share one.
@@ -162,12 +164,13 @@ class AdamW(torch.optim.Optimizer):
             if p.grad.is_sparse:
                 if p.grad.sparse_dim() == 1:
                     p.grad = p.grad.coalesce()
-                    every = torch.arange(len(p), device=p.device)
-                    rows = every if all_rows else self.seen_rows(p)
+                    rows = self.seen_rows(p)
+                    rows = torch.arange(len(p), device=p.device) if all_rows else rows
                     yield from row_blocks(p, p.grad, *tensors[2:], rows)
-                else:
-                    yield [p], [p.grad.to_dense()], [tensors[2]], [tensors[3]]
-            elif p.numel() > BLOCK and all(t.is_contiguous() for t in tensors):
+                    continue
+                tensors = (p, p.grad.to_dense(), *tensors[2:])
+            self.seen.pop(p, None)  # every row may have moments now
+            if p.numel() > BLOCK and all(t.is_contiguous() for t in tensors):
                 parts = (t.view(-1).split(BLOCK) for t in tensors)
                 yield from (tuple([part] for part in row) for row in zip(*parts, strict=True))
             else:
