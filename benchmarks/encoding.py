@@ -82,12 +82,10 @@ def contestants_of(settings: dict[str, Any], busy: bool) -> list[Contestant]:
 
 def cosines(outcomes: dict[str, Outcome]) -> tuple[str, ...]:
     """Return a line for each contestant: how near its vectors are to ours in fp32."""
-    exact = outcomes[REFERENCE].works[-1].vectors
-    near = {
-        name: np.sum(outcome.works[-1].vectors * exact, axis=1)  # of length 1, all of them
-        for name, outcome in outcomes.items()
-        if name != REFERENCE
-    }
+    vectors = {name: outcome.works[-1].vectors for name, outcome in outcomes.items()}
+    units = {n: v / np.linalg.norm(v, axis=1, keepdims=True) for n, v in vectors.items()}
+    exact = units.pop(REFERENCE)
+    near = {name: np.sum(unit * exact, axis=1) for name, unit in units.items()}
     return tuple(
         f"{name}: cosine to {REFERENCE} {values.mean():.4f}, at least {values.min():.4f}"
         for name, values in near.items()

@@ -12,6 +12,7 @@ import transformers
 
 from benchmarks.ours import Text, Turn, encoding_turn, products
 from minbert import BertModel
+from minbert.exported import no_warnings
 from minbert.model.multitask import MultitaskNetwork
 from minbert.onnx import write_onnx
 
@@ -28,7 +29,8 @@ def export(model: str, folder: Path) -> None:
 
     path = folder / "model.onnx"
     write_onnx(MultitaskNetwork(BertModel.from_pretrained(model), {}), "", path)
-    quantize_dynamic(path, folder / "int8.onnx", weight_type=QuantType.QInt8)
+    with no_warnings():  # it recommends a preparation for images
+        quantize_dynamic(path, folder / "int8.onnx", weight_type=QuantType.QInt8)
 
 
 def onnxruntime(settings: dict[str, Any]) -> Run:
