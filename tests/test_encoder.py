@@ -132,8 +132,9 @@ def test_bf16_stays_near_fp32() -> None:
         exact = model(ids, mask).pooler_output
         model.compute_dtype = torch.bfloat16
         rough = model(ids, mask).pooler_output
-        assert torch.equal(model.for_inference(torch.bfloat16)(ids, mask).pooler_output, rough)
+        packed = model.for_inference(torch.bfloat16)(ids, mask).pooler_output
     assert 0 < float((exact - rough).abs().max()) < 5e-2
+    assert float((exact - packed).abs().max()) < 5e-2  # gelu is taken before the sum is rounded
 
 
 @pytest.mark.parametrize(

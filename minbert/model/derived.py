@@ -225,14 +225,22 @@ def takes(layer: nn.Module) -> bool:
 def run(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> Tensor:
     """Compute a layer, (N, D) -> (N, D); `context`: see SelfAttention."""
     a, dense, norm = layer.self_attention, layer.attention_dense, layer.attention_layer_norm
+    inner, outer, norm_f = layer.interm_dense, layer.out_dense, layer.out_layer_norm
     p = layer.dropout.p if layer.dropout.training else 0.0
-    x = AttentionHalf.apply(
-        x, context, a.query.weight, a.query.bias, a.key.weight, a.key.bias, a.value.weight,
-        a.value.bias, dense.weight, dense.bias, norm.weight, norm.bias, layout,
-        a.dropout.p if a.dropout.training else 0.0, AddNorm(norm.eps, p, layer.kernels),
-    )  # fmt: skip
-    inner, outer, norm = layer.interm_dense, layer.out_dense, layer.out_layer_norm
-    return FeedForwardHalf.apply(
-        x, inner.weight, inner.bias, outer.weight, outer.bias, norm.weight, norm.bias,
-        AddNorm(norm.eps, p, layer.kernels),
-    )  # fmt: skip
+    p_attention = a.dropout.p if a.dropout.training else 0.0
+    end_a, end_f = (AddNorm(n.eps, p, layer.kernels) for n in (norm, norm_f))
+    if torch.is_grad_enabled():
+        x = AttentionHalf.apply(
+            x, context, a.query.weight, a.query.bias, a.key.weight, a.key.bias, a.value.weight,
+            a.value.bias, dense.weight, dense.bias, norm.weight, norm.bias, layout, p_attention,
+            end_a,
+        )  # fmt: skip
+        return FeedForwardHalf.apply(
+            x, inner.weight, inner.bias, outer.weight, outer.bias, norm_f.weight, norm_f.bias, end_f
+        )
+    c = x if context is None else context
+    q, k, v = layout.pad_queries(a.query(x)), layout.pad(a.key(c)), layout.pad(a.value(c))
+    o, _ = attend(q, k, v, layout, p_attention)
+    x, _ = end_a.forward(x, dense(layout.unpad_queries(o)), norm.weight, norm.bias)
+    x, _ = end_f.forward(x, outer(inner.gelu(x)), norm_f.weight, norm_f.bias)
+    return x

@@ -101,12 +101,14 @@ class BertModel(nn.Module):
     def for_inference(self, dtype: torch.dtype) -> "BertModel":
         """Switch to evaluation, with the layers' matrices rounded to dtype for good.
 
-        The same outputs as with compute_dtype, without a cast of all matrices in every call.
+        The same outputs as with compute_dtype, without a cast of all matrices in every call; on a
+        CPU a second copy of them is kept, see `Linear.pack`.
         """
         self.compute_dtype = dtype
         for module in self.bert_layers.modules():
             if isinstance(module, Linear):
                 module.to(dtype)
+                module.pack()
         return self.eval()
 
     def _init(self, module: nn.Module) -> None:
