@@ -27,6 +27,7 @@ from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.run.scoring import score_run
 from minbert.stream import predict_input, predict_text
+from minbert.task.answers import ending_of
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.predictions import score_predictions
 from minbert.task.taskfile import read_task_file
@@ -95,6 +96,8 @@ def score_checkpoint(args: Args) -> dict[str, object]:
 
 def use_checkpoint(args: Args) -> dict[str, object]:
     """Print what the run says of --text or --pair, or of every line of --input."""
+    if args.raw and not (args.probabilities or ending_of(args.output)):
+        raise UserError("--raw changes probabilities: add --probabilities or --output FILE.csv")
     model = load_model(args)
     if args.input:
         if not args.task:

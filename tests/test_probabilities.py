@@ -105,6 +105,13 @@ def test_scores_and_cosines_have_no_probabilities(model: MultitaskModel, trained
         cosine.predict("quora", [(TEXT, TEXT)], probabilities=True)
 
 
+def test_raw_is_of_probabilities(trained: Path, tmp_path: Path) -> None:
+    command = ["--checkpoint", str(trained), "--text", TEXT, "--raw"]
+    for more in ([], ["--task", "sst", "--output", str(tmp_path / "labels.txt")]):
+        with pytest.raises(UserError, match="--raw changes probabilities: add --probabilities"):
+            evaluate.main([*command, *more])
+
+
 def test_on_the_screen_the_likeliest_class_comes_first(trained: Path, capsys) -> None:
     command = ["--checkpoint", str(trained), "--probabilities", "--json"]
     evaluate.main([*command, "--text", TEXT])
