@@ -1,8 +1,9 @@
 """BENCHMARKS.md: a section for each benchmark, replaced when the benchmark is run again."""
 
 import platform
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -133,5 +134,6 @@ def versions() -> str:
     found["transformers"] = transformers.__version__
     found["sentence-transformers"] = sentence_transformers.__version__
     for name in ("onnxruntime", "openvino"):
-        found[name] = version(name)
+        with suppress(PackageNotFoundError):  # most benchmarks are without them
+            found[name] = version(name)
     return ", ".join(f"{name} {version}" for name, version in found.items())
