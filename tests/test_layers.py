@@ -44,11 +44,10 @@ def test_a_packed_matrix_is_the_matrix(dtype: torch.dtype, atol: float) -> None:
         pytest.skip("this CPU has no packed products of the dtype")
     torch.manual_seed(0)
     linear, x = Linear(48, 64).to(dtype), torch.randn(5, 48).to(dtype)
-    plain, bent = linear(x), linear.gelu(x)
+    plain = linear(x)
     linear.pack()
     assert linear.packed_for(x) is not None
     torch.testing.assert_close(linear(x), plain, atol=atol, rtol=0)
-    torch.testing.assert_close(linear.gelu(x), bent, atol=atol, rtol=0)
     for other in (copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
         assert other.packed is None and torch.equal(other(x), plain)
     with torch.enable_grad():

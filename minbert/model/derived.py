@@ -242,5 +242,5 @@ def run(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> 
     q, k, v = layout.pad_queries(a.query(x)), layout.pad(a.key(c)), layout.pad(a.value(c))
     o, _ = attend(q, k, v, layout, p_attention)
     x, _ = end_a.forward(x, dense(layout.unpad_queries(o)), norm.weight, norm.bias)
-    x, _ = end_f.forward(x, outer(inner.gelu(x)), norm_f.weight, norm_f.bias)
+    x, _ = end_f.forward(x, outer(F.gelu(inner(x))), norm_f.weight, norm_f.bias)
     return x

@@ -20,12 +20,6 @@ class Linear(nn.Linear):
             return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
-    def gelu(self, x: Tensor) -> Tensor:
-        """Return gelu(x W^T + b), in one pass if W is packed."""
-        if (packed := self.packed_for(x)) is not None:
-            return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "gelu", [], "none")
-        return F.gelu(self(x))
-
     def pack(self) -> None:
         """Keep W once more, in the order that a CPU's products read it in (oneDNN).
 
