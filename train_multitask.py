@@ -137,7 +137,9 @@ def add_gradients(
 
 
 def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
-    """Add the gradient of these rows' mean loss; return the loss, None if there was none.
+    """Add the gradient of these rows' mean loss, weighted by the task's weight.
+
+    Returns the loss without that weight, None if there was none.
 
     The rows go through the model in --accumulate parts, and of several processes each takes its
     share: every part counts by its rows, or by its words if they are labelled, so that the gradient
@@ -153,8 +155,8 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
         if loss is None:  # an in-batch loss without two pairs to tell apart
             run.state.skipped += 1
             continue
-        loss = loss * (weight * share)
-        loss.backward()
+        loss = loss * share
+        (loss * weight).backward()
         total = loss.detach() if total is None else total + loss.detach()
     return total
 

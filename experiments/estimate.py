@@ -7,6 +7,8 @@ import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
 from minbert.run.dry_run import Forecast, forecast, forecast_mlm, set_up_to_measure
+from minbert.run.rundir import with_task_file
+from minbert.task.dev_rows import draw_dev_rows
 from tasks import TASKS
 
 
@@ -14,8 +16,10 @@ def estimate(script: str, argv: list[str]) -> Forecast:
     """Set the run up in a folder of its own, take a few steps, throw it away."""
     with tempfile.TemporaryDirectory() as folder:
         module = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}[script]
-        args = module.resolve_arguments(parse_given(module.Args, [*argv, "--quiet"], ""), TASKS)
-        tasks = {name: TASKS[name] for name in args.tasks}
+        typed = parse_given(module.Args, [*argv, "--quiet"], "")
+        given, known = with_task_file(typed, module.Args, TASKS)
+        args = module.resolve_arguments(given, known)
+        tasks = draw_dev_rows({name: known[name] for name in args.tasks}, Path(args.data_dir))
         if module is pretrain_mlm:
             run = pretrain_mlm.set_up(args, Path(folder), tasks)
             return forecast_mlm(run, pretrain_mlm.train_step)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.ablation import Row
-from experiments.jobs import Job, JobArgs, RunKey, seeds_of
+from experiments.jobs import Job, JobArgs, RunKey, seeds_of, starts_of
 from experiments.markdown import ONE_MODEL
 from experiments.run_ablation import jobs_of, run_ablation
 from minbert.cli import arg, comma_list, parse_arguments, run_script
@@ -68,11 +68,15 @@ def table_5() -> list[Row]:
 
 
 def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
-    """Return the jobs of these names, without any all. Raises UserError for a name of none."""
+    """Return the jobs of these names and those that they need, in order; without any name all.
+
+    Raises UserError for a name of none.
+    """
     known = {job.name: job for job in jobs}
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"--only {unknown[0]}: write names of {', '.join(known)}")
-    return [known[name] for name in names] or jobs
+    needed = set().union(*(starts_of(known[name]) for name in names))
+    return [job for job in jobs if job.name in {*names, *needed}] or jobs
 
 
 def keep_predictions(root: Path, folder: Path, seeds: range) -> None:

@@ -11,7 +11,7 @@ from experiments.figures import FIGURES, draw_figures
 from experiments.jobs import Job, JobArgs, RunKey, check_places, print_plan, run_jobs
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, Table, tables
-from experiments.results import RESULTS, Record, gather
+from experiments.results import RESULTS, Record, gather, with_other_tables
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     rows, folder = count_rows(args, root), Path(args.results)
 
     def write_results() -> Record:
-        record = gather(chosen, root, args, rows)
+        record = with_other_tables(gather(chosen, root, args, rows), folder)
         write_json(folder / RESULTS, record.to_json())
         write_results_page(folder)
         return record

@@ -1,7 +1,7 @@
 """What the finished runs came to: read from their logs, kept in results.json."""
 
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,31 @@ def gather(chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]
         results=collect(chosen, root, args.seeds),
         stages=read_stages(RunKey(root, "sequential").folder),
         runs={name: job.command(args.model) for name, job in jobs.items()},
+    )
+
+
+def with_other_tables(record: Record, folder: Path) -> Record:
+    """Return a record with the tables that results.json has beside, if they are of the same runs.
+
+    Those of another model, budget, number of seeds or of rows are left out, which is said.
+    """
+    if not (folder / RESULTS).is_file():
+        return record
+    old = read_record(folder)
+    others = {title: names for title, names in old.columns.items() if title not in record.columns}
+    if not others:
+        return record
+    same = ("model", "budget", "seeds", "rows")
+    if differing := [name for name in same if getattr(old, name) != getattr(record, name)]:
+        print(f"{folder / RESULTS}: had other {differing[0]}; its other tables are left out")
+        return record
+    kept = [result for result in old.results if result.table in others]
+    return replace(
+        record,
+        columns=dict(sorted((others | record.columns).items())),
+        results=sorted(kept + record.results, key=lambda result: result.table),
+        stages=record.stages or old.stages,
+        runs=old.runs | record.runs,
     )
 
 

@@ -250,6 +250,13 @@ def amount_by_task(text: str) -> dict[str, float]:
     return result
 
 
+def as_typed(value: Any) -> str:
+    """Return an argument's value as it is written on a command line."""
+    if isinstance(value, dict):
+        value = tuple(f"{name}={word}" if name else word for name, word in value.items())
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def one_line(text: str) -> str:
     """Escape what is not printable: names and values in a message may come from any file."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -121,12 +121,12 @@ FAULTS = [
     ),
     Fault(
         "a task's weight is ignored", "train_multitask.py",
-        "loss = loss * (weight * share)", "loss = loss * share",
+        "(loss * weight).backward()", "loss.backward()",
         "test_wiring.py", "weight_of_a_task",
     ),
     Fault(
         "parts of a batch count alike", "train_multitask.py",
-        "loss = loss * (weight * share)", "loss = loss * weight / run.args.accumulate",
+        "loss = loss * share", "loss = loss / run.args.accumulate",
         "test_wiring.py", "accumulated",
     ),
     Fault(

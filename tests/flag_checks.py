@@ -135,8 +135,8 @@ RECIPE: dict[str, Row] = {
         lambda run, base: run.seen["put"][0][0][1] == "pcgrad",
     ),
     "task_weight": (
-        "--task-weight sst=0",
-        lambda run, base: {s["loss"] for s in run.steps if s["task"] == "sst"} == {0},
+        "--task-weight sst=0,sts=0",
+        lambda run, base: encoder_is_untouched(run) and all(s["loss"] for s in run.steps),
     ),
     "teacher": ("--teacher sst=nobody", refused("nobody")),
     "average": ("--average 0.5", lambda run, base: len(run.events("mean-dev")) == 1),

@@ -1,7 +1,7 @@
 """Arguments: --config and its mistakes, --help in groups, limits, the names of runs."""
 
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -163,6 +163,18 @@ def test_a_corpus_has_no_limit_by_task(tmp_path: Path) -> None:
 )
 def test_a_run_s_own_name_says_what_is_unusual(words: str, name: str) -> None:
     assert default_name(resolve_arguments(parse_given(Args, words.split(), ""), TASKS)) == name
+
+
+def test_resolved_arguments_stay_what_they_are() -> None:
+    """--resume resolves a run's own again; "cross" goes before what the task file says."""
+    own = {**TASKS, "quora": replace(TASKS["quora"], encoding="siamese")}
+    for words in ("", "--pair-encoding cross", "--pair-encoding siamese", "--option pretrain"):
+        given = parse_given(Args, ["--tasks", "sst,quora,sts", *words.split()], "")
+        if "pretrain" in words:
+            given["tasks"] = ("sst",)
+        once = resolve_arguments(given, own)
+        assert resolve_arguments(vars(once), own) == once
+        assert ("quora" in once.pair_loss) == (words in ("", "--pair-encoding siamese"))
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

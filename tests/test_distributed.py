@@ -170,6 +170,14 @@ def test_the_first_process_alone_keeps_the_task_file(
     assert kept.read_text() == TASK_FILE
 
 
+def test_tasks_without_a_head_s_parameters_have_no_gradients_to_add(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As of cosines alone, in --mode joint, whose heads' gradients are added by themselves."""
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    distributed.sum_gradients([])
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_shares_are_all_rows_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
     monkeypatch.setattr(distributed, "size", lambda: count)

@@ -12,11 +12,12 @@ import pytest
 
 from experiments import ablation, figures, jobs, one_model, paper, recipes, run_ablation
 from experiments.ablation import read_ablation
+from experiments.estimate import estimate
 from experiments.figures import THEMES, figure_names, interval, spread_out
 from experiments.jobs import Job, RunKey
 from experiments.markdown import ONE_MODEL, write_results_page
 from experiments.recipes import BUDGETS, Cell, tables
-from experiments.results import Result, read_record, read_score
+from experiments.results import Result, read_record, read_score, with_other_tables
 from minbert import UserError
 from minbert.files import read_json_lines
 
@@ -167,8 +168,10 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
 def test_runs_are_chosen_by_name() -> None:
     known = run_ablation.jobs_of(one_model.table_5())
     assert [job.name for job in one_model.chosen_jobs(known, ("pcgrad", "annealed"))] == [
-        "pcgrad", "annealed"
+        "annealed", "pcgrad"
     ]  # fmt: skip
+    taught = [job.name for job in one_model.chosen_jobs(known, ("teachers",))]
+    assert taught == ["alone-sst-5e-5", "alone-quora-5e-5", "alone-sts-5e-5", "teachers"]
     assert one_model.chosen_jobs(known, ()) == known
     with pytest.raises(UserError, match="--only nothing: write names of alone-sst-5e-5,"):
         one_model.chosen_jobs(known, ("nothing",))
@@ -210,6 +213,42 @@ def test_the_page_is_what_the_recorded_results_say(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path)
     write_results_page(tmp_path)
     assert (tmp_path / "RESULTS.md").read_text() == (HOME / "RESULTS.md").read_text()
+
+
+def test_a_table_leaves_the_others_alone(tmp_path: Path, capsys) -> None:
+    """Written by --table 3, with Tables 1 and 2 there from before."""
+    shutil.copy(HOME / "results.json", tmp_path)
+    whole = read_record(tmp_path)
+    title = "Table 3: routines"
+    one = replace(
+        whole, columns={title: whole.columns[title]},
+        results=[replace(r, scores=(0.5,)) for r in whole.results if r.table == title],
+    )  # fmt: skip
+    both = with_other_tables(one, tmp_path)
+    assert both.columns == whole.columns
+    assert {r.scores for r in both.results if r.table == title} == {(0.5,)}
+    assert [r for r in both.results if r.table != title] == [
+        r for r in whole.results if r.table != title
+    ]
+    assert capsys.readouterr().out == ""
+    assert with_other_tables(replace(one, budget="other"), tmp_path).columns == one.columns
+    assert "had other budget; its other tables are left out" in capsys.readouterr().out
+
+
+def test_a_plan_reads_the_task_file(world: Path) -> None:
+    """What is read of long texts makes other steps: every window is trained on."""
+    steps = {}
+    for long in ("head", "windows"):
+        (world / "own.toml").write_text(
+            '[own]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
+            'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = 5\n'
+            f'long = "{long}"\n'
+        )
+        places = ["--model", str(world / "model"), "--data-dir", str(world / "data")]
+        places += ["--output-dir", str(world / "ids"), "--max-length", "6", "--batch-size", "8"]
+        found = estimate("train_multitask", [*places, "--task-file", str(world / "own.toml")])
+        steps[long] = found.steps
+    assert steps["head"] == 25 < steps["windows"]
 
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:

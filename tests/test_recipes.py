@@ -97,6 +97,25 @@ def test_the_mean_of_the_weights_is_that_of_the_last_steps(
     assert [line["step"] for line in logged(world / "runs/run", "mean-dev")] == [20]
 
 
+def test_ctrl_c_while_the_mean_is_put_in_leaves_the_weights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    p = nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    optimizer.state[p]["mean"] = torch.zeros(2)
+    copy = torch._foreach_copy_
+
+    def interrupted(*tensors: list[torch.Tensor]) -> None:
+        copy(*tensors)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(torch, "_foreach_copy_", interrupted)
+    with pytest.raises(KeyboardInterrupt), averaged(optimizer):
+        pass
+    assert p.tolist() == [1.0, 1.0]
+
+
 def test_best_is_the_better_one_of_the_weights_and_their_mean(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,10 +167,12 @@ def test_the_card_has_the_command_of_the_recipe(world: Path) -> None:
 
 def test_rates_fall_with_the_depth() -> None:
     model = nn.Sequential(BertModel(TINY))
+    model.heads = nn.ModuleDict({"embedding_quality": nn.Linear(2, 2)})  # a task's own name
     groups = parameter_groups(model, 0.1, 0.5)
     rates = {id(p): group["rate"] for group in groups for p in group["params"]}
     found = {name: rates[id(p)] for name, p in model.named_parameters()}
     assert found["0.pooler_dense.weight"] == found["0.bert_layers.1.out_dense.weight"] == 1
+    assert found["heads.embedding_quality.weight"] == 1
     assert found["0.bert_layers.0.out_dense.bias"] == 0.5
     assert found["0.word_embedding.weight"] == found["0.embed_layer_norm.bias"] == 0.25
     assert len(groups) == 6
@@ -212,6 +233,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--anneal-to 0.5", "--anneal-to goes with --mode annealed"),
         ("--combine pcgrad", "--combine pcgrad goes with --mode joint"),
         ("--mode sequential --steps 5", "--steps would end before the later tasks"),
+        ("--tasks sts --heads-first 1 --pair-encoding siamese", "all tasks are siamese"),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
         ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),
         ("--best-by quora", "--best-by quora: not one of --tasks"),

@@ -19,6 +19,8 @@ from minbert import UserError
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
 from minbert.run.runlog import RunLog
+from minbert.run.train_args import resolve_arguments
+from tasks import TASKS
 from tests.conftest import arguments, run, weights
 from tests.forked import Command
 from tests.processes import assert_same_run, wait_for_step
@@ -60,15 +62,37 @@ def test_data_of_the_same_size_is_not_the_same(
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--lr", "0.5"], "--lr 0.5 differs from the run's 1e-05: leave it out"),
+        (["--lr", "0.5"], "--lr 0.5 differs from the run's 0.001: leave it out"),
         (["--resume", "nowhere"], "no args.json in nowhere"),
         (["--name", "other"], "--name other differs"),
+        (["--limit", "30"], "--limit 30 differs from the run's sst=40,sts=40: leave it out"),
+        (["--option", "finetune"], "--option finetune differs"),
     ],
 )
 def test_resume_with_other_arguments(world: Path, extra: list[str], message: str) -> None:
-    run(world, "--name", "run", "--epochs", "1")
+    typed = ["--limit", "40", "--written-out", "--option", "pretrain", "--epochs", "1"]
+    run(world, "--name", "run", *typed)
     with pytest.raises(UserError, match=message):
         train_multitask.main(["--resume", str(world / "runs/run"), *extra])
+    assert train_multitask.main(["--resume", str(world / "runs/run"), *typed]) == 0
+
+
+def test_a_run_goes_on_on_a_gpu(world: Path) -> None:
+    """Both ways to say it; a run that is begun with --device auto does not contradict them."""
+    begun = resolve_arguments({"tasks": ("sst",)}, TASKS)
+    for given in ({"use_gpu": True}, {"device": "cuda"}, {"use_gpu": True, "device": "cuda"}):
+        again = rundir.resumed_arguments(
+            begun, given, world, lambda fields: resolve_arguments(fields, TASKS)
+        )
+        assert again.device == "cuda" and not again.use_gpu
+
+
+def test_a_log_of_a_run_without_a_checkpoint_lacks_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "log.jsonl").write_text('{"event": "start", "step": 0}\n')
+    RunLog(tmp_path / "log.jsonl", -1, -1, False)
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--seeds", "2"]])

@@ -1,5 +1,6 @@
 """Soft targets: of a teacher beside the labels, and of the model under another dropout."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from minbert import UserError
 from minbert.inference import MultitaskModel
 from minbert.task.kinds import classification, multi_labels, scores
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
-from tests.conftest import run
+from tests.conftest import make_world, run
 
 TASKS = {
     "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",
@@ -112,3 +113,45 @@ def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
         run(world, "--teacher", f"quora={folder}")
     with pytest.raises(UserError, match="--teacher sts: not of a siamese task"):
         run(world, "--teacher", f"sts={folder}", "--pair-encoding", "siamese")
+
+
+def test_a_cosine_is_no_probability_to_teach(world: Path) -> None:
+    one = ["--tasks", "quora", "--epochs", "1", "--skip-predictions"]
+    run(world, "--name", "cosine", "--pair-encoding", "siamese", *one)
+    run(world, "--name", "classifier", "--pair-encoding", "siamese", "--pair-loss", "softmax", *one)
+    with pytest.raises(UserError, match=r"--teacher quora=.*cosine: a cosine is no probability"):
+        run(world, "--teacher", str(world / "runs/cosine"), *one)
+    assert run(world, "--teacher", str(world / "runs/classifier"), *one) == 0
+
+
+def test_a_taught_run_goes_on_without_its_teachers(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--name", "run", "--skip-predictions", *teach(world))
+    shutil.rmtree(world / "runs/teachers")
+    shutil.rmtree(world / "runs/.teachers")
+    folder = world / "runs/run"
+    assert train_multitask.main(["--resume", str(folder)]) == 0
+    (folder / "teachers/sst.npy").write_bytes(b"damaged")
+    with pytest.raises(UserError, match=r"--teacher sst=.*: no such run"):
+        train_multitask.main(["--resume", str(folder)])
+
+
+def test_a_teacher_reads_again_what_it_reads_otherwise(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same file and the same rows, but another column of it."""
+    world = make_world(tmp_path)
+    rows = "".join(f"old cat {i % 3}\tnew dog {i % 5}\t{'ab'[i % 2]}\n" for i in range(20))
+    (world / "data/own.tsv").write_text("title\tbody\tlabel\n" + rows)
+    for column in ("title", "body"):
+        (world / f"{column}.toml").write_text(
+            '[own]\nkind = "classification"\ntrain = "own.tsv"\ndev = "own.tsv"\n'
+            f'text = "{column}"\nlabel = "label"\nlabels = ["a", "b"]\n'
+        )
+    tasks = ["--tasks", "own", "--epochs", "1", "--skip-predictions", "--task-file"]
+    run(world, "--name", "teacher", *tasks, str(world / "title.toml"))
+    for column in ("title", "body", "title"):
+        options = [*tasks, str(world / f"{column}.toml"), "--teacher", str(world / "runs/teacher")]
+        run(world, *options)
+    assert capsys.readouterr().out.count("reads its 20 training rows once") == 2

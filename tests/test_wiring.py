@@ -1,6 +1,6 @@
 """What the scripts do with the parts: losses' use, selection, masking, clipping, calibration."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,14 +147,24 @@ def test_the_dropout_of_a_step_is_its_own(world: Path, monkeypatch) -> None:
 
 
 def test_the_weight_of_a_task_counts(world: Path, monkeypatch) -> None:
+    """The gradient is that many times as long; the loss that is shown is the task's own."""
     heavy = {**TASKS, "sst": replace(TASKS["sst"], weight=3.0)}
-    seen = []
+    losses, lengths, clip_scale = [], [], train_multitask.clip_scale
+
+    def seen(parameters: Iterable[torch.Tensor], max_norm: float) -> float:
+        lengths.append(1 / clip_scale(parameters, 1e-9))
+        return 1.0
+
+    monkeypatch.setattr(train_multitask, "clip_scale", seen)
     for name, tasks in (("plain", TASKS), ("heavy", heavy)):
         monkeypatch.setattr(train_multitask, "TASKS", tasks)
         run(world, "--name", name, "--epochs", "1", "--lr", "0")
         steps = logged(world / "runs" / name, "step")
-        seen.append([line["loss"] for line in steps if line["task"] == "sst"])
-    assert seen[1] == pytest.approx([3 * loss for loss in seen[0]])
+        losses.append([line["loss"] for line in steps])
+    assert losses[0] == losses[1]
+    factors = [3 if line["task"] == "sst" else 1 for line in steps]
+    plain, weighted = lengths[: len(steps)], lengths[len(steps) :]
+    assert weighted == pytest.approx([f * x for f, x in zip(factors, plain, strict=True)], rel=1e-3)
 
 
 @pytest.mark.parametrize("frozen", [False, True])

@@ -105,8 +105,8 @@ class AttentionHalf(torch.autograd.Function):
         wq, bq, wk, bk, wv, bv, wo, bo = (t.to(x.dtype) for t in (wq, bq, wk, bk, wv, bv, wo, bo))
         q = layout.pad_queries(F.linear(x, wq, bq))
         k, v = layout.pad(F.linear(c, wk, bk)), layout.pad(F.linear(c, wv, bv))
-        o, kept = attend(q, k, v, layout, p)
-        o = layout.unpad_queries(o)  # (N, D)
+        kept: list[Tensor] = []
+        o = layout.unpad_queries(attend(q, k, v, layout, p, kept))  # (N, D)
         y, kept_norm = norm.forward(x, F.linear(o, wo, bo), w, b)
         ctx.save_for_backward(x, context, wq, wk, wv, wo, q, k, v, o, *kept_norm, *kept)
         ctx.norm_keeps = len(kept_norm)
@@ -132,22 +132,24 @@ class AttentionHalf(torch.autograd.Function):
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float
-) -> tuple[Tensor, list[Tensor]]:
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float, kept: list[Tensor] | None = None
+) -> Tensor:
     """Return o = A v of every group, laid out as q is: A = keep P / (1 - p),
 
-    P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T); and for the gradient each P and keep.
+    P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). kept: gets what the gradient needs, each P
+    and keep.
     """
-    out, kept = layout.like(q), []
+    out = layout.like(q)
     parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))
     for group, q_, k_, v_, o in zip(layout.groups, *parts, strict=True):
         mask, beta = (q_[:1, :1, :1], 0) if group.mask is None else (group.mask, 1)
         scale = 1 / math.sqrt(q_.shape[-1])
         P = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale).softmax(-1)
         keep = draw(P, p)
-        kept += [P] if keep is None else [P, keep]
+        if kept is not None:
+            kept += [P] if keep is None else [P, keep]
         torch.baddbmm(o, masked(P, keep), v_, beta=0, alpha=kept_scale(p), out=o)
-    return out, kept
+    return out
 
 
 def attention_gradients(
@@ -240,7 +242,7 @@ def run(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> 
         )
     c = x if context is None else context
     q, k, v = layout.pad_queries(a.query(x)), layout.pad(a.key(c)), layout.pad(a.value(c))
-    o, _ = attend(q, k, v, layout, p_attention)
-    x, _ = end_a.forward(x, dense(layout.unpad_queries(o)), norm.weight, norm.bias)
+    o = layout.unpad_queries(attend(q, k, v, layout, p_attention))
+    x, _ = end_a.forward(x, dense(o), norm.weight, norm.bias)
     x, _ = end_f.forward(x, outer(F.gelu(inner(x))), norm_f.weight, norm_f.bias)
     return x

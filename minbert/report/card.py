@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from minbert.cli import as_typed
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.files import sha256_of, write_text
@@ -55,11 +56,8 @@ class Command:
             if name in LEFT_OUT or value in (self.defaults[name], None, {}, ""):
                 continue
             flag = ("--no-" if value is False else "--") + name.replace("_", "-")
-            if isinstance(value, dict):
-                value = ",".join(f"{k}={v}" for k, v in value.items())
-            elif isinstance(value, tuple):
-                value = ",".join(map(str, value))
-            words.append(flag if isinstance(value, bool) else f"{flag} {shlex.quote(str(value))}")
+            word = shlex.quote(as_typed(value))
+            words.append(flag if isinstance(value, bool) else f"{flag} {word}")
         return " ".join(words)
 
 

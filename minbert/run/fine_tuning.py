@@ -21,7 +21,7 @@ from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multi
 from minbert.run import rundir
 from minbert.run.heads_first import train_heads
 from minbert.run.loop import Training, begin, find_checkpoint
-from minbert.run.teachers import load_outputs, make_outputs, teachers_files
+from minbert.run.teachers import load_outputs, make_outputs, outputs_files
 from minbert.run.train_args import FROZEN, Args, data_source
 from minbert.task.balance import with_class_weights
 from minbert.task.classes import label_summary, rare_classes
@@ -101,7 +101,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     source = data_source(args)
     check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
-    taught = teachers_files(args, tasks)
+    taught = outputs_files(args, tasks, folder)
     last = find_checkpoint(folder)
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)

@@ -25,8 +25,8 @@ def train_heads(
 ) -> None:
     """Train every head for --heads-first passes over its set, on the untouched encoder's outputs.
 
-    These are computed once; siamese heads have nothing to learn without the encoder. All processes
-    do the same, and take the first one's result.
+    These are computed once; siamese heads, which compare two of them, are left as they are. All
+    processes do the same, and take the first one's result.
     """
     model.eval()
     device = model.encoder.device

@@ -104,6 +104,8 @@ def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:
         raise UserError(f"--anneal-to goes with --mode annealed, not --mode {args.mode}")
     if args.combine != "sum" and args.mode != "joint":
         raise UserError(f"--combine {args.combine} goes with --mode joint, not --mode {args.mode}")
+    if args.heads_first and set(args.tasks) == set(args.pair_loss):
+        raise UserError("--heads-first leaves siamese heads as they are, and all tasks are siamese")
     if args.steps and args.mode == "sequential":
         raise UserError("--steps would end before the later tasks are trained: not with sequential")
     by_task = {"task_weight": args.task_weight or {}, "r_drop": args.r_drop or {}}

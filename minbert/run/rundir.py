@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import check_values
+from minbert.cli import as_typed, check_values
 from minbert.data.tables import valid_unicode
 from minbert.errors import UserError
 from minbert.files import write_text
@@ -17,7 +17,14 @@ from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
-from minbert.task.run_files import ARGS, DEV_ROWS, TASKS_FILE, read_arguments, write_arguments
+from minbert.task.run_files import (
+    ARGS,
+    DEV_ROWS,
+    OUTPUTS,
+    TASKS_FILE,
+    read_arguments,
+    write_arguments,
+)
 from minbert.task.task import Task
 from minbert.task.taskfile import read_task_file, task_file_text, tasks_of_run
 from minbert.training import distributed
@@ -25,7 +32,7 @@ from minbert.typed import from_json
 
 Tasks = dict[str, Task]
 LOCK = ".lock"
-BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, "log.jsonl"}
+BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, OUTPUTS, "log.jsonl"}
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
@@ -50,16 +57,11 @@ def open_run(
     root = Path(given.get("output_dir", cls.output_dir))
     if "resume" in given:
         folder = find_run(root, given["resume"])
-        saved = resumed_arguments(cls, folder, given)
+        saved = saved_arguments(cls, folder)
         tasks = tasks_of_run(folder, saved.tasks)
-        task_file = str(folder / TASKS_FILE) if saved.task_file else ""
-        args = resolve({**vars(saved), "task_file": task_file}, tasks)
+        args = resumed_arguments(saved, given, folder, lambda fields: resolve(fields, tasks))
         return replace(args, resume=given["resume"]), tasks, folder
-    known = builtin
-    if given.get("task_file"):
-        data_dir = Path(given.get("data_dir", cls.data_dir))
-        own = read_task_file(Path(given["task_file"]), data_dir)
-        known, given = {**builtin, **own}, {"tasks": tuple(own), **given}
+    given, known = with_task_file(given, cls, builtin)
     args = resolve(given, known)
     tasks = {name: known[name] for name in args.tasks}
     tasks = draw_dev_rows(tasks, Path(args.data_dir))
@@ -69,10 +71,21 @@ def open_run(
     return replace(args, name=folder.name), tasks, folder
 
 
+def with_task_file(
+    given: dict[str, Any], cls: type[ScriptArgs], builtin: Tasks
+) -> tuple[dict[str, Any], Tasks]:
+    """Return what is given, with the tasks of --task-file if no others are, and all known tasks."""
+    if not given.get("task_file"):
+        return given, builtin
+    data_dir = Path(given.get("data_dir", cls.data_dir))
+    own = read_task_file(Path(given["task_file"]), data_dir)
+    return {"tasks": tuple(own), **given}, {**builtin, **own}
+
+
 def new_run(root: Path, name: str, default: str) -> Path:
     """Return root/name, or root/default, root/default-2, ... Raises UserError for a taken name.
 
-    All processes take the first one's choice, which none makes before all have chosen.
+    All processes take the first one's choice. None makes the folder before all have chosen.
     """
     run = distributed.all_gather(_new_run(root, name, default))[0]
     if distributed.rank() == 0 and (left := left_behind(run)):
@@ -219,11 +232,8 @@ def check_shared(run: Path, state: TrainState) -> None:
             )
 
 
-def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -> ScriptArgs:
-    """Return a run's saved arguments, changed by those given now that are in FREE_ON_RESUME.
-
-    Raises UserError if another one is given with a value that differs from the run's.
-    """
+def saved_arguments(cls: type[ScriptArgs], run: Path) -> ScriptArgs:
+    """Return what a run's args.json has. Raises UserError if it is damaged."""
     saved = read_arguments(run)
     # runs of before 2026-12 have no such argument, and used PyTorch's kernels; what else an older
     # run has not is off by default
@@ -234,10 +244,39 @@ def resumed_arguments(cls: type[ScriptArgs], run: Path, given: dict[str, Any]) -
         raise UserError(f"{run / ARGS}: {missing[0]} is missing; the file is damaged")
     args = from_json(cls, saved, str(run / ARGS))
     check_values(args, str(run / ARGS))
+    return replace(args, task_file=str(run / TASKS_FILE) if args.task_file else "")
+
+
+def resumed_arguments(
+    saved: ScriptArgs, given: dict[str, Any], run: Path,
+    resolve: Callable[[dict[str, Any]], ScriptArgs],
+) -> ScriptArgs:  # fmt: skip
+    """Return a run's saved arguments, changed by those given now that are in FREE_ON_RESUME.
+
+    Others may be given as they were typed for the run, or as it has them. Raises UserError if one
+    means another value.
+    """
+    begun = vars(saved)
     for name, value in given.items():
-        if name not in FREE_ON_RESUME and value != getattr(args, name):
+        if name in FREE_ON_RESUME or value == begun[name]:
+            continue
+        if not means(resolve, begun, name, value):
             flag, mend = "--" + name.replace("_", "-"), "leave it out"
             if name in LENGTH:
                 mend += f", or start a new run from this one: --model {run}"
-            raise UserError(f"{flag} {value} differs from the run's {getattr(args, name)}: {mend}")
-    return replace(args, **{k: v for k, v in given.items() if k in FREE_ON_RESUME})
+            now, then = as_typed(value), as_typed(begun[name])
+            raise UserError(f"{flag} {now} differs from the run's {then}: {mend}")
+    free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
+    if free.get("use_gpu") and "device" not in free:
+        free |= {"use_gpu": False, "device": "cuda"}
+    return resolve({**begun, **free})
+
+
+def means(
+    resolve: Callable[[dict[str, Any]], ScriptArgs], begun: dict[str, Any], name: str, value: Any
+) -> bool:
+    """Return whether an argument, with the others as a run has them, makes no other run of it."""
+    try:
+        return vars(resolve({**begun, name: value})) == vars(resolve(begun))
+    except UserError:  # it does not go with the others, which did go together
+        return False

@@ -91,6 +91,6 @@ def _drop_after(path: Path, step: int, assessed: int) -> None:
         print(f"{path}: damaged lines left out: {damaged}")
     kept = [line for line in lines if line.get("step", 0) <= last.get(line["event"], step)]
     steps = {line["step"] for line in kept if line["event"] == "step"}
-    if missing := step - len(steps):
+    if (missing := step - len(steps)) > 0:  # less: it was stopped before its first checkpoint
         print(f"{path}: the lines of {missing} steps are missing; the others are kept")
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

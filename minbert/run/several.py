@@ -20,7 +20,7 @@ from minbert.weights.resolve import resolve
 
 Tasks = dict[str, Task]
 Train = Callable[[Args, Path, Tasks], TrainState]  # trains one run
-# arguments that are dicts by task
+# arguments that are dicts by task, of which a run has those of its own tasks
 BY_TASK = (
     "limit", "limit_dev", "pair_encoding", "pair_loss", "task_weight", "teacher", "r_drop"
 )  # fmt: skip

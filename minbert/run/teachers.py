@@ -16,16 +16,24 @@ from minbert.model.multitask import CONFIGS, HEADS
 from minbert.run.train_args import Args, data_source
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import load_task
+from minbert.task.run_files import OUTPUTS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.weights.resolve import resolve
 
-FOLDER = ".teachers"  # in --output-dir, as the caches of ids
+CACHE = ".teachers"  # in --output-dir, as the caches of ids: for other runs
 
 
-def teachers_files(args: Args, tasks: dict[str, Task]) -> dict[str, Path]:
-    """Return the files that the teachers' outputs are kept in. Raises UserError for no run."""
-    return {name: cache_path(args, tasks[name], Path(run)) for name, run in args.teacher.items()}
+def outputs_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str, Path]:
+    """Return where a run keeps its teachers' outputs: it goes on without the teachers.
+
+    Raises UserError for a teacher that is no run, if its outputs have to be made.
+    """
+    paths = {name: folder / OUTPUTS / f"{name}.npy" for name in args.teacher}
+    for name, path in paths.items():
+        if not path.is_file():
+            cache_path(args, tasks[name], Path(args.teacher[name]))
+    return paths
 
 
 def make_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> None:
@@ -35,13 +43,22 @@ def make_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> 
     writes.
     """
     for name, path in paths.items():
-        if distributed.all_gather(not has_its_hash(path))[0]:  # all compute it together
-            outputs = outputs_of(args, tasks[name], Path(args.teacher[name]))
-            if distributed.rank() == 0:
-                with replaced_file(path) as file:
-                    np.save(file, outputs)
-                write_hash(path)
+        if distributed.all_gather(not has_its_hash(path))[0]:
+            cache = cache_path(args, tasks[name], Path(args.teacher[name]))
+            if distributed.all_gather(not has_its_hash(cache))[0]:  # all compute it together
+                outputs = outputs_of(args, tasks[name], Path(args.teacher[name]))
+                write_outputs(cache, outputs)
+            distributed.barrier()
+            write_outputs(path, np.load(cache))
         distributed.barrier()
+
+
+def write_outputs(path: Path, outputs: np.ndarray) -> None:
+    """Write outputs, and their hash beside them, in the first process."""
+    if distributed.rank() == 0:
+        with replaced_file(path) as file:
+            np.save(file, outputs)
+        write_hash(path)
 
 
 def load_outputs(paths: dict[str, Path], splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
@@ -66,19 +83,25 @@ def load_outputs(paths: dict[str, Path], splits: dict[str, EncodedSplit]) -> dic
 
 
 def cache_path(args: Args, task: Task, run: Path) -> Path:
-    """Return where a teacher's outputs are kept: by its weights, and by the rows they are of."""
+    """Return where a teacher's outputs are for all runs: by all that it is, and the rows it reads.
+
+    Raises UserError if it is no run.
+    """
     if not run.is_dir():
         raise UserError(f"--teacher {task.name}={run}: no such run; give a run's folder")
     directory = resolve(run)
-    files = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
-    files += task.paths("train", Path(args.data_dir))
-    if missing := [file for file in files if not file.is_file()]:
+    needed = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
+    if missing := [file for file in needed if not file.is_file()]:
         raise UserError(f"--teacher {task.name}={run}: no {missing[0]}; give a run's folder")
-    about = (task.name, args.limit.get(task.name), args.precision, sorted(task.dev_ids or ()))
-    key = hashlib.sha256(repr(about).encode())
+    files = [file for file in sorted(directory.iterdir()) if file.is_file()]
+    files += [place / TASKS_FILE for place in folders_of_run(directory)[:1]]
+    files += task.paths("train", Path(args.data_dir))
+    lengths = [read_arguments(place).get("max_length") for place in folders_of_run(directory)[:1]]
+    rows = (task.table, args.limit.get(task.name), sorted(task.dev_ids or ()))
+    key = hashlib.sha256(repr((rows, args.precision, lengths)).encode())
     for file in files:
         key.update(sha256_of(file).encode())
-    return Path(args.output_dir) / FOLDER / f"{task.name}-{key.hexdigest()[:16]}.npy"
+    return Path(args.output_dir) / CACHE / f"{task.name}-{key.hexdigest()[:16]}.npy"
 
 
 def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
@@ -95,12 +118,17 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
         task.problem_type, task.outputs, task.class_names, task.low, task.high,
     ):  # fmt: skip
         raise UserError(f"--teacher {task.name}={run}: its {task.name} has other labels")
-    siamese = frozenset([task.name] if teacher.network.heads[task.name].config.siamese else [])
+    head = teacher.network.heads[task.name].config
+    if head.siamese and not head.classifier and own.is_classification:
+        raise UserError(
+            f"--teacher {task.name}={run}: a cosine is no probability; give one with a "
+            f"classifier, or --pair-encoding cross"
+        )
+    siamese = frozenset([task.name] if head.siamese else [])
     source = replace(data_source(args), max_length=teacher.max_length, siamese=siamese)
-    split = limit_rows(
-        load_task(replace(task, long=own.long), "train", teacher.tokenizer, source),
-        args.limit.get(task.name),
-    )
+    with distributed.first_before_others():
+        rows = load_task(replace(task, long=own.long), "train", teacher.tokenizer, source)
+    split = limit_rows(rows, args.limit.get(task.name))
     print(f"{task.name}: {run} reads its {len(split):,} training rows once")
     network = teacher.network
     outputs = predict_task(network, own, split, network.encoder.device, f"{task.name}: teacher")

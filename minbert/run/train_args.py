@@ -171,7 +171,7 @@ def check_by_task(args: Args) -> None:
 def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str]]:
     """Return pair_encoding and pair_loss of each siamese task; UserError for what does not fit.
 
-    A flag is stronger than what a task file says of its task.
+    A flag is stronger than what a task file says of its task: a "cross" against that is kept.
     """
     pairs = [name for name in args.tasks if tasks[name].is_pair]
     encoding = spread_over(pairs, "pair_encoding", args.pair_encoding or {})
@@ -196,7 +196,10 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
     if args.towers == "separate" and not siamese:
         raise UserError("--towers separate goes with --pair-encoding siamese")
     losses = {name: chosen[name] for name in siamese}
-    return {"pair_encoding": dict.fromkeys(siamese, "siamese"), "pair_loss": losses}
+    said = {
+        name: kind for name, kind in encoding.items() if "siamese" in (kind, tasks[name].encoding)
+    }
+    return {"pair_encoding": said, "pair_loss": losses}
 
 
 def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:
@@ -211,7 +214,7 @@ def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[st
 def default_name(args: Args) -> str:
     """Return what a run is called unless --name says otherwise: mode, tasks, what is unusual."""
     unusual = {
-        "frozen": args.fine_tune_mode == FROZEN, "siamese": args.pair_encoding,
+        "frozen": args.fine_tune_mode == FROZEN, "siamese": args.pair_loss,
         "pcgrad": args.combine == "pcgrad", "taught": args.teacher, "averaged": args.average,
     }  # fmt: skip
     return "-".join((args.mode, *args.tasks, *(word for word, is_so in unusual.items() if is_so)))
@@ -221,5 +224,5 @@ def data_source(args: Args) -> DataSource:
     """Return where the arguments say that the data is, and how much of it to take."""
     return DataSource(
         Path(args.data_dir), Path(args.output_dir) / ".ids", args.max_length,
-        frozenset(args.pair_encoding), args.limit, args.limit_dev,
+        frozenset(args.pair_loss), args.limit, args.limit_dev,
     )  # fmt: skip

@@ -15,6 +15,7 @@ from minbert.files import read_json, sha256_of, write_json
 
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
+OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
 HASHES = "sha256"  # of these files; runs of before 2026-12 have none
 

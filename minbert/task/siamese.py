@@ -86,7 +86,7 @@ class PairData:
 
     sentences: EncodedSplit
     index: np.ndarray  # (R, 2) numbers of the sentences
-    groups: np.ndarray  # (R, 2) numbers of their groups of paraphrases
+    groups: np.ndarray  # (R, 2) numbers of their groups of paraphrases, which mnr-full reads
     labels: np.ndarray  # (R,)
 
     @classmethod
@@ -98,7 +98,8 @@ class PairData:
         if loss in ("mnr", "mnr-full") and int((split.labels == 1).sum()) < 2:
             raise UserError(f"{task.name}: --pair-loss {loss} needs two pairs with label 1 or more")
         sentences, index = sentences_of(split)
-        return cls(sentences, index, paraphrase_groups(index, split.labels), split.labels)
+        groups = paraphrase_groups(index, split.labels) if loss == "mnr-full" else index
+        return cls(sentences, index, groups, split.labels)
 
 
 def siamese_loss(

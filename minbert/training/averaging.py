@@ -35,9 +35,9 @@ def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Let the model have the mean weights within the block."""
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     kept = [p.detach().clone() for p in weights]
-    with torch.no_grad():
-        torch._foreach_copy_(weights, [optimizer.state[p][MEAN] for p in weights])
-    try:
+    try:  # from the copy on: Ctrl-C in it must not leave the mean as the weights of now
+        with torch.no_grad():
+            torch._foreach_copy_(weights, [optimizer.state[p][MEAN] for p in weights])
         yield
     finally:
         with torch.no_grad():

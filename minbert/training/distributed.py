@@ -164,6 +164,8 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
     if size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
+    if not gradients:  # as of heads that are a cosine
+        return
     flat = torch.cat([g.reshape(-1) for g in gradients])
     dist.all_reduce(flat)
     parts = flat.split([g.numel() for g in gradients])

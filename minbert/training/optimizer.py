@@ -277,4 +277,5 @@ def layer_of(name: str) -> int | None:
     """Return the layer of an encoder's parameter, -1 for embeddings; None for what is above it."""
     if found := re.search(r"bert_layers\.(\d+)\.", name):
         return int(found[1])
-    return -1 if "embed" in name else None
+    is_head = name.startswith("heads.")  # whose task may be called anything
+    return -1 if "embed" in name and not is_head else None
