@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from minbert.cli import args_of, parse_arguments, run_script
+from minbert.cli import args_of, parse_arguments, run_script, without_controls
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.model.encoder import BertModel
@@ -115,7 +115,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
     found = predict_text(model, names, text, args.output, args.raw)
     report = {"predictions": {name: answer.value for name, answer in found.items()}}
     for name, answer in found.items():
-        print(f"{model.tasks[name].title:7} {answer.shown}")
+        print(f"{model.tasks[name].title:7} {without_controls(answer.shown)}")
         if args.probabilities:
             rows = sorted(answer.probabilities.items(), key=lambda row: -row[1])
             print("".join(f"{p:15.4f} {label}\n" for label, p in rows), end="")

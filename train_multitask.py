@@ -32,7 +32,7 @@ from minbert.run.several import best_scores, closing_text, is_several, results_t
 from minbert.run.steps import StepRecord
 from minbert.run.train_args import Args, default_name, resolve_arguments
 from minbert.task.balance import row_weights
-from minbert.task.evaluation import calibrate, replace_undefined, score_tasks
+from minbert.task.evaluation import LOWEST, calibrate, replace_undefined, score_tasks
 from minbert.task.siamese import siamese_loss
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
 from minbert.task.task import Task, has_2024_form, main_scores
@@ -215,12 +215,17 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
         calibrate(run.model, run.tasks[name], run.train_splits[name], device)
     features = run.features and run.features["dev"]
     scores = score_tasks(tasks, run.model, run.dev_splits, device, features)
-    for sentence in replace_undefined(scores):
-        run.progress.print(sentence)
+    undefined = replace_undefined(scores)
+    for name in undefined.keys() - run.said:
+        run.progress.print(undefined[name])
+    run.said.update(undefined)
     main = main_scores(tasks, scores)
     mean, form_2024 = overall(main, {task.name for task in tasks if task.is_correlation})
     values = {"stage": stage, "scores": scores, "overall": mean, "overall_2024": form_2024}
-    chosen_by = weighted_mean(main, args.best_by) if args.best_by else mean
+    # the worst there is, so that no other evaluation is worse than one without a score
+    worth = {name: LOWEST if name in undefined else score for name, score in main.items()}
+    weights = args.best_by or dict.fromkeys(worth, 1.0)
+    chosen_by = weighted_mean(worth, weights) if undefined or args.best_by else mean
     values |= {"chosen_by": chosen_by} if args.best_by else {}
     run.log.write("mean-dev" if is_mean else "dev", step=step, **values)
     found = "  ".join(f"{task.title} {main[task.name]:.3f}" for task in tasks)
@@ -233,7 +238,7 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     if state.best is None or chosen_by > state.best.overall:
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
         state.best = Best(chosen_by, step, main, is_mean)
-    for name, score in main.items():
+    for name, score in worth.items():
         best = state.task_best.get(name)
         if best is None or score > best.score:
             if args.save_task_best:

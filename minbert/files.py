@@ -212,6 +212,17 @@ def has_all_files(directory: Path) -> bool:
         return False
 
 
+def has_all_content(directory: Path) -> bool:
+    """Return whether a directory has all files of its manifest, as they were saved."""
+    try:
+        return has_all_files(directory) and all(
+            not digest or sha256_of(directory / name) == digest
+            for name, (_, digest) in read_manifest(directory).items()
+        )
+    except UserError:
+        return False
+
+
 def beside(path: Path, ending: str) -> Path:
     """Return the "new" or the "old" directory beside one that is being replaced."""
     return path.with_name(f"{path.name}.{ending}")
@@ -223,9 +234,11 @@ def whole_directory_of(path: Path) -> Path:
     Nothing is changed: a trainer may be writing.
     """
     others = [other for other in (beside(path, "new"), beside(path, "old")) if other.is_dir()]
-    if others and not has_all_files(path):
+    if not others:
+        return path
+    if not has_all_files(path):
         time.sleep(RENAMED_WITHIN_S)  # a trainer that is at it comes to its second rename
-    return next((place for place in (path, *others) if has_all_files(place)), path)
+    return next((place for place in (path, *others) if has_all_content(place)), path)
 
 
 def check_content(path: Path) -> None:

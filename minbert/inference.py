@@ -14,6 +14,7 @@ from minbert.data.examples import Example
 from minbert.data.items import by_row
 from minbert.data.tables import as_words, valid_unicode
 from minbert.data.tokenizer import BertTokenizer
+from minbert.data.vocabulary import read_settings
 from minbert.errors import UserError
 from minbert.losses import unit
 from minbert.model.encoder import BertModel
@@ -31,7 +32,7 @@ from minbert.training.device import choose_device, choose_precision
 
 # A sentence, or a pair for the tasks that have two; for one that labels words also a list of them.
 Text = str | tuple[str, str] | list[str]
-LONGEST = 512  # tokens
+SHORTEST, LONGEST = 4, 512  # tokens
 
 
 @dataclass(frozen=True)
@@ -198,9 +199,13 @@ def max_length_of_run(directory: Path, encoder: BertModel) -> int:
         raise UserError(
             f"{directory.parent / ARGS}: gone; put it back: it says how long the run's texts are"
         )
-    saved = read_arguments(folders[0]).get("max_length", LONGEST) if folders else LONGEST
-    if not isinstance(saved, int):
-        raise UserError(f"{folders[0] / ARGS}: max_length is {saved!r}, not a number")
+    if folders:
+        saved, where = read_arguments(folders[0]).get("max_length", LONGEST), folders[0] / ARGS
+    else:  # best/ alone, somewhere else
+        where = directory / "tokenizer_config.json"
+        saved = read_settings(where).get("model_max_length", LONGEST)
+    if type(saved) is not int or saved < SHORTEST:
+        raise UserError(f"{where}: the longest text has {saved!r} tokens; it is {SHORTEST} or more")
     return min(saved, encoder.config.max_position_embeddings)
 
 
@@ -218,9 +223,11 @@ def _examples(
         if splitter and isinstance(text, list):
             examples.append(_example_of_words(text, number))
             continue
-        parts = (text,) if isinstance(text, str) else tuple(text)
+        parts = tuple(text) if isinstance(text, tuple | list) else (text,)
         if len(parts) != sentences:
             raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
+        if other := next((part for part in parts if not isinstance(part, str)), None):
+            raise UserError(f"text {number}: a {type(other).__name__}, not a text: {other!r:.60}")
         if not all(part.strip() for part in parts):
             raise UserError(f"text {number}: empty sentence")
         example = Example(str(number), *map(valid_unicode, parts))

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-PACKAGES = ("minbert", "tasks", "experiments", "benchmarks")
+PACKAGES = ("minbert", "tasks", "experiments", "benchmarks", "compat")
 
 
 def command_of(words: list[str]) -> str:

@@ -6,22 +6,26 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 from minbert.cli import without_controls
 from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tables import JSON, check_columns, column_names, kind_of, table_of
+from minbert.data.textfile import check_is_text, opened
 from minbert.errors import UserError
-from minbert.files import write_text
+from minbert.files import replaced_file, write_text
 from minbert.inference import MultitaskModel, Text
-from minbert.progress import progress
+from minbert.progress import progress, say
 from minbert.task.answers import Answer, ending_of, label_first, named_columns
+from minbert.task.task import Task
 
 BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
 ROWS = 1024  # rows of a table that are predicted together
 TABLES = (".tsv", ".csv", ".parquet", *JSON)  # endings of files whose columns have names
+NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".gz", ".zip")
 Groups = Iterator[list[Example]]  # that are predicted together
 
 
@@ -60,10 +64,12 @@ def predict_input(
         output = ""
     elif name != "-" and Path(output).exists() and Path(output).samefile(name):
         raise UserError(f"--output {output}: that is the --input; name another file")
+    if Path(output).suffix.lower() in NOT_WRITTEN:
+        raise UserError(f"--output {output}: name a .csv, .tsv or .jsonl, or a .txt without names")
     ending = ending_of(output) or (".tsv" if probabilities else "")
     count = 0
     with ExitStack() as stack:
-        columns, groups = stack.enter_context(open_input(name, found.columns))
+        columns, groups = stack.enter_context(open_input(name, found))
         if ending:
             classes = () if model.without_probabilities(task) else found.shown_classes
             head, line = named_columns(found, ending, classes)
@@ -71,7 +77,7 @@ def predict_input(
             ids = [columns.id] if columns and columns.id else []
             names = [found.prediction_header, *ids, *columns.texts] if columns else []
             head, line = label_first(names, bool(ids))
-        sink = stack.enter_context(open(output, "w", encoding="utf-8")) if output else sys.stdout
+        sink = stack.enter_context(open_output(Path(output))) if output else sys.stdout
         safe = str if output else without_controls  # a file gets the texts as they came
         sink.write(safe(head))
         for group in progress(groups, f"{name}: rows" if output else "", size=len):
@@ -84,18 +90,36 @@ def predict_input(
 
 
 @contextmanager
-def open_input(name: str, columns: Columns) -> Iterator[tuple[Columns | None, Groups]]:
+def open_output(path: Path) -> Iterator[TextIO]:
+    """Open a file that has all of the output at the end, or, as a pipe, what has come so far."""
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as sink:
+            yield sink
+        return
+    with replaced_file(path) as file:
+        sink = TextIOWrapper(file, encoding="utf-8", newline="")
+        yield sink
+        sink.flush()
+        sink.detach()  # which leaves the file open
+
+
+@contextmanager
+def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]:
     """Yield the columns of a table and its rows, or None and the lines of a plain text.
 
     name: a file, or -, standard input.
     """
-    endings = (*TABLES, *CONLL) if columns.layout.word_columns else TABLES
+    columns = task.columns
+    endings = (*TABLES, *CONLL, *task.endings) if columns.layout.word_columns else TABLES
     if name != "-" and kind_of(Path(name)) in endings:
         yield table_rows(Path(name), columns)
         return
     with ExitStack() as stack:
-        file = sys.stdin.buffer if name == "-" else stack.enter_context(open(name, "rb"))
+        file = sys.stdin.buffer if name == "-" else stack.enter_context(opened(Path(name)))
         first = file.readline()
+        check_is_text(first, name)
+        if first.strip() == b"[" or first.lstrip().startswith((b'[{"', b"[ {")):
+            raise UserError(f"{name}: a JSON array; write one object a line (.jsonl)")
         if ending := table_ending(first, columns):
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
             with copy.open("wb") as target:
@@ -109,14 +133,17 @@ def open_input(name: str, columns: Columns) -> Iterator[tuple[Columns | None, Gr
 def table_ending(first: bytes, columns: Columns) -> str:
     """Return the ending of the kind of table whose first line this is; "" for a plain text.
 
-    It is a table's if it names all columns that the task's texts are in.
+    It is a table's if it names all columns that the task's texts are in; if the task's files have
+    no names, if it has as many cells.
     """
     line = first.decode("utf-8-sig", errors="replace").strip()
     if columns.layout.word_columns and not line.startswith("{"):
         return ""  # CoNLL's form has no names: any sentence might be a line of it
     for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
         try:
-            names, _ = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
+            names, rows = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
+            if columns.layout.names:
+                next(rows)
         except (UserError, StopIteration):  # no line of a table at all
             continue
         if {*columns.texts} <= {*names}:
@@ -127,14 +154,16 @@ def table_ending(first: bytes, columns: Columns) -> str:
 def table_rows(path: Path, columns: Columns) -> tuple[Columns, Groups]:
     """Return a table's columns, with an id if it has ids, and its rows in groups.
 
-    Raises UserError, with the columns that are there, for a table without the task's.
+    Rows without a text are left out, which is said. Raises UserError, with the columns that are
+    there, for a table without the task's.
     """
     names = column_names(path, columns.layout)
     check_columns(path, list(columns.texts), names)
     id_name = columns.id or "id"
-    # every row gets a prediction: one that cannot is not left out
-    columns = replace(columns, id=id_name if id_name in names else "", bad_rows=0.0)
-    rows, _ = read_examples(path, columns, labelled=False)
+    columns = replace(columns, id=id_name if id_name in names else "", bad_rows=1.0)
+    rows, left_out = read_examples(path, columns, labelled=False)
+    if left_out.counts:
+        say(f"{path.name}: left out: {left_out.describe()}", sys.stderr)
     return columns, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
 

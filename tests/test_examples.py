@@ -32,7 +32,7 @@ def test_forms_of_the_same_file(tmp_path: Path, text: str) -> None:
         ("a1", "kites fly", None, 3.0),
         ("b2", 'it\'s "fine"', None, 0.0),
     ]
-    assert unlabelled == 0
+    assert unlabelled.counts.total() == 0
 
 
 def test_cmu_lines(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_labels_stay_floats(tmp_path: Path) -> None:
 def test_rows_without_label_are_counted(tmp_path: Path) -> None:
     rows = "id\tsentence1\tsentence2\tsimilarity\n1\ta\tb\t\n2\ta\tb\t1\n3\ta\t\t\n"
     examples, unlabelled = read_examples(write(tmp_path / "s.csv", rows), STS, True)
-    assert [e.id for e in examples] == ["2"] and unlabelled == 2
+    assert [e.id for e in examples] == ["2"] and unlabelled.counts.total() == 2
 
 
 HEAD = "id\tsentence\tsentiment\n"

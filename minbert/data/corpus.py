@@ -10,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
+from operator import gt
 from pathlib import Path
 
 import numpy as np
@@ -78,7 +79,7 @@ def load_sentences(
     sentences: list[str], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
     """Return sentences as rows of ids, from the cache if they and the tokenizer are the same."""
-    key = "\n".join(sentences).encode()
+    key = repr(sentences).encode()  # quoted: a sentence may have line breaks
     return _load_texts(lambda: iter(sentences), key, tokenizer, max_length, cache_dir)
 
 
@@ -122,6 +123,13 @@ def read_journal(files: Files) -> Journal:
         journal = from_json(Journal, read_json(files.journal), str(files.journal))
     except UserError:
         return Journal()  # a damaged one costs only time
+    sizes = [(part.texts, part.rows, part.tokens) for part in journal.parts]
+    needed = ID_BYTES * journal.total("tokens"), OFFSET_BYTES * (journal.total("rows") + 1)
+    there = files.ids.stat().st_size, files.offsets.stat().st_size
+    if any(min(numbers) < 0 for numbers in sizes) or any(map(gt, needed, there)):
+        return Journal()
+    if journal.complete and (needed != there or not journal.parts):
+        return Journal()
     whole: list[Part] = []
     with files.ids.open("rb") as ids, files.offsets.open("rb") as offsets:
         offsets.seek(OFFSET_BYTES)

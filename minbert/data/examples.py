@@ -82,8 +82,8 @@ def names_of(files: Files) -> str:
     return f"{first} and {len(others)} more" if others else str(first)
 
 
-def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[Example], int]:
-    """Return the rows of a split's files, and how many were left out.
+def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[Example], LeftOut]:
+    """Return the rows of a split's files, and those that were left out.
 
     Raises UserError as `iter_examples`, for an id that two rows have, for too many rows that
     cannot be used, and for an empty split.
@@ -94,7 +94,7 @@ def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[
     check_usable(files, columns, len(examples), left_out)
     places = [row.file for row in examples], [row.line for row in examples]
     check_ids(files, [row.id for row in examples], *places)
-    return examples, left_out.counts.total()
+    return examples, left_out
 
 
 def check_ids(
@@ -213,8 +213,11 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
         check_columns(path, needed, names)
     for number, row in rows:
         if missing := [name for name in needed if name not in row]:
-            names = ", ".join(row)[:200].strip() or "none"
-            raise UserError(f"{path}:{number}: no column {missing[0]!r}; the columns are {names}")
+            if kind_of(path) not in JSON or not {*needed} <= {*names}:  # the first object's names
+                shown = ", ".join(row)[:200].strip() or "none"
+                what = f"no column {missing[0]!r}; the columns are {shown}"
+                raise UserError(f"{path}:{number}: {what}")
+            row = row | dict.fromkeys(missing)  # as null: a row that cannot be used
         name = columns.id
         try:
             id_ = as_text(row[name]) if name else f"{before}{number}"

@@ -3,6 +3,7 @@
 A resumed run thus needs the number of its step only, not the state of an iterator.
 """
 
+import os
 import zlib
 from functools import lru_cache
 from tempfile import TemporaryFile
@@ -39,6 +40,8 @@ def random_order(rows: int, seed: int | list[int]) -> np.ndarray:
     """
     if rows > ROWS_IN_MEMORY:
         file = TemporaryFile()  # noqa: SIM115 - it is deleted when the order is
+        if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a crash in a map
+            os.posix_fallocate(file.fileno(), 0, rows * np.dtype(np.int32).itemsize)
         order = np.asarray(np.memmap(file, dtype=np.int32, shape=rows))
     else:
         order = np.empty(rows, dtype=np.int32)

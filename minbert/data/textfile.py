@@ -3,6 +3,7 @@
 Whatever is no text of its encoding is refused by name: what it is, where, and what to do.
 """
 
+import codecs
 import gzip
 import io
 import zlib
@@ -21,6 +22,7 @@ KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xfe\xff", UTF_16),
     (b"PK\x03\x04", "a zip archive or an Excel workbook; save the table as CSV (UTF-8)"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file; run `git lfs pull`"),
+    (b"\x1f\x8b", "compressed by gzip; give it a name that ends in .gz"),
 )
 
 
@@ -39,6 +41,13 @@ def text_lines(path: Path, encoding: str = "") -> Iterator[str]:
         raise UserError(f"{path}: the file is empty")
 
 
+def check_is_text(first: bytes, name: str) -> None:
+    """Raise UserError if a file's first bytes say that it is none of text."""
+    for start, what in KNOWN_BYTES:
+        if first.startswith(start):
+            raise UserError(f"{name}: {what}")
+
+
 def _utf8_lines(path: Path) -> Iterator[str]:
     """Yield the lines of a file in UTF-8."""
     for number, raw in enumerate(_raw_lines(path), start=1):
@@ -53,11 +62,9 @@ def _utf8_lines(path: Path) -> Iterator[str]:
 
 def _raw_lines(path: Path) -> Iterator[bytes]:
     """Yield the bytes of each line."""
-    with _opened(path) as file:
+    with opened(path) as file:
         first = file.readline()
-        for start, what in KNOWN_BYTES:
-            if first.startswith(start):
-                raise UserError(f"{path}: {what}")
+        check_is_text(first, str(path))
         if not first.endswith(b"\n"):  # all of the file
             yield from first.split(b"\r")
             return
@@ -69,7 +76,10 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
     """Yield the lines of a file in any encoding, such as UTF-16, whose bytes hold no lines."""
     number = 0
-    with _opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
+    with opened(path) as file:
+        if file.read(3) == codecs.BOM_UTF8 and not encoding.lower().startswith("utf"):
+            raise UserError(f"{path}: UTF-8, as its first bytes say, not {encoding}: no charset")
+    with opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
         try:
             first = text.readline().removeprefix("\ufeff")
             lines = [first] if "\n" in first else first.split("\r")  # all of the file
@@ -82,7 +92,7 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[IO[bytes]]:
     """Open a file, or what is in a .gz. Raises UserError when reading comes upon a damaged .gz."""
     try:
         with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordPiece
@@ -16,6 +17,10 @@ MAX_ID = 10**7
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # Classes of transformers that tokenize as BERT does; the second kind takes tokenizer.json as it is.
 BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+ROLES = dict(
+    zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
+)
+MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
 PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
@@ -32,14 +37,15 @@ class Settings:
     def from_directory(cls, directory: Path) -> "Settings":
         """Read tokenizer_config.json if it is there. Raises UserError for what is not BERT's."""
         path = directory / "tokenizer_config.json"
+        values = read_settings(path)
+        name, where = values.get("tokenizer_class"), path
+        if not name:  # older models have it there
+            where = directory / "config.json"
+            name = read_settings(where).get("tokenizer_class") or BERT_CLASSES[0]
+        if name not in (*BERT_CLASSES, *PLAIN_CLASSES):
+            raise UserError(f"{where}: tokenizer_class is {name!r}; only BERT's WordPiece is here")
         if not path.is_file():
             return cls()
-        values = read_json(path)
-        if not isinstance(values, dict):
-            raise UserError(f"{path}: not an object of settings")
-        name = values.get("tokenizer_class") or BERT_CLASSES[0]
-        if name not in (*BERT_CLASSES, *PLAIN_CLASSES):
-            raise UserError(f"{path}: tokenizer_class is {name!r}; only BERT's WordPiece is here")
         found = {}
         defaults = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
         for key, default in defaults.items():
@@ -67,6 +73,14 @@ class Settings:
         tokenizer.post_processor = BertProcessing(
             ("[SEP]", ends["[SEP]"]), ("[CLS]", ends["[CLS]"])
         )
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Return a file's object of settings, none if it is not there. Raises UserError."""
+    values = read_json(path) if path.is_file() else {}
+    if not isinstance(values, dict):
+        raise UserError(f"{path}: not an object of settings")
+    return values
 
 
 def wordpiece(path: Path) -> Tokenizer:
@@ -113,6 +127,31 @@ def add_tokens(tokenizer: Tokenizer, directory: Path) -> None:
             )
 
 
+def add_special_tokens(tokenizer: Tokenizer, directory: Path) -> None:
+    """Keep the special tokens whole that two files name beside BERT's five.
+
+    Raises UserError for another one in the place of those five.
+    """
+    for path in (directory / "tokenizer_config.json", directory / "special_tokens_map.json"):
+        values = read_settings(path)
+        for role, usual in ROLES.items():
+            found = content_of(values.get(role) or usual)
+            if found != usual:
+                raise UserError(f"{path}: {role} is {found!r}; only {usual} is here")
+        for key in MORE_SPECIAL:
+            more = values.get(key) or []
+            more = list(more.values()) if isinstance(more, dict) else more
+            names = [content_of(token) for token in more] if isinstance(more, list) else [None]
+            if not all(isinstance(name, str) and name for name in names):
+                raise UserError(f"{path}: {key} is not a list of tokens")
+            tokenizer.add_special_tokens(names)
+
+
+def content_of(token: Any) -> Any:
+    """Return a token's text, which a file may have with options around it."""
+    return token.get("content") if isinstance(token, dict) else token
+
+
 def added_tokens(directory: Path) -> list[tuple[AddedToken, int]]:
     """Return the tokens of added_tokens.json and of tokenizer_config.json, with their ids."""
     found = []
@@ -157,4 +196,5 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     else:
         raise UserError(f"{directory}: neither tokenizer.json nor vocab.txt is there")
     add_tokens(tokenizer, directory)
+    add_special_tokens(tokenizer, directory)
     return tokenizer

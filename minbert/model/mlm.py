@@ -13,7 +13,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.layers import LayerNorm, Linear
 from minbert.model.packing import add_rows
 from minbert.weights.convert import to_published
-from minbert.weights.pretrained import read_tensors, write_pretrained
+from minbert.weights.pretrained import check_weights, read_tensors, write_pretrained
 from minbert.weights.resolve import resolve
 
 PUBLISHED = {  # the head's parameters: ours -> published
@@ -80,6 +80,7 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
     for ours, p in model.mlm_head.named_parameters():
         if ours not in found or found[ours].shape != p.shape:
             raise UserError(f"{path}: {PUBLISHED[ours]} is missing or has another shape")
+    check_weights(found, path)
     model.mlm_head.load_state_dict({name: tensor.float() for name, tensor in found.items()})
     return model, False
 

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -124,6 +125,8 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwo
     directory = resolve(run)
     if not (directory / HEADS).is_file():
         raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
+    if directory == run / "last":
+        print(f"{run}: no best/; last/ is used", file=sys.stderr)
     tensors = load_tensors(directory / HEADS)
     check_weights(tensors, directory / HEADS)
     try:

@@ -122,11 +122,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def recover(path: Path) -> None:
     """Finish a replacement that was cut between its renames, or that a power cut has torn.
 
-    The complete directory beside takes the place of one that is missing or lacks files; beside a
-    complete one nothing stays.
+    The complete directory beside takes the place of one that is missing, lacks files or is damaged;
+    beside a complete one nothing stays.
     """
     whole = whole_directory_of(path)
     if whole != path:
+        if path.exists():
+            print(f"{path}: damaged; {whole.name}, which a stopped save left, takes its place")
         shutil.rmtree(path, ignore_errors=True)
         os.replace(whole, path)
     if has_all_files(path):

@@ -1,6 +1,6 @@
 """A run of fine-tuning: what it works with, and how it is made ready."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
-from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
+from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import rundir
 from minbert.run.heads_first import train_heads
 from minbert.run.loop import Training, begin, find_checkpoint
@@ -61,6 +61,7 @@ class Run(Training):
     pairs: dict[str, PairData]  # the training sets of siamese tasks
     teachers: dict[str, Tensor]  # their outputs (I, C) on the training sets that have one
     plan: Plan
+    said: set[str] = field(default_factory=set)  # tasks whose metric was said to be undefined
 
     @property
     def averaged_steps(self) -> int:
@@ -172,6 +173,8 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
         ):  # fmt: skip
             if layer > most:
                 raise UserError(f"--{flag}-layers {layer}: this model has {most} layers")
+        if (directory / HEADS).is_file():
+            print(f"{directory}: its heads are left out; new ones start from random values")
         if args.reinit_layers:
             encoder.reinitialize(args.reinit_layers)
         shape = (args.pooling, args.embedding_size, args.pool_layers)

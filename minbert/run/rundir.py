@@ -32,11 +32,11 @@ from minbert.typed import from_json
 
 Tasks = dict[str, Task]
 LOCK = ".lock"
-BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, OUTPUTS, "log.jsonl"}
+BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, OUTPUTS, "log.jsonl", "tensorboard"}
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
-    "resume", "output_dir", "data_dir", "device", "use_gpu", "save_minutes", "tensorboard", "quiet",
-    "json", "accumulate", "checkpoint_activations", "threads",
+    "resume", "output_dir", "data_dir", "corpus", "device", "use_gpu", "save_minutes",
+    "tensorboard", "quiet", "json", "accumulate", "checkpoint_activations", "threads",
 }  # fmt: skip
 LENGTH = {"epochs", "steps"}  # more of them make another schedule of rates and of tasks
 # What runs of before 2026-12 do not have.
@@ -205,6 +205,9 @@ def check_data(
 
     begun_with, now: hashes by name.
     """
+    if begun_with and len(begun_with) != len(now):
+        what = f"{run} began with {len(begun_with)} files to train and evaluate on, not {len(now)}"
+        raise UserError(f"{what}: give it those, or start a new run")
     for name, path in files.items():
         if begun_with.get(name, now[name]) != now[name]:
             raise UserError(

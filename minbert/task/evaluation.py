@@ -20,6 +20,7 @@ from minbert.task.task import Task
 from minbert.training import distributed
 
 CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
+LOWEST = -1.0  # that any metric can be
 WHY_UNDEFINED = "all predictions or all labels are equal"
 
 
@@ -188,13 +189,13 @@ def with_interval(
     return (metric(predictions, labels), *bootstrap_interval(metric, predictions, labels))
 
 
-def replace_undefined(scores: dict[str, dict[str, float]]) -> list[str]:
-    """Replace metrics that are not defined by 0, and return a sentence for each task with one."""
-    sentences = []
+def replace_undefined(scores: dict[str, dict[str, float]]) -> dict[str, str]:
+    """Replace metrics that are not defined by 0, and return a sentence by task with one."""
+    sentences = {}
     for name, own in scores.items():
         undefined = [metric for metric, value in own.items() if math.isnan(value)]
         if undefined:
             own.update(dict.fromkeys(undefined, 0.0))
             what = " and ".join(undefined)
-            sentences.append(f"{name}: {what} not defined ({WHY_UNDEFINED}): counted as 0")
+            sentences[name] = f"{name}: {what} not defined ({WHY_UNDEFINED}): counted as 0"
     return sentences

@@ -58,7 +58,7 @@ def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
             if place in places:  # as in [1, 0, 0]: one 0 or 1 a class
                 raise ValueError(f"{part.strip()!r} is there twice; write the labels of the row")
             places.add(place)
-        parts = text.split(SEPARATOR)
+        parts = [part.strip().removesuffix(".0") for part in text.split(SEPARATOR)]
         if len(parts) == len(labels) > 1 and {*parts} <= {"0", "1"}:
             raise ValueError("one 0 or 1 a class? write the labels of the row")
         return float(sum(2**place for place in places))

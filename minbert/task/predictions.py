@@ -149,8 +149,7 @@ def names_by(gold: Path, task: Task) -> list[str]:
 
     A file of CoNLL's form has no names: its ending is to be that of the task's files.
     """
-    own = {kind_of(Path(name)) for names in task.files.values() for name in names}
-    if task.per_word and kind_of(gold) not in (*JSON, ".parquet", *own):
+    if task.per_word and kind_of(gold) not in (*JSON, ".parquet", *task.endings):
         return []
     try:
         return list(task.columns.layout.names) or column_names(gold, task.columns.layout)

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from minbert.data.examples import Columns
+from minbert.data.tables import kind_of
 from minbert.metrics import Metric
 
 REGRESSION, SOFTMAX = "regression", "single_label_classification"  # transformers' words
@@ -53,6 +54,11 @@ class Task:
         """
         place = "train" if split == "dev" and self.dev_share else split
         return tuple(data_dir / name for name in self.files.get(place, ()))
+
+    @property
+    def endings(self) -> set[str]:
+        """The endings of its files, such as .csv."""
+        return {kind_of(Path(name)) for names in self.files.values() for name in names}
 
     @property
     def is_pair(self) -> bool:

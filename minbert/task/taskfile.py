@@ -115,6 +115,9 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
             tasks[name] = make_task(name, table)
             if data_dir is not None:
                 _check_columns(tasks[name], data_dir)
+            for other in list(tasks.values())[:-1]:
+                if tasks[name].prediction_file == other.prediction_file:
+                    raise ValueError(f"prediction_file: that of [{other.name}], too; name another")
         except (UserError, OSError, ValueError) as error:
             raise UserError(f"{where} {error}") from error
     return tasks

@@ -98,7 +98,8 @@ def read_encoder(
         state |= new_pooler(config)
         print(f"{path}: no pooler in it; a new one is made, to be trained", file=sys.stderr)
     if left_out := sorted(name for name in tensors if HEAD.match(name)):
-        print(f"{path}: its head is left out ({', '.join(left_out)[:80]})", file=sys.stderr)
+        names = ", ".join(left_out)[:80].encode("unicode_escape").decode()
+        print(f"{path}: its head is left out ({names})", file=sys.stderr)
     check_weights(state, path)
     return {name: tensor.float().contiguous() for name, tensor in state.items()}
 

@@ -13,9 +13,14 @@ ALIASES = {
     "bert-base-cased": "google-bert/bert-base-cased",
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
 }
-WEIGHTS = ["model.safetensors", "pytorch_model.bin"]  # in this order, one is enough
+# in this order, one is enough; an index lists shards, which are fetched with it
+WEIGHTS = ["model.safetensors", "pytorch_model.bin"]
+WEIGHTS += [f"{name}.index.json" for name in WEIGHTS]
 TOKENIZERS = ["vocab.txt", "tokenizer.json"]  # one is enough
-FILES = ["config.json", *TOKENIZERS, "tokenizer_config.json"]
+FILES = [
+    "config.json", *TOKENIZERS, "tokenizer_config.json", "added_tokens.json",
+    "special_tokens_map.json",
+]  # fmt: skip
 
 
 def resolve(name_or_dir: str | Path) -> Path:
@@ -111,7 +116,9 @@ def _download(repo: str) -> Path:
     client_error = HfHubHTTPError.__bases__[0]
     try:
         for weights in WEIGHTS:
-            directory = Path(snapshot_download(repo, allow_patterns=[*FILES, weights]))
+            stem, _, ending = weights.removesuffix(".index.json").rpartition(".")
+            shards = [f"{stem}-*.{ending}"] if weights.endswith(".index.json") else []
+            directory = Path(snapshot_download(repo, allow_patterns=[*FILES, weights, *shards]))
             if (directory / weights).is_file():
                 return directory
     except (client_error, HFValidationError, OSError) as error:
