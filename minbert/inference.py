@@ -226,8 +226,9 @@ def _examples(
         parts = tuple(text) if isinstance(text, tuple | list) else (text,)
         if len(parts) != sentences:
             raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
-        if other := next((part for part in parts if not isinstance(part, str)), None):
-            raise UserError(f"text {number}: a {type(other).__name__}, not a text: {other!r:.60}")
+        for part in parts:
+            if not isinstance(part, str):
+                raise UserError(f"text {number}: a {type(part).__name__}, not a text: {part!r:.60}")
         if not all(part.strip() for part in parts):
             raise UserError(f"text {number}: empty sentence")
         example = Example(str(number), *map(valid_unicode, parts))

@@ -112,6 +112,17 @@ def test_a_torn_directory_gives_way_to_a_whole_one(tmp_path: Path, beside: str) 
     assert content(tmp_path / "last") == "whole"
 
 
+def test_a_damaged_directory_gives_way_to_a_whole_one(tmp_path: Path, capsys) -> None:
+    """Of the right size, as after a power cut, with the one before beside it."""
+    write(tmp_path / "last.old", "whole")
+    write(tmp_path / "damaged", "other")
+    (tmp_path / "damaged").rename(tmp_path / "last")
+    (tmp_path / "last/file").write_bytes(bytes(5))
+    assert whole_directory_of(tmp_path / "last").name == "last.old"
+    assert content(tmp_path / "last") == "whole"
+    assert "last: damaged; last.old, which a stopped save left, takes" in capsys.readouterr().out
+
+
 def test_a_flipped_bit_is_seen_when_the_file_is_read(tmp_path: Path) -> None:
     with atomic_directory(tmp_path / "last") as folder:
         (folder / "numbers.json").write_text("[1, 2]")

@@ -1,5 +1,8 @@
 """Corpora as ids in files: parts that are kept, damage that is seen, memory that stays flat."""
 
+import errno
+import json
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -118,6 +121,29 @@ def test_damaged_files_are_made_anew(
     assert in_memory(load()) == whole
 
 
+@pytest.mark.parametrize(
+    "change", ["negative", "huge", "no parts, complete", "fewer parts, complete"]
+)
+def test_a_journal_that_cannot_be_is_made_anew(
+    world: Path, load: Callable[[], EncodedSplit], change: str
+) -> None:
+    whole = in_memory(load())
+    path = files_of(world)[".json"]
+    journal = json.loads(path.read_text())
+    if "parts" in change:
+        journal["parts"] = journal["parts"][: -1 if "fewer" in change else 0]
+    else:
+        journal["parts"][0]["tokens"] = -3 if change == "negative" else 10**30
+    path.write_text(json.dumps(journal))
+    assert in_memory(load()) == whole
+
+
+def test_sentences_with_line_breaks_are_others(world: Path, tokenizer: BertTokenizer) -> None:
+    every = [["red\ncat", "cat"], ["red", "cat\ncat"]]
+    found = [in_memory(load_sentences(texts, tokenizer, 8, world / "ids")) for texts in every]
+    assert found[0] != found[1]
+
+
 def test_another_length_tokenizer_or_text_is_another_corpus(
     world: Path, tokenizer: BertTokenizer
 ) -> None:
@@ -142,6 +168,19 @@ def test_no_memory_grows_with_the_rows(
     monkeypatch.setattr(sampler, "ROWS_IN_MEMORY", 300)
     order = random_order(1000, [1, 2])
     assert np.array_equal(order, expected) and isinstance(order.base, np.memmap)
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system has no such call")
+def test_no_room_for_the_order_of_many_rows_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not the end of the process, as when a map's page finds no room."""
+    monkeypatch.setattr(sampler, "ROWS_IN_MEMORY", 10)
+
+    def full(*about: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(sampler.os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        random_order(20, 0)
 
 
 def test_rows_without_some() -> None:

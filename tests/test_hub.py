@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from safetensors.torch import load
 
 from minbert import BertModel
 
@@ -108,3 +109,18 @@ def test_what_the_hub_has_and_says(hub: dict[str, str]) -> None:
     (offline,) = asked({**hub, "HF_HUB_OFFLINE": "1"}, "me/whole")
     assert "HF_HUB_OFFLINE is set, so the hub was not asked" in offline
     assert asked(hub, "me/whole") == [whole] and (Path(whole) / "vocab.txt").is_file()
+
+
+def test_shards_and_what_stands_beside_a_vocabulary_are_fetched(hub: dict[str, str]) -> None:
+    """And found again in the cache, without asking."""
+    Hub.files["model-00001-of-00001.safetensors"] = Hub.files.pop("model.safetensors")
+    names = load(Hub.files["model-00001-of-00001.safetensors"])
+    shards = {"weight_map": dict.fromkeys(names, "model-00001-of-00001.safetensors")}
+    Hub.files["model.safetensors.index.json"] = json.dumps(shards).encode()
+    del Hub.files["pytorch_model.bin"]
+    Hub.files |= {"added_tokens.json": b"{}", "special_tokens_map.json": b"{}"}
+    (whole,) = asked(hub, "me/whole")
+    wanted = {"added_tokens.json", "special_tokens_map.json", "model.safetensors.index.json"}
+    assert wanted <= {path.name for path in Path(whole).iterdir()}
+    assert BertModel.from_pretrained(whole).config.hidden_size
+    assert asked({**hub, "HF_HUB_OFFLINE": "1"}, "me/whole") == [whole]

@@ -1,7 +1,9 @@
 """A run used on new texts: from Python, from the command line, from a pipe."""
 
+import gzip
 import io
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -110,6 +112,61 @@ def test_a_table_is_read_by_its_columns(trained: Path, tmp_path: Path) -> None:
     assert answers("a.txt", f"{header}\nred cat\tq\told dog\n", "sts")[1] == "q\tred cat\told dog"
     assert answers("b.txt", '{"sentence": "red cat"}\n', "sst") == ["sentence", "red cat"]
     assert answers("c.txt", "a red cat, here\n", "sst") == ["a red cat, here"]
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress(b"red cat\nold dog\n"))
+    to = ["--input", str(tmp_path / "d.txt.gz"), "--task", "sst", "--output", str(tmp_path / "out")]
+    evaluate.main(["--checkpoint", str(trained), *to])
+    assert len((tmp_path / "out").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid x\n", "a Git LFS pointer"),
+        (b"PK\x03\x04abc", "a zip archive"),
+        (b"\xff\xfea\0", "UTF-16 text"),
+        (b'[{"sentence": "red cat"}]\n', "a JSON array; write one object a line"),
+        (b'[\n{"sentence": "red cat"}\n]\n', "a JSON array"),
+        (b"\x1f\x8b\x08", "compressed by gzip"),
+    ],
+)
+def test_what_is_no_text_is_named(
+    trained: Path, tmp_path: Path, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.txt").write_bytes(content)
+    command = ["--checkpoint", str(trained), "--task", "sst", "--input"]
+    with pytest.raises(UserError, match=f"in.txt: {message}"):
+        evaluate.main([*command, str(tmp_path / "in.txt")])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(UserError, match=f"-: {message}"):
+        evaluate.main([*command, "-"])
+
+
+def test_an_output_is_whole_or_the_one_of_before(trained: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.csv"
+    source.write_bytes(b"red cat\n" * 20_000 + b"\xff\n")
+    output.write_text("of before")
+    command = ["--checkpoint", str(trained), "--task", "sst", "--input", str(source), "--output"]
+    with pytest.raises(UserError, match="line 20001: not UTF-8"):
+        evaluate.main([*command, str(output)])
+    assert output.read_text() == "of before"
+    assert [path.name for path in tmp_path.glob("*.new")] == []
+    with pytest.raises(UserError, match=r"out.xlsx: name a .csv, .tsv or .jsonl"):
+        evaluate.main([*command, str(tmp_path / "out.xlsx")])
+
+
+@pytest.mark.parametrize("text", [{"text": "red"}, None, 3, float("nan"), b"red", ("red", None)])
+def test_only_texts_are_texts(trained: Path, text: object) -> None:
+    model = MultitaskModel.load(trained)
+    task = "sts" if isinstance(text, tuple) else "sst"
+    with pytest.raises(UserError, match=r"text 2: a (dict|NoneType|int|float|bytes), not a text"):
+        model.predict(task, ["red cat" if task == "sst" else ("red", "cat"), text])
+
+
+def test_a_best_alone_has_the_length_of_its_run(trained: Path, tmp_path: Path) -> None:
+    """Copied to another place, where nothing of the run is around it."""
+    shutil.copytree(trained / "best", tmp_path / "alone")
+    alone = MultitaskModel.load(tmp_path / "alone", max_length=None)
+    assert alone.max_length == MultitaskModel.load(trained).max_length == 32
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,21 @@ def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
     assert script.main(["--resume", str(world / "runs/run")]) == 0
 
 
+def test_a_corpus_that_only_moved_goes_on(world: Path) -> None:
+    (world / "a.txt").write_text("red cat runs\n" * 60)
+    (world / "b.txt").write_text("old dog sleeps\n" * 60)
+    base = arguments(world, "--name", "run", "--mask-rate", "0.5", "--corpus", str(world / "a.txt"))
+    base = [w for i, w in enumerate(base) if "--tasks" not in (w, base[i - 1])]
+    pretrain_mlm.main(base)
+    (world / "a.txt").rename(world / "moved.txt")
+    resume = ["--resume", str(world / "runs/run"), "--corpus"]
+    assert pretrain_mlm.main([*resume, str(world / "moved.txt")]) == 0
+    with pytest.raises(UserError, match=r"b.txt: not what .*runs/run began with"):
+        pretrain_mlm.main([*resume, str(world / "b.txt")])
+    with pytest.raises(UserError, match="began with 1 files to train and evaluate on, not 2"):
+        pretrain_mlm.main([*resume, f"{world / 'moved.txt'},{world / 'b.txt'}"])
+
+
 @pytest.mark.parametrize("change", ["labels", "order"])
 @pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
 def test_data_of_the_same_size_is_not_the_same(

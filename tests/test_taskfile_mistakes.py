@@ -192,3 +192,13 @@ def test_sets_of_labels() -> None:
     assert float(multi_label(outputs, labels)) < 1e-3 < float(multi_label(-outputs, labels))
     # right: 1 of {0, 2}; wrong: 1 in the first, 2 missing in the second
     assert label_f1(np.array([2.0, 1.0]), np.array([0.0, 5.0])) == pytest.approx(2 / (2 + 2))
+
+
+def test_two_tasks_do_not_write_one_file(own: Path) -> None:
+    text = OWN
+    for name in ("entails", "alike"):
+        text = text.replace(f"[{name}]", f'[{name}]\nprediction_file = "{{split}}.csv"')
+    (own / "own.toml").write_text(text)
+    message = r"\[alike\] prediction_file: that of \[entails\], too"
+    with pytest.raises(UserError, match=message):
+        read_task_file(own / "own.toml", None)

@@ -122,6 +122,9 @@ def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:
         ({"tokenize_chinese_chars": None}, "tokenize_chinese_chars is None"),
         ({"added_tokens_decoder": {"x": {}}}, "its added tokens cannot be read"),
         ({"added_tokens_decoder": 3}, "its added tokens cannot be read"),
+        ({"cls_token": "<s>"}, "cls_token is '<s>'; only .CLS. is here"),
+        ({"unk_token": {"content": "<unk>"}}, "unk_token is '<unk>'; only .UNK. is here"),
+        ({"additional_special_tokens": 3}, "additional_special_tokens is not a list of tokens"),
     ],
 )
 def test_what_is_not_bert_s_is_named(folder: Path, settings: dict, message: str) -> None:
@@ -129,6 +132,33 @@ def test_what_is_not_bert_s_is_named(folder: Path, settings: dict, message: str)
     with pytest.raises(UserError, match=message) as error:
         BertTokenizer.from_directory(folder)
     assert "\n" not in str(error.value)
+
+
+def test_a_class_that_the_model_s_config_names_counts(folder: Path) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    for name, fits in (("BertJapaneseTokenizer", False), ("BertTokenizer", True)):
+        (folder / "config.json").write_text(json.dumps(config | {"tokenizer_class": name}))
+        for settings in ({}, {"do_lower_case": True}):
+            settle(folder, **settings)
+            if fits:
+                assert ids(folder)
+                continue
+            with pytest.raises(UserError, match=r"config.json: tokenizer_class is 'BertJapanese"):
+                BertTokenizer.from_directory(folder)
+
+
+@pytest.mark.parametrize("key", ["additional_special_tokens", "extra_special_tokens"])
+@pytest.mark.parametrize("file", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_more_special_tokens_stay_whole(folder: Path, file: str, key: str) -> None:
+    """One that is in the vocabulary, and a new one."""
+    settle(folder, tokenizer_class="BertTokenizer")
+    (folder / "vocab.txt").write_text("\n".join([*WORDS, "[new]"]) + "\n", encoding="utf-8")
+    values = json.loads((folder / file).read_text()) if (folder / file).is_file() else {}
+    (folder / file).write_text(json.dumps(values | {key: ["[new]", "[newer]"]}))
+    text = "good [new] good[newer]"
+    mine = BertTokenizer.from_directory(folder).encode_batch([text])[0].ids
+    assert mine == transformers.AutoTokenizer.from_pretrained(folder)(text)["input_ids"]
+    assert len(mine) == 6
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "\udcff"])

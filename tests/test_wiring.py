@@ -1,5 +1,7 @@
 """What the scripts do with the parts: losses' use, selection, masking, clipping, calibration."""
 
+import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +108,22 @@ def test_gradients_are_clipped_to_norm_1(world: Path, monkeypatch, script: Any) 
     spied_steps(monkeypatch, look)
     script.main(arguments(world, "--epochs", "2", "--lr", "1e-3"))
     assert max(norms) == pytest.approx(1.0, abs=1e-3) and min(norms) > 0
+
+
+def test_a_model_without_a_score_is_no_best(world: Path, monkeypatch, capsys) -> None:
+    """Equal predictions have no correlation: 0 would be more than what another step had."""
+    scores, score_tasks = iter([0.1, math.nan, -0.3, math.nan]), train_multitask.score_tasks
+
+    def scored(*about: Any) -> dict[str, dict[str, float]]:
+        found = score_tasks(*about)
+        found["sts"]["pearson"] = next(scores)
+        return found
+
+    monkeypatch.setattr(train_multitask, "score_tasks", scored)
+    run(world, "--name", "r", "--tasks", "sts", "--epochs", "3", "--skip-predictions")
+    state = json.loads((world / "runs/r/last/state.json").read_text())
+    assert state["best"]["overall"] == -0.3 and state["task_best"]["sts"]["score"] == -0.3
+    assert capsys.readouterr().out.count("sts: pearson not defined") == 1
 
 
 def test_best_is_the_step_with_the_highest_mean(world: Path, monkeypatch) -> None:
