@@ -12,6 +12,8 @@ import pytest
 import torch
 import transformers
 
+import evaluate
+import pretrain_mlm
 from minbert import MultitaskModel, UserError
 from minbert.export import main as export
 from tests.conftest import run
@@ -98,3 +100,26 @@ def test_an_empty_text_is_refused(own_pairs: Path, text: str | tuple[str, str]) 
     task = "sst" if isinstance(text, str) else "plain"
     with pytest.raises(UserError, match="text 1: empty sentence"):
         MultitaskModel.load(own_pairs, device="cpu").outputs(task, [text])
+
+
+@pytest.mark.parametrize("rows", ["one", "equal"])
+def test_a_dev_set_without_a_correlation_is_said(world: Path, rows: str, capsys) -> None:
+    """sentence-transformers#2729, mteb#33: a single row, or all of one score."""
+    path = world / "data/sts-dev.csv"
+    head, *lines = path.read_text().splitlines()
+    lines = lines[:1] if rows == "one" else [line.rsplit("\t", 1)[0] + "\t4.2" for line in lines]
+    path.write_text("\n".join([head, *lines]) + "\n")
+    run(world, "--tasks", "sts", "--name", "r", "--skip-predictions")
+    assert capsys.readouterr().out.count("sts: pearson not defined (all predictions or all") == 1
+    evaluate.main(["--checkpoint", str(world / "runs/r"), "--data-dir", str(world / "data")])
+    assert "pearson         not defined: all predictions" in capsys.readouterr().out
+
+
+def test_gaps_among_the_ids_of_words_are_no_harm_to_pre_training(world: Path) -> None:
+    """SudachiTra#64: blank and repeated lines of a vocab.txt have numbers, too."""
+    path = world / "model/vocab.txt"
+    path.write_text(path.read_text().replace("cat\n", "cat\n\ncat\n"))
+    (world / "a.txt").write_text("the red cat runs fast here\n" * 40)
+    places = ["--model", str(world / "model"), "--output-dir", str(world / "runs")]
+    more = ["--corpus", str(world / "a.txt"), "--epochs", "1", "--mask-rate", "0.5"]
+    assert pretrain_mlm.main([*places, *more, "--precision", "fp32", "--device", "cpu"]) == 0
