@@ -29,7 +29,9 @@ from minbert.run.scoring import score_run
 from minbert.stream import predict_input, predict_text
 from minbert.task.answers import ending_of
 from minbert.task.dev_rows import with_dev_rows
+from minbert.task.evaluation import WHY_UNDEFINED
 from minbert.task.predictions import score_predictions
+from minbert.task.run_files import folders_of_run, read_arguments
 from minbert.task.taskfile import read_task_file
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
@@ -60,7 +62,7 @@ class Args:
     model: str = model_arg(
         "bert-base-uncased", "model name, directory or run, for --verify and --emit"
     )
-    data_dir: str = data_arg("data", "directory with the tasks' files")
+    data_dir: str = data_arg("", "directory with the tasks' files (default: the run's)")
     output: str = text_arg(
         "", "where predictions go (default: RUN/predictions; of texts of yours, the screen)"
     )
@@ -91,7 +93,13 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     model = load_model(args)
     print(f"{model.directory}, {args.precision} on {model.network.encoder.device}")
     output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
-    return score_run(model, Path(args.data_dir), output)
+    return score_run(model, Path(args.data_dir or data_dir_of(Path(args.checkpoint))), output)
+
+
+def data_dir_of(run: Path) -> str:
+    """Return the --data-dir that a run was trained with."""
+    folders = folders_of_run(run)
+    return str(read_arguments(folders[0]).get("data_dir", "data")) if folders else "data"
 
 
 def use_checkpoint(args: Args) -> dict[str, object]:
@@ -100,12 +108,12 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         raise UserError("--raw changes probabilities: add --probabilities or --output FILE.csv")
     model = load_model(args)
     if args.input:
-        if not args.task:
+        if not args.task and len(model.tasks) > 1:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
-        wanted = (args.probabilities, args.raw)
-        if args.probabilities and (why := model.without_probabilities(args.task)):
+        task, wanted = args.task or next(iter(model.tasks)), (args.probabilities, args.raw)
+        if args.probabilities and (why := model.without_probabilities(task)):
             print(why, file=sys.stderr)
-        return {"lines": predict_input(model, args.task, args.input, args.output, *wanted)}
+        return {"lines": predict_input(model, task, args.input, args.output, *wanted)}
     text = args.pair or args.text
     sentences = 2 if args.pair else 1
     fitting = [n for n, t in model.tasks.items() if 1 + t.is_pair == sentences]
@@ -167,6 +175,9 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
     report = score_predictions(Path(args.score), Path(args.gold), list(tasks.values()))
     for key, value in report.items():
         print(f"{key},{value}")
+        if value != value:
+            print(f"{key}: not defined: {WHY_UNDEFINED}", file=sys.stderr)
+            report[key] = None  # JSON has no NaN
     return report, 1 if report["missing"] or report["extra"] or report["duplicate"] else 0
 
 

@@ -1,5 +1,6 @@
 """A trained run, ready for use: texts in, predictions or embeddings out."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from minbert.batch import Batch
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
-from minbert.data.items import by_row
+from minbert.data.items import by_row, item_labels, read_items
 from minbert.data.tables import as_words, valid_unicode
 from minbert.data.tokenizer import BertTokenizer
 from minbert.data.vocabulary import read_settings
@@ -160,6 +161,9 @@ class MultitaskModel:
         siamese = self.network.heads[task].config.siamese
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, found.long)
         outputs = predict_task(self.network, found, split, self.network.encoder.device)
+        if found.per_word and (cut := len(item_labels(split)) - len(read_items(split))):
+            what = f"{cut:,} words cut off or without a piece, not predicted"
+            print(f"{task}: {what} (max_length {self.max_length})", file=sys.stderr)
         return by_row(split, outputs.numpy())
 
     def encode(

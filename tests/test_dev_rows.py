@@ -22,7 +22,7 @@ ONE = OWN.replace('dev = "intent.tsv"\ntest = "intent.tsv"\n', "dev = 0.25\n")
 
 
 def rows(folder: Path, name: str = "intent") -> list[str]:
-    return json.loads((folder / "dev_rows.json").read_text())[name]
+    return [row.split(" ")[0] for row in json.loads((folder / "dev_rows.json").read_text())[name]]
 
 
 @pytest.fixture
@@ -48,6 +48,32 @@ def test_low_and_high_scores_have_their_share() -> None:
 @pytest.mark.parametrize(("count", "share", "wanted"), [(2, 0.01, 1), (2, 0.99, 1), (7, 0.5, 4)])
 def test_a_few_rows_are_shared_too(count: int, share: float, wanted: int) -> None:
     assert even_share(np.zeros(count), share).sum() == wanted
+
+
+def test_a_class_of_two_rows_has_one_in_the_share() -> None:
+    labels = np.array([0.0] * 60 + [1.0] * 40 + [2.0] * 2 + [3.0])
+    chosen = even_share(labels, 0.1, of_each=True)
+    assert [int(chosen[labels == label].sum()) for label in range(4)][2:] == [1, 0]
+    assert not even_share(labels, 0.02)[labels == 2].any()
+
+
+def test_rows_without_ids_are_not_others_on_the_same_lines(own: Path, run: Path) -> None:
+    """A row that was put in before them moves all, and some that were trained on to their lines."""
+    file = own / "data/intent.tsv"
+    head, *lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([head, "new cat\twalk\n", *lines]))
+    argv = ["--checkpoint", str(run), "--data-dir", str(own / "data")]
+    message = r"intent.tsv: \d of the 4 dev rows of intent are not on the lines"
+    with pytest.raises(UserError, match=message):
+        evaluate.main(argv)
+    gold = ["--gold", str(file), "--task-file", str(run / "tasks.toml")]
+    with pytest.raises(UserError, match=message):
+        evaluate.main(["--score", str(run / "predictions/intent-dev-output.csv"), *gold])
+    file.write_text("".join([head, *lines]))
+    kept = json.loads((run / "dev_rows.json").read_text())
+    before = {"intent": [row.split(" ")[0] for row in kept["intent"]]}
+    (run / "dev_rows.json").write_text(json.dumps(before))  # as a run of before wrote it
+    assert evaluate.main(argv) == 0
 
 
 def test_the_same_rows_for_training_evaluation_scores_and_report(
@@ -177,7 +203,7 @@ def test_several_files_are_read_one_after_the_other(own: Path) -> None:
     gold = ["--gold", str(data / "two.tsv"), "--task-file", str(run / "tasks.toml")]
     assert evaluate.main(["--score", str(run / "predictions/intent-dev-output.csv"), *gold]) == 0
     (data / "two.tsv").write_text(head + "".join(lines[9:]))
-    with pytest.raises(UserError, match=r"two.tsv: not what .* began with"):
+    with pytest.raises(UserError, match=r"one.tsv and 1 more: \d of the 4 dev rows"):
         train_multitask.main(["--resume", str(run)])
 
 

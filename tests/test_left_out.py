@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,63 @@ def test_a_typo_in_the_labels_names_what_the_file_has(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match=message):
         read(tmp_path, "a.csv", text, labels=["sapm", "ham"])
+
+
+def test_objects_may_lack_what_others_have(tmp_path: Path) -> None:
+    """As null: such a row cannot be used; but the first one names the columns."""
+    whole = [{"text": "red", "label": 1}] * 40
+    lines = [json.dumps(row) for row in [*whole, {"text": "old"}, {"label": 1}]]
+    assert len(read(tmp_path, "a.jsonl", "\n".join(lines), bad_rows=0.1)) == 40
+    with pytest.raises(UserError, match=r"a.jsonl:1: no column 'label'; it has text"):
+        read(tmp_path, "a.jsonl", "\n".join([lines[-2], *lines]))
+
+
+@pytest.mark.parametrize(
+    ("value", "keys", "message"),
+    [
+        (
+            "25,5",
+            {"kind": "regression", "range": [0, 100], "labels": ""},
+            "a decimal comma. write a point",
+        ),
+        ("spam", {"labels": ["ham", "eggs"]}, "expected one of ham, eggs"),
+    ],
+)
+def test_other_labels_are_no_reason_to_leave_all_rows_out(
+    tmp_path: Path, value: str, keys: dict, message: str
+) -> None:
+    text = "text;label\n" + f"red;{value}\n" * 40
+    with pytest.raises(UserError, match=message) as error:
+        read(tmp_path, "a.csv", text, delimiter=";", **keys)
+    assert "bad_rows" not in str(error.value)
+
+
+def test_a_mark_of_utf_8_is_believed_before_the_task_file(tmp_path: Path) -> None:
+    text = "\ufeffn,text,label\n1,f\u00fcr,1\n"
+    with pytest.raises(UserError, match=r"a.csv: UTF-8, as its first bytes say, not cp1252"):
+        read(tmp_path, "a.csv", text, charset="cp1252")
+
+
+def test_lines_are_read_by_a_task_whose_files_have_no_header(own: Path, capsys) -> None:
+    """A table has as many cells as `columns` names."""
+    (own / "data/bare.csv").write_text("1,red cat,walk\n2,old dog,rest\n" * 10)
+    (own / "own.toml").write_text(
+        '[bare]\nkind = "classification"\ntrain = "bare.csv"\ndev = "bare.csv"\n'
+        'columns = ["n", "said", "what"]\ntext = "said"\nlabel = "what"\n'
+        'labels = ["walk", "rest"]\n'
+    )
+    train_multitask.main([*arguments(own), "--tasks", "bare"])
+    argv = ["--checkpoint", str(own / "runs/own"), "--output", str(own / "out"), "--input"]
+    for text, lines in (("red cat\nold dog, too\n", 2), ("7,red cat,walk\n8,old dog,rest\n", 3)):
+        (own / "in.txt").write_text(text)
+        evaluate.main([*argv, str(own / "in.txt")])  # the only task needs no --task
+        assert len((own / "out").read_text().splitlines()) == lines
+
+
+def test_rows_that_may_be_cut_are_counted(own: Path, capsys) -> None:
+    train_multitask.main([*arguments(own), "--tasks", "intent", "--max-length", "6"])
+    assert re.search(r"intent.tsv: 16 rows, .*; 1\d fill --max-length 6 and may be cut",
+                     capsys.readouterr().out)  # fmt: skip
 
 
 def test_the_course_s_files_are_read_as_ever(tmp_path: Path) -> None:

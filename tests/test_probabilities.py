@@ -155,6 +155,20 @@ def test_files_have_named_columns(
     assert row["id"] == "1" and row["label"] == expected[0].label and row["text"] == texts[0]
 
 
+@pytest.mark.parametrize("ending", [".csv", ".tsv"])
+def test_they_are_scored_as_prediction_files_are(
+    trained: Path, world: Path, tmp_path: Path, ending: str, capsys
+) -> None:
+    gold, output = world / "data/quora-dev.csv", tmp_path / f"out{ending}"
+    command = ["--checkpoint", str(trained), "--task", "quora", "--output", str(output)]
+    evaluate.main([*command, "--input", str(gold)])
+    (tmp_path / "own.toml").write_text((trained / "tasks.toml").read_text())
+    argv = ["--score", str(output), "--gold", str(gold), "--task-file", str(tmp_path / "own.toml")]
+    capsys.readouterr()
+    assert evaluate.main(argv) == 0
+    assert "scored,12" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
 def test_pandas_reads_them(trained: Path, tmp_path: Path, ending: str) -> None:
     pandas = pytest.importorskip("pandas")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import evaluate
 import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.export import main as export
@@ -63,6 +64,21 @@ def test_words_beyond_the_length_are_in_no_entity(
     tags = row.split(",")[1].split(" ")
     assert len(tags) == 8 and tags[4:] == ["O"] * 4
     assert logged(found, "dev")[-1]["scores"]["pets"]["recall"] <= 0.5
+    MultitaskModel.load(found).predict("pets", [" ".join(words)])
+    assert "pets: 4 words cut off or without a piece, not predicted" in capsys.readouterr().err
+
+
+def test_the_form_of_the_task_s_files_is_that_of_its_input(pets: Path) -> None:
+    """Of CoNLL's form with another ending: its lines are words, and no sentences."""
+    (pets / "own.toml").write_text((pets / "own.toml").read_text().replace(".conll", ".txt"))
+    for path in (pets / "data").glob("pets-*.conll"):
+        path.rename(path.with_suffix(".txt"))
+    found = train(pets, "own", "--tasks", "pets", "--epochs", "1")
+    output = pets / "out.jsonl"
+    to = ["--checkpoint", str(found), "--input", str(pets / "data/pets-test.txt"), "--output"]
+    evaluate.main([*to, str(output)])
+    assert [len(json.loads(line)["label"].split(" ")) for line in output.read_text().splitlines()]
+    assert len(output.read_text().splitlines()) == 5
 
 
 @pytest.mark.thorough

@@ -11,6 +11,7 @@ from minbert.errors import UserError
 NO_LABEL, NO_TEXT, OTHER_LABEL = "without a label", "with an empty text", "with another label"
 OTHER_NUMBER = "with more or fewer tags than words"
 SHOWN = 3  # rows, and labels, that are named for each reason
+MOST_ADVISED = 0.2  # more of them are no damage, but labels, or a range, that are others than said
 SHARE = 0.05  # of a split's rows that may be left out, unless the task file has `bad_rows`
 
 
@@ -63,7 +64,8 @@ class LeftOut:
             return
         earliest = min((rows[0] for rows in self.first.values()), key=lambda r: (r.file, r.line))
         share = min(1.0, math.ceil(100 * count / (used + count)) / 100)
-        hint = f"; bad_rows = {share:g} in the task file leaves them out" if most else ""
+        hint = f"; bad_rows = {share:g} in the task file leaves them out"
+        hint = hint if most and share <= MOST_ADVISED else ""
         raise UserError(
             f"{self.place_of(earliest)}: {earliest.problem}; {count:,} of {used + count:,} rows "
             f"cannot be used: {self.describe()}{hint}"

@@ -26,7 +26,9 @@ class ClassScore:
     @property
     def note(self) -> str:
         """What should not be overlooked."""
-        return "never found" if self.rows and not self.recall else ""
+        if not self.rows:
+            return "no row"
+        return "" if self.recall else "never found"
 
 
 def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:

@@ -70,6 +70,8 @@ def score_label(low: float, high: float) -> Callable[[str], float]:
     """Return a parser of numbers in [low, high]."""
 
     def parse(text: str) -> float:
+        if "," in text:
+            raise ValueError("a decimal comma? write a point")
         value = float(text)
         if not low <= value <= high:
             raise ValueError(f"expected a number from {low:g} to {high:g}, the task's `range`")

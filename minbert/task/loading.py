@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, take
-from minbert.data.examples import check_exists, names_of, read_examples
+from minbert.data.examples import check_exists, iter_examples, names_of, read_examples
 from minbert.data.id_cache import load_split
 from minbert.data.items import item_labels, read_items
+from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.task.dev_rows import is_dev_example, is_dev_row
+from minbert.task.dev_rows import check_dev_rows, is_dev_example, is_dev_row
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -72,11 +73,14 @@ def load_task(
     left_out = f"; {split.left_out}" if split.left_out else ""
     if unread := len(item_labels(split)) - len(read_items(split)):
         left_out += f"; words cut off or without a piece, not predicted: {unread:,}"
+    if task.long == HEAD and (cut := int((split.lengths >= source.max_length).sum())):
+        left_out += f"; {cut:,} fill --max-length {source.max_length} and may be cut"
     print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:
         return split
     is_dev = is_dev_row(task, split.id_strings(), split.labels, source.data_dir)
     if split_name == "dev":
+        check_dev_rows(task, iter_examples(paths, task.columns, True), names_of(paths))
         print(
             f"{task.name}: no dev file: {is_dev.sum():,} of these rows (dev = {task.dev_share:g}) "
             f"are its dev set, the same in every run"

@@ -19,6 +19,7 @@ from minbert.data.tables import JSON, column_names, kind_of
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
+from minbert.task.dev_rows import check_dev_rows
 from minbert.task.task import Prediction, Task
 
 FORMULA = re.compile(r"'*[=+\-@].", re.DOTALL)  # a cell that a spreadsheet may run, guarded or not
@@ -124,9 +125,12 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     # a header may be of the other kind than its rows
     has_tabs = any("\t" in line and "," not in line for line in lines[:2])
     has_header = re.split(r"[,\t]", first)[0].strip(' "').lower() == "id"
-    for number, cells in delimited_rows(path, iter(lines), "\t" if has_tabs else ",", "csv"):
-        if number > 1 or not has_header:
-            yield number, [without_guard(cell) for cell in cells]
+    rows = delimited_rows(path, iter(lines), "\t" if has_tabs else ",", "csv")
+    names = next(rows)[1] if has_header else []
+    for number, cells in rows:
+        if "label" in names and len(cells) == len(names):  # an --output of evaluate.py
+            cells = [cells[0], cells[names.index("label")]]
+        yield number, [without_guard(cell) for cell in cells]
 
 
 def gold_task(gold: Path, tasks: list[Task]) -> Task:
@@ -171,6 +175,7 @@ def gold_examples(gold: Path, task: Task) -> list[Example]:
                 is_train = split == "train"
     examples, _ = read_examples(files, task.columns, labelled=True)
     if is_train and task.dev_ids is not None:
+        check_dev_rows(task, examples, str(gold))
         return [example for example in examples if example.id in task.dev_ids]
     return examples
 

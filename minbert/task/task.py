@@ -45,6 +45,8 @@ class Task:
     long: str = "head"  # what is read of a text of more than --max-length tokens, see long_texts.py
     dev_share: float = 0.0  # of train's rows, that are the dev set; 0: it has files of its own
     dev_ids: frozenset[str] | None = None  # of these rows, as the run has drawn them
+    # of rows without ids, whose line is their id: each line and a hash of what stands on it
+    dev_digests: frozenset[str] = frozenset()
     class_weights: Tensor | None = None  # that its loss has, see balance.py
 
     def paths(self, split: str, data_dir: Path) -> tuple[Path, ...]:
@@ -110,9 +112,14 @@ class Task:
         return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
     def parse_prediction(self, text: str) -> Prediction:
-        """Read a prediction that a file has. Raises ValueError for what is none."""
+        """Read a prediction that a file has, also by a class's name for people.
+
+        Raises ValueError for what is none.
+        """
         if self.per_word:
             return np.array([self.columns.parse_label(tag) for tag in text.split(" ")])
+        if text in self.display_names:
+            return float(self.display_names.index(text))
         # only names are parsed as labels are: a predicted score may lie outside of their range
         return self.columns.parse_label(text) if self.class_names else float(text)
 
