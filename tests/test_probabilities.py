@@ -11,6 +11,8 @@ import torch
 
 import evaluate
 from minbert import MultitaskModel, UserError
+from minbert.data.delimited import delimited_line, delimited_rows
+from minbert.data.textfile import text_lines
 from minbert.task.probabilities import class_probabilities
 from minbert.task.taskfile import read_tasks
 from tasks import TASKS
@@ -215,3 +217,13 @@ def test_a_pipe_s_probabilities_are_a_table(trained: Path, tmp_path: Path, capsy
 def test_mistakes(trained: Path, words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         evaluate.main(["--checkpoint", str(trained), *words])
+
+
+def test_any_id_and_text_comes_back(tmp_path: Path) -> None:
+    cells = ["a\rb", 'c"d', "e\nf", "g,h\ti", " j "]
+    for delimiter, name in ((",", "a.csv"), ("\t", "a.tsv")):
+        (tmp_path / name).write_text(
+            delimited_line(list("vwxyz"), delimiter) + delimited_line(cells, delimiter), newline=""
+        )
+        lines = text_lines(tmp_path / name)
+        assert list(delimited_rows(tmp_path / name, lines, delimiter, "csv"))[1] == (2, cells)

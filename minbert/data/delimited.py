@@ -7,7 +7,7 @@ writes), and literal, with quotes that are part of the text and need no partner 
 import csv
 import io
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 
@@ -16,6 +16,13 @@ from minbert.errors import UserError
 QUOTING = ("auto", "csv", "none")
 Row = tuple[int, list[str]]  # its first line's number, its cells
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole document; csv's own limit is 131072
+
+
+def delimited_line(cells: Sequence[str | float | None], delimiter: str) -> str:
+    """Join cells to a line; one with a delimiter, a quote or a line end in it is quoted."""
+    line = io.StringIO()
+    csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(cells)  # it quotes both
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def delimited_rows(

@@ -1,12 +1,11 @@
 """What a model says of a user's texts, as lines of the screen and of files."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from minbert.data.delimited import delimited_line
 from minbert.data.examples import Example
 from minbert.task.task import Task
 
@@ -82,8 +81,8 @@ def named_columns(task: Task, ending: str, classes: Sequence[str]) -> tuple[str,
         return "", as_object
     delimiter = DELIMITERS[ending]
     return (
-        delimited(columns, delimiter),
-        lambda example, answer: delimited(cells(example, answer), delimiter),
+        delimited_line(columns, delimiter),
+        lambda example, answer: delimited_line(cells(example, answer), delimiter),
     )
 
 
@@ -96,19 +95,13 @@ def label_first(columns: Sequence[str], has_ids: bool) -> tuple[str, Format]:
     def line(example: Example, answer: Answer) -> str:
         texts = [example.text, *([] if example.pair is None else [example.pair])]
         if columns:
-            return delimited([as_cell(answer), *([example.id] if has_ids else []), *texts], "\t")
+            ids = [example.id] if has_ids else []
+            return delimited_line([as_cell(answer), *ids, *texts], "\t")
         return "\t".join([as_cell(answer), *texts]) + "\n"
 
-    return delimited(columns, "\t") if columns else "", line
+    return delimited_line(columns, "\t") if columns else "", line
 
 
 def as_cell(answer: Answer) -> str:
     """Return the label, or the entities as a list in JSON."""
     return answer.label if answer.entities is None else json.dumps(answer.value, ensure_ascii=False)
-
-
-def delimited(cells: Sequence[str | float | None], delimiter: str) -> str:
-    """Join cells to a line, with quotes around one that has a delimiter, quote or newline in it."""
-    line = io.StringIO()
-    csv.writer(line, delimiter=delimiter, lineterminator="\n").writerow(cells)
-    return line.getvalue()

@@ -1,17 +1,15 @@
 """Prediction files: the course's exact form for its tasks, CSV for all others; both are read."""
 
-import csv
-import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from minbert.data.delimited import delimited_rows
+from minbert.data.delimited import delimited_line, delimited_rows
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Example, read_examples
 from minbert.data.items import objects
@@ -44,7 +42,8 @@ def write_predictions(
         text = f"id \t {task.prediction_header} \n" + "".join(f"{i} , {p} \n" for i, p in rows)
     else:
         safe = [tuple(map(guard_formula, row)) for row in rows]
-        text = csv_text([("id", task.prediction_header), *safe])
+        lines = [("id", task.prediction_header), *safe]
+        text = "".join(delimited_line(line, ",") for line in lines)
     write_text(path, text)
     logits = [{"id": i, "logits": as_json(row)} for i, row in zip(ids, outputs, strict=True)]
     beside = directory / f"{task.name}-{split_name}-logits.jsonl"
@@ -76,13 +75,6 @@ def is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def csv_text(rows: Sequence[Sequence[str]]) -> str:
-    """Return rows as CSV, with quotes around a cell that needs them."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    return text.getvalue()
 
 
 def read_predictions(
