@@ -11,9 +11,10 @@ import pytest
 from pyarrow import parquet
 
 from minbert import UserError
+from minbert.data.delimited import delimited_line
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Example, read_examples
-from minbert.task.predictions import csv_text, score_predictions, write_predictions
+from minbert.task.predictions import score_predictions, write_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import read_task_file
 from tests.conftest import SHARED_DATA
@@ -265,7 +266,8 @@ def test_public_reports_files(tmp_path: Path) -> None:
 def test_own_predictions_keep_any_name_and_id(
     tmp_path: Path, labels: list, rows: list[tuple[str, str]]
 ) -> None:
-    data = csv_text([("id", "text", "label"), *((i, "x", label) for i, label in rows)])
+    lines = [("id", "text", "label"), *((i, "x", label) for i, label in rows)]
+    data = "".join(delimited_line(line, ",") for line in lines)
     (tmp_path / "d.csv").write_text(data)
     task = task_of(tmp_path, "d.csv", labels=labels, id="id")
     gold, _ = read_examples(tmp_path / "d.csv", task.columns, True)
