@@ -15,7 +15,7 @@ import torch
 
 import pretrain_mlm
 import train_multitask
-from minbert import UserError
+from minbert import MultitaskModel, UserError
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
 from minbert.run.runlog import RunLog
@@ -246,3 +246,14 @@ def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:
     assert process.is_running()  # and it was not disturbed
     process.signal(signal.SIGKILL)
     assert process.finish().code == -signal.SIGKILL
+
+
+def test_what_is_not_taken_from_a_run_is_said(world: Path, capsys) -> None:
+    """Its heads, when another run starts from it; its best step, when that is gone."""
+    run(world, "--name", "one", "--epochs", "1", "--skip-predictions")
+    again = ["--name", "two", "--epochs", "1", "--skip-predictions", "--model"]
+    run(world, *again, str(world / "runs/one"))
+    assert "best: its heads are left out; new ones start" in capsys.readouterr().out
+    shutil.rmtree(world / "runs/one/best")
+    MultitaskModel.load(world / "runs/one", "cpu")
+    assert "one: no best/; last/ is used" in capsys.readouterr().err

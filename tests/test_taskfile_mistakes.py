@@ -14,6 +14,7 @@ from minbert import UserError
 from minbert.data.examples import read_examples
 from minbert.losses import multi_label
 from minbert.metrics import label_f1
+from minbert.task.labels import label_set
 from minbert.task.taskfile import read_task_file
 from tests.own_tasks import OWN, arguments
 
@@ -202,3 +203,9 @@ def test_two_tasks_do_not_write_one_file(own: Path) -> None:
     message = r"\[alike\] prediction_file: that of \[entails\], too"
     with pytest.raises(UserError, match=message):
         read_task_file(own / "own.toml", None)
+
+
+@pytest.mark.parametrize("cell", ["1;0", "1.0;0.0", "1; 0"])
+def test_one_number_a_class_is_no_set_of_numbers(cell: str) -> None:
+    with pytest.raises(ValueError, match="one 0 or 1 a class"):
+        label_set([0, 1])(cell)
