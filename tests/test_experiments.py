@@ -2,22 +2,19 @@
 
 import re
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from experiments import ablation, figures, jobs, one_model, paper, recipes, run_ablation
+from experiments import ablation, jobs, one_model, paper, recipes, run_ablation
 from experiments.ablation import read_ablation
 from experiments.estimate import estimate
-from experiments.figures import THEMES, figure_names, interval, spread_out
 from experiments.jobs import Job, RunKey
 from experiments.markdown import ONE_MODEL, write_results_page
 from experiments.recipes import BUDGETS, Cell, tables
-from experiments.results import Result, read_record, read_score, with_other_tables
+from experiments.results import read_record, read_score, with_other_tables
 from minbert import UserError
 from minbert.files import read_json_lines
 
@@ -257,47 +254,3 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
         ',\n "machine"', '",\n "machine"', 1))  # fmt: skip
     with pytest.raises(UserError, match=r"results\.json: seeds is '\d+', not of the type int"):
         read_record(tmp_path)
-
-
-def test_every_figure_is_there_for_light_and_dark_pages() -> None:
-    names = {
-        n for t in (*read_record(HOME).columns, "forgetting") for n in figure_names(t).values()
-    }
-    assert {path.name for path in (HOME / "figures").iterdir()} == names
-    assert len(names) == 4 * len(THEMES)
-
-
-def test_figures_are_drawn_from_the_record_alone(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    (tmp_path / "results.json").write_bytes((HOME / "results.json").read_bytes())
-    figures.main(["--results", str(tmp_path)])
-    drawn = {path.name: path for path in (tmp_path / "figures").iterdir()}
-    assert set(drawn) == {path.name for path in (HOME / "figures").iterdir()}
-    for path in drawn.values():
-        assert ElementTree.parse(path).getroot().tag.endswith("svg")
-
-
-def test_without_matplotlib_one_line_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match=r"pip install -e \.\[report\]"):
-        figures.main(["--results", str(HOME)])
-
-
-def test_intervals_are_of_the_rows_or_of_the_seeds() -> None:
-    """By hand: 1.96 sqrt(.25 / 100), Fisher's of r = 0 with 103 rows, and two seeds' spread."""
-    result = Result("t", "r", "SST", (0.5,), None, False, "j")
-    assert interval(result, 100) == pytest.approx((0.402, 0.598))
-    half = 0.19353  # tanh(0.196)
-    correlation = replace(result, column="STS", scores=(0.0,))
-    assert interval(correlation, 103) == pytest.approx((-half, half), abs=1e-4)
-    seeds = replace(result, scores=(0.4, 0.6))
-    assert interval(seeds, 100) == pytest.approx((0.5 - 0.02**0.5, 0.5 + 0.02**0.5))
-
-
-def test_labels_do_not_lie_on_each_other() -> None:
-    far = {"a": 0.86, "b": 0.79, "c": 0.29}
-    assert spread_out(far, gap=0.05) == far
-    moved = spread_out({"a": 0.854, "b": 0.834, "c": 0.475}, gap=0.05)
-    assert moved == pytest.approx({"a": 0.869, "b": 0.819, "c": 0.475})

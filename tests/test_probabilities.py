@@ -164,8 +164,8 @@ def test_they_are_scored_as_prediction_files_are(
     gold, output = world / "data/quora-dev.csv", tmp_path / f"out{ending}"
     command = ["--checkpoint", str(trained), "--task", "quora", "--output", str(output)]
     evaluate.main([*command, "--input", str(gold)])
-    (tmp_path / "own.toml").write_text((trained / "tasks.toml").read_text())
-    argv = ["--score", str(output), "--gold", str(gold), "--task-file", str(tmp_path / "own.toml")]
+    argv = ["--score", str(output), "--gold", str(gold)]
+    argv += ["--task-file", str(trained / "tasks.toml")]
     capsys.readouterr()
     assert evaluate.main(argv) == 0
     assert "scored,12" in capsys.readouterr().out

@@ -77,8 +77,11 @@ def test_the_form_of_the_task_s_files_is_that_of_its_input(pets: Path) -> None:
     output = pets / "out.jsonl"
     to = ["--checkpoint", str(found), "--input", str(pets / "data/pets-test.txt"), "--output"]
     evaluate.main([*to, str(output)])
-    assert [len(json.loads(line)["label"].split(" ")) for line in output.read_text().splitlines()]
-    assert len(output.read_text().splitlines()) == 5
+    answers = [json.loads(line) for line in output.read_text().splitlines()]
+    sentences = (pets / "data/pets-test.txt").read_text().split("\n\n")
+    assert len(answers) == 5
+    for answer, words in zip(answers, sentences, strict=True):
+        assert len(answer["label"].split(" ")) == len(words.splitlines())
 
 
 @pytest.mark.thorough

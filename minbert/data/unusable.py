@@ -64,8 +64,8 @@ class LeftOut:
             return
         earliest = min((rows[0] for rows in self.first.values()), key=lambda r: (r.file, r.line))
         share = min(1.0, math.ceil(100 * count / (used + count)) / 100)
-        hint = f"; bad_rows = {share:g} in the task file leaves them out"
-        hint = hint if most and share <= MOST_ADVISED else ""
+        is_advised = most and share <= MOST_ADVISED
+        hint = f"; bad_rows = {share:g} in the task file leaves them out" if is_advised else ""
         raise UserError(
             f"{self.place_of(earliest)}: {earliest.problem}; {count:,} of {used + count:,} rows "
             f"cannot be used: {self.describe()}{hint}"

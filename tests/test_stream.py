@@ -1,0 +1,181 @@
+"""Texts of a user's as they come: files, tables and pipes, and where their answers go."""
+
+import gzip
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import evaluate
+from minbert import UserError
+from minbert.stream import BLOCK, decode, line_rows
+from tests.conftest import run
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def trained(world: Path) -> Path:
+    run(world, "--name", "trained", "--tasks", "sst,sts")
+    return world / "runs/trained"
+
+
+def test_a_pipe_is_answered_line_by_line(trained: Path) -> None:
+    """Who types a line gets its answer before the next one."""
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
+    command += ["--input", "-", "--task", "sst"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        for text in (b"red cat\n", b"old dog\n"):
+            process.stdin.write(text)
+            process.stdin.flush()
+            assert process.stdout.readline().endswith(b"\t" + text)
+        process.stdin.close()
+    assert process.returncode == 0
+
+
+def test_a_file_is_answered_in_blocks() -> None:
+    text = b"red cat runs\n" * (2 * BLOCK // 13)
+    file = io.BufferedReader(io.BytesIO(text))
+    groups = list(line_rows(1, file.readline(), file))
+    assert len(groups) <= 5 and sum(map(len, groups)) == text.count(b"\n")
+    assert {row.text for group in groups for row in group} == {"red cat runs"}
+
+
+def test_a_table_is_read_by_its_columns(trained: Path, tmp_path: Path) -> None:
+    def answers(name: str, text: str, task: str) -> list[str]:
+        source, output = tmp_path / name, tmp_path / "out"
+        source.write_text(text)
+        to = ["--input", str(source), "--task", task, "--output", str(output)]
+        evaluate.main(["--checkpoint", str(trained), *to])
+        return [line.split("\t", 1)[1] for line in output.read_text().splitlines()]
+
+    header = "sentence1\tid\tsentence2"
+    assert answers("a.tsv", f"{header}\nred cat\tq\told dog\n", "sts") == [
+        "id\tsentence1\tsentence2",
+        "q\tred cat\told dog",
+    ]
+    assert answers("a.csv", 'n,sentence\n1,"a ""red"" cat, here"\n', "sst") == [
+        "sentence",
+        '"a ""red"" cat, here"',
+    ]
+    assert answers("a.jsonl", '{"id": 7, "sentence": "red cat"}\n', "sst")[1] == "7\tred cat"
+    # a table by its first line alone, and lines that are none
+    assert answers("a.txt", f"{header}\nred cat\tq\told dog\n", "sts")[1] == "q\tred cat\told dog"
+    assert answers("b.txt", '{"sentence": "red cat"}\n', "sst") == ["sentence", "red cat"]
+    assert answers("c.txt", "a red cat, here\n", "sst") == ["a red cat, here"]
+    (tmp_path / "d.txt.gz").write_bytes(gzip.compress(b"red cat\nold dog\n"))
+    to = ["--input", str(tmp_path / "d.txt.gz"), "--task", "sst", "--output", str(tmp_path / "out")]
+    evaluate.main(["--checkpoint", str(trained), *to])
+    assert len((tmp_path / "out").read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid x\n", "a Git LFS pointer"),
+        (b"PK\x03\x04abc", "a zip archive"),
+        (b"\xff\xfea\0", "UTF-16 text"),
+        (b'[{"sentence": "red cat"}]\n', "a JSON array; write one object a line"),
+        (b'[\n{"sentence": "red cat"}\n]\n', "a JSON array"),
+        (b"\x1f\x8b\x08", "compressed by gzip"),
+    ],
+)
+def test_what_is_no_text_is_named(
+    trained: Path, tmp_path: Path, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in.txt").write_bytes(content)
+    command = ["--checkpoint", str(trained), "--task", "sst", "--input"]
+    with pytest.raises(UserError, match=f"in.txt: {message}"):
+        evaluate.main([*command, str(tmp_path / "in.txt")])
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
+    with pytest.raises(UserError, match=f"-: {message}"):
+        evaluate.main([*command, "-"])
+
+
+def test_an_output_is_whole_or_the_one_of_before(trained: Path, tmp_path: Path) -> None:
+    source, output = tmp_path / "in.txt", tmp_path / "out.csv"
+    source.write_bytes(b"red cat\n" * 20_000 + b"\xff\n")
+    output.write_text("of before")
+    command = ["--checkpoint", str(trained), "--task", "sst", "--input", str(source), "--output"]
+    with pytest.raises(UserError, match="line 20001: not UTF-8"):
+        evaluate.main([*command, str(output)])
+    assert output.read_text() == "of before"
+    assert [path.name for path in tmp_path.glob("*.new")] == []
+    with pytest.raises(UserError, match=r"out.xlsx: name a .csv, .tsv or .jsonl"):
+        evaluate.main([*command, str(tmp_path / "out.xlsx")])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "columns"),
+    [
+        ("a.csv", "id,text\n1,red cat\n", "id, text"),
+        ("a.tsv", "red cat\told dog\n", "red cat, old dog"),
+        ("a.jsonl", '{"text": "red cat"}\n', "text"),
+    ],
+)
+def test_a_table_with_other_columns_is_refused_with_those_it_has(
+    trained: Path, tmp_path: Path, name: str, text: str, columns: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    to = ["--input", str(tmp_path / name), "--task", "sst"]
+    with pytest.raises(UserError, match=f"no column 'sentence'; it has {columns}"):
+        evaluate.main(["--checkpoint", str(trained), *to])
+
+
+def test_the_input_is_not_overwritten(trained: Path, tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("in.txt").write_text("red cat\n")
+    command = ["--checkpoint", str(trained), "--input", "in.txt", "--task", "sst", "--output"]
+    with pytest.raises(UserError, match="that is the --input; name another file"):
+        evaluate.main([*command, f"{tmp_path}/in.txt"])
+    assert Path("in.txt").read_text() == "red cat\n"
+    evaluate.main([*command, "-"])
+    assert capsys.readouterr().out.endswith("\tred cat\n") and not Path("-").exists()
+
+
+def test_the_screen_gets_no_escape_codes_and_a_file_the_text_as_it_is(
+    trained: Path, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "in.txt").write_bytes(b"red\x1b[31m cat\x07\xc2\x9b\n")
+    (tmp_path / "in.csv").write_bytes(b'sentence,id\n"red\x1b[31m\tcat",\x1b\n')
+    for name in ("in.txt", "in.csv"):
+        command = ["--checkpoint", str(trained), "--task", "sst", "--input", str(tmp_path / name)]
+        evaluate.main(command)
+        out = capsys.readouterr().out
+        assert "red\\x1b[31m" in out and not {*"\x1b\x07\x9b"} & {*out}
+        evaluate.main([*command, "--output", str(tmp_path / "out")])
+        assert b"red\x1b[31m" in (tmp_path / "out").read_bytes()
+
+
+def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None:
+    lines = tmp_path / "in.txt"
+    lines.write_text("red cat\n" * 50000)  # more than a pipe holds
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
+    command += ["--input", str(lines), "--task", "sst"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout.readline().endswith(b"\tred cat\n")
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
+
+
+def test_a_file_that_is_missing_is_named(trained: Path) -> None:
+    command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
+    command += ["--input", "no.tsv", "--task", "sst"]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: no.tsv: No such file or directory\n"
+
+
+def test_bytes_that_are_no_text_are_named() -> None:
+    assert decode(b"\xef\xbb\xbfa\r", 1) == "a" and decode(b"\xc3\xa9", 2) == "\u00e9"
+    with pytest.raises(UserError, match="line 2: not UTF-8"):
+        decode(b"caf\xe9", 2)
+
+
+def test_a_broken_line_is_named() -> None:
+    lines = io.BytesIO(b"a\tb\nonly one\n")
+    with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
+        list(line_rows(2, lines.readline(), lines))
