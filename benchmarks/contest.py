@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from minbert.errors import UserError
+from minbert.memory import tune_allocator
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 TIMEOUT_S = 10  # after which a contestant that does not end is terminated
@@ -150,7 +151,7 @@ def _has_job(pipe: Connection) -> bool:
 def _child(contestant: Contestant, pipe: Connection) -> None:
     """Do the jobs that come through a pipe: the first is the set-up, every other one a turn."""
     if contestant.ours:  # as minbert's scripts do
-        os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+        tune_allocator()
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     module, name = contestant.factory.split(":")

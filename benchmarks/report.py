@@ -1,6 +1,8 @@
 """BENCHMARKS.md: a section for each benchmark, replaced when the benchmark is run again."""
 
 import platform
+import shutil
+import subprocess
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +15,8 @@ from benchmarks.contest import DEVICE, Outcome
 from minbert.files import read_json, write_json, write_text
 from minbert.report.tables import markdown_table
 from minbert.training.device import cpu_model
+
+HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ def write_report(folder: Path, name: str, section: Section, command: str) -> Non
     path = folder / "benchmarks.json"
     known = read_json(path) if path.is_file() else {}
     place = {"machine": machine(), "command": command, "versions": versions()}
-    place["device"] = DEVICE.type
+    place |= {"device": DEVICE.type, "commit": commit()}
     known[name] = asdict(section) | place
     write_json(path, known)
     on_gpu = any(entry.get("device") == "cuda" for entry in known.values())
@@ -103,7 +107,7 @@ HEAD = """# Benchmarks
 Every contestant is a process of its own; they work in turn (A B A B ...), one at a time, and the
 figures are medians over the turns. Read ratios, not seconds. Tokens are real ones, without padding.
 A share of the limit counts 2 (encode) or 6 (train) x the layers' matrices x real tokens, also what
-a program leaves out. minbert's processes have THP_MEM_ALLOC_ENABLE=1, as its scripts set it.
+a program leaves out. minbert's processes get memory as its scripts do (minbert/memory.py).
 Generated, each section by the command below it; `make bench` runs all that need no GPU, except for
 the comparison of quality.
 """
@@ -113,15 +117,33 @@ def markdown(entry: dict[str, Any]) -> str:
     """Return a section of benchmarks.json with its machine and command."""
     lines = [f"## {entry['title']}", "", markdown_table([entry["head"], *entry["rows"]])]
     lines += ["", *(f"- {line}" for line in entry["lines"])]
-    lines += ["", f"{entry['machine']}; {entry['versions']}; `{entry['command']}`", ""]
+    commit = f"; commit {entry['commit']}" if entry.get("commit") else ""
+    lines += ["", f"{entry['machine']}; {entry['versions']}{commit}; `{entry['command']}`", ""]
     return "\n".join(lines)
+
+
+def commit() -> str:
+    """Return what is measured: the commit, with a + if code was changed since; "" without git."""
+    if shutil.which("git") is None:
+        return ""
+
+    def git(*words: str) -> str:
+        found = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True)
+        return found.stdout.strip()
+
+    return git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain", ":/*.py"))
+
+
+def has_amx() -> bool:
+    """Return whether the CPU has matrix units, beside which everything but products is slow."""
+    return torch.cpu._is_amx_tile_supported()
 
 
 def machine() -> str:
     """Return what the benchmarks run on: the GPU's name, or the processor's and the threads."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
-    units = "with AMX" if torch.cpu._is_amx_tile_supported() else "without AMX"
+    units = "with AMX" if has_amx() else "without AMX"
     return f"{cpu_model()} {units}, {torch.get_num_threads()} threads"
 
 

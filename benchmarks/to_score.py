@@ -32,7 +32,7 @@ from tasks import TASKS
 TURN = {"steps": 60}
 TURNS = 10
 DEV_ROWS = dict.fromkeys(("sst", "quora", "sts"), 1000)
-WANTED = (0.60, 0.65, 0.68, 0.70)  # means of the three tasks' main scores
+WANTED = (0.60, 0.65, 0.68, 0.69, 0.70)  # means of the three tasks' main scores
 
 
 def in_turns(train: Callable[[int], object], steps: int, score: Callable[[], float]) -> Turn:

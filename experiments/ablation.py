@@ -127,10 +127,15 @@ class Records:
         return self.known[job.name]
 
     def best_job(self, row: Row, task: str) -> Job:
-        """Return the job with the highest mean of a task's scores; without any run the first."""
+        """Return the job with the highest mean of a task's scores; without any run the first.
+
+        The mean is over the seeds that all of them have which have any.
+        """
+        tried = [self.of(job).keys() for job in row.jobs[task] if self.of(job)]
+        seeds = set.intersection(*map(set, tried)) if tried else set()
 
         def mean(job: Job) -> float:
-            found = [one.best(row.is_mean).scores[task] for one in self.of(job).values()]
+            found = [self.of(job)[s].best(row.is_mean).scores[task] for s in seeds if self.of(job)]
             return statistics.fmean(found) if found else -1.0
 
         return max(row.jobs[task], key=mean)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
+from minbert.memory import tune_allocator
 from minbert.progress import say
 
 T = TypeVar("T")
@@ -273,9 +274,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     0: done; 1: a check failed; 2: a mistake that the user can mend, told in one line; 130: Ctrl-C;
     141: the program that the output is piped to has ended, as `head` does.
     """
-    # Large CPU tensors on huge pages: a step otherwise spends a fifth of its time on page faults.
-    # PyTorch reads this at its first allocation; 0 turns it off.
-    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    tune_allocator()
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports
         code = main(sys.argv[1:])

@@ -2,13 +2,14 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import large, quality, to_score
+from benchmarks import large, quality, report, to_score
 from benchmarks.contest import Contestant, Outcome, Work, hold
 from benchmarks.contestants import Places, ours, theirs
 from benchmarks.report import Target, compared, judged
@@ -129,6 +130,31 @@ def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
         assert all(sum(x["event"] == "start" for x in read_log(log)) == 1 for log in logs)
     text = (world / "bench/BENCHMARKS.md").read_text()
     assert re.search(r"\| fp32, written out \| [\d.]+ ± [\d.]+ \|", text)
+
+
+def test_a_section_names_the_commit_that_was_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def git(*words: str) -> str:
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        command = ["git", "-C", str(tmp_path), *who, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    inner = tmp_path / "benchmarks"
+    inner.mkdir()
+    monkeypatch.setattr(report, "HERE", inner)
+    assert report.commit() == "", "not a checkout"
+    (tmp_path / "code.py").write_text("1\n")
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "first")
+    measured = git("rev-parse", "--short", "HEAD")
+    (inner / "BENCHMARKS.md").write_text("figures\n")
+    assert report.commit() == measured, "figures are not code"
+    (tmp_path / "code.py").write_text("2\n")
+    assert report.commit() == f"{measured}+"
+    report.write_report(tmp_path, "name", report.Section("Title", ("",), (("row",),)), "command")
+    assert f"; commit {measured}+; `command`" in (tmp_path / "BENCHMARKS.md").read_text()
 
 
 def test_results_go_where_the_report_is() -> None:
