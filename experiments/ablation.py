@@ -54,6 +54,8 @@ class Line:
 
     label: str
     scores: dict[str, Scores]
+    updates: dict[str, int]  # by job
+    passes: dict[str, float]  # over each task's set
     examples: float
     minutes: float
 
@@ -86,7 +88,7 @@ def gather_ablation(
     first = {task: records.best_job(rows[0], task) for task in rows[0].jobs}
     lines = []
     for row in rows:
-        scores, runs = {}, {}
+        scores, runs, updates, passes = {}, {}, {}, {}
         for task in row.jobs:
             job = records.best_job(row, task)
             own = records.of(job)
@@ -98,10 +100,13 @@ def gather_ablation(
             beside = job != first[task] and same
             difference = records.difference(task, job, first[task]) if beside else None
             scores[task] = Scores(job.name, best, last, difference)
+            for record in own.values():  # the same for every seed
+                updates[job.name] = record.updates
+                passes |= {t: n for t, n in record.passes.items() if t == task}
         seeds = max(1, len({seed for _, seed in runs}))
         examples = sum(record.examples for record in runs.values()) / seeds
         minutes = sum(record.minutes for record in runs.values()) / seeds
-        lines.append(Line(row.label, scores, examples, minutes))
+        lines.append(Line(row.label, scores, updates, passes, examples, minutes))
     flags = f"--model {args.model} --seeds {args.seeds} --data-dir DIR"
     jobs = {job.name: job for row in rows for runs in row.jobs.values() for job in runs}
     every = [record for job in jobs.values() for record in records.of(job).values()]
@@ -171,16 +176,18 @@ class Records:
 def ablation_text(table: Ablation) -> str:
     """Return the section of RESULTS.md."""
     tasks = list(table.lines[0].scores)
-    head = ["", *(TASKS[task].title for task in tasks), "seeds", "examples seen", "minutes"]
-    rows = [head]
+    figures = ["seeds", "updates", "passes", "examples seen", "minutes"]
+    rows = [["", *(TASKS[task].title for task in tasks), *figures]]
     for line in table.lines:
         seeds = min(len(scores.best) for scores in line.scores.values())
         cells = [format_scores(line.scores[task]) for task in tasks]
-        many = [f"{line.examples:,.0f}", f"{line.minutes:.0f}"] if line.examples else ["-", "-"]
-        rows.append([line.label, *cells, str(seeds), *many])
+        updates = " / ".join(f"{n:,}" for n in line.updates.values())
+        passes = " / ".join(f"{n:.1f}" for n in line.passes.values())
+        many = [updates, passes, f"{line.examples:,.0f}", f"{line.minutes:.0f}"]
+        rows.append([line.label, *cells, str(seeds), *(many if line.examples else "-" * 4)])
         if any(scores.difference for scores in line.scores.values()):
             cells = [format_difference(line.scores[task].difference) for task in tasks]
-            rows.append([f"less {table.lines[0].label}", *cells, "", "", ""])
+            rows.append([f"less {table.lines[0].label}", *cells, *[""] * len(figures)])
     runs = "\n".join(f"- `{name}`: `{command}`" for name, command in table.runs.items())
     return "\n\n".join(
         [

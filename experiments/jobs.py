@@ -43,6 +43,11 @@ class Job:
     script: str = "train_multitask"
     start: str = ""
 
+    @property
+    def is_fine_tuning(self) -> bool:
+        """Whether it trains tasks, not the encoder on text."""
+        return self.script == "train_multitask"
+
     def command(self, model: str) -> str:
         """Return what to type for the run by itself, with the first seed."""
         start = f"checkpoints/{self.start}" if self.start else model

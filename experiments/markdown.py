@@ -39,7 +39,8 @@ def results_page(record: Record) -> str:
     parts = [
         "# Results",
         "Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all\n"
-        "data). Rows with * are not in the paper; `open` is what has not run. Written by",
+        "data). Rows with * are not in the paper; `open` is what has not run. Updates, of each\n"
+        "run, and passes, over each task's set, are those of fine-tuning. Written by",
         f"```sh\n{record.command}\n```",
         f"on {record.machine}. Seeds: {record.seeds}{' (no spread)' * (record.seeds == 1)}.\n"
         f"Rows to train and to evaluate on: {', '.join(rows)}.",
@@ -70,14 +71,29 @@ def results_table(record: Record, title: str) -> str:
     """Return one of the paper's tables; a row that is not in the paper is marked."""
     own = [r for r in record.results if r.table == title]
     columns = record.columns[title]
-    lines = [["", *columns, "runs"]]
+    lines = [["", *columns, "updates", "passes", "runs"]]
     for row in dict.fromkeys(r.row for r in own):
         cells = {r.column: r for r in own if r.row == row}
         mark = " *" if next(iter(cells.values())).ours else ""
         values = [format_cell(cells[c]) if c in cells else "-" for c in columns]
-        runs = ", ".join(f"`{job}`" for job in dict.fromkeys(r.job for r in cells.values()))
-        lines.append([row + mark, *values, runs])
+        jobs = ", ".join(f"`{job}`" for job in jobs_of(cells.values()))
+        lines.append([row + mark, *values, *format_trained(record, cells), jobs])
     return markdown_table(lines)
+
+
+def jobs_of(results: Iterable[Result]) -> list[str]:
+    """Return the names of the jobs behind some cells, each once."""
+    return list(dict.fromkeys(result.job for result in results))
+
+
+def format_trained(record: Record, cells: dict[str, Result]) -> tuple[str, str]:
+    """Write the updates of a row's runs, and the passes over the set of each task in its cells."""
+    trained = [record.trained.get(job) for job in jobs_of(cells.values())]
+    if not all(trained):
+        return "-", "-"
+    by_task = {task_title(column): record.trained[r.job].passes for column, r in cells.items()}
+    passes = [f"{of[task]:.1f}" if task in of else "-" for task, of in by_task.items()]
+    return " / ".join(f"{one.updates:,}" for one in trained), " / ".join(passes)
 
 
 def format_cell(result: Result) -> str:
@@ -92,7 +108,7 @@ def differences_table(record: Record) -> str:
     """Return every question's difference between two rows, by column; nothing if there is none."""
     columns = list(dict.fromkeys(column for each in record.columns.values() for column in each))
     by_row = {(r.row, r.column): r for r in record.results if r.scores}
-    lines = [["", *columns]]
+    lines = [["", *columns, "updates"]]
     for question in QUESTIONS:
         cells = []
         for column in columns:
@@ -103,8 +119,15 @@ def differences_table(record: Record) -> str:
             cells.append(format_difference(one, other) if one and other else "-")
         if any(cell != "-" for cell in cells):
             name = f"{question.text} {question.row} less {question.against}".strip()
-            lines.append([name, *cells])
+            both = (question.row, question.against)
+            lines.append([name, *cells, " against ".join(updates_of(record, r) for r in both)])
     return markdown_table(lines) if len(lines) > 1 else ""
+
+
+def updates_of(record: Record, row: str) -> str:
+    """Write the updates of a row's runs."""
+    cells = {r.column: r for r in record.results if r.row == row}
+    return format_trained(record, cells)[0]
 
 
 def format_difference(one: Result, other: Result) -> str:

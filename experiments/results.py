@@ -1,13 +1,13 @@
 """What the finished runs came to: read from their logs, kept in results.json."""
 
 import statistics
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from experiments.jobs import FIRST_SEED, RunKey
+from experiments.jobs import FIRST_SEED, Job, RunKey
 from experiments.recipes import Cell, Table
 from minbert.files import read_json, read_json_lines
 from minbert.run.runlog import is_finished
@@ -61,6 +61,14 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Trained:
+    """How much a run was trained."""
+
+    updates: int
+    passes: dict[str, float]  # over each task's set, by its title; {} of runs of before 2026-11-26
+
+
+@dataclass(frozen=True)
 class Stage:
     """The dev score of every task, by its title, when a stage of sequential training ends."""
 
@@ -82,6 +90,7 @@ class Record:
     results: list[Result]
     stages: list[Stage]  # of the sequential run with the first seed; empty if it has not run
     runs: dict[str, str]  # each job's command, by its name
+    trained: dict[str, Trained] = field(default_factory=dict)  # by job: of fine-tuning that ran
 
     def to_json(self) -> dict[str, Any]:
         """Return it as results.json has it."""
@@ -109,6 +118,7 @@ def gather(chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]
         results=collect(chosen, root, args.seeds),
         stages=read_stages(RunKey(root, "sequential").folder),
         runs={name: job.command(args.model) for name, job in jobs.items()},
+        trained=collect_trained([job for job in jobs.values() if job.is_fine_tuning], root),
     )
 
 
@@ -134,6 +144,7 @@ def with_other_tables(record: Record, folder: Path) -> Record:
         results=sorted(kept + record.results, key=lambda result: result.table),
         stages=record.stages or old.stages,
         runs=old.runs | record.runs,
+        trained=old.trained | record.trained,
     )
 
 
@@ -149,6 +160,20 @@ def collect(chosen: list[Table], root: Path, seeds: int) -> list[Result]:
                     Result(table.title, row.label, column, scores, cell.paper, row.ours, cell.job)
                 )
     return found
+
+
+def collect_trained(jobs: list[Job], root: Path) -> dict[str, Trained]:
+    """Return how much each finished run with the first seed was trained, by job."""
+    folders = {job.name: RunKey(root, job.name).folder for job in jobs}
+    return {name: read_trained(folder) for name, folder in folders.items() if is_finished(folder)}
+
+
+def read_trained(folder: Path) -> Trained:
+    """Return how much a finished run was trained, from its log."""
+    lines = read_json_lines(folder / "log.jsonl")
+    updates = max(line["step"] for line in lines if line["event"] == "step")
+    passes = lines[0].get("passes", {})
+    return Trained(updates, {TASKS[task].title: n for task, n in passes.items()})
 
 
 def read_stages(folder: Path) -> list[Stage]:

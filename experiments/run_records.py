@@ -38,6 +38,12 @@ class RunRecord:
     minutes: float  # of its steps
     evaluations: list[Evaluation]
     predictions: dict[str, str]  # of best/ for a task's dev rows, in order, a blank between them
+    passes: dict[str, float]  # over each task's set; {} of runs of before 2026-11-26
+
+    @property
+    def updates(self) -> int:
+        """How many there were: the last evaluation is after the last one."""
+        return self.evaluations[-1].step
 
     def predicted(self, task: str) -> np.ndarray:
         """Return the predictions of best/ for a task's dev rows, (n,), in the file's order."""
@@ -89,6 +95,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         minutes=sum(line["seconds"] for line in steps) / 60,
         evaluations=found,
         predictions={task: predictions(run, TASKS[task], data_dir) for task in found[0].scores},
+        passes=lines[0].get("passes", {}),
     )
 
 

@@ -100,8 +100,14 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     assert record.rows == {"SST": [40, 12], "Quora": [40, 12], "STS": [20, 6]}
     last = {r.column: r.mean for r in record.results if r.row == "sequential"}
     assert last in [stage.scores for stage in record.stages]
+    parallel, shuffle = record.trained["parallel"], record.trained["shuffle"]
+    assert (parallel.updates, parallel.passes) == (6, {"SST": 1.0, "Quora": 1.0, "STS": 2.0})
+    assert (shuffle.updates, shuffle.passes) == (5, {"SST": 1.0, "Quora": 1.0, "STS": 1.0})
+    assert "mlm-sst" not in record.trained
     text = (world / "results/RESULTS.md").read_text()
     assert "SST 40 and 12, Quora 40 and 12, STS 20 and 6" in text
+    assert re.search(r"\| parallel \| .* \| 6 \| 1.0 / 1.0 / 2.0 \| `parallel` \|", text)
+    assert "| 6 against 2 / 2 / 1 |" in text  # parallel less single task
     assert "open |" not in text and "(0.505)" in text and "| shuffle * |" in text
     capsys.readouterr()
     paper.main([*arguments, "--table", "all"])
@@ -139,6 +145,8 @@ def test_one_model_beside_three(
         logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]
         means = [[x for x in log if x["event"] == "mean-dev"][-1]["scores"] for log in logs]
         assert mean.scores[task].last == [next(iter(m[task].values())) for m in means]
+    assert annealed.updates == {"annealed": 3} and set(single.updates.values()) == {20, 6, 10}
+    assert single.passes == {"sst": 10.0, "quora": 3.0, "sts": 10.0}
     assert annealed.examples < recipe.examples and "alone-sst" in single.scores["sst"].job
     text = (world / "results/RESULTS.md").read_text()
     assert text.startswith("## Table 5") and "| less single tasks (three models) |" in text
@@ -168,7 +176,7 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
 
 def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
     def record(score: float) -> RunRecord:
-        return RunRecord("here", 1, 1.0, [Evaluation(1, False, score, {"sst": score})], {})
+        return RunRecord("here", 1, 1.0, [Evaluation(1, False, score, {"sst": score})], {}, {})
 
     slow, fast, untried = Job("slow", ()), Job("fast", ()), Job("untried", ())
     row = ablation.Row("alone", {"sst": (untried, slow, fast)})

@@ -109,9 +109,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     model = make_model(args, tasks, directory, whole=bool(last))
     # a run of before 2026-12 goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
-    device = model.encoder.device
+    device, config = model.encoder.device, model.encoder.config
 
-    config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
     check_segments(list(tasks.values()), source, config.type_vocab_size)
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
@@ -139,8 +138,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     files = training_files(list(tasks.values()), source.data_dir)
     files |= {f"{name} teacher": path for name, path in taught.items()}
     begun = begin(
-        folder, args, tokenizer, model, plan.steps, optimizer, last, files, args.save_task_best
-    )
+        folder, args, tokenizer, model, plan.steps, optimizer, last, files, args.save_task_best,
+        passes=plan.passes(),
+    )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=counts)
     args = rundir.save_arguments(folder, args, tasks)
