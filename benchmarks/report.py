@@ -117,8 +117,8 @@ def markdown(entry: dict[str, Any]) -> str:
     """Return a section of benchmarks.json with its machine and command."""
     lines = [f"## {entry['title']}", "", markdown_table([entry["head"], *entry["rows"]])]
     lines += ["", *(f"- {line}" for line in entry["lines"])]
-    commit = f"; commit {entry['commit']}" if entry.get("commit") else ""
-    lines += ["", f"{entry['machine']}; {entry['versions']}{commit}; `{entry['command']}`", ""]
+    measured = f"; commit {entry['commit']}" if entry.get("commit") else ""
+    lines += ["", f"{entry['machine']}; {entry['versions']}{measured}; `{entry['command']}`", ""]
     return "\n".join(lines)
 
 

@@ -42,7 +42,7 @@ def train_step(
     with busy_core() if busy else nullcontext():
         outcomes, limits = hold_beside_limits(contestants, places.turns)
     share = outcomes["minbert"].rate("flops") / limits["bf16"]
-    factor, wanted = (2.5, 0.50 if large else 0.35)
+    factor, wanted = 2.5, 0.50 if large else 0.35
     if has_amx() and not large:
         factor, wanted = WITH_AMX.get(batch_size, (factor, wanted))
     memory = outcomes["minbert"].peak_mib / outcomes[B].peak_mib

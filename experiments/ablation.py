@@ -102,7 +102,7 @@ def gather_ablation(
             scores[task] = Scores(job.name, best, last, difference)
             for record in own.values():  # the same for every seed
                 updates[job.name] = record.updates
-                passes |= {t: n for t, n in record.passes.items() if t == task}
+                passes |= {task: record.passes[task]} if record.passes else {}
         seeds = max(1, len({seed for _, seed in runs}))
         examples = sum(record.examples for record in runs.values()) / seeds
         minutes = sum(record.minutes for record in runs.values()) / seeds

@@ -22,7 +22,7 @@ PASSES = {"sst": 10, "quora": 3, "sts": 10}
 SMOOTH = ("--schedule", "linear", "--warmup", "0.1")
 STEPS = ("--eval-every", "2000")  # the best step is chosen by dev, as in the paper
 # The ingredients are compared at equal numbers of examples: as many as Quora has rows. A joint step
-# has a batch of each task.
+# has a batch of each task. They are evaluated at their end alone, so that no step is chosen.
 SHORT = ("--lr", RATES[1], *SMOOTH, "--steps", "4423")
 SHORT_JOINT = ("--mode", "joint", "--lr", RATES[1], *SMOOTH, "--steps", "1475")
 ANNEALED = ("--mode", "annealed", *SHORT)

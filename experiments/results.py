@@ -172,8 +172,12 @@ def read_trained(folder: Path) -> Trained:
     """Return how much a finished run was trained, from its log."""
     lines = read_json_lines(folder / "log.jsonl")
     updates = max(line["step"] for line in lines if line["event"] == "step")
-    passes = lines[0].get("passes", {})
-    return Trained(updates, {TASKS[task].title: n for task, n in passes.items()})
+    return Trained(updates, {TASKS[task].title: n for task, n in logged_passes(lines).items()})
+
+
+def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the passes over each task's set out of a log: of its start, or of a resumption."""
+    return next((line["passes"] for line in lines if "passes" in line), {})
 
 
 def read_stages(folder: Path) -> list[Stage]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from experiments.jobs import RunKey
-from experiments.results import machine, main_score
+from experiments.results import logged_passes, machine, main_score
 from minbert.data.examples import read_examples
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.task.task import Task
@@ -95,7 +95,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         minutes=sum(line["seconds"] for line in steps) / 60,
         evaluations=found,
         predictions={task: predictions(run, TASKS[task], data_dir) for task in found[0].scores},
-        passes=lines[0].get("passes", {}),
+        passes=logged_passes(lines),
     )
 
 
