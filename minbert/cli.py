@@ -141,7 +141,9 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
             value = ",".join(f"{k}={v}" for k, v in value.items())
         elif isinstance(value, list) and not (action and action.nargs):
             value = ",".join(map(str, value))
-        if value is not False:
+        if value is False:
+            words.append("--no-" + flag.removeprefix("--"))
+        else:
             more = value if isinstance(value, list) else [] if value is True else [value]
             words += [flag, *map(str, more)]
     if any("\0" in word for word in words):  # which a command line cannot have

@@ -39,7 +39,15 @@ def config(tmp_path: Path) -> Path:
 
 def test_a_file_is_as_good_as_flags(config: Path) -> None:
     flags = "--mode sequential --tasks sst,sts --lr 3e-5 --skip-predictions --limit sst=100"
+    flags += " --no-use-gpu"
     assert parse_given(Args, ["--config", str(config)], "") == parse_given(Args, flags.split(), "")
+
+
+def test_a_file_turns_off_what_is_on_by_default(config: Path) -> None:
+    config.write_text("correct_bias = false\n")
+    assert parse_given(Args, ["--config", str(config)], "") == {"correct_bias": False}
+    config.write_text("no_correct_bias = true\n")
+    assert parse_given(Args, ["--config", str(config)], "") == {"correct_bias": False}
 
 
 @pytest.mark.parametrize("order", [0, 1])
@@ -69,6 +77,7 @@ def test_a_switch_of_the_file_can_be_turned_off(config: Path, capsys) -> None:
         ("lr =", "lrr =", r"run.toml: unknown argument '--lrr'; did you mean --lr\?"),
         ("3e-5", '"fast"', r"run.toml: --lr: 'fast' is not a number"),
         ("sst = 100", 'sst = 100\n[output_dir]\nx = "\\u0000"', "a NUL character in a value"),
+        ("use_gpu", "use_gpuu", r"'--no-use-gpuu'; did you mean --no-use-gpu\?"),
         ('"sequential"', '"serial"', r"run.toml: --mode: invalid choice"),
         ("lr = 3e-5", "lr = ", r"--config .*run.toml: cannot be read"),
     ],
