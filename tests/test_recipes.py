@@ -94,6 +94,7 @@ def test_the_mean_of_the_weights_is_that_of_the_last_steps(
     monkeypatch.setattr(train_multitask, "train_step", train_step)
     run(world, "--name", "run", "--average", "0.4", "--lr", "1e-3")
     assert len(seen) == 20 and averaged_steps(20, 20, 0.4) == 8 and averaged_steps(12, 20, 0.4) == 0
+    assert averaged_steps(40, 40, 0.01) == 1
     assert [line["step"] for line in logged(world / "runs/run", "mean-dev")] == [20]
 
 
@@ -231,7 +232,14 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
     for words, message in (
         ("--sampling-power 0.5", "--sampling-power goes with --mode annealed"),
         ("--anneal-to 0.5", "--anneal-to goes with --mode annealed"),
+        ("--mode annealed --anneal-to 0.5 --sampling-power 1", "holds what --anneal-to changes"),
+        ("--mode annealed --batch-size adaptive", "--batch-size adaptive makes equal"),
         ("--combine pcgrad", "--combine pcgrad goes with --mode joint"),
+        ("--mode joint --combine pcgrad --tasks sst", "pcgrad: there is one task alone"),
+        ("--mode joint --combine pcgrad --option pretrain", "pcgrad is of the encoder's training"),
+        ("--reinit-layers 1 --option pretrain", "--reinit-layers is of the encoder's training"),
+        ("--layer-decay 0.9 --option pretrain", "--layer-decay is of the encoder's training"),
+        ("--tasks sts --pool-layers 1 --pair-encoding siamese", "--pool-layers leaves siamese"),
         ("--mode sequential --steps 5", "--steps would end before the later tasks"),
         ("--tasks sts --heads-first 1 --pair-encoding siamese", "all tasks are siamese"),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),

@@ -19,9 +19,10 @@ from minbert.data.items import gold_of
 from minbert.data.sampler import batch_rows, shuffled
 from minbert.progress import duration, progress
 from minbert.run.mlm_args import Args as MlmArgs
+from minbert.run.recipe_args import FROZEN
 from minbert.run.runlog import silence
 from minbert.run.several import is_one_by_one, of_task
-from minbert.run.train_args import FROZEN, Args
+from minbert.run.train_args import Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
 from minbert.task.task import Task

@@ -21,8 +21,9 @@ from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, sav
 from minbert.run import rundir
 from minbert.run.heads_first import train_heads
 from minbert.run.loop import Training, begin, find_checkpoint
+from minbert.run.recipe_args import FROZEN
 from minbert.run.teachers import load_outputs, make_outputs, outputs_files
-from minbert.run.train_args import FROZEN, Args, data_source
+from minbert.run.train_args import Args, data_source
 from minbert.task.balance import with_class_weights
 from minbert.task.classes import label_summary, rare_classes
 from minbert.task.evaluation import encode_features

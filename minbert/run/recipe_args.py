@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from minbert.cli import amount_by_task, args_of, comma_list, number_list, word_by_task
+from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.run.common_args import CommonArgs, saving_arg, tasks_arg, training_arg
 from minbert.task.task import Task
 
+FROZEN = "last-linear-layer"  # --fine-tune-mode: the heads alone
 beyond_arg = args_of("beyond the paper")
 
 
@@ -98,15 +100,34 @@ def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:
             raise UserError(f"--teacher {name}: not of a siamese task")
         if name in (args.r_drop or {}):
             raise UserError(f"--r-drop {name}: not of a siamese task")
-    if args.sampling_power is not None and args.mode != "annealed":
-        raise UserError(f"--sampling-power goes with --mode annealed, not --mode {args.mode}")
-    if args.anneal_to != RecipeArgs.anneal_to and args.mode != "annealed":
-        raise UserError(f"--anneal-to goes with --mode annealed, not --mode {args.mode}")
-    if args.combine != "sum" and args.mode != "joint":
-        raise UserError(f"--combine {args.combine} goes with --mode joint, not --mode {args.mode}")
-    if args.heads_first and set(args.tasks) == set(args.pair_loss):
-        raise UserError("--heads-first leaves siamese heads as they are, and all tasks are siamese")
-    if args.steps and args.mode == "sequential":
-        raise UserError("--steps would end before the later tasks are trained: not with sequential")
+    check_combinations(args)
     by_task = {"task_weight": args.task_weight or {}, "r_drop": args.r_drop or {}}
     return {**by_task, "teacher": teacher, "best_by": best_by}
+
+
+def check_combinations(args: Any) -> None:
+    """Raise UserError for an argument that beside the others would do nothing, or harm."""
+    mode, combine = f"not --mode {args.mode}", args.combine != "sum"
+    annealed, joint = args.mode == "annealed", args.mode == "joint"
+    power, anneals = args.sampling_power is not None, args.anneal_to != RecipeArgs.anneal_to
+    frozen, siamese = args.fine_tune_mode == FROZEN, set(args.tasks) == set(args.pair_loss)
+    encoder = f"is of the encoder's training: not with {FROZEN}"
+    others = "leaves siamese heads as they are, and all tasks are siamese"
+    for is_wrong, why in (
+        (power and not annealed, f"--sampling-power goes with --mode annealed, {mode}"),
+        (anneals and not annealed, f"--anneal-to goes with --mode annealed, {mode}"),
+        (anneals and power, "--sampling-power holds what --anneal-to changes: write one"),
+        (annealed and args.batch_size == ADAPTIVE,
+         "--mode annealed draws by numbers of batches, which --batch-size adaptive makes equal"),
+        (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
+        (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),
+        (combine and frozen, f"--combine {args.combine} {encoder}"),
+        (args.reinit_layers and frozen, f"--reinit-layers {encoder}"),
+        (args.layer_decay != 1 and frozen, f"--layer-decay {encoder}"),
+        (args.heads_first and siamese, f"--heads-first {others}"),
+        (args.pool_layers and siamese, f"--pool-layers {others}"),
+        (args.steps and args.mode == "sequential",
+         "--steps would end before the later tasks are trained: not with sequential"),
+    ):  # fmt: skip
+        if is_wrong:
+            raise UserError(why)

@@ -12,7 +12,8 @@ from minbert.metrics import over_seeds
 from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState
 from minbert.run.finish import finish_several
-from minbert.run.train_args import FROZEN, Args, data_source
+from minbert.run.recipe_args import FROZEN
+from minbert.run.train_args import Args, data_source
 from minbert.task.loading import check_files, load_train_and_dev
 from minbert.task.task import Task
 from minbert.training import distributed

@@ -19,14 +19,13 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.run.recipe_args import RecipeArgs, check_recipe
+from minbert.run.recipe_args import FROZEN, RecipeArgs, check_recipe
 from minbert.task.loading import DataSource
 from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.mixing import MODES
 
-FROZEN = "last-linear-layer"
 LOSSES = ", ".join(PAIR_LOSSES)
 siamese_arg = args_of("siamese pairs")
 

@@ -12,8 +12,12 @@ MEAN = "mean"
 
 
 def averaged_steps(step: int, steps: int, share: float) -> int:
-    """Return how many steps the mean is over when so many of all are done; 0: there is none."""
-    return max(0, step - round(steps * (1 - share))) if share else 0
+    """Return how many steps the mean is over when so many of all are done; 0: there is none.
+
+    However small the share is, the last step is in it.
+    """
+    first = min(round(steps * (1 - share)), steps - 1)
+    return max(0, step - first) if share else 0
 
 
 @torch.no_grad()
