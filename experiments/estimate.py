@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pretrain_mlm
 import train_multitask
@@ -9,16 +10,24 @@ from minbert.cli import parse_given
 from minbert.run.dry_run import Forecast, forecast, forecast_mlm, set_up_to_measure
 from minbert.run.rundir import with_task_file
 from minbert.task.dev_rows import draw_dev_rows
+from minbert.task.task import Task
 from tasks import TASKS
+
+MODULES = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}
+
+
+def resolved(script: str, argv: list[str]) -> tuple[Any, dict[str, Task]]:
+    """Return the arguments that a script has with these words, and the tasks that it knows."""
+    module = MODULES[script]
+    given, known = with_task_file(parse_given(module.Args, argv, ""), module.Args, TASKS)
+    return module.resolve_arguments(given, known), known
 
 
 def estimate(script: str, argv: list[str]) -> Forecast:
     """Set the run up in a folder of its own, take a few steps, throw it away."""
+    module = MODULES[script]
     with tempfile.TemporaryDirectory() as folder:
-        module = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}[script]
-        typed = parse_given(module.Args, [*argv, "--quiet"], "")
-        given, known = with_task_file(typed, module.Args, TASKS)
-        args = module.resolve_arguments(given, known)
+        args, known = resolved(script, [*argv, "--quiet"])
         tasks = draw_dev_rows({name: known[name] for name in args.tasks}, Path(args.data_dir))
         if module is pretrain_mlm:
             run = pretrain_mlm.set_up(args, Path(folder), tasks)

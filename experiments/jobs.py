@@ -1,19 +1,23 @@
 """Runs of the scripts that an experiment is made of: planned, run, gone on with, reused."""
 
+import json
 import re
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import pretrain_mlm
 import train_multitask
-from experiments.estimate import estimate
+from experiments.estimate import estimate, resolved
 from minbert.cli import arg
 from minbert.errors import UserError
 from minbert.progress import duration
+from minbert.run.rundir import FREE_ON_RESUME
 from minbert.run.runlog import is_finished
+from minbert.task.run_files import ARGS, read_arguments
 
 FIRST_SEED = 11711
 SCRIPTS = {"train_multitask": train_multitask.main, "pretrain_mlm": pretrain_mlm.main}
@@ -75,6 +79,30 @@ class RunKey:
 
 
 IsDone = Callable[[RunKey], bool]
+# Arguments of a run that do not tell it from others of its job: places, the seed, what a resumed
+# run may change, and the length of texts, which a short model lowers.
+NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file", "teacher", "max_length"}
+
+
+def settings_in(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return those arguments of a run that all runs of its job have, as JSON has them."""
+    settings = {name: v for name, v in arguments.items() if name not in NOT_SETTINGS}
+    return json.loads(json.dumps(settings))
+
+
+def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArgs) -> None:
+    """Raise UserError for a run that was made with other settings than its job has now.
+
+    where: what has them. What an older run does not have is not compared.
+    """
+    words = [*without_teachers(job.arguments), "--data-dir", args.data_dir]
+    asked, _ = resolved(job.script, words)
+    for name, value in settings_in(asdict(asked)).items():
+        if settings.get(name, value) != value:
+            raise UserError(
+                f"{where}: made with {name} {settings[name]}, and {job.name} has {value} now: "
+                f"remove it, and it is run anew"
+            )
 
 
 def seeds_of(args: JobArgs) -> range:
@@ -90,7 +118,7 @@ def check_places(args: JobArgs) -> None:
 
 def command(job: Job, key: RunKey, args: JobArgs) -> list[str]:
     """Return the arguments that make a run, or that let it go on."""
-    if (key.folder / "args.json").is_file():
+    if (key.folder / ARGS).is_file():
         return ["--resume", str(key.folder), "--data-dir", args.data_dir]
     start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
     places = ["--data-dir", args.data_dir, "--output-dir", str(key.root), "--name", key.name]
@@ -134,13 +162,18 @@ def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Jo
 
 
 def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone = has_finished) -> None:
-    """Print each run's script, steps and estimated time; those that are done, as done."""
+    """Print each run's script, steps and estimated time; those that are done, as done.
+
+    Raises UserError for a run that is there with other settings than its job has.
+    """
     seeds = seeds_of(args)
     print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
     total = 0.0
     with tempfile.TemporaryDirectory() as ids:
         for job in jobs:
             keys = [RunKey(root, job.name, seed) for seed in seeds]
+            for folder in (key.folder for key in keys if (key.folder / ARGS).is_file()):
+                check_settings(job, settings_in(read_arguments(folder)), folder, args)
             done = sum(map(is_done, keys))
             begun = sum(key.folder.exists() and not is_done(key) for key in keys)
             about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.ablation import Row, gather_ablation
+from experiments.ablation import Row
+from experiments.gather import Records, gather_ablation
 from experiments.jobs import Job, JobArgs, RunKey, check_places, print_plan, run_jobs
 from experiments.markdown import write_results_page
 from experiments.run_records import record_path, write_run_record
@@ -18,12 +19,12 @@ def jobs_of(rows: list[Row]) -> list[Job]:
 
 def run_ablation(
     title: str, module: str, file: str, rows: list[Row], jobs: list[Job], root: Path,
-    args: JobArgs, after_each: Callable[[], None] = lambda: None,
+    args: JobArgs, after_each: Callable[[], None] = lambda: None, note: str = "",
 ) -> None:  # fmt: skip
     """Print the plan of these jobs; run those without a record; write the table after each run.
 
-    title, file: of the table. module: that is run, as `python -m` names it. root: where the runs'
-    folders are.
+    title, file, note: of the table. module: that is run, as `python -m` names it. root: where the
+    runs' folders are.
     """
     check_places(args)
     folder = Path(args.results)
@@ -32,7 +33,7 @@ def run_ablation(
         return record_path(folder, key).is_file()
 
     def write_table() -> None:
-        write_json(folder / file, gather_ablation(title, module, rows, root, args).to_json())
+        write_json(folder / file, gather_ablation(title, module, rows, root, args, note).to_json())
         write_results_page(folder)
         after_each()
 
@@ -40,6 +41,9 @@ def run_ablation(
         write_run_record(folder, key, Path(args.data_dir))
         write_table()
 
+    records = Records(root, args)
+    for job in jobs_of(rows):
+        records.of(job)  # before hours of work: records of other settings are no use
     print_plan(jobs, root, args, is_done)
     if args.plan:
         return

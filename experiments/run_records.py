@@ -3,16 +3,24 @@
 The records of a table's runs are in a folder of their own, experiments/runs/TABLE/.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from experiments.jobs import RunKey
+from experiments.jobs import RunKey, settings_in
 from experiments.results import logged_passes, machine, main_score
 from minbert.data.examples import read_examples
 from minbert.files import read_json, read_json_lines, write_json
-from minbert.task.task import Task
+from minbert.inference import MultitaskModel
+from minbert.run.checkpoint import MOMENTS
+from minbert.task.evaluation import predict_task
+from minbert.task.loading import DataSource, load_task
+from minbert.task.run_files import read_arguments
+from minbert.tensors import load_tensors
+from minbert.training.averaging import MEAN
+from minbert.training.device import choose_precision
 from minbert.typed import from_json
 from tasks import TASKS
 
@@ -21,41 +29,46 @@ EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weight
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Every task's main dev score after some steps, of the weights or of their mean."""
+    """Every task's main dev score after some steps, of the weights or of their mean.
+
+    predictions: for a task's dev rows, in the file's order, a blank between them. The best
+    evaluation has them and the last one of each kind; of runs of before 2026-11-26 the best alone.
+    """
 
     step: int
     is_mean: bool
     overall: float
     scores: dict[str, float]
+    predictions: dict[str, str] = field(default_factory=dict)
+
+    def predicted(self, task: str) -> np.ndarray:
+        """Return the predictions for a task's dev rows, (n,)."""
+        return np.array(self.predictions[task].split(), dtype=np.float64)
 
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run."""
+    """A finished run. passes, settings: {} of runs of before 2026-11-26."""
 
     machine: str
     examples: int  # seen in training
-    minutes: float  # of its steps
+    minutes: float  # of its steps, and of what was computed before the first one
     evaluations: list[Evaluation]
-    predictions: dict[str, str]  # of best/ for a task's dev rows, in order, a blank between them
-    passes: dict[str, float]  # over each task's set; {} of runs of before 2026-11-26
+    passes: dict[str, float]  # over each task's set
+    settings: dict[str, Any] = field(default_factory=dict)  # see jobs.settings_in
 
     @property
     def updates(self) -> int:
         """How many there were: the last evaluation is after the last one."""
         return self.evaluations[-1].step
 
-    def predicted(self, task: str) -> np.ndarray:
-        """Return the predictions of best/ for a task's dev rows, (n,), in the file's order."""
-        return np.array(self.predictions[task].split(), dtype=np.float64)
-
     def best(self, is_mean: bool | None = None) -> Evaluation:
         """Return the evaluation with the highest mean score, of one kind or of both."""
         return max(self.of_kind(is_mean), key=lambda one: one.overall)
 
     def last(self, is_mean: bool | None = None) -> Evaluation:
-        """Return the last evaluation, of one kind or of both."""
-        return self.of_kind(is_mean)[-1]
+        """Return the last evaluation; of both kinds that of the mean, with which a run ends."""
+        return max(self.of_kind(is_mean), key=lambda one: (one.step, one.is_mean))
 
     def of_kind(self, is_mean: bool | None) -> list[Evaluation]:
         """Return the evaluations of the weights, of their mean, or (None) of both."""
@@ -79,8 +92,8 @@ def write_run_record(folder: Path, key: RunKey, data_dir: Path) -> None:
 
 
 def record_of(run: Path, data_dir: Path) -> RunRecord:
-    """Read a finished run's log and predictions."""
-    lines = read_json_lines(run / "log.jsonl")
+    """Read a finished run's log, predictions and last weights."""
+    lines, arguments = read_json_lines(run / "log.jsonl"), read_arguments(run)
     steps = [line for line in lines if line["event"] == "step"]
     found = [
         Evaluation(
@@ -89,20 +102,58 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         )
         for line in lines if line["event"] in EVENTS and line["step"]
     ]  # fmt: skip
-    return RunRecord(
+    before = sum(line.get("prepared_s", 0) for line in lines)
+    record = RunRecord(
         machine=machine(),
-        examples=read_json(run / "args.json")["batch_size"] * len(steps),
-        minutes=sum(line["seconds"] for line in steps) / 60,
+        examples=arguments["batch_size"] * len(steps),
+        minutes=(before + sum(line["seconds"] for line in steps)) / 60,
         evaluations=found,
-        predictions={task: predictions(run, TASKS[task], data_dir) for task in found[0].scores},
         passes=logged_passes(lines),
+        settings=settings_in(arguments),
     )
+    best = record.best()
+    predicted = {(best.step, best.is_mean): written_predictions(run, list(best.scores), data_dir)}
+    for is_mean in {one.is_mean for one in found}:
+        last = record.last(is_mean)
+        if (last.step, is_mean) not in predicted:
+            predicted[last.step, is_mean] = last_predictions(run, is_mean, data_dir)
+    evaluations = [
+        replace(one, predictions=predicted.get((one.step, one.is_mean), {})) for one in found
+    ]
+    return replace(record, evaluations=evaluations)
 
 
-def predictions(run: Path, task: Task, data_dir: Path) -> str:
-    """Return a run's predictions for a task's dev rows, in the order of their file."""
-    path = run / "predictions" / f"{task.name}-dev-logits.jsonl"
-    logits = {row["id"]: row["logits"] for row in read_json_lines(path)}
-    examples, _ = read_examples(task.paths("dev", data_dir), task.columns, labelled=True)
-    outputs = np.array([logits[example.id] for example in examples], dtype=np.float32)
-    return " ".join(f"{value:.9g}" for value in task.decode(outputs))  # fp32 comes back whole
+def written_predictions(run: Path, tasks: list[str], data_dir: Path) -> dict[str, str]:
+    """Return the dev predictions that a run has written, those of best/, by task."""
+    found = {}
+    for name in tasks:
+        task = TASKS[name]
+        path = run / "predictions" / f"{name}-dev-logits.jsonl"
+        logits = {row["id"]: row["logits"] for row in read_json_lines(path)}
+        examples, _ = read_examples(task.paths("dev", data_dir), task.columns, labelled=True)
+        outputs = np.array([logits[example.id] for example in examples], dtype=np.float32)
+        found[name] = as_text(task.decode(outputs))
+    return found
+
+
+def last_predictions(run: Path, is_mean: bool, data_dir: Path) -> dict[str, str]:
+    """Compute the dev predictions of a run's last weights, or of their mean, by task."""
+    model = MultitaskModel.load(run / "last")
+    if is_mean:
+        moments = load_tensors(run / "last" / MOMENTS).items()
+        means = {name.partition("/")[2]: w for name, w in moments if name.startswith(f"{MEAN}/")}
+        model.network.load_state_dict(means, strict=False)
+    device = model.network.encoder.device
+    for encoder in model.network.encoders:
+        encoder.for_inference(choose_precision(read_arguments(run)["precision"], device))
+    source, found = DataSource(data_dir, None, model.max_length, frozenset()), {}
+    for name, task in model.tasks.items():
+        split = load_task(task, "dev", model.tokenizer, source)
+        outputs = predict_task(model.network, task, split, device, f"{task.title}: last step")
+        found[name] = as_text(task.decode(outputs.numpy()))
+    return found
+
+
+def as_text(predictions: np.ndarray) -> str:
+    """Write predictions with a blank between them; numbers of fp32 come back whole."""
+    return " ".join(f"{value:.9g}" for value in predictions)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import ablation, jobs, one_model, paper, recipes, run_ablation
+from experiments import ablation, gather, jobs, one_model, paper, recipes, run_ablation
 from experiments.ablation import read_ablation
 from experiments.estimate import estimate
 from experiments.jobs import Job, RunKey
@@ -129,17 +129,23 @@ def test_one_model_beside_three(
     monkeypatch.setattr(one_model, "table_5", lambda: rows)
     shared = [word for word in arguments if word not in ("--budget", "cpu")]
     monkeypatch.setattr(run_ablation, "print_plan", lambda *_: None)
-    monkeypatch.setattr(ablation, "RESAMPLES", 20)
+    monkeypatch.setattr(gather, "RESAMPLES", 20)
     one_model.main([*shared, "--seeds", "2"])
     table = read_ablation(world / "results" / ONE_MODEL)
     single, annealed, mean, taught, recipe = table.lines
-    assert single.scores["sst"].difference is None
-    for task, scores in [pair for line in (taught, recipe) for pair in line.scores.items()]:
-        assert len(scores.best) == len(scores.last) == 2
-        centre, low, high = scores.difference
-        gain = np.mean(scores.best) - np.mean(single.scores[task].best)
-        assert low <= centre <= high
-        assert centre == pytest.approx(gain, abs=1e-6)
+    assert not single.gains
+    beside = {(g.beside, g.at_last) for g in mean.gains}
+    assert beside >= {(one_model.table_5()[0].label, False), ("short: annealed", False)}
+    for line in (annealed, mean, taught, recipe):  # the predictions of both kinds are kept
+        for gain in (gain for gain in line.gains if gain.beside == single.label):
+            kept = "last" if gain.at_last else "best"
+            for task, (centre, low, high) in gain.by_task.items():
+                scores = [np.mean(getattr(one.scores[task], kept)) for one in (line, single)]
+                assert len(getattr(line.scores[task], kept)) == 2
+                assert low <= centre <= high
+                assert centre == pytest.approx(scores[0] - scores[1], abs=1e-6)
+        assert any(gain.beside == single.label for gain in line.gains)
+    assert (single.scores["sst"].best_of, annealed.scores["sst"].best_of) == (20, 1)
     for task in annealed.scores:
         root = world / "runs/one-model-model"
         logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]
@@ -176,11 +182,11 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
 
 def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
     def record(score: float) -> RunRecord:
-        return RunRecord("here", 1, 1.0, [Evaluation(1, False, score, {"sst": score})], {}, {})
+        return RunRecord("here", 1, 1.0, [Evaluation(1, False, score, {"sst": score})], {})
 
     slow, fast, untried = Job("slow", ()), Job("fast", ()), Job("untried", ())
     row = ablation.Row("alone", {"sst": (untried, slow, fast)})
-    records = ablation.Records(Path(), jobs.JobArgs(seeds=2))
+    records = gather.Records(Path(), jobs.JobArgs(seeds=2))
     records.known = {
         "untried": {},
         "slow": {11711: record(0.50)},
@@ -191,6 +197,46 @@ def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
     assert records.best_job(row, "sst") == slow
     records.known = {name: {} for name in ("untried", "slow", "fast")}
     assert records.best_job(row, "sst") == untried
+
+
+def test_a_row_that_is_half_run_has_the_sum_of_its_runs() -> None:
+    def record(task: str, examples: int) -> RunRecord:
+        return RunRecord("here", examples, 1.0, [Evaluation(1, False, 0.5, {task: 0.5})], {})
+
+    alone = {task: (Job(task, ()),) for task in ("sst", "quora", "sts")}
+    row = ablation.Row("alone", alone)
+    records = gather.Records(Path(), jobs.JobArgs(seeds=3))
+    records.known = {
+        "sst": {seed: record("sst", 100) for seed in (11711, 11712, 11713)},
+        "quora": {11711: record("quora", 1000)},
+        "sts": {},
+    }
+    line = gather.gather_line(row, [row], records)
+    assert (line.examples, line.minutes) == (1100, 2.0)
+    assert ablation.format_figures(line)[:2] == ["3 / 1 / 0", "1 / 1 / 0"]
+
+
+def test_a_run_ends_with_the_mean() -> None:
+    scores = [(10, False, 0.5), (10, True, 0.4), (20, False, 0.6), (20, True, 0.7)]
+    every = [Evaluation(step, mean, score, {"sst": score}) for step, mean, score in scores]
+    record = RunRecord("here", 1, 1.0, every, {})
+    assert (record.last().overall, record.last(False).overall) == (0.7, 0.6)
+    assert (record.best().overall, record.best(False).overall) == (0.7, 0.6)
+
+
+def test_runs_of_other_settings_are_refused(arguments: list[str], world: Path) -> None:
+    """A recipe was changed between two sittings: its runs are not of one row."""
+    paper.main([*arguments, "--table", "4"])
+    folder = world / "runs/paper-cpu-model/parallel-11711"
+    recipes.BUDGETS["cpu"] = replace(TINY_BUDGET, lr="2e-5")  # put back by the fixture
+    with pytest.raises(UserError, match=rf"{folder}: made with lr 5e-05, and parallel has 2e-05"):
+        paper.main([*arguments, "--table", "4", "--plan"])
+    job, args = Job("one", ("--lr", "1e-3")), jobs.JobArgs(data_dir=str(world / "data"))
+    settings = jobs.settings_in({"lr": 1e-3, "data_dir": "elsewhere", "seed": 5})
+    assert settings == {"lr": 1e-3}
+    jobs.check_settings(job, settings, folder, args)
+    with pytest.raises(UserError, match=r"made with lr 0\.001, and one has 0\.002 now: remove"):
+        jobs.check_settings(replace(job, arguments=("--lr", "2e-3")), settings, folder, args)
 
 
 def test_runs_are_chosen_by_name() -> None:

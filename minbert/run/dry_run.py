@@ -149,9 +149,12 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     lines = ["arguments:"]
     lines += [f"  {name}: {value}" for name, value in asdict(args).items() if value not in ("", {})]
     lines += data
-    time_ = f"{duration(60 * found.minutes)}, evaluation apart"
-    if isinstance(args, Args) and args.fine_tune_mode == FROZEN:
-        time_ = f"of the heads alone: the encoder reads every row once, {time_}"
+    time_, apart = duration(60 * found.minutes), ["evaluation"]
+    if isinstance(args, Args):
+        apart += ["teachers"] * bool(args.teacher) + ["heads first"] * bool(args.heads_first)
+        if args.fine_tune_mode == FROZEN:
+            time_ = f"of the heads alone: the encoder reads every row once, {time_}"
+    time_ += f", {' and '.join(apart)} apart"
     lines.append(f"steps: {found.steps:,}, {time_}")
     lines.append(f"memory: {found.gib:.2f} GiB at the longest batch")
     return "\n".join(lines)

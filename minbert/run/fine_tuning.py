@@ -1,5 +1,6 @@
 """A run of fine-tuning: what it works with, and how it is made ready."""
 
+import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,6 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     # a run of before 2026-12 goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     device, config = model.encoder.device, model.encoder.config
-
     tokenizer.check_fits(config.vocab_size)
     check_segments(list(tasks.values()), source, config.type_vocab_size)
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
@@ -122,7 +122,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     labels = {n: item_labels(split)[read_items(split)] for n, split in train_splits.items()}
     tasks = {n: with_class_weights(t, labels[n], device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in train_splits.items()}
-    features = None
+    started, features = time.monotonic(), None
     if args.fine_tune_mode == FROZEN:
         model.encoder.requires_grad_(False)
         both = {"train": train_splits, "dev": dev_splits}
@@ -132,6 +132,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     teachers = load_outputs(taught, train_rows)
     if args.heads_first and not last:
         train_heads(model, tasks, train_splits, args)
+    prepared_s = round(time.monotonic() - started, 2)  # features, teachers, heads first
 
     plan = make_plan(args, count_batches(rows, args.batch_size))
     groups = parameter_groups(model, args.weight_decay, args.layer_decay)
@@ -140,7 +141,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     files |= {f"{name} teacher": path for name, path in taught.items()}
     begun = begin(
         folder, args, tokenizer, model, plan.steps, optimizer, last, files, args.save_task_best,
-        passes=plan.passes(),
+        passes=plan.passes(), prepared_s=prepared_s,
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=counts)

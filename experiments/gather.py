@@ -1,0 +1,146 @@
+"""The records of a table's runs, put together: scores by row, and differences to other rows."""
+
+import statistics
+from pathlib import Path
+
+import numpy as np
+
+from experiments.ablation import Ablation, Gain, Line, Row, Scores
+from experiments.jobs import Job, JobArgs, RunKey, check_settings, seeds_of
+from experiments.run_records import RunRecord, read_run_record, record_path
+from minbert.data.examples import read_examples
+from tasks import TASKS
+
+RESAMPLES = 1000
+
+
+def gather_ablation(
+    title: str, module: str, rows: list[Row], root: Path, args: JobArgs, note: str = ""
+) -> Ablation:
+    """Put the records of the runs that there are in a table. module: what to type for it."""
+    records = Records(root, args)
+    flags = f"--model {args.model} --seeds {args.seeds} --data-dir DIR"
+    jobs = {job.name: job for row in rows for runs in row.jobs.values() for job in runs}
+    every = [record for job in jobs.values() for record in records.of(job).values()]
+    return Ablation(
+        title, f"python -m {module} {flags}", sorted({record.machine for record in every}),
+        [gather_line(row, rows, records) for row in rows],
+        {name: job.command(args.model) for name, job in jobs.items()}, note,
+    )  # fmt: skip
+
+
+def gather_line(row: Row, rows: list[Row], records: "Records") -> Line:
+    """Return a row's figures, beside the first row and those that it names."""
+    chosen = {task: records.best_job(row, task) for task in row.jobs}
+    passes = {}
+    for task, job in chosen.items():
+        for record in records.of(job).values():  # the same for every seed
+            passes |= {task: record.passes[task]} if record.passes else {}
+    # a task's seeds may be fewer than another's: means by job, then their sum
+    runs = {job.name: [*found.values()] for job in chosen.values() if (found := records.of(job))}
+    labels = {rows[0].label, *row.beside} - {row.label}
+    return Line(
+        row.label,
+        {task: records.scores(row, task) for task in row.jobs},
+        [gain for other in rows if other.label in labels for gain in records.gains(row, other)],
+        {name: found[0].updates for name, found in runs.items()},
+        passes,
+        sum(statistics.fmean(record.examples for record in found) for found in runs.values()),
+        sum(statistics.fmean(record.minutes for record in found) for found in runs.values()),
+    )
+
+
+class Records:
+    """The records of a table's runs, by job and seed, and what is computed of them."""
+
+    def __init__(self, root: Path, args: JobArgs) -> None:
+        self.root, self.args = root, args
+        self.known: dict[str, dict[int, RunRecord]] = {}
+
+    def of(self, job: Job) -> dict[int, RunRecord]:
+        """Return the records of a job by seed, of the seeds whose run has come to its end.
+
+        Raises UserError for one that was made with other settings.
+        """
+        if job.name not in self.known:
+            keys = (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args))
+            found = {key.seed: read_run_record(Path(self.args.results), key) for key in keys}
+            for seed, record in found.items():
+                if record:
+                    path = record_path(Path(self.args.results), RunKey(self.root, job.name, seed))
+                    check_settings(job, record.settings, path, self.args)
+            self.known[job.name] = {seed: one for seed, one in found.items() if one}
+        return self.known[job.name]
+
+    def best_job(self, row: Row, task: str) -> Job:
+        """Return the job with the highest mean of a task's scores; without any run the first.
+
+        The mean is over the seeds that all of them have which have any.
+        """
+        tried = [self.of(job).keys() for job in row.jobs[task] if self.of(job)]
+        seeds = set.intersection(*map(set, tried)) if tried else set()
+
+        def mean(job: Job) -> float:
+            found = [self.of(job)[s].best(row.is_mean).scores[task] for s in seeds if self.of(job)]
+            return statistics.fmean(found) if found else -1.0
+
+        return max(row.jobs[task], key=mean)
+
+    def scores(self, row: Row, task: str) -> Scores:
+        """Return a task's scores in a row, by seed."""
+        job = self.best_job(row, task)
+        own = self.of(job).values()
+        tried = [self.of(one).values() for one in row.jobs[task] if self.of(one)]
+        return Scores(
+            job.name,
+            [record.best(row.is_mean).scores[task] for record in own],
+            [record.last(row.is_mean).scores[task] for record in own],
+            sum(max(len(record.of_kind(row.is_mean)) for record in found) for found in tried),
+        )
+
+    def gains(self, row: Row, other: Row) -> list[Gain]:
+        """Return the differences of a row to another: at the best steps, then at the last ones.
+
+        They are once where both are the same, and none where nothing has run.
+        """
+        found = []
+        for at_last in (False, True):
+            by_task = {task: self.gain(row, other, task, at_last) for task in row.jobs}
+            if any(by_task.values()) and by_task not in [gain.by_task for gain in found]:
+                found.append(Gain(other.label, at_last, by_task))
+        return found
+
+    def gain(self, row: Row, other: Row, task: str, at_last: bool) -> list[float] | None:
+        """Return the mean difference of a task's score over seeds, and its bootstrap interval.
+
+        It is of the seeds that both have; None if there is none, or if predictions of one were not
+        kept. The same dev rows are drawn for all runs.
+        """
+        of_rows = []
+        for one in (row, other):
+            found = self.of(self.best_job(one, task)).items()
+            choose = "last" if at_last else "best"
+            of_rows.append({seed: getattr(record, choose)(one.is_mean) for seed, record in found})
+        seeds = sorted(of_rows[0].keys() & of_rows[1].keys())
+        both = [(of_rows[0][seed], of_rows[1][seed]) for seed in seeds]
+        if not both or not all(one.predictions for pair in both for one in pair):
+            return None
+        pairs = [(a.predicted(task), b.predicted(task)) for a, b in both]
+        metric, labels = TASKS[task].metrics[TASKS[task].main_metric], self.labels(task)
+        rng, n = np.random.default_rng(0), len(labels)
+
+        def mean_difference(rows: np.ndarray) -> float:
+            gains = (
+                metric(a[rows], labels[rows]) - metric(b[rows], labels[rows]) for a, b in pairs
+            )
+            return statistics.fmean(gains)
+
+        resampled = [mean_difference(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
+        ends = np.percentile(resampled, [2.5, 97.5])
+        return [mean_difference(np.arange(n)), *map(float, ends)]
+
+    def labels(self, task: str) -> np.ndarray:
+        """Return the labels of a task's dev rows, (n,), in the file's order."""
+        known, data_dir = TASKS[task], Path(self.args.data_dir)
+        examples, _ = read_examples(known.paths("dev", data_dir), known.columns, labelled=True)
+        return np.array([example.label for example in examples], dtype=np.float32)
