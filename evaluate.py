@@ -14,7 +14,7 @@ if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -51,7 +51,7 @@ class Args:
     input: str = text_arg(
         "", "file of sentences, of pairs with a tab between, or a table; -: stdin"
     )
-    task: str = text_arg("", "which of the run's tasks (default: all that fit the text)")
+    task: str = text_arg("", "which of the run's tasks (default: all, or those that fit the text)")
     verify: str = job_arg("", "compare --model with the reference outputs in this file")
     emit: str = job_arg("", "write such a reference of --model, with its inputs")
     score: str = job_arg("", "prediction file to score by id against --gold")
@@ -90,7 +90,11 @@ def load_model(args: Args) -> MultitaskModel:
 
 def score_checkpoint(args: Args) -> dict[str, object]:
     """Print the run's scores on --data-dir and write its predictions."""
+    if ending_of(args.output):
+        raise UserError(f"--output {args.output}: a folder for the files of all tasks, not a file")
     model = load_model(args)
+    if args.task:
+        model = replace(model, tasks={args.task: model.task_named(args.task)})
     print(f"{model.directory}, {args.precision} on {model.network.encoder.device}")
     output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
     return score_run(model, Path(args.data_dir or data_dir_of(Path(args.checkpoint))), output)
@@ -181,6 +185,18 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
     return report, 1 if report["missing"] or report["extra"] or report["duplicate"] else 0
 
 
+def check_flags(args: Args, job: str, has_text: bool) -> None:
+    """Raise UserError for an argument that this job would leave alone."""
+    for flag, value, used in (
+        ("--probabilities", args.probabilities, has_text), ("--raw", args.raw, has_text),
+        ("--task", args.task, job == "checkpoint"), ("--gold", args.gold, job == "score"),
+        ("--task-file", args.task_file, job == "score"),
+    ):  # fmt: skip
+        if value and not used:
+            without = "" if has_text or job != "checkpoint" else " without a text"
+            raise UserError(f"{flag} does nothing beside --{job}{without}: leave it out")
+
+
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -191,6 +207,7 @@ def main(argv: list[str]) -> int:
     given = [one for one in (args.text, args.pair, args.input or None) if one is not None]
     if len(given) > bool(args.checkpoint):
         raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
+    check_flags(args, jobs[0], bool(given))
     set_threads(args.threads)
     code = 0
     if jobs == ["checkpoint"]:

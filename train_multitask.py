@@ -220,7 +220,7 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
         run.progress.print(undefined[name])
     run.said.update(undefined)
     main = main_scores(tasks, scores)
-    mean, form_2024 = overall(main, {task.name for task in tasks if task.is_correlation})
+    mean, form_2024 = overall(main, {task.name for task in tasks if task.is_regression})
     values = {"stage": stage, "scores": scores, "overall": mean, "overall_2024": form_2024}
     # the worst there is, so that no other evaluation is worse than one without a score
     worth = {name: LOWEST if name in undefined else score for name, score in main.items()}

@@ -104,7 +104,7 @@ def loop(settings: dict[str, Any]) -> Turn:
 
 def mean_score(scores: dict[str, float]) -> float:
     """Return the mean of the tasks' main metrics."""
-    return overall(scores, {name for name in scores if TASKS[name].is_correlation})[0]
+    return overall(scores, {name for name in scores if TASKS[name].is_regression})[0]
 
 
 def time_to_score(places: Places) -> Section:

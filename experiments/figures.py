@@ -140,7 +140,7 @@ def interval(result: Result, rows: int) -> tuple[float, float]:
     mean = result.mean
     if len(result.scores) > 1:
         return mean - result.spread, mean + result.spread
-    if any(t.is_correlation for t in TASKS.values() if t.title == task_title(result.column)):
+    if any(t.is_regression for t in TASKS.values() if t.title == task_title(result.column)):
         half = 1.96 / math.sqrt(max(rows - 3, 1))
         if abs(mean) == 1:
             return mean, mean

@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import field, fields
 from functools import partial
@@ -126,10 +127,6 @@ def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
 def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """Return the values of a TOML file as the words of a command line."""
     try:
-        import tomllib
-    except ModuleNotFoundError as error:
-        raise UserError("--config needs Python 3.11 or later") from error
-    try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--config {path}: cannot be read ({error})") from error
@@ -210,9 +207,13 @@ def word_by_task(text: str) -> dict[str, str]:
     """Parse words by task, as quora=siamese,sts=cross; one for all tasks gets the key ""."""
     result = {}
     for part in comma_list(text):
-        task, equals, word = part.rpartition("=")
-        if not word or (equals and not task):
+        task, equals, word = part.partition("=")
+        if not equals or (task and not task.isidentifier()):  # as in a path that has a =
+            task, word = "", part
+        elif not (task and word):
             raise argparse.ArgumentTypeError(f"{part!r} is not of the form task=word")
+        if task in result:
+            raise argparse.ArgumentTypeError(f"{text!r} says {task or 'what is for all'} twice")
         result[task] = word
     return result
 

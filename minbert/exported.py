@@ -101,7 +101,7 @@ def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: 
     apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
     said, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
     before, after = (metric(predictions, gold_of(split)) for predictions in (said, then))
-    what = "scores" if task.is_correlation else "logits"
+    what = "scores" if task.is_regression else "logits"
     # words that are cut off have NaN
     parts = [f"{what} differ by {np.nanmean(apart):.4f}, at most {np.nanmax(apart):.4f}"]
     if task.is_classification:

@@ -171,7 +171,7 @@ def write_manifest(directory: Path) -> None:
 
 
 def read_manifest(directory: Path) -> dict[str, tuple[int, str]]:
-    """Return size and hash of each file that a manifest lists; before 2026-12 it had no hashes.
+    """Return size and hash of each file that a manifest lists; the oldest have no hashes.
 
     Raises UserError for a manifest that is missing or damaged.
     """
@@ -187,7 +187,7 @@ def read_manifest(directory: Path) -> dict[str, tuple[int, str]]:
 
 
 def parse_entry(entry: Any) -> tuple[int, str]:
-    """Return size and hash of a manifest's entry, which was a size alone before 2026-12."""
+    """Return size and hash of a manifest's entry, which is a size alone in the oldest runs."""
     size, digest = (entry, "") if isinstance(entry, int) else (entry["size"], entry["sha256"])
     return int(size), str(digest)
 

@@ -60,8 +60,11 @@ class MultitaskModel:
         """Load a run's best/, else its last/.
 
         precision: fp32, bf16, or auto for the faster one on this device. max_length: in tokens;
-        longer texts are cut. None: that of the run.
+        longer texts are cut. None: that of the run. Raises UserError for one below 4, and for what
+        cannot be loaded.
         """
+        if max_length is not None and max_length < SHORTEST:
+            raise UserError(f"max_length {max_length}: it is {SHORTEST} or more")
         network, directory = load_multitask(Path(run))
         tasks = tasks_of_run(directory, network.heads)
         for name, task in tasks.items():

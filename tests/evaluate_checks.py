@@ -27,8 +27,8 @@ EVALUATE: dict[str, Row] = {
         lambda run, _: run.seen["class_probabilities"][0][0][2] == 1.0,
     ),
     "task": (
-        "--checkpoint run --text red --task sts",
-        refused("expected 2 sentences"),
+        "--checkpoint run --task sts --output of-sts",
+        lambda run, _: {path.name[:4] for path in (run.place / "of-sts").iterdir()} == {"sts-"},
     ),
     "verify": ("--model model --verify reference.pt", lambda run, _: "PASS" in run.out),
     "emit": (

@@ -1,5 +1,6 @@
 """Arguments: --config and its mistakes, --help in groups, limits, the names of runs."""
 
+import argparse
 import re
 from dataclasses import fields, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.cli import parse_given
+from minbert.cli import parse_given, word_by_task
 from minbert.doctor import main as doctor
 from minbert.run import mlm_args as mlm_options
 from minbert.run.train_args import Args, default_name, resolve_arguments
@@ -220,3 +221,22 @@ def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
     weights = next(line for line in out.splitlines() if "all-MiniLM-L6-v2:" in line)
     assert weights.endswith("model")  # the installed package's
     assert "--precision" in out.splitlines()[-1]
+
+
+def test_a_value_by_task_may_have_an_equals_sign() -> None:
+    assert word_by_task("sst=runs/lr=1e-4") == {"sst": "runs/lr=1e-4"}
+    assert word_by_task("runs/lr=1e-4") == {"": "runs/lr=1e-4"}
+    for text in ("sst=a,sst=b", "a,b", "=a", "sst="):
+        with pytest.raises(argparse.ArgumentTypeError):
+            word_by_task(text)
+
+
+@pytest.mark.parametrize("name", ["xpu", "meta", "cuda:x", "vulkan"])
+def test_a_device_that_is_none_of_ours(name: str) -> None:
+    with pytest.raises(UserError, match=f"--device {name}: write auto, cpu or cuda"):
+        choose_device(name)
+
+
+def test_a_precision_that_is_none() -> None:
+    with pytest.raises(UserError, match="precision 'fp16': write one of auto, fp32, bf16"):
+        choose_precision("fp16", torch.device("cpu"))

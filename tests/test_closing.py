@@ -13,6 +13,7 @@ import train_multitask
 from minbert.cli import parse_given
 from minbert.files import read_json_lines as read_log
 from minbert.report.card import Command, exports
+from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args, resolve_arguments
 from minbert.training import distributed
 from tasks import TASKS
@@ -102,3 +103,10 @@ def test_without_predictions_there_are_no_intervals(world: Path) -> None:
     folder = world / "runs" / "two"
     assert not (folder / "predictions").exists()
     assert re.search(r"\| SST \| accuracy \| \S+ \| - \|", (folder / "README.md").read_text())
+
+
+def test_the_command_of_several_corpora_is_one_that_works() -> None:
+    args = MlmArgs(corpus=("a b.txt", "c,d.txt"), name="m")
+    words = shlex.split(Command.of("pretrain_mlm.py", args).line())
+    given = parse_given(MlmArgs, words[2:], "")
+    assert given["corpus"] == args.corpus

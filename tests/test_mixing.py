@@ -53,7 +53,7 @@ def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> 
     drawn = [{d.task for d in plan.draws(step)} for step in range(plan.steps)]
     for task in batches:
         assert plan.steps_of(task) == sum(task in tasks for tasks in drawn)
-        assert list(plan.first_steps(task)) == [i for i, tasks in enumerate(drawn) if task in tasks]
+        assert list(plan.steps_with(task)) == [i for i, tasks in enumerate(drawn) if task in tasks]
 
 
 @pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint"])

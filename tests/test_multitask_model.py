@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import evaluate
-from minbert import MultitaskModel, UserError
+from minbert import BertModel, MultitaskModel, UserError
 from minbert.data.examples import read_examples
 from minbert.task.predictions import read_predictions
 from tasks import TASKS
@@ -144,3 +144,25 @@ def test_models_print_as_a_few_lines(trained: Path) -> None:
         "  sst: classification",
         "  sts: pair-similarity",
     ]
+
+
+def test_mistakes_in_loading(world: Path) -> None:
+    with pytest.raises(UserError, match="max_length 3: it is 4 or more"):
+        MultitaskModel.load(world / "nowhere", max_length=3)
+    with pytest.raises(UserError, match="hidden_dropout: not a field of BertConfig"):
+        BertModel.from_pretrained(world / "model", hidden_dropout=0.3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--probabilities"], "--probabilities does nothing beside --checkpoint without a text"),
+        (["--raw"], "--raw does nothing beside --checkpoint without a text"),
+        (["--text", "x", "--gold", "f"], "--gold does nothing beside --checkpoint: leave it out"),
+        (["--task-file", "f"], "--task-file does nothing beside --checkpoint"),
+        (["--output", "preds.csv"], "--output preds.csv: a folder for the files of all tasks"),
+    ],
+)
+def test_flags_that_would_do_nothing(words: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate.main(["--checkpoint", "run", *words])

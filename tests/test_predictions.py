@@ -96,3 +96,12 @@ def test_missing_extra_and_duplicate_ids_are_counted(tmp_path: Path, gold: Path,
 def test_mistakes(tmp_path: Path, gold: Path, capsys, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         score(tmp_path, gold, text, capsys)
+
+
+def test_predictions_of_another_task_are_refused(tmp_path: Path) -> None:
+    """The ids of several sets may coincide."""
+    write_predictions(tmp_path, TASKS["sst"], "dev", split(), OUTPUTS["sst"][0])
+    gold = tmp_path / "sts-dev.csv"
+    gold.write_text("id\tsentence1\tsentence2\tsimilarity\na1\tx\ty\t1\nb2\tx\ty\t4\n")
+    with pytest.raises(UserError, match="another task: the column is Predicted_Sentiment"):
+        evaluate.main(["--score", str(tmp_path / NAMES["sst"]), "--gold", str(gold)])

@@ -242,6 +242,8 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--tasks sts --pool-layers 1 --pair-encoding siamese", "--pool-layers leaves siamese"),
         ("--mode sequential --steps 5", "--steps would end before the later tasks"),
         ("--tasks sts --heads-first 1 --pair-encoding siamese", "all tasks are siamese"),
+        ("--tasks sts --pooling mean", "--pooling mean goes with --pair-encoding siamese"),
+        ("--tasks sst --mnr-scale 5", "--mnr-scale 5.0 goes with --pair-encoding siamese"),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
         ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),
         ("--best-by quora", "--best-by quora: not one of --tasks"),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import MultitaskModel, UserError
@@ -257,3 +258,16 @@ def test_what_is_not_taken_from_a_run_is_said(world: Path, capsys) -> None:
     shutil.rmtree(world / "runs/one/best")
     MultitaskModel.load(world / "runs/one", "cpu")
     assert "one: no best/; last/ is used" in capsys.readouterr().err
+
+
+def test_a_run_of_the_other_script(world: Path) -> None:
+    run(world, "--name", "tuned", "--epochs", "1", "--skip-predictions")
+    places = ["--output-dir", str(world / "runs"), "--data-dir", str(world / "data")]
+    with pytest.raises(UserError, match=r"tuned: a run of train_multitask\.py, which goes on with"):
+        pretrain_mlm.main(["--resume", "tuned", *places])
+
+
+def test_a_folder_of_several_runs_is_no_model(world: Path) -> None:
+    run(world, "--name", "two", "--seeds", "2", "--epochs", "1", "--skip-predictions")
+    with pytest.raises(UserError, match=r"two: a folder of several runs; name one, as .*/seed-"):
+        evaluate.main(["--checkpoint", str(world / "runs/two")])

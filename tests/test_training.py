@@ -92,7 +92,7 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
     [
         (["--batchsize", "4"], "did you mean --batch-size"),
         (["--mode", "paralel"], "invalid choice"),
-        (["--tasks", "sst,foo"], "write each once, of sst"),
+        (["--tasks", "sst,foo"], "--tasks foo: unknown; there are sst, "),
         (["--lr", "5"], "write a number from 0 to 1"),
         (["--sub-epochs", "sst=2"], "goes with --mode sequential"),
         (["--mode", "sequential", "--patience", "2"], "not with --mode sequential"),
@@ -191,5 +191,5 @@ def test_a_task_s_steps_are_those_that_draw_from_it(mode: str) -> None:
     plan = mixing.Plan(mode, {"a": 3, "b": 7}, 2, {"a": 2, "b": 1})
     drawn = [plan.draws(step)[0].task for step in range(plan.steps)]
     for task in ("a", "b"):
-        assert list(plan.first_steps(task)) == [s for s, name in enumerate(drawn) if name == task]
+        assert list(plan.steps_with(task)) == [s for s, name in enumerate(drawn) if name == task]
         assert plan.steps_of(task) == drawn.count(task)

@@ -159,7 +159,7 @@ def test_exports_are_in_the_labels_unit(world: Path, tmp_path: Path) -> None:
 def test_an_old_run_goes_on_in_the_unit_it_began_with(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Runs of before 2026-12 learned in the labels' own unit; their heads.json has none."""
+    """The oldest runs learned in the labels' own unit; their heads.json has none."""
     write_task(world, 0, 80)
     options = ["--tasks", "stars", "--save-minutes", "0", "--lr", "0"]
     monkeypatch.setattr("tests.conftest.arguments", lambda world, *x: arguments(world, "run", *x))

@@ -16,7 +16,7 @@ from typing import IO
 from minbert.errors import UserError
 from minbert.files import first_line
 
-UTF_16 = 'UTF-16 text; save it as UTF-8, or write charset = "utf-16" in the task file'
+UTF_16 = 'UTF-16 text; save it as UTF-8, or give a task file charset = "utf-16"'
 KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
@@ -56,7 +56,7 @@ def _utf8_lines(path: Path) -> Iterator[str]:
         except UnicodeDecodeError as error:
             reason = f"not UTF-8 ({error.reason}); save the file as UTF-8"
             raise UserError(
-                f'{path}:{number}: {reason}, or say what it is in the task file: charset = "cp1252"'
+                f'{path}:{number}: {reason}, or give a task file its charset, as "cp1252"'
             ) from error
 
 

@@ -234,8 +234,11 @@ class BertModel(nn.Module):
     ) -> "BertModel":
         """Load published weights, in eval mode and fp32; `changes` replace config fields.
 
-        Raises UserError: model not found, unknown / missing / misshapen parameters, a damaged file.
+        Raises UserError: model not found, unknown / missing / misshapen parameters, a damaged file,
+        and a change of no field.
         """
+        if unknown := [name for name in changes if name not in BertConfig.__dataclass_fields__]:
+            raise UserError(f"{unknown[0]}: not a field of BertConfig")
         directory = resolve(name_or_dir)
         config = BertConfig.from_file(directory / "config.json")
         config = BertConfig.from_dict({**config.to_dict(), **changes})

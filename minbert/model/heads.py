@@ -41,7 +41,7 @@ class HeadConfig:
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
     unit: float = 1.0  # scores are learned in it: the output is the linear map times this ...
-    shift: float = 0.0  # ... plus this, the lowest label; runs of before 2026-12 have neither
+    shift: float = 0.0  # ... plus this, the lowest label; the oldest runs have neither
     class_names: tuple[str, ...] = ()  # if the classes have some
     layers: tuple[int, ...] = ()  # whose mean [CLS] it reads, from 1; (): that of the top layer
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
@@ -50,7 +50,7 @@ class HeadConfig:
 
     @classmethod
     def from_json(cls, saved: Any, where: str) -> "HeadConfig":
-        """Read what a run's heads.json says of a head; before 2026-12 it said `names`."""
+        """Read what a run's heads.json says of a head; in the oldest runs it says `names`."""
         if isinstance(saved, dict):
             saved = {"class_names" if key == "names" else key: v for key, v in saved.items()}
         config = from_json(cls, saved, where)

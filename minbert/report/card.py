@@ -41,11 +41,14 @@ class Command:
     script: str
     args: dict[str, Any]  # all of them, resolved
     defaults: dict[str, Any]
+    lists: frozenset[str] = frozenset()  # of them those that take several words
 
     @classmethod
     def of(cls, script: str, args: Any) -> Self:
         """Make it from a script's dataclass of arguments."""
-        return cls(script, dict(vars(args)), {f.name: f.default for f in fields(args)})
+        defaults = {f.name: f.default for f in fields(args)}
+        lists = frozenset(f.name for f in fields(args) if "nargs" in f.metadata)
+        return cls(script, dict(vars(args)), defaults, lists)
 
     def line(self) -> str:
         """Return what to type for the same run: the arguments that are not the defaults."""
@@ -56,7 +59,8 @@ class Command:
             if name in LEFT_OUT or value in (self.defaults[name], None, {}, ""):
                 continue
             flag = ("--no-" if value is False else "--") + name.replace("_", "-")
-            word = shlex.quote(as_typed(value))
+            words_of_it = value if name in self.lists else [as_typed(value)]
+            word = " ".join(map(shlex.quote, words_of_it))
             words.append(flag if isinstance(value, bool) else f"{flag} {word}")
         return " ".join(words)
 

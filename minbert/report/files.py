@@ -14,7 +14,7 @@ from minbert.task.run_files import ARGS, read_arguments
 from minbert.typed import parse
 
 LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
-# Keys of findings.json in runs of before 2026-12, and what they are called since.
+# Keys of findings.json in the oldest runs, and what they are called since.
 RENAMED = {"right": "gold", "sure": "confidence", "calibration": "reliability"}
 # What the page needs of the lines of a log, by their event, and of a task's findings.
 LINES: dict[str, dict[str, Any]] = {

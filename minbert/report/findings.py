@@ -46,7 +46,7 @@ def findings(
     if task.multi_label:
         found["labels"] = label_counts(task, predictions, labels)
         return found
-    if task.is_correlation:
+    if task.is_regression:
         chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
         found["points"] = np.stack([labels, predictions], 1)[chosen].round(3).tolist()
         order = np.argsort(-np.abs(predictions - labels), kind="stable")

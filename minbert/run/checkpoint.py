@@ -73,7 +73,7 @@ class TrainState:
     def from_json(cls, saved: dict[str, Any], where: str) -> "TrainState":
         """Make a state of what `to_json` returned; `where`: its file, for messages.
 
-        Pre-training's `best` had other keys before 2026-12. Raises UserError for a damaged one.
+        Pre-training's `best` has other keys in the oldest runs. Raises UserError for a damaged one.
         """
         best = saved.get("best")
         if isinstance(best, dict) and "overall" not in best and "loss" in best:
@@ -196,7 +196,7 @@ def load_training_state(
     steps = parse(dict[str, int], saved.pop("optimizer_steps", None), f"{path}: optimizer_steps")
     state = TrainState.from_json(saved, str(path))
     params = dict(model.named_parameters())
-    # before 2026-12 the names of a second tower's parameters began with "second."
+    # in the oldest runs the names of a second tower's parameters begin with "second."
     params |= {name.replace("second_tower.", "second.", 1): p for name, p in params.items()}
     moments: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():

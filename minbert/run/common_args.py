@@ -76,7 +76,11 @@ ScriptArgs = TypeVar("ScriptArgs", bound=CommonArgs)
 def check_tasks(args: CommonArgs, known: dict[str, Task]) -> None:
     """Raise UserError for a task that is unknown or named twice."""
     unknown = [name for name in args.tasks if name not in known]
-    if unknown or not args.tasks or len(set(args.tasks)) < len(args.tasks):
+    if unknown:
+        raise UserError(
+            f"--tasks {unknown[0]}: unknown; there are {', '.join(known)}, and those of --task-file"
+        )
+    if not args.tasks or len(set(args.tasks)) < len(args.tasks):
         raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(known)}")
 
 

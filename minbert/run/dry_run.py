@@ -42,7 +42,7 @@ class Forecast:
 
     steps: int
     minutes: float
-    gib: float  # the peak of one process, or of the GPU's tensors
+    gib: float  # the peak of one process, or of the GPU's tensors, in what was measured
 
 
 def seconds_a_step(run: ScriptRun, train_step: TrainStep, steps: Sequence[int]) -> float:
@@ -66,7 +66,7 @@ def forecast(run: ScriptRun, args: Args, train_step: TrainStep) -> Forecast:
     if args.fine_tune_mode == FROZEN:
         seconds = features_seconds(run)
     else:
-        some = {t: list(islice(plan.first_steps(t), WARM_UP + MEASURED)) for t in counts}
+        some = {t: list(islice(plan.steps_with(t), WARM_UP + MEASURED)) for t in counts}
         seconds = sum(n * seconds_a_step(run, train_step, some[t]) for t, n in counts.items())
         train_step(run, longest_step(run, args))
     run.progress.close()
@@ -120,7 +120,7 @@ def longest_step(run: ScriptRun, args: Args) -> int:
     longest = (0, 0)  # tokens, step
     for task, batches in run.plan.batches.items():
         split = run.train_splits[task]
-        for step in islice(run.plan.first_steps(task), batches):
+        for step in islice(run.plan.steps_with(task), batches):
             draw = next(d for d in run.plan.draws(step) if d.task == task)
             rows = batch_rows(
                 len(split), args.batch_size, batches, args.seed, task, draw.epoch, draw.batch
@@ -156,7 +156,9 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
             time_ = f"of the heads alone: the encoder reads every row once, {time_}"
     time_ += f", {' and '.join(apart)} apart"
     lines.append(f"steps: {found.steps:,}, {time_}")
-    lines.append(f"memory: {found.gib:.2f} GiB at the longest batch")
+    longest = isinstance(args, Args) and args.fine_tune_mode != FROZEN
+    when = "at the longest batch" if longest else "in the steps that were measured"
+    lines.append(f"memory: {found.gib:.2f} GiB {when}")
     return "\n".join(lines)
 
 

@@ -109,7 +109,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)
     model = make_model(args, tasks, directory, whole=bool(last))
-    # a run of before 2026-12 goes on with its loss, whose unit is 1 for every range
+    # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     device, config = model.encoder.device, model.encoder.config
     tokenizer.check_fits(config.vocab_size)

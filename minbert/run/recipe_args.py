@@ -7,7 +7,6 @@ from minbert.cli import amount_by_task, args_of, comma_list, number_list, word_b
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.run.common_args import CommonArgs, saving_arg, tasks_arg, training_arg
-from minbert.task.task import Task
 
 FROZEN = "last-linear-layer"  # --fine-tune-mode: the heads alone
 beyond_arg = args_of("beyond the paper")
@@ -76,7 +75,7 @@ class RecipeArgs(CommonArgs):
     correct_bias: bool = training_arg(True, "without Adam's correction of m and v", parse=bool)
 
 
-def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:
+def check_recipe(args: Any) -> dict[str, Any]:
     """Return the by-task arguments spread out; UserError for what does not go together.
 
     args: those of train_multitask.py, whose pairs are resolved.
@@ -100,7 +99,8 @@ def check_recipe(args: Any, tasks: dict[str, Task]) -> dict[str, Any]:
             raise UserError(f"--teacher {name}: not of a siamese task")
         if name in (args.r_drop or {}):
             raise UserError(f"--r-drop {name}: not of a siamese task")
-    check_combinations(args)
+    if not args.resume:  # a run that has begun so goes on
+        check_combinations(args)
     by_task = {"task_weight": args.task_weight or {}, "r_drop": args.r_drop or {}}
     return {**by_task, "teacher": teacher, "best_by": best_by}
 

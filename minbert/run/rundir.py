@@ -38,8 +38,9 @@ FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "corpus", "device", "use_gpu", "save_minutes",
     "tensorboard", "quiet", "json", "accumulate", "checkpoint_activations", "threads",
 }  # fmt: skip
+SCRIPT_OF = {"mode": "train_multitask.py", "corpus": "pretrain_mlm.py"}  # that has the argument
 LENGTH = {"epochs", "steps"}  # more of them make another schedule of rates and of tasks
-# What runs of before 2026-12 do not have.
+# What the oldest runs do not have.
 NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)} | {"threads"}
 VISIBLE_WITHIN_S = 60  # other machines may see a new file on a network disk only after a while
 
@@ -237,13 +238,16 @@ def check_shared(run: Path, state: TrainState) -> None:
 
 def saved_arguments(cls: type[ScriptArgs], run: Path) -> ScriptArgs:
     """Return what a run's args.json has. Raises UserError if it is damaged."""
-    saved = read_arguments(run)
-    # runs of before 2026-12 have no such argument, and used PyTorch's kernels; what else an older
-    # run has not is off by default
+    saved, own = read_arguments(run), {f.name for f in fields(cls)}
+    for name, script in SCRIPT_OF.items():
+        if name in saved and name not in own:
+            raise UserError(f"--resume {run}: a run of {script}, which goes on with that script")
+    # the oldest runs have no such argument, and used PyTorch's kernels; what else an older run
+    # has not is off by default
     saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
     if hasattr(cls, "keep"):
         saved.setdefault("keep", "best")
-    if missing := [f.name for f in fields(cls) if f.name not in {*saved, *NEWER}]:
+    if missing := sorted(own - {*saved, *NEWER}):
         raise UserError(f"{run / ARGS}: {missing[0]} is missing; the file is damaged")
     args = from_json(cls, saved, str(run / ARGS))
     check_values(args, str(run / ARGS))

@@ -62,7 +62,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
                 if name in siamese:
                     speed[name] = pairs_per_second(model, task, source)
     main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
-    mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_correlation})
+    mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_regression})
     form = f", 2024 form {form_2024:.4f}" if has_2024_form(list(model.tasks.values())) else ""
     print(f"overall: raw mean {mean:.4f}{form}; predictions in {output}")
     overalls = {"overall": mean, "overall_2024": form_2024}
@@ -114,16 +114,16 @@ def print_classes(task: Task, scores: list[ClassScore]) -> None:
 
 def pairs_per_second(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, float]:
     """Measure the encoder on a file's first rows, cross and siamese, in turn, best of two."""
-    rates, rows, encoder = {}, np.arange(SPEED_ROWS), model.network.encoder
-    for kind in ("cross", "siamese") * 2:
-        siamese = kind == "siamese"
-        chosen = replace(source, siamese=frozenset([task.name] if siamese else []))
-        split = load_task(task, "dev", model.tokenizer, chosen)
-        split = take(split, rows[: len(split)])
+    rates, encoder = {"cross": 0.0, "siamese": 0.0}, model.network.encoder
+    kinds, splits = {"cross": frozenset(), "siamese": frozenset([task.name])}, {}
+    for kind, names in kinds.items():
+        split = load_task(task, "dev", model.tokenizer, replace(source, siamese=names))
+        splits[kind] = take(split, np.arange(min(SPEED_ROWS, len(split))))
+    for kind, split in [*splits.items()] * 2:
         started = time.perf_counter()
-        sequences = sentences_of(split)[0] if siamese else split
+        sequences = sentences_of(split)[0] if kinds[kind] else split
         predict(encoder.pooled_output, sequences, encoder.device)
-        rates[kind] = max(rates.get(kind, 0.0), len(split) / (time.perf_counter() - started))
+        rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
     print(
         f"{task.title:7} pairs/s         cross {rates['cross']:.0f}, siamese {rates['siamese']:.0f}"
     )

@@ -110,7 +110,8 @@ def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[T
     before = {name: score for state in every[0] for name, score in state.before.items()}
     rows = {"before training": before, trained: best_scores(every[0])}
     parts = [
-        f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})",
+        f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})"
+        + f", seed {args.seed}" * (args.seeds > 1),
         results_table(tasks, rows),
     ]
     if args.seeds > 1:

@@ -70,7 +70,7 @@ class Args(RecipeArgs):
         "one encoder for both sentences of siamese pairs, or two",
         choices=["shared", "separate"],
     )
-    mnr_scale: float = siamese_arg(0.0, "of mnr's cosines; 0: mnr 1, mnr-full 20", low=0, high=1e4)
+    mnr_scale: float = siamese_arg(0.0, "of mnr's cosines; 0: mnr 1, others 20", low=0, high=1e4)
     epochs: int | dict[str, int] = training_arg(
         None, "global epochs (default: 5, frozen 10); of single tasks also sst=10,quora=5",
         parse=number_or_by_task, low=1, high=10**6,
@@ -118,7 +118,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     args = resolve_synonyms(args, given)
     check_by_task(args)
     args = replace(args, **resolve_pairs(args, tasks))
-    args = replace(args, **check_recipe(args, tasks))
+    args = replace(args, **check_recipe(args))
     if isinstance(args.epochs, dict) and len(args.tasks) == 1:
         args = replace(args, epochs=args.epochs[args.tasks[0]])
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
@@ -192,8 +192,11 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
         if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
             raise UserError(f"--pair-loss {chosen[name]} needs whole batches: use one process")
-    if args.towers == "separate" and not siamese:
-        raise UserError("--towers separate goes with --pair-encoding siamese")
+    siamese_args = ("pooling", "embedding_size", "towers", "mnr_scale")
+    given = [name for name in siamese_args if getattr(args, name) != getattr(Args, name)]
+    if given and not siamese and not args.resume:
+        flag, value = given[0].replace("_", "-"), getattr(args, given[0])
+        raise UserError(f"--{flag} {value} goes with --pair-encoding siamese of a pair task")
     losses = {name: chosen[name] for name in siamese}
     said = {
         name: kind for name, kind in encoding.items() if "siamese" in (kind, tasks[name].encoding)

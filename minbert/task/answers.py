@@ -65,7 +65,7 @@ def named_columns(task: Task, ending: str, classes: Sequence[str]) -> tuple[str,
     columns += ["pair"] if task.is_pair else []
 
     def cells(example: Example, answer: Answer) -> list[str | float | None]:
-        label = float(answer.label) if task.is_correlation else as_cell(answer)
+        label = float(answer.label) if task.is_regression else as_cell(answer)
         shares = [round(p, DECIMALS) for p in answer.probabilities.values()]
         pair = [example.pair] if task.is_pair else []
         return [example.id, label, *shares, example.text, *pair]

@@ -1,4 +1,4 @@
-"""The course's four tasks as of 2026-11, for runs of before 2026-12, which have no tasks.toml.
+"""The course's four tasks as they were first, for the oldest runs, which have no tasks.toml.
 
 A record that must not change: old runs are read by it. New runs train on the tasks of the folder
 tasks/ and keep a copy of them in their tasks.toml.

@@ -140,7 +140,7 @@ def with_dev_rows(tasks: Tasks, folder: Path, all_of_them: bool = True) -> Tasks
 def _with_kept_rows(task: Task, rows: list[str]) -> Task:
     """Return a task that knows its dev rows: their ids, or lines with hashes.
 
-    Runs of before 2026-12 have no hashes.
+    The oldest runs have no hashes.
     """
     if task.columns.id or not all(" " in row for row in rows):
         return replace(task, dev_ids=frozenset(rows))

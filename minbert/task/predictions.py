@@ -172,9 +172,21 @@ def gold_examples(gold: Path, task: Task) -> list[Example]:
     return examples
 
 
+def check_header(path: Path, task: Task, tasks: list[Task]) -> None:
+    """Raise UserError for predictions whose column has the name of another task's."""
+    names = [name.strip(' "') for name in re.split(r"[,\t]", next(iter(text_lines(path)), ""))]
+    known = [t.prediction_header for t in tasks if t.prediction_header in names]
+    if known and task.prediction_header not in known:
+        raise UserError(
+            f"{path}: predictions of another task: the column is {known[0]}, and the gold file's "
+            f"is {task.prediction_header}"
+        )
+
+
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
     """Return metrics over the ids that both files have; count missing, extra and repeated ids."""
     task = gold_task(gold, tasks)
+    check_header(path, task, tasks)
     lower = task.columns.course
     predictions, duplicates = read_predictions(path, task.parse_prediction, lower)
     labels = {example.id: example.label for example in gold_examples(gold, task)}

@@ -8,7 +8,7 @@ from minbert.task.task import Task
 
 def why_none(task: Task, head: HeadConfig) -> str:
     """Return why a task's outputs give no probabilities; "" if they do."""
-    if task.is_correlation:
+    if task.is_regression:
         return f"{task.title} has scores, not classes: no probabilities"
     if task.per_word:
         return f"{task.title} labels words: no probabilities"

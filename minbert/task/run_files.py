@@ -17,7 +17,7 @@ ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
 OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
-HASHES = "sha256"  # of these files; runs of before 2026-12 have none
+HASHES = "sha256"  # of these files; the oldest runs have none
 
 
 def folders_of_run(folder: Path) -> list[Path]:

@@ -73,7 +73,7 @@ def head_config(
 def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
     """Raise UserError if a directory's heads.json has a head of another kind of task."""
     has_unit = (config.unit, config.shift) != (1, 0)
-    if config.per_word != task.per_word or (has_unit and not task.is_correlation):
+    if config.per_word != task.per_word or (has_unit and not task.is_regression):
         raise UserError(
             f"{directory / CONFIGS}: {task.name}: a head of another kind of task; the file is "
             f"damaged"

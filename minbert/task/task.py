@@ -73,19 +73,19 @@ class Task:
         return next(iter(self.metrics))
 
     @property
-    def is_correlation(self) -> bool:
+    def is_regression(self) -> bool:
         """Whether the labels are scores, not classes: the main metric is a correlation."""
         return self.main_metric in ("pearson", "spearman")
 
     @property
     def is_classification(self) -> bool:
         """Whether the labels are classes, not scores."""
-        return not self.is_correlation
+        return not self.is_regression
 
     @property
     def problem_type(self) -> str:
         """The name of the loss in transformers; a single logit is a set of one label there."""
-        if self.is_correlation:
+        if self.is_regression:
             return REGRESSION
         sigmoid = self.multi_label or self.outputs == 1
         return "multi_label_classification" if sigmoid else SOFTMAX
@@ -93,7 +93,7 @@ class Task:
     @property
     def classes(self) -> tuple[str, ...]:
         """The classes as files have them: their names or numbers; () for scores."""
-        if self.is_correlation:
+        if self.is_regression:
             return ()
         return self.class_names or tuple(map(str, range(max(2, self.outputs))))
 
@@ -134,7 +134,7 @@ class Task:
 
     def describe(self, prediction: float) -> str:
         """Return a prediction or label for people, a score to two places."""
-        return f"{round(prediction, 2):g}" if self.is_correlation else self.label_of(prediction)
+        return f"{round(prediction, 2):g}" if self.is_regression else self.label_of(prediction)
 
 
 def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[str, float]:
@@ -147,4 +147,4 @@ def has_2024_form(tasks: list[Task]) -> bool:
 
     It says something of the course's tasks, and differs from the mean where there is a correlation.
     """
-    return any(t.is_correlation for t in tasks) and all(t.columns.course for t in tasks)
+    return any(t.is_regression for t in tasks) and all(t.columns.course for t in tasks)

@@ -144,7 +144,7 @@ def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
     """Return these tasks as a run's own tasks.toml has them, for its folder or one inside it.
 
     The file is at most three folders up, as from seed-1/sst/best, and beside an args.json: that
-    distinguishes it from a file in a folder that contains runs. In runs of before 2026-12 it has
+    distinguishes it from a file in a folder that contains runs. In the oldest runs it has
     the user's own tasks only, and COURSE_TASKS has the others. Raises UserError for a task that is
     in neither.
     """

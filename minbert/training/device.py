@@ -8,6 +8,8 @@ import torch
 from minbert.errors import UserError
 from minbert.training import distributed
 
+DEVICES, PRECISIONS = ("cpu", "cuda", "mps"), ("auto", "fp32", "bf16")
+
 
 def choose_device(name: str) -> torch.device:
     """Return a device by name; auto: the GPU if there is one.
@@ -19,8 +21,13 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(chosen if name == "auto" else name)
     except RuntimeError as error:
         raise UserError(f"--device {name}: write auto, cpu or cuda") from error
+    if device.type not in DEVICES:
+        raise UserError(f"--device {name}: write auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device; write --device cpu")
+    if device.type == "cuda" and (device.index or 0) >= max(1, torch.cuda.device_count()):
+        count = torch.cuda.device_count()
+        raise UserError(f"--device {name}: this machine's GPUs end at cuda:{count - 1}")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"--device {name}: this machine has no MPS device; write --device cpu")
     if device.type == "cuda" and distributed.size() > 1 and not distributed.has_own_gpu():
@@ -34,8 +41,10 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Return a precision by name; auto: bf16 where its products are fast, else fp32.
 
-    They are on CPUs with AMX or avx512_bf16 and on recent GPUs.
+    They are on CPUs with AMX or avx512_bf16 and on recent GPUs. Raises UserError for another name.
     """
+    if name not in PRECISIONS:
+        raise UserError(f"precision {name!r}: write one of {', '.join(PRECISIONS)}")
     if name == "fp32":
         return torch.float32
     if name == "bf16":

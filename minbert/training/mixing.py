@@ -88,7 +88,7 @@ class Plan:
         """Return how many passes over its set each task gets."""
         return {task: self.steps_of(task) / b for task, b in self.batches.items()}
 
-    def first_steps(self, task: str) -> Iterator[int]:
+    def steps_with(self, task: str) -> Iterator[int]:
         """Return the numbers of the task's steps, in order."""
         before = list(self.batches)[: list(self.batches).index(task)]
         sequential = self.mode == "sequential"

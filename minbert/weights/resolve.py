@@ -39,6 +39,8 @@ def resolve(name_or_dir: str | Path) -> Path:
             )
     name = str(name_or_dir)
     if path.is_dir():
+        if runs := sorted(best.parent for best in (*path.glob("*/best"), *path.glob("*/*/best"))):
+            raise UserError(f"{path}: a folder of several runs; name one, as {runs[0]}")
         raise UserError(
             f"{path}: no config.json in it, in best/ or in last/; give a model directory"
         )
