@@ -99,13 +99,13 @@ def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: 
         predict_task(model, task, split, device).numpy() for model in (network, exported)
     )
     apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
-    said, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
-    before, after = (metric(predictions, gold_of(split)) for predictions in (said, then))
+    predicted, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
+    before, after = (metric(predictions, gold_of(split)) for predictions in (predicted, then))
     what = "scores" if task.is_regression else "logits"
     # words that are cut off have NaN
     parts = [f"{what} differ by {np.nanmean(apart):.4f}, at most {np.nanmax(apart):.4f}"]
     if task.is_classification:
-        same = np.mean(np.hstack(list(said)) == np.hstack(list(then)))
+        same = np.mean(np.hstack(list(predicted)) == np.hstack(list(then)))
         parts.append(f"{same:.2%} of the predictions are the same")
     parts.append(f"{task.main_metric} {before:.4f} before, {after:.4f} after")
     return f"{task.title}, {len(split):,} rows of dev: {', '.join(parts)}"

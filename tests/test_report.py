@@ -26,7 +26,7 @@ from minbert.report.charts import (
     thinned,
 )
 from minbert.report.files import read_runs
-from minbert.report.findings import confusion, reliability, said_and_seen
+from minbert.report.findings import confusion, predicted_and_true, reliability
 from minbert.report.page import stages, throughput
 from minbert.report.runs import Run
 from tasks import TASKS
@@ -248,9 +248,9 @@ def test_confusion_and_reliability() -> None:
     rows = reliability(np.array([0.05, 0.06, 1.0]), np.array([0.0, 1, 1]))
     assert rows == [(0.055, 0.5, 2), (1.0, 1.0, 1)]
     p = np.array([[0.1, 0.2, 0.5, 0.1, 0.1], [0.6, 0.4, 0, 0, 0]])
-    said, seen = said_and_seen(TASKS["sst"], p, np.array([2.0, 1.0]))
+    said, seen = predicted_and_true(TASKS["sst"], p, np.array([2.0, 1.0]))
     assert said.tolist() == [0.5, 0.6] and seen.tolist() == [True, False]
-    said, seen = said_and_seen(TASKS["quora"], np.array([[0.7, 0.3]]), np.array([1.0]))
+    said, seen = predicted_and_true(TASKS["quora"], np.array([[0.7, 0.3]]), np.array([1.0]))
     assert said.tolist() == [0.3] and seen.tolist() == [1]
 
 

@@ -12,6 +12,7 @@ from minbert.data.items import gold_of
 from minbert.report.tagged import confusion_of_words, worst_sentences
 from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
+from minbert.task.labels import labels_of_sets
 from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 
@@ -42,7 +43,7 @@ def findings(
         found["calibrated"] = calibration.to_json()
         for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
             p = class_probabilities(task, outputs, temperature)
-            found[f"reliability{name}"] = reliability(*said_and_seen(task, p, labels))
+            found[f"reliability{name}"] = reliability(*predicted_and_true(task, p, labels))
     if task.multi_label:
         found["labels"] = label_counts(task, predictions, labels)
         return found
@@ -70,7 +71,9 @@ def confusion(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.n
     return counts
 
 
-def said_and_seen(task: Task, p: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def predicted_and_true(
+    task: Task, p: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Return probabilities that a model gave, and whether it was so (1 or 0), both (m,).
 
     p: of each class, (n, C). Of two classes that of the second one counts, of several labels that
@@ -84,17 +87,17 @@ def said_and_seen(task: Task, p: np.ndarray, labels: np.ndarray) -> tuple[np.nda
     return p.max(1), p.argmax(1) == gold
 
 
-def reliability(said: np.ndarray, seen: np.ndarray) -> list[tuple[float, float, int]]:
+def reliability(p: np.ndarray, was_so: np.ndarray) -> list[tuple[float, float, int]]:
     """Return the points of a reliability diagram: of each bin that is not empty three numbers.
 
     They are the mean predicted probability, the share of rows where it was so, and their number.
     """
-    bins = np.minimum((said * BINS).astype(int), BINS - 1)
+    bins = np.minimum((p * BINS).astype(int), BINS - 1)
     points = []
     for number in range(BINS):
         inside = bins == number
         if inside.any():
-            mean, share = float(said[inside].mean()), float(seen[inside].mean())
+            mean, share = float(p[inside].mean()), float(was_so[inside].mean())
             points.append((round(mean, 4), round(share, 4), int(inside.sum())))
     return points
 
@@ -102,14 +105,15 @@ def reliability(said: np.ndarray, seen: np.ndarray) -> list[tuple[float, float, 
 def label_counts(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
     """Count each label's true positives, false negatives and false positives."""
     rows = []
-    for place, name in enumerate(task.class_names):
-        predicted, gold = (x.astype(np.int64) >> place & 1 for x in (predictions, labels))
-        counts = {
-            "true positives": predicted & gold,
-            "false negatives": gold & ~predicted,
-            "false positives": predicted & ~gold,
-        }
-        rows.append({"label": name, **{k: int((v & 1).sum()) for k, v in counts.items()}})
+    predicted, gold = (labels_of_sets(x, task.outputs) == 1 for x in (predictions, labels))
+    counts = {
+        "true positives": predicted & gold,
+        "false negatives": gold & ~predicted,
+        "false positives": predicted & ~gold,
+    }
+    sums = {name: found.sum(0).tolist() for name, found in counts.items()}
+    for place, label in enumerate(task.class_names):
+        rows.append({"label": label, **{name: found[place] for name, found in sums.items()}})
     return rows
 
 

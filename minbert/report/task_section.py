@@ -85,7 +85,7 @@ def number(text: str) -> float:
 def reliability_diagram(found: Found, name: str, title: str) -> Figure:
     """Draw how often it was so over the predicted probability: calibrated is on the line.
 
-    name: of the points in findings.json, see `findings.said_and_seen`.
+    name: of the points in findings.json, see `findings.predicted_and_true`.
     """
     series = [
         Series(run.name, i, [(p[0], p[1]) for p in f[name]]) for i, run, f in found if name in f

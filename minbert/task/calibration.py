@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minbert.task.labels import labels_of_sets
 from minbert.task.probabilities import choices, softmax
 from minbert.task.task import Task
 
@@ -66,10 +67,9 @@ def choices_of(
 
 def right_choices(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return which class is right in each choice, (m,): of several labels 1 for those there are."""
-    gold = labels.astype(np.int64)
-    if not task.multi_label:
-        return gold
-    return (gold[:, None] >> np.arange(task.outputs) & 1).reshape(-1)  # the sum of 2^class
+    if task.multi_label:
+        return labels_of_sets(labels, task.outputs).reshape(-1)
+    return labels.astype(np.int64)
 
 
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:

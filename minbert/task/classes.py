@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from minbert.task.labels import labels_of_sets
 from minbert.task.tagging import type_counts, types_of
 from minbert.task.task import Task
 
@@ -33,10 +34,9 @@ class ClassScore:
 
 def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return how many of these rows are of each class, or have it in their set, (C,)."""
-    if not task.multi_label:
-        return np.bincount(labels.astype(np.int64), minlength=len(task.classes))
-    places = np.arange(len(task.classes))
-    return (labels.astype(np.int64)[:, None] >> places & 1).sum(0)
+    if task.multi_label:
+        return labels_of_sets(labels, len(task.classes)).sum(0)
+    return np.bincount(labels.astype(np.int64), minlength=len(task.classes))
 
 
 def shown_counts(task: Task, labels: np.ndarray) -> dict[str, int]:
@@ -58,15 +58,15 @@ def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> lis
         return []
     names = task.shown_classes
     if task.per_word:
-        names, (found, said, gold) = types_of(task), type_counts(task, predictions, labels)
+        names, (found, predicted, gold) = types_of(task), type_counts(task, predictions, labels)
     else:
         if task.multi_label:
             both = predictions.astype(np.int64) & labels.astype(np.int64)
         else:
             both = labels[predictions == labels]
-        found, said, gold = (class_counts(task, rows) for rows in (both, predictions, labels))
-    numbers = (found / np.maximum(said, 1), found / np.maximum(gold, 1))
-    f1 = 2 * found / np.maximum(said + gold, 1)
+        found, predicted, gold = (class_counts(task, rows) for rows in (both, predictions, labels))
+    numbers = (found / np.maximum(predicted, 1), found / np.maximum(gold, 1))
+    f1 = 2 * found / np.maximum(predicted + gold, 1)
     return [
         ClassScore(*row)
         for row in zip(names, *(x.tolist() for x in (gold, *numbers, f1)), strict=True)

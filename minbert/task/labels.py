@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 SEPARATOR = ";"  # between the labels of a multi-label row
 Label = str | int | float  # a label as a task file has it
 
@@ -16,6 +18,11 @@ def class_label(classes: int) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def labels_of_sets(sets: np.ndarray, classes: int) -> np.ndarray:
+    """Return 1 for each label of a set, else 0: (n,) sums of 2^class -> (n, C)."""
+    return sets.astype(np.int64)[:, None] >> np.arange(classes) & 1
 
 
 def label_names(labels: Sequence[Label]) -> tuple[str, ...]:
