@@ -41,7 +41,7 @@ from minbert.progress import progress
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
 from minbert.run.finish import finish_mlm
-from minbert.run.loop import Keeper, Training, begin, check_finite, find_checkpoint, save
+from minbert.run.loop import Keeper, Training, begin, check_finite, recover_last, save
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
 from minbert.run.runlog import silence
 from minbert.run.steps import StepRecord
@@ -225,7 +225,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     if not args.corpus:
         check_files(list(tasks.values()), Path(args.data_dir), ("train",))
-    last = find_checkpoint(folder)
+    last = recover_last(folder)
     directory = last or resolve(args.model)
     device = choose_device(args.device)
     torch.manual_seed(args.seed)

@@ -13,7 +13,7 @@ from minbert.run.checkpoint import (
     TrainState,
     atomic_directory,
     check_manifest,
-    is_whole,
+    has_checkpoint,
     recover,
 )
 from minbert.tensors import save_tensors
@@ -26,7 +26,7 @@ def write(path: Path, text: str) -> None:
 
 def content(path: Path) -> str:
     recover(path)
-    assert is_whole(path)
+    assert has_checkpoint(path)
     return (path / "file").read_text()
 
 
@@ -68,7 +68,7 @@ def test_cut_between_the_two_renames(tmp_path: Path, beside: str) -> None:
 def test_to_look_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path / "last", "saved")
     (tmp_path / "last").rename(tmp_path / "last.old")
-    assert not is_whole(tmp_path / "last")
+    assert not has_checkpoint(tmp_path / "last")
     assert [p.name for p in tmp_path.iterdir()] == ["last.old"]
 
 
@@ -90,14 +90,14 @@ def test_an_old_one_left_behind_is_no_obstacle(tmp_path: Path) -> None:
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
-    assert not is_whole(tmp_path / "last")
+    assert not has_checkpoint(tmp_path / "last")
     write(tmp_path / "last", "some text")
     (tmp_path / "last" / "file").write_text("some")
     with pytest.raises(UserError, match=r"file: missing or cut short \(expected 9 bytes\)"):
         check_manifest(tmp_path / "last")
     (tmp_path / "last" / MANIFEST).unlink()
     with pytest.raises(UserError, match="not a finished checkpoint"):
-        is_whole(tmp_path / "last")
+        has_checkpoint(tmp_path / "last")
 
 
 @pytest.mark.parametrize("beside", ["new", "old"])
@@ -135,7 +135,7 @@ def test_a_flipped_bit_is_seen_when_the_file_is_read(tmp_path: Path) -> None:
 def test_a_manifest_of_before_has_sizes_alone(tmp_path: Path) -> None:
     write(tmp_path / "last", "some text")
     (tmp_path / "last" / MANIFEST).write_text(json.dumps({"file": 9}))
-    assert is_whole(tmp_path / "last")
+    assert has_checkpoint(tmp_path / "last")
     for content_ in ("[]", "3", '{"file": {}}', '{"file": {"size": "x", "sha256": 3}}', "{"):
         (tmp_path / "last" / MANIFEST).write_text(content_)
         with pytest.raises(UserError, match=r"no readable manifest.json"):

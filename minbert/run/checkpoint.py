@@ -136,7 +136,7 @@ def recover(path: Path) -> None:
             shutil.rmtree(beside(path, ending), ignore_errors=True)
 
 
-def is_whole(directory: Path) -> bool:
+def has_checkpoint(directory: Path) -> bool:
     """Return whether a checkpoint exists. Raises UserError for one that is damaged."""
     if not directory.exists():
         return False
@@ -161,7 +161,7 @@ def check_bests(run: Path, step: int) -> None:
     """
     for directory in (run / "best", *sorted(run.glob("best-*"))):
         try:
-            if is_whole(directory):
+            if has_checkpoint(directory):
                 for name in read_manifest(directory):
                     check_content(directory / name)
         except UserError as error:

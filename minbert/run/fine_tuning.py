@@ -21,7 +21,7 @@ from minbert.model.layers import set_kernels
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import rundir
 from minbert.run.heads_first import train_heads
-from minbert.run.loop import Training, begin, find_checkpoint
+from minbert.run.loop import Training, begin, recover_last
 from minbert.run.recipe_args import FROZEN
 from minbert.run.teachers import load_outputs, make_outputs, outputs_files
 from minbert.run.train_args import Args, data_source
@@ -105,7 +105,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     source = data_source(args)
     check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
     taught = outputs_files(args, tasks, folder)
-    last = find_checkpoint(folder)
+    last = recover_last(folder)
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)
     model = make_model(args, tasks, directory, whole=bool(last))

@@ -71,13 +71,13 @@ class Training:
         raise NotImplementedError
 
 
-def find_checkpoint(folder: Path) -> Path | None:
-    """Return the run's last/ if there is one, after tidying up what a kill or power cut left."""
+def recover_last(folder: Path) -> Path | None:
+    """Tidy up what a kill or power cut left, and return the run's last/ if there is one."""
     with distributed.first_before_others():
         if distributed.rank() == 0:
             remove_unfinished(folder)
             checkpoint.recover_all(folder)
-        return folder / "last" if checkpoint.is_whole(folder / "last") else None
+        return folder / "last" if checkpoint.has_checkpoint(folder / "last") else None
 
 
 def begin(
