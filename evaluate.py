@@ -148,6 +148,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
         name: head
         for name, head in model.heads.items()
         if not (head.config.siamese or head.config.layers or head.config.per_word)
+        and head.config.pooling == "cls"
     }
     return model.encoder, heads
 

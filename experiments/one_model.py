@@ -19,6 +19,7 @@ TITLE = "Table 5: one model beside three, all rows of all sets"
 TASKS = ("sst", "quora", "sts")
 RATES = ("5e-5", "1e-4")  # of the single tasks, which have the better one
 PASSES = {"sst": 10, "quora": 3, "sts": 10}
+MEAN = ("--pooling", "mean")  # of all tokens, which this encoder was pre-trained for
 SMOOTH = ("--schedule", "linear", "--warmup", "0.1")
 # The ingredients are compared at equal numbers of examples: as many as Quora has rows. A joint step
 # has a batch of each task. They are evaluated at their end alone, so that no step is chosen.
@@ -44,15 +45,18 @@ class Args(JobArgs):
     only: tuple[str, ...] = arg((), "of the runs, by the names in the plan", parse=comma_list)
 
 
-def alone(task: str, rate: str) -> Job:
-    """Return the run of one task by itself."""
+def alone(task: str, rate: str, *more: str) -> Job:
+    """Return the run of one task by itself; more: that its head reads all tokens."""
     words = ("--mode", "single", "--tasks", task, "--epochs", str(PASSES[task]), "--lr", rate)
-    return Job(f"alone-{task}-{rate}", (*words, *SMOOTH))
+    return Job(f"alone-{task}-{rate}" + "-mean" * bool(more), (*words, *SMOOTH, *more))
 
 
 def table_5() -> list[Row]:
     """Return the rows of the table: each ingredient beside what it is compared with."""
-    alone_runs = {task: tuple(alone(task, rate) for rate in RATES) for task in TASKS}
+    alone_runs = {
+        task: (*(alone(task, rate) for rate in RATES), alone(task, RATES[1], *MEAN))
+        for task in TASKS
+    }
     teachers = ",".join(f"{task}={{{runs[1].name}}}" for task, runs in alone_runs.items())
 
     def row(
@@ -72,6 +76,7 @@ def table_5() -> list[Row]:
             beside="short: + warm-up and decay"),
         row(f"{annealed} + averaging", "annealed", *ANNEALED, "--average", "0.3", is_mean=True,
             beside=annealed),
+        row(f"{annealed} + mean of tokens", "mean-pooling", *ANNEALED, *MEAN, beside=annealed),
         row(f"{annealed} + heads first", "heads-first", *ANNEALED, "--heads-first", "5",
             beside=annealed),
         row(f"{annealed} + teachers", "teachers", *ANNEALED, "--teacher", teachers,

@@ -54,7 +54,7 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_le
     """Write a task as AutoModelForSequenceClassification loads it, without one as AutoModel does.
 
     One that labels words is as AutoModelForTokenClassification loads it, whose encoder has no
-    pooler. Raises UserError for a siamese task.
+    pooler. Raises UserError for a siamese task, and for a head that transformers has not.
     """
     model.encoder.save_pretrained(folder)
     if not task:
@@ -62,6 +62,9 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_le
     head = model.heads[task]
     if head.config.siamese:
         raise UserError(f"{task} compares sentences: export it --to sentence-transformers")
+    if head.config.pooling != "cls":
+        kind = head.config.pooling
+        raise UserError(f"{task}: its head reads the {kind} of all tokens: export it --to onnx")
     tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
     if head.config.per_word:
         tensors = {name: x for name, x in tensors.items() if ".pooler." not in name}

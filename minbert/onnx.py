@@ -57,9 +57,8 @@ class PaddedModel(nn.Module):
             return x, e.pool(x[:, 0])
         if self.head.config.per_word:
             return (self.head(x),)
-        if not self.siamese:
-            return (self.head(e.pool(x[:, 0])),)
-        return (self.head.embed(self.pooled(x, real)),)
+        pooled = self.pooled(x, real)
+        return (self.head.embed(pooled) if self.siamese else self.head(pooled),)
 
     def pooled(self, x: Tensor, real: Tensor) -> Tensor:
         """Pool hidden states (B, T, D) with the mask (B, T) to (B, D), as `heads.pool` does."""

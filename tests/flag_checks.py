@@ -195,8 +195,8 @@ TRAIN: dict[str, Row] = (
             lambda run, base: run.calls["cosent"] == 10,
         ),
         "pooling": (
-            "--pair-encoding siamese --pooling mean",
-            lambda run, base: heads(run)["sts"]["pooling"] == "mean",
+            "--pooling mean",
+            lambda run, base: {h["pooling"] for h in heads(run).values()} == {"mean"},
         ),
         "embedding_size": (
             "--pair-encoding siamese --embedding-size 24",

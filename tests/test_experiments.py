@@ -145,7 +145,7 @@ def test_one_model_beside_three(
                 assert low <= centre <= high
                 assert centre == pytest.approx(scores[0] - scores[1], abs=1e-6)
         assert any(gain.beside == single.label for gain in line.gains)
-    assert (single.scores["sst"].best_of, annealed.scores["sst"].best_of) == (20, 1)
+    assert (single.scores["sst"].best_of, annealed.scores["sst"].best_of) == (30, 1)
     for task in annealed.scores:
         root = world / "runs/one-model-model"
         logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]

@@ -158,6 +158,18 @@ def test_onnxruntime_has_the_same_outputs(trained: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(pooled, ours, atol=1e-4)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "max"])
+def test_heads_of_all_tokens_are_the_same_in_onnxruntime(
+    world: Path, tmp_path: Path, pooling: str
+) -> None:
+    run(world, "--name", "all", "--pooling", pooling, "--epochs", "1", "--precision", "fp32")
+    folder = world / "runs/all"
+    export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sst"])
+    (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
+    ours = MultitaskModel.load(folder, device="cpu").outputs("sst", TEXTS)
+    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+
+
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
 def test_embeddings_are_the_same_in_onnxruntime(world: Path, tmp_path: Path, pooling: str) -> None:
     folder = siamese(world, "--pooling", pooling, "--embedding-size", "48")

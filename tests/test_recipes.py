@@ -210,9 +210,32 @@ def test_heads_read_other_layers(world: Path, frozen: list[str]) -> None:
         run(world, "--pool-layers", "3")
 
 
+@pytest.mark.parametrize("frozen", [[], ["--fine-tune-mode", "last-linear-layer"]])
+@pytest.mark.parametrize("layers", [(), (1, 2)])
+def test_heads_read_all_tokens(world: Path, frozen: list[str], layers: tuple[int, ...]) -> None:
+    other = ["--pool-layers", ",".join(map(str, layers))] if layers else []
+    run(world, "--name", "run", "--pooling", "mean", "--lr", "1e-3", *other, *frozen)
+    folder = world / "runs/run"
+    model, pairs = MultitaskModel.load(folder, "cpu"), [("red cat runs", "old"), ("a dog", "b")]
+    encoder, head = model.network.encoder, model.network.heads["sts"]
+    examples = [Example(str(i), *pair) for i, pair in enumerate(pairs)]
+    expected = []
+    for example in examples:
+        batch = collate(encode_examples([example], model.tokenizer, 32), np.array([0]))
+        states = encoder.hidden_states(batch)
+        hidden = torch.stack([states[layer] for layer in layers or (2,)]).mean(0)
+        expected.append(head(hidden.mean(0, keepdim=True)).detach())
+    found = torch.from_numpy(model.outputs("sts", pairs))
+    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"reads (layers|the mean of all tokens)"):
+        export([str(folder), str(world / "out"), "--task", "sst"])
+    assert "--to transformers" not in (folder / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     "extra",
     [
+        ["--mode", "annealed", "--pooling", "mean", "--heads-first", "1", "--r-drop", "sst=1"],
         ["--mode", "annealed", "--average", "0.9", "--schedule", "linear", "--warmup", "0.1"],
         ["--mode", "joint", "--combine", "pcgrad", "--heads-first", "2", "--r-drop", "sst=1"],
         ["--layer-decay", "0.5", "--reinit-layers", "1", "--no-correct-bias", "--average", "0.5"],
@@ -242,7 +265,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--tasks sts --pool-layers 1 --pair-encoding siamese", "--pool-layers leaves siamese"),
         ("--mode sequential --steps 5", "--steps would end before the later tasks"),
         ("--tasks sts --heads-first 1 --pair-encoding siamese", "all tasks are siamese"),
-        ("--tasks sts --pooling mean", "--pooling mean goes with --pair-encoding siamese"),
+        ("--tasks sts --embedding-size 8", "--embedding-size 8 goes with --pair-encoding siamese"),
         ("--tasks sst --mnr-scale 5", "--mnr-scale 5.0 goes with --pair-encoding siamese"),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
         ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),

@@ -177,14 +177,10 @@ class BertModel(nn.Module):
         first = self.run(last, first, layout.first_tokens(), x)
         return self.pool(first[: len(batch.lengths)])
 
-    def word_states(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:
-        """Return the top layer's output at each word's first piece, (W, D).
-
-        layers: the mean of their outputs, from 1, and not the top one's.
-        """
+    def token_states(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:
+        """Return the top layer's output, (N, D); layers: the mean of theirs, from 1."""
         states = self.hidden_states(batch)
-        chosen = [states[layer].index_select(0, batch.words) for layer in layers or (-1,)]
-        return torch.stack(chosen).mean(0).to(self.dtype)
+        return torch.stack([states[layer] for layer in layers]).mean(0) if layers else states[-1]
 
     def run(self, layer: BertLayer, *inputs: Any) -> Tensor:
         """Run one layer; checkpoint_activations keeps its input alone for the backward pass."""

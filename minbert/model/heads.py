@@ -36,7 +36,7 @@ class HeadConfig:
 
     outputs: int = 1
     siamese: bool = False  # both sentences of a pair are encoded alone and compared
-    pooling: str = "cls"
+    pooling: str = "cls"  # what it reads of a sentence, one of POOLINGS
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5

@@ -83,13 +83,13 @@ class MultitaskNetwork(nn.Module):
 
     def head_input(self, task: str, batch: Batch) -> Tensor:
         """Return what a head reads: pooled sentences (S, D) or words' first pieces (I, D)."""
-        if self.heads[task].config.per_word:
-            return self.encoder.word_states(batch, self.layers)
-        return self.pooled_output(batch)
-
-    def pooled_output(self, batch: Batch) -> Tensor:
-        """Return what heads of sentences read, the siamese ones apart, (S, D)."""
-        return self.encoder.pooled_output(batch, self.layers)
+        config = self.heads[task].config
+        if config.per_word:
+            states = self.encoder.token_states(batch, self.layers)
+            return states.index_select(0, batch.words).to(self.encoder.dtype)
+        if config.pooling == "cls":
+            return self.encoder.pooled_output(batch, self.layers)
+        return pool(self.encoder.token_states(batch, self.layers), batch, config.pooling)
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
         """Return embeddings (S, E) of sentences alone, by a siamese task's pooling and map.

@@ -131,7 +131,8 @@ def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:
 def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     """Return the commands that export a run.
 
-    transformers loads a task whose pairs are encoded together, sentence-transformers a siamese one;
+    transformers loads a task whose pairs are encoded together, sentence-transformers a siamese one,
+    and ONNX also a head that reads all tokens;
     neither loads a run with separate towers, nor heads that read other layers than the top one.
     """
     if args["towers"] == "separate" or args["pool_layers"]:
@@ -139,8 +140,9 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
     cross = [name for name in args["tasks"] if name not in args["pair_loss"]]
     siamese = len(cross) < len(args["tasks"])
+    library = "transformers" if args["pooling"] == "cls" else "onnx"  # which reads [CLS] alone
     return [
-        *(f"{start} transformers --task {name}" for name in cross[:1]),
+        *(f"{start} {library} --task {name}" for name in cross[:1]),
         *([f"{start} sentence-transformers"] if siamese else []),
     ]
 

@@ -19,7 +19,7 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.run.recipe_args import FROZEN, RecipeArgs, check_recipe
+from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg, check_recipe
 from minbert.task.loading import DataSource
 from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
 from minbert.task.task import Task
@@ -61,8 +61,10 @@ class Args(RecipeArgs):
         f"of siamese pairs, for all or by task (default: contrastive, sts=cosine-mse): {LOSSES}",
         parse=word_by_task,
     )
-    pooling: str = siamese_arg(
-        "cls", "of siamese sentences; cls is BERT's pooler", choices=POOLINGS
+    pooling: str = beyond_arg(
+        "cls",
+        "what heads of sentences read: BERT's pooler (cls), or the mean or max of all tokens",
+        choices=POOLINGS,
     )
     embedding_size: int = siamese_arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
     towers: str = siamese_arg(
@@ -192,7 +194,7 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
         if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
             raise UserError(f"--pair-loss {chosen[name]} needs whole batches: use one process")
-    siamese_args = ("pooling", "embedding_size", "towers", "mnr_scale")
+    siamese_args = ("embedding_size", "towers", "mnr_scale")
     given = [name for name in siamese_args if getattr(args, name) != getattr(Args, name)]
     if given and not siamese and not args.resume:
         flag, value = given[0].replace("_", "-"), getattr(args, given[0])

@@ -50,6 +50,8 @@ def head_config(
 ) -> HeadConfig:
     """Return the configuration of a task's head; layers: that it reads if it is not siamese.
 
+    pooling: of sentences; a head of words reads each of them.
+
     With a pair loss the head is siamese, its cosines from 0 to 1 scaled to the labels' range.
     """
     if loss is None:
@@ -57,6 +59,7 @@ def head_config(
         return HeadConfig(
             task.outputs, class_names=names, layers=layers, problem_type=task.problem_type,
             unit=task.unit, shift=task.low, per_word=task.per_word,
+            pooling="cls" if task.per_word else pooling,
         )  # fmt: skip
     return HeadConfig(
         outputs=1,
