@@ -180,7 +180,7 @@ def test_a_task_that_is_in_neither_is_named(world: Path) -> None:
 
 def test_a_run_s_longest_sequence_is_kept(world: Path) -> None:
     """By evaluate.py, which else would overwrite the run's predictions, in Python, in exports."""
-    siamese = ["--pair-encoding", "siamese", "--pooling", "mean"]
+    siamese = ["--pair-encoding", "siamese"]
     run(world, "--name", "run", "--max-length", "6", "--lr", "1e-2", *siamese)
     folder = world / "runs/run"
     names = sorted(file.name for file in (folder / "predictions").iterdir())
