@@ -27,14 +27,14 @@ SELECTED = (
 class Row:
     """A line of the table: for each task the jobs that it has the best one of.
 
-    is_mean: whose scores count, of the weights, of their mean, or (None) of both. beside: the rows
-    that it is compared with, beside the first one.
+    is_mean: whose scores count, of the weights, of their mean, or (None) of both. beside: the row
+    that it is compared with, like with the first one.
     """
 
     label: str
     jobs: dict[str, tuple[Job, ...]]
     is_mean: bool | None = False
-    beside: tuple[str, ...] = ()
+    beside: str = ""
 
 
 @dataclass(frozen=True)

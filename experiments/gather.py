@@ -30,7 +30,7 @@ def gather_ablation(
 
 
 def gather_line(row: Row, rows: list[Row], records: "Records") -> Line:
-    """Return a row's figures, beside the first row and those that it names."""
+    """Return a row's figures, beside the first row and the one that it names."""
     chosen = {task: records.best_job(row, task) for task in row.jobs}
     passes = {}
     for task, job in chosen.items():
@@ -38,7 +38,7 @@ def gather_line(row: Row, rows: list[Row], records: "Records") -> Line:
             passes |= {task: record.passes[task]} if record.passes else {}
     # a task's seeds may be fewer than another's: means by job, then their sum
     runs = {job.name: [*found.values()] for job in chosen.values() if (found := records.of(job))}
-    labels = {rows[0].label, *row.beside} - {row.label}
+    labels = {rows[0].label, row.beside} - {row.label}
     return Line(
         row.label,
         {task: records.scores(row, task) for task in row.jobs},
@@ -56,6 +56,7 @@ class Records:
     def __init__(self, root: Path, args: JobArgs) -> None:
         self.root, self.args = root, args
         self.known: dict[str, dict[int, RunRecord]] = {}
+        self.known_labels: dict[str, np.ndarray] = {}
 
     def of(self, job: Job) -> dict[int, RunRecord]:
         """Return the records of a job by seed, of the seeds whose run has come to its end.
@@ -119,8 +120,8 @@ class Records:
         of_rows = []
         for one in (row, other):
             found = self.of(self.best_job(one, task)).items()
-            choose = "last" if at_last else "best"
-            of_rows.append({seed: getattr(record, choose)(one.is_mean) for seed, record in found})
+            chosen = RunRecord.last if at_last else RunRecord.best
+            of_rows.append({seed: chosen(record, one.is_mean) for seed, record in found})
         seeds = sorted(of_rows[0].keys() & of_rows[1].keys())
         both = [(of_rows[0][seed], of_rows[1][seed]) for seed in seeds]
         if not both or not all(one.predictions for pair in both for one in pair):
@@ -141,6 +142,9 @@ class Records:
 
     def labels(self, task: str) -> np.ndarray:
         """Return the labels of a task's dev rows, (n,), in the file's order."""
-        known, data_dir = TASKS[task], Path(self.args.data_dir)
-        examples, _ = read_examples(known.paths("dev", data_dir), known.columns, labelled=True)
-        return np.array([example.label for example in examples], dtype=np.float32)
+        if task not in self.known_labels:
+            known, data_dir = TASKS[task], Path(self.args.data_dir)
+            examples, _ = read_examples(known.paths("dev", data_dir), known.columns, labelled=True)
+            labels = np.array([example.label for example in examples], dtype=np.float32)
+            self.known_labels[task] = labels
+        return self.known_labels[task]

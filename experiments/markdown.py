@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.ablation import ablation_text, read_ablation
 from experiments.figures import figure_names, task_title
-from experiments.recipes import PAPERS_TEST_SCORES, QUESTIONS, TABLE_3
+from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_3
 from experiments.results import RESULTS, Record, Result, read_record
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
@@ -18,7 +18,7 @@ NOTES = {
 }
 TABLE_4 = (
     "The paper's, with bert-base-uncased: "
-    + ", ".join(f"{task} {score:.3f}" for task, score in PAPERS_TEST_SCORES.items())
+    + ", ".join(f"{task} {score:.3f}" for task, score in PAPER_TEST_SCORES.items())
     + ".\nOurs are not known: the labels of the test sets are not public. The run leaves its test\n"
     "predictions in its folder; those of Table 5's runs on all rows are kept in `predictions/`."
 )

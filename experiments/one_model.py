@@ -62,8 +62,7 @@ def table_5() -> list[Row]:
     def row(
         label: str, name: str, *words: str, is_mean: bool | None = False, beside: str = ""
     ) -> Row:
-        job = Job(name, words)
-        return Row(label, dict.fromkeys(TASKS, (job,)), is_mean, (beside,) if beside else ())
+        return Row(label, dict.fromkeys(TASKS, (Job(name, words),)), is_mean, beside)
 
     annealed, joint = "short: annealed", "short: joint"
     return [

@@ -5,19 +5,15 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from experiments import ablation, gather, jobs, one_model, paper, recipes, run_ablation
-from experiments.ablation import read_ablation
+from experiments import jobs, paper, recipes
 from experiments.estimate import estimate
 from experiments.jobs import Job, RunKey
-from experiments.markdown import ONE_MODEL, write_results_page
+from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, Cell, tables
 from experiments.results import read_record, read_score, with_other_tables
-from experiments.run_records import Evaluation, RunRecord
 from minbert import UserError
-from minbert.files import read_json_lines
 
 HOME = Path(__file__).resolve().parents[1] / "experiments"
 
@@ -48,12 +44,6 @@ FULL = {
 TINY_BUDGET = replace(
     BUDGETS["cpu"], pretrain=1, after_pretrain=1, single={"sst": 1, "quora": 1, "sts": 1}, frozen=1
 )
-
-
-ROWS_OF_TABLE_5 = (
-    "single tasks (three models)", "short: annealed", "short: annealed + averaging",
-    "short: annealed + teachers", "one model: recipes/one-model.toml",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -118,55 +108,6 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     assert (predictions / "para-test-output.csv").is_file()
 
 
-@pytest.mark.thorough
-def test_one_model_beside_three(
-    arguments: list[str], world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(Path(__file__).parents[1])  # where recipes/ is
-    short = ("--mode", "annealed", *one_model.SMOOTH, "--steps", "3")
-    monkeypatch.setattr(one_model, "ANNEALED", short)
-    rows = [row for row in one_model.table_5() if row.label in ROWS_OF_TABLE_5]
-    monkeypatch.setattr(one_model, "table_5", lambda: rows)
-    shared = [word for word in arguments if word not in ("--budget", "cpu")]
-    monkeypatch.setattr(run_ablation, "print_plan", lambda *_: None)
-    monkeypatch.setattr(gather, "RESAMPLES", 20)
-    one_model.main([*shared, "--seeds", "2"])
-    table = read_ablation(world / "results" / ONE_MODEL)
-    single, annealed, mean, taught, recipe = table.lines
-    assert not single.gains
-    beside = {(g.beside, g.at_last) for g in mean.gains}
-    assert beside >= {(one_model.table_5()[0].label, False), ("short: annealed", False)}
-    for line in (annealed, mean, taught, recipe):  # the predictions of both kinds are kept
-        for gain in (gain for gain in line.gains if gain.beside == single.label):
-            kept = "last" if gain.at_last else "best"
-            for task, (centre, low, high) in gain.by_task.items():
-                scores = [np.mean(getattr(one.scores[task], kept)) for one in (line, single)]
-                assert len(getattr(line.scores[task], kept)) == 2
-                assert low <= centre <= high
-                assert centre == pytest.approx(scores[0] - scores[1], abs=1e-6)
-        assert any(gain.beside == single.label for gain in line.gains)
-    assert (single.scores["sst"].best_of, annealed.scores["sst"].best_of) == (30, 1)
-    for task in annealed.scores:
-        root = world / "runs/one-model-model"
-        logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]
-        means = [[x for x in log if x["event"] == "mean-dev"][-1]["scores"] for log in logs]
-        assert mean.scores[task].last == [next(iter(m[task].values())) for m in means]
-    assert annealed.updates == {"annealed": 3} and set(single.updates.values()) == {20, 6, 10}
-    assert single.passes == {"sst": 10.0, "quora": 3.0, "sts": 10.0}
-    assert annealed.examples < recipe.examples and "alone-sst" in single.scores["sst"].job
-    text = (world / "results/RESULTS.md").read_text()
-    assert text.startswith("## Table 5") and "| less single tasks (three models) |" in text
-    assert "--teacher sst=checkpoints/alone-sst-1e-4" in text
-    shutil.rmtree(world / "runs/one-model-model")  # the records outlive the runs
-    one_model.main([*shared, "--seeds", "2"])
-    assert read_ablation(world / "results" / ONE_MODEL) == table
-    assert not (world / "runs/one-model-model").exists()
-    kept = world / "results/predictions/one-model-11712"
-    assert sorted(path.name for path in kept.iterdir()) == [
-        "para-test-output.csv", "sst-test-output.csv", "sts-test-output.csv"
-    ]  # fmt: skip
-
-
 def test_jobs_that_are_due(tmp_path: Path) -> None:
     teacher, taught, other = (
         Job("teacher", ()),
@@ -178,50 +119,6 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
     due = jobs.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
     assert due == [teacher, taught], "the teacher's folder is gone, and somebody needs it"
     assert jobs.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []
-
-
-def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
-    def record(score: float) -> RunRecord:
-        return RunRecord("here", 1, 1.0, [Evaluation(1, False, score, {"sst": score})], {})
-
-    slow, fast, untried = Job("slow", ()), Job("fast", ()), Job("untried", ())
-    row = ablation.Row("alone", {"sst": (untried, slow, fast)})
-    records = gather.Records(Path(), jobs.JobArgs(seeds=2))
-    records.known = {
-        "untried": {},
-        "slow": {11711: record(0.50)},
-        "fast": {11711: record(0.51), 11712: record(0.40)},
-    }
-    assert records.best_job(row, "sst") == fast
-    records.known["slow"][11712] = record(0.45)
-    assert records.best_job(row, "sst") == slow
-    records.known = {name: {} for name in ("untried", "slow", "fast")}
-    assert records.best_job(row, "sst") == untried
-
-
-def test_a_row_that_is_half_run_has_the_sum_of_its_runs() -> None:
-    def record(task: str, examples: int) -> RunRecord:
-        return RunRecord("here", examples, 1.0, [Evaluation(1, False, 0.5, {task: 0.5})], {})
-
-    alone = {task: (Job(task, ()),) for task in ("sst", "quora", "sts")}
-    row = ablation.Row("alone", alone)
-    records = gather.Records(Path(), jobs.JobArgs(seeds=3))
-    records.known = {
-        "sst": {seed: record("sst", 100) for seed in (11711, 11712, 11713)},
-        "quora": {11711: record("quora", 1000)},
-        "sts": {},
-    }
-    line = gather.gather_line(row, [row], records)
-    assert (line.examples, line.minutes) == (1100, 2.0)
-    assert ablation.format_figures(line)[:2] == ["3 / 1 / 0", "1 / 1 / 0"]
-
-
-def test_a_run_ends_with_the_mean() -> None:
-    scores = [(10, False, 0.5), (10, True, 0.4), (20, False, 0.6), (20, True, 0.7)]
-    every = [Evaluation(step, mean, score, {"sst": score}) for step, mean, score in scores]
-    record = RunRecord("here", 1, 1.0, every, {})
-    assert (record.last().overall, record.last(False).overall) == (0.7, 0.6)
-    assert (record.best().overall, record.best(False).overall) == (0.7, 0.6)
 
 
 def test_runs_of_other_settings_are_refused(arguments: list[str], world: Path) -> None:
@@ -237,18 +134,6 @@ def test_runs_of_other_settings_are_refused(arguments: list[str], world: Path) -
     jobs.check_settings(job, settings, folder, args)
     with pytest.raises(UserError, match=r"made with lr 0\.001, and one has 0\.002 now: remove"):
         jobs.check_settings(replace(job, arguments=("--lr", "2e-3")), settings, folder, args)
-
-
-def test_runs_are_chosen_by_name() -> None:
-    known = run_ablation.jobs_of(one_model.table_5())
-    assert [job.name for job in one_model.chosen_jobs(known, ("pcgrad", "annealed"))] == [
-        "annealed", "pcgrad"
-    ]  # fmt: skip
-    taught = [job.name for job in one_model.chosen_jobs(known, ("teachers",))]
-    assert taught == ["alone-sst-1e-4", "alone-quora-1e-4", "alone-sts-1e-4", "teachers"]
-    assert one_model.chosen_jobs(known, ()) == known
-    with pytest.raises(UserError, match="--only nothing: write names of alone-sst-5e-5,"):
-        one_model.chosen_jobs(known, ("nothing",))
 
 
 def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, capsys) -> None:

@@ -59,8 +59,8 @@ class Command:
             if name in LEFT_OUT or value in (self.defaults[name], None, {}, ""):
                 continue
             flag = ("--no-" if value is False else "--") + name.replace("_", "-")
-            words_of_it = value if name in self.lists else [as_typed(value)]
-            word = " ".join(map(shlex.quote, words_of_it))
+            typed = value if name in self.lists else [as_typed(value)]
+            word = " ".join(map(shlex.quote, typed))
             words.append(flag if isinstance(value, bool) else f"{flag} {word}")
         return " ".join(words)
 
@@ -132,8 +132,8 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     """Return the commands that export a run.
 
     transformers loads a task whose pairs are encoded together, sentence-transformers a siamese one,
-    and ONNX also a head that reads all tokens;
-    neither loads a run with separate towers, nor heads that read other layers than the top one.
+    ONNX also a head that reads all tokens. None takes a run with separate towers, nor heads that
+    read other layers than the top one.
     """
     if args["towers"] == "separate" or args["pool_layers"]:
         return []

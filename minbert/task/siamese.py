@@ -48,11 +48,11 @@ def check_pair_loss(task: Task, name: str) -> None:
 def head_config(
     task: Task, loss: str | None, pooling: str, embedding_size: int, layers: tuple[int, ...] = ()
 ) -> HeadConfig:
-    """Return the configuration of a task's head; layers: that it reads if it is not siamese.
-
-    pooling: of sentences; a head of words reads each of them.
+    """Return the configuration of a task's head.
 
     With a pair loss the head is siamese, its cosines from 0 to 1 scaled to the labels' range.
+    pooling: of sentences; a head of words reads each of them. layers: that it reads if it is not
+    siamese.
     """
     if loss is None:
         names = task.class_names or task.display_names

@@ -25,9 +25,9 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: write auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device; write --device cpu")
-    if device.type == "cuda" and (device.index or 0) >= max(1, torch.cuda.device_count()):
-        count = torch.cuda.device_count()
-        raise UserError(f"--device {name}: this machine's GPUs end at cuda:{count - 1}")
+    last = torch.cuda.device_count() - 1
+    if device.type == "cuda" and (device.index or 0) > max(0, last):
+        raise UserError(f"--device {name}: this machine's GPUs end at cuda:{last}")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"--device {name}: this machine has no MPS device; write --device cpu")
     if device.type == "cuda" and distributed.size() > 1 and not distributed.has_own_gpu():
