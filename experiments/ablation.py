@@ -126,9 +126,14 @@ def format_figures(line: Line) -> list[str]:
     passes = " / ".join(f"{n:.1f}" for n in line.passes.values())
     runs = ", ".join(f"`{name}`" for name in line.updates)
     return [
-        *(values[0] if len({*values}) == 1 else " / ".join(values) for values in several),
+        *map(in_short, several),
         passes, f"{line.examples:,.0f}", f"{line.minutes:.0f}", runs,
     ]  # fmt: skip
+
+
+def in_short(values: list[str]) -> str:
+    """Write several values, or one that all of them are."""
+    return values[0] if len({*values}) == 1 else " / ".join(values)
 
 
 def format_scores(scores: Scores) -> str:

@@ -98,8 +98,9 @@ def dot_plot(record: Record, results: list[Result], theme: Theme) -> Any:
     figure = Figure(figsize=(8, 0.3 * len(rows) + 1.3), layout="constrained")
     every = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, column in zip(every, columns, strict=True):
-        dev_rows = record.rows[task_title(column)][1]
         for result in (r for r in results if r.column == column):
+            counts = record.small_rows if result.is_small else record.rows
+            dev_rows = counts[task_title(column)][1]
             handles = draw_result(axes, result, rows.index(result.row), dev_rows, theme)
         axes.set_title(column, fontsize=10, fontweight="bold", loc="left")
         axes.grid(linewidth=0.8)
@@ -109,7 +110,12 @@ def dot_plot(record: Record, results: list[Result], theme: Theme) -> Any:
         axes.locator_params(axis="x", nbins=4)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_yticks(range(len(rows)), [marks[row] for row in rows])
-    ends = "spread of the seeds" if record.seeds > 1 else "95 % interval of the dev rows"
+    of_seed = "95 % interval of the dev rows"
+    several = {len(result.scores) > 1 for result in results}
+    ends = {
+        (False,): of_seed, (True,): "spread of the seeds",
+        (False, True): f"spread of the seeds, or of one the {of_seed}",
+    }[tuple(sorted(several))]  # fmt: skip
     figure.legend(
         handles, [f"this repository, {ends}", "the paper"], loc="outside upper left", ncols=2,
         frameon=False,

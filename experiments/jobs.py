@@ -12,7 +12,7 @@ from typing import Any
 import pretrain_mlm
 import train_multitask
 from experiments.estimate import estimate, resolved
-from minbert.cli import arg
+from minbert.cli import arg, comma_list
 from minbert.errors import UserError
 from minbert.progress import duration
 from minbert.run.rundir import FREE_ON_RESUME
@@ -33,6 +33,7 @@ class JobArgs:
     output_dir: str = arg("checkpoints", "the runs go to a folder in it")
     results: str = arg("experiments", "RESULTS.md, results.json and figures/ go here")
     plan: bool = arg(False, "print the plan and stop", parse=bool)
+    only: tuple[str, ...] = arg((), "some of the runs, by the plan's names", parse=comma_list)
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,18 @@ def starts_of(job: Job) -> set[str]:
     """Return the names of the jobs whose runs a job needs: its start, and its teachers."""
     named = re.findall(r"\{([\w.-]+)\}", " ".join(job.arguments))
     return {*named, *([job.start] if job.start else [])}
+
+
+def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
+    """Return the jobs of these names and those that they need, in order; without any name all.
+
+    Raises UserError for a name of none.
+    """
+    known = {job.name: job for job in jobs}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"--only {unknown[0]}: write names of {', '.join(known)}")
+    needed = set().union(*(starts_of(known[name]) for name in names))
+    return [job for job in jobs if job.name in {*names, *needed}] or jobs
 
 
 def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Job]:

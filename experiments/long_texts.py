@@ -10,7 +10,7 @@ from experiments.ablation import Row
 from experiments.jobs import Job
 from experiments.jobs import JobArgs as Args
 from experiments.markdown import LONG_TEXTS
-from experiments.run_ablation import jobs_of, run_ablation
+from experiments.run_ablation import run_ablation
 from minbert.cli import parse_arguments, run_script
 from minbert.files import write_text
 from minbert.task.taskfile import make_task, task_file_text
@@ -46,8 +46,7 @@ def main(argv: list[str]) -> int:
     for way in WAYS:
         task = make_task("cfimdb", {**cfimdb.TABLE, "long": way})
         write_text(task_file(root, way), task_file_text([task]))
-    rows = table_6(root)
-    run_ablation(TITLE, "experiments.long_texts", LONG_TEXTS, rows, jobs_of(rows), root, args)
+    run_ablation(TITLE, "experiments.long_texts", LONG_TEXTS, table_6(root), root, args)
     return 0
 
 

@@ -1,9 +1,10 @@
 """RESULTS.md: what results.json holds, as tables and differences for people."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
-from experiments.ablation import ablation_text, read_ablation
+from experiments.ablation import ablation_text, in_short, read_ablation
 from experiments.figures import figure_names, task_title
 from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_3
 from experiments.results import RESULTS, Record, Result, read_record
@@ -13,6 +14,7 @@ from minbert.report.tables import markdown_table
 ONE_MODEL, LONG_TEXTS = "one-model.json", "long-texts.json"  # files of tables of ablations
 NOTES = {
     "cpu": "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).",
+    "all-rows": "Open: the paper's own settings (`--budget full`, more passes, on a GPU).",
     "all-MiniLM-L6-v2": "all-MiniLM-L6-v2 was itself trained on duplicate questions of Quora: "
     "read the Quora figures with that in mind.",
 }
@@ -41,7 +43,6 @@ def write_results_page(folder: Path) -> None:
 
 def results_page(record: Record) -> str:
     """Return what RESULTS.md says of results.json."""
-    rows = (f"{task} {train:,} and {dev:,}" for task, (train, dev) in record.rows.items())
     parts = [
         "# Results",
         "Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all\n"
@@ -49,7 +50,8 @@ def results_page(record: Record) -> str:
         "run, and passes, over each task's set, are those of fine-tuning. Written by",
         f"```sh\n{record.command}\n```",
         f"on {record.machine}. Seeds: {record.seeds}{' (no spread)' * (record.seeds == 1)}.\n"
-        f"Rows to train and to evaluate on: {', '.join(rows)}.",
+        f"Rows to train and to evaluate on: {format_rows(record.rows)}."
+        + (f"\nWhere † stands: {format_rows(record.small_rows)}." if record.small_rows else ""),
         *(note for key, note in NOTES.items() if key in (record.budget, record.model)),
         *([ONE_SEED] if record.seeds == 1 else []),
     ]
@@ -68,6 +70,11 @@ def results_page(record: Record) -> str:
     return "\n\n".join([*parts, "## The runs", runs]) + "\n"
 
 
+def format_rows(rows: dict[str, list[int]]) -> str:
+    """Write how many rows each task has, to train on and to evaluate on."""
+    return ", ".join(f"{task} {train:,} and {dev:,}" for task, (train, dev) in rows.items())
+
+
 def picture(names: dict[str, str], alt: str) -> str:
     """Return the HTML of a figure that has a file for light and one for dark pages."""
     dark = f'<source media="(prefers-color-scheme: dark)" srcset="figures/{names["dark"]}">'
@@ -79,13 +86,16 @@ def results_table(record: Record, title: str) -> str:
     """Return one of the paper's tables; a row that is not in the paper is marked."""
     own = [r for r in record.results if r.table == title]
     columns = record.columns[title]
-    lines = [["", *columns, "updates", "passes", "runs"]]
+    has_seeds = record.seeds > 1
+    lines = [["", *columns, *["seeds"] * has_seeds, "updates", "passes", "runs"]]
     for row in dict.fromkeys(r.row for r in own):
         cells = {r.column: r for r in own if r.row == row}
         mark = " *" if next(iter(cells.values())).ours else ""
         values = [format_cell(cells[c]) if c in cells else "-" for c in columns]
         jobs = ", ".join(f"`{job}`" for job in jobs_of(cells.values()))
-        lines.append([row + mark, *values, *format_trained(record, cells), jobs])
+        seeds = in_short([str(len(result.scores)) for result in cells.values()])
+        trained = format_trained(record, cells)
+        lines.append([row + mark, *values, *[seeds] * has_seeds, *trained, jobs])
     return markdown_table(lines)
 
 
@@ -105,10 +115,14 @@ def format_trained(record: Record, cells: dict[str, Result]) -> tuple[str, str]:
 
 
 def format_cell(result: Result) -> str:
-    """Write our score, with the spread of several seeds, and the paper's in brackets."""
+    """Write our score, with the spread of several seeds, and the paper's in brackets.
+
+    † marks one of less data than the other runs of its table have.
+    """
     ours = f"{result.mean:.3f}" if result.scores else "open"
     if len(result.scores) > 1:
         ours += f" ± {result.spread:.3f}"
+    ours += " †" * result.is_small
     return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
 
 
@@ -124,7 +138,8 @@ def differences_table(record: Record) -> str:
             # the calibrated column of a row without a threshold is its only one
             plain = by_row.get((question.against, task_title(column)))
             other = by_row.get((question.against, column), plain)
-            cells.append(format_difference(one, other) if one and other else "-")
+            comparable = one and other and one.is_small == other.is_small
+            cells.append(format_difference(one, other) if comparable else "-")
         if any(cell != "-" for cell in cells):
             name = f"{question.text} {question.row} less {question.against}".strip()
             both = (question.row, question.against)
@@ -139,8 +154,14 @@ def updates_of(record: Record, row: str) -> str:
 
 
 def format_difference(one: Result, other: Result) -> str:
-    """Write by how much one score is above another, and in brackets the same of the paper."""
-    ours = f"{one.mean - other.mean:+.3f}"
+    """Write by how much one score is above another, and in brackets the same of the paper.
+
+    One below the spread over seeds, of which both have several, is called that.
+    """
+    difference, spread = one.mean - other.mean, math.hypot(one.spread, other.spread)
+    ours = f"{difference:+.3f}"
+    if min(len(one.scores), len(other.scores)) > 1 and abs(difference) < spread:
+        ours += " (within the spread)"
     if one.paper is None or other.paper is None:
         return ours
     return f"{ours} ({one.paper - other.paper:+.3f})"

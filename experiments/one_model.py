@@ -5,21 +5,22 @@ of RESULTS.md is written anew after every run.
 """
 
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.ablation import Row
-from experiments.jobs import Job, JobArgs, RunKey, seeds_of, starts_of
+from experiments.jobs import Job, RunKey, seeds_of
+from experiments.jobs import JobArgs as Args
 from experiments.markdown import ONE_MODEL
-from experiments.run_ablation import jobs_of, run_ablation
-from minbert.cli import arg, comma_list, parse_arguments, run_script
-from minbert.errors import UserError
+from experiments.run_ablation import run_ablation
+from minbert.cli import parse_arguments, run_script
 
 TITLE = "Table 5: one model beside three, all rows of all sets"
 TASKS = ("sst", "quora", "sts")
 RATES = ("5e-5", "1e-4")  # of the single tasks, which have the better one
 PASSES = {"sst": 10, "quora": 3, "sts": 10}
-MEAN = ("--pooling", "mean")  # of all tokens, which this encoder was pre-trained for
+# What this encoder was pre-trained for: the mean of all tokens, and the cosine of two of them.
+MEAN = ("--pooling", "mean")
+SIAMESE_STS = (*MEAN, "--pair-encoding", "sts=siamese")
 SMOOTH = ("--schedule", "linear", "--warmup", "0.1")
 # The ingredients are compared at equal numbers of examples: as many as Quora has rows. A joint step
 # has a batch of each task. They are evaluated at their end alone, so that no step is chosen.
@@ -38,25 +39,19 @@ NOTE = (
 )
 
 
-@dataclass(frozen=True)
-class Args(JobArgs):
-    """Those of all experiments, and which of the runs."""
-
-    only: tuple[str, ...] = arg((), "of the runs, by the names in the plan", parse=comma_list)
-
-
-def alone(task: str, rate: str, *more: str) -> Job:
-    """Return the run of one task by itself; more: that its head reads all tokens."""
+def alone(task: str, rate: str, tag: str = "", more: tuple[str, ...] = ()) -> Job:
+    """Return the run of one task by itself; more: other arguments, which the tag names."""
     words = ("--mode", "single", "--tasks", task, "--epochs", str(PASSES[task]), "--lr", rate)
-    return Job(f"alone-{task}-{rate}" + "-mean" * bool(more), (*words, *SMOOTH, *more))
+    return Job(f"alone-{task}-{rate}{tag}", (*words, *SMOOTH, *more))
 
 
 def table_5() -> list[Row]:
     """Return the rows of the table: each ingredient beside what it is compared with."""
     alone_runs = {
-        task: (*(alone(task, rate) for rate in RATES), alone(task, RATES[1], *MEAN))
+        task: (*(alone(task, rate) for rate in RATES), alone(task, RATES[1], "-mean", MEAN))
         for task in TASKS
     }
+    alone_runs["sts"] += (alone("sts", RATES[1], "-siamese", SIAMESE_STS),)
     teachers = ",".join(f"{task}={{{runs[1].name}}}" for task, runs in alone_runs.items())
 
     def row(
@@ -65,6 +60,7 @@ def table_5() -> list[Row]:
         return Row(label, dict.fromkeys(TASKS, (Job(name, words),)), is_mean, beside)
 
     annealed, joint = "short: annealed", "short: joint"
+    mean = f"{annealed} + mean of tokens"
     return [
         Row("single tasks (three models)", alone_runs),
         row(PARALLEL, "parallel", "--mode", "parallel", "--epochs", "3", "--lr", RATES[0]),
@@ -75,7 +71,8 @@ def table_5() -> list[Row]:
             beside="short: + warm-up and decay"),
         row(f"{annealed} + averaging", "annealed", *ANNEALED, "--average", "0.3", is_mean=True,
             beside=annealed),
-        row(f"{annealed} + mean of tokens", "mean-pooling", *ANNEALED, *MEAN, beside=annealed),
+        row(mean, "mean-pooling", *ANNEALED, *MEAN, beside=annealed),
+        row(f"{mean} + siamese STS", "siamese-sts", *ANNEALED, *SIAMESE_STS, beside=mean),
         row(f"{annealed} + heads first", "heads-first", *ANNEALED, "--heads-first", "5",
             beside=annealed),
         row(f"{annealed} + teachers", "teachers", *ANNEALED, "--teacher", teachers,
@@ -87,18 +84,6 @@ def table_5() -> list[Row]:
         row("one model: recipes/one-model.toml", "one-model", "--config",
             "recipes/one-model.toml", is_mean=None, beside=PARALLEL),
     ]  # fmt: skip
-
-
-def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
-    """Return the jobs of these names and those that they need, in order; without any name all.
-
-    Raises UserError for a name of none.
-    """
-    known = {job.name: job for job in jobs}
-    if unknown := [name for name in names if name not in known]:
-        raise UserError(f"--only {unknown[0]}: write names of {', '.join(known)}")
-    needed = set().union(*(starts_of(known[name]) for name in names))
-    return [job for job in jobs if job.name in {*names, *needed}] or jobs
 
 
 def keep_predictions(root: Path, folder: Path, seeds: range) -> None:
@@ -114,10 +99,9 @@ def keep_predictions(root: Path, folder: Path, seeds: range) -> None:
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
-    root, rows = Path(args.output_dir) / f"one-model-{Path(args.model).name}", table_5()
-    jobs = chosen_jobs(jobs_of(rows), args.only)
+    root = Path(args.output_dir) / f"one-model-{Path(args.model).name}"
     run_ablation(
-        TITLE, "experiments.one_model", ONE_MODEL, rows, jobs, root, args,
+        TITLE, "experiments.one_model", ONE_MODEL, table_5(), root, args,
         lambda: keep_predictions(root, Path(args.results), seeds_of(args)), NOTE,
     )  # fmt: skip
     return 0

@@ -48,6 +48,7 @@ class Result:
     paper: float | None
     ours: bool  # the row is not in the paper
     job: str
+    is_small: bool = False  # of less data than the table's other runs have
 
     @property
     def mean(self) -> float:
@@ -91,6 +92,7 @@ class Record:
     stages: list[Stage]  # of the sequential run with the first seed; empty if it has not run
     runs: dict[str, str]  # each job's command, by its name
     trained: dict[str, Trained] = field(default_factory=dict)  # by job: of fine-tuning that ran
+    small_rows: dict[str, list[int]] = field(default_factory=dict)  # of results with less data
 
     def to_json(self) -> dict[str, Any]:
         """Return it as results.json has it."""
@@ -103,8 +105,11 @@ def read_record(folder: Path) -> Record:
     return from_json(Record, read_json(path), str(path))
 
 
-def gather(chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]]) -> Record:
-    """Read what the runs in `root` came to. rows: how many of each task's there are."""
+def gather(
+    chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]],
+    small_rows: dict[str, list[int]],
+) -> Record:  # fmt: skip
+    """Read what the runs in `root` came to. rows, small_rows: as a record has them."""
     flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
     jobs = {job.name: job for table in chosen for job in table.jobs}
     return Record(
@@ -119,6 +124,7 @@ def gather(chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]
         stages=read_stages(RunKey(root, "sequential").folder),
         runs={name: job.command(args.model) for name, job in jobs.items()},
         trained=collect_trained([job for job in jobs.values() if job.is_fine_tuning], root),
+        small_rows=small_rows,
     )
 
 
@@ -133,7 +139,7 @@ def with_other_tables(record: Record, folder: Path) -> Record:
     others = {title: names for title, names in old.columns.items() if title not in record.columns}
     if not others:
         return record
-    same = ("model", "budget", "seeds", "rows")
+    same = ("model", "budget", "seeds", "rows", "small_rows")
     if differing := [name for name in same if getattr(old, name) != getattr(record, name)]:
         print(f"{folder / RESULTS}: had other {differing[0]}; its other tables are left out")
         return record
@@ -157,8 +163,11 @@ def collect(chosen: list[Table], root: Path, seeds: int) -> list[Result]:
                 keys = (RunKey(root, cell.job, FIRST_SEED + i) for i in range(seeds))
                 scores = tuple(s for key in keys if (s := read_score(key, cell)) is not None)
                 found.append(
-                    Result(table.title, row.label, column, scores, cell.paper, row.ours, cell.job)
-                )
+                    Result(
+                        table.title, row.label, column, scores, cell.paper, row.ours, cell.job,
+                        cell.is_small,
+                    )
+                )  # fmt: skip
     return found
 
 

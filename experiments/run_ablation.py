@@ -5,7 +5,15 @@ from pathlib import Path
 
 from experiments.ablation import Row
 from experiments.gather import Records, gather_ablation
-from experiments.jobs import Job, JobArgs, RunKey, check_places, print_plan, run_jobs
+from experiments.jobs import (
+    Job,
+    JobArgs,
+    RunKey,
+    check_places,
+    chosen_jobs,
+    print_plan,
+    run_jobs,
+)  # fmt: skip
 from experiments.markdown import write_results_page
 from experiments.run_records import record_path, write_run_record
 from minbert.files import write_json
@@ -18,16 +26,17 @@ def jobs_of(rows: list[Row]) -> list[Job]:
 
 
 def run_ablation(
-    title: str, module: str, file: str, rows: list[Row], jobs: list[Job], root: Path,
-    args: JobArgs, after_each: Callable[[], None] = lambda: None, note: str = "",
+    title: str, module: str, file: str, rows: list[Row], root: Path, args: JobArgs,
+    after_each: Callable[[], None] = lambda: None, note: str = "",
 ) -> None:  # fmt: skip
-    """Print the plan of these jobs; run those without a record; write the table after each run.
+    """Print the plan of the chosen runs, run those without a record, write the table after each.
 
     title, file, note: of the table. module: that is run, as `python -m` names it. root: where the
     runs' folders are.
     """
     check_places(args)
-    folder = Path(args.results)
+    folder, every = Path(args.results), jobs_of(rows)
+    jobs = chosen_jobs(every, args.only)
 
     def is_done(key: RunKey) -> bool:
         return record_path(folder, key).is_file()
@@ -42,7 +51,7 @@ def run_ablation(
         write_table()
 
     records = Records(root, args)
-    for job in jobs_of(rows):
+    for job in every:
         records.of(job)  # before hours of work: records of other settings are no use
     print_plan(jobs, root, args, is_done)
     if args.plan:

@@ -23,3 +23,15 @@ def locked(path: Path, wait: bool) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
+
+
+def is_locked(path: Path) -> bool:
+    """Return whether another process is in a block that keeps this file."""
+    if fcntl is None or not path.is_file():
+        return False
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

@@ -119,11 +119,11 @@ def test_a_run_ends_with_the_mean() -> None:
 
 def test_runs_are_chosen_by_name() -> None:
     known = run_ablation.jobs_of(one_model.table_5())
-    assert [job.name for job in one_model.chosen_jobs(known, ("pcgrad", "annealed"))] == [
+    assert [job.name for job in jobs.chosen_jobs(known, ("pcgrad", "annealed"))] == [
         "annealed", "pcgrad"
     ]  # fmt: skip
-    taught = [job.name for job in one_model.chosen_jobs(known, ("teachers",))]
+    taught = [job.name for job in jobs.chosen_jobs(known, ("teachers",))]
     assert taught == ["alone-sst-1e-4", "alone-quora-1e-4", "alone-sts-1e-4", "teachers"]
-    assert one_model.chosen_jobs(known, ()) == known
+    assert jobs.chosen_jobs(known, ()) == known
     with pytest.raises(UserError, match="--only nothing: write names of alone-sst-5e-5,"):
-        one_model.chosen_jobs(known, ("nothing",))
+        jobs.chosen_jobs(known, ("nothing",))

@@ -10,7 +10,7 @@ import pytest
 from experiments import jobs, paper, recipes
 from experiments.estimate import estimate
 from experiments.jobs import Job, RunKey
-from experiments.markdown import write_results_page
+from experiments.markdown import results_page, write_results_page
 from experiments.recipes import BUDGETS, Cell, tables
 from experiments.results import read_record, read_score, with_other_tables
 from minbert import UserError
@@ -82,6 +82,50 @@ def test_every_cell_has_its_job_and_every_start_comes_first() -> None:
                 assert not job.start or job.start in names[:place]
 
 
+def test_all_rows_are_of_single_tasks_and_routines() -> None:
+    """Siamese pairs and what follows pre-training may have fewer, and their cells say so."""
+    found = tables("all-rows", 100).values()
+    every = [job for table in found for job in table.jobs]
+    by_name = {job.name: job for job in every}
+    assert all(by_name[job.name] == job for job in every), "a name has one meaning"
+    small = {name for name, job in by_name.items() if "quora=16000" in job.arguments}
+    losses = ("contrastive", "mnr", "softmax", "mnr-full", "contrastive-100")
+    pairs = {"single-quora-1", *(f"single-quora-1-{loss}" for loss in losses)}
+    assert small == {*pairs, "mlm-all", "sequential-mlm", "parallel-mlm"}
+    cells = [cell for table in found for row in table.rows for cell in row.cells.values()]
+    assert {cell.job for cell in cells if cell.is_small} == small - {"mlm-all"}
+    for name in ("single-quora-3", "sequential", "parallel", "shuffle", "adaptive"):
+        words = by_name[name].arguments
+        assert words[words.index("--epochs") + 1] == "3" and "--limit" not in words
+    same = [cell for table in tables("cpu", 100).values() for row in table.rows
+            for cell in row.cells.values()]  # fmt: skip
+    assert not any(cell.is_small for cell in same)
+
+
+def test_less_data_is_marked_and_compared_with_its_like() -> None:
+    whole = read_record(HOME)
+    results = [
+        replace(
+            r, is_small=r.row.startswith("pre-training"),
+            scores=(0.4, 0.5) if r.row != "single task" else (0.1, 0.1, 0.1),
+        )
+        for r in whole.results
+    ]  # fmt: skip
+    rows = {"SST": [8544, 1101], "Quora": [16000, 4000], "STS": [6040, 863]}
+    page = results_page(replace(whole, seeds=3, results=results, small_rows=rows))
+    assert "\nWhere † stands: SST 8,544 and 1,101, Quora 16,000 and 4,000, STS" in page
+    score = "0.450 ± 0.071"
+    assert f"| pre-training + parallel | {score} † (0.505) | {score} † (0.873) |" in page
+    assert f"| parallel | {score} (0.505) | {score} (0.877) | {score} (0.863) | 2 |" in page
+    assert "| single task | 0.100 ± 0.000 (0.533) |" in page and "(0.874) | 3 |" in page
+    assert "| shuffle less parallel | +0.000 (within the spread) |" in page.replace(
+        "Does shuffling beat taking turns? ", ""
+    )
+    assert "parallel less single task | +0.350 (-0.028) |" in page
+    assert "Does it help parallel training?" not in page
+    assert "Does it help parallel training?" in results_page(whole)
+
+
 @pytest.mark.thorough
 def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path, capsys) -> None:
     paper.main([*arguments, "--table", "all"])
@@ -106,6 +150,16 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     assert read_record(world / "results") == record
     predictions = world / "runs" / "paper-cpu-model" / "parallel-11711" / "predictions"
     assert (predictions / "para-test-output.csv").is_file()
+
+
+def test_one_run_alone(arguments: list[str], world: Path, capsys) -> None:
+    paper.main([*arguments, "--seeds", "2", "--only", "single-sst-1"])
+    record = read_record(world / "results")
+    assert {r.job for r in record.results if r.scores} == {"single-sst-1"}
+    assert {len(r.scores) for r in record.results} == {0, 2}
+    assert "2 runs in" in capsys.readouterr().out
+    with pytest.raises(UserError, match="--only single-sst: write names of single-sst-1, single-"):
+        paper.main([*arguments, "--only", "single-sst"])
 
 
 def test_jobs_that_are_due(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from minbert.cli import as_typed, check_values
 from minbert.data.tables import valid_unicode
 from minbert.errors import UserError
 from minbert.files import write_text
-from minbert.locks import locked
+from minbert.locks import is_locked, locked
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
@@ -125,11 +125,7 @@ def _is_free(run: Path) -> bool:
     names = [path.name for path in run.iterdir()]
     if any(name not in BEFORE_FIRST_CHECKPOINT and not name.endswith(".new") for name in names):
         return False
-    try:
-        with alone_in(run, resumed=True):
-            return True
-    except UserError:  # another command is starting a run in it
-        return False
+    return not is_locked(run / LOCK)  # by another command that is starting a run in it
 
 
 def find_run(root: Path, name: str) -> Path:
