@@ -110,15 +110,12 @@ def dot_plot(record: Record, results: list[Result], theme: Theme) -> Any:
         axes.locator_params(axis="x", nbins=4)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_yticks(range(len(rows)), [marks[row] for row in rows])
-    of_seed = "95 % interval of the dev rows"
-    several = {len(result.scores) > 1 for result in results}
-    ends = {
-        (False,): of_seed, (True,): "spread of the seeds",
-        (False, True): f"spread of the seeds, or of one the {of_seed}",
-    }[tuple(sorted(several))]  # fmt: skip
+    of_seeds = [len(result.scores) > 1 for result in results]
+    ends = ["spread of the seeds"] * any(of_seeds)
+    ends += ["95 % interval of the dev rows"] * (not all(of_seeds))
     figure.legend(
-        handles, [f"this repository, {ends}", "the paper"], loc="outside upper left", ncols=2,
-        frameon=False,
+        handles, [f"this repository, {' or '.join(ends)}", "the paper"],
+        loc="outside upper left", ncols=2, frameon=False,
     )  # fmt: skip
     return figure
 
