@@ -35,11 +35,11 @@ PARALLEL = f"parallel as in the paper, at {PARALLEL_RATE}"
 HANDED_IN = ("parallel", "one-model")  # whose test predictions are kept
 NOTE = (
     "Single tasks have the mean of tokens, of STS the better of two ways: the pair read together,\n"
-    "or siamese. Short rows have equal numbers of updates and examples, a joint step counted as three. On top\n"
-    "come R-Drop's second reading of its tasks, the one reading of all rows and the heads' passes\n"
-    "of heads first, and the training of teachers. The test predictions of `parallel` and\n"
-    "`one-model`, ids and labels only, are in `predictions/NAME-SEED/` for each seed that has\n"
-    "run; what they score is not known here."
+    "or siamese. Short rows have equal numbers of updates and examples, a joint step counted as\n"
+    "three. On top come R-Drop's second reading of its tasks, the one reading of all rows and the\n"
+    "heads' passes of heads first, and the training of teachers. The test predictions of\n"
+    "`parallel` and `one-model`, ids and labels only, are in `predictions/NAME-SEED/` for each\n"
+    "seed that has run; what they score is not known here."
 )
 
 
