@@ -76,6 +76,13 @@ def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:
         assert ids == sentences.ids[offsets[number] : offsets[number + 1]].tolist()
 
 
+def test_pairs_read_together_are_not_cut_in_two() -> None:
+    tokenizer = BertTokenizer.from_directory(resolve("all-MiniLM-L6-v2"))
+    together = encode_examples([Example("1", *TEXTS[0], 1.0)], tokenizer, 512)
+    with pytest.raises(ValueError, match="encoded to be read together"):
+        sentences_of(together)
+
+
 def test_scores_are_the_cosines_of_transformers_mean_pooled_embeddings(split) -> None:
     directory = resolve("all-MiniLM-L6-v2")
     config = HeadConfig(siamese=True, pooling="mean", scale=5.0)

@@ -11,7 +11,14 @@ from minbert.data.encoded import EncodedSplit
 
 
 def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
-    """Return the U distinct sentences of R pairs, and the numbers of every pair's two, (R, 2)."""
+    """Return the U distinct sentences of R pairs, and the numbers of every pair's two, (R, 2).
+
+    Raises ValueError if the pairs are encoded to be read together: a second sentence of these has
+    no [CLS] of its own.
+    """
+    firsts = split.offsets[:-1]
+    if (split.ids[firsts + split.segment_starts] != split.ids[firsts]).any():
+        raise ValueError("pairs that are encoded to be read together have no sentences")
     numbers: dict[bytes, int] = {}
     index = np.empty((len(split), 2), dtype=np.int64)
     pieces: list[np.ndarray] = []
