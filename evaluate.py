@@ -144,12 +144,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     if not (directory / HEADS).is_file():
         return BertModel.from_pretrained(directory), {}
     model, _ = load_multitask(directory)
-    heads = {
-        name: head
-        for name, head in model.heads.items()
-        if not (head.config.siamese or head.config.layers or head.config.per_word)
-        and head.config.pooling == "cls"
-    }
+    heads = {name: head for name, head in model.heads.items() if head.config.is_usual}
     return model.encoder, heads
 
 

@@ -162,11 +162,19 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
 
 
 def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
-    """Return the mean loss of these rows: against labels or a teacher, under one dropout or two."""
+    """Return the mean loss of these rows; of pairs that are read both ways the two added."""
+    if task.name not in run.pairs:
+        return head_loss(run, task, rows)
+    loss = run.args.pair_loss[task.name]
+    apart = siamese_loss(run.model, task, run.pairs[task.name], rows, loss, run.args.mnr_scale)
+    if task.name in run.args.siamese_tasks:
+        return apart
+    return apart + head_loss(run, task, rows)
+
+
+def head_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor:
+    """Return a head's mean loss: against labels or a teacher, under one dropout or two."""
     args, name = run.args, task.name
-    if name in run.pairs:
-        loss = args.pair_loss[name]
-        return siamese_loss(run.model, task, run.pairs[name], rows, loss, args.mnr_scale)
     outputs, labels, items = run.forward(name, rows)
     if len(items) == 0:  # not a word that the model can read
         return outputs.sum()  # 0, with a gradient: every process needs the same ones

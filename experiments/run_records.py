@@ -146,9 +146,8 @@ def last_predictions(run: Path, is_mean: bool, data_dir: Path) -> dict[str, str]
     device = model.network.encoder.device
     for encoder in model.network.encoders:
         encoder.for_inference(choose_precision(read_arguments(run)["precision"], device))
-    heads = model.network.heads.items()
-    siamese = frozenset(name for name, head in heads if head.config.siamese)
-    source, found = DataSource(data_dir, None, model.max_length, siamese), {}
+    source = DataSource(data_dir, None, model.max_length, model.network.siamese_tasks)
+    found = {}
     for name, task in model.tasks.items():
         split = load_task(task, "dev", model.tokenizer, source)
         outputs = predict_task(model.network, task, split, device, f"{task.title}: last step")

@@ -177,7 +177,12 @@ def main(argv: list[str]) -> int:
     model, directory = load_multitask(Path(places[0]))
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
-    cross = args.task and not model.heads[args.task].config.siamese
+    if args.task and model.heads[args.task].config.both:
+        raise UserError(
+            f"--task {args.task}: its pairs are read together and apart, here alone; without "
+            f"--task the encoder is exported"
+        )
+    cross = args.task and args.task not in model.siamese_tasks
     if cross and model.layers:
         raise UserError(f"--task {args.task}: its head reads layers {model.layers}, here alone")
     if model.second_tower is not None and not cross:
@@ -221,9 +226,8 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     data_dir = Path(args.data_dir or read_arguments(folders[0]).get("data_dir", "data"))
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
-    siamese = frozenset([task.name] if model.heads[task.name].config.siamese else [])
     max_length = max_length_of_run(directory, model.encoder)
-    source = DataSource(data_dir, None, max_length, siamese)
+    source = DataSource(data_dir, None, max_length, model.siamese_tasks)
     split = load_task(task, "dev", BertTokenizer.from_directory(directory), source)
     split = limit_rows(split, COMPARED_ROWS)
     if args.task:

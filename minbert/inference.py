@@ -161,7 +161,7 @@ class MultitaskModel:
         examples = _examples(texts, 1 + found.is_pair, self.tokenizer if found.per_word else None)
         if not examples:
             return np.zeros((0, found.outputs), dtype=np.float32)
-        siamese = self.network.heads[task].config.siamese
+        siamese = task in self.network.siamese_tasks
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, found.long)
         outputs = predict_task(self.network, found, split, self.network.encoder.device)
         if found.per_word and (cut := len(item_labels(split)) - len(read_items(split))):

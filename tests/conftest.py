@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny random encoder, a tiny world to train in, the real data."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from safetensors.torch import load_file
 
 import train_multitask
 from minbert import BertConfig, BertModel
-from minbert.files import read_json_lines
+from minbert.files import read_json, read_json_lines
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -61,6 +62,15 @@ WORDS = [
 @pytest.fixture
 def world(tmp_path: Path) -> Path:
     return make_world(tmp_path)
+
+
+@pytest.fixture
+def still(world: Path) -> Path:
+    """A world without dropout: nothing random is left but the order, which is the same for all."""
+    path = world / "model" / "config.json"
+    config = read_json(path) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    path.write_text(json.dumps(config))
+    return world
 
 
 def make_world(folder: Path) -> Path:

@@ -167,6 +167,7 @@ def test_a_corpus_has_no_limit_by_task(tmp_path: Path) -> None:
         ("--fine-tune-mode last-linear-layer --tasks sst", "parallel-sst-frozen"),
         ("--option pretrain --tasks sst", "parallel-sst-frozen"),
         ("--pair-encoding siamese --tasks sts", "parallel-sts-siamese"),
+        ("--pair-encoding sts=both --tasks sst,sts", "parallel-sst-sts-both"),
         ("--mode annealed --teacher runs/a", "annealed-sst-quora-sts-taught"),
         ("--mode joint --combine pcgrad --average 0.1", "joint-sst-quora-sts-pcgrad-averaged"),
     ],

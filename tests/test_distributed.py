@@ -22,16 +22,6 @@ from tests.forked import together
 from tests.processes import finish, two, wait_for_step
 
 
-@pytest.fixture
-def still(world: Path) -> Path:
-    """A world without dropout: nothing random is left but the order, which is the same for all."""
-    path = world / "model" / "config.json"
-    config = json.loads(path.read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    path.write_text(json.dumps(config))
-    return world
-
-
 def assert_near(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     """1e-6: sums of gradients in another order, over 20 steps."""
     assert one.keys() == other.keys()
@@ -73,7 +63,11 @@ def test_two_processes_equal_one(still: Path, extra: tuple[str, ...]) -> None:
 
 
 def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
-    for kind in (["--pair-encoding", "siamese"], ["--fine-tune-mode", "last-linear-layer"]):
+    for kind in (
+        ["--pair-encoding", "siamese"],
+        ["--pair-encoding", "both"],
+        ["--fine-tune-mode", "last-linear-layer"],
+    ):
         run(still, "--name", f"one-{kind[1]}", *STILL, *kind)
         name = f"two-{kind[1]}"
         in_two(still, "train", arguments(still, "--name", name, *STILL, *kind))

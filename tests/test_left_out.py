@@ -236,7 +236,7 @@ def test_predictions_are_scored_against_such_a_file(tmp_path: Path) -> None:
         ('charset = "rot13"', r"charset = 'rot13': write one that Python knows"),
         (
             'encoding = "cp1252"',
-            r"encoding = 'cp1252': write cross or siamese; that of the files is",
+            r"encoding = 'cp1252': write one of cross, siamese, both; that of the files is",
         ),
         ("bad_rows = 5", r"bad_rows = 5: write a share of the rows, from 0 to 1"),
         ('bad_rows = "5"', r"bad_rows = '5': write a share"),

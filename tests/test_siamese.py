@@ -76,11 +76,14 @@ def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:
         assert ids == sentences.ids[offsets[number] : offsets[number + 1]].tolist()
 
 
-def test_pairs_read_together_are_not_cut_in_two() -> None:
+def test_pairs_read_together_have_the_same_sentences(split: EncodedSplit) -> None:
     tokenizer = BertTokenizer.from_directory(resolve("all-MiniLM-L6-v2"))
-    together = encode_examples([Example("1", *TEXTS[0], 1.0)], tokenizer, 512)
-    with pytest.raises(ValueError, match="encoded to be read together"):
-        sentences_of(together)
+    examples = [Example(str(i), *pair, 1.0) for i, pair in enumerate(TEXTS)]
+    together = encode_examples(examples, tokenizer, 512)
+    (ours, places), (theirs, index) = sentences_of(together), sentences_of(split)
+    assert ours.ids.tolist() == theirs.ids.tolist()
+    assert ours.offsets.tolist() == theirs.offsets.tolist()
+    assert places.tolist() == index.tolist()
 
 
 def test_scores_are_the_cosines_of_transformers_mean_pooled_embeddings(split) -> None:
@@ -159,9 +162,10 @@ def test_a_batch_without_two_pairs_has_no_loss(world: Path) -> None:
     assert "training loss" in (folder / "report.html").read_text()
 
 
-@pytest.mark.parametrize("loss", ["mnr-full", "softmax"])
-def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path, loss: str) -> None:
-    options = ["--tasks", "quora,sts", "--pair-encoding", "siamese"]
+@pytest.mark.parametrize("how", ["siamese mnr-full", "siamese softmax", "both softmax"])
+def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path, how: str) -> None:
+    encoding, loss = how.split()
+    options = ["--tasks", "quora,sts", "--pair-encoding", encoding]
     options += ["--pair-loss", f"quora={loss}", "--epochs", "2"]
     run(world, *options, "--name", "whole")
     run(world, *options, "--name", "often", "--eval-every", "3")
@@ -207,7 +211,11 @@ def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
     [
         (["--tasks", "sst", "--pair-encoding", "sst=siamese"], "sst: not one of the pair tasks"),
         (["--tasks", "sts", "--pair-loss", "mnr"], "goes with --pair-encoding sts=siamese"),
-        (["--tasks", "sts", "--pair-encoding", "both"], "write cross or siamese"),
+        (["--tasks", "sts", "--pair-encoding", "all"], "write one of cross, siamese, both"),
+        (
+            ["--tasks", "quora", "--pair-encoding", "both", "--pair-loss", "contrastive"],
+            "contrastive: its score is not on the scale of a head's",
+        ),
         (["--tasks", "sts", "--towers", "separate"], "goes with --pair-encoding siamese"),
         (
             ["--tasks", "sts", "--pair-encoding", "siamese", "--pair-loss", "mnr"],
@@ -220,6 +228,10 @@ def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
         (
             ["--tasks", "sts", "--pair-encoding", "siamese", "--option", "pretrain"],
             "siamese trains the encoder",
+        ),
+        (
+            ["--tasks", "sts", "--pair-encoding", "both", "--option", "pretrain"],
+            "both trains the encoder",
         ),
         (
             [*MNR, "--accumulate", "2"],

@@ -1,4 +1,4 @@
-"""Pairs whose sentences are encoded alone: a split's rows are `[CLS] a [SEP] [CLS] b [SEP]`."""
+"""The sentences of pairs. A row is `[CLS] a [SEP] [CLS] b [SEP]`, or `[CLS] a [SEP] b [SEP]`."""
 
 from dataclasses import replace
 
@@ -13,19 +13,18 @@ from minbert.data.encoded import EncodedSplit
 def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
     """Return the U distinct sentences of R pairs, and the numbers of every pair's two, (R, 2).
 
-    Raises ValueError if the pairs are encoded to be read together: a second sentence of these has
-    no [CLS] of its own.
+    A second sentence of pairs that are encoded to be read together gets a [CLS] of its own.
     """
-    firsts = split.offsets[:-1]
-    if (split.ids[firsts + split.segment_starts] != split.ids[firsts]).any():
-        raise ValueError("pairs that are encoded to be read together have no sentences")
     numbers: dict[bytes, int] = {}
     index = np.empty((len(split), 2), dtype=np.int64)
     pieces: list[np.ndarray] = []
     for row in range(len(split)):
         start, end = split.offsets[row], split.offsets[row + 1]
         middle = start + split.segment_starts[row]
-        for side, ids in enumerate((split.ids[start:middle], split.ids[middle:end])):
+        first, second = split.ids[start:middle], split.ids[middle:end]
+        if second[0] != first[0]:
+            second = np.concatenate([first[:1], second])
+        for side, ids in enumerate((first, second)):
             number = numbers.setdefault(ids.tobytes(), len(numbers))
             if number == len(pieces):
                 pieces.append(ids)

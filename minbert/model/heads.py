@@ -36,6 +36,7 @@ class HeadConfig:
 
     outputs: int = 1
     siamese: bool = False  # both sentences of a pair are encoded alone and compared
+    both: bool = False  # a pair is read together and, as siamese, apart: the mean of two scores
     pooling: str = "cls"  # what it reads of a sentence, one of POOLINGS
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
@@ -47,6 +48,12 @@ class HeadConfig:
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
     temperature: float = 1.0  # logits are divided by it in probabilities; see task/calibration.py
     per_word: bool = False  # it reads each word's first piece, not the pooled sentence
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether it is BERT's own head: a linear map of the pooler's output, and nothing more."""
+        own_ways = self.siamese or self.both or self.layers or self.per_word
+        return self.pooling == "cls" and not own_ways
 
     @classmethod
     def from_json(cls, saved: Any, where: str) -> "HeadConfig":
@@ -125,3 +132,29 @@ class SiameseHead(nn.Module):
             cosines = F.cosine_similarity(u, v).unsqueeze(-1)
             score = self.config.scale * cosines + self.config.shift
         return score - self.threshold
+
+
+class TwoWayHead(Head):
+    """A head on the pair read together, with a siamese one beside it: `apart`.
+
+    The pair's score is the mean of the two, which `task.evaluation.predict_task` takes.
+    """
+
+    def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float = 0.3) -> None:
+        super().__init__(hidden_size, config, dropout_prob)
+        self.apart = SiameseHead(hidden_size, config)
+
+    def __repr__(self) -> str:
+        return f"TwoWayHead({self.config.outputs} outputs, {self.apart})"
+
+
+def make_head(hidden_size: int, config: HeadConfig, dropout_prob: float) -> nn.Module:
+    """Return a new head of the kind that its configuration says."""
+    if config.siamese:
+        return SiameseHead(hidden_size, config)
+    return (TwoWayHead if config.both else Head)(hidden_size, config, dropout_prob)
+
+
+def siamese_part(head: nn.Module) -> SiameseHead:
+    """Return what compares the sentences of a task's pairs: its head, or one beside it."""
+    return head.apart if isinstance(head, TwoWayHead) else head

@@ -13,7 +13,7 @@ from minbert.batch import Batch
 from minbert.errors import UserError
 from minbert.files import read_json
 from minbert.model.encoder import BertModel
-from minbert.model.heads import Head, HeadConfig, SiameseHead, pool
+from minbert.model.heads import HeadConfig, make_head, pool, siamese_part
 from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert, to_published
 from minbert.weights.pretrained import check_weights
@@ -24,7 +24,7 @@ SECOND = "second.safetensors"  # the encoder of second sentences, if the towers 
 
 
 class MultitaskNetwork(nn.Module):
-    """`model(task, batch)` -> that task's head output, (I, outputs); siamese tasks have `embed`.
+    """`model(task, batch)` -> that task's head output, (I, outputs); siamese pairs have `embed`.
 
     I: sequences S or, of a task that labels words, words.
 
@@ -47,10 +47,7 @@ class MultitaskNetwork(nn.Module):
             raise UserError(f"layer {max(self.layers)}: the model has {len(encoder.bert_layers)}")
         size = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
-            {
-                name: SiameseHead(size, c) if c.siamese else Head(size, c, head_dropout)
-                for name, c in heads.items()
-            }
+            {name: make_head(size, config, head_dropout) for name, config in heads.items()}
         )
 
     def __repr__(self) -> str:
@@ -75,6 +72,11 @@ class MultitaskNetwork(nn.Module):
             encoder.checkpoint_activations = on
 
     @property
+    def siamese_tasks(self) -> frozenset[str]:
+        """The tasks whose data has to be encoded sentence by sentence."""
+        return frozenset(name for name, head in self.heads.items() if head.config.siamese)
+
+    @property
     def encoders(self) -> list[BertModel]:
         return [self.encoder] if self.second_tower is None else [self.encoder, self.second_tower]
 
@@ -96,7 +98,7 @@ class MultitaskNetwork(nn.Module):
 
         side: 0 for first sentences of pairs, 1 for second ones; it matters with separate towers.
         """
-        head = self.heads[task]
+        head = siamese_part(self.heads[task])
         encoder = self.second_tower if side == 1 and self.second_tower is not None else self.encoder
         if head.config.pooling == "cls":
             return head.embed(encoder.pooled_output(batch))

@@ -35,7 +35,7 @@ from minbert.task.loading import (
     load_train_and_dev,
     training_files,
 )  # fmt: skip
-from minbert.task.siamese import PairData, check_head, head_config
+from minbert.task.siamese import BOTH, PairData, check_head, head_config
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.averaging import averaged_steps
@@ -60,7 +60,7 @@ class Run(Training):
     dev_splits: Splits
     # what heads read of train and dev if the encoder is frozen: computed once, not once an epoch
     features: dict[str, dict[str, Tensor]] | None
-    pairs: dict[str, PairData]  # the training sets of siamese tasks
+    pairs: dict[str, PairData]  # the training sets of tasks whose pairs are read apart
     teachers: dict[str, Tensor]  # their outputs (I, C) on the training sets that have one
     plan: Plan
     said: set[str] = field(default_factory=set)  # tasks whose metric was said to be undefined
@@ -180,7 +180,9 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
         if args.reinit_layers:
             encoder.reinitialize(args.reinit_layers)
         shape = (args.pooling, args.embedding_size, args.pool_layers)
-        heads = {n: head_config(t, args.pair_loss.get(n), *shape) for n, t in tasks.items()}
+        both = {name: args.pair_encoding.get(name) == BOTH for name in tasks}
+        losses = args.pair_loss
+        heads = {n: head_config(t, losses.get(n), *shape, both[n]) for n, t in tasks.items()}
         separate = args.towers == "separate"
         model = MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
     device = choose_device(args.device)

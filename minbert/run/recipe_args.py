@@ -94,7 +94,7 @@ def check_recipe(args: Any) -> dict[str, Any]:
     if "" in teacher:
         teacher = dict.fromkeys(args.tasks, teacher[""]) | teacher
         teacher.pop("")
-    for name in args.pair_loss:
+    for name in args.siamese_tasks:
         if name in teacher:
             raise UserError(f"--teacher {name}: not of a siamese task")
         if name in (args.r_drop or {}):
@@ -110,7 +110,7 @@ def check_combinations(args: Any) -> None:
     mode, combine = f"not --mode {args.mode}", args.combine != "sum"
     annealed, joint = args.mode == "annealed", args.mode == "joint"
     power, anneals = args.sampling_power is not None, args.anneal_to != RecipeArgs.anneal_to
-    frozen, siamese = args.fine_tune_mode == FROZEN, set(args.tasks) == set(args.pair_loss)
+    frozen, siamese = args.fine_tune_mode == FROZEN, args.siamese_tasks == {*args.tasks}
     encoder = f"is of the encoder's training: not with {FROZEN}"
     others = "leaves siamese heads as they are, and all tasks are siamese"
     for is_wrong, why in (

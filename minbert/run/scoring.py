@@ -35,8 +35,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     output: the folder of the predictions. Returns what was printed, by name.
     """
     network, heads = model.network, model.network.heads
-    siamese = frozenset(name for name in model.tasks if heads[name].config.siamese)
-    source = DataSource(data_dir, None, model.max_length, siamese)
+    source = DataSource(data_dir, None, model.max_length, network.siamese_tasks)
     result: dict[str, dict[str, dict[str, float]]] = {}
     speed: dict[str, dict[str, float]] = {}
     classes: dict[str, list[dict[str, object]]] = {}
@@ -59,7 +58,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
                     calibration = calibration_of(task, outputs, split.labels)
                     calibrated[name] = calibration.to_json()
                     print(f"{task.title:7} {'calibration':15} {calibration}")
-                if name in siamese:
+                if name in network.siamese_tasks:
                     speed[name] = pairs_per_second(model, task, source)
     main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
     mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_regression})

@@ -124,8 +124,9 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
             f"--teacher {task.name}={run}: a cosine is no probability; give one with a "
             f"classifier, or --pair-encoding cross"
         )
-    siamese = frozenset([task.name] if head.siamese else [])
-    source = replace(data_source(args), max_length=teacher.max_length, siamese=siamese)
+    source = replace(
+        data_source(args), max_length=teacher.max_length, siamese=teacher.network.siamese_tasks
+    )
     with distributed.first_before_others():
         rows = load_task(replace(task, long=own.long), "train", teacher.tokenizer, source)
     split = limit_rows(rows, args.limit.get(task.name))

@@ -21,7 +21,15 @@ from minbert.run.common_args import (
 )
 from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg, check_recipe
 from minbert.task.loading import DataSource
-from minbert.task.siamese import PAIR_LOSSES, WHOLE_BATCH, check_pair_loss
+from minbert.task.siamese import (
+    BOTH,
+    CROSS,
+    ENCODINGS,
+    PAIR_LOSSES,
+    WHOLE_BATCH,
+    check_pair_loss,
+    usual_loss,
+)  # fmt: skip
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.mixing import MODES
@@ -54,7 +62,9 @@ class Args(RecipeArgs):
         None, "evaluate on so many rows, of all or by task", parse=limit_by_task
     )
     pair_encoding: dict[str, str] = siamese_arg(
-        None, "cross (default) or siamese, for all pairs or quora=siamese", parse=word_by_task
+        None,
+        "cross (default), siamese, or both (the mean of two scores), for all pairs or sts=both",
+        parse=word_by_task,
     )
     pair_loss: dict[str, str] = siamese_arg(
         None,
@@ -108,6 +118,11 @@ class Args(RecipeArgs):
     seeds: int = training_arg(
         1, "so many runs, from --seed on, with mean and spread", low=1, high=1000
     )
+
+    @property
+    def siamese_tasks(self) -> frozenset[str]:
+        """The tasks whose pairs are read apart alone; those read both ways have a loss, too."""
+        return frozenset(n for n in self.pair_loss if self.pair_encoding.get(n) != BOTH)
 
 
 def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
@@ -179,31 +194,28 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
     encoding = {name: kind or tasks[name].encoding for name, kind in encoding.items()}
     chosen = spread_over(pairs, "pair_loss", args.pair_loss or {})
     for name, kind in encoding.items():
-        if kind not in ("", "cross", "siamese"):
-            raise UserError(f"--pair-encoding {kind}: write cross or siamese")
-        if chosen[name] and kind != "siamese":
+        if kind not in ("", *ENCODINGS):
+            raise UserError(f"--pair-encoding {kind}: write one of {', '.join(ENCODINGS)}")
+        if chosen[name] and kind in ("", CROSS):
             raise UserError(f"--pair-loss {chosen[name]} goes with --pair-encoding {name}=siamese")
-    siamese = [name for name, kind in encoding.items() if kind == "siamese"]
-    if siamese and args.fine_tune_mode == FROZEN:
-        raise UserError(f"--pair-encoding siamese trains the encoder: not with {FROZEN}")
-    for name in siamese:
-        default = "contrastive" if tasks[name].is_classification else "cosine-mse"
-        chosen[name] = chosen[name] or tasks[name].pair_loss or default
-        check_pair_loss(tasks[name], chosen[name])
+    apart = {name: kind for name, kind in encoding.items() if kind not in ("", CROSS)}
+    for name, kind in apart.items():
+        if args.fine_tune_mode == FROZEN:
+            raise UserError(f"--pair-encoding {kind} trains the encoder: not with {FROZEN}")
+        chosen[name] = chosen[name] or tasks[name].pair_loss or usual_loss(tasks[name], kind)
+        check_pair_loss(tasks[name], chosen[name], kind)
         if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
         if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
             raise UserError(f"--pair-loss {chosen[name]} needs whole batches: use one process")
     siamese_args = ("embedding_size", "towers", "mnr_scale")
     given = [name for name in siamese_args if getattr(args, name) != getattr(Args, name)]
-    if given and not siamese and not args.resume:
+    if given and not apart and not args.resume:
         flag, value = given[0].replace("_", "-"), getattr(args, given[0])
         raise UserError(f"--{flag} {value} goes with --pair-encoding siamese of a pair task")
-    losses = {name: chosen[name] for name in siamese}
-    said = {
-        name: kind for name, kind in encoding.items() if "siamese" in (kind, tasks[name].encoding)
-    }
-    return {"pair_encoding": said, "pair_loss": losses}
+    # cross, the default, is kept where it is against what the task file says
+    said = {n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].encoding)}
+    return {"pair_encoding": said, "pair_loss": {name: chosen[name] for name in apart}}
 
 
 def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:
@@ -218,7 +230,8 @@ def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[st
 def default_name(args: Args) -> str:
     """Return what a run is called unless --name says otherwise: mode, tasks, what is unusual."""
     unusual = {
-        "frozen": args.fine_tune_mode == FROZEN, "siamese": args.pair_loss,
+        "frozen": args.fine_tune_mode == FROZEN, "siamese": args.siamese_tasks,
+        "both": args.pair_loss.keys() - args.siamese_tasks,
         "pcgrad": args.combine == "pcgrad", "taught": args.teacher, "averaged": args.average,
     }  # fmt: skip
     return "-".join((args.mode, *args.tasks, *(word for word, is_so in unusual.items() if is_so)))
@@ -228,5 +241,5 @@ def data_source(args: Args) -> DataSource:
     """Return where the arguments say that the data is, and how much of it to take."""
     return DataSource(
         Path(args.data_dir), Path(args.output_dir) / ".ids", args.max_length,
-        frozenset(args.pair_loss), args.limit, args.limit_dev,
+        args.siamese_tasks, args.limit, args.limit_dev,
     )  # fmt: skip

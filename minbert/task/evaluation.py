@@ -15,6 +15,7 @@ from minbert.data.items import by_row, gold_of, item_labels, read_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import Metric, accuracy, bootstrap_interval
+from minbert.model.heads import siamese_part
 from minbert.progress import progress
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -66,12 +67,16 @@ def predict_task(
 ) -> Tensor:
     """Return a task's outputs, (I, task.outputs): of a siamese task the scores of its pairs.
 
-    I: the rows or words of the split.
+    Of one that reads pairs both ways it is the mean of the two. I: the rows or words of the split.
     """
     model.eval()
-    if model.heads[task.name].config.siamese:
+    config = model.heads[task.name].config
+    if config.siamese:
         return siamese_outputs(model, task, split, device, what)
-    return predict(lambda batch: model(task.name, batch), split, device, what)
+    outputs = predict(lambda batch: model(task.name, batch), split, device, what)
+    if config.both:
+        return (outputs + siamese_outputs(model, task, split, device, what)) / 2
+    return outputs
 
 
 @torch.no_grad()
@@ -88,7 +93,7 @@ def siamese_outputs(
         )
         for side in range(sides)
     ]
-    head = model.heads[task.name]
+    head = siamese_part(model.heads[task.name])
     return torch.cat(
         [
             head.compare(towers[0][part[:, 0]].to(device), towers[-1][part[:, 1]].to(device))
@@ -110,12 +115,12 @@ def cosine_threshold(task: Task, head: nn.Module) -> float | None:
 def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> None:
     """Set the threshold of a siamese head to the best one on some of its training pairs.
 
-    A task of scores has no threshold and is left alone.
+    A task of scores has no threshold, nor has one that reads pairs both ways: they are left alone.
     """
-    if not task.is_classification:
+    head = model.heads[task.name]
+    if head.config.both or not task.is_classification:
         return
     split = limit_rows(split, CALIBRATION_ROWS)
-    head = model.heads[task.name]
     head.threshold.zero_()
     scores = siamese_outputs(model, task, split, device, f"{task.title}: threshold")[:, 0].numpy()
     head.threshold.fill_(best_threshold(scores, split.labels))

@@ -1,6 +1,6 @@
 """Sentence-BERT on the pair tasks (paper, section 3.2): heads, pairs and losses by name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,20 +17,23 @@ from minbert.data.pairs import (
     without_repeats,
 )
 from minbert.errors import UserError
-from minbert.model.heads import HeadConfig
+from minbert.model.heads import HeadConfig, siamese_part
 from minbert.model.multitask import CONFIGS
 from minbert.task.task import Task
 
+CROSS, SIAMESE, BOTH = "cross", "siamese", "both"  # pairs are read together, apart, both ways
+ENCODINGS = (CROSS, SIAMESE, BOTH)
 COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
 IN_BATCH = ("mnr", "mnr-full", "simcse")  # the other sentences of a batch are the negatives
 # Losses that are not a mean over rows: the losses of a batch's parts do not add up to its own.
 WHOLE_BATCH = (*IN_BATCH, "cosent")
 PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
+ON_THE_LABELS_SCALE = ("cosine-mse", CLASSIFIER)  # whose scores a mean with a head's can be of
 USUAL_SCALE = 20.0  # of the cosines in in-batch losses, as sentence-transformers has it
 
 
-def check_pair_loss(task: Task, name: str) -> None:
-    """Raise UserError for a loss that is unknown or does not fit the task's labels."""
+def check_pair_loss(task: Task, name: str, encoding: str = SIAMESE) -> None:
+    """Raise UserError for a loss that is unknown or does not fit the task's labels or encoding."""
     if name not in PAIR_LOSSES:
         raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
     if not task.is_pair:
@@ -41,36 +44,47 @@ def check_pair_loss(task: Task, name: str) -> None:
         raise UserError(
             f"{task.name} has {task.outputs} classes: siamese pairs have two, or scores"
         )
+    if encoding == BOTH and name not in ON_THE_LABELS_SCALE:
+        raise UserError(
+            f"--pair-loss {name}: its score is not on the scale of a head's, which pairs read both "
+            f"ways need; write one of {', '.join(ON_THE_LABELS_SCALE)}"
+        )
     if name in (CLASSIFIER, "mnr", "mnr-full") and not task.is_classification:
         raise UserError(f"--pair-loss {name} needs labels 0 and 1; {task.name} has scores")
 
 
+def usual_loss(task: Task, encoding: str) -> str:
+    """Return the loss of siamese pairs if none is named."""
+    if task.is_regression:
+        return "cosine-mse"
+    return CLASSIFIER if encoding == BOTH else "contrastive"
+
+
 def head_config(
-    task: Task, loss: str | None, pooling: str, embedding_size: int, layers: tuple[int, ...] = ()
-) -> HeadConfig:
+    task: Task, loss: str | None, pooling: str, embedding_size: int,
+    layers: tuple[int, ...] = (), both: bool = False,
+) -> HeadConfig:  # fmt: skip
     """Return the configuration of a task's head.
 
-    With a pair loss the head is siamese, its cosines from 0 to 1 scaled to the labels' range.
-    pooling: of sentences; a head of words reads each of them. layers: that it reads if it is not
-    siamese.
+    With a pair loss the head is siamese, or has a siamese one beside it (both); its cosines from 0
+    to 1 are scaled to the labels' range. pooling: of sentences; a head of words reads each of them.
+    layers: that it reads if it is not siamese.
     """
+    names = task.class_names or task.display_names
+    together = HeadConfig(
+        task.outputs, class_names=names, layers=layers, problem_type=task.problem_type,
+        unit=task.unit, shift=task.low, per_word=task.per_word,
+        pooling="cls" if task.per_word else pooling,
+    )  # fmt: skip
     if loss is None:
-        names = task.class_names or task.display_names
-        return HeadConfig(
-            task.outputs, class_names=names, layers=layers, problem_type=task.problem_type,
-            unit=task.unit, shift=task.low, per_word=task.per_word,
-            pooling="cls" if task.per_word else pooling,
-        )  # fmt: skip
-    return HeadConfig(
-        outputs=1,
-        siamese=True,
-        pooling=pooling,
-        embedding_size=embedding_size,
-        classifier=loss == CLASSIFIER,
-        scale=task.high - task.low,
-        unit=task.unit,
-        shift=task.low,
-    )
+        return together
+    apart = {
+        "embedding_size": embedding_size, "classifier": loss == CLASSIFIER,
+        "scale": task.high - task.low,
+    }  # fmt: skip
+    if both:
+        return replace(together, both=True, **apart)
+    return HeadConfig(siamese=True, pooling=pooling, unit=task.unit, shift=task.low, **apart)
 
 
 def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
@@ -112,7 +126,7 @@ def siamese_loss(
 
     mnr_scale: of the cosines in in-batch losses; 0: the paper's 1 for mnr, 20 for the others.
     """
-    device, head = model.encoder.device, model.heads[task.name]
+    device, head = model.encoder.device, siamese_part(model.heads[task.name])
     if name in IN_BATCH:
         rows = without_repeats(rows, pairs.index)
     labels = torch.from_numpy(pairs.labels[rows])

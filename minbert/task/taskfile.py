@@ -25,7 +25,7 @@ from minbert.task.course import COURSE_TASKS
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
 from minbert.task.run_files import TASKS_FILE, folders_of_run
-from minbert.task.siamese import check_pair_loss
+from minbert.task.siamese import CROSS, ENCODINGS, check_pair_loss
 from minbert.task.tagging import tagging
 from minbert.task.task import Table, Task
 from minbert.task.values import (
@@ -183,14 +183,15 @@ def make_task(name: str, table: Table) -> Task:
     task = kind.make(name, table)
     if "class_weight" in table:
         check_class_weight(table["class_weight"], task.classes)
-    if task.encoding not in ("", "cross", "siamese"):
+    if task.encoding not in ("", *ENCODINGS):
         raise ValueError(
-            f"encoding = {task.encoding!r}: write cross or siamese; that of the files is charset"
+            f"encoding = {task.encoding!r}: write one of {', '.join(ENCODINGS)}; that of the files "
+            f"is charset"
         )
     if task.pair_loss:
-        check_pair_loss(task, task.pair_loss)
-        if task.encoding != "siamese":
-            raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese"')
+        check_pair_loss(task, task.pair_loss, task.encoding)
+        if task.encoding in ("", CROSS):
+            raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese" or "both"')
     return task
 
 

@@ -1,0 +1,102 @@
+"""Pairs that are read together and apart: two losses added, and the mean of two scores."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+import evaluate
+from minbert import UserError
+from minbert.export import main as export
+from minbert.inference import MultitaskModel
+from minbert.task.probabilities import class_probabilities
+from tests.conftest import logged, run
+
+PAIRS = [("red cat runs", "old dog sleeps"), ("blue cat", "blue cat"), ("dog", "red dog here")]
+MEAN = ("--pooling", "mean", "--precision", "fp32")
+
+
+def both_ways(world: Path, task: str, *options: str) -> Path:
+    run(world, "--name", "both", "--tasks", task, "--pair-encoding", "both", *MEAN, *options)
+    return world / "runs" / "both"
+
+
+def hidden(model: MultitaskModel, texts: list[str], pairs: list[str] | None = None) -> list[Tensor]:
+    """Return the mean hidden state of each row, read by itself."""
+    rows = model.tokenizer.encode_batch(texts, pairs)
+    encoder = model.network.encoder
+    with torch.no_grad():
+        return [
+            encoder(
+                torch.tensor([row.ids]), token_type_ids=torch.tensor([row.type_ids])
+            ).last_hidden_state[0].mean(0)
+            for row in rows
+        ]  # fmt: skip
+
+
+def test_the_two_losses_are_added(still: Path) -> None:
+    losses = {}
+    for kind in ("cross", "siamese", "both"):
+        options = ("--tasks", "sts", "--pair-encoding", kind, "--hidden-dropout-prob", "0")
+        run(still, "--name", kind, *options, *MEAN, "--steps", "1")
+        losses[kind] = logged(still / "runs" / kind, "step")[0]["loss"]
+    assert losses["both"] == pytest.approx(losses["cross"] + losses["siamese"], rel=1e-5)
+
+
+def test_the_score_is_the_mean_of_a_head_s_and_of_the_cosine_s(world: Path) -> None:
+    model = MultitaskModel.load(both_ways(world, "sts", "--lr", "1e-3"), device="cpu")
+    head = model.network.heads["sts"].eval()
+    firsts, seconds = (list(texts) for texts in zip(*PAIRS, strict=True))
+    together = [head(x).item() for x in hidden(model, firsts, seconds)]
+    u, v = (torch.stack(hidden(model, texts)) for texts in (firsts, seconds))
+    apart = 5 * F.cosine_similarity(u, v)
+    expected = (np.array(together) + apart.numpy()) / 2
+    np.testing.assert_allclose(model.outputs("sts", PAIRS)[:, 0], expected, atol=1e-5)
+    assert np.abs(np.array(together) - apart.numpy()).max() > 0.1
+
+
+def test_classes_have_the_mean_of_two_logits(world: Path) -> None:
+    """With probabilities, and without a threshold."""
+    folder = both_ways(world, "quora", "--lr", "1e-3", "--embedding-size", "6")
+    model = MultitaskModel.load(folder, device="cpu")
+    head, task = model.network.heads["quora"].eval(), model.tasks["quora"]
+    assert head.apart.classifier.weight.shape == (1, 18) and head.apart.threshold == 0
+    firsts, seconds = (list(texts) for texts in zip(*PAIRS, strict=True))
+    together = torch.stack([head(x) for x in hidden(model, firsts, seconds)])
+    u, v = (head.apart.embed(torch.stack(hidden(model, texts))) for texts in (firsts, seconds))
+    expected = ((together + head.apart.compare(u, v)) / 2).detach().numpy()
+    np.testing.assert_allclose(model.outputs("quora", PAIRS), expected, atol=1e-5)
+    shown = model.predict("quora", PAIRS, probabilities=True)
+    rows = class_probabilities(task, expected, head.config.temperature)
+    np.testing.assert_allclose([row["duplicate"] for row in shown], rows[:, 1], atol=1e-5)
+
+
+def test_a_run_s_score_is_found_again(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = both_ways(world, "sts", "--epochs", "1")
+    trained = logged(folder, "dev")[-1]["scores"]["sts"]["pearson"]
+    capsys.readouterr()
+    argv = ["--checkpoint", str(folder), "--data-dir", str(world / "data"), "--precision", "fp32"]
+    evaluate.main([*argv, "--json"])
+    scores = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["sts"]
+    assert scores["pearson"]["value"] == pytest.approx(trained, abs=1e-6)
+
+
+def test_other_libraries_get_the_encoder_alone(world: Path, tmp_path: Path) -> None:
+    folder, out = both_ways(world, "sts"), tmp_path / "out"
+    for library in ("transformers", "sentence-transformers", "onnx"):
+        with pytest.raises(UserError, match="--task sts: its pairs are read together and apart"):
+            export([str(folder), str(out), "--to", library, "--task", "sts"])
+    export([str(folder), str(out), "--to", "sentence-transformers"])
+    card = (folder / "README.md").read_text()
+    assert "NEW_DIRECTORY --to sentence-transformers" in card and "--task sts" not in card
+
+
+def test_teachers_r_drop_and_heads_first_are_of_the_pair_read_together(world: Path) -> None:
+    teacher = both_ways(world, "sts")
+    more = ("--teacher", f"sts={teacher}", "--r-drop", "sts=1", "--heads-first", "1")
+    run(world, "--name", "taught", "--tasks", "sts", "--pair-encoding", "both", *MEAN, *more)
+    assert logged(world / "runs/taught", "step")[-1]["loss"] > 0
