@@ -27,6 +27,16 @@ FAULTS = [
         "test_wiring.py", "contrastive_labels",
     ),
     Fault(
+        "pairs read both ways are scored by one", "minbert/task/evaluation.py",
+        "if config.both:", "if False:",
+        "test_both_ways.py", "is_the_mean",
+    ),
+    Fault(
+        "pairs read both ways are trained in one", "train_multitask.py",
+        "return apart + head_loss(run, task, rows)", "return apart",
+        "test_both_ways.py", "losses_are_added",
+    ),
+    Fault(
         "mnr with scale 20", "minbert/task/siamese.py",
         "losses.mnr(u, v, labels, mnr_scale or 1.0)",
         "losses.mnr(u, v, labels, mnr_scale or 20.0)",
