@@ -11,7 +11,6 @@ import numpy as np
 
 from experiments.jobs import RunKey, settings_in
 from experiments.results import logged_passes, machine, main_score
-from minbert.data.examples import read_examples
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
@@ -22,7 +21,6 @@ from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
 from minbert.training.device import choose_precision
 from minbert.typed import from_json
-from tasks import TASKS
 
 EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weights' mean?
 
@@ -92,7 +90,7 @@ def write_run_record(folder: Path, key: RunKey, data_dir: Path) -> None:
 
 
 def record_of(run: Path, data_dir: Path) -> RunRecord:
-    """Read a finished run's log, predictions and last weights."""
+    """Read a finished run's log, and predict its dev rows by its best and its last weights."""
     lines, arguments = read_json_lines(run / "log.jsonl"), read_arguments(run)
     steps = [line for line in lines if line["event"] == "step"]
     found = [
@@ -112,45 +110,38 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         settings=settings_in(arguments),
     )
     best = record.best()
-    predicted = {(best.step, best.is_mean): written_predictions(run, list(best.scores), data_dir)}
+    # best/ has the weights that were best, be they a mean
+    predicted = {(best.step, best.is_mean): dev_predictions(run / "best", False, data_dir)}
     for is_mean in {one.is_mean for one in found}:
         last = record.last(is_mean)
         if (last.step, is_mean) not in predicted:
-            predicted[last.step, is_mean] = last_predictions(run, is_mean, data_dir)
+            predicted[last.step, is_mean] = dev_predictions(run / "last", is_mean, data_dir)
     evaluations = [
         replace(one, predictions=predicted.get((one.step, one.is_mean), {})) for one in found
     ]
     return replace(record, evaluations=evaluations)
 
 
-def written_predictions(run: Path, tasks: list[str], data_dir: Path) -> dict[str, str]:
-    """Return the dev predictions that a run has written, those of best/, by task."""
-    found = {}
-    for name in tasks:
-        task = TASKS[name]
-        path = run / "predictions" / f"{name}-dev-logits.jsonl"
-        logits = {row["id"]: row["logits"] for row in read_json_lines(path)}
-        examples, _ = read_examples(task.paths("dev", data_dir), task.columns, labelled=True)
-        outputs = np.array([logits[example.id] for example in examples], dtype=np.float32)
-        found[name] = as_text(task.decode(outputs))
-    return found
+def dev_predictions(directory: Path, is_mean: bool, data_dir: Path) -> dict[str, str]:
+    """Compute the dev predictions of a run's best/ or last/, by task.
 
-
-def last_predictions(run: Path, is_mean: bool, data_dir: Path) -> dict[str, str]:
-    """Compute the dev predictions of a run's last weights, or of their mean, by task."""
-    model = MultitaskModel.load(run / "last")
+    is_mean: of the mean of the weights, which last/ has beside them.
+    """
+    model = MultitaskModel.load(directory)
     if is_mean:
-        moments = load_tensors(run / "last" / MOMENTS).items()
+        moments = load_tensors(directory / MOMENTS).items()
         means = {name.partition("/")[2]: w for name, w in moments if name.startswith(f"{MEAN}/")}
         model.network.load_state_dict(means, strict=False)
     device = model.network.encoder.device
+    precision = choose_precision(read_arguments(directory.parent)["precision"], device)
     for encoder in model.network.encoders:
-        encoder.for_inference(choose_precision(read_arguments(run)["precision"], device))
+        encoder.for_inference(precision)
     source = DataSource(data_dir, None, model.max_length, model.network.siamese_tasks)
     found = {}
     for name, task in model.tasks.items():
         split = load_task(task, "dev", model.tokenizer, source)
-        outputs = predict_task(model.network, task, split, device, f"{task.title}: last step")
+        what = f"{task.title}: {directory.name}"
+        outputs = predict_task(model.network, task, split, device, what)
         found[name] = as_text(task.decode(outputs.numpy()))
     return found
 

@@ -62,7 +62,9 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert annealed.examples < recipe.examples and "alone-sst" in single.scores["sst"].job
     text = (world / "results/RESULTS.md").read_text()
     assert text.startswith("## Table 5") and "| less single tasks (three models) |" in text
-    assert "--teacher sst=checkpoints/alone-sst-2e-4" in text
+    assert "--teacher sst=checkpoints/alone-sst-1e-4" in text
+    written = {path.parent.name for path in (world / "runs").glob("*/*/predictions")}
+    assert written == {"one-model-11711", "one-model-11712"}
     shutil.rmtree(world / "runs/one-model-model")  # the records outlive the runs
     one_model.main([*shared, "--seeds", "2"])
     assert read_ablation(world / "results" / ONE_MODEL) == table
@@ -123,7 +125,7 @@ def test_runs_are_chosen_by_name() -> None:
         "annealed", "pcgrad"
     ]  # fmt: skip
     taught = [job.name for job in jobs.chosen_jobs(known, ("teachers",))]
-    assert taught == ["alone-sst-2e-4", "alone-quora-2e-4", "alone-sts-2e-4", "teachers"]
+    assert taught == ["alone-sst-1e-4", "alone-quora-1e-4", "alone-sts-1e-4", "teachers"]
     assert jobs.chosen_jobs(known, ()) == known
     with pytest.raises(UserError, match="--only nothing: write names of alone-sst-1e-4,"):
         jobs.chosen_jobs(known, ("nothing",))
