@@ -12,7 +12,7 @@ from minbert import MultitaskModel, UserError
 from minbert.export import main as export
 from tests.conftest import arguments, cut, logged, weights
 from tests.processes import assert_same_run
-from tests.test_distributed import STILL, assert_near, in_two, still  # noqa: F401 - a fixture
+from tests.test_distributed import STILL, assert_near, in_two
 from tests.word_world import BESIDE, add_pets, train
 
 SMALL = ("--tasks", "sst,pets", "--epochs", "1")
@@ -24,7 +24,7 @@ def pets(world: Path) -> Path:
     return add_pets(world)
 
 
-def test_parts_count_by_their_words(still: Path) -> None:  # noqa: F811 - the fixture
+def test_parts_count_by_their_words(still: Path) -> None:
     """Sentences have 1 to 9 words: a mean of the parts' means would differ."""
     world = add_pets(still)
     whole = weights(train(world, "whole", *WHOLE) / "last")
@@ -32,7 +32,7 @@ def test_parts_count_by_their_words(still: Path) -> None:  # noqa: F811 - the fi
 
 
 @pytest.mark.thorough
-def test_two_processes_share_a_batch_of_words(still: Path) -> None:  # noqa: F811 - the fixture
+def test_two_processes_share_a_batch_of_words(still: Path) -> None:
     world = add_pets(still)
     whole = weights(train(world, "whole", *WHOLE) / "last")
     more = ["--task-file", str(world / "own.toml"), *BESIDE, *WHOLE]
