@@ -95,8 +95,12 @@ def test_other_libraries_get_the_encoder_alone(world: Path, tmp_path: Path) -> N
     assert "NEW_DIRECTORY --to sentence-transformers" in card and "--task sts" not in card
 
 
-def test_teachers_r_drop_and_heads_first_are_of_the_pair_read_together(world: Path) -> None:
-    teacher = both_ways(world, "sts")
-    more = ("--teacher", f"sts={teacher}", "--r-drop", "sts=1", "--heads-first", "1")
-    run(world, "--name", "taught", "--tasks", "sts", "--pair-encoding", "both", *MEAN, *more)
-    assert logged(world / "runs/taught", "step")[-1]["loss"] > 0
+@pytest.mark.parametrize("words", ["--teacher sts=TEACHER", "--r-drop sts=1", "--heads-first 1"])
+def test_what_is_of_the_pair_read_together_changes_the_run(world: Path, words: str) -> None:
+    plain = both_ways(world, "sts", "--lr", "1e-3")
+    more = ("--lr", "1e-3", *words.replace("TEACHER", str(plain)).split())
+    run(world, "--name", "more", "--tasks", "sts", "--pair-encoding", "both", *MEAN, *more)
+    losses = [
+        [s["loss"] for s in logged(folder, "step")] for folder in (plain, world / "runs/more")
+    ]
+    assert losses[0] != losses[1] and len(losses[0]) == len(losses[1])
