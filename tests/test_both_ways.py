@@ -100,7 +100,5 @@ def test_what_is_of_the_pair_read_together_changes_the_run(world: Path, words: s
     plain = both_ways(world, "sts", "--lr", "1e-3")
     more = ("--lr", "1e-3", *words.replace("TEACHER", str(plain)).split())
     run(world, "--name", "more", "--tasks", "sts", "--pair-encoding", "both", *MEAN, *more)
-    losses = [
-        [s["loss"] for s in logged(folder, "step")] for folder in (plain, world / "runs/more")
-    ]
-    assert losses[0] != losses[1] and len(losses[0]) == len(losses[1])
+    one, other = (logged(world / "runs" / name, "step") for name in ("both", "more"))
+    assert len(one) == len(other) and [s["loss"] for s in one] != [s["loss"] for s in other]
