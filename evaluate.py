@@ -114,10 +114,11 @@ def use_checkpoint(args: Args) -> dict[str, object]:
     if args.input:
         if not args.task and len(model.tasks) > 1:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
-        task, wanted = args.task or next(iter(model.tasks)), (args.probabilities, args.raw)
+        task = args.task or next(iter(model.tasks))
         if args.probabilities and (why := model.without_probabilities(task)):
             print(why, file=sys.stderr)
-        return {"lines": predict_input(model, task, args.input, args.output, *wanted)}
+        lines = predict_input(model, task, args.input, args.output, args.probabilities, args.raw)
+        return {"lines": lines}
     text = args.pair or args.text
     sentences = 2 if args.pair else 1
     fitting = [n for n, t in model.tasks.items() if 1 + t.is_pair == sentences]
@@ -183,14 +184,18 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
 
 def check_flags(args: Args, job: str, has_text: bool) -> None:
     """Raise UserError for an argument that this job would leave alone."""
-    for flag, value, used in (
-        ("--probabilities", args.probabilities, has_text), ("--raw", args.raw, has_text),
-        ("--task", args.task, job == "checkpoint"), ("--gold", args.gold, job == "score"),
-        ("--task-file", args.task_file, job == "score"),
-    ):  # fmt: skip
-        if value and not used:
-            without = "" if has_text or job != "checkpoint" else " without a text"
-            raise UserError(f"{flag} does nothing beside --{job}{without}: leave it out")
+    is_run, is_compared = job == "checkpoint", job in ("verify", "emit")
+    used_where = {
+        "probabilities": has_text, "raw": has_text, "task": is_run, "output": is_run,
+        "max_length": is_run, "precision": is_run, "device": is_run,
+        "data_dir": is_run and not has_text, "model": is_compared, "atol": job == "verify",
+        "rtol": job == "verify", "gold": job == "score", "task_file": job == "score",
+    }  # fmt: skip
+    for name, is_used in used_where.items():
+        if getattr(args, name) != getattr(Args, name) and not is_used:
+            texts = f" with{'' if has_text else 'out'} a text" * is_run
+            flag = "--" + name.replace("_", "-")
+            raise UserError(f"{flag} does nothing beside --{job}{texts}: leave it out")
 
 
 def main(argv: list[str]) -> int:

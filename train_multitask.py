@@ -180,8 +180,9 @@ def head_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor:
         return outputs.sum()  # 0, with a gradient: every process needs the same ones
     if name not in run.teachers and name not in args.r_drop:
         return task.loss(outputs, labels)
-    targets = hard_targets(task, labels)
-    if name in run.teachers:
+    if name not in run.teachers:
+        targets = hard_targets(task, labels)
+    else:
         teacher = to_device(run.teachers[name][torch.from_numpy(items)], outputs.device)
         w = run.state.step / max(1, run.steps - 1)
         targets = taught_targets(task, labels, teacher, w)
@@ -234,8 +235,8 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     worth = {name: LOWEST if name in undefined else score for name, score in main.items()}
     weights = args.best_by or dict.fromkeys(worth, 1.0)
     chosen_by = weighted_mean(worth, weights) if undefined or args.best_by else mean
-    values |= {"chosen_by": chosen_by} if args.best_by else {}
-    run.log.write("mean-dev" if is_mean else "dev", step=step, **values)
+    kind = "mean-dev" if is_mean else "dev"
+    run.log.write(kind, step=step, **values, chosen_by=chosen_by)
     found = "  ".join(f"{task.title} {main[task.name]:.3f}" for task in tasks)
     label = f"mean weights of {run.averaged_steps} steps" if is_mean else stage
     form = f"  2024 form {form_2024:.3f}" if has_2024_form(tasks) else ""

@@ -1,7 +1,7 @@
 """A table of ablations: rows of runs over seeds, each beside the first row and others."""
 
 import statistics
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,9 @@ class Line:
     passes: dict[str, float]  # over each task's set
     examples: float
     minutes: float
+    # between two tasks' gradients, as means over steps and seeds, by "a b"; {}: there is one task a
+    # step
+    cosines: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -101,16 +104,32 @@ def ablation_text(table: Ablation) -> str:
         for gain in line.gains:
             label = f"less {gain.beside}" + ", last step" * gain.at_last
             rows.append([label, *map(format_gain, gain.by_task.values()), *[""] * len(figures)])
+    on = f" on\n{'; '.join(table.machines)}" if table.machines else ""
     runs = "\n".join(f"- `{name}`: `{command}`" for name, command in table.runs.items())
     return "\n\n".join(
         [
             f"## {table.title}",
-            f"Written by `{table.command}` on\n{'; '.join(table.machines)}.\n"
+            f"Written by `{table.command}`{on}.\n"
             "The time stands beside other work on the same machine.",
-            SELECTED, markdown_table(rows), *([table.note] if table.note else []),
+            SELECTED, markdown_table(rows), *conflicts(table.lines),
+            *([table.note] if table.note else []),
             "Its runs:", runs,
         ]
     )  # fmt: skip
+
+
+def conflicts(lines: list[Line]) -> list[str]:
+    """Write how far the tasks' gradients agree, a paragraph for each row that knows it."""
+    known = {
+        line.label: ", ".join(f"{cosine:+.3f} ({pair})" for pair, cosine in line.cosines.items())
+        for line in lines
+        if line.cosines
+    }
+    return [
+        f"{label}: cosines between the tasks' gradients of the encoder, means over the steps:\n"
+        f"{found}. Below 0 the tasks pull against each other."
+        for label, found in known.items()
+    ]
 
 
 def format_figures(line: Line) -> list[str]:

@@ -47,7 +47,14 @@ def gather_line(row: Row, rows: list[Row], records: "Records") -> Line:
         passes,
         sum(statistics.fmean(record.examples for record in found) for found in runs.values()),
         sum(statistics.fmean(record.minutes for record in found) for found in runs.values()),
+        mean_by_name([record.cosines for found in runs.values() for record in found]),
     )
+
+
+def mean_by_name(values: list[dict[str, float]]) -> dict[str, float]:
+    """Return the mean of every name's values over those that have it."""
+    names = dict.fromkeys(name for one in values for name in one)
+    return {name: statistics.fmean(one[name] for one in values if name in one) for name in names}
 
 
 class Records:
@@ -64,13 +71,12 @@ class Records:
         Raises UserError for one that was made with other settings.
         """
         if job.name not in self.known:
-            keys = (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args))
-            found = {key.seed: read_run_record(Path(self.args.results), key) for key in keys}
-            for seed, record in found.items():
-                if record:
-                    path = record_path(Path(self.args.results), RunKey(self.root, job.name, seed))
-                    check_settings(job, record.settings, path, self.args)
-            self.known[job.name] = {seed: one for seed, one in found.items() if one}
+            folder, found = Path(self.args.results), {}
+            for key in (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args)):
+                if record := read_run_record(folder, key):
+                    check_settings(job, record.settings, record_path(folder, key), self.args)
+                    found[key.seed] = record
+            self.known[job.name] = found
         return self.known[job.name]
 
     def best_job(self, row: Row, task: str) -> Job:

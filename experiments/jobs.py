@@ -82,12 +82,18 @@ class RunKey:
 IsDone = Callable[[RunKey], bool]
 # Arguments of a run that do not tell it from others of its job: places, the seed, what a resumed
 # run may change, and the length of texts, which a short model lowers.
-NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file", "teacher", "max_length"}
+NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file", "max_length"}
 
 
 def settings_in(arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return those arguments of a run that all runs of its job have, as JSON has them."""
+    """Return those arguments of a run that all runs of its job have, as JSON has them.
+
+    Teachers are named by their jobs.
+    """
     settings = {name: v for name, v in arguments.items() if name not in NOT_SETTINGS}
+    for task, run in settings.get("teacher", {}).items():
+        job = Path(run).name.removesuffix(f"-{arguments['seed']}")
+        settings["teacher"] = settings["teacher"] | {task: job}
     return json.loads(json.dumps(settings))
 
 
@@ -96,7 +102,8 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
 
     where: what has them. What an older run does not have is not compared.
     """
-    words = [*without_teachers(job.arguments), "--data-dir", args.data_dir]
+    named = [re.sub(r"\{([\w.-]+)\}", r"\1", word) for word in job.arguments]
+    words = [*named, "--data-dir", args.data_dir]
     asked, _ = resolved(job.script, words)
     for name, value in settings_in(asdict(asked)).items():
         if settings.get(name, value) != value:

@@ -28,8 +28,13 @@ def read_score(key: RunKey, cell: Cell) -> float | None:
     if not is_finished(key.folder):
         return None
     lines = [line for line in evaluations(key.folder) if line["step"]]
-    best = max(lines, key=lambda line: line["overall"])
+    best = max(lines, key=chosen_by)
     return best["scores"][cell.task][cell.metric] if cell.metric else main_score(best, cell.task)
+
+
+def chosen_by(line: dict[str, Any]) -> float:
+    """Return what an evaluation was compared by: of runs of before 2026-11-27 the mean score."""
+    return line.get("chosen_by", line["overall"])
 
 
 def main_score(line: dict[str, Any], task: str) -> float:

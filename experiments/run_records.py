@@ -3,6 +3,7 @@
 The records of a table's runs are in a folder of their own, experiments/runs/TABLE/.
 """
 
+import statistics
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.jobs import RunKey, settings_in
-from experiments.results import logged_passes, machine, main_score
+from experiments.results import chosen_by, logged_passes, machine, main_score
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
@@ -28,6 +29,8 @@ EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weight
 @dataclass(frozen=True)
 class Evaluation:
     """Every task's main dev score after some steps, of the weights or of their mean.
+
+    overall: the mean, or what else the best step was chosen by.
 
     predictions: for a task's dev rows, in the file's order, a blank between them. The best
     evaluation has them and the last one of each kind; of runs of before 2026-11-26 the best alone.
@@ -54,6 +57,8 @@ class RunRecord:
     evaluations: list[Evaluation]
     passes: dict[str, float]  # over each task's set
     settings: dict[str, Any] = field(default_factory=dict)  # see jobs.settings_in
+    # between two tasks' gradients, of a run in joint mode: the mean over its steps, by "a b"
+    cosines: dict[str, float] = field(default_factory=dict)
 
     @property
     def updates(self) -> int:
@@ -95,7 +100,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
     steps = [line for line in lines if line["event"] == "step"]
     found = [
         Evaluation(
-            line["step"], EVENTS[line["event"]], line["overall"],
+            line["step"], EVENTS[line["event"]], chosen_by(line),
             {task: main_score(line, task) for task in line["scores"]},
         )
         for line in lines if line["event"] in EVENTS and line["step"]
@@ -108,6 +113,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         evaluations=found,
         passes=logged_passes(lines),
         settings=settings_in(arguments),
+        cosines=mean_cosines(steps),
     )
     best = record.best()
     # best/ has the weights that were best, be they a mean
@@ -120,6 +126,15 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         replace(one, predictions=predicted.get((one.step, one.is_mean), {})) for one in found
     ]
     return replace(record, evaluations=evaluations)
+
+
+def mean_cosines(steps: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the means, over a log's steps, of the cosines between two tasks' gradients."""
+    found: dict[str, list[float]] = {}
+    for line in steps:
+        for pair, cosine in line.get("cosines", {}).items():
+            found.setdefault(pair, []).append(cosine)
+    return {pair: statistics.fmean(values) for pair, values in found.items()}
 
 
 def dev_predictions(directory: Path, is_mean: bool, data_dir: Path) -> dict[str, str]:

@@ -94,6 +94,7 @@ def test_other_people_s_programs_keep_their_ctrl_c() -> None:
 def test_pairs_need_two_segments(world: Path) -> None:
     import json
 
+    import evaluate
     import train_multitask
     from minbert import BertConfig, BertModel, UserError
     from tests.conftest import TINY
@@ -106,3 +107,4 @@ def test_pairs_need_two_segments(world: Path) -> None:
     assert not (world / "runs/run/last").exists()
     words = arguments(world, "--name", "run", "--pair-encoding", "siamese", "--epochs", "1")
     assert train_multitask.main(words) == 0
+    assert evaluate.main(["--checkpoint", str(world / "runs/run")]) == 0

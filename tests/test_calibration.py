@@ -18,7 +18,7 @@ from minbert.task.calibration import calibration_error, calibration_of, fit_temp
 from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 from tasks import TASKS
-from tests.conftest import logged, make_world, run
+from tests.conftest import cut, logged, make_world, run
 from tests.test_probabilities import KINDS
 
 TRUE = 2.5  # the temperature of the outputs that are made here
@@ -178,6 +178,17 @@ def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
     assert has_all_files(folder / "best") and not folder.joinpath("best.new").exists()
     for file in (whole / "best").iterdir():
         assert (folder / "best" / file.name).read_bytes() == file.read_bytes(), file.name
+
+
+def test_a_run_ends_with_predictions_beside_its_weights(tmp_path: Path, monkeypatch) -> None:
+    """They are what `evaluate.py --checkpoint RUN/best` writes while the run is stopped."""
+    world = make_world(tmp_path)
+    cut(world, monkeypatch, 15, "--name", "run", "--lr", "0")  # step 10 stays the best
+    best = world / "runs/run/best"
+    evaluate.main(["--checkpoint", str(best)])
+    assert (best / "predictions").is_dir()
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert has_all_files(best) and heads(best)["sst"]["temperature"] != 1
 
 
 def test_runs_of_before_load_and_damaged_ones_are_named(

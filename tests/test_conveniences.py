@@ -62,6 +62,9 @@ def test_a_dry_run_says_everything_and_leaves_nothing(
     assert not [path for path in (world / "runs").iterdir() if path.name != ".ids"]
     run(world, "--dry-run", "--mode", "single")
     assert "steps: 16, " in capsys.readouterr().out  # 2 epochs of 5 and 3 batches
+    three = ("--tasks", "sst,quora,sts", "--steps", "2")  # fewer steps than tasks
+    run(world, "--dry-run", "--mode", "single", *three)
+    assert "steps: 6, " in capsys.readouterr().out
     run(world, "--dry-run", "--mode", "sequential", "--sub-epochs", "sst=2,sts=1", "--seeds", "3")
     assert "steps: 78, " in capsys.readouterr().out  # of 3 seeds, 2 epochs, 2 x 5 + 3 batches
     run(world, "--dry-run", "--fine-tune-mode", "last-linear-layer", "--quiet", "--json")

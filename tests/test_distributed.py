@@ -81,6 +81,7 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
         "--mode annealed --average 0.5 --task-weight sst=2 --layer-decay 0.8 --no-correct-bias",
         "--mode joint --combine pcgrad --heads-first 2 --accumulate 2 --reinit-layers 1",
         "--teacher {teacher} --r-drop sst=1,sts=0.5 --steps 12",
+        "--mode annealed --sampling-power 0.5 --pool-layers 1,2 --pooling mean",
     ],
 )
 def test_recipes_in_two_processes_equal_one(still: Path, words: str) -> None:

@@ -1,5 +1,6 @@
 """The paper's tables on a tiny model: planned, run, reused, gone on with, written, drawn."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
@@ -68,6 +69,9 @@ def test_the_full_budget_and_the_paper_s_figures() -> None:
         assert words[words.index("--epochs") + 1] == str(epochs), name
         rate = words[words.index("--lr") + 1] if "--lr" in words else None
         assert rate == (None if name == "baseline" else "1e-5"), name
+        assert name != "baseline" or "--mode shuffle" in " ".join(words)  # passes over each set
+    for job in by_name.values():  # of pre-training the last epoch, on every text
+        assert job.is_fine_tuning or "--held-out 0" in " ".join(job.arguments)
     assert by_name["sequential-mlm"].start == "mlm-all"
     assert not any("--limit" in job.arguments for job in by_name.values())
 
@@ -150,6 +154,26 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     assert read_record(world / "results") == record
     predictions = world / "runs" / "paper-cpu-model" / "parallel-11711" / "predictions"
     assert (predictions / "para-test-output.csv").is_file()
+
+
+def test_the_paper_s_threshold_is_that_of_the_best_step(tmp_path: Path) -> None:
+    """It is not the highest of all steps, nor that of the untrained model."""
+    key = RunKey(tmp_path, "siamese", 11711)
+    key.folder.mkdir()
+    lines = [
+        {"event": "dev", "step": step, "overall": overall, "scores": {"quora": scores}}
+        for step, overall, scores in (
+            (0, 0.9, {"accuracy": 0.9, "accuracy_at_0.5": 0.9}),
+            (5, 0.8, {"accuracy": 0.8, "accuracy_at_0.5": 0.5}),
+            (7, 0.85, {"accuracy": 0.85, "accuracy_at_0.5": 0.7}),
+            (9, 0.7, {"accuracy": 0.7, "accuracy_at_0.5": 0.6}),
+        )
+    ]
+    lines[2]["chosen_by"] = -0.1  # as without a Pearson that is defined
+    text = "".join(json.dumps(line) + "\n" for line in [*lines, {"event": "end", "step": 9}])
+    (key.folder / "log.jsonl").write_text(text)
+    assert read_score(key, Cell("siamese", "quora", metric="accuracy_at_0.5")) == 0.5
+    assert read_score(key, Cell("siamese", "quora")) == 0.8
 
 
 def test_one_run_alone(arguments: list[str], world: Path, capsys) -> None:

@@ -158,7 +158,10 @@ def test_mistakes_in_loading(world: Path) -> None:
     [
         (["--probabilities"], "--probabilities does nothing beside --checkpoint without a text"),
         (["--raw"], "--raw does nothing beside --checkpoint without a text"),
-        (["--text", "x", "--gold", "f"], "--gold does nothing beside --checkpoint: leave it out"),
+        (["--text", "x", "--gold", "f"], "--gold does nothing beside --checkpoint with a text: "),
+        (["--text", "x", "--data-dir", "d"], "--data-dir does nothing beside --checkpoint with a"),
+        (["--model", "m"], "--model does nothing beside --checkpoint without a text: leave it out"),
+        (["--atol", "1"], "--atol does nothing beside --checkpoint"),
         (["--task-file", "f"], "--task-file does nothing beside --checkpoint"),
         (["--output", "preds.csv"], "--output preds.csv: a folder for the files of all tasks"),
     ],
@@ -166,3 +169,13 @@ def test_mistakes_in_loading(world: Path) -> None:
 def test_flags_that_would_do_nothing(words: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         evaluate.main(["--checkpoint", "run", *words])
+
+
+@pytest.mark.parametrize("job", ["verify", "emit", "score"])
+@pytest.mark.parametrize(
+    "words",
+    ["--output f", "--max-length 9", "--data-dir d", "--device cuda", "--precision bf16"],
+)
+def test_flags_of_a_run_do_nothing_beside_other_jobs(job: str, words: str) -> None:
+    with pytest.raises(UserError, match=f"{words.split()[0]} does nothing beside --{job}: leave"):
+        evaluate.main([f"--{job}", "file", *words.split()])

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 import train_multitask
+from experiments.estimate import resolved
 from minbert import BertModel, UserError
 from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
@@ -22,6 +23,8 @@ from minbert.training.optimizer import parameter_groups
 from tests.conftest import TINY, cut, logged, run, weights
 from tests.processes import assert_same_run
 from tests.test_teachers import teach
+
+WEIGHTED = ("--task-weight", "sst=2")
 
 
 def test_projected_gradients_do_not_go_against_each_other() -> None:
@@ -154,6 +157,16 @@ def test_heads_are_trained_first_and_the_encoder_is_not(world: Path, no_dropout:
         for name in ("run", "plain")
     ]
     assert sum(losses[0]) < sum(losses[1])  # on what was trained
+    assert logged(world / "runs/run", "start")[0]["prepared_s"] > 0  # of Table 5's minutes, too
+
+
+def test_the_paper_s_recipe_is_the_defaults() -> None:
+    recipe = Path(__file__).parents[1] / "recipes/paper.toml"
+    known, given = (
+        resolved("train_multitask", ["--data-dir", "data", *words])[0]
+        for words in ([], ["--config", str(recipe)])
+    )
+    assert given == known
 
 
 def test_the_card_has_the_command_of_the_recipe(world: Path) -> None:
@@ -164,6 +177,25 @@ def test_the_card_has_the_command_of_the_recipe(world: Path) -> None:
     for part in ("--no-correct-bias", "--pool-layers 1,2", "--r-drop sst=0.5", "--mode annealed"):
         assert part in line
     assert "minbert.export" not in card  # whose formats have no such heads
+
+
+def test_disagreement_counts_by_its_weight(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the first step, whose weights and dropouts are those of every run."""
+    seen: list[float] = []
+    original = train_multitask.disagreement
+
+    def watched(*words) -> torch.Tensor:
+        found = original(*words)
+        seen.append(found.item())
+        return found
+
+    monkeypatch.setattr(train_multitask, "disagreement", watched)
+    losses = []
+    for weight in (1, 1001):  # random outputs are all alike, and so they hardly disagree
+        run(world, "--name", f"by-{weight}", "--tasks", "sst", "--r-drop", f"sst={weight}")
+        losses.append(logged(world / f"runs/by-{weight}", "step")[0]["loss"])
+    assert seen[0] > 0
+    assert losses[1] - losses[0] == pytest.approx(1000 * seen[0], rel=1e-3)
 
 
 def test_rates_fall_with_the_depth() -> None:
@@ -239,6 +271,7 @@ def test_heads_read_all_tokens(world: Path, frozen: list[str], layers: tuple[int
         ["--mode", "annealed", "--average", "0.9", "--schedule", "linear", "--warmup", "0.1"],
         ["--mode", "joint", "--combine", "pcgrad", "--heads-first", "2", "--r-drop", "sst=1"],
         ["--layer-decay", "0.5", "--reinit-layers", "1", "--no-correct-bias", "--average", "0.5"],
+        ["--mode", "annealed", "--sampling-power", "0.5", "--pool-layers", "1,2", *WEIGHTED],
     ],
 )
 def test_a_stopped_recipe_goes_on_to_the_same_bits(
@@ -267,6 +300,10 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--tasks sts --heads-first 1 --pair-encoding siamese", "all tasks are siamese"),
         ("--tasks sts --embedding-size 8", "--embedding-size 8 goes with --pair-encoding siamese"),
         ("--tasks sst --mnr-scale 5", "--mnr-scale 5.0 goes with --pair-encoding siamese"),
+        (
+            "--tasks quora --pair-encoding siamese --mnr-scale 5",
+            "goes with --pair-loss mnr or mnr-",
+        ),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
         ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),
         ("--best-by quora", "--best-by quora: not one of --tasks"),

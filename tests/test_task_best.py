@@ -9,6 +9,7 @@ import torch
 import train_multitask
 from minbert import MultitaskModel
 from minbert.export import main as export
+from minbert.files import read_json
 from minbert.metrics import weighted_mean
 from tests.conftest import cut, logged, run, weights
 from tests.processes import assert_same_run
@@ -73,6 +74,19 @@ def test_stopped_and_resumed_keeps_the_same_steps(
     for name in ("best-sst", "best-sts"):
         assert same(world / "runs/whole" / name, world / "runs/cut" / name)
     assert not list((world / "runs/cut").glob("*.old"))
+
+
+def test_an_evaluation_that_is_made_again_counts_once(world: Path, monkeypatch) -> None:
+    means = iter([0.1, 0.9, 0.5, 0.5, 0.4, 0.3])  # the one at step 20 twice
+    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    options = ("--epochs", "4", "--patience", "2", "--save-task-best", "--skip-predictions")
+    cut(world, monkeypatch, 20, "--name", "run", *options)
+    folder = world / "runs/run"
+    state = read_json(folder / "last/state.json")
+    assert (state["assessed"], state["since_best"]) == (20, 1)
+    shutil.rmtree(folder / "best-sst")
+    train_multitask.main(["--resume", str(folder)])
+    assert [line["step"] for line in logged(folder, "dev")][-1] == 30
 
 
 def test_a_task_s_best_that_is_gone_is_made_anew_and_said(

@@ -211,7 +211,9 @@ def test_patience_starts_anew_with_a_better_mean(world: Path, monkeypatch) -> No
     means = iter([0.9, 0.5, 0.4, 0.6, 0.5, 0.4, 0.9])
     monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
     run(world, "--name", "r", "--epochs", "6", "--patience", "2", "--skip-predictions")
-    assert logged(world / "runs/r", "dev")[-1]["step"] == 50  # of 60
+    evaluations = logged(world / "runs/r", "dev")
+    assert evaluations[-1]["step"] == 50  # of 60
+    assert [line["chosen_by"] for line in evaluations] == [0.9, 0.5, 0.4, 0.6, 0.5, 0.4]
 
 
 @pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])

@@ -97,6 +97,8 @@ def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> 
     more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
     if isinstance(args.epochs, dict):
         more["epochs"] = max(args.epochs.values())
+    if is_one_by_one(args):
+        more["steps"] = args.steps * len(args.tasks)  # measured in one run, each task in turn
     measured = replace(args, fine_tune_mode="full-model", seeds=1, quiet=True, **more)
     return set_up(measured, folder, tasks)
 

@@ -124,13 +124,13 @@ def finish_mlm(
 
     files: what it was trained on; rows: how many texts of them.
     """
-    run.log.write("end", step=run.steps, **run.progress.rates())
     state, command = run.state, Command.of(script, args)
     step, scores = state.step, state.stages[-1][1]  # of last/
     if state.best:
         step, scores = state.best.step, state.best.scores
     kept = "best" if state.best else "last"
     write_mlm_card(run.folder, command, files, rows, kept, step, scores)
+    run.log.write("end", step=run.steps, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)
     run.progress.print_rates()

@@ -125,7 +125,9 @@ def forget_lost_bests(folder: Path, state: TrainState, of_tasks: bool) -> None:
             del state.task_best[task]
     for name in lost:
         print(f"{folder / name}: gone; the best step from {state.step} on takes its place")
-        state.assessed = min(state.assessed, state.step - 1)
+    if lost and state.assessed == state.step:  # it is evaluated again, and counts once
+        state.assessed, state.since_best = state.step - 1, max(0, state.since_best - 1)
+        del state.stages[-1:]
 
 
 class Keeper:

@@ -37,6 +37,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     network, heads = model.network, model.network.heads
     source = DataSource(data_dir, None, model.max_length, network.siamese_tasks)
     result: dict[str, dict[str, dict[str, float]]] = {}
+    reads_pairs = network.encoder.config.type_vocab_size > 1  # together, for the comparison
     speed: dict[str, dict[str, float]] = {}
     classes: dict[str, list[dict[str, object]]] = {}
     calibrated: dict[str, dict[str, float]] = {}
@@ -58,7 +59,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
                     calibration = calibration_of(task, outputs, split.labels)
                     calibrated[name] = calibration.to_json()
                     print(f"{task.title:7} {'calibration':15} {calibration}")
-                if name in network.siamese_tasks:
+                if name in network.siamese_tasks and reads_pairs:
                     speed[name] = pairs_per_second(model, task, source)
     main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
     mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_regression})

@@ -32,7 +32,7 @@ def outputs_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str,
     paths = {name: folder / OUTPUTS / f"{name}.npy" for name in args.teacher}
     for name, path in paths.items():
         if not path.is_file():
-            cache_path(args, tasks[name], Path(args.teacher[name]))
+            check_teacher(name, Path(args.teacher[name]))
     return paths
 
 
@@ -82,21 +82,27 @@ def load_outputs(paths: dict[str, Path], splits: dict[str, EncodedSplit]) -> dic
     return outputs
 
 
+def check_teacher(task: str, run: Path) -> Path:
+    """Return the folder of a teacher's model. Raises UserError if it is no run."""
+    if not run.is_dir():
+        raise UserError(f"--teacher {task}={run}: no such run; give a run's folder")
+    directory = resolve(run)
+    needed = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
+    if missing := [file for file in needed if not file.is_file()]:
+        raise UserError(f"--teacher {task}={run}: no {missing[0]}; give a run's folder")
+    return directory
+
+
 def cache_path(args: Args, task: Task, run: Path) -> Path:
     """Return where a teacher's outputs are for all runs: by all that it is, and the rows it reads.
 
     Raises UserError if it is no run.
     """
-    if not run.is_dir():
-        raise UserError(f"--teacher {task.name}={run}: no such run; give a run's folder")
-    directory = resolve(run)
-    needed = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
-    if missing := [file for file in needed if not file.is_file()]:
-        raise UserError(f"--teacher {task.name}={run}: no {missing[0]}; give a run's folder")
+    directory = check_teacher(task.name, run)
     files = [file for file in sorted(directory.iterdir()) if file.is_file()]
-    files += [place / TASKS_FILE for place in folders_of_run(directory)[:1]]
-    files += task.paths("train", Path(args.data_dir))
-    lengths = [read_arguments(place).get("max_length") for place in folders_of_run(directory)[:1]]
+    own = folders_of_run(directory)[:1]
+    files += [*(place / TASKS_FILE for place in own), *task.paths("train", Path(args.data_dir))]
+    lengths = [read_arguments(place).get("max_length") for place in own]
     rows = (task.table, args.limit.get(task.name), sorted(task.dev_ids or ()))
     key = hashlib.sha256(repr((rows, args.precision, lengths)).encode())
     for file in files:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from minbert.data.encoded import EncodedSplit
-from minbert.files import MANIFEST, link_or_copy, read_json
+from minbert.files import link_or_copy, read_json, read_manifest
 from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder
 from minbert.run.loop import Training
@@ -36,9 +36,8 @@ def keep_temperatures(directory: Path, temperatures: dict[str, float]) -> None:
     if heads == saved:
         return
     with atomic_directory(directory) as new:
-        for file in directory.iterdir():
-            if file.name not in (CONFIGS, MANIFEST):
-                link_or_copy(file, new / file.name)
+        for name in read_manifest(directory).keys() - {CONFIGS}:
+            link_or_copy(directory / name, new / name)
         (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
 
 

@@ -25,6 +25,7 @@ from minbert.task.siamese import (
     BOTH,
     CROSS,
     ENCODINGS,
+    IN_BATCH,
     PAIR_LOSSES,
     WHOLE_BATCH,
     check_pair_loss,
@@ -213,6 +214,10 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
     if given and not apart and not args.resume:
         flag, value = given[0].replace("_", "-"), getattr(args, given[0])
         raise UserError(f"--{flag} {value} goes with --pair-encoding siamese of a pair task")
+    if args.mnr_scale and not {*chosen.values()} & {*IN_BATCH} and not args.resume:
+        raise UserError(
+            f"--mnr-scale {args.mnr_scale} goes with --pair-loss {' or '.join(IN_BATCH)}"
+        )
     # cross, the default, is kept where it is against what the task file says
     said = {n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].encoding)}
     return {"pair_encoding": said, "pair_loss": {name: chosen[name] for name in apart}}
