@@ -73,7 +73,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     train_step(run, step)
         finish(
             run, args=run.args, script=Path(__file__).name, tasks=list(tasks.values()),
-            train_splits=run.train_rows, dev_splits=run.dev_splits, device=encoder.device,
+            train_splits=run.train_splits, dev_splits=run.dev_splits, device=encoder.device,
             precision=encoder.compute_dtype,
         )  # fmt: skip
     return state
@@ -98,7 +98,7 @@ def train_step(run: Run, step: int) -> None:
     epoch = step // run.plan.epoch_steps + 1
     seconds = (time.monotonic() - started) / len(rows)
     for task, own in rows.items():
-        tokens = int(run.train_splits[task].lengths_of(own).sum())
+        tokens = int(run.train_sequences[task].lengths_of(own).sum())
         loss = losses[task]
         record = StepRecord(step + 1, task, loss, lr, epoch, len(own), tokens, seconds, conflict)
         run.records.add(record)
@@ -107,7 +107,7 @@ def train_step(run: Run, step: int) -> None:
 
 def rows_of(run: Run, draw: TaskBatch) -> np.ndarray:
     """Return the rows of a task's training set that a batch has."""
-    rows, batches = len(run.train_splits[draw.task]), run.plan.batches[draw.task]
+    rows, batches = len(run.train_sequences[draw.task]), run.plan.batches[draw.task]
     args = run.args
     return batch_rows(rows, args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch)
 
@@ -149,7 +149,7 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     if run.features:
         run.model.encoder.eval()
     total, weight = None, run.args.task_weight.get(task.name, task.weight)
-    counts = item_counts(run.train_splits[task.name], rows)
+    counts = item_counts(run.train_sequences[task.name], rows)
     for part, share in distributed.micro_batches(rows, run.args.accumulate, counts):
         loss = batch_loss(run, task, part)
         if loss is None:  # an in-batch loss without two pairs to tell apart
@@ -221,7 +221,7 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     args, state, step, tasks = run.args, run.state, run.state.step, list(run.tasks.values())
     device = run.model.encoder.device
     for name in run.pairs:
-        calibrate(run.model, run.tasks[name], run.train_splits[name], device)
+        calibrate(run.model, run.tasks[name], run.train_sequences[name], device)
     features = run.features and run.features["dev"]
     scores = score_tasks(tasks, run.model, run.dev_splits, device, features)
     undefined = replace_undefined(scores)
@@ -262,7 +262,7 @@ def main(argv: list[str]) -> int:
         args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
         set_threads(args.threads)
         if args.dry_run:
-            dry_run.show(args, lambda f: dry_run.preview(args, tasks, set_up, train_step, f))
+            dry_run.show(args, lambda f: dry_run.preview(args, tasks, train_step, f))
             return 0
         with silence(args.quiet):
             if is_several(args):

@@ -32,5 +32,5 @@ def estimate(script: str, argv: list[str]) -> Forecast:
         if module is pretrain_mlm:
             run = pretrain_mlm.set_up(args, Path(folder), tasks)
             return forecast_mlm(run, pretrain_mlm.train_step)
-        run = set_up_to_measure(args, train_multitask.set_up, Path(folder), tasks)
+        run = set_up_to_measure(args, Path(folder), tasks)
         return forecast(run, args, train_multitask.train_step)

@@ -92,21 +92,21 @@ def results_table(record: Record, title: str) -> str:
         cells = {r.column: r for r in own if r.row == row}
         mark = " *" if next(iter(cells.values())).ours else ""
         values = [format_cell(cells[c]) if c in cells else "-" for c in columns]
-        jobs = ", ".join(f"`{job}`" for job in jobs_of(cells.values()))
+        jobs = ", ".join(f"`{job}`" for job in job_names(cells.values()))
         seeds = in_short([str(len(result.scores)) for result in cells.values()])
         trained = format_trained(record, cells)
         lines.append([row + mark, *values, *[seeds] * has_seeds, *trained, jobs])
     return markdown_table(lines)
 
 
-def jobs_of(results: Iterable[Result]) -> list[str]:
+def job_names(results: Iterable[Result]) -> list[str]:
     """Return the names of the jobs behind some cells, each once."""
     return list(dict.fromkeys(result.job for result in results))
 
 
 def format_trained(record: Record, cells: dict[str, Result]) -> tuple[str, str]:
     """Write the updates of a row's runs, and the passes over the set of each task in its cells."""
-    trained = [record.trained.get(job) for job in jobs_of(cells.values())]
+    trained = [record.trained.get(job) for job in job_names(cells.values())]
     if not all(trained):
         return "-", "-"
     by_task = {task_title(column): record.trained[r.job].passes for column, r in cells.items()}

@@ -52,7 +52,7 @@ def chosen_tables(args: Args, wide: int) -> list[Table]:
     return [every["3" if args.table == "4" else args.table]]
 
 
-def jobs_of(chosen: list[Table], only: str) -> list[Job]:
+def jobs_of_tables(chosen: list[Table], only: str) -> list[Job]:
     """Return each job once, every start before what starts from it."""
     jobs = {job.name: job for table in chosen for job in table.jobs}
     return [jobs["parallel"]] if only == "4" else list(jobs.values())
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     check_places(args)
     config = BertConfig.from_file(resolve(args.model) / "config.json")
     chosen = chosen_tables(args, wide=4 * config.hidden_size)
-    jobs = chosen_jobs(jobs_of(chosen, args.table), args.only)
+    jobs = chosen_jobs(jobs_of_tables(chosen, args.table), args.only)
     root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
     print_plan(jobs, root, args)
     if args.plan:

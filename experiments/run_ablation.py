@@ -19,7 +19,7 @@ from experiments.run_records import record_path, write_run_record
 from minbert.files import write_json
 
 
-def jobs_of(rows: list[Row]) -> list[Job]:
+def jobs_of_rows(rows: list[Row]) -> list[Job]:
     """Return every job once, those of the first row first: they may teach others."""
     jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
     return list({job.name: job for job in jobs}.values())
@@ -35,7 +35,7 @@ def run_ablation(
     runs' folders are.
     """
     check_places(args)
-    folder, every = Path(args.results), jobs_of(rows)
+    folder, every = Path(args.results), jobs_of_rows(rows)
     jobs = chosen_jobs(every, args.only)
 
     def is_done(key: RunKey) -> bool:

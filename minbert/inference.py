@@ -17,7 +17,7 @@ from minbert.data.tables import as_words, valid_unicode
 from minbert.data.tokenizer import BertTokenizer
 from minbert.data.vocabulary import read_settings
 from minbert.errors import UserError
-from minbert.losses import unit
+from minbert.losses import normalized
 from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS, pool
 from minbert.model.multitask import MultitaskNetwork, load_multitask
@@ -190,7 +190,7 @@ class MultitaskModel:
             return pool(encoder.hidden_states(batch)[-1], batch, pooling)
 
         vectors = predict(forward, split, encoder.device)
-        return (unit(vectors) if normalize else vectors).numpy()
+        return (normalized(vectors) if normalize else vectors).numpy()
 
     def task_named(self, name: str) -> Task:
         """Return one of the run's tasks. Raises UserError for a name that is none of them."""

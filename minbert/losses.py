@@ -37,12 +37,12 @@ def multi_label(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) 
     outputs (S, C), labels (S,): a row's set of classes as the sum of 2^class; weights (2, C): w of
     a class that is absent, and of one that is present.
     """
-    present = classes_of_sets(labels, outputs.shape[1])
+    present = labels_of_sets(labels, outputs.shape[1])
     w = None if weights is None else weights_of_sets(weights, present)
     return F.binary_cross_entropy_with_logits(outputs.float(), present, w)
 
 
-def classes_of_sets(labels: Tensor, classes: int) -> Tensor:
+def labels_of_sets(labels: Tensor, classes: int) -> Tensor:
     """Return 1.0 for each class of a set, else 0.0: (S,) sums of 2^class -> (S, C)."""
     bits = 2 ** torch.arange(classes, device=labels.device)
     return (labels.long()[:, None] // bits % 2).float()
@@ -69,10 +69,10 @@ def mean_squared_error(outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Te
 
 def cosine(u: Tensor, v: Tensor) -> Tensor:
     """Return u . v / (|u| |v|) of each row, (S, E), (S, E) -> (S,), in fp32 at least."""
-    return (unit(u) * unit(v)).sum(-1)
+    return (normalized(u) * normalized(v)).sum(-1)
 
 
-def unit(x: Tensor) -> Tensor:
+def normalized(x: Tensor) -> Tensor:
     """Return the rows of x scaled to length 1, in fp32 at least; x / eps where x is shorter.
 
     eps is that of PyTorch's cosine_similarity, so that the gradient of a zero row is the same, too.
@@ -102,7 +102,7 @@ def mnr(u: Tensor, v: Tensor, labels: Tensor, scale: float = 1.0) -> Tensor:
     negatives of u_i (multiple negatives ranking, Henderson et al., 2017). With scale 1 it is the
     paper's (section 3.2.1).
     """
-    scores = scale * unit(u) @ unit(v).T  # (S, S)
+    scores = scale * normalized(u) @ normalized(v).T  # (S, S)
     scores = scores.masked_fill(labels != 1, EXCLUDED)  # columns
     return F.cross_entropy(scores, own_columns(labels))
 
@@ -116,19 +116,16 @@ def own_columns(labels: Tensor) -> Tensor:
     return numbers.masked_fill(labels != 1, IGNORED)
 
 
-def mnr_full(
-    u: Tensor, v: Tensor, labels: Tensor, groups: Tensor | None = None, scale: float = 20.0
-) -> Tensor:
+def mnr_full(u: Tensor, v: Tensor, labels: Tensor, groups: Tensor, scale: float = 20.0) -> Tensor:
     """Return the mean of mnr from u to v and from v to u, with the negatives that mnr leaves out.
 
-    The sentences of l = 0 pairs are negatives too. With `groups` (S, 2), the paraphrase group of
-    each sentence, no two sentences of one group are negatives of each other.
+    The sentences of l = 0 pairs are negatives too. groups (S, 2): the paraphrase group of each
+    sentence; no two sentences of one group are negatives of each other.
     """
-    scores = scale * unit(u) @ unit(v).T  # (S, S)
-    if groups is not None:
-        same = groups[:, :1] == groups[:, 1][None, :]
-        own = torch.eye(len(u), dtype=torch.bool, device=u.device)
-        scores = scores.masked_fill(same & ~own, EXCLUDED)
+    scores = scale * normalized(u) @ normalized(v).T  # (S, S)
+    same = groups[:, :1] == groups[:, 1][None, :]
+    own = torch.eye(len(u), dtype=torch.bool, device=u.device)
+    scores = scores.masked_fill(same & ~own, EXCLUDED)
     forth = F.cross_entropy(scores, own_columns(labels))
     # the u of an l = 0 pair is a negative of every v of an l = 1 pair
     back = F.cross_entropy(scores.T, own_columns(labels))

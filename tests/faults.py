@@ -44,7 +44,7 @@ FAULTS = [
     ),
     Fault(
         "threshold calibrated on dev", "train_multitask.py",
-        "calibrate(run.model, run.tasks[name], run.train_splits[name], device)",
+        "calibrate(run.model, run.tasks[name], run.train_sequences[name], device)",
         "calibrate(run.model, run.tasks[name], run.dev_splits[name], device)",
         "test_wiring.py", "calibrated",
     ),

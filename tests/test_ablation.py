@@ -123,7 +123,9 @@ def test_a_row_that_is_half_run_has_the_sum_of_its_runs() -> None:
 
 
 def test_teachers_are_settings() -> None:
-    (taught,) = (job for job in run_ablation.jobs_of(one_model.table_5()) if job.name == "teachers")
+    (taught,) = (
+        job for job in run_ablation.jobs_of_rows(one_model.table_5()) if job.name == "teachers"
+    )
     words = [word for word in taught.arguments if word != "--teacher" and "=" not in word]
     made, _ = resolved("train_multitask", [*words, "--data-dir", "data", "--seed", "11712"])
     runs = {"sst": "alone-sst-1e-4", "quora": "alone-quora-1e-4", "sts": "alone-sts-1e-4"}
@@ -147,7 +149,7 @@ def test_a_run_ends_with_the_mean() -> None:
 
 
 def test_runs_are_chosen_by_name() -> None:
-    known = run_ablation.jobs_of(one_model.table_5())
+    known = run_ablation.jobs_of_rows(one_model.table_5())
     assert [job.name for job in jobs.chosen_jobs(known, ("pcgrad", "annealed"))] == [
         "annealed", "pcgrad"
     ]  # fmt: skip

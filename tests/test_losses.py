@@ -104,17 +104,22 @@ def test_mnr_in_full_is_its_formula(pairs) -> None:
         total += math.log(sum(math.exp(20 * cos(a[j], b[i])) for j in back)) - own
     expected = total / 2 / len(positive)
     assert losses.mnr_full(u, v, labels, groups).item() == pytest.approx(expected, abs=1e-5)
-    without = losses.mnr_full(u, v, labels).item()
+    without = losses.mnr_full(u, v, labels, all_apart(labels)).item()
     assert without > expected  # one negative fewer, one smaller sum
+
+
+def all_apart(labels: torch.Tensor) -> torch.Tensor:
+    """Return groups (S, 2) of one sentence each."""
+    return torch.arange(2 * len(labels)).reshape(-1, 2)
 
 
 def test_gradients_of_mnr_in_full_are_those_of_its_positive_rows(pairs) -> None:
     u, v, labels = pairs
     rows = (labels == 1).nonzero().squeeze(-1)
-    scores = 20 * losses.unit(u) @ losses.unit(v).T
+    scores = 20 * losses.normalized(u) @ losses.normalized(v).T
     chosen = (scores[rows], scores.T[rows])
     reference = sum(torch.nn.functional.cross_entropy(s, rows) for s in chosen) / 2
-    assert_same(losses.mnr_full(u, v, labels), reference, u, v)
+    assert_same(losses.mnr_full(u, v, labels, all_apart(labels)), reference, u, v)
 
 
 @pytest.mark.parametrize("name", ["mnr", "mnr_full", "simcse", "cosent", "contrastive"])

@@ -18,6 +18,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import batch_rows, shuffled
 from minbert.progress import duration, progress
+from minbert.run.fine_tuning import Run, set_up
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.recipe_args import FROZEN
 from minbert.run.runlog import silence
@@ -30,10 +31,10 @@ from minbert.training.mixing import Plan
 
 WARM_UP, MEASURED = 2, 6  # steps
 Tasks = dict[str, Task]
-ScriptRun = Any  # the Run of a script; the library imports no script
-TrainStep = Callable[[ScriptRun, int], None]
-SetUp = Callable[[Args, Path, Tasks], ScriptRun]
-SetUpMlm = Callable[[MlmArgs, Path, Tasks], ScriptRun]
+TrainStep = Callable[[Run, int], None]
+MlmRun = Any  # that of pretrain_mlm.py: the library imports no script
+MlmTrainStep = Callable[[MlmRun, int], None]
+SetUpMlm = Callable[[MlmArgs, Path, Tasks], MlmRun]
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,9 @@ class Forecast:
     gib: float  # the peak of one process, or of the GPU's tensors, in what was measured
 
 
-def seconds_a_step(run: ScriptRun, train_step: TrainStep, steps: Sequence[int]) -> float:
+def seconds_a_step(
+    run: Run | MlmRun, train_step: TrainStep | MlmTrainStep, steps: Sequence[int]
+) -> float:
     """Measure the mean time of some steps, the first of which warm up."""
     for step in steps[:WARM_UP]:
         train_step(run, step)
@@ -57,7 +60,7 @@ def seconds_a_step(run: ScriptRun, train_step: TrainStep, steps: Sequence[int]) 
     return (time.monotonic() - started) / len(measured)
 
 
-def forecast(run: ScriptRun, args: Args, train_step: TrainStep) -> Forecast:
+def forecast(run: Run, args: Args, train_step: TrainStep) -> Forecast:
     """Measure a few steps of every task, and the step with the most tokens for the memory.
 
     run: from set_up_to_measure. args: the command's own, of all its runs.
@@ -85,14 +88,14 @@ def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
     return {task: steps for task in plan.batches if (steps := plan.steps_of(task))}
 
 
-def forecast_mlm(run: ScriptRun, train_step: TrainStep) -> Forecast:
+def forecast_mlm(run: MlmRun, train_step: MlmTrainStep) -> Forecast:
     """Measure a few steps of pre-training."""
     seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
     run.progress.close()
     return Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
 
 
-def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> ScriptRun:
+def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> Run:
     """Set up a run without a frozen encoder's features, which are most of its work."""
     more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
     if isinstance(args.epochs, dict):
@@ -103,25 +106,25 @@ def set_up_to_measure(args: Args, set_up: SetUp, folder: Path, tasks: Tasks) -> 
     return set_up(measured, folder, tasks)
 
 
-def features_seconds(run: ScriptRun) -> float:
+def features_seconds(run: Run) -> float:
     """Measure the dev sets' features and return the time of all features.
 
     A frozen encoder reads every row once, and the steps of the heads take next to no time.
     """
     of_train, of_dev = (
         sum(len(split.lengths) for split in splits.values())
-        for splits in (run.train_splits, run.dev_splits)
+        for splits in (run.train_sequences, run.dev_splits)
     )
     started = time.monotonic()
     encode_features(run.model, run.dev_splits, run.model.encoder.device)
     return (time.monotonic() - started) * (of_train + of_dev) / of_dev
 
 
-def longest_step(run: ScriptRun, args: Args) -> int:
+def longest_step(run: Run, args: Args) -> int:
     """Return the step, of each task's first pass, whose batch has the most tokens."""
     longest = (0, 0)  # tokens, step
     for task, batches in run.plan.batches.items():
-        split = run.train_splits[task]
+        split = run.train_sequences[task]
         for step in islice(run.plan.steps_with(task), batches):
             draw = next(d for d in run.plan.draws(step) if d.task == task)
             rows = batch_rows(
@@ -176,20 +179,18 @@ def show(args: Args | MlmArgs, make: Callable[[Path], tuple[str, Forecast]]) -> 
         print(json.dumps(asdict(found)))
 
 
-def preview(
-    args: Args, tasks: Tasks, set_up: SetUp, train_step: TrainStep, folder: Path
-) -> tuple[str, Forecast]:
+def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tuple[str, Forecast]:
     """Return the forecast of train_multitask.py, as text and numbers."""
-    run = set_up_to_measure(args, set_up, folder, tasks)
+    run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]
     size = args.batch_size if isinstance(args.batch_size, int) else 32
-    for name, split in run.train_rows.items():
+    for name, split in run.train_splits.items():
         more = padded_share(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
         data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
     data.append("labels to train on:")
-    for name, split in run.train_rows.items():
+    for name, split in run.train_splits.items():
         data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")
     if not is_one_by_one(args):
         passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())
@@ -198,7 +199,7 @@ def preview(
 
 
 def preview_mlm(
-    args: MlmArgs, tasks: Tasks, set_up: SetUpMlm, train_step: TrainStep, folder: Path
+    args: MlmArgs, tasks: Tasks, set_up: SetUpMlm, train_step: MlmTrainStep, folder: Path
 ) -> tuple[str, Forecast]:
     """Return the forecast of pretrain_mlm.py, as text and numbers."""
     run = set_up(replace(args, quiet=True), folder, tasks)

@@ -55,8 +55,8 @@ class Run(Training):
     model: MultitaskNetwork
     args: Args
     tasks: Tasks
-    train_rows: Splits
-    train_splits: Splits  # the same, but every window of a long text is a row
+    train_splits: Splits
+    train_sequences: Splits  # the same, but every window of a long text is a row of its own
     dev_splits: Splits
     # what heads read of train and dev if the encoder is frozen: computed once, not once an epoch
     features: dict[str, dict[str, Tensor]] | None
@@ -85,7 +85,7 @@ class Run(Training):
 
         Items are rows or words. Through the encoder, or from its ready features.
         """
-        split, device = self.train_splits[task], self.model.encoder.device
+        split, device = self.train_sequences[task], self.model.encoder.device
         if self.features is None:
             batch = collate(split, rows).to(device)
             return self.model(task, batch), batch.labels, np.array(batch.items, dtype=np.int64)
@@ -116,22 +116,22 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     check_segments(list(tasks.values()), source, config.type_vocab_size)
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     source = replace(source, max_length=args.max_length)
-    train_rows, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
-    counts = count_labels(tasks, train_rows)
-    train_splits = {name: one_row_a_sequence(split) for name, split in train_rows.items()}
-    labels = {n: item_labels(split)[read_items(split)] for n, split in train_splits.items()}
+    train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
+    counts = count_labels(tasks, train_splits)
+    sequences = {name: one_row_a_sequence(split) for name, split in train_splits.items()}
+    labels = {n: item_labels(split)[read_items(split)] for n, split in sequences.items()}
     tasks = {n: with_class_weights(t, labels[n], device) for n, t in tasks.items()}
-    rows = {name: len(split) for name, split in train_splits.items()}
+    rows = {name: len(split) for name, split in sequences.items()}
     started, features = time.monotonic(), None
     if args.fine_tune_mode == FROZEN:
         model.encoder.requires_grad_(False)
-        both = {"train": train_splits, "dev": dev_splits}
+        both = {"train": sequences, "dev": dev_splits}
         features = {name: encode_features(model, s, device) for name, s in both.items()}
-    pairs = {n: PairData.of(tasks[n], train_splits[n], loss) for n, loss in args.pair_loss.items()}
+    pairs = {n: PairData.of(tasks[n], sequences[n], loss) for n, loss in args.pair_loss.items()}
     make_outputs(args, tasks, taught)
-    teachers = load_outputs(taught, train_rows)
+    teachers = load_outputs(taught, train_splits)
     if args.heads_first and not last:
-        train_heads(model, tasks, train_splits, args)
+        train_heads(model, tasks, sequences, args)
     prepared_s = round(time.monotonic() - started, 2)  # features, teachers, heads first
 
     plan = make_plan(args, count_batches(rows, args.batch_size))
@@ -147,7 +147,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         begun.log.write("labels", tasks=counts)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(
-        **vars(begun), args=args, tasks=tasks, train_rows=train_rows, train_splits=train_splits,
+        **vars(begun), args=args, tasks=tasks, train_splits=train_splits, train_sequences=sequences,
         dev_splits=dev_splits, features=features, pairs=pairs, teachers=teachers, plan=plan,
     )  # fmt: skip
 
