@@ -19,7 +19,7 @@ from minbert import AdamW, Batch, BertModel, BertTokenizer
 from minbert.cli import parse_given
 from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
-from minbert.losses import unit
+from minbert.losses import normalized
 from minbert.model.heads import pool
 from minbert.run.train_args import resolve_arguments
 from minbert.task.evaluation import predict
@@ -111,7 +111,7 @@ def encoding(settings: dict[str, Any]) -> Turn:
     def forward(batch: Batch) -> torch.Tensor:
         if settings["pairs"]:
             return head(encoder.pooled_output(batch))
-        return unit(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
+        return normalized(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
 
     def encode(texts: list[Text]) -> np.ndarray:
         return predict(forward, tokenize(texts, tokenizer), encoder.device).numpy()

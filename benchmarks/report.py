@@ -109,7 +109,7 @@ figures are medians over the turns. Read ratios, not seconds. Tokens are real on
 A share of the limit counts 2 (encode) or 6 (train) x the layers' matrices x real tokens, also what
 a program leaves out. minbert's processes get memory as its scripts do (minbert/memory.py).
 Generated, each section by the command below it; `make bench` runs all that need no GPU, except for
-the comparison of quality.
+the comparison of quality. Scores on Quora are of a model that was itself trained on its duplicates.
 """
 
 

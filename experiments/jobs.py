@@ -204,7 +204,10 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone = has
                 total += minutes
                 about += f", {found.steps:,} steps, {duration(60 * minutes)}"
             print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)
-    print(f"about {duration(60 * total)} of training steps in all; evaluation adds about a tenth")
+    print(
+        f"about {duration(60 * total)} of training steps in all; evaluation adds about a tenth,\n"
+        "and teachers and heads first read every row once"
+    )
 
 
 def run_jobs(

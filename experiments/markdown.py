@@ -54,6 +54,7 @@ def results_page(record: Record) -> str:
         + (f"\nWhere † stands: {format_rows(record.small_rows)}." if record.small_rows else ""),
         *(note for key, note in NOTES.items() if key in (record.budget, record.model)),
         *([ONE_SEED] if record.seeds == 1 else []),
+        *([record.note] if record.note else []),
     ]
     for title in record.columns:
         parts += [f"## {title}", results_table(record, title)]

@@ -36,12 +36,14 @@ PARALLEL = f"parallel as in the paper, at {PARALLEL_RATE}"
 HANDED_IN = ("parallel", "one-model")  # whose test predictions are kept; others have none
 NO_FILES = "--skip-predictions"
 NOTE = (
-    "Single tasks have the mean of tokens, of STS the best of three ways: the pair read together,\n"
-    "apart (siamese), or both. Short rows have equal numbers of updates and examples, a step of\n"
-    "joint counted as three. On top come the second readings of R-Drop's tasks and of pairs read\n"
-    "both ways, the one reading of all rows and the heads' passes of heads first, and teachers'\n"
-    "training. The test predictions of `parallel` and `one-model`, ids and labels only, are in\n"
-    "`predictions/NAME-SEED/` for each seed that has run; what they score is not known here."
+    "Single tasks have the mean of tokens, as many passes as the recipe, and of STS the best of\n"
+    "three ways: the pair read together, apart (siamese), or both. Parallel has a batch of each\n"
+    "task for each of Quora's: ten times the recipe's passes over SST and STS. Short rows have\n"
+    "equal numbers of updates and examples, a step of joint counted as three. On top come the\n"
+    "second readings of R-Drop's tasks and of pairs read both ways, the one reading of all rows\n"
+    "and the heads' passes of heads first, and teachers' training. The test predictions of\n"
+    "`parallel` and `one-model`, ids and labels only, are in `predictions/NAME-SEED/` for each\n"
+    "seed that has run; what they score is not known here."
 )
 
 

@@ -98,6 +98,7 @@ class Record:
     runs: dict[str, str]  # each job's command, by its name
     trained: dict[str, Trained] = field(default_factory=dict)  # by job: of fine-tuning that ran
     small_rows: dict[str, list[int]] = field(default_factory=dict)  # of results with less data
+    note: str = ""  # written by hand: in what these runs are not what the command makes today
 
     def to_json(self) -> dict[str, Any]:
         """Return it as results.json has it."""

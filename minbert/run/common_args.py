@@ -28,7 +28,10 @@ class CommonArgs:
     name: str = saving_arg("", "name of the run (default: made of what is trained)")
     resume: str = saving_arg("", "name or directory of a run to go on with, with its own arguments")
     accumulate: int = machine_arg(
-        1, "split every batch into so many parts to save memory; same gradients", low=1, high=10**6
+        1,
+        "split every batch into so many parts, which saves long texts memory; same gradients",
+        low=1,
+        high=10**6,
     )
     checkpoint_activations: bool = machine_arg(
         False, "compute layers again in the backward pass: less memory, more time", parse=bool
