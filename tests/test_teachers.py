@@ -140,7 +140,7 @@ def test_a_taught_run_goes_on_without_its_teachers(
 def test_a_teacher_reads_again_what_it_reads_otherwise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same file and the same rows, but another column of it."""
+    """Another column of the same file, another teacher of the same name, other rows."""
     world = make_world(tmp_path)
     rows = "".join(f"old cat {i % 3}\tnew dog {i % 5}\t{'ab'[i % 2]}\n" for i in range(20))
     (world / "data/own.tsv").write_text("title\tbody\tlabel\n" + rows)
@@ -154,4 +154,12 @@ def test_a_teacher_reads_again_what_it_reads_otherwise(
     for column in ("title", "body", "title"):
         options = [*tasks, str(world / f"{column}.toml"), "--teacher", str(world / "runs/teacher")]
         run(world, *options)
-    assert capsys.readouterr().out.count("reads its 20 training rows once") == 2
+    reads = "reads its 20 training rows once"
+    assert capsys.readouterr().out.count(reads) == 2
+    shutil.rmtree(world / "runs/teacher")
+    run(world, "--name", "teacher", *tasks, str(world / "title.toml"), "--seed", "1")
+    run(world, *options)
+    assert capsys.readouterr().out.count(reads) == 1
+    (world / "data/own.tsv").write_text("title\tbody\tlabel\n" + rows.replace("old", "new"))
+    run(world, *options)
+    assert capsys.readouterr().out.count(reads) == 1

@@ -29,7 +29,7 @@ class CommonArgs:
     resume: str = saving_arg("", "name or directory of a run to go on with, with its own arguments")
     accumulate: int = machine_arg(
         1,
-        "split every batch into so many parts, which saves long texts memory; same gradients",
+        "split every batch into so many parts: same gradients, on long texts less memory",
         low=1,
         high=10**6,
     )
