@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from experiments import ablation, gather, jobs, one_model, run_ablation
 from experiments.ablation import read_ablation
@@ -15,6 +16,7 @@ from experiments.markdown import ONE_MODEL
 from experiments.run_records import Evaluation, RunRecord
 from minbert import UserError
 from minbert.files import read_json_lines
+from minbert.training.device import choose_device, choose_precision
 
 ROWS_OF_TABLE_5 = (
     "single tasks (three models)", "short: annealed", "short: annealed + averaging",
@@ -63,6 +65,8 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert mean.scores[task].last == [next(iter(m[task].values())) for m in means]
     assert annealed.updates == {"annealed": 3} and set(single.updates.values()) == {5, 3}
     assert single.passes == {"sst": 5.0, "quora": 3.0, "sts": 5.0}
+    is_bf16 = choose_precision("auto", choose_device("auto")) == torch.bfloat16
+    assert all(f"{'bf16' if is_bf16 else 'fp32'} products" in name for name in table.machines)
     pairs = {"sst quora", "sst sts", "quora sts"}
     assert joint.cosines.keys() == pairs and all(-1 <= c <= 1 for c in joint.cosines.values())
     assert (
