@@ -104,9 +104,10 @@ def check_values(args: Any, where: str) -> None:
         else:
             limited = low is not None and value is not None
             outside = limited and not low <= value <= f.metadata["high"]
-        if isinstance(value, str) and isinstance(f.default, int):  # a word in a number's place
+        parse = f.metadata.get("parse", str)
+        if isinstance(value, str) and parse is not str:  # as in the place of a number
             try:
-                f.metadata["parse"](value)
+                parse(value)
             except (argparse.ArgumentTypeError, ValueError):
                 outside = True
         choices = f.metadata.get("choices", ())

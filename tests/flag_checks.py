@@ -195,8 +195,10 @@ TRAIN: dict[str, Row] = (
             lambda run, base: run.calls["cosent"] == 10,
         ),
         "pooling": (
-            "--pooling mean",
-            lambda run, base: {h["pooling"] for h in heads(run).values()} == {"mean"},
+            "--pooling mean,sst=max",
+            lambda run, base: (
+                {n: h["pooling"] for n, h in heads(run).items()} == {"sst": "max", "sts": "mean"}
+            ),
         ),
         "embedding_size": (
             "--pair-encoding siamese --embedding-size 24",

@@ -15,6 +15,7 @@ from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.export import main as export
+from minbert.files import read_json
 from minbert.inference import MultitaskModel
 from minbert.tensors import load_tensors
 from minbert.training.averaging import averaged, averaged_steps
@@ -25,6 +26,27 @@ from tests.processes import assert_same_run
 from tests.test_teachers import teach
 
 WEIGHTED = ("--task-weight", "sst=2")
+
+
+def test_what_heads_read_may_be_said_by_task(world: Path) -> None:
+    words = ("--tasks", "sst,quora,sts", "--epochs", "1", "--lr", "1e-3", "--skip-predictions")
+    pooling = {"sst": "mean", "quora": "cls", "sts": "max"}
+    run(world, "--name", "run", *words, "--pooling", "mean,quora=cls,sts=max")
+    folder = world / "runs/run"
+    heads = read_json(folder / "last/heads.json")
+    assert {name: head["pooling"] for name, head in heads.items()} == pooling
+    assert read_json(folder / "args.json")["pooling"] == pooling
+    assert "--to onnx --task sst" in (folder / "README.md").read_text()
+    resumed = ["--resume", str(folder), "--pooling"]
+    assert train_multitask.main([*resumed, "sst=mean,sts=max"]) == 0
+    with pytest.raises(UserError, match=r"--pooling mean differs from the run's sst=mean,quora=c"):
+        train_multitask.main([*resumed, "mean"])
+    run(world, "--name", "plain", *words, "--pooling", "sst=mean,quora=mean,sts=mean")
+    assert read_json(world / "runs/plain/args.json")["pooling"] == "mean"
+    run(world, "--name", "alone", *words, "--mode", "single", "--pooling", "sst=mean")
+    for name, kind in (("sst", "mean"), ("sts", "cls")):
+        assert read_json(world / f"runs/alone/{name}/last/heads.json")[name]["pooling"] == kind
+        assert train_multitask.main(["--resume", str(world / "runs/alone" / name)]) == 0
 
 
 def test_projected_gradients_do_not_go_against_each_other() -> None:
@@ -304,6 +326,8 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
             "--tasks quora --pair-encoding siamese --mnr-scale 5",
             "goes with --pair-loss mnr or mnr-",
         ),
+        ("--pooling quora=mean", "--pooling quora: not one of --tasks sst,sts"),
+        ("--pooling sst=middle", "'middle': write one of cls, mean, max"),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
         ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),
         ("--best-by quora", "--best-by quora: not one of --tasks"),

@@ -139,12 +139,14 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
         return []
     start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
     cross = [name for name in args["tasks"] if name not in args["pair_loss"]]
-    siamese = len(cross) < len(args["tasks"])
-    library = "transformers" if args["pooling"] == "cls" else "onnx"  # which reads [CLS] alone
-    return [
-        *(f"{start} {library} --task {name}" for name in cross[:1]),
-        *([f"{start} sentence-transformers"] if siamese else []),
-    ]
+    commands = []
+    for name in cross[:1]:
+        kind = args["pooling"] if isinstance(args["pooling"], str) else args["pooling"][name]
+        library = "transformers" if kind == "cls" else "onnx"  # transformers reads [CLS] alone
+        commands.append(f"{start} {library} --task {name}")
+    if len(cross) < len(args["tasks"]):
+        commands.append(f"{start} sentence-transformers")
+    return commands
 
 
 def write_mlm_card(

@@ -179,10 +179,13 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
             print(f"{directory}: its heads are left out; new ones start from random values")
         if args.reinit_layers:
             encoder.reinitialize(args.reinit_layers)
-        shape = (args.pooling, args.embedding_size, args.pool_layers)
-        both = {name: args.pair_encoding.get(name) == BOTH for name in tasks}
-        losses = args.pair_loss
-        heads = {n: head_config(t, losses.get(n), *shape, both[n]) for n, t in tasks.items()}
+        heads = {
+            name: head_config(
+                task, args.pair_loss.get(name), args.pooling_of(name), args.embedding_size,
+                args.pool_layers, both=args.pair_encoding.get(name) == BOTH,
+            )
+            for name, task in tasks.items()
+        }  # fmt: skip
         separate = args.towers == "separate"
         model = MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
     device = choose_device(args.device)

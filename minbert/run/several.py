@@ -74,7 +74,7 @@ def of_task(args: Args, name: str) -> dict[str, Any]:
     """Return what a run of one task has of a command's arguments for all of them."""
     own = {f: {k: v for k, v in getattr(args, f).items() if k == name} for f in BY_TASK}
     epochs = args.epochs[name] if isinstance(args.epochs, dict) else args.epochs
-    return {"tasks": (name,), "epochs": epochs, **own}
+    return {"tasks": (name,), "epochs": epochs, "pooling": args.pooling_of(name), **own}
 
 
 def train_seeds(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[list[TrainState]]:

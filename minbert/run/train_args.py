@@ -39,6 +39,14 @@ LOSSES = ", ".join(PAIR_LOSSES)
 siamese_arg = args_of("siamese pairs")
 
 
+def pooling_by_task(text: str) -> str | dict[str, str]:
+    """Parse what all heads read (mean), or those of some tasks (sst=mean,quora=cls)."""
+    words = word_by_task(text)
+    if unknown := [word for word in words.values() if word not in POOLINGS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r}: write one of {', '.join(POOLINGS)}")
+    return words[""] if words.keys() == {""} else words
+
+
 def batch_size(text: str) -> int | str:
     """Read a batch size: a number, or "adaptive"."""
     if text == ADAPTIVE:
@@ -72,10 +80,11 @@ class Args(RecipeArgs):
         f"of siamese pairs, for all or by task (default: contrastive, sts=cosine-mse): {LOSSES}",
         parse=word_by_task,
     )
-    pooling: str = beyond_arg(
+    pooling: str | dict[str, str] = beyond_arg(
         "cls",
-        "what heads of sentences read: BERT's pooler (cls), or the mean or max of all tokens",
-        choices=POOLINGS,
+        "what heads of sentences read: BERT's pooler (cls), or the mean or max of all tokens; for "
+        "all or sts=mean",
+        parse=pooling_by_task,
     )
     embedding_size: int = siamese_arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
     towers: str = siamese_arg(
@@ -125,6 +134,12 @@ class Args(RecipeArgs):
         """The tasks whose pairs are read apart alone; those read both ways have a loss, too."""
         return frozenset(n for n in self.pair_loss if self.pair_encoding.get(n) != BOTH)
 
+    def pooling_of(self, task: str) -> str:
+        """Return what a task's head reads of a sentence."""
+        if isinstance(self.pooling, str):
+            return self.pooling
+        return self.pooling.get(task, self.pooling.get("", Args.pooling))
+
 
 def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     """Fill in the defaults that depend on other fields; one line for what does not go together.
@@ -149,7 +164,14 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         limit=limits_of(args.tasks, "--limit", args.limit or {}),
         limit_dev=limits_of(args.tasks, "--limit-dev", args.limit_dev or {}),
         sub_epochs=args.sub_epochs or {},
+        pooling=resolve_pooling(args),
     )
+
+
+def resolve_pooling(args: Args) -> str | dict[str, str]:
+    """Return what all tasks' heads read, or if it is not the same by task."""
+    by_task = {task: args.pooling_of(task) for task in args.tasks}
+    return by_task if len({*by_task.values()}) > 1 else by_task[args.tasks[0]]
 
 
 def resolve_synonyms(args: Args, given: dict[str, Any]) -> Args:
@@ -171,9 +193,10 @@ def check_by_task(args: Args) -> None:
     by_task = isinstance(args.epochs, dict)
     if by_task and (args.mode != "single" or {*args.tasks} - {*args.epochs}):
         raise UserError("--epochs by task goes with --mode single, and has each of its tasks")
-    for field in ("sub_epochs", *["epochs"] * by_task):
+    pooling_too = ["pooling"] * isinstance(args.pooling, dict)
+    for field in ("sub_epochs", *["epochs"] * by_task, *pooling_too):
         flag = "--" + field.replace("_", "-")
-        stray = [task for task in getattr(args, field) or {} if task not in args.tasks]
+        stray = [task for task in getattr(args, field) or {} if task not in ("", *args.tasks)]
         if stray:
             raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
     if args.sub_epochs and args.mode != "sequential":
