@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,12 +10,6 @@ from torch import nn
 import train_multitask
 from experiments.estimate import resolved
 from minbert import BertModel, UserError
-from minbert.data.collate import collate
-from minbert.data.encoded import encode_examples
-from minbert.data.examples import Example
-from minbert.export import main as export
-from minbert.files import read_json
-from minbert.inference import MultitaskModel
 from minbert.tensors import load_tensors
 from minbert.training.averaging import averaged, averaged_steps
 from minbert.training.gradients import TaskGradients, cosines, projected_sum
@@ -26,27 +19,6 @@ from tests.processes import assert_same_run
 from tests.test_teachers import teach
 
 WEIGHTED = ("--task-weight", "sst=2")
-
-
-def test_what_heads_read_may_be_said_by_task(world: Path) -> None:
-    words = ("--tasks", "sst,quora,sts", "--epochs", "1", "--lr", "1e-3", "--skip-predictions")
-    pooling = {"sst": "mean", "quora": "cls", "sts": "max"}
-    run(world, "--name", "run", *words, "--pooling", "mean,quora=cls,sts=max")
-    folder = world / "runs/run"
-    heads = read_json(folder / "last/heads.json")
-    assert {name: head["pooling"] for name, head in heads.items()} == pooling
-    assert read_json(folder / "args.json")["pooling"] == pooling
-    assert "--to onnx --task sst" in (folder / "README.md").read_text()
-    resumed = ["--resume", str(folder), "--pooling"]
-    assert train_multitask.main([*resumed, "sst=mean,sts=max"]) == 0
-    with pytest.raises(UserError, match=r"--pooling mean differs from the run's sst=mean,quora=c"):
-        train_multitask.main([*resumed, "mean"])
-    run(world, "--name", "plain", *words, "--pooling", "sst=mean,quora=mean,sts=mean")
-    assert read_json(world / "runs/plain/args.json")["pooling"] == "mean"
-    run(world, "--name", "alone", *words, "--mode", "single", "--pooling", "sst=mean")
-    for name, kind in (("sst", "mean"), ("sts", "cls")):
-        assert read_json(world / f"runs/alone/{name}/last/heads.json")[name]["pooling"] == kind
-        assert train_multitask.main(["--resume", str(world / "runs/alone" / name)]) == 0
 
 
 def test_projected_gradients_do_not_go_against_each_other() -> None:
@@ -242,48 +214,6 @@ def test_top_layers_start_anew(world: Path) -> None:
     assert changed == {name for name in matrices if "norm" not in name}
     with pytest.raises(UserError, match="--reinit-layers 3: this model has 2 layers"):
         run(world, "--reinit-layers", "3")
-
-
-@pytest.mark.parametrize("frozen", [[], ["--fine-tune-mode", "last-linear-layer"]])
-def test_heads_read_other_layers(world: Path, frozen: list[str]) -> None:
-    run(world, "--name", "run", "--pool-layers", "1,2", "--lr", "1e-3", *frozen)
-    folder = world / "runs/run"
-    model, tokens = MultitaskModel.load(folder, "cpu"), ["red cat runs", "old dog"]
-    network = model.network
-    encoder, head = network.encoder, network.heads["sst"]
-    batch = collate(encode_examples([Example("1", tokens[0])], model.tokenizer, 32), np.array([0]))
-    first = torch.stack([state[0] for state in encoder.hidden_states(batch)[1:]]).mean(0)
-    expected = head(encoder.pool(first[None]))
-    found = torch.from_numpy(model.outputs("sst", tokens[:1]))
-    torch.testing.assert_close(found, expected.detach())
-    top = head(encoder.pooled_output(batch))
-    assert not torch.allclose(found, top)
-    with pytest.raises(UserError, match="its head reads layers"):
-        export([str(folder), str(world / "out"), "--task", "sst"])
-    with pytest.raises(UserError, match="--pool-layers 3: this model has 2 layers"):
-        run(world, "--pool-layers", "3")
-
-
-@pytest.mark.parametrize("frozen", [[], ["--fine-tune-mode", "last-linear-layer"]])
-@pytest.mark.parametrize("layers", [(), (1, 2)])
-def test_heads_read_all_tokens(world: Path, frozen: list[str], layers: tuple[int, ...]) -> None:
-    other = ["--pool-layers", ",".join(map(str, layers))] if layers else []
-    run(world, "--name", "run", "--pooling", "mean", "--lr", "1e-3", *other, *frozen)
-    folder = world / "runs/run"
-    model, pairs = MultitaskModel.load(folder, "cpu"), [("red cat runs", "old"), ("a dog", "b")]
-    encoder, head = model.network.encoder, model.network.heads["sts"]
-    examples = [Example(str(i), *pair) for i, pair in enumerate(pairs)]
-    expected = []
-    for example in examples:
-        batch = collate(encode_examples([example], model.tokenizer, 32), np.array([0]))
-        states = encoder.hidden_states(batch)
-        hidden = torch.stack([states[layer] for layer in layers or (2,)]).mean(0)
-        expected.append(head(hidden.mean(0, keepdim=True)).detach())
-    found = torch.from_numpy(model.outputs("sts", pairs))
-    torch.testing.assert_close(found, torch.cat(expected), rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match=r"reads (layers|the mean of all tokens)"):
-        export([str(folder), str(world / "out"), "--task", "sst"])
-    assert "--to transformers" not in (folder / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
