@@ -67,8 +67,7 @@ class Line:
     passes: dict[str, float]  # over each task's set
     examples: float
     minutes: float
-    # between two tasks' gradients, as means over steps and seeds, by "a b"; {}: there is one task a
-    # step
+    # between two tasks' gradients, means over steps and seeds, by "a b"; {}: a step has one task
     cosines: dict[str, float] = field(default_factory=dict)
 
 

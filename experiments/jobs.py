@@ -20,6 +20,7 @@ from minbert.run.runlog import is_finished
 from minbert.task.run_files import ARGS, read_arguments
 
 FIRST_SEED = 11711
+NAMED_JOB = re.compile(r"\{([\w.-]+)\}")  # in an argument: the folder of its run
 SCRIPTS = {"train_multitask": train_multitask.main, "pretrain_mlm": pretrain_mlm.main}
 
 
@@ -56,7 +57,7 @@ class Job:
     def command(self, model: str) -> str:
         """Return what to type for the run by itself, with the first seed."""
         start = f"checkpoints/{self.start}" if self.start else model
-        words = re.sub(r"\{([\w.-]+)\}", r"checkpoints/\1", " ".join(self.arguments))
+        words = NAMED_JOB.sub(r"checkpoints/\1", " ".join(self.arguments))
         return f"python {self.script}.py {words} --model {start} --data-dir DIR --name {self.name}"
 
 
@@ -102,7 +103,7 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
 
     where: what has them. What an older run does not have is not compared.
     """
-    named = [re.sub(r"\{([\w.-]+)\}", r"\1", word) for word in job.arguments]
+    named = [NAMED_JOB.sub(r"\1", word) for word in job.arguments]
     words = [*named, "--data-dir", args.data_dir]
     asked, _ = resolved(job.script, words)
     for name, value in settings_in(asdict(asked)).items():
@@ -136,7 +137,7 @@ def command(job: Job, key: RunKey, args: JobArgs) -> list[str]:
 
 def fill_in(word: str, key: RunKey) -> str:
     """Return an argument with the folder of the job's run with the same seed for each {job}."""
-    return re.sub(r"\{([\w.-]+)\}", lambda m: str(RunKey(key.root, m[1], key.seed).folder), word)
+    return NAMED_JOB.sub(lambda m: str(RunKey(key.root, m[1], key.seed).folder), word)
 
 
 def without_teachers(arguments: tuple[str, ...]) -> list[str]:
@@ -155,7 +156,7 @@ def has_finished(key: RunKey) -> bool:
 
 def starts_of(job: Job) -> set[str]:
     """Return the names of the jobs whose runs a job needs: its start, and its teachers."""
-    named = re.findall(r"\{([\w.-]+)\}", " ".join(job.arguments))
+    named = NAMED_JOB.findall(" ".join(job.arguments))
     return {*named, *([job.start] if job.start else [])}
 
 
