@@ -121,8 +121,7 @@ def arguments(world: Path, *extra: str) -> list[str]:
         str(world / "data"),
     ]
     folders = ["--output-dir", str(world / "runs"), "--max-length", "32", "--device", "cpu"]
-    base += ["--precision", "fp32", "--batch-size", "8"]
-    return [*base, *folders, "--tasks", "sst,sts", "--epochs", "2", *extra]
+    return [*base, *folders, "--batch-size", "8", "--tasks", "sst,sts", "--epochs", "2", *extra]
 
 
 def run(world: Path, *extra: str) -> int:
