@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
-from minbert.memory import tune_allocator
+from minbert.memory import lack_of_memory, tune_allocator
 from minbert.progress import say
 
 T = TypeVar("T")
@@ -65,7 +65,7 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         parse = options.pop("parse", None) or type(f.default)
         low, high = options.pop("low", None), options.pop("high", None)
         unset = f.default in (None, "", ())
-        default = "" if unset or parse is bool else f" (default: {_format_default(f.default)})"
+        default = "" if unset or parse is bool else f" (default: {as_typed(f.default)})"
         help_line = (options.pop("help") + default).replace("%", "%%")
         if parse in LETTERS and "choices" not in options:
             options.setdefault("metavar", LETTERS[parse])
@@ -158,11 +158,6 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:
     """Return the arguments that argv sets, and the defaults of all others."""
     return cls(**parse_given(cls, argv, description))
-
-
-def _format_default(default: Any) -> str:
-    """Return a default as it would be written on the command line."""
-    return ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:
@@ -292,6 +287,11 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     except OSError as error:  # a file that is missing, a full disk
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
         say(f"error: {one_line(what)}", sys.stderr)
+        code = 2
+    except (RuntimeError, MemoryError) as error:
+        if not (what := lack_of_memory(error)):
+            raise
+        say(f"error: {what}", sys.stderr)
         code = 2
     except KeyboardInterrupt:
         say("stopped.", sys.stderr)

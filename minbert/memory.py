@@ -1,13 +1,16 @@
-"""How the C library hands out the memory of a CPU's tensors."""
+"""How the C library hands out the memory of a CPU's tensors, and what to do if there is no more."""
 
 import ctypes
 import os
+import re
 import sys
 
 # glibc's names and numbers (malloc.h)
 MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 LARGE = 4 << 20  # bytes; a block from here on is the system's again as soon as it is freed
 KEPT = 256 << 20  # freed bytes of smaller blocks that stay with the process for its next ones
+# what PyTorch says of a GPU, of a CPU, and of a library that it calls
+LACKS = ("out of memory", "can't allocate memory", "bad_alloc")
 
 
 def tune_allocator() -> None:
@@ -26,3 +29,16 @@ def tune_allocator() -> None:
         if hasattr(library, "mallopt"):  # not every C library has it
             library.mallopt(MMAP_THRESHOLD, LARGE)
             library.mallopt(TRIM_THRESHOLD, KEPT)
+
+
+def lack_of_memory(error: Exception) -> str:
+    """Return a line about memory that could not be had, and what to do; "" for another error."""
+    text = str(error)
+    if not (isinstance(error, MemoryError) or any(lack in text for lack in LACKS)):
+        return ""
+    asked = re.search(r"allocate ([\d.]+ \w+)", text)
+    where = f" when {asked[1]} were asked for" if asked else ""
+    return (
+        f"out of memory{where}: take a smaller --batch-size or --max-length, or train with "
+        "--accumulate or --checkpoint-activations, which --resume takes, too"
+    )

@@ -1,9 +1,12 @@
-"""How memory is handed out: large blocks go back, small ones stay."""
+"""How memory is handed out: large blocks go back, small ones stay; and when there is no more."""
 
 import subprocess
 import sys
 
 import pytest
+import torch
+
+from minbert.cli import run_script
 
 # Prints how many bytes are mapped for large blocks, before and after a torch.empty of 8 MiB. The
 # block before it is what glibc would learn from to keep blocks of that size among the small ones.
@@ -43,3 +46,32 @@ def test_large_tensors_are_blocks_of_their_own() -> None:
 
 def test_the_user_s_own_choice_stands() -> None:
     assert mapped(TUNE, MALLOC_MMAP_THRESHOLD_="33554432") == 0
+
+
+def test_a_lack_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of PyTorch's own error on a CPU, the words of a GPU's, and Python's."""
+
+    def too_large(argv: list[str]) -> int:
+        return len(torch.empty(1 << 50, dtype=torch.uint8))
+
+    def on_a_gpu(argv: list[str]) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has")
+
+    def in_python(argv: list[str]) -> int:
+        raise MemoryError
+
+    asked = {too_large: " when 1125899906842624 bytes", on_a_gpu: " when 2.00 GiB", in_python: ""}
+    for main, amount in asked.items():
+        with pytest.raises(SystemExit) as end:
+            run_script(main)
+        said = capsys.readouterr().err
+        assert end.value.code == 2 and said.count("\n") == 1
+        assert said.startswith(f"error: out of memory{amount}") and "--batch-size" in said
+
+
+def test_another_fault_of_pytorch_is_no_lack_of_memory() -> None:
+    def main(argv: list[str]) -> int:
+        return int((torch.zeros(2) @ torch.zeros(3)).item())
+
+    with pytest.raises(RuntimeError, match="size"):
+        run_script(main)

@@ -216,6 +216,10 @@ def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
             ["--tasks", "quora", "--pair-encoding", "both", "--pair-loss", "contrastive"],
             "contrastive: its score is not on the scale of a head's",
         ),
+        (
+            ["--tasks", "quora", "--pair-encoding", "both", "--pair-loss", "cosine-mse"],
+            "cosine-mse: its score is not on the scale .* for quora write softmax",
+        ),
         (["--tasks", "sts", "--towers", "separate"], "goes with --pair-encoding siamese"),
         (
             ["--tasks", "sts", "--pair-encoding", "siamese", "--pair-loss", "mnr"],

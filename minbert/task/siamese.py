@@ -28,7 +28,6 @@ IN_BATCH = ("mnr", "mnr-full", "simcse")  # the other sentences of a batch are t
 # Losses that are not a mean over rows: the losses of a batch's parts do not add up to its own.
 WHOLE_BATCH = (*IN_BATCH, "cosent")
 PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
-ON_THE_LABELS_SCALE = ("cosine-mse", CLASSIFIER)  # whose scores a mean with a head's can be of
 USUAL_SCALE = 20.0  # of the cosines in in-batch losses, as sentence-transformers has it
 
 
@@ -44,10 +43,10 @@ def check_pair_loss(task: Task, name: str, encoding: str = SIAMESE) -> None:
         raise UserError(
             f"{task.name} has {task.outputs} classes: siamese pairs have two, or scores"
         )
-    if encoding == BOTH and name not in ON_THE_LABELS_SCALE:
+    if encoding == BOTH and name != usual_loss(task, BOTH):
         raise UserError(
-            f"--pair-loss {name}: its score is not on the scale of a head's, which pairs read both "
-            f"ways need; write one of {', '.join(ON_THE_LABELS_SCALE)}"
+            f"--pair-loss {name}: its score is not on the scale of a head's, and pairs read both "
+            f"ways have the mean of the two; for {task.name} write {usual_loss(task, BOTH)}"
         )
     if name in (CLASSIFIER, "mnr", "mnr-full") and not task.is_classification:
         raise UserError(f"--pair-loss {name} needs labels 0 and 1; {task.name} has scores")
