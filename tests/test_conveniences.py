@@ -1,6 +1,7 @@
 """--seeds, --dry-run, --quiet, --json, --tensorboard, --checkpoint-activations."""
 
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -42,6 +43,35 @@ def test_seeds_give_mean_and_spread(world: Path, capsys: pytest.CaptureFixture[s
     run(world, "--name", "alone", "--seed", "6")  # the same run as one of the three
     one, other = weights(world / "runs/alone/last"), weights(folder / "seed-6/last")
     assert all(torch.equal(w, other[name]) for name, w in one.items())
+
+
+@pytest.mark.parametrize(
+    ("command", "mistake", "message"),
+    [
+        ("--mode single", "--teacher sts=nowhere", "nowhere: no such run"),
+        ("--seeds 2", "--reinit-layers 9", "this model has 2 layers"),
+        (
+            "--mode single --tasks sst,quora --pair-encoding siamese",
+            "--pair-loss mnr --limit quora=1", "needs two pairs with label 1",
+        ),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_a_later_run_shows_before_the_first(
+    world: Path, command: str, mistake: str, message: str
+) -> None:
+    """And the name stays free for the command without it."""
+    words = ["--name", "several", "--epochs", "1", "--skip-predictions", *command.split()]
+    with pytest.raises(UserError, match=message):
+        run(world, *words, *mistake.split())
+    assert not list((world / "runs").rglob("log.jsonl"))
+    assert run(world, *words) == 0
+
+
+def test_finished_runs_of_a_command_need_no_start(world: Path) -> None:
+    start = shutil.copytree(world / "model", world / "start")
+    run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--model", str(start))
+    shutil.rmtree(start)
+    assert train_multitask.main(["--resume", str(world / "runs/two")]) == 0
 
 
 def test_seeds_of_single_tasks_go_on(world: Path) -> None:

@@ -137,6 +137,19 @@ def test_a_taught_run_goes_on_without_its_teachers(
         train_multitask.main(["--resume", str(folder)])
 
 
+def test_the_runs_of_a_command_have_their_teachers_in_common(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also one that has not begun when the teachers are gone."""
+    options = [*teach(world), "--seeds", "2", "--steps", "4", "--skip-predictions"]
+    run(world, "--name", "run", *options)
+    assert capsys.readouterr().out.count("reads its 40 training rows once") == 1
+    for gone in ("run/seed-11712", "teachers", ".teachers"):
+        shutil.rmtree(world / "runs" / gone)
+    assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+    assert (world / "runs/run/seed-11712/best").is_dir()
+
+
 def test_a_teacher_reads_again_what_it_reads_otherwise(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from minbert.batch import to_device
+from minbert.config import BertConfig
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, one_row_a_sequence
 from minbert.data.items import gold_of, item_labels, items_of, read_items
@@ -108,12 +109,12 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     last = recover_last(folder)
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)
+    config = BertConfig.from_file(directory / "config.json")
+    check_model(args, list(tasks.values()), tokenizer, config)
     model = make_model(args, tasks, directory, whole=bool(last))
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
-    device, config = model.encoder.device, model.encoder.config
-    tokenizer.check_fits(config.vocab_size)
-    check_segments(list(tasks.values()), source, config.type_vocab_size)
+    device = model.encoder.device
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     source = replace(source, max_length=args.max_length)
     train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
@@ -152,6 +153,20 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     )  # fmt: skip
 
 
+def check_model(
+    args: Args, tasks: list[Task], tokenizer: BertTokenizer, config: BertConfig
+) -> None:
+    """Raise UserError for what a model to start from has not: words, segments or layers."""
+    tokenizer.check_fits(config.vocab_size)
+    check_segments(tasks, data_source(args), config.type_vocab_size)
+    most = config.num_hidden_layers
+    for flag, layer in (
+        ("reinit", args.reinit_layers), ("pool", max(args.pool_layers, default=0)),
+    ):  # fmt: skip
+        if layer > most:
+            raise UserError(f"--{flag}-layers {layer}: this model has {most} layers")
+
+
 def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
     """Return every task's label counts, by task; name the classes that have few rows."""
     for name, task in tasks.items():
@@ -169,12 +184,6 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
             check_head(task, model.heads[name].config, directory)
     else:
         encoder = BertModel.from_pretrained(directory)
-        most = len(encoder.bert_layers)
-        for flag, layer in (
-            ("reinit", args.reinit_layers), ("pool", max(args.pool_layers, default=0)),
-        ):  # fmt: skip
-            if layer > most:
-                raise UserError(f"--{flag}-layers {layer}: this model has {most} layers")
         if (directory / HEADS).is_file():
             print(f"{directory}: its heads are left out; new ones start from random values")
         if args.reinit_layers:

@@ -6,15 +6,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import remove_unfinished
 from minbert.metrics import over_seeds
 from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState
+from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
 from minbert.run.recipe_args import FROZEN
+from minbert.run.teachers import make_outputs, outputs_files
 from minbert.run.train_args import Args, data_source
 from minbert.task.loading import check_files, load_train_and_dev
+from minbert.task.siamese import PairData
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.weights.resolve import resolve
@@ -40,22 +44,33 @@ def is_several(args: Args) -> bool:
 def train_several(
     args: Args, folder: Path, tasks: Tasks, train: Train, script: str
 ) -> list[list[TrainState]]:
-    """Train the runs of a command that has several; return the states by seed.
-
-    A mistake shows before the first of them trains.
-    """
+    """Train the runs of a command that has several; return the states by seed."""
     known = list(tasks.values())
     with rundir.alone_in(folder, resumed=bool(args.resume)):
         if distributed.rank() == 0:
             remove_unfinished(folder)
-        check_files(known, Path(args.data_dir), ("train", "dev"))
-        tokenizer = BertTokenizer.from_directory(resolve(args.model))
-        load_train_and_dev(known, tokenizer, data_source(args))
+        if not args.resume:  # a run that goes on needs neither its start nor its teachers
+            check_starts(args, folder, tasks)
         args = rundir.save_arguments(folder, args, tasks)
         every = train_seeds(args, folder, tasks, train)
         scores = list(map(best_scores, every))
         finish_several(folder, args=args, script=script, tasks=known, scores=scores)
     return every
+
+
+def check_starts(args: Args, folder: Path, tasks: Tasks) -> None:
+    """Raise UserError for a mistake in any of a command's runs, before the first of them trains.
+
+    What teachers say is made here, for all seeds.
+    """
+    known, source, directory = list(tasks.values()), data_source(args), resolve(args.model)
+    check_files(known, source.data_dir, ("train", "dev"))
+    tokenizer = BertTokenizer.from_directory(directory)
+    check_model(args, known, tokenizer, BertConfig.from_file(directory / "config.json"))
+    splits, _ = load_train_and_dev(known, tokenizer, source)
+    for name, loss in args.pair_loss.items():
+        PairData.of(tasks[name], splits[name], loss)
+    make_outputs(args, tasks, outputs_files(args, tasks, folder))
 
 
 def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:

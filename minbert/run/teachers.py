@@ -13,6 +13,7 @@ from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import CONFIGS, HEADS
+from minbert.run.rundir import whole_of
 from minbert.run.train_args import Args, data_source
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import load_task
@@ -27,12 +28,16 @@ CACHE = ".teachers"  # in --output-dir, as the caches of ids: for other runs
 def outputs_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str, Path]:
     """Return where a run keeps its teachers' outputs: it goes on without the teachers.
 
-    Raises UserError for a teacher that is no run, if its outputs have to be made.
+    The runs of one command have them in common. Raises UserError for a teacher that is no run, if
+    its outputs have to be made.
     """
-    paths = {name: folder / OUTPUTS / f"{name}.npy" for name in args.teacher}
-    for name, path in paths.items():
-        if not path.is_file():
-            check_teacher(name, Path(args.teacher[name]))
+    paths = {}
+    for name, teacher in args.teacher.items():
+        places = [place / OUTPUTS / f"{name}.npy" for place in (folder, whole_of(folder))]
+        there = [path for path in places if path.is_file()]
+        if not there:
+            check_teacher(name, Path(teacher))
+        paths[name] = there[0] if there else places[0]
     return paths
 
 
