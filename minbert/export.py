@@ -16,6 +16,7 @@ from torch import Tensor
 from minbert.cli import arg, parse_given, run_script
 from minbert.data.encoded import limit_rows
 from minbert.data.long_texts import HEAD
+from minbert.data.pairs import sentences_of
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.exported import agreement, encoder_agreement, quantize
@@ -229,6 +230,8 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     max_length = max_length_of_run(directory, model.encoder)
     source = DataSource(data_dir, None, max_length, model.siamese_tasks)
     split = load_task(task, "dev", BertTokenizer.from_directory(directory), source)
+    if not args.task and task.name in model.siamese_tasks:
+        split, _ = sentences_of(split)  # the encoder reads each by itself
     split = limit_rows(split, COMPARED_ROWS)
     if args.task:
         return f"{size}; {agreement(model, task, split, path)}"

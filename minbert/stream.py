@@ -139,6 +139,8 @@ def table_ending(first: bytes, columns: Columns) -> str:
     line = first.decode("utf-8-sig", errors="replace").strip()
     if columns.layout.word_columns and not line.startswith("{"):
         return ""  # CoNLL's form has no names: any sentence might be a line of it
+    if columns.layout.names and not (columns.layout.delimiter or "\t" in line):
+        return ""  # nor has a table without names of columns: any sentence might have a comma
     for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
         try:
             names, rows = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
@@ -160,7 +162,8 @@ def table_rows(path: Path, columns: Columns) -> tuple[Columns, Groups]:
     names = column_names(path, columns.layout)
     check_columns(path, list(columns.texts), names)
     id_name = columns.id or "id"
-    columns = replace(columns, id=id_name if id_name in names else "", bad_rows=1.0)
+    id_name = id_name if id_name in names else ""
+    columns = replace(columns, id=id_name, bad_rows=1.0, course=False)  # ids are kept as they are
     rows, left_out = read_examples(path, columns, labelled=False)
     if left_out.counts:
         say(f"{path.name}: left out: {left_out.describe()}", sys.stderr)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from minbert import UserError
-from minbert.data.delimited import delimited_rows
+from minbert.data.delimited import QUOTING, delimited_rows
+from minbert.data.tables import Layout, table_of
 
 PATH = Path("file.tsv")
 
@@ -87,3 +88,13 @@ def test_the_courses_files_are_read_as_by_csv_s_rules(real_data: Path) -> None:
         found = [row for _, row in delimited_rows(path, iter(text.split("\n")), "\t")]
         assert found == [row for row in csv.reader(io.StringIO(text, newline=""), delimiter="\t")]
         assert len(found) == text.count("\n")
+
+
+@pytest.mark.parametrize("quoting", QUOTING)
+def test_a_table_may_begin_with_empty_lines(quoting: str) -> None:
+    lines = ["", "\r", "text\tlabel", "a, b\tc"]
+    names, rows = table_of(PATH, iter(lines), Layout(quoting))
+    assert names == ["text", "label"]
+    assert list(rows) == [(4, {"text": "a, b", "label": "c"})]
+    with pytest.raises(UserError, match="no names of columns"):
+        table_of(PATH, iter(["", ""]), Layout(quoting))

@@ -9,7 +9,8 @@ import pytest
 import evaluate
 from minbert import UserError
 from minbert.data.encoded import EncodedSplit
-from minbert.task.predictions import read_predictions, write_predictions
+from minbert.task.predictions import gold_task, read_predictions, write_predictions
+from minbert.task.taskfile import read_tasks
 from tasks import TASKS
 
 OUTPUTS = {
@@ -105,3 +106,17 @@ def test_predictions_of_another_task_are_refused(tmp_path: Path) -> None:
     gold.write_text("id\tsentence1\tsentence2\tsimilarity\na1\tx\ty\t1\nb2\tx\ty\t4\n")
     with pytest.raises(UserError, match="another task: the column is Predicted_Sentiment"):
         evaluate.main(["--score", str(tmp_path / NAMES["sst"]), "--gold", str(gold)])
+
+
+def test_gold_is_of_the_task_whose_folder_it_is_in(tmp_path: Path) -> None:
+    """As in GLUE's folders, where every task has a dev.tsv of the same columns."""
+    text = ""
+    for name, kind in (("stars", 'regression"\nrange = [0, 5]'), ("poles", 'classification"')):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "dev.tsv").write_text("id\ttext\tlabel\n1\tred cat\t1\n")
+        more = "" if "range" in kind else "\nlabels = 2"
+        text += f'[{name}]\nkind = "{kind}{more}\ntext = "text"\nlabel = "label"\n'
+        text += f'train = "{name}/train.tsv"\ndev = "{name}/dev.tsv"\n'
+    tasks = list(read_tasks(text, "own.toml", None).values())
+    for name in ("stars", "poles"):
+        assert gold_task(tmp_path / name / "dev.tsv", tasks).name == name

@@ -171,6 +171,18 @@ def test_they_are_scored_as_prediction_files_are(
     assert "scored,12" in capsys.readouterr().out
 
 
+def test_an_output_is_scored_whatever_its_texts_have(trained: Path, world: Path, capsys) -> None:
+    """A comma in one of them does not make it a file of the course's form."""
+    gold, output = world / "data/quora-dev.csv", world / "out.tsv"
+    header, *rows = gold.read_text().splitlines()
+    gold.write_text("\n".join([header, *(row.replace(" ", ", ", 1) for row in rows)]) + "\n")
+    command = ["--checkpoint", str(trained), "--task", "quora", "--output", str(output)]
+    evaluate.main([*command, "--input", str(gold)])
+    capsys.readouterr()
+    assert evaluate.main(["--score", str(output), "--gold", str(gold)]) == 0
+    assert "scored,12" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("ending", [".csv", ".tsv", ".jsonl"])
 def test_pandas_reads_them(trained: Path, tmp_path: Path, ending: str) -> None:
     pandas = pytest.importorskip("pandas")

@@ -78,6 +78,23 @@ def test_embeddings_and_the_encoder_alone(world: Path, tmp_path: Path, capsys, t
 
 
 @pytest.mark.thorough
+def test_the_encoder_alone_reads_siamese_sentences_one_by_one(
+    world: Path, tmp_path: Path, capsys
+) -> None:
+    """Two of them together would be longer than the model can read."""
+    path = world / "data/sts-dev.csv"
+    header, *rows = [line.split("\t") for line in path.read_text().splitlines()]
+    long = [[*row[:2], f"{row[2]} red" + " cat" * 40, row[3] + " dog" * 40, row[4]] for row in rows]
+    path.write_text("\n".join("\t".join(row) for row in [header, *long]) + "\n")
+    more = ["--tasks", "sts", "--pair-encoding", "siamese", "--max-length", "64", "--epochs", "1"]
+    run(world, "--name", "run", *more)
+    words = ["--to", "onnx", "--quantize", "int8"]
+    export([str(world / "runs/run"), str(tmp_path / "out"), *words])
+    said = capsys.readouterr().out
+    assert re.search(r"outputs of 1[012] rows of dev: cosine", said), said
+
+
+@pytest.mark.thorough
 def test_words(world: Path, tmp_path: Path, capsys) -> None:
     folder = train(add_pets(world), "one", "--epochs", "1")
     words = ["--to", "onnx", "--quantize", "int8", "--task", "pets"]

@@ -59,6 +59,19 @@ loss = "cosent"
     assert again["odd"].table == tasks["odd"].table == tomllib.loads(text)["odd"]
 
 
+def test_an_own_task_does_not_write_a_built_in_one_s_file(world: Path) -> None:
+    """Quora's predictions are in para-dev-output.csv; said before anything is trained."""
+    (world / "own.toml").write_text(
+        '[para]\nkind = "pair-classification"\ntrain = "quora-train.csv"\ndev = "quora-dev.csv"\n'
+        'text = ["sentence1", "sentence2"]\nlabel = "is_duplicate"\nlabels = 2\n'
+    )
+    words = ["--task-file", str(world / "own.toml"), "--name", "run", "--tasks"]
+    message = r"own.toml: prediction_file of \[quora\] is that of \[para\], too; name another"
+    with pytest.raises(UserError, match=message):
+        run(world, *words, "para,quora")
+    assert not (world / "runs/run").exists()
+
+
 def test_own_and_built_in_tasks_are_in_one_file(world: Path) -> None:
     (world / "own.toml").write_text(
         '# mine\n[mine]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 import evaluate
 from minbert import UserError
-from minbert.stream import BLOCK, decode, line_rows
+from minbert.data.examples import Columns
+from minbert.data.tables import Layout
+from minbert.stream import BLOCK, decode, line_rows, table_ending
 from tests.conftest import run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -179,3 +182,24 @@ def test_a_broken_line_is_named() -> None:
     lines = io.BytesIO(b"a\tb\nonly one\n")
     with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
         list(line_rows(2, lines.readline(), lines))
+
+
+def test_a_table_s_ids_are_kept_and_rows_without_a_text_left_out(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also for the course's tasks, whose own files have small ids and no empty text."""
+    source, output = tmp_path / "in.tsv", tmp_path / "out.jsonl"
+    source.write_text("id\tsentence\nABC\tred cat\nDEF\t\nGhI\told dog\n")
+    to = ["--input", str(source), "--task", "sst", "--output", str(output)]
+    evaluate.main(["--checkpoint", str(trained), *to])
+    assert [json.loads(line)["id"] for line in output.open()] == ["ABC", "GhI"]
+    assert "in.tsv: left out: " in capsys.readouterr().err
+
+
+def test_a_comma_is_no_sign_of_a_table_whose_columns_have_no_names() -> None:
+    named = ("label", "sentence")
+    columns = Columns(("sentence",), "label", layout=Layout(names=named))
+    assert table_ending(b"A warm, clever film.\n", columns) == ""
+    assert table_ending(b"1\tA warm, clever film.\n", columns) == ".tsv"
+    columns = Columns(("sentence",), "label", layout=Layout(names=named, delimiter=","))
+    assert table_ending(b"1,A warm film.\n", columns)

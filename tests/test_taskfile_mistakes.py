@@ -78,6 +78,7 @@ from tests.own_tasks import OWN, arguments
         ("labels = 3", "labels = 10000000000", r"labels: more than 100,000 of them"),
         ("[entails]", f"[{'x' * 300}]", "write a name of at most 100 letters"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a"]', r"write a name for each of"),
+        ("labels = 3", 'labels = 3\ndisplay_names = ["a", "b", "a"]', r"'a' is there twice"),
         ("[intent]", "[type]", r"\[type\]: PyTorch has that name"),
     ],
 )
@@ -201,7 +202,7 @@ def test_two_tasks_do_not_write_one_file(own: Path) -> None:
     for name in ("entails", "alike"):
         text = text.replace(f"[{name}]", f'[{name}]\nprediction_file = "{{split}}.csv"')
     (own / "own.toml").write_text(text)
-    message = r"\[alike\] prediction_file: that of \[entails\], too"
+    message = r"prediction_file of \[alike\] is that of \[entails\], too"
     with pytest.raises(UserError, match=message):
         read_task_file(own / "own.toml", None)
 

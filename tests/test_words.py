@@ -272,3 +272,11 @@ def test_words_without_an_output_are_in_no_entity() -> None:
     assert [x.tolist() for x in task_of(labels=tags).decode(outputs)] == [[1, 2], []]
     without_outside = task_of(labels=["A", "B", "C", "D", "E"])
     assert without_outside.decode(outputs)[0].tolist() == [1, 0]
+
+
+def test_a_file_of_words_alone_is_read_whatever_columns_there_are(tmp_path: Path) -> None:
+    columns = {"columns": ["word", "pos", "tag"], "text": "word", "label": "tag"}
+    words = read(tmp_path / "a.conll", "Ada\nsails\n\nto\nYork\n", labelled=False, **columns)
+    assert [e.words for e in words] == [("Ada", "sails"), ("to", "York")]
+    with pytest.raises(UserError, match="2 columns, `columns` names 3"):
+        read(tmp_path / "b.conll", "Ada NN\n", labelled=False, **columns)

@@ -26,6 +26,7 @@ def conll_table(
     if first is None or not first[1]:
         raise UserError(f"{path}: no sentence in it")
     columns = len(first[1])
+    names = names if columns > 1 else ()  # words alone, as in a test file
     if names and len(names) != columns:
         raise UserError(f"{path}:{first[0]}: {columns} columns, `columns` names {len(names)}")
     # by default the columns between the first and the last one have no names

@@ -43,9 +43,9 @@ def delimited_rows(
     while (line := ahead.popleft() if ahead else next(lines, None)) is not None:
         line = line.removesuffix("\r")
         number, first = number + 1, number + 1
-        tabs = line.count(delimiter) if tabs is None else tabs
         if not line:
             continue
+        tabs = line.count(delimiter) if tabs is None else tabs
         cells = _whole_cells(line, delimiter) if quoting == "auto" else None
         if cells and len(cells) <= tabs == line.count(delimiter):  # one of the tabs is in quotes
             cells = None

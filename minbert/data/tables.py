@@ -69,15 +69,20 @@ def _delimited_table(
     path: Path, lines: Iterator[str], layout: Layout
 ) -> tuple[list[str], Iterator[TableRow]]:
     """Return the column names, from the header or the task file, and the rows of a table."""
-    first = next(lines, "")
+    begin: list[str] = []  # to the first line that is not empty
+    for line in lines:
+        begin.append(line)
+        if line.strip("\r"):
+            break
+    first = begin[-1] if begin else ""
     names = list(layout.names)
     delimiter = layout.delimiter or ("\t" if "\t" in first else ",")
-    rows = delimited_rows(path, chain([first], lines), delimiter, layout.quoting)
+    rows = delimited_rows(path, chain(begin, lines), delimiter, layout.quoting)
     if not names:
         _check_header(path, first, delimiter)
-        _, header = next(rows)
+        _, header = next(rows, (0, []))
         if layout.quoting == "none":  # quotes are text in the rows only
-            _, header = next(delimited_rows(path, iter([first]), delimiter))
+            _, header = next(delimited_rows(path, iter([first]), delimiter), (0, []))
         names = [name.strip() for name in header]
         if not any(names):
             for _ in lines:  # an empty file says so at its end

@@ -26,7 +26,12 @@ from minbert.task.run_files import (
     write_arguments,
 )
 from minbert.task.task import Task
-from minbert.task.taskfile import read_task_file, task_file_text, tasks_of_run
+from minbert.task.taskfile import (
+    check_prediction_files,
+    read_task_file,
+    task_file_text,
+    tasks_of_run,
+)
 from minbert.training import distributed
 from minbert.typed import from_json
 
@@ -65,6 +70,7 @@ def open_run(
     given, known = with_task_file(given, cls, builtin)
     args = resolve(given, known)
     tasks = {name: known[name] for name in args.tasks}
+    check_prediction_files(tasks, args.task_file)  # those of the file, and built-in ones
     tasks = draw_dev_rows(tasks, Path(args.data_dir))
     if args.dry_run:
         return args, tasks, root

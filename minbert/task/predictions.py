@@ -109,7 +109,8 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and cells of a prediction file's rows, without its header."""
     lines = list(text_lines(path))
     first = lines[0]
-    if COURSE_HEADER.match(first) and any("," in line for line in lines):  # tab above, commas below
+    # the course's files have a tab above, and commas below
+    if COURSE_HEADER.match(first) and any("," in x and "\t" not in x for x in lines[1:]):
         for number, line in enumerate(lines[1:], start=2):
             if line.strip():
                 yield number, line.rsplit(",", 1)
@@ -126,7 +127,9 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def gold_task(gold: Path, tasks: list[Task]) -> Task:
-    """Return the task whose columns the gold file has; of several the one named like the file.
+    """Return the task whose columns the gold file has; of several the one whose file it is.
+
+    Or else the one that is named like the file.
 
     Raises UserError if there is none.
     """
@@ -137,7 +140,8 @@ def gold_task(gold: Path, tasks: list[Task]) -> Task:
         names = ", ".join(column_names(gold, tasks[0].columns.layout))
         raise UserError(f"{gold}: its columns fit none of the tasks: {names[:60]}")
     named = [t for t in fitting if t.paths("dev", Path())[0].name.split("-dev")[0] in gold.name]
-    return (named or fitting)[0]
+    own = [t for t in fitting if split_of(gold, t)]
+    return (own or named or fitting)[0]
 
 
 def names_by(gold: Path, task: Task) -> list[str]:
@@ -153,20 +157,25 @@ def names_by(gold: Path, task: Task) -> list[str]:
         return []
 
 
+def split_of(gold: Path, task: Task) -> tuple[str, Path] | None:
+    """Return the split of a task that a file is of, and the data's directory; None: of none."""
+    found, path = None, gold.absolute()
+    for split, names in task.files.items():
+        for parts in (Path(name).parts for name in names):
+            if path.parts[-len(parts) :] == parts:
+                found = split, path.parents[len(parts) - 1]
+    return found
+
+
 def gold_examples(gold: Path, task: Task) -> list[Example]:
     """Return the rows with labels that a gold file stands for: those of its split of the task.
 
     One of several files of a split stands for all; a training file for its dev rows.
     """
-    files: tuple[Path, ...] = (gold,)
-    is_train = False
-    for split, names in task.files.items():
-        for parts in (Path(name).parts for name in names):
-            if gold.absolute().parts[-len(parts) :] == parts:
-                files = task.paths(split, gold.absolute().parents[len(parts) - 1])
-                is_train = split == "train"
+    split, data_dir = split_of(gold, task) or ("", gold.parent)
+    files = task.paths(split, data_dir) if split else (gold,)
     examples, _ = read_examples(files, task.columns, labelled=True)
-    if is_train and task.dev_ids is not None:
+    if split == "train" and task.dev_ids is not None:
         check_dev_rows(task, examples, str(gold))
         return [example for example in examples if example.id in task.dev_ids]
     return examples

@@ -49,12 +49,13 @@ def tagging(name: str, table: Table) -> Task:
 
 def check_tags(tags: Sequence[str]) -> None:
     """Raise ValueError for a tag that is no word, or is no entity's where others are."""
+    are_entities = has_entities(tags)
     for tag in tags:
         if not tag or any(letter.isspace() for letter in tag):
             raise ValueError(f"labels: {tag!r}: a tag is a word, without blanks")
         prefix, dash, type_ = tag.partition("-")
         spells = tag == OUTSIDE or (prefix in PREFIXES and bool(dash) == bool(type_))
-        if has_entities(tags) and not spells:
+        if are_entities and not spells:
             raise ValueError(f"labels: {tag!r}: beside B-TYPE write I-TYPE, E-TYPE, S-TYPE or O")
 
 

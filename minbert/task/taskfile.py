@@ -12,7 +12,7 @@ labels = ["book", "cancel"]      # names or numbers; or how many: 3 means 0, 1 a
 import difflib
 import json
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,12 +115,21 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
             tasks[name] = make_task(name, table)
             if data_dir is not None:
                 _check_columns(tasks[name], data_dir)
-            for other in list(tasks.values())[:-1]:
-                if tasks[name].prediction_file == other.prediction_file:
-                    raise ValueError(f"prediction_file: that of [{other.name}], too; name another")
         except (UserError, OSError, ValueError) as error:
             raise UserError(f"{where} {error}") from error
+    check_prediction_files(tasks, path)
     return tasks
+
+
+def check_prediction_files(tasks: Mapping[str, Task], path: str) -> None:
+    """Raise UserError for two tasks whose predictions would be in one file; path: the task file."""
+    of_file: dict[str, str] = {}
+    for name, task in tasks.items():
+        other = of_file.setdefault(task.prediction_file, name)
+        if other != name:
+            raise UserError(
+                f"{path}: prediction_file of [{name}] is that of [{other}], too; name another"
+            )
 
 
 def task_file_text(tasks: Iterable[Task]) -> str:

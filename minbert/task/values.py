@@ -104,6 +104,8 @@ def check_display_names(table: Table) -> None:
     are_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not are_text or type(labels) is not int or len(names) != labels:
         raise ValueError(f"display_names = {names!r}: write a name for each of `labels = NUMBER`")
+    if again := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"display_names: {again[0]!r} is there twice")
 
 
 def check_class_weight(given: Any, classes: Sequence[str]) -> None:
