@@ -6,9 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from experiments.ablation import Ablation, Gain, Line, Row, Scores
-from experiments.jobs import Job, JobArgs, RunKey, check_settings, seeds_of
+from experiments.jobs import (
+    Job,
+    JobArgs,
+    RunKey,
+    check_origin,
+    check_settings,
+    current_origin,
+    seeds_of,
+)
 from experiments.run_records import RunRecord, read_run_record, record_path
 from minbert.data.examples import read_examples
+from minbert.errors import UserError
 from tasks import TASKS
 
 RESAMPLES = 1000
@@ -62,19 +71,21 @@ class Records:
 
     def __init__(self, root: Path, args: JobArgs) -> None:
         self.root, self.args = root, args
+        self.now = current_origin(args)
         self.known: dict[str, dict[int, RunRecord]] = {}
         self.known_labels: dict[str, np.ndarray] = {}
 
     def of(self, job: Job) -> dict[int, RunRecord]:
         """Return the records of a job by seed, of the seeds whose run has come to its end.
 
-        Raises UserError for one that was made with other settings.
+        Raises UserError for one that was made with other settings, or of another model or data.
         """
         if job.name not in self.known:
             folder, found = Path(self.args.results), {}
             for key in (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args)):
                 if record := read_run_record(folder, key):
                     check_settings(job, record.settings, record_path(folder, key), self.args)
+                    check_origin(job, record.origin, self.now, record_path(folder, key))
                     found[key.seed] = record
             self.known[job.name] = found
         return self.known[job.name]
@@ -135,6 +146,11 @@ class Records:
         pairs = [(a.predicted(task), b.predicted(task)) for a, b in both]
         metric, labels = TASKS[task].metrics[TASKS[task].main_metric], self.labels(task)
         rng, n = np.random.default_rng(0), len(labels)
+        if wrong := [len(one) for pair in pairs for one in pair if len(one) != n]:
+            raise UserError(
+                f"--data-dir {self.args.data_dir}: {n} dev rows of {task}, and this table's runs "
+                f"had {wrong[0]}: give it their data"
+            )
 
         def mean_difference(rows: np.ndarray) -> float:
             gains = (

@@ -5,7 +5,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import train_multitask
 from experiments.estimate import estimate, resolved
 from minbert.cli import arg, comma_list
 from minbert.errors import UserError
+from minbert.files import read_json, sha256_of
 from minbert.progress import duration
+from minbert.run.checkpoint import STATE
 from minbert.run.rundir import FREE_ON_RESUME
 from minbert.run.runlog import is_finished
+from minbert.task.loading import training_files
 from minbert.task.run_files import ARGS, read_arguments
+from tasks import TASKS
 
 FIRST_SEED = 11711
 NAMED_JOB = re.compile(r"\{([\w.-]+)\}")  # in an argument: the folder of its run
@@ -114,6 +118,39 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
             )
 
 
+@dataclass(frozen=True)
+class Origin:
+    """What a run was made of. Of older runs it is not known."""
+
+    model: str = ""  # --model
+    data: dict[str, str] = field(default_factory=dict)  # sha256 of the files, by name
+
+
+def origin_of(run: Path, arguments: dict[str, Any]) -> Origin:
+    """Read what a run's folder says of its model and data."""
+    state = run / "last" / STATE
+    data = read_json(state).get("data", {}) if state.is_file() else {}
+    return Origin(arguments.get("model", ""), data)
+
+
+def current_origin(args: JobArgs) -> Origin:
+    """Return what a run would be made of now."""
+    files = training_files(list(TASKS.values()), Path(args.data_dir))
+    data = {name: sha256_of(path) for name, path in files.items() if path.is_file()}
+    return Origin(args.model, data)
+
+
+def check_origin(job: Job, begun_with: Origin, now: Origin, where: Path) -> None:
+    """Raise UserError for a run of another model or of other data; where: what tells of it."""
+    mend = "give what it was made of, or other --output-dir and --results"
+    then, today = begun_with.model, now.model
+    if then and not job.start and Path(then).resolve() != Path(today).resolve():
+        raise UserError(f"{where}: made of --model {then}, not of {today}: {mend}")
+    for name, digest in begun_with.data.items():
+        if now.data.get(name, digest) != digest:
+            raise UserError(f"{where}: made of another file of {name} than --data-dir has: {mend}")
+
+
 def seeds_of(args: JobArgs) -> range:
     """Return the seeds of every job's runs."""
     return range(FIRST_SEED, FIRST_SEED + args.seeds)
@@ -185,16 +222,19 @@ def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Jo
 def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone = has_finished) -> None:
     """Print each run's script, steps and estimated time; those that are done, as done.
 
-    Raises UserError for a run that is there with other settings than its job has.
+    Raises UserError for a run that is there with other settings than its job has, or of another
+    model or data.
     """
-    seeds = seeds_of(args)
+    seeds, now = seeds_of(args), current_origin(args)
     print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
     total = 0.0
     with tempfile.TemporaryDirectory() as ids:
         for job in jobs:
             keys = [RunKey(root, job.name, seed) for seed in seeds]
             for folder in (key.folder for key in keys if (key.folder / ARGS).is_file()):
-                check_settings(job, settings_in(read_arguments(folder)), folder, args)
+                arguments = read_arguments(folder)
+                check_settings(job, settings_in(arguments), folder, args)
+                check_origin(job, origin_of(folder, arguments), now, folder)
             done = sum(map(is_done, keys))
             begun = sum(key.folder.exists() and not is_done(key) for key in keys)
             about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from experiments.jobs import RunKey, settings_in
+from experiments.jobs import Origin, RunKey, origin_of, settings_in
 from experiments.results import chosen_by, logged_passes, machine, main_score
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
@@ -60,6 +60,7 @@ class RunRecord:
     settings: dict[str, Any] = field(default_factory=dict)  # see jobs.settings_in
     # between two tasks' gradients, of a run in joint mode: the mean over its steps, by "a b"
     cosines: dict[str, float] = field(default_factory=dict)
+    origin: Origin = field(default_factory=Origin)
 
     @property
     def updates(self) -> int:
@@ -115,6 +116,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         passes=logged_passes(lines),
         settings=settings_in(arguments),
         cosines=mean_cosines(steps),
+        origin=origin_of(run, arguments),
     )
     best = record.best()
     # best/ has the weights that were best, be they a mean

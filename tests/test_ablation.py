@@ -109,6 +109,19 @@ def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
     assert records.best_job(row, "sst") == untried
 
 
+def test_predictions_are_compared_with_the_labels_that_they_are_of() -> None:
+    """Older records do not say which data they are of, but how many rows it had."""
+    one = Evaluation(1, False, 0.5, {"sst": 0.5}, {"sst": "1 2 3"})
+    rows = [ablation.Row(name, {"sst": (Job(name, ()),)}) for name in "ab"]
+    records = gather.Records(Path(), jobs.JobArgs())
+    records.known = {name: {11711: RunRecord("here", 1, 1.0, [one], {})} for name in "ab"}
+    records.known_labels["sst"] = np.zeros(3)
+    assert records.gain(*rows, "sst", at_last=True)[0] == 0
+    records.known_labels["sst"] = np.zeros(2)
+    with pytest.raises(UserError, match="2 dev rows of sst, and this table's runs had 3"):
+        records.gain(*rows, "sst", at_last=True)
+
+
 def test_a_row_that_is_half_run_has_the_sum_of_its_runs() -> None:
     def record(task: str, examples: int) -> RunRecord:
         return RunRecord("here", examples, 1.0, [Evaluation(1, False, 0.5, {task: 0.5})], {})
@@ -162,3 +175,16 @@ def test_runs_are_chosen_by_name() -> None:
     assert jobs.chosen_jobs(known, ()) == known
     with pytest.raises(UserError, match="--only nothing: write names of alone-sst-1e-4,"):
         jobs.chosen_jobs(known, ("nothing",))
+
+
+def test_jobs_that_are_due(tmp_path: Path) -> None:
+    teacher, taught, other = (
+        Job("teacher", ()),
+        Job("taught", ("--teacher", "sst={teacher}")),
+        Job("o", ()),
+    )
+    jobs_ = [teacher, taught, other]
+    done = {"teacher", "o"}  # by their records; no folder is there
+    due = jobs.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
+    assert due == [teacher, taught], "the teacher's folder is gone, and somebody needs it"
+    assert jobs.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []

@@ -176,6 +176,16 @@ def test_a_run_s_own_name_says_what_is_unusual(words: str, name: str) -> None:
     assert default_name(resolve_arguments(parse_given(Args, words.split(), ""), TASKS)) == name
 
 
+def test_many_names_make_a_name_that_a_folder_can_have(tmp_path: Path) -> None:
+    shards = [str(tmp_path / f"shard-{i:05}.txt") for i in range(40)]
+    long = str(tmp_path / ("a" * 250 + ".txt"))
+    for files, name in ((shards, "shard-00000-and-39-more"), ([long], "a" * 40)):
+        for file in files:
+            Path(file).touch()
+        args = pretrain_mlm.resolve_arguments({"corpus": tuple(files)}, TASKS)
+        assert mlm_options.default_name(args) == f"mlm-{name}"
+
+
 def test_resolved_arguments_stay_what_they_are() -> None:
     """--resume resolves a run's own again; "cross" goes before what the task file says."""
     own = {**TASKS, "quora": replace(TASKS["quora"], encoding="siamese")}

@@ -186,19 +186,6 @@ def test_one_run_alone(arguments: list[str], world: Path, capsys) -> None:
         paper.main([*arguments, "--only", "single-sst"])
 
 
-def test_jobs_that_are_due(tmp_path: Path) -> None:
-    teacher, taught, other = (
-        Job("teacher", ()),
-        Job("taught", ("--teacher", "sst={teacher}")),
-        Job("o", ()),
-    )
-    jobs_ = [teacher, taught, other]
-    done = {"teacher", "o"}  # by their records; no folder is there
-    due = jobs.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
-    assert due == [teacher, taught], "the teacher's folder is gone, and somebody needs it"
-    assert jobs.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []
-
-
 def test_runs_of_other_settings_are_refused(arguments: list[str], world: Path) -> None:
     """A recipe was changed between two sittings: its runs are not of one row."""
     paper.main([*arguments, "--table", "4"])
@@ -212,6 +199,19 @@ def test_runs_of_other_settings_are_refused(arguments: list[str], world: Path) -
     jobs.check_settings(job, settings, folder, args)
     with pytest.raises(UserError, match=r"made with lr 0\.001, and one has 0\.002 now: remove"):
         jobs.check_settings(replace(job, arguments=("--lr", "2e-3")), settings, folder, args)
+
+
+def test_runs_of_other_data_or_another_model_are_refused(arguments: list[str], world: Path) -> None:
+    """Although the folders are called alike: their scores would stand under today's command."""
+    words = [*arguments, "--table", "4"]
+    paper.main(words)
+    shutil.copytree(world / "model", world / "other/model")
+    with pytest.raises(UserError, match=r"parallel-11711: made of --model \S+, not of \S+other"):
+        paper.main([*words, "--plan", "--model", str(world / "other/model")])
+    path = world / "data/ids-sst-dev.csv"
+    path.write_text(path.read_text().replace("red", "blue"))
+    with pytest.raises(UserError, match=r"parallel-11711: made of another file of sst dev than"):
+        paper.main([*words, "--plan"])
 
 
 def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, capsys) -> None:

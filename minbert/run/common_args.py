@@ -1,5 +1,6 @@
 """The arguments that both training scripts have."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -10,6 +11,7 @@ from minbert.task.task import Task
 
 tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")
 saving_arg, machine_arg, screen_arg = args_of("saving"), args_of("machine"), args_of("printing")
+LONGEST_NAME = 80  # of what is joined; a folder's name may have 255 bytes
 
 
 @dataclass(frozen=True)
@@ -106,3 +108,11 @@ def resolve_kernels(args: ScriptArgs, given: dict[str, Any]) -> ScriptArgs:
     if given.get("kernels", "written-out") != "written-out":
         raise UserError(f"--written-out and --kernels {args.kernels} contradict: write one")
     return replace(args, kernels="written-out", written_out=False)
+
+
+def joined_names(names: Sequence[str]) -> str:
+    """Join names for a run's folder; of many the first, and how many follow."""
+    first, *others = names
+    if len(whole := "-".join(names)) <= LONGEST_NAME:
+        return whole
+    return first[: LONGEST_NAME // 2] + (f"-and-{len(others)}-more" if others else "")

@@ -10,6 +10,7 @@ from minbert.run.common_args import (
     CommonArgs,
     check_tasks,
     data_arg,
+    joined_names,
     limits_of,
     resolve_kernels,
     saving_arg,
@@ -74,4 +75,4 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
 def default_name(args: Args) -> str:
     """Return what a run is called unless --name says otherwise."""
     stems = [Path(file).stem for file in args.corpus] or args.tasks
-    return "-".join(("mlm", *stems))
+    return f"mlm-{joined_names(stems)}"

@@ -12,6 +12,7 @@ from minbert.model.heads import POOLINGS
 from minbert.run.common_args import (
     check_tasks,
     data_arg,
+    joined_names,
     limits_of,
     machine_arg,
     resolve_kernels,
@@ -262,7 +263,8 @@ def default_name(args: Args) -> str:
         "both": args.pair_loss.keys() - args.siamese_tasks,
         "pcgrad": args.combine == "pcgrad", "taught": args.teacher, "averaged": args.average,
     }  # fmt: skip
-    return "-".join((args.mode, *args.tasks, *(word for word, is_so in unusual.items() if is_so)))
+    words = [word for word, is_so in unusual.items() if is_so]
+    return "-".join((args.mode, joined_names(args.tasks), *words))
 
 
 def data_source(args: Args) -> DataSource:
