@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from minbert.report.__main__ import main
 from minbert.report.charts import (
     WIDTH,
     Axis,
+    Series,
     averaged,
     axes,
     line_classes,
@@ -29,6 +31,7 @@ from minbert.report.files import read_runs
 from minbert.report.findings import confusion, predicted_and_true, reliability
 from minbert.report.page import stages, throughput
 from minbert.report.runs import Run
+from minbert.report.tables import scatter_table
 from tasks import TASKS
 from tests.conftest import arguments, make_world, run
 
@@ -240,6 +243,16 @@ def test_labels_differ_and_fit_beside_the_axes(values: list[float]) -> None:
     assert 6.5 * max(map(len, labels)) < x.start - 5
     place, label = x(x.ticks()[-1]), x.labelled_ticks()[-1][1]
     assert place + 3.5 * len(label) < WIDTH
+
+
+@pytest.mark.parametrize(
+    ("high", "golds", "shown"), [(5, 6, "1.5"), (1, 11, "0.3"), (1e-4, 11, "3e-05")]
+)
+def test_scores_of_any_range_are_told_apart(high: float, golds: int, shown: str) -> None:
+    points = [(high * i / 10, high * i / 10) for i in range(11)]
+    table = scatter_table("title", [Series("run", 0, points)])
+    assert table.count("<tr>") == 1 + golds
+    assert replace(TASKS["sts"], high=high).describe(high * 0.3) == shown
 
 
 def test_confusion_and_reliability() -> None:

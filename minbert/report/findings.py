@@ -49,7 +49,7 @@ def findings(
         return found
     if task.is_regression:
         chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
-        found["points"] = np.stack([labels, predictions], 1)[chosen].round(3).tolist()
+        found["points"] = np.stack([labels, predictions], 1)[chosen].round(task.places + 1).tolist()
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
         found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, files)
         return found

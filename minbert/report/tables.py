@@ -1,5 +1,6 @@
 """Tables in HTML and Markdown; every chart has one of its numbers, for screen readers too."""
 
+import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
@@ -57,16 +58,22 @@ def line_table(title: str, series: Sequence[Series], x_name: str) -> str:
 
 
 def scatter_table(title: str, series: Sequence[Series]) -> str:
-    """Return a table of the predictions by rounded gold score; a row a point would be too long."""
+    """Return a table of the predictions by rounded gold score; a row a point would be too long.
+
+    Scores are rounded to a power of ten that is at most half of their range: 1 from 0 to 5.
+    """
+    every = [gold for one in series for gold, _ in one.points]
+    span = max(every, default=0) - min(every, default=0)
+    places = -math.floor(math.log10(span / 2)) if span else 0
     rows = []
     for one in series:
-        near: dict[int, list[float]] = {}
+        near: dict[float, list[float]] = {}
         for gold, predicted in one.points:
-            near.setdefault(round(gold), []).append(predicted)
+            near.setdefault(round(gold, places), []).append(predicted)
         for gold, values in sorted(near.items()):
             mean = sum(values) / len(values)
-            numbers = (short(round(v, 3)) for v in (mean, min(values), max(values)))
-            rows.append((one.name, gold, len(values), *numbers))
+            numbers = (short(v, 3) for v in (mean, min(values), max(values)))
+            rows.append((one.name, f"{gold:g}", len(values), *numbers))
     return table(("run", "gold", "rows", "mean predicted", "lowest", "highest"), rows, title)
 
 

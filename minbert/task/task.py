@@ -1,5 +1,6 @@
 """What a task is: a table of keys, and what its kind makes of them."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,8 +134,15 @@ class Task:
         )
 
     def describe(self, prediction: float) -> str:
-        """Return a prediction or label for people, a score to two places."""
-        return f"{round(prediction, 2):g}" if self.is_regression else self.label_of(prediction)
+        """Return a prediction or label for people, a score to `places`."""
+        if not self.is_regression:
+            return self.label_of(prediction)
+        return f"{round(prediction, self.places):g}"
+
+    @property
+    def places(self) -> int:
+        """How many decimal places tell scores apart: two, and more if their range is small."""
+        return max(2, 2 - math.floor(math.log10(self.high - self.low)))
 
 
 def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[str, float]:
