@@ -55,6 +55,7 @@ from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 
+LARGEST_LOSS = 700  # e to the power of it is still a number
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
 Tasks = dict[str, Task]
 
@@ -218,6 +219,8 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
     if total == 0:
         raise UserError("nothing to guess in the held-out texts: raise --held-out or --mask-rate")
     loss /= total
+    if loss > LARGEST_LOSS:
+        raise UserError(f"held-out loss {loss:.0f}: training has diverged; start with a lower --lr")
     return {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}, total
 
 

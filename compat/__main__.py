@@ -28,6 +28,9 @@ def main(argv: list[str]) -> int:
         raise UserError(f"{folder / script}: no such script")
     # The courses' scripts load what they saved themselves, which holds more than tensors.
     os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    weights = os.environ.get("MINBERT_MODEL", "")
+    if Path(weights).is_dir() and weights:  # as it is called from here
+        os.environ["MINBERT_MODEL"] = str(Path(weights).resolve())
     os.chdir(folder)
     sys.argv = [script, *argv[2:]]
     sys.path[:] = [str(HERE), str(folder), str(HERE / "fallback"), *sys.path]

@@ -113,6 +113,7 @@ class MultitaskModel:
 
     def answers(self, task: str, texts: Sequence[Text], raw: bool = False) -> list[Answer]:
         """Return each text's label and, if the task has them, its probabilities by class."""
+        texts = texts if isinstance(texts, str) else list(texts)  # zip(a, b) can be read once
         found, outputs = self.task_named(task), self.outputs(task, texts)
         predictions = found.decode(outputs)
         labels = [found.label_of(p) for p in predictions]

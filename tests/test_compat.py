@@ -36,6 +36,19 @@ def run_script(folder: Path, source: str, *words: str) -> subprocess.CompletedPr
     )
 
 
+def test_a_directory_of_weights_is_that_of_where_it_was_named(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The script runs in the course's folder."""
+    (tmp_path / "weights").mkdir()
+    (folder / "script.py").write_text("import os; print(os.environ['MINBERT_MODEL'])")
+    words = [sys.executable, "-m", "compat", str(folder), "script.py"]
+    for named, found in (("weights", str(tmp_path / "weights")), ("some-name", "some-name")):
+        environment = {**os.environ, "MINBERT_MODEL": named, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.stdout == f"{found}\n", done.stderr
+
+
 def test_sanity_check(folder: Path) -> None:
     reference = transformers.BertModel.from_pretrained(resolve("all-MiniLM-L6-v2")).eval()
     with torch.no_grad():

@@ -103,7 +103,9 @@ def test_what_was_finished_before_a_kill_is_not_made_again(
 
 
 @pytest.mark.parametrize("ending", [".ids", ".offsets", ".json"])
-@pytest.mark.parametrize("damage", ["gone", "empty", "half", "longer", "flipped", "end flipped"])
+@pytest.mark.parametrize(
+    "damage", ["gone", "empty", "half", "longer", "flipped", "end flipped", "first flipped"]
+)
 def test_damaged_files_are_made_anew(
     world: Path, load: Callable[[], EncodedSplit], ending: str, damage: str
 ) -> None:
@@ -113,7 +115,7 @@ def test_damaged_files_are_made_anew(
     if damage == "gone":
         path.unlink()
     elif "flipped" in damage:
-        data[len(data) // 2 if damage == "flipped" else -3] ^= 1
+        data[{"flipped": len(data) // 2, "end flipped": -3, "first flipped": 0}[damage]] ^= 1
         path.write_bytes(data)
     else:
         cut = {"empty": b"", "half": data[: len(data) // 2], "longer": data + b"12345678"}

@@ -127,10 +127,18 @@ def test_bad_corpora(world: Path, content: bytes, message: str) -> None:
     assert "\n" not in str(error.value)
 
 
+def test_a_loss_without_bounds_is_one_line(world: Path, monkeypatch) -> None:
+    monkeypatch.setattr(pretrain_mlm, "cross_entropy", lambda *_: torch.tensor(5e3))
+    with pytest.raises(UserError, match=r"held-out loss 5000: training has diverged; .*lower --lr"):
+        pretrain(world)
+
+
 def test_missing_files_are_named_before_weights_are_looked_for(world: Path) -> None:
     for place, message in (("--data-dir", "no such file; fetch"), ("--corpus", "no such file")):
         with pytest.raises(UserError, match=message):
             pretrain(world, "--model", "/nowhere", place, "nothing-here")
+    with pytest.raises(UserError, match="not a plain file"):
+        pretrain(world, "--corpus", str(world))
 
 
 def pretrain(world: Path, *extra: str) -> None:

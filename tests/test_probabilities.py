@@ -94,6 +94,8 @@ def test_predictions_are_labels_or_their_probabilities(model: MultitaskModel) ->
     logit = model.outputs("quora", [(TEXT, TEXT)])[0, 0]
     assert pair["duplicate"] == pytest.approx(1 / (1 + np.exp(-logit)))
     assert model.predict("quora", [(TEXT, TEXT)]) == [["different", "duplicate"][int(logit > 0)]]
+    pairs = zip([TEXT], [TEXT], strict=True)
+    assert model.predict("sts", pairs) == model.predict("sts", [(TEXT, TEXT)])
     assert float(model.predict("sts", [(TEXT, TEXT)])[0]) == pytest.approx(
         model.outputs("sts", [(TEXT, TEXT)])[0, 0]
     )

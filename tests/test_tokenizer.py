@@ -169,6 +169,8 @@ def test_called_it_returns_what_transformers_returns(uncased, pairs: list[str] |
     found = ours(SENTENCES, pairs, max_length=40)
     assert {*found} == {*expected} == {"input_ids", "attention_mask", "token_type_ids"}
     assert all(torch.equal(found[name], expected[name]) for name in found)
+    arrays = ours(np.array(SENTENCES), pairs and np.array(pairs), 40)
+    assert all(torch.equal(arrays[name], expected[name]) for name in found)
     one = ours(SENTENCES[0], pairs and pairs[0], 40)
     real = one["input_ids"].shape[1]
     assert torch.equal(one["input_ids"], expected["input_ids"][:1, :real])

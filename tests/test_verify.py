@@ -88,3 +88,17 @@ def test_a_damaged_reference_is_one_line(tmp_path: Path, suffix: str) -> None:
                 refused += 1
                 assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
     assert refused > len(whole)  # every file that is cut, and many of the others
+
+
+def test_a_mask_may_have_the_shape_that_attention_adds(tiny: BertModel, tmp_path: Path) -> None:
+    """And positions of padding do not count with it, either."""
+    tiny.save_pretrained(tmp_path / "model")
+    ids = torch.tensor([[1, 2, 9, 9], [5, 6, 7, 8]])
+    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])[:, None, None]
+    hidden = tiny(ids, attention_mask=mask).last_hidden_state.detach()
+    hidden[0, 2:] = 0.3
+    file, words = tmp_path / "ref.pt", ["--model", str(tmp_path / "model")]
+    for change, code in ((0.0, 0), (1e-2, 1)):
+        hidden[1, 3, 0] += change
+        torch.save({"input_ids": ids, "attention_mask": mask, "last_hidden_state": hidden}, file)
+        assert evaluate.main(["--verify", str(file), *words]) == code

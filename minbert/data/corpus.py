@@ -132,7 +132,8 @@ def read_journal(files: Files) -> Journal:
         return Journal()
     whole: list[Part] = []
     with files.ids.open("rb") as ids, files.offsets.open("rb") as offsets:
-        offsets.seek(OFFSET_BYTES)
+        if offsets.read(OFFSET_BYTES) != bytes(OFFSET_BYTES):  # the first row begins at 0
+            return Journal()
         for part in journal.parts:
             content = ids.read(ID_BYTES * part.tokens), offsets.read(OFFSET_BYTES * part.rows)
             if hash_of(part.texts, *content) != part.sha256:

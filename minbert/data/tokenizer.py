@@ -111,7 +111,9 @@ class BertTokenizer:
         texts: one or several; pairs: the second sentence of each. Raises UserError for no text, and
         for another number of pairs.
         """
-        first, second = ([x] if isinstance(x, str) else x and list(x) for x in (texts, pairs))
+        first, second = (
+            [x] if isinstance(x, str) else x if x is None else list(x) for x in (texts, pairs)
+        )
         if not first or (second is not None and len(second) != len(first)):
             found = "none" if not first else f"{len(first)}, and {len(second)} pairs"
             raise UserError(f"give a text or more, each with its pair or all without: {found} here")

@@ -60,7 +60,8 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
-        raise UserError(f"--corpus {missing[0]}: no such file")
+        what = "not a plain file" if Path(missing[0]).exists() else "no such file"
+        raise UserError(f"--corpus {missing[0]}: {what}")
     if args.limit:
         if args.corpus:
             raise UserError("--limit is of the tasks' rows: not with --corpus")

@@ -215,7 +215,7 @@ def check_data(
         if begun_with.get(name, now[name]) != now[name]:
             raise UserError(
                 f"{path}: not what {run} began with (sha256 {now[name][:12]}, then "
-                f"{begun_with[name][:12]}): give --data-dir that data, or start a new run"
+                f"{begun_with[name][:12]}): give it that data again, or start a new run"
             )
 
 

@@ -98,6 +98,7 @@ def verify(
         raise UserError(f"{path}: has {', '.join(inputs)} but no input_ids")
     mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     ours = outputs_of(model, inputs, heads)
+    mask = mask.reshape(inputs["input_ids"].shape)  # of (B, 1, 1, T), which a model takes, too
     unknown = [name for name in reference if name not in ours]
     if unknown or not reference:
         raise UserError(
