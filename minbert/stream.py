@@ -120,7 +120,7 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
         check_is_text(first, name)
         if first.strip() == b"[" or first.lstrip().startswith((b'[{"', b"[ {")):
             raise UserError(f"{name}: a JSON array; write one object a line (.jsonl)")
-        if ending := table_ending(first, columns):
+        if ending := table_ending(first, columns, has_commas=".csv" in task.endings):
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
             with copy.open("wb") as target:
                 target.write(first)
@@ -130,17 +130,17 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
             yield None, line_rows(len(columns.texts), first, file)
 
 
-def table_ending(first: bytes, columns: Columns) -> str:
+def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     """Return the ending of the kind of table whose first line this is; "" for a plain text.
 
     It is a table's if it names all columns that the task's texts are in; if the task's files have
-    no names, if it has as many cells.
+    no names, if it has as many cells. has_commas: the task's files have them between cells.
     """
     line = first.decode("utf-8-sig", errors="replace").strip()
     if columns.layout.word_columns and not line.startswith("{"):
         return ""  # CoNLL's form has no names: any sentence might be a line of it
-    if columns.layout.names and not (columns.layout.delimiter or "\t" in line):
-        return ""  # nor has a table without names of columns: any sentence might have a comma
+    if columns.layout.names and not (columns.layout.delimiter or has_commas or "\t" in line):
+        return ""  # its comma is a sentence's own
     for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
         try:
             names, rows = table_of(Path(f"line{ending}"), iter([line]), columns.layout)

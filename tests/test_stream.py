@@ -199,7 +199,8 @@ def test_a_table_s_ids_are_kept_and_rows_without_a_text_left_out(
 def test_a_comma_is_no_sign_of_a_table_whose_columns_have_no_names() -> None:
     named = ("label", "sentence")
     columns = Columns(("sentence",), "label", layout=Layout(names=named))
-    assert table_ending(b"A warm, clever film.\n", columns) == ""
-    assert table_ending(b"1\tA warm, clever film.\n", columns) == ".tsv"
+    assert table_ending(b"A warm, clever film.\n", columns, has_commas=False) == ""
+    assert table_ending(b"1,A warm film.\n", columns, has_commas=True)
+    assert table_ending(b"1\tA warm, clever film.\n", columns, has_commas=False) == ".tsv"
     columns = Columns(("sentence",), "label", layout=Layout(names=named, delimiter=","))
-    assert table_ending(b"1,A warm film.\n", columns)
+    assert table_ending(b"1,A warm film.\n", columns, has_commas=False)
