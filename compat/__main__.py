@@ -29,7 +29,7 @@ def main(argv: list[str]) -> int:
     # The courses' scripts load what they saved themselves, which holds more than tensors.
     os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     weights = os.environ.get("MINBERT_MODEL", "")
-    if Path(weights).is_dir() and weights:  # as it is called from here
+    if weights and Path(weights).is_dir():  # as it is called from here
         os.environ["MINBERT_MODEL"] = str(Path(weights).resolve())
     os.chdir(folder)
     sys.argv = [script, *argv[2:]]

@@ -10,7 +10,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 LARGE = 4 << 20  # bytes; a block from here on is the system's again as soon as it is freed
 KEPT = 256 << 20  # freed bytes of smaller blocks that stay with the process for its next ones
 # what PyTorch says of a GPU, of a CPU, and of a library that it calls
-LACKS = ("out of memory", "can't allocate memory", "bad_alloc")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc")
 
 
 def tune_allocator() -> None:
@@ -34,11 +34,11 @@ def tune_allocator() -> None:
 def lack_of_memory(error: Exception) -> str:
     """Return a line about memory that could not be had, and what to do; "" for another error."""
     text = str(error)
-    if not (isinstance(error, MemoryError) or any(lack in text for lack in LACKS)):
+    if not (isinstance(error, MemoryError) or any(lack in text for lack in OUT_OF_MEMORY)):
         return ""
     asked = re.search(r"allocate ([\d.]+ \w+)", text)
     where = f" when {asked[1]} were asked for" if asked else ""
     return (
-        f"out of memory{where}: take a smaller --batch-size or --max-length, or train with "
-        "--accumulate or --checkpoint-activations, which --resume takes, too"
+        f"out of memory{where}: take a smaller --max-length; in training also a smaller "
+        "--batch-size, or --accumulate or --checkpoint-activations, which --resume takes, too"
     )

@@ -36,9 +36,7 @@ def run_script(folder: Path, source: str, *words: str) -> subprocess.CompletedPr
     )
 
 
-def test_a_directory_of_weights_is_that_of_where_it_was_named(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_of_weights_is_that_of_where_it_was_named(folder: Path, tmp_path: Path) -> None:
     """The script runs in the course's folder."""
     (tmp_path / "weights").mkdir()
     (folder / "script.py").write_text("import os; print(os.environ['MINBERT_MODEL'])")

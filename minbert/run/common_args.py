@@ -11,7 +11,7 @@ from minbert.task.task import Task
 
 tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")
 saving_arg, machine_arg, screen_arg = args_of("saving"), args_of("machine"), args_of("printing")
-LONGEST_NAME = 80  # of what is joined; a folder's name may have 255 bytes
+LONGEST_JOINED = 80  # of what is joined; a folder's name may have 255 bytes
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,6 @@ def resolve_kernels(args: ScriptArgs, given: dict[str, Any]) -> ScriptArgs:
 def joined_names(names: Sequence[str]) -> str:
     """Join names for a run's folder; of many the first, and how many follow."""
     first, *others = names
-    if len(whole := "-".join(names)) <= LONGEST_NAME:
+    if len(whole := "-".join(names)) <= LONGEST_JOINED:
         return whole
-    return first[: LONGEST_NAME // 2] + (f"-and-{len(others)}-more" if others else "")
+    return first[: LONGEST_JOINED // 2] + (f"-and-{len(others)}-more" if others else "")

@@ -50,7 +50,8 @@ def train_several(
         if distributed.rank() == 0:
             remove_unfinished(folder)
         if not args.resume:  # a run that goes on needs neither its start nor its teachers
-            check_starts(args, folder, tasks)
+            check_starts(args, tasks)
+            make_outputs(args, tasks, outputs_files(args, tasks, folder))  # for all seeds
         args = rundir.save_arguments(folder, args, tasks)
         every = train_seeds(args, folder, tasks, train)
         scores = list(map(best_scores, every))
@@ -58,11 +59,8 @@ def train_several(
     return every
 
 
-def check_starts(args: Args, folder: Path, tasks: Tasks) -> None:
-    """Raise UserError for a mistake in any of a command's runs, before the first of them trains.
-
-    What teachers say is made here, for all seeds.
-    """
+def check_starts(args: Args, tasks: Tasks) -> None:
+    """Raise UserError for a mistake in any of a command's runs, before the first of them trains."""
     known, source, directory = list(tasks.values()), data_source(args), resolve(args.model)
     check_files(known, source.data_dir, ("train", "dev"))
     tokenizer = BertTokenizer.from_directory(directory)
@@ -70,7 +68,6 @@ def check_starts(args: Args, folder: Path, tasks: Tasks) -> None:
     splits, _ = load_train_and_dev(known, tokenizer, source)
     for name, loss in args.pair_loss.items():
         PairData.of(tasks[name], splits[name], loss)
-    make_outputs(args, tasks, outputs_files(args, tasks, folder))
 
 
 def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:

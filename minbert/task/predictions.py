@@ -127,11 +127,10 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def gold_task(gold: Path, tasks: list[Task]) -> Task:
-    """Return the task whose columns the gold file has; of several the one whose file it is.
+    """Return the task whose columns the gold file has.
 
-    Or else the one that is named like the file.
-
-    Raises UserError if there is none.
+    Of several it is the one whose file it is, or else the one that is named like the file. Raises
+    UserError if there is none.
     """
     if not gold.is_file():
         raise UserError(f"--gold {gold}: no such file")

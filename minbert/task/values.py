@@ -88,14 +88,19 @@ def check_charset(name: str) -> None:
     raise ValueError(f"charset = {name!r}: write one that Python knows, as cp1252 or utf-16")
 
 
+def check_distinct(key: str, values: Sequence[Any]) -> None:
+    """Raise ValueError for a value of a key's list that is there twice."""
+    if len(set(values)) < len(values):
+        again = next(value for value in values if values.count(value) > 1)
+        raise ValueError(f"{key}: {again!r} is there twice")
+
+
 def check_files(split: str, names: Any) -> None:
     """Raise ValueError unless these are the names of a split's files: one, or a list of them."""
     listed = [names] if isinstance(names, str) else names
     if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):
         raise ValueError(f'{split} = {names!r}: write a file, "a.csv", or a list, ["a.csv"]')
-    if len(set(listed)) < len(listed):
-        again = next(name for name in listed if listed.count(name) > 1)
-        raise ValueError(f"{split}: {again!r} is there twice")
+    check_distinct(split, listed)
 
 
 def check_display_names(table: Table) -> None:
@@ -104,8 +109,7 @@ def check_display_names(table: Table) -> None:
     are_text = isinstance(names, list) and all(isinstance(name, str) for name in names)
     if not are_text or type(labels) is not int or len(names) != labels:
         raise ValueError(f"display_names = {names!r}: write a name for each of `labels = NUMBER`")
-    if again := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"display_names: {again[0]!r} is there twice")
+    check_distinct("display_names", names)
 
 
 def check_class_weight(given: Any, classes: Sequence[str]) -> None:
@@ -132,6 +136,5 @@ def check_labels(labels: Any, countable: bool) -> None:
         raise ValueError(f"labels = {labels!r}: {how}")
     if (labels if counted else len(labels)) < 2:
         raise ValueError(f"labels = {labels!r}: write two or more")
-    if not counted and len(set(labels)) < len(labels):
-        again = next(label for label in labels if labels.count(label) > 1)
-        raise ValueError(f"labels: {again!r} is there twice")
+    if not counted:
+        check_distinct("labels", labels)
