@@ -19,7 +19,9 @@ class CommonArgs:
     """Every argument, its default and its help line; the resolved values are saved with the run."""
 
     tasks: tuple[str, ...] = tasks_arg(
-        ("sst", "quora", "sts"), "any, comma-separated", parse=comma_list
+        ("sst", "quora", "sts"),
+        "some of sst,quora,sts,cfimdb or of --task-file's",
+        parse=comma_list,
     )
     task_file: str = tasks_arg(
         "", "TOML with tasks of your own; all of them unless --tasks chooses"

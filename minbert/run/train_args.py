@@ -66,7 +66,9 @@ class Args(RecipeArgs):
         "full-model", "what is trained", choices=["full-model", FROZEN]
     )
     option: str = training_arg(
-        "", "finetune or pretrain: the same in 2023's words", choices=["finetune", "pretrain"]
+        "",
+        "the 2023 course's words for full-model and last-linear-layer",
+        choices=["finetune", "pretrain"],
     )
     limit_dev: dict[str, int] = data_arg(
         None, "evaluate on so many rows, of all or by task", parse=limit_by_task
@@ -78,7 +80,8 @@ class Args(RecipeArgs):
     )
     pair_loss: dict[str, str] = siamese_arg(
         None,
-        f"of siamese pairs, for all or by task (default: contrastive, sts=cosine-mse): {LOSSES}",
+        "of siamese pairs, for all or by task (default: the task file's, else cosine-mse for "
+        f"scores; contrastive for a yes or no, softmax if read both ways): {LOSSES}",
         parse=word_by_task,
     )
     pooling: str | dict[str, str] = beyond_arg(
@@ -87,13 +90,17 @@ class Args(RecipeArgs):
         "all or sts=mean",
         parse=pooling_by_task,
     )
-    embedding_size: int = siamese_arg(0, "of a linear map on them; 0: none", low=0, high=10**5)
+    embedding_size: int = siamese_arg(
+        0, "of a linear map on the sentences' vectors; 0: no map", low=0, high=10**5
+    )
     towers: str = siamese_arg(
         "shared",
         "one encoder for both sentences of siamese pairs, or two",
         choices=["shared", "separate"],
     )
-    mnr_scale: float = siamese_arg(0.0, "of mnr's cosines; 0: mnr 1, others 20", low=0, high=1e4)
+    mnr_scale: float = siamese_arg(
+        0.0, "factor of the cosines in mnr, mnr-full, simcse; 0: 1, 20, 20", low=0, high=1e4
+    )
     epochs: int | dict[str, int] = training_arg(
         None, "global epochs (default: 5, frozen 10); of single tasks also sst=10,quora=5",
         parse=number_or_by_task, low=1, high=10**6,
