@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 
 from minbert.errors import UserError
 
+HOST = re.sub(r"\W", "-", socket.gethostname())  # a process has its number on one machine alone
 RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
@@ -29,7 +31,8 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
     forced to the disk and renamed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f"{path.name}.{os.getpid()}.new")  # another process may write it, too
+    # another process may write it, too, perhaps on another machine with the same disk
+    new = path.with_name(f"{path.name}.{HOST}.{os.getpid()}.new")
     try:
         with new.open("wb") as file:
             yield file
@@ -41,8 +44,11 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Remove the files that `replaced_file` began in a folder and a killed process left."""
-    for path in folder.rglob("*.new"):
+    """Remove the files that `replaced_file` began in a folder and a killed process left.
+
+    Those of other machines stay.
+    """
+    for path in folder.rglob(f"*.{HOST}.*.new"):
         pid = path.name.removesuffix(".new").rpartition(".")[2]
         if path.is_file() and pid.isdecimal() and not _is_running(int(pid)):
             path.unlink(missing_ok=True)

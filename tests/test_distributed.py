@@ -96,6 +96,17 @@ def test_recipes_in_two_processes_equal_one(still: Path, words: str) -> None:
     assert_near(one, other)
 
 
+def test_several_runs_in_two_processes_have_their_teachers_in_common(still: Path) -> None:
+    run(still, "--name", "teacher", *STILL)
+    options = [*STILL, "--teacher", str(still / "runs/teacher"), "--seeds", "2", "--steps", "4"]
+    run(still, "--name", "one", *options)
+    in_two(still, "train", arguments(still, "--name", "two", *options))
+    for seed in ("seed-11711", "seed-11712"):
+        one, other = (weights(still / f"runs/{name}/{seed}/last") for name in ("one", "two"))
+        assert_near(one, other)
+    assert not (still / "runs/two/seed-11711/teachers").exists()
+
+
 def test_pre_training_in_two_processes_equals_one(still: Path) -> None:
     base = arguments(still, "--precision", "fp32", "--held-out", "2", "--batch-size", "9")
     pretrain_mlm.main([*base, "--name", "one"])

@@ -15,6 +15,7 @@ from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, encode_files, limit_rows, take
 from minbert.data.id_cache import load_split
 from minbert.data.sampler import length_sorted_batches
+from minbert.files import HOST
 from minbert.task.loading import DataSource, load_task
 from minbert.weights.resolve import resolve
 from tasks import TASKS
@@ -65,7 +66,7 @@ def test_a_cache_that_a_kill_left_half_written_is_removed(file: Path, tokenizer)
     (file.parent / "ids").mkdir()
     gone = subprocess.Popen(["true"])
     gone.wait()
-    half = file.parent / f"ids/x.npz.{gone.pid}.new"
+    half = file.parent / f"ids/x.npz.{HOST}.{gone.pid}.new"
     half.write_text("half")
     load(file, tokenizer)
     assert not half.exists()

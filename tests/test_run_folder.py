@@ -17,6 +17,7 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import MultitaskModel, UserError
+from minbert.files import HOST
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
 from minbert.run.runlog import RunLog
@@ -167,15 +168,17 @@ def test_what_killed_processes_left_is_removed(world: Path, mode: str) -> None:
     folder = world / "runs/run"
     gone = subprocess.Popen(["true"])
     gone.wait()
-    for name in (f"args.json.{gone.pid}.new", f"x/x.csv.{gone.pid}.new"):
+    for name in (f"args.json.{HOST}.{gone.pid}.new", f"x/x.csv.{HOST}.{gone.pid}.new"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("half")
-    running = folder / f"README.md.{os.getppid()}.new"  # another process writes it just now
-    running.write_text("half")
+    running = folder / f"README.md.{HOST}.{os.getppid()}.new"  # another process writes it just now
+    elsewhere = folder / f"README.md.other-machine.{gone.pid}.new"  # and one on another machine
+    for path in (running, elsewhere):
+        path.write_text("half")
     last = next(folder.rglob("last"))
     shutil.copytree(last, last.with_name("last.old"))
     train_multitask.main(["--resume", str(folder)])
-    assert list(folder.rglob("*.new")) == [running] and not [*folder.rglob("last.old")]
+    assert {*folder.rglob("*.new")} == {running, elsewhere} and not [*folder.rglob("last.old")]
 
 
 def test_a_name_that_no_file_can_have(world: Path) -> None:
@@ -219,6 +222,25 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
         run(world, "--name", "cut", "--epochs", "1")
         assert ("it starts anew" in capsys.readouterr().out) == bool(left)
         assert_same_run(world, "whole", "cut")
+
+
+def test_a_dev_file_that_is_changed_meanwhile_does_not_cost_the_end(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its texts are not shown: with other lines they would be others, or none."""
+    dev, step = world / "data/ids-sst-dev.csv", train_multitask.train_step
+
+    def edited(run_: train_multitask.Run, number: int) -> None:
+        dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:2]))
+        step(run_, number)
+
+    monkeypatch.setattr(train_multitask, "train_step", edited)
+    assert run(world, "--name", "run", "--epochs", "1") == 0
+    said = "ids-sst-dev.csv: changed since the run began; the report shows no texts of it"
+    assert said in capsys.readouterr().out
+    found = json.loads((world / "runs/run/findings.json").read_text())
+    assert found["sst"]["worst"] == [] and found["sst"]["rows"] == 12 and found["sts"]["worst"]
+    assert (world / "runs/run/report.html").is_file()
 
 
 def test_evaluations_and_ends_are_logged_once(world: Path) -> None:

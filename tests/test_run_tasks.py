@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,9 +19,11 @@ from minbert.export import main as export
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork, save_multitask
 from minbert.report.__main__ import main as report
+from minbert.run import fine_tuning
 from minbert.run.checkpoint import TrainState, save_training_state
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_task_file, read_tasks, task_file_text
+from minbert.training.mixing import Plan
 from minbert.training.optimizer import AdamW, parameter_groups
 from tasks import TASKS
 from tests.conftest import run
@@ -72,16 +75,42 @@ def test_an_own_task_does_not_write_a_built_in_one_s_file(world: Path) -> None:
     assert not (world / "runs/run").exists()
 
 
+MINE = (
+    '# mine\n[mine]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
+    'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = [0, 1, 2, 3, 4]\n'
+)
+
+
+@pytest.mark.parametrize("now", [MINE.replace("0, 1", "1, 0"), "[mine\n", None])
+def test_a_run_keeps_the_tasks_that_it_read(
+    world: Path, monkeypatch: pytest.MonkeyPatch, now: str | None
+) -> None:
+    """Whatever its task file is when its folder is made, which may be minutes later."""
+    own, make_plan = world / "own.toml", fine_tuning.make_plan
+    own.write_text(MINE)
+
+    def edited(*args: Any) -> Plan:
+        own.write_text(now) if now else own.unlink()
+        return make_plan(*args)
+
+    monkeypatch.setattr(fine_tuning, "make_plan", edited)
+    run(world, "--name", "run", "--task-file", str(own), "--tasks", "mine", "--epochs", "1")
+    kept = tomllib.loads((world / "runs/run/tasks.toml").read_text())
+    assert kept == tomllib.loads(MINE)
+
+
 def test_own_and_built_in_tasks_are_in_one_file(world: Path) -> None:
-    (world / "own.toml").write_text(
-        '# mine\n[mine]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
-        'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = 5\n'
-    )
+    (world / "own.toml").write_text(MINE)
     run(world, "--name", "run", "--task-file", str(world / "own.toml"), "--tasks", "mine,sts")
     kept = (world / "runs/run/tasks.toml").read_text()
     assert kept.startswith((world / "own.toml").read_text()) and "# mine" in kept
     assert list(tomllib.loads(kept)) == ["mine", "sts"]
     assert list(MultitaskModel.load(world / "runs/run", device="cpu").tasks) == ["mine", "sts"]
+    again = ["--resume", str(world / "runs/run"), "--task-file", str(world / "own.toml")]
+    assert train_multitask.main(again) == 0  # as it was typed for the run
+    (world / "own.toml").write_text(MINE.replace("0, 1", "1, 0"))
+    with pytest.raises(UserError, match=r"--task-file .*own.toml differs from the run's"):
+        train_multitask.main(again)
 
 
 def test_what_a_run_s_file_says_counts_and_not_the_repository_s(world: Path) -> None:
@@ -163,6 +192,12 @@ def test_a_run_of_before_goes_on(
     assert list(tomllib.loads((old / "tasks.toml").read_text())) == ["sst", "quora", "sts"]
     best = json.loads((old / "last/state.json").read_text())["best"]
     assert best == json.loads((OLD / "state.json").read_text())["best"]
+
+
+def test_a_run_of_before_teaches(old: Path, world: Path) -> None:
+    more = ["--teacher", f"sst={old}", "--steps", "2", "--skip-predictions"]
+    assert run(world, "--name", "taught", *more) == 0
+    assert (world / "runs/taught/teachers/sst.npy").is_file()
 
 
 def test_the_best_step_of_pre_training_of_before_is_read() -> None:

@@ -206,10 +206,28 @@ def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
     assert report["scores"]["sts"]["pearson"]["value"] == pytest.approx(trained, abs=1e-6)
 
 
+def test_a_task_alone_without_pairs_has_one_tower(world: Path) -> None:
+    options = ["--mode", "single", "--pair-encoding", "siamese", "--towers", "separate"]
+    run(world, *options, *ONE_EPOCH, "--name", "alone")
+    towers = {
+        task: (world / f"runs/alone/{task}/last/second.safetensors").is_file()
+        for task in ("sst", "sts")
+    }
+    assert towers == {"sst": False, "sts": True}
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
         (["--tasks", "sst", "--pair-encoding", "sst=siamese"], "sst: not one of the pair tasks"),
+        (
+            ["--tasks", "sst", "--pair-encoding", "siamese"],
+            "siamese: no task of this run has pairs",
+        ),
+        (
+            ["--tasks", "sst", "--pair-loss", "mnr"],
+            "--pair-loss mnr: no task of this run has pairs",
+        ),
         (["--tasks", "sts", "--pair-loss", "mnr"], "goes with --pair-encoding sts=siamese"),
         (["--tasks", "sts", "--pair-encoding", "all"], "write one of cross, siamese, both"),
         (

@@ -11,7 +11,7 @@ import torch
 
 import train_multitask
 from minbert import UserError
-from minbert.run.steps import READ_EVERY
+from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, run, weights
 from tests.forked import Command
 from tests.processes import assert_same_run, wait_for_step
@@ -99,6 +99,25 @@ def test_a_second_ctrl_c_does_not_cut_the_saving(
     with pytest.raises(KeyboardInterrupt):
         run(world, "--name", "cut")
     assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 4
+
+
+def test_a_reader_that_ends_costs_nothing(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `head`, or as tee, which Ctrl-C ends before the step is done."""
+    run(world, "--name", "whole")
+    shown = Progress.step
+
+    def unheard(progress: Progress, record: StepRecord, *rest: Any) -> None:
+        if record.step == 5:
+            raise BrokenPipeError
+        shown(progress, record, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "step", unheard)
+        with pytest.raises(BrokenPipeError):
+            run(world, "--name", "cut")
+    assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 5
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")
 
 
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

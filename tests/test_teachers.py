@@ -9,6 +9,7 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.inference import MultitaskModel
+from minbert.run import rundir
 from minbert.task.kinds import classification, multi_labels, scores
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
 from tests.conftest import make_world, run
@@ -109,6 +110,8 @@ def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
         run(world, "--teacher", f"sts={folder}")
     with pytest.raises(UserError, match="--teacher sst=nobody: no such run; give a run's folder"):
         run(world, "--teacher", "nobody")
+    with pytest.raises(UserError, match="--teacher sst=nobody: no such run; give a run's folder"):
+        run(world, "--teacher", "nobody", "--dry-run")
     with pytest.raises(UserError, match="--teacher quora: not one of --tasks sst,sts"):
         run(world, "--teacher", f"quora={folder}")
     with pytest.raises(UserError, match="--teacher sts: not of a siamese task"):
@@ -148,6 +151,14 @@ def test_the_runs_of_a_command_have_their_teachers_in_common(
         shutil.rmtree(world / "runs" / gone)
     assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
     assert (world / "runs/run/seed-11712/best").is_dir()
+
+
+def test_a_run_in_another_one_s_folder_has_its_own_teachers(world: Path) -> None:
+    options = [*teach(world), "--skip-predictions", "--steps", "2"]
+    run(world, "--name", "outer", *options)
+    run(world, "--output-dir", str(world / "runs/outer"), "--name", "inner", *options)
+    assert (world / "runs/outer/inner/teachers/sst.npy").is_file()
+    assert rundir.whole_of(world / "runs/outer/inner") == world / "runs/outer/inner"
 
 
 def test_a_teacher_reads_again_what_it_reads_otherwise(

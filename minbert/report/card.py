@@ -135,7 +135,8 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     ONNX also a head that reads all tokens. None takes a run with separate towers, nor heads that
     read other layers than the top one.
     """
-    if args["towers"] == "separate" or args["pool_layers"]:
+    towers = args["towers"] == "separate" and args["pair_loss"]
+    if towers or args["pool_layers"]:
         return []
     start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
     cross = [name for name in args["tasks"] if name not in args["pair_loss"]]

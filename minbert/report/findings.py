@@ -27,7 +27,8 @@ def findings(
 ) -> dict[str, Any]:  # fmt: skip
     """Describe outputs (n, task.outputs) for a split, which was read from these files.
 
-    calibration: None for outputs that give no probabilities.
+    files: (), if they have other texts by now: then none are shown. calibration: None for outputs
+    that give no probabilities.
     """
     predictions, labels = task.decode(outputs), gold_of(split)
     found: dict[str, Any] = {"title": task.title, "rows": len(split)}
@@ -122,6 +123,8 @@ def listed_rows(
     confidence: np.ndarray | None, files: Files,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return the texts of these rows with their gold and predicted labels."""
+    if not files:
+        return []
     examples = {e.id: e for e in read_examples(files, task.columns, labelled=True)[0]}
     listed = []
     for row in rows.tolist():

@@ -53,6 +53,8 @@ def worst_sentences(
     task: Task, predictions: np.ndarray, split: EncodedSplit, files: Files, most: int
 ) -> list[dict[str, Any]]:
     """Return the sentences with the most mistakes, at most so many, with gold and predicted."""
+    if not files:
+        return []
     labels = gold_of(split)
     counts = np.array([mistakes(task, *pair) for pair in zip(predictions, labels, strict=True)])
     order = np.argsort(-counts, kind="stable")[:most]  # the first ones of those that are equal

@@ -23,6 +23,7 @@ from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.recipe_args import FROZEN
 from minbert.run.runlog import silence
 from minbert.run.several import is_one_by_one, of_task
+from minbert.run.teachers import outputs_files
 from minbert.run.train_args import Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
@@ -181,6 +182,7 @@ def show(args: Args | MlmArgs, make: Callable[[Path], tuple[str, Forecast]]) -> 
 
 def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tuple[str, Forecast]:
     """Return the forecast of train_multitask.py, as text and numbers."""
+    outputs_files(args, tasks, folder)  # raises for a teacher that is no run
     run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]

@@ -195,7 +195,7 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
             )
             for name, task in tasks.items()
         }  # fmt: skip
-        separate = args.towers == "separate"
+        separate = args.towers == "separate" and bool(args.pair_loss)  # not of a task alone
         model = MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
     device = choose_device(args.device)
     model.to(device).set_precision(choose_precision(args.precision, device))

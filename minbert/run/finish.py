@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from minbert.data.items import by_row, gold_of
-from minbert.files import write_json, write_text
+from minbert.files import sha256_of, write_json, write_text
 from minbert.metrics import over_seeds
 from minbert.report.card import (
     Command,
@@ -25,7 +25,7 @@ from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, lo
 from minbert.run.train_args import Args, data_source
 from minbert.task.calibration import calibration_of
 from minbert.task.evaluation import predict_task, with_interval
-from minbert.task.loading import load_test
+from minbert.task.loading import load_test, training_files
 from minbert.task.predictions import write_predictions
 from minbert.task.probabilities import why_none
 from minbert.task.task import Task
@@ -90,7 +90,9 @@ def predict_best(
     temperatures: dict[str, float] = {}
     splits = {task.name: {"dev": dev_splits[task.name]} for task in tasks}
     for task in tasks:  # before anything is written: a broken file leaves no half of it
-        if test := load_test(task, run.tokenizer, source):
+        with distributed.first_before_others():
+            test = load_test(task, run.tokenizer, source)
+        if test:
             splits[task.name]["test"] = test
     for task in tasks:
         for name, split in splits[task.name].items():
@@ -105,7 +107,7 @@ def predict_best(
                 if not why_none(task, model.heads[task.name].config):
                     calibration = calibration_of(task, outputs, split.labels)
                     temperatures[task.name] = calibration.temperature
-                dev_files = task.paths("dev", source.data_dir)
+                dev_files = unchanged_files(run, task, source.data_dir)
                 found[task.name] = findings(task, outputs, split, dev_files, calibration)
                 if task.main_metric in found[task.name]["metrics"]:
                     found[task.name]["interval"] = (low, high)
@@ -115,6 +117,16 @@ def predict_best(
     if args.save_task_best:
         calibrate_task_bests(run, tasks, dev_splits, temperatures, device, precision)
     return found
+
+
+def unchanged_files(run: Training, task: Task, data_dir: Path) -> tuple[Path, ...]:
+    """Return a task's dev files; none, which is said, if one is not what the run began with."""
+    files = tuple(task.paths("dev", data_dir))
+    for name, path in training_files([task], data_dir).items():
+        if path in files and not (path.is_file() and sha256_of(path) == run.state.data[name]):
+            print(f"{path}: changed since the run began; the report shows no texts of it")
+            return ()
+    return files
 
 
 def finish_mlm(

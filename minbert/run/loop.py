@@ -163,7 +163,10 @@ class Keeper:
     ) -> None:
         self.run.progress.close()  # what is printed from now on stands in no bar
         try:
-            if isinstance(error, KeyboardInterrupt):
+            # a reader of stdout has ended, as `head` does, or tee at Ctrl-C: that is a stop, too
+            unheard = isinstance(error, BrokenPipeError) and distributed.size() == 1
+            if unheard or isinstance(error, KeyboardInterrupt):
+                self.in_step = True  # no signal interrupts the saving
                 self._save_and_report()
         finally:
             for number, handler in self.previous.items():

@@ -28,9 +28,10 @@ from minbert.task.run_files import (
 from minbert.task.task import Task
 from minbert.task.taskfile import (
     check_prediction_files,
+    is_copied,
     read_task_file,
-    task_file_text,
     tasks_of_run,
+    text_of_run,
 )
 from minbert.training import distributed
 from minbert.typed import from_json
@@ -147,8 +148,17 @@ def find_run(root: Path, name: str) -> Path:
 
 def whole_of(run: Path) -> Path:
     """Return the folder that --resume needs for a run: its own, or that of its command's runs."""
-    around = [folder for folder in (run, *run.parents[:2]) if (folder / ARGS).is_file()]
-    return around[-1] if around else run
+    for folder in run.parents[1::-1]:  # as of seed-1/sst, the folder that is furthest out first
+        if (folder / ARGS).is_file() and has_runs(read_arguments(folder)):
+            return folder
+    return run
+
+
+def has_runs(arguments: dict[str, Any]) -> bool:
+    """Return whether a command's folder holds its runs, each in a folder of its own."""
+    return arguments.get("seeds", 1) > 1 or (
+        arguments.get("mode") == "single" and len(arguments.get("tasks", ())) > 1
+    )
 
 
 @contextmanager
@@ -173,18 +183,12 @@ def alone_in(run: Path, resumed: bool) -> Iterator[None]:
 def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
     """Write args.json and, unless the run has them, tasks.toml and dev_rows.json; return the first.
 
-    tasks.toml is a copy of --task-file followed by the run's other tasks; in the arguments it takes
-    the place of --task-file. Of several processes the first one writes.
+    In the arguments tasks.toml takes the place of --task-file. Of several processes the first one
+    writes.
     """
     kept = run / TASKS_FILE
     if distributed.rank() == 0 and not kept.is_file():
-        text, written = "", {}
-        if args.task_file:
-            path = Path(args.task_file)
-            text, written = path.read_text(encoding="utf-8"), read_task_file(path, None)
-        if rest := [task for name, task in tasks.items() if name not in written]:
-            text += ("\n" if text else "") + task_file_text(rest)
-        write_text(kept, text)
+        write_text(kept, text_of_run(args.task_file, tasks))
     args = replace(args, task_file=str(kept) if args.task_file else "")
     if distributed.rank() == 0:
         write_dev_rows(run, tasks)
@@ -268,6 +272,8 @@ def resumed_arguments(
     begun = vars(saved)
     for name, value in given.items():
         if name in FREE_ON_RESUME or value == begun[name]:
+            continue
+        if name == "task_file" and is_copied(value, run):
             continue
         if not means(resolve, begun, name, value):
             flag, mend = "--" + name.replace("_", "-"), "leave it out"

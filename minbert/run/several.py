@@ -53,6 +53,7 @@ def train_several(
             check_starts(args, tasks)
             make_outputs(args, tasks, outputs_files(args, tasks, folder))  # for all seeds
         args = rundir.save_arguments(folder, args, tasks)
+        distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
         every = train_seeds(args, folder, tasks, train)
         scores = list(map(best_scores, every))
         finish_several(folder, args=args, script=script, tasks=known, scores=scores)

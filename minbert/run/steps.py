@@ -188,11 +188,11 @@ class StepRecords:
             self.write(record, loss, record.seconds + waited)
 
     def write(self, r: StepRecord, loss: float | None, seconds: float) -> None:
-        """Write one step's numbers to the progress bar and the log."""
-        self.progress.step(r, loss, seconds)
+        """Write one step's numbers to the log and the progress bar."""
         cosines = {names: round(float(cosine), 4) for names, cosine in r.cosines.items()}
         more = {"cosines": cosines} if cosines else {}
         self.log.write(
             "step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens,
             seconds=round(seconds, 5), **more,
         )  # fmt: skip
+        self.progress.step(r, loss, seconds)  # last: it fails if nobody reads it any more

@@ -106,7 +106,8 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
     directory = check_teacher(task.name, run)
     files = [file for file in sorted(directory.iterdir()) if file.is_file()]
     own = folders_of_run(directory)[:1]
-    files += [*(place / TASKS_FILE for place in own), *task.paths("train", Path(args.data_dir))]
+    kept = [place / TASKS_FILE for place in own]  # the oldest runs have none
+    files += [*filter(Path.is_file, kept), *task.paths("train", Path(args.data_dir))]
     lengths = [read_arguments(place).get("max_length") for place in own]
     rows = (task.table, args.limit.get(task.name), sorted(task.dev_ids or ()))
     key = hashlib.sha256(repr((rows, args.precision, lengths)).encode())

@@ -256,10 +256,11 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
 
 def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:
     """Return a word for each pair task, out of words by task and one for all others ("")."""
-    stray = [name for name in values if name and name not in pairs]
-    if stray:
-        flag = "--" + field.replace("_", "-")
+    flag = "--" + field.replace("_", "-")
+    if stray := [name for name in values if name and name not in pairs]:
         raise UserError(f"{flag} {stray[0]}: not one of the pair tasks {','.join(pairs)}")
+    if not pairs and values.get("", CROSS) != CROSS:
+        raise UserError(f"{flag} {values['']}: no task of this run has pairs")
     return {name: values.get(name, values.get("", "")) for name in pairs}
 
 

@@ -13,6 +13,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,31 @@ def task_file_text(tasks: Iterable[Task]) -> str:
         f"[{task.name}]\n" + "".join(f"{k} = {_toml(v)}\n" for k, v in task.table.items())
         for task in tasks
     )
+
+
+def text_of_run(task_file: str, tasks: Mapping[str, Task]) -> str:
+    """Return what a run keeps as its tasks.toml: a copy of its task file, then its other tasks.
+
+    task_file: "" for none. Of one that has been changed since it was read nothing is copied.
+    """
+    copied, known = "", {}
+    if task_file:
+        with suppress(UserError, OSError, UnicodeDecodeError):
+            text = Path(task_file).read_text(encoding="utf-8")
+            now = read_tasks(text, task_file, None)
+            if all(now[name].table == tasks[name].table for name in now.keys() & tasks.keys()):
+                copied, known = text, now
+    rest = [task for name, task in tasks.items() if name not in known]
+    return "\n".join(filter(None, (copied, task_file_text(rest))))
+
+
+def is_copied(task_file: str, run: Path) -> bool:
+    """Return whether a run's tasks.toml is a copy of this task file, as `text_of_run` makes it."""
+    try:
+        text = Path(task_file).read_text(encoding="utf-8")
+        return (run / TASKS_FILE).read_text(encoding="utf-8").startswith(text)
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _toml(value: Any) -> str:
