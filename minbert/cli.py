@@ -128,7 +128,7 @@ def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
 def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     """Return the values of a TOML file as the words of a command line."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--config {path}: cannot be read ({error})") from error
     words = []

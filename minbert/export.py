@@ -172,6 +172,8 @@ def main(argv: list[str]) -> int:
         raise UserError("write python -m minbert.export RUN NEW_DIRECTORY, and options")
     if args.quantize and args.to != "onnx":
         raise UserError(f"--quantize {args.quantize} goes with --to onnx")
+    if args.data_dir and not args.quantize:
+        raise UserError(f"--data-dir {args.data_dir} goes with --quantize")
     folder = Path(places[1])
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty; name a new directory")

@@ -33,6 +33,8 @@ class PaddedModel(nn.Module):
         self.encoder = model if isinstance(model, BertModel) else model.encoder
         if task and model.heads[task].config.layers:
             raise UserError(f"{task}: its head reads layers {model.layers}, here alone")
+        if task and model.heads[task].config.both:
+            raise UserError(f"{task}: its pairs are read together and apart, here alone")
         self.head = model.heads[task] if task else None
         self.siamese = bool(task) and self.head.config.siamese
 

@@ -1,5 +1,6 @@
 """Texts of a user's -> what a model says of them, as they come: evaluate.py --input, --text."""
 
+import json
 import shutil
 import sys
 import tempfile
@@ -112,7 +113,7 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
     columns = task.columns
     endings = (*TABLES, *CONLL, *task.endings) if columns.layout.word_columns else TABLES
     if name != "-" and kind_of(Path(name)) in endings:
-        yield table_rows(Path(name), columns)
+        yield table_rows(Path(name), columns, Path(name).name)
         return
     with ExitStack() as stack:
         file = sys.stdin.buffer if name == "-" else stack.enter_context(opened(Path(name)))
@@ -125,7 +126,11 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
             with copy.open("wb") as target:
                 target.write(first)
                 shutil.copyfileobj(file, target)
-            yield table_rows(copy, columns)
+            try:
+                table = table_rows(copy, columns, name)
+            except UserError as error:
+                raise UserError(str(error).replace(str(copy), name)) from error
+            yield table
         else:
             yield None, line_rows(len(columns.texts), first, file)
 
@@ -133,15 +138,21 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
 def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     """Return the ending of the kind of table whose first line this is; "" for a plain text.
 
-    It is a table's if it names all columns that the task's texts are in; if the task's files have
-    no names, if it has as many cells. has_commas: the task's files have them between cells.
+    It is a table's if it is an object of JSON, or names all columns that the task's texts are in;
+    if the task's files have no names, if it has as many cells. has_commas: the task's files have
+    them between cells.
     """
     line = first.decode("utf-8-sig", errors="replace").strip()
-    if columns.layout.word_columns and not line.startswith("{"):
+    if line.startswith("{"):
+        try:
+            return ".jsonl" if isinstance(json.loads(line), dict) else ""
+        except (ValueError, RecursionError):
+            return ""  # a sentence that begins so
+    if columns.layout.word_columns:
         return ""  # CoNLL's form has no names: any sentence might be a line of it
     if columns.layout.names and not (columns.layout.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
-    for ending in (".jsonl",) if line.startswith("{") else (".tsv", ".csv"):
+    for ending in (".tsv", ".csv"):
         try:
             names, rows = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
             if columns.layout.names:
@@ -153,11 +164,11 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     return ""
 
 
-def table_rows(path: Path, columns: Columns) -> tuple[Columns, Groups]:
+def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups]:
     """Return a table's columns, with an id if it has ids, and its rows in groups.
 
-    Rows without a text are left out, which is said. Raises UserError, with the columns that are
-    there, for a table without the task's.
+    name: of the table, for people. Rows without a text are left out, which is said. Raises
+    UserError, with the columns that are there, for a table without the task's.
     """
     names = column_names(path, columns.layout)
     check_columns(path, list(columns.texts), names)
@@ -166,7 +177,7 @@ def table_rows(path: Path, columns: Columns) -> tuple[Columns, Groups]:
     columns = replace(columns, id=id_name, bad_rows=1.0, course=False)  # ids are kept as they are
     rows, left_out = read_examples(path, columns, labelled=False)
     if left_out.counts:
-        say(f"{path.name}: left out: {left_out.describe()}", sys.stderr)
+        say(f"{name}: left out: {left_out.describe()}", sys.stderr)
     return columns, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
 

@@ -44,6 +44,12 @@ def test_a_file_is_as_good_as_flags(config: Path) -> None:
     assert parse_given(Args, ["--config", str(config)], "") == parse_given(Args, flags.split(), "")
 
 
+def test_a_byte_order_mark_is_no_part_of_a_file(config: Path) -> None:
+    plain = parse_given(Args, ["--config", str(config)], "")
+    config.write_text("\ufeff" + config.read_text(), encoding="utf-8")
+    assert parse_given(Args, ["--config", str(config)], "") == plain
+
+
 def test_a_file_turns_off_what_is_on_by_default(config: Path) -> None:
     config.write_text("correct_bias = false\n")
     assert parse_given(Args, ["--config", str(config)], "") == {"correct_bias": False}

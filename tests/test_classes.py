@@ -13,7 +13,9 @@ from sklearn.metrics import (
 
 import evaluate
 import train_multitask
+from minbert.data.encoded import EncodedSplit
 from minbert.metrics import mae, rmse
+from minbert.report.findings import findings
 from minbert.task.classes import class_counts, class_scores, describe_labels, rare_classes
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task
@@ -120,3 +122,15 @@ def test_own_labels_are_counted_as_files_name_them(own: Path) -> None:
         "topics": {"cats": 11, "dogs": 0, "colours": 5}, "entails": {"0": 6, "1": 5, "2": 5},
     }  # fmt: skip
     assert "topics, training rows: cats 11, dogs 0" in (own / "runs/own/README.md").read_text()
+
+
+@pytest.mark.parametrize(("classes", "shown"), [(5, True), (2000, False)])
+def test_a_table_of_thousands_of_classes_is_left_out(classes: int, shown: bool) -> None:
+    """It would have millions of cells; the classes that are found least are listed anyway."""
+    labels = np.array([0, 1, 2], dtype=np.float32)
+    split = EncodedSplit(np.array([b"a", b"b", b"c"]), labels, np.zeros(3, np.int32),
+                         np.arange(4), np.ones(3, np.int32))  # fmt: skip
+    outputs = np.eye(3, classes, 1, dtype=np.float32)
+    found = findings(make("classification", classes), outputs, split, (), None)
+    assert ("confusion" in found) == ("names" in found) == shown
+    assert len(found["classes"]) == classes and found["worst"] == []

@@ -10,8 +10,12 @@ import pytest
 import torch
 import transformers
 
+from minbert import BertModel
+from minbert.model.heads import HeadConfig
+from minbert.model.multitask import MultitaskNetwork, save_multitask
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import sanity_inputs
+from tests.conftest import TINY
 from tests.courses import CLASSIFIER, MULTITASK, OPTIMIZER_TEST, READY, ROWS, SANITY_CHECK, STARTER
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -125,3 +129,17 @@ def test_mistakes_are_one_line(words: list[str], message: str) -> None:
     command = [sys.executable, "-m", "compat", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_run_whose_heads_read_otherwise_is_refused(folder: Path, tmp_path: Path) -> None:
+    """They would be given what they were not trained on."""
+    model = MultitaskNetwork(BertModel(TINY), {"sst": HeadConfig(5, pooling="mean")})
+    save_multitask(model, tmp_path / "best")
+    text = "from multitask_classifier import MultitaskBERT\nMultitaskBERT()\n"
+    (folder / "script.py").write_text(text)
+    done = subprocess.run(
+        [sys.executable, "-m", "compat", str(folder), "script.py"], cwd=ROOT,
+        env={**os.environ, "MINBERT_MODEL": str(tmp_path / "best")}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert "the head of sst reads other than BERT's pooler" in done.stderr
+    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr

@@ -13,7 +13,7 @@ from minbert.files import read_json_lines as read_log
 from minbert.files import write_manifest
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import load_multitask
-from minbert.report.files import read_runs
+from minbert.report.files import read_runs, write_report
 from minbert.tensors import load_pickled, load_tensors, save_tensors
 from tests.conftest import run
 
@@ -188,3 +188,31 @@ def test_half_a_character_in_a_file_of_a_run_is_damage(world: Path) -> None:
         train_multitask.main(["--resume", str(world / "runs/run")])
     path.write_text(whole.replace('"model": "', '"model": "\\ud83d\\ude00'))  # a whole one
     assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+
+
+@pytest.mark.parametrize("key", ["title", "worst"])
+def test_findings_without_a_part_are_named(world: Path, key: str) -> None:
+    run(world, "--name", "run", "--epochs", "1")
+    path = world / "runs/run/findings.json"
+    found = json.loads(path.read_text())
+    del found["sts"][key]
+    path.write_text(json.dumps(found))
+    with pytest.raises(UserError, match="sts: title or worst is missing; the file is damaged"):
+        read_runs(world / "runs/run")
+
+
+def test_a_report_of_what_is_not_there_has_a_dash(world: Path) -> None:
+    """An end without a best step, a row without a confidence, a score that cannot be drawn."""
+    run(world, "--name", "run", "--epochs", "1")
+    folder = world / "runs/run"
+    found = json.loads((folder / "findings.json").read_text())
+    found["sst"]["worst"][1].pop("confidence")
+    (folder / "findings.json").write_text(json.dumps(found))
+    lines = read_log(folder / "log.jsonl")
+    lines[-1]["best"] = None
+    (folder / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    write_report(folder)
+    found["sts"]["worst"][0]["gold"] = "inf"
+    (folder / "findings.json").write_text(json.dumps(found))
+    with pytest.raises(UserError, match=r"findings.json: 'inf' is not a score"):
+        write_report(folder)

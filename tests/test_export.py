@@ -216,6 +216,8 @@ def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
         export([str(trained), out, "--to", "sentence-transformers", "--task", "sts"])
     with pytest.raises(UserError, match=r"write python -m minbert\.export RUN NEW_DIRECTORY"):
         export([str(trained)])
+    with pytest.raises(UserError, match="--data-dir x goes with --quantize"):
+        export([str(trained), out, "--data-dir", "x"])
     with pytest.raises(UserError, match="--task: expected one argument"):
         export([str(trained), out, "--task"])
     with pytest.raises(UserError, match="not empty"):

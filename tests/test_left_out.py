@@ -254,3 +254,10 @@ def test_a_single_sentence_s_encoding_is_its_files(own: Path) -> None:
     )
     with pytest.raises(UserError, match=r"'encoding' is not a key .*that of the files is charset"):
         read_task_file(own / "own.toml", own / "data")
+
+
+def test_an_id_has_no_nul_character(tmp_path: Path) -> None:
+    """At its end numpy would leave it out, and the id be another one."""
+    rows = '{"id": "7\\u0000", "text": "a film", "label": 1}\n'
+    with pytest.raises(UserError, match=r"a\.jsonl:1: a NUL character in the id '7.x00'"):
+        read(tmp_path, "a.jsonl", rows, id="id")

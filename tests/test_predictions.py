@@ -120,3 +120,10 @@ def test_gold_is_of_the_task_whose_folder_it_is_in(tmp_path: Path) -> None:
     tasks = list(read_tasks(text, "own.toml", None).values())
     for name in ("stars", "poles"):
         assert gold_task(tmp_path / name / "dev.tsv", tasks).name == name
+
+
+def test_a_text_of_an_output_may_have_line_ends_and_commas(
+    tmp_path: Path, gold: Path, capsys
+) -> None:
+    _, report = score(tmp_path, gold, 'id\tlabel\ttext\nid0\t0\t"x\nb, c"\n', capsys)
+    assert report["scored"] == 1 and report["accuracy"] == 1.0

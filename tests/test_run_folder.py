@@ -184,6 +184,8 @@ def test_what_killed_processes_left_is_removed(world: Path, mode: str) -> None:
 def test_a_name_that_no_file_can_have(world: Path) -> None:
     with pytest.raises(UserError, match="not UTF-8; choose another"):
         run(world, "--name", "a\udcff")
+    with pytest.raises(UserError, match=r"--data-dir .*not UTF-8; choose another"):
+        run(world, "--data-dir", "donn\udce9es")
     assert not (world / "runs").exists()
 
 

@@ -113,6 +113,17 @@ def test_own_and_built_in_tasks_are_in_one_file(world: Path) -> None:
         train_multitask.main(again)
 
 
+@pytest.mark.parametrize("now", ["[0, 1, 2, 3, 4, 5]", "[0, 1, 2, 3]"])
+def test_a_run_s_file_with_other_labels_than_its_head_is_refused(world: Path, now: str) -> None:
+    (world / "own.toml").write_text(MINE)
+    run(world, "--name", "run", "--task-file", str(world / "own.toml"), "--tasks", "mine")
+    kept = world / "runs/run/tasks.toml"
+    kept.write_text(kept.read_text().replace("[0, 1, 2, 3, 4]", now))
+    message = "mine: a head of another kind of task or number of labels; .*tasks.toml has been"
+    with pytest.raises(UserError, match=message):
+        MultitaskModel.load(world / "runs/run", device="cpu")
+
+
 def test_what_a_run_s_file_says_counts_and_not_the_repository_s(world: Path) -> None:
     run(world, "--name", "run", "--tasks", "sst", "--epochs", "1")
     kept = world / "runs/run/tasks.toml"

@@ -269,3 +269,10 @@ def test_what_does_not_go_together(world: Path, extra: list[str], message: str) 
     with pytest.raises(UserError, match=message) as error:
         run(world, *extra)
     assert "\n" not in str(error.value)
+
+
+def test_a_sentence_is_cut_by_itself(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """So a pair of two short ones does not count as one that may be cut."""
+    for kind, said in (("cross", True), ("siamese", False)):
+        run(world, "--tasks", "sts", "--pair-encoding", kind, "--max-length", "12", *ONE_EPOCH)
+        assert ("fill --max-length 12 and may be cut" in capsys.readouterr().out) == said

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,7 @@ def test_an_output_is_whole_or_the_one_of_before(trained: Path, tmp_path: Path) 
         ("a.csv", "id,text\n1,red cat\n", "id, text"),
         ("a.tsv", "red cat\told dog\n", "red cat, old dog"),
         ("a.jsonl", '{"text": "red cat"}\n', "text"),
+        ("a.txt", '{"text": "red cat"}\n', "text"),  # an object of JSON is no sentence
     ],
 )
 def test_a_table_with_other_columns_is_refused_with_those_it_has(
@@ -194,6 +196,34 @@ def test_a_table_s_ids_are_kept_and_rows_without_a_text_left_out(
     evaluate.main(["--checkpoint", str(trained), *to])
     assert [json.loads(line)["id"] for line in output.open()] == ["ABC", "GhI"]
     assert "in.tsv: left out: " in capsys.readouterr().err
+
+
+def test_a_table_in_a_pipe_has_the_pipe_s_name(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not that of the file which it is copied to."""
+    command = ["--checkpoint", str(trained), "--task", "sst", "--input", "-"]
+    for rows, message in (("1\tred cat\n2\n", r"^-:3: 1 fields"), ("1\tred cat\n2\t\n", "")):
+        content = io.BytesIO(f"id\tsentence\n{rows}".encode())
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(content))
+        with pytest.raises(UserError, match=message) if message else nullcontext():
+            evaluate.main(command)
+    assert "\n-: left out: " in "\n" + capsys.readouterr().err
+
+
+def test_one_column_is_a_table_whose_commas_are_text(trained: Path, tmp_path: Path) -> None:
+    """As `cut -f 3` leaves it."""
+    (tmp_path / "in.txt").write_text('sentence\nred, old cat\n"red" cat\n"old, new"\n')
+    to = ["--input", str(tmp_path / "in.txt"), "--task", "sst", "--output"]
+    evaluate.main(["--checkpoint", str(trained), *to, str(tmp_path / "out.jsonl")])
+    texts = [json.loads(line)["text"] for line in (tmp_path / "out.jsonl").open()]
+    assert texts == ["red, old cat", '"red" cat', "old, new"]
+
+
+def test_what_begins_as_json_and_is_none_is_a_sentence() -> None:
+    columns = Columns(("sentence",), "label")
+    assert table_ending(b"{curly} red cat\n", columns, has_commas=False) == ""
+    assert table_ending(b'{"sentence": "red"}\n', columns, has_commas=False) == ".jsonl"
 
 
 def test_a_comma_is_no_sign_of_a_table_whose_columns_have_no_names() -> None:

@@ -158,3 +158,10 @@ def test_the_docs_example_is_the_sample_s_and_runs(own: Path) -> None:
     text = (own / "runs" / "own" / "README.md").read_text()
     assert "| tickets | accuracy |" in text and "| answers | pearson |" in text
     assert "Confusion matrix of own" in (own / "runs" / "own" / "report.html").read_text()
+
+
+def test_a_byte_order_mark_is_no_part_of_it(own: Path) -> None:
+    """Windows' editor writes one."""
+    text = (own / "own.toml").read_text()
+    (own / "own.toml").write_text("\ufeff" + text, encoding="utf-8")
+    assert list(read_task_file(own / "own.toml", own / "data")) == list(OWN_NAMES)

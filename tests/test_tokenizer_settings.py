@@ -72,8 +72,12 @@ def test_every_combination_of_settings(folder: Path, file: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
-def test_added_tokens_have_their_ids(folder: Path, file: str) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_added_tokens_have_their_ids(folder: Path, file: str, known: bool) -> None:
+    """Also one that the vocabulary has: it stays whole."""
     settle(folder, tokenizer_class="BertTokenizer")
+    if known:
+        (folder / "vocab.txt").write_text("\n".join([*WORDS, "<new>"]) + "\n", encoding="utf-8")
     if file == "tokenizer.json":
         transformers.AutoTokenizer.from_pretrained(folder).save_pretrained(folder)
     n = len(WORDS)

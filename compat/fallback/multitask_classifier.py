@@ -5,6 +5,7 @@ from _project import model_name
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from minbert.errors import UserError
 from minbert.model.encoder import BertModel
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask
@@ -26,6 +27,12 @@ class MultitaskBERT(nn.Module):
         dropout = getattr(config, "hidden_dropout_prob", 0.3)
         if (directory / HEADS).is_file():
             model, _ = load_multitask(directory, dropout)
+            for name in HEADS_OF.keys() & model.heads.keys():
+                if not model.heads[name].config.is_usual:
+                    raise UserError(
+                        f"{directory}: the head of {name} reads other than BERT's pooler, or pairs "
+                        f"apart: train it with --pooling cls and --pair-encoding cross"
+                    )
         else:
             model = MultitaskNetwork(BertModel.from_pretrained(directory), HEADS_OF, dropout)
         self.bert, self.heads = model.encoder, model.heads

@@ -161,6 +161,8 @@ def _examples_of(
         where, id_ = f"{path}:{line}", id_.lower() if columns.course else id_
         if not id_:
             raise UserError(f"{where}: empty id; every row needs one")
+        if "\0" in id_:  # numpy leaves it out at an end
+            raise UserError(f"{where}: a NUL character in the id {id_[:60]!r}; take it out")
         if len(id_) > LONGEST_ID:
             raise UserError(f"{where}: an id of {len(id_)} characters; is {columns.id} the id?")
         if labelled and not label:

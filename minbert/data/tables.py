@@ -76,7 +76,9 @@ def _delimited_table(
             break
     first = begin[-1] if begin else ""
     names = list(layout.names)
-    delimiter = layout.delimiter or ("\t" if "\t" in first else ",")
+    # a first line with neither is of one column, whose commas are text; a .csv has CSV's quotes
+    has_tabs = "\t" in first or ("," not in first and kind_of(path) != ".csv")
+    delimiter = layout.delimiter or ("\t" if has_tabs else ",")
     rows = delimited_rows(path, chain(begin, lines), delimiter, layout.quoting)
     if not names:
         _check_header(path, first, delimiter)

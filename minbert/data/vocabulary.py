@@ -118,7 +118,8 @@ def add_tokens(tokenizer: Tokenizer, directory: Path) -> None:
     Raises UserError for an id that the token would not get here.
     """
     for token, i in sorted(added_tokens(directory), key=lambda pair: pair[1]):
-        if tokenizer.token_to_id(token.content) is None:
+        # one that the vocabulary has keeps its id, and is not split from now on
+        if token.content not in SPECIAL or tokenizer.token_to_id(token.content) is None:
             (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
         if (found := tokenizer.token_to_id(token.content)) != i:
             raise UserError(

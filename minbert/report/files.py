@@ -111,6 +111,8 @@ def check_findings(found: Any, path: Path) -> None:
         for key, kind in FINDING.items():
             if key in own:
                 parse(kind, own[key], f"{path}: {task}: {key}")
+        if "title" not in own or ("points" in own and "worst" not in own):
+            raise UserError(f"{path}: {task}: title or worst is missing; the file is damaged")
         sizes = {len(own.get("names", [])), *map(len, own.get("confusion", []))}
         if not {*own.get("calibrated", CALIBRATION)} >= CALIBRATION:
             raise UserError(f"{path}: {task}: calibrated lacks a key; the file is damaged")

@@ -17,6 +17,7 @@ from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 
 WORST = 12  # how many of the worst rows are listed
+MOST_CONFUSED = 150  # classes of a table, which has the square of them
 BINS = 10  # of the reliability diagram
 SCATTER_POINTS = 1500  # most points of a scatter plot
 
@@ -36,8 +37,9 @@ def findings(
     found["metrics"] = {name: score for name, score in scores.items() if not math.isnan(score)}
     found["classes"] = [asdict(score) for score in class_scores(task, predictions, labels)]
     if task.per_word:
-        names, counts = confusion_of_words(task, predictions, labels)
-        found |= {"names": names, "confusion": counts.tolist()}
+        if len(task.shown_classes) <= MOST_CONFUSED:
+            names, counts = confusion_of_words(task, predictions, labels)
+            found |= {"names": names, "confusion": counts.tolist()}
         found["worst"] = worst_sentences(task, predictions, split, files, WORST)
         return found
     if calibration:
@@ -55,7 +57,9 @@ def findings(
         found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, files)
         return found
     names = task.shown_classes
-    found["names"], found["confusion"] = names, confusion(predictions, labels, len(names)).tolist()
+    if len(names) <= MOST_CONFUSED:
+        found["names"] = names
+        found["confusion"] = confusion(predictions, labels, len(names)).tolist()
     confidence = np.abs(outputs[:, 0])  # of cosines
     if calibration:
         confidence = class_probabilities(task, outputs, calibration.temperature).max(1)

@@ -148,7 +148,7 @@ def best_steps(runs: Sequence[Run]) -> str:
 
 def best_step(run: Run) -> dict[str, str]:
     """Return the step that best/ holds and its scores, with intervals if there are predictions."""
-    ends = [line["best"] for line in run.events("end") if "best" in line]
+    ends = [line["best"] for line in run.events("end") if line.get("best")]
     if not ends:
         return {}
     row = {"step": f"{ends[-1]['step']:,}"}

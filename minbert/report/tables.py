@@ -111,7 +111,7 @@ def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:
     titles = {"confidence": "most confident mistakes", "mistakes": "most mistakes"}
     more = [key for key in titles if key in f["worst"][0]]
     keys = ("gold", "predicted", *more, "id")
-    rows = [(" / ".join(row["texts"]), *(row[key] for key in keys)) for row in f["worst"]]
+    rows = [(" / ".join(row["texts"]), *(row.get(key, "-") for key in keys)) for row in f["worst"]]
     inside = f'<div class="texts">{table(("text", *keys), rows, f"Worst rows of {run}")}</div>'
     title = f"{run}: {titles[more[0]] if more else 'largest differences'}"
     return f"<h3>{escape(title)}</h3>{inside}" if opened else details(title, inside)

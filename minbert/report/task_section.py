@@ -22,6 +22,7 @@ CALIBRATED = {
     "ece_after": "with a temperature of the other half",
     "temperature": "temperature of all rows",
 }
+LARGEST = 1e100  # of a score: the square of a larger one is infinite
 Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, its findings on a task
 
 
@@ -43,7 +44,7 @@ def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
             parts.append(class_table(run.name, f))
         if "confusion" in f:
             parts.append(confusion_table(run.name, f))
-        if "labels" in f:
+        if f.get("labels"):
             rows = [tuple(row.values()) for row in f["labels"]]
             parts.append(table(tuple(f["labels"][0]), rows, f"Labels of {run.name}"))
         if f.get("worst"):
@@ -77,7 +78,9 @@ def predicted_against_gold(found: Found) -> Figure:
 def number(text: str) -> float:
     """Read a score. Raises UserError for another text, which a damaged file may have."""
     try:
-        return float(text)
+        if abs(value := float(text)) < LARGEST:
+            return value
+        raise ValueError("not a number that can be drawn")
     except ValueError as error:
         raise UserError(f"findings.json: {text!r} is not a score; the file is damaged") from error
 

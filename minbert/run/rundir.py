@@ -61,6 +61,9 @@ def open_run(
     given: the fields of `cls` that the command line sets. resolve: checks them and fills in the
     others. The folder of a --dry-run is the one that all runs are in.
     """
+    for name, value in given.items():
+        if (text := as_typed(value)) != valid_unicode(text):  # args.json could not be read again
+            raise UserError(f"--{name.replace('_', '-')} {text!r}: not UTF-8; choose another")
     root = Path(given.get("output_dir", cls.output_dir))
     if "resume" in given:
         folder = find_run(root, given["resume"])
@@ -113,8 +116,6 @@ def _new_run(root: Path, name: str, default: str) -> Path:
     if name:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
-        if name != valid_unicode(name):
-            raise UserError(f"--name {name!r}: not UTF-8; choose another")
         if not _is_free(root / name):
             raise UserError(f"{root / name} exists: --resume {name} goes on, another --name is new")
         return root / name

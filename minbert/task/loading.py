@@ -73,7 +73,10 @@ def load_task(
     left_out = f"; {split.left_out}" if split.left_out else ""
     if unread := len(item_labels(split)) - len(read_items(split)):
         left_out += f"; words cut off or without a piece, not predicted: {unread:,}"
-    if task.long == HEAD and (cut := int((split.lengths >= source.max_length).sum())):
+    lengths = split.lengths
+    if task.name in source.siamese:  # each sentence may be so long
+        lengths = np.maximum(split.segment_starts, lengths - split.segment_starts)
+    if task.long == HEAD and (cut := int((lengths >= source.max_length).sum())):
         left_out += f"; {cut:,} fill --max-length {source.max_length} and may be cut"
     print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:

@@ -110,7 +110,8 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     lines = list(text_lines(path))
     first = lines[0]
     # the course's files have a tab above, and commas below
-    if COURSE_HEADER.match(first) and any("," in x and "\t" not in x for x in lines[1:]):
+    row = next(filter(str.strip, lines[1:]), "")
+    if COURSE_HEADER.match(first) and "," in row and "\t" not in row:
         for number, line in enumerate(lines[1:], start=2):
             if line.strip():
                 yield number, line.rsplit(",", 1)

@@ -89,10 +89,11 @@ def head_config(
 def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
     """Raise UserError if a directory's heads.json has a head of another kind of task."""
     has_unit = (config.unit, config.shift) != (1, 0)
-    if config.per_word != task.per_word or (has_unit and not task.is_regression):
+    is_other = config.problem_type not in ("", task.problem_type) or config.outputs != task.outputs
+    if is_other or config.per_word != task.per_word or (has_unit and not task.is_regression):
         raise UserError(
-            f"{directory / CONFIGS}: {task.name}: a head of another kind of task; the file is "
-            f"damaged"
+            f"{directory / CONFIGS}: {task.name}: a head of another kind of task or number of "
+            f"labels; that file is damaged, or the run's tasks.toml has been changed"
         )
 
 

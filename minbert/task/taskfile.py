@@ -88,7 +88,7 @@ def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
     missing. Raises UserError with the table and key of a mistake.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
     return read_tasks(text, str(path), data_dir)
@@ -149,7 +149,7 @@ def text_of_run(task_file: str, tasks: Mapping[str, Task]) -> str:
     copied, known = "", {}
     if task_file:
         with suppress(UserError, OSError, UnicodeDecodeError):
-            text = Path(task_file).read_text(encoding="utf-8")
+            text = Path(task_file).read_text(encoding="utf-8-sig")
             now = read_tasks(text, task_file, None)
             if all(now[name].table == tasks[name].table for name in now.keys() & tasks.keys()):
                 copied, known = text, now
@@ -160,7 +160,7 @@ def text_of_run(task_file: str, tasks: Mapping[str, Task]) -> str:
 def is_copied(task_file: str, run: Path) -> bool:
     """Return whether a run's tasks.toml is a copy of this task file, as `text_of_run` makes it."""
     try:
-        text = Path(task_file).read_text(encoding="utf-8")
+        text = Path(task_file).read_text(encoding="utf-8-sig")
         return (run / TASKS_FILE).read_text(encoding="utf-8").startswith(text)
     except (OSError, UnicodeDecodeError):
         return False
