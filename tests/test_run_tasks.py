@@ -119,7 +119,7 @@ def test_a_run_s_file_with_other_labels_than_its_head_is_refused(world: Path, no
     run(world, "--name", "run", "--task-file", str(world / "own.toml"), "--tasks", "mine")
     kept = world / "runs/run/tasks.toml"
     kept.write_text(kept.read_text().replace("[0, 1, 2, 3, 4]", now))
-    message = "mine: a head of another kind of task or number of labels; .*tasks.toml has been"
+    message = "mine: a head of another kind of task or number of labels: .*tasks.toml has been"
     with pytest.raises(UserError, match=message):
         MultitaskModel.load(world / "runs/run", device="cpu")
 

@@ -93,7 +93,7 @@ def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
     if is_other or config.per_word != task.per_word or (has_unit and not task.is_regression):
         raise UserError(
             f"{directory / CONFIGS}: {task.name}: a head of another kind of task or number of "
-            f"labels; that file is damaged, or the run's tasks.toml has been changed"
+            f"labels: the file is damaged, or the run's tasks.toml has been changed"
         )
 
 
