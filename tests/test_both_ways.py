@@ -13,6 +13,8 @@ import evaluate
 from minbert import UserError
 from minbert.export import main as export
 from minbert.inference import MultitaskModel
+from minbert.model.multitask import load_multitask
+from minbert.onnx import PaddedModel
 from minbert.task.probabilities import class_probabilities
 from tests.conftest import logged, run
 
@@ -90,6 +92,8 @@ def test_other_libraries_get_the_encoder_alone(world: Path, tmp_path: Path) -> N
     for library in ("transformers", "sentence-transformers", "onnx"):
         with pytest.raises(UserError, match="--task sts: its pairs are read together and apart"):
             export([str(folder), str(out), "--to", library, "--task", "sts"])
+    with pytest.raises(UserError, match="sts: its pairs are read together and apart, here alone"):
+        PaddedModel(load_multitask(folder)[0], "sts")
     export([str(folder), str(out), "--to", "sentence-transformers"])
     card = (folder / "README.md").read_text()
     assert "NEW_DIRECTORY --to sentence-transformers" in card and "--task sts" not in card

@@ -214,6 +214,8 @@ def test_a_task_alone_without_pairs_has_one_tower(world: Path) -> None:
         for task in ("sst", "sts")
     }
     assert towers == {"sst": False, "sts": True}
+    cards = [(world / f"runs/alone/{task}/README.md").read_text() for task in towers]
+    assert ["minbert.export" in card for card in cards] == [True, False]
 
 
 @pytest.mark.parametrize(

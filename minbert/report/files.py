@@ -8,7 +8,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import parse_json_line, read_json, read_json_lines, write_text
 from minbert.report.page import page
-from minbert.report.runs import Run
+from minbert.report.runs import LARGEST, Run
 from minbert.task.classes import ClassScore
 from minbert.task.run_files import ARGS, read_arguments
 from minbert.typed import parse
@@ -29,7 +29,6 @@ OPTIONAL: dict[str, dict[str, Any]] = {
 }
 BEST: dict[str, Any] = {"step": int, "scores": dict[str, float]}
 CALIBRATION = {"temperature", "ece_before", "ece_after"}
-LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
 
 
 @dataclass(frozen=True)

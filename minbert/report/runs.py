@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
 Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
 
 

@@ -1,11 +1,12 @@
 """A task's section of the page: what the best model of each run gets right and wrong on dev."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from minbert.errors import UserError
 from minbert.report.charts import Series, scatter
-from minbert.report.runs import Figure, Run
+from minbert.report.runs import LARGEST, Figure, Run
 from minbert.report.tables import (
     charts,
     class_table,
@@ -22,7 +23,6 @@ CALIBRATED = {
     "ece_after": "with a temperature of the other half",
     "temperature": "temperature of all rows",
 }
-LARGEST = 1e100  # of a score: the square of a larger one is infinite
 Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, its findings on a task
 
 
@@ -78,11 +78,12 @@ def predicted_against_gold(found: Found) -> Figure:
 def number(text: str) -> float:
     """Read a score. Raises UserError for another text, which a damaged file may have."""
     try:
-        if abs(value := float(text)) < LARGEST:
-            return value
-        raise ValueError("not a number that can be drawn")
-    except ValueError as error:
-        raise UserError(f"findings.json: {text!r} is not a score; the file is damaged") from error
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not abs(value) < LARGEST:  # NaN, too
+        raise UserError(f"findings.json: {text!r} is not a score; the file is damaged")
+    return value
 
 
 def reliability_diagram(found: Found, name: str, title: str) -> Figure:

@@ -38,7 +38,7 @@ def is_one_by_one(args: Args) -> bool:
 
 def is_several(args: Args) -> bool:
     """Return whether the command is more than one run."""
-    return args.seeds > 1 or is_one_by_one(args)
+    return rundir.has_runs(vars(args))
 
 
 def train_several(
