@@ -31,7 +31,7 @@ from minbert.task.answers import ending_of
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import WHY_UNDEFINED
 from minbert.task.predictions import score_predictions
-from minbert.task.run_files import folders_of_run, read_arguments
+from minbert.task.run_files import data_dir_of
 from minbert.task.taskfile import read_task_file
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
@@ -43,7 +43,7 @@ model_arg, machine_arg, screen_arg = args_of("model"), args_of("machine"), args_
 
 @dataclass(frozen=True)
 class Args:
-    """One of --checkpoint, --verify, --emit or --score."""
+    """The arguments; one of --checkpoint, --verify, --emit and --score says what to do."""
 
     checkpoint: str = job_arg("", "run directory: score dev, write dev and test predictions")
     text: str = text_arg(None, "a sentence of yours for --checkpoint", parse=str)
@@ -51,7 +51,7 @@ class Args:
     input: str = text_arg(
         "", "file of sentences, of pairs with a tab between, or a table; -: stdin"
     )
-    task: str = text_arg("", "which of the run's tasks (default: all, or those that fit the text)")
+    task: str = text_arg("", "which of the tasks (default: all, or those that fit the text)")
     verify: str = job_arg("", "compare --model with the reference outputs in this file")
     emit: str = job_arg("", "write such a reference of --model, with its inputs")
     score: str = job_arg("", "prediction file to score by id against --gold")
@@ -67,7 +67,7 @@ class Args:
         "", "where predictions go (default: RUN/predictions; of texts of yours, the screen)"
     )
     probabilities: bool = text_arg(
-        False, "say each class's probability; a .csv, .tsv or .jsonl has them without", parse=bool
+        False, "say each class's probability; tables and .jsonl always have them", parse=bool
     )
     raw: bool = text_arg(False, "without the temperature that was fitted on dev", parse=bool)
     precision: str = machine_arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
@@ -98,12 +98,6 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     print(f"{model.directory}, {args.precision} on {model.network.encoder.device}")
     output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
     return score_run(model, Path(args.data_dir or data_dir_of(Path(args.checkpoint))), output)
-
-
-def data_dir_of(run: Path) -> str:
-    """Return the --data-dir that a run was trained with."""
-    folders = folders_of_run(run)
-    return str(read_arguments(folders[0]).get("data_dir", "data")) if folders else "data"
 
 
 def use_checkpoint(args: Args) -> dict[str, object]:
@@ -173,7 +167,10 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
         tasks = with_dev_rows(read_task_file(path, None), path.parent, all_of_them=False)
     else:
         from tasks import TASKS as tasks  # here alone: all else goes by the run's own tasks.toml
-    report = score_predictions(Path(args.score), Path(args.gold), list(tasks.values()))
+    if args.task and args.task not in tasks:
+        raise UserError(f"--task {args.task}: write one of {', '.join(tasks)}")
+    chosen = [tasks[args.task]] if args.task else list(tasks.values())
+    report = score_predictions(Path(args.score), Path(args.gold), chosen)
     for key, value in report.items():
         print(f"{key},{value}")
         if value != value:
@@ -186,7 +183,7 @@ def check_flags(args: Args, job: str, has_text: bool) -> None:
     """Raise UserError for an argument that this job would leave alone."""
     is_run, is_compared = job == "checkpoint", job in ("verify", "emit")
     used_where = {
-        "probabilities": has_text, "raw": has_text, "task": is_run, "output": is_run,
+        "probabilities": has_text, "raw": has_text, "output": is_run, "task": not is_compared,
         "max_length": is_run, "precision": is_run, "device": is_run,
         "data_dir": is_run and not has_text, "model": is_compared, "atol": job == "verify",
         "rtol": job == "verify", "gold": job == "score", "task_file": job == "score",

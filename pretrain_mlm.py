@@ -12,7 +12,6 @@ if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is
 import json
 import math
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
 
@@ -22,75 +21,28 @@ from torch import Tensor
 
 from minbert.cli import parse_given, run_script
 from minbert.data.collate import collate
-from minbert.data.corpus import load_corpus, load_sentences
-from minbert.data.encoded import EncodedSplit
-from minbert.data.masking import MaskedBatch, Masking, mask_batch
-from minbert.data.sampler import (
-    batch_rows,
-    count_batches,
-    length_sorted_batches,
-    random_order,
-    rows_without,
-)  # fmt: skip
-from minbert.data.tokenizer import BertTokenizer
+from minbert.data.masking import MaskedBatch, mask_batch
+from minbert.data.sampler import batch_rows, length_sorted_batches, rows_without
 from minbert.errors import UserError
 from minbert.losses import cross_entropy
-from minbert.model.layers import set_kernels
-from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.progress import progress
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
-from minbert.run.finish import finish_mlm
-from minbert.run.loop import Keeper, Training, begin, check_finite, recover_last, save
+from minbert.run.finish import finish_mlm, kept_of_mlm
+from minbert.run.loop import Keeper, check_finite, save
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
+from minbert.run.pre_training import Run, set_up
 from minbert.run.runlog import silence
 from minbert.run.steps import StepRecord
-from minbert.task.loading import check_files, distinct_sentences
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 from minbert.training import distributed
-from minbert.training.device import choose_device, choose_precision
-from minbert.training.optimizer import AdamW, clip_scale, parameter_groups
+from minbert.training.optimizer import clip_scale
 from minbert.training.schedule import learning_rate
 from minbert.training.threads import set_threads
-from minbert.weights.resolve import resolve
 from tasks import TASKS
 
 LARGEST_LOSS = 230  # e to the power of it is a number that the report takes: below 1e100
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
-Tasks = dict[str, Task]
-
-
-@dataclass(frozen=True)
-class Run(Training):
-    """What one run works with."""
-
-    model: MaskedLanguageModel
-    args: Args
-    text: EncodedSplit
-    held_out: np.ndarray  # rows of `text` to evaluate on, in ascending order; the others train
-    masking: Masking
-
-    @property
-    def train_rows(self) -> int:
-        """How many rows of the text are trained on."""
-        return len(self.text) - len(self.held_out)
-
-    @property
-    def epoch_steps(self) -> int:
-        """How many steps a pass over the rows takes."""
-        return self.steps // self.args.epochs
-
-    def stage_after(self, step: int) -> str | None:
-        """Return what ends after so many steps: an epoch, or the time before training."""
-        epoch, rest = divmod(step, self.epoch_steps)
-        if rest:
-            return None
-        return f"epoch {epoch}" if epoch else "before training"
-
-    def write(self, folder: Path) -> None:
-        """Write model, head and tokenizer."""
-        save_mlm(self.model, folder)
-        self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
 
 
 def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
@@ -101,7 +53,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
         print(f"{folder}: {run.train_rows} texts to train on, {len(run.held_out)} held out")
         print(run.outlook(), flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
-            for step in range(state.step, run.steps + 1):  # so many steps are done
+            for step in range(state.step, run.steps + 1):  # step: how many are done
                 stage = run.stage_after(step)
                 if stage and state.assessed < step:
                     evaluate(run, stage)
@@ -112,17 +64,14 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     break
                 with keeper.step():
                     train_step(run, step)
-        finish_mlm(
-            run, args=run.args, script=Path(__file__).name, files=text_files(args, tasks),
-            rows=run.train_rows,
-        )  # fmt: skip
+        finish_mlm(run)
     return state
 
 
 def train_step(run: Run, step: int) -> None:
     """Set the rate, draw a batch, mask it, forward, backward, clip, update.
 
-    Nothing here waits for a GPU.
+    It waits for a GPU only in `records.add`, which reads the losses every few steps.
     """
     args, started = run.args, time.monotonic()
     torch.manual_seed(distributed.own_seed(args.seed, step))
@@ -224,74 +173,24 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
     return {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}, total
 
 
-def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
-    """Make a run ready to train: from --model, or from last/ if the folder has one."""
-    if not args.corpus:
-        check_files(list(tasks.values()), Path(args.data_dir), ("train",))
-    last = recover_last(folder)
-    directory = last or resolve(args.model)
-    device = choose_device(args.device)
-    torch.manual_seed(args.seed)
-    model, new_head = load_mlm(directory)
-    if new_head:
-        print(f"{directory} has no masked-language-model head: it starts from random values")
-    set_kernels(model, args.kernels)
-    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
-    model.encoder.checkpoint_activations = args.checkpoint_activations
-    tokenizer = BertTokenizer.from_directory(directory)
-    config = model.encoder.config
-    tokenizer.check_fits(config.vocab_size)
-
-    longest = min(args.max_length, config.max_position_embeddings)
-    with distributed.first_before_others():
-        text = load_text(args, tasks, tokenizer, longest)
-    held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
-    if args.held_out and len(held_out) == 0:
-        raise UserError(f"{len(text)} texts are too few: training and evaluation need 20 or more")
-    rows = len(text) - len(held_out)
-    steps = args.epochs * count_batches({"mlm": rows}, args.batch_size)["mlm"]
-    masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
-
-    groups = parameter_groups(model, args.weight_decay)
-    optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
-    files = {str(i): path for i, path in enumerate(text_files(args, tasks))}
-    begun = begin(folder, args, tokenizer, model, steps, optimizer, last, files, rows=rows)
-    args = rundir.save_arguments(folder, args, tasks)
-    return Run(**vars(begun), args=args, text=text, held_out=held_out, masking=masking)
-
-
-def text_files(args: Args, tasks: Tasks) -> list[Path]:
-    """Return the files that are trained on."""
-    of_tasks = [task.paths("train", Path(args.data_dir)) for task in tasks.values()]
-    return [Path(file) for file in args.corpus] or [path for paths in of_tasks for path in paths]
-
-
-def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
-    """Load --corpus, or every distinct training sentence of the tasks, each as a text."""
-    cache = Path(args.output_dir) / ".ids"
-    if args.corpus:
-        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
-    sentences = distinct_sentences(Path(args.data_dir), list(tasks.values()), args.limit or {})
-    return load_sentences(sentences, tokenizer, max_length, cache)
-
-
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
     with distributed.processes():
         args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
         set_threads(args.threads)
         if args.dry_run:
-            dry_run.show(args, lambda f: dry_run.preview_mlm(args, tasks, set_up, train_step, f))
+            dry_run.show(args, lambda f: dry_run.preview_mlm(args, tasks, train_step, f))
             return 0
         with silence(args.quiet):
-            stages = train(args, folder, tasks).stages
+            state = train(args, folder, tasks)
+            kept, step, found = kept_of_mlm(state)
             print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
-            for name, scores in [stages[0], *stages[-1:]]:
+            for name, scores in (state.stages[0], (f"{kept}/, step {step}", found)):
                 print(f"{name:16} {describe(scores)}")
             places = f"--model {quote(str(folder))} --data-dir {quote(args.data_dir)}"
             print(f"\nnext: python train_multitask.py {places}")
         if args.json:
-            print(json.dumps({"run": str(folder), "held_out": stages[-1][1]}))
+            print(json.dumps({"run": str(folder), "held_out": found}))
     return 0
 
 

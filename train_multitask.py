@@ -27,15 +27,16 @@ from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best
 from minbert.run.fine_tuning import Run, set_up
 from minbert.run.finish import finish
 from minbert.run.loop import Keeper, check_finite, save
+from minbert.run.recipe_args import is_several
 from minbert.run.runlog import silence
-from minbert.run.several import best_scores, closing_text, is_several, results_table, train_several
+from minbert.run.several import best_scores, closing_text, results_table, train_several
 from minbert.run.steps import StepRecord
 from minbert.run.train_args import Args, default_name, resolve_arguments
 from minbert.task.balance import row_weights
-from minbert.task.evaluation import LOWEST, calibrate, replace_undefined, score_tasks
+from minbert.task.evaluation import LOWEST, replace_undefined, score_tasks, set_threshold
 from minbert.task.siamese import siamese_loss
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
-from minbert.task.task import Task, has_2024_form, main_scores
+from minbert.task.task import Task, Tasks, has_2024_form, main_scores
 from minbert.training import distributed
 from minbert.training.averaging import add_to_average, averaged
 from minbert.training.gradients import TaskGradients, cosines
@@ -45,14 +46,12 @@ from minbert.training.schedule import learning_rate
 from minbert.training.threads import set_threads
 from tasks import TASKS
 
-Tasks = dict[str, Task]
-
 
 def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
     """Train one run, from its start or where it was stopped, to its predictions."""
     with rundir.alone_in(folder, resumed=bool(args.resume)):
         run = set_up(args, folder, tasks)
-        encoder, state = run.model.encoder, run.state
+        state = run.state
         if args.mode == "sequential":
             print("sub-epochs: " + ", ".join(f"{t} {n}" for t, n in run.plan.sub_epochs.items()))
         if len(tasks) > 1:
@@ -60,7 +59,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
             print("passes over each set: " + ", ".join(f"{t} {n:.1f}" for t, n in passes.items()))
         print(run.outlook(), flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
-            for step in range(state.step, run.steps + 1):  # so many steps are done
+            for step in range(state.step, run.steps + 1):  # step: how many are done
                 stage = run.stage_after(step)
                 if stage and state.assessed < step:
                     evaluate(run, stage)
@@ -71,16 +70,15 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                     break
                 with keeper.step():
                     train_step(run, step)
-        finish(
-            run, args=run.args, script=Path(__file__).name, tasks=list(tasks.values()),
-            train_splits=run.train_splits, dev_splits=run.dev_splits, device=encoder.device,
-            precision=encoder.compute_dtype,
-        )  # fmt: skip
+        finish(run)
     return state
 
 
 def train_step(run: Run, step: int) -> None:
-    """Set the rate, draw a batch, forward, backward, clip, update. Nothing waits for a GPU."""
+    """Set the rate, draw a batch, forward, backward, clip, update.
+
+    It waits for a GPU only in `records.add`, which reads the losses every few steps.
+    """
     args, started = run.args, time.monotonic()
     torch.manual_seed(distributed.own_seed(args.seed, step))
     lr = learning_rate(step, run.steps, args.lr, args.schedule, args.warmup)
@@ -165,9 +163,9 @@ def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     """Return the mean loss of these rows; of pairs that are read both ways the two added."""
     if task.name not in run.pairs:
         return head_loss(run, task, rows)
-    loss = run.args.pair_loss[task.name]
-    apart = siamese_loss(run.model, task, run.pairs[task.name], rows, loss, run.args.mnr_scale)
-    if task.name in run.args.siamese_tasks:
+    args, pairs = run.args, run.pairs[task.name]
+    apart = siamese_loss(run.model, task, pairs, rows, args.pair_loss[task.name], args.mnr_scale)
+    if task.name in args.siamese_tasks:
         return apart
     return apart + head_loss(run, task, rows)
 
@@ -202,12 +200,12 @@ def evaluate(run: Run, stage: str) -> None:
     if run.averaged_steps:  # first: a siamese threshold, set in it, must end as that of last/
         with averaged(run.optimizer):
             assess(run, stage, is_mean=True)
-    main = assess(run, stage)
+    by_task = assess(run, stage)
     if state.step == 0:
-        state.before = main
+        state.before = by_task
     else:
         state.since_best = 0 if state.best.step == state.step else state.since_best + 1
-    state.stages.append((stage, main))
+    state.stages.append((stage, by_task))
     state.assessed = state.step
     if run.args.mode == "sequential" and state.step:
         run.progress.print(results_table(list(run.tasks.values()), dict(state.stages)))
@@ -219,41 +217,40 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     Returns the main scores. is_mean: it has the weights' mean.
     """
     args, state, step, tasks = run.args, run.state, run.state.step, list(run.tasks.values())
-    device = run.model.encoder.device
     for name in run.pairs:
-        calibrate(run.model, run.tasks[name], run.train_sequences[name], device)
+        set_threshold(run.model, run.tasks[name], run.train_sequences[name])
     features = run.features and run.features["dev"]
-    scores = score_tasks(tasks, run.model, run.dev_splits, device, features)
+    scores = score_tasks(tasks, run.model, run.dev_splits, features)
     undefined = replace_undefined(scores)
     for name in undefined.keys() - run.said:
         run.progress.print(undefined[name])
     run.said.update(undefined)
-    main = main_scores(tasks, scores)
-    mean, form_2024 = overall(main, {task.name for task in tasks if task.is_regression})
-    values = {"stage": stage, "scores": scores, "overall": mean, "overall_2024": form_2024}
+    by_task = main_scores(tasks, scores)
+    raw_mean, form_2024 = overall(by_task, {task.name for task in tasks if task.is_regression})
+    values = {"stage": stage, "scores": scores, "overall": raw_mean, "overall_2024": form_2024}
     # the worst there is, so that no other evaluation is worse than one without a score
-    worth = {name: LOWEST if name in undefined else score for name, score in main.items()}
+    worth = {name: LOWEST if name in undefined else score for name, score in by_task.items()}
     weights = args.best_by or dict.fromkeys(worth, 1.0)
-    chosen_by = weighted_mean(worth, weights) if undefined or args.best_by else mean
+    chosen_by = weighted_mean(worth, weights) if undefined or args.best_by else raw_mean
     kind = "mean-dev" if is_mean else "dev"
     run.log.write(kind, step=step, **values, chosen_by=chosen_by)
-    found = "  ".join(f"{task.title} {main[task.name]:.3f}" for task in tasks)
+    found = "  ".join(f"{task.title} {by_task[task.name]:.3f}" for task in tasks)
     label = f"mean weights of {run.averaged_steps} steps" if is_mean else stage
     form = f"  2024 form {form_2024:.3f}" if has_2024_form(tasks) else ""
     form += f"  best by {chosen_by:.3f}" if args.best_by else ""
-    run.progress.print_scores(label, f"{found}  mean {mean:.3f}{form}")
+    run.progress.print_scores(label, f"{found}  mean {raw_mean:.3f}{form}")
     if step == 0:
-        return main
+        return by_task
     if state.best is None or chosen_by > state.best.overall:
         save(run, "best")  # before the state says so: an interrupt repeats this evaluation
-        state.best = Best(chosen_by, step, main, is_mean)
+        state.best = Best(chosen_by, step, by_task, is_mean)
     for name, score in worth.items():
         best = state.task_best.get(name)
         if best is None or score > best.score:
             if args.save_task_best:
                 save(run, task_best_folder(name))
             state.task_best[name] = TaskBest(score, step, is_mean)
-    return main
+    return by_task
 
 
 def main(argv: list[str]) -> int:
@@ -265,8 +262,8 @@ def main(argv: list[str]) -> int:
             dry_run.show(args, lambda f: dry_run.preview(args, tasks, train_step, f))
             return 0
         with silence(args.quiet):
-            if is_several(args):
-                every = train_several(args, folder, tasks, train, Path(__file__).name)
+            if is_several(vars(args)):
+                every = train_several(args, folder, tasks, train)
             else:
                 every = [[train(args, folder, tasks)]]
             print(closing_text(args, folder, list(tasks.values()), every))

@@ -11,6 +11,7 @@ from experiments.jobs import FIRST_SEED, Job, RunKey
 from experiments.recipes import Cell, Table
 from minbert.files import read_json, read_json_lines
 from minbert.run.runlog import is_finished
+from minbert.task.run_files import LOG
 from minbert.training.device import cpu_model
 from minbert.typed import from_json
 from tasks import TASKS
@@ -20,7 +21,7 @@ RESULTS = "results.json"
 
 def evaluations(folder: Path) -> list[dict[str, Any]]:
     """Return the dev scores of a run's log, a line for every stage."""
-    return [x for x in read_json_lines(folder / "log.jsonl") if x["event"] == "dev"]
+    return [x for x in read_json_lines(folder / LOG) if x["event"] == "dev"]
 
 
 def read_score(key: RunKey, cell: Cell) -> float | None:
@@ -185,7 +186,7 @@ def collect_trained(jobs: list[Job], root: Path) -> dict[str, Trained]:
 
 def read_trained(folder: Path) -> Trained:
     """Return how much a finished run was trained, from its log."""
-    lines = read_json_lines(folder / "log.jsonl")
+    lines = read_json_lines(folder / LOG)
     updates = max(line["step"] for line in lines if line["event"] == "step")
     return Trained(updates, {TASKS[task].title: n for task, n in logged_passes(lines).items()})
 

@@ -18,7 +18,7 @@ from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import DataSource, load_task
-from minbert.task.run_files import read_arguments
+from minbert.task.run_files import LOG, read_arguments
 from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
 from minbert.training.device import choose_device, choose_precision
@@ -98,7 +98,7 @@ def write_run_record(folder: Path, key: RunKey, data_dir: Path) -> None:
 
 def record_of(run: Path, data_dir: Path) -> RunRecord:
     """Read a finished run's log, and predict its dev rows by its best and its last weights."""
-    lines, arguments = read_json_lines(run / "log.jsonl"), read_arguments(run)
+    lines, arguments = read_json_lines(run / LOG), read_arguments(run)
     steps = [line for line in lines if line["event"] == "step"]
     found = [
         Evaluation(
@@ -167,7 +167,7 @@ def dev_predictions(directory: Path, is_mean: bool, data_dir: Path) -> dict[str,
     for name, task in model.tasks.items():
         split = load_task(task, "dev", model.tokenizer, source)
         what = f"{task.title}: {directory.name}"
-        outputs = predict_task(model.network, task, split, device, what)
+        outputs = predict_task(model.network, task, split, what)
         found[name] = as_text(task.decode(outputs.numpy()))
     return found
 

@@ -26,7 +26,7 @@ from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
 from minbert.task.loading import DataSource, load_task
-from minbert.task.run_files import folders_of_run, read_arguments
+from minbert.task.run_files import data_dir_of, folders_of_run
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published
@@ -218,15 +218,14 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     directory: best/ or last/ of the run. Of the encoder alone they are the first task's of texts.
     """
     size = f"{args.quantize}: {path.stat().st_size / 2**20:.0f} MiB"
-    folders = folders_of_run(directory)
-    if not folders:
+    if not folders_of_run(directory):
         return f"{size}; {directory} is outside of its run, whose dev set tells how well it agrees"
     tasks = tasks_of_run(directory, model.heads)
     of_texts = [task for task in tasks.values() if not task.per_word]
     task = tasks[args.task] if args.task else next(iter(of_texts), None)
     if task is None:
         return f"{size}; --task tells how well it agrees"
-    data_dir = Path(args.data_dir or read_arguments(folders[0]).get("data_dir", "data"))
+    data_dir = Path(args.data_dir or data_dir_of(directory))
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
     max_length = max_length_of_run(directory, model.encoder)

@@ -57,6 +57,8 @@ def no_warnings() -> Iterator[None]:
 class ExportedModel(nn.Module):
     """A model.onnx in the place of the network it was made of: `model(task, batch)`, `embed`."""
 
+    device = torch.device("cpu")
+
     def __init__(self, path: Path, network: MultitaskNetwork) -> None:
         super().__init__()
         from onnxruntime import InferenceSession
@@ -94,10 +96,8 @@ class ExportedModel(nn.Module):
 
 def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: Path) -> str:
     """Return how near a task's model.onnx comes to the network in fp32 on the rows of a split."""
-    exported, device = ExportedModel(path, network), torch.device("cpu")
-    ours, theirs = (
-        predict_task(model, task, split, device).numpy() for model in (network, exported)
-    )
+    exported = ExportedModel(path, network)
+    ours, theirs = (predict_task(model, task, split).numpy() for model in (network, exported))
     apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
     predicted, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
     before, after = (metric(predictions, gold_of(split)) for predictions in (predicted, then))

@@ -157,9 +157,9 @@ def write_hash(path: Path) -> None:
 
 def has_its_hash(path: Path) -> bool:
     """Return whether a file is there, with the content that `write_hash` saw."""
-    beside = path.with_name(f"{path.name}.sha256")
-    there = path.is_file() and beside.is_file()
-    return there and sha256_of(path).encode() == beside.read_bytes()
+    hash_file = path.with_name(f"{path.name}.sha256")
+    there = path.is_file() and hash_file.is_file()
+    return there and sha256_of(path).encode() == hash_file.read_bytes()
 
 
 def write_manifest(directory: Path) -> None:

@@ -164,7 +164,7 @@ class MultitaskModel:
             return np.zeros((0, found.outputs), dtype=np.float32)
         siamese = task in self.network.siamese_tasks
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, found.long)
-        outputs = predict_task(self.network, found, split, self.network.encoder.device)
+        outputs = predict_task(self.network, found, split)
         if found.per_word and (cut := len(item_labels(split)) - len(read_items(split))):
             what = f"{cut:,} words cut off or without a piece, not predicted"
             print(f"{task}: {what} (max_length {self.max_length})", file=sys.stderr)

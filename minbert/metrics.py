@@ -121,8 +121,8 @@ def overall(scores: dict[str, float], correlations: set[str]) -> tuple[float, fl
     The 2024 form maps a correlation r in [-1, 1] to (r + 1) / 2 before averaging. correlations:
     the names of the tasks whose metric is one.
     """
-    scaled = [(s + 1) / 2 if task in correlations else s for task, s in scores.items()]
-    return float(np.mean(list(scores.values()))), float(np.mean(scaled))
+    in_2024_form = [(s + 1) / 2 if task in correlations else s for task, s in scores.items()]
+    return float(np.mean(list(scores.values()))), float(np.mean(in_2024_form))
 
 
 def weighted_mean(scores: dict[str, float], weights: dict[str, float]) -> float:

@@ -14,8 +14,16 @@ from typing import BinaryIO, TextIO
 from minbert.cli import without_controls
 from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example, read_examples
-from minbert.data.tables import JSON, check_columns, column_names, kind_of, table_of
-from minbert.data.textfile import check_is_text, opened
+from minbert.data.tables import (
+    JSON,
+    as_label,
+    check_columns,
+    column_names,
+    kind_of,
+    open_table,
+    table_of,
+)  # fmt: skip
+from minbert.data.textfile import check_is_text, is_utf8, opened
 from minbert.errors import UserError
 from minbert.files import replaced_file, write_text
 from minbert.inference import MultitaskModel, Text
@@ -111,8 +119,11 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
     name: a file, or -, standard input.
     """
     columns = task.columns
-    endings = (*TABLES, *CONLL, *task.endings) if columns.layout.word_columns else TABLES
-    if name != "-" and kind_of(Path(name)) in endings:
+    ending = kind_of(Path(name)) if name != "-" else ""
+    of_words = bool(columns.layout.word_columns)
+    if ending in TABLES or (of_words and ending in CONLL) or (
+        of_words and ending in task.endings and begins_as_conll(Path(name), columns)
+    ):  # fmt: skip
         yield table_rows(Path(name), columns, Path(name).name)
         return
     with ExitStack() as stack:
@@ -135,12 +146,28 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
             yield None, line_rows(len(columns.texts), first, file)
 
 
+def begins_as_conll(path: Path, columns: Columns) -> bool:
+    """Return whether a file's first sentence has CoNLL's form: it may be a text of lines instead.
+
+    A sentence of one line, whose last cell is none of the task's tags, is such a text's.
+    """
+    try:
+        _, rows = open_table(path, columns.layout)
+        _, cells = next(rows)
+        words = cells[columns.texts[0]]
+        for tag in cells.get(columns.label, ()) if len(words) == 1 else ():
+            columns.parse_label(tag)
+    except (UserError, ValueError):
+        return False
+    return True
+
+
 def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     """Return the ending of the kind of table whose first line this is; "" for a plain text.
 
     It is a table's if it is an object of JSON, or names all columns that the task's texts are in;
-    if the task's files have no names, if it has as many cells. has_commas: the task's files have
-    them between cells.
+    if the task's files have no names, if it has as many cells, the label's empty or a label.
+    has_commas: the task's files have them between cells.
     """
     line = first.decode("utf-8-sig", errors="replace").strip()
     if line.startswith("{"):
@@ -155,9 +182,10 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     for ending in (".tsv", ".csv"):
         try:
             names, rows = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
-            if columns.layout.names:
-                next(rows)
-        except (UserError, StopIteration):  # no line of a table at all
+            label = as_label(next(rows)[1][columns.label]) if columns.layout.names else ""
+            if label:
+                columns.parse_label(label)
+        except (UserError, StopIteration, ValueError):  # no line of a table of this task at all
             continue
         if {*columns.texts} <= {*names}:
             return ending
@@ -170,12 +198,21 @@ def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups
     name: of the table, for people. Rows without a text are left out, which is said. Raises
     UserError, with the columns that are there, for a table without the task's.
     """
-    names = column_names(path, columns.layout)
+    layout, task_has_ids = columns.layout, bool(columns.id)
+    if layout.encoding and is_utf8(path, layout.encoding):  # as other programs write texts
+        layout = replace(layout, encoding="")
+    names = column_names(path, layout)
     check_columns(path, list(columns.texts), names)
-    id_name = columns.id or "id"
-    id_name = id_name if id_name in names else ""
-    columns = replace(columns, id=id_name, bad_rows=1.0, course=False)  # ids are kept as they are
-    rows, left_out = read_examples(path, columns, labelled=False)
+    columns = replace(columns, layout=layout, bad_rows=1.0, course=False)  # ids stay as they are
+    numbered = replace(columns, id="")
+    columns = replace(columns, id=columns.id or "id") if (columns.id or "id") in names else numbered
+    try:
+        rows, left_out = read_examples(path, columns, labelled=False)
+    except UserError:
+        if task_has_ids or columns is numbered:
+            raise
+        columns = numbered  # a column called id that the task does not take for one
+        rows, left_out = read_examples(path, columns, labelled=False)
     if left_out.counts:
         say(f"{name}: left out: {left_out.describe()}", sys.stderr)
     return columns, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))

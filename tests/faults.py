@@ -44,8 +44,8 @@ FAULTS = [
     ),
     Fault(
         "threshold calibrated on dev", "train_multitask.py",
-        "calibrate(run.model, run.tasks[name], run.train_sequences[name], device)",
-        "calibrate(run.model, run.tasks[name], run.dev_splits[name], device)",
+        "set_threshold(run.model, run.tasks[name], run.train_sequences[name])",
+        "set_threshold(run.model, run.tasks[name], run.dev_splits[name])",
         "test_wiring.py", "calibrated",
     ),
     Fault(
@@ -166,7 +166,7 @@ FAULTS = [
     ),
     Fault(
         "predictions of the last step", "minbert/run/finish.py",
-        'load_for_use(run.folder / "best"', 'load_for_use(run.folder / "last"',
+        'load_for_use(run, "best")', 'load_for_use(run, "last")',
         "test_wiring.py", "best_step",
     ),
     Fault(

@@ -8,6 +8,7 @@ import minbert.model.encoder
 import minbert.model.layers
 import minbert.run.fine_tuning
 import minbert.run.loop
+import minbert.run.pre_training
 import minbert.run.scoring
 import minbert.training.gradients
 import pretrain_mlm
@@ -49,7 +50,8 @@ WATCH = {
     ],
     "pretrain_mlm": [
         *IN_BOTH,
-        *((pretrain_mlm, name) for name in ("mask_batch", "clip_scale", "parameter_groups")),
+        *((pretrain_mlm, name) for name in ("mask_batch", "clip_scale")),
+        (minbert.run.pre_training, "parameter_groups"),
     ],
     "evaluate": [
         (torch, "set_num_threads"),

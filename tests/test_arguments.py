@@ -17,6 +17,7 @@ from minbert.cli import parse_given, word_by_task
 from minbert.doctor import main as doctor
 from minbert.run import mlm_args as mlm_options
 from minbert.run.train_args import Args, default_name, resolve_arguments
+from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
 from tasks import TASKS
 
@@ -250,8 +251,17 @@ def test_a_value_by_task_may_have_an_equals_sign() -> None:
 
 @pytest.mark.parametrize("name", ["xpu", "meta", "cuda:x", "vulkan"])
 def test_a_device_that_is_none_of_ours(name: str) -> None:
-    with pytest.raises(UserError, match=f"--device {name}: write auto, cpu or cuda"):
+    with pytest.raises(UserError, match=f"--device {name}: write auto, cpu, cuda, mps"):
         choose_device(name)
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    with pytest.raises(UserError, match="--device cuda:1: each process has a GPU of its own"):
+        choose_device("cuda:1")
 
 
 def test_a_precision_that_is_none() -> None:

@@ -55,8 +55,8 @@ def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.Monkey
     assert re.search(r"^\| pair_loss \| `.*cosine-mse.*` \|$", text, re.M) and "minbert 0." in text
     monkeypatch.setattr(distributed, "size", lambda: 2)
     args = resolve_arguments(parse_given(Args, arguments(world), ""), TASKS)
-    command = Command.of("s.py", args)
-    assert command.line().startswith("torchrun --nproc-per-node 2 s.py ")
+    command = Command.of(args)
+    assert command.line().startswith("torchrun --nproc-per-node 2 train_multitask.py ")
     assert exports(Path("run"), command.args)[0].endswith("--to transformers --task sst")
 
 
@@ -91,7 +91,7 @@ def test_the_command_makes_the_same_arguments(world: Path) -> None:
     options += ["--warmup", "0.1", "--skip-predictions", "--limit", "sst=9,sts=8"]
     given = parse_given(Args, arguments(world, *options), "")
     args = resolve_arguments(given, TASKS)
-    words = shlex.split(Command.of("train_multitask.py", args).line())
+    words = shlex.split(Command.of(args).line())
     assert words[:2] == ["python", "train_multitask.py"]
     again = resolve_arguments(parse_given(Args, words[2:], ""), TASKS)
     different = {k for k, v in vars(args).items() if getattr(again, k) != v}
@@ -107,6 +107,27 @@ def test_without_predictions_there_are_no_intervals(world: Path) -> None:
 
 def test_the_command_of_several_corpora_is_one_that_works() -> None:
     args = MlmArgs(corpus=("a b.txt", "c,d.txt"), name="m")
-    words = shlex.split(Command.of("pretrain_mlm.py", args).line())
+    words = shlex.split(Command.of(args).line())
     given = parse_given(MlmArgs, words[2:], "")
     assert given["corpus"] == args.corpus
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--towers", "separate", "--pair-encoding", "siamese"],
+        ["--embedding-size", "8", "--pair-encoding", "siamese"],
+        ["--heads-first", "1", "--pair-encoding", "siamese"],
+    ],
+)
+def test_the_card_of_one_task_s_run_has_a_command_that_works(
+    world: Path, options: list[str]
+) -> None:
+    """Of arguments for all tasks it has those that its task has a use for."""
+    single = ["--mode", "single", "--name", "all", "--epochs", "1", "--skip-predictions"]
+    train_multitask.main(arguments(world, *single, *options))
+    for task in ("sst", "sts"):
+        text = (world / "runs/all" / task / "README.md").read_text()
+        words = shlex.split(re.search(r"^    python train_multitask.py (.*)$", text, re.M).group(1))
+        again = resolve_arguments(parse_given(Args, words, ""), TASKS)
+        assert again.tasks == (task,)

@@ -131,6 +131,30 @@ def test_tensorboard_has_the_log_s_numbers(world: Path) -> None:
     assert [x.value for x in board.Scalars("dev/sts/pearson")] == pytest.approx(scores, rel=1e-6)
 
 
+def test_tensorboard_keeps_the_step_that_a_run_goes_on_from(world: Path, monkeypatch) -> None:
+    step = train_multitask.train_step
+
+    def interrupted(run_: train_multitask.Run, number: int) -> None:
+        if number == 4:
+            raise KeyboardInterrupt
+        step(run_, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_multitask, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(world, "--name", "run", "--tensorboard", "--eval-every", "4")
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    train_multitask.main(["--resume", str(world / "runs/run")])  # it is finished
+    log = read_log(world / "runs/run/log.jsonl")
+    board = EventAccumulator(str(world / "runs/run/tensorboard"))
+    board.Reload()
+    for task in ("sst", "sts"):
+        steps = [x["step"] for x in log if x.get("task") == task]
+        assert [x.step for x in board.Scalars(f"step/{task}/loss")] == steps
+    evaluated = [x["step"] for x in log if x["event"] == "dev"]
+    assert [x.step for x in board.Scalars("dev/sts/pearson")] == evaluated and 4 in evaluated
+
+
 def test_scalars_are_the_numbers_by_name() -> None:
     line = {"step": 3, "scores": {"sst": {"accuracy": 0.5}}, "overall": 0.5, "stage": "epoch 1"}
     assert scalars("dev", line) == {"dev/sst/accuracy": 0.5, "dev/overall": 0.5}

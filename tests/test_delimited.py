@@ -35,6 +35,14 @@ def test_a_line_with_the_header_s_tabs_is_a_row(line: str, expected: list[str]) 
     assert cells(text) == [expected, ["2", "plain", "1"]]
 
 
+def test_the_last_cell_may_go_on_in_the_next_line() -> None:
+    """As pandas writes a table whose last column is the text."""
+    text = 'id\tlabel\ttext\n1\t0\t"two\nlines"\n2\t1\tplain\n3\t0\t"odd\n4\t1\tquote"\n'
+    assert cells(text) == [
+        ["1", "0", "two\nlines"], ["2", "1", "plain"], ["3", "0", '"odd'], ["4", "1", 'quote"'],
+    ]  # fmt: skip
+
+
 def test_no_quote_takes_other_rows_with_it() -> None:
     """Quotes at the beginning of fields, in five of six rows, as GLUE's files have them."""
     rows = [

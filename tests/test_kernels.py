@@ -192,7 +192,7 @@ def test_features_of_a_frozen_encoder_are_what_it_says_in_every_step(world: Path
     task = TASKS["sst"]
     split = load_split(task.paths("train", world / "data"), task.columns, True, tokenizer, 64)
     network = MultitaskNetwork(model, {"sst": HeadConfig(5)})
-    features = encode_features(network, {"sst": split}, torch.device("cpu"))["sst"]
+    features = encode_features(network, {"sst": split})["sst"]
     for rows in np.array_split(np.random.default_rng(0).permutation(len(split)), 3):
         batch = collate(split, rows)
         set_kernels(model, "written-out")

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from minbert.model.encoder import BertLayer
-from minbert.model.layers import Dropout, LayerNorm, Linear, has_packed_products
+from minbert.model.layers import Dropout, LayerNorm, Linear, has_reordered_products
 from minbert.model.packing import lay_out
 from tests.conftest import TINY
 
@@ -40,22 +40,22 @@ def test_linear_in_bf16_keeps_fp32_parameters() -> None:
 @torch.no_grad()
 def test_a_packed_matrix_is_the_matrix(dtype: torch.dtype, atol: float) -> None:
     """As long as it is; a copy has none, and a gradient is not taken through it."""
-    if not has_packed_products(dtype):
+    if not has_reordered_products(dtype):
         pytest.skip("this CPU has no packed products of the dtype")
     torch.manual_seed(0)
     linear, x = Linear(48, 64).to(dtype), torch.randn(5, 48).to(dtype)
     plain = linear(x)
-    linear.pack()
-    assert linear.packed_for(x) is not None
+    linear.reorder()
+    assert linear.reordered_for(x) is not None
     torch.testing.assert_close(linear(x), plain, atol=atol, rtol=0)
     for other in (copy.deepcopy(linear), pickle.loads(pickle.dumps(linear))):
-        assert other.packed is None and torch.equal(other(x), plain)
+        assert other.reordered is None and torch.equal(other(x), plain)
     with torch.enable_grad():
         linear(x).sum().backward()
     assert linear.weight.grad is not None
     linear.weight.mul_(2)
     torch.testing.assert_close(linear(x), 2 * plain - linear.bias, atol=2 * atol, rtol=0)
-    linear.pack()
+    linear.reorder()
     linear.weight = torch.nn.Parameter(torch.zeros_like(linear.weight))
     assert torch.equal(linear(x), linear.bias.expand(5, -1))
 

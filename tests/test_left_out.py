@@ -117,7 +117,7 @@ def test_other_labels_are_no_reason_to_leave_all_rows_out(
 
 def test_a_mark_of_utf_8_is_believed_before_the_task_file(tmp_path: Path) -> None:
     text = "\ufeffn,text,label\n1,f\u00fcr,1\n"
-    with pytest.raises(UserError, match=r"a.csv: UTF-8, as its first bytes say, not cp1252"):
+    with pytest.raises(UserError, match=r"a.csv: UTF-8, not cp1252; save it as cp1252"):
         read(tmp_path, "a.csv", text, charset="cp1252")
 
 

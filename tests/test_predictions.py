@@ -119,7 +119,7 @@ def test_gold_is_of_the_task_whose_folder_it_is_in(tmp_path: Path) -> None:
         text += f'train = "{name}/train.tsv"\ndev = "{name}/dev.tsv"\n'
     tasks = list(read_tasks(text, "own.toml", None).values())
     for name in ("stars", "poles"):
-        assert gold_task(tmp_path / name / "dev.tsv", tasks).name == name
+        assert gold_task(tmp_path / name / "dev.tsv", tasks, []).name == name
 
 
 def test_a_text_of_an_output_may_have_line_ends_and_commas(

@@ -209,7 +209,7 @@ def test_a_busy_machine_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_system_that_does_not_say_is_no_busy_one(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(threads, "TASKS", tmp_path)
+    monkeypatch.setattr(threads, "THREADS", tmp_path)
     assert waiting_seconds() is None
     watch = BusyWatch()
     watch.since -= 60
@@ -220,7 +220,7 @@ def test_waiting_is_of_all_threads(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for name, text in (("1", "7000000000 2500000000 9\n"), ("2", "0 500000000 1\n")):
         (tmp_path / name).mkdir()
         (tmp_path / name / "schedstat").write_text(text)
-    monkeypatch.setattr(threads, "TASKS", tmp_path)
+    monkeypatch.setattr(threads, "THREADS", tmp_path)
     assert waiting_seconds() == 3.0
 
 

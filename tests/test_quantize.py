@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-import torch
 
 from minbert import MultitaskModel, UserError
 from minbert.export import Args, describe_quantized
@@ -44,10 +43,9 @@ def test_a_classifier_in_8_bits(trained: Path, tmp_path: Path, capsys) -> None:
     assert len([n for n in eight_bits if n.endswith("quantized")]) >= 13  # 12 matrices and words
     assert not (out / "fp32.onnx").exists()
 
-    cpu = torch.device("cpu")
     exported = ExportedModel(out / "model.onnx", model.network)
-    theirs = predict_task(exported, model.tasks["sst"], split, cpu).numpy()
-    ours = predict_task(model.network, model.tasks["sst"], split, cpu).numpy()
+    theirs = predict_task(exported, model.tasks["sst"], split).numpy()
+    ours = predict_task(model.network, model.tasks["sst"], split).numpy()
     apart = np.abs(ours - theirs)
     assert 0 < apart.max() < 0.1 and theirs.shape == (12, 5)
     same = np.mean(ours.argmax(1) == theirs.argmax(1))

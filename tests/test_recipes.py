@@ -242,6 +242,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--anneal-to 0.5", "--anneal-to goes with --mode annealed"),
         ("--mode annealed --anneal-to 0.5 --sampling-power 1", "holds what --anneal-to changes"),
         ("--mode annealed --batch-size adaptive", "--batch-size adaptive makes equal"),
+        ("--mode single --batch-size adaptive", "--mode single has one set"),
         ("--combine pcgrad", "--combine pcgrad goes with --mode joint"),
         ("--mode joint --combine pcgrad --tasks sst", "pcgrad: there is one task alone"),
         ("--mode joint --combine pcgrad --option pretrain", "pcgrad is of the encoder's training"),

@@ -260,7 +260,8 @@ def test_evaluations_and_ends_are_logged_once(world: Path) -> None:
 def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:
     """Another command that has not yet found its weights and data."""
     with rundir.alone_in(world / "runs/parallel-sst-sts", resumed=True):
-        assert rundir.new_run(world / "runs", "", "parallel-sst-sts").name == "parallel-sst-sts-2"
+        chosen = rundir.new_run(world / "runs", "", "parallel-sst-sts", Path())
+        assert chosen.name == "parallel-sst-sts-2"
 
 
 def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:

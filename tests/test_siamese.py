@@ -90,7 +90,7 @@ def test_scores_are_the_cosines_of_transformers_mean_pooled_embeddings(split) ->
     directory = resolve("all-MiniLM-L6-v2")
     config = HeadConfig(siamese=True, pooling="mean", scale=5.0)
     model = MultitaskNetwork(BertModel.from_pretrained(directory), {"sts": config}).eval()
-    ours = siamese_outputs(model, TASKS["sts"], split, torch.device("cpu"))
+    ours = siamese_outputs(model, TASKS["sts"], split)
     reference = transformers.BertModel.from_pretrained(directory).eval()
     tokenizer = transformers.AutoTokenizer.from_pretrained(directory)
     for (a, b), score in zip(TEXTS, ours[:, 0].tolist(), strict=True):

@@ -102,3 +102,14 @@ def test_a_task_s_best_that_is_gone_is_made_anew_and_said(
     assert "best-sst: gone; the best step from 20 on" in out and "best-sts: gone" not in out
     assert same(folder / "best-sst", folder / "last")
     assert all(torch.equal(kept[name], w) for name, w in weights(folder / "best-sts").items())
+
+
+def test_half_of_a_task_s_first_best_does_not_stop_a_run(world: Path, monkeypatch) -> None:
+    """kill -9 while best-sst/ is saved for the first time."""
+    run(world, "--name", "whole", *OPTIONS)
+    cut(world, monkeypatch, 2, "--name", "cut", *OPTIONS)
+    half = world / "runs/cut/best-sst.new"
+    half.mkdir()
+    (half / "config.json").write_text("{")
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    assert_same_run(world, "whole", "cut")

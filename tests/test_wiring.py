@@ -78,10 +78,10 @@ def test_in_batch_losses_have_the_scale_of_their_source(
 
 def test_thresholds_are_calibrated_on_training_pairs(world: Path) -> None:
     outcome = Outcome(world)
-    with watched(outcome, train_multitask, "calibrate"):
+    with watched(outcome, train_multitask, "set_threshold"):
         run(world, "--tasks", "quora", "--pair-encoding", "siamese", "--epochs", "1")
-    sizes = {len(args[2]) for args, _ in outcome.seen["calibrate"]}
-    assert sizes == {40} and outcome.calls["calibrate"] == 2  # of 40 and 12 rows
+    sizes = {len(args[2]) for args, _ in outcome.seen["set_threshold"]}
+    assert sizes == {40} and outcome.calls["set_threshold"] == 2  # of 40 and 12 rows
 
 
 def spied_steps(monkeypatch: pytest.MonkeyPatch, look: Callable[[AdamW, float], None]) -> None:

@@ -32,7 +32,8 @@ def delimited_rows(
 
     quoting: "none": every line is a row and every quote is text. "csv": RFC 4180, where a quoted
     cell may hold line ends. "auto": for commas as "csv"; for tabs a line with the header's number
-    of tabs is a row, with CSV's quoting if its own is whole, else literal.
+    of tabs is a row, with CSV's quoting if its own is whole, else literal; a cell may go on in
+    lines with fewer tabs.
     Raises UserError with the line for quoting that is not whole where it has to be.
     """
     if quoting == "csv" or (quoting == "auto" and delimiter != "\t"):
@@ -49,9 +50,9 @@ def delimited_rows(
         cells = _whole_cells(line, delimiter) if quoting == "auto" else None
         if cells and len(cells) <= tabs == line.count(delimiter):  # one of the tabs is in quotes
             cells = None
-        if quoting == "auto" and line.count(delimiter) < tabs and cells is None:
+        if quoting == "auto" and line.count(delimiter) <= tabs and cells is None:
             rest = _lines_of_cell(lines, ahead, delimiter, tabs)
-            cells = _whole_cells("\n".join([line, *rest]), delimiter)
+            cells = _whole_cells("\n".join([line, *rest]), delimiter) if rest else None
             if cells is not None:
                 number += len(rest)
                 ahead = deque(islice(ahead, len(rest), None))

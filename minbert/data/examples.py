@@ -60,7 +60,7 @@ class Columns:
     label: str
     parse_label: Callable[[str], float] = float
     id: str = "id"  # "": rows have no ids, their line numbers are used
-    labels: str = ""  # the labels that parse_label knows: part of the key that ids are cached under
+    labels: str = ""  # what parse_label knows: part of the key that ids are cached under
     course: bool = False  # the course's own files: ids are lower-cased
     layout: Layout = Layout()
     bad_rows: float = SHARE  # of the rows of a split that may be left out

@@ -90,7 +90,7 @@ def _delimited_table(
             for _ in lines:  # an empty file says so at its end
                 pass
             raise UserError(f"{path}:1: no names of columns in the first line")
-    return names, _named_rows(path, rows, names, delimiter)
+    return names, _named_rows(path, rows, names, delimiter, bool(layout.names))
 
 
 def _check_header(path: Path, line: str, delimiter: str) -> None:
@@ -107,16 +107,24 @@ def _check_header(path: Path, line: str, delimiter: str) -> None:
 
 
 def _named_rows(
-    path: Path, rows: Iterator[tuple[int, list[str]]], names: list[str], delimiter: str
-) -> Iterator[TableRow]:
-    """Yield rows as cells by column. Raises UserError for one with another number of cells."""
+    path: Path, rows: Iterator[tuple[int, list[str]]], names: list[str], delimiter: str,
+    is_told: bool,
+) -> Iterator[TableRow]:  # fmt: skip
+    """Yield rows as cells by column; one of several blank cells, as Excel has them, is none.
+
+    is_told: the task file names the columns. Raises UserError for a row with another number of
+    cells.
+    """
     for number, cells in rows:
         if len(cells) != len(names):
             mark = {"\t": "tab", ",": "comma"}.get(delimiter, f"`{delimiter}`")
+            who = "`columns` names" if is_told else "the header has"
             raise UserError(
-                f"{path}:{number}: {len(cells)} fields, the header has {len(names)}; "
+                f"{path}:{number}: {len(cells)} fields, {who} {len(names)}; "
                 f"is a {mark} or a quote missing?"
             )
+        if len(cells) > 1 and not any(map(str.strip, cells)):
+            continue
         yield number, dict(zip(names, cells, strict=True))
 
 

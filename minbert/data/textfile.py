@@ -76,9 +76,11 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
     """Yield the lines of a file in any encoding, such as UTF-16, whose bytes hold no lines."""
     number = 0
-    with opened(path) as file:
-        if file.read(3) == codecs.BOM_UTF8 and not encoding.lower().startswith("utf"):
-            raise UserError(f"{path}: UTF-8, as its first bytes say, not {encoding}: no charset")
+    if is_utf8(path, encoding):
+        raise UserError(
+            f"{path}: UTF-8, not {encoding}; save it as {encoding}, or all files as UTF-8 and take "
+            f"charset out"
+        )
     with opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
         try:
             first = text.readline().removeprefix("\ufeff")
@@ -89,6 +91,25 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
         except UnicodeError as error:
             after = f"after line {number}" if number else "at its beginning"
             raise UserError(f"{path}: {after}: not {encoding} ({first_line(error)})") from error
+
+
+def is_utf8(path: Path, encoding: str) -> bool:
+    """Return whether a file that is said to be in an encoding of one byte a character is UTF-8.
+
+    Text of such an encoding is UTF-8 by chance only if it is all ASCII, and then it is the same.
+    """
+    if len(bytes(range(256)).decode(encoding, errors="replace")) != 256:
+        return False
+    decoder, is_ascii = codecs.getincrementaldecoder("utf-8")(), True
+    with opened(path) as file:
+        try:
+            while block := file.read(1 << 20):
+                decoder.decode(block)
+                is_ascii = is_ascii and block.isascii()
+            decoder.decode(b"", final=True)
+        except UnicodeDecodeError:
+            return False
+    return not is_ascii
 
 
 @contextmanager

@@ -108,7 +108,7 @@ class BertModel(nn.Module):
         for module in self.bert_layers.modules():
             if isinstance(module, Linear):
                 module.to(dtype)
-                module.pack()
+                module.reorder()
         return self.eval()
 
     def _init(self, module: nn.Module) -> None:
@@ -157,10 +157,11 @@ class BertModel(nn.Module):
         return hidden, self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
 
     def pooled_output(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:
-        """Return the pooled output (S, D), computing only the first tokens in the last layer.
+        """Return the pooled output (S, D), the same numbers as `encode`'s second.
 
-        The same numbers as `encode`'s second, for five sixths of the work of six layers. layers:
-        pool the mean of their outputs, from 1, and not the top one's (Sun et al., 2019).
+        The last layer computes only the first tokens: of six layers that saves nearly a sixth of
+        the work. layers: pool the mean of their outputs, from 1, and not the top one's (Sun et al.,
+        2019).
         """
         if layers:
             states, first = self.hidden_states(batch), batch.cu_seqlens[:-1]
@@ -170,8 +171,8 @@ class BertModel(nn.Module):
             return self.encode(batch)[1]
         x = add_rows(self.embed(batch), spare_rows(batch.lengths))
         layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
-        *layers, last = self.bert_layers
-        for layer in layers:
+        *lower, last = self.bert_layers
+        for layer in lower:
             x = self.run(layer, x, layout)
         first = add_rows(x.index_select(0, batch.cu_seqlens[:-1]))
         first = self.run(last, first, layout.first_tokens(), x)

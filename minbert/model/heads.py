@@ -44,7 +44,7 @@ class HeadConfig:
     unit: float = 1.0  # scores are learned in it: the output is the linear map times this ...
     shift: float = 0.0  # ... plus this, the lowest label; the oldest runs have neither
     class_names: tuple[str, ...] = ()  # if the classes have some
-    layers: tuple[int, ...] = ()  # whose mean [CLS] it reads, from 1; (): that of the top layer
+    layers: tuple[int, ...] = ()  # it reads the mean of their states, from 1; (): the top layer's
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
     temperature: float = 1.0  # logits are divided by it in probabilities; see task/calibration.py
     per_word: bool = False  # it reads each word's first piece, not the pooled sentence
@@ -109,7 +109,7 @@ class SiameseHead(nn.Module):
         size = config.embedding_size or hidden_size
         self.map = Linear(hidden_size, size) if config.embedding_size else None
         self.classifier = Linear(3 * size, 1) if config.classifier else None
-        # subtracted from the score: above 0 means yes; set on training pairs by `calibrate`
+        # subtracted from the score: above 0 means yes; `set_threshold` sets it on training pairs
         self.register_buffer("threshold", torch.zeros(()))
 
     def __repr__(self) -> str:

@@ -13,37 +13,38 @@ from torch.nn import functional as F
 class Linear(nn.Linear):
     """y = x W^T + b, computed in the dtype of x (fp32 or bf16)."""
 
-    packed: tuple[Tensor, int, Tensor] | None = None  # of which W, as of which change; see `pack`
+    # W, its version when it was brought into order, and the copy in oneDNN's order
+    reordered: tuple[Tensor, int, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        if (packed := self.packed_for(x)) is not None:
-            return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")
+        if (w := self.reordered_for(x)) is not None:
+            return torch.ops.mkldnn._linear_pointwise(x, w, self.bias, "none", [], "")
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
-    def pack(self) -> None:
+    def reorder(self) -> None:
         """Keep W once more, in the order that a CPU's products read it in (oneDNN).
 
         Without it every call brings W into that order: half of the time of a single sentence.
         """
         w = self.weight.detach()
-        if w.device.type == "cpu" and not w.is_inference() and has_packed_products(w.dtype):
-            packed = torch.ops.mkldnn._reorder_linear_weight(w)
-            self.packed = self.weight, self.weight._version, packed
+        if w.device.type == "cpu" and not w.is_inference() and has_reordered_products(w.dtype):
+            copy = torch.ops.mkldnn._reorder_linear_weight(w)
+            self.reordered = self.weight, self.weight._version, copy
 
-    def packed_for(self, x: Tensor) -> Tensor | None:
-        """Return the packed W if it is still W, and x one that needs no gradient."""
-        if self.packed is None or torch.is_grad_enabled():
+    def reordered_for(self, x: Tensor) -> Tensor | None:
+        """Return the reordered W if W is still the same, and x one that needs no gradient."""
+        if self.reordered is None or torch.is_grad_enabled():
             return None
-        weight, version, packed = self.packed
+        weight, version, copy = self.reordered
         same = weight is self.weight and version == weight._version
-        return packed if same and x.dtype == weight.dtype and x.device == weight.device else None
+        return copy if same and x.dtype == weight.dtype and x.device == weight.device else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle keeps: not the packed W, which has no form on a disk."""
-        return {name: value for name, value in super().__getstate__().items() if name != "packed"}
+        """Return what a copy or a pickle keeps: not the copy of W, which has no form on a disk."""
+        return {key: x for key, x in super().__getstate__().items() if key != "reordered"}
 
 
-def has_packed_products(dtype: torch.dtype) -> bool:
+def has_reordered_products(dtype: torch.dtype) -> bool:
     """Return whether this build of PyTorch and this CPU have oneDNN's products of a dtype."""
     if not torch.backends.mkldnn.is_available():
         return False

@@ -56,6 +56,10 @@ class MultitaskNetwork(nn.Module):
         heads = "".join(f"\n  {name}: {head}" for name, head in self.heads.items())
         return f"MultitaskNetwork: {self.encoder}{towers}{heads}"
 
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.device
+
     def set_precision(self, dtype: torch.dtype) -> None:
         """Choose the precision of the encoders' products: torch.float32 or torch.bfloat16."""
         for encoder in self.encoders:

@@ -3,6 +3,7 @@
 The page needs no network; the report.html in a run's folder is made the same way.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from minbert.cli import run_script
@@ -30,6 +31,11 @@ def main(argv: list[str]) -> int:
     if not folders:
         raise UserError(USAGE)
     runs = [run for folder in folders for run in read_runs(folder)]
+    if len({run.name for run in runs}) < len(runs):  # as of a/seed-11711 and b/seed-11711
+        runs = [
+            replace(run, name=f"{folder.resolve().parent.name}/{run.name}")
+            for folder in folders for run in read_runs(folder)
+        ]  # fmt: skip
     write_page(runs, output)
     print(f"wrote {output}: {', '.join(run.name for run in runs)}")
     return 0

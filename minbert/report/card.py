@@ -44,11 +44,11 @@ class Command:
     lists: frozenset[str] = frozenset()  # of them those that take several words
 
     @classmethod
-    def of(cls, script: str, args: Any) -> Self:
+    def of(cls, args: Any) -> Self:
         """Make it from a script's dataclass of arguments."""
         defaults = {f.name: f.default for f in fields(args)}
         lists = frozenset(f.name for f in fields(args) if "nargs" in f.metadata)
-        return cls(script, dict(vars(args)), defaults, lists)
+        return cls(args.script, dict(vars(args)), defaults, lists)
 
     def line(self) -> str:
         """Return what to type for the same run: the arguments that are not the defaults."""

@@ -10,10 +10,10 @@ from minbert.files import parse_json_line, read_json, read_json_lines, write_tex
 from minbert.report.page import page
 from minbert.report.runs import LARGEST, Run
 from minbert.task.classes import ClassScore
-from minbert.task.run_files import ARGS, read_arguments
+from minbert.task.run_files import ARGS, LOG, read_arguments
 from minbert.typed import parse
 
-LOG, FINDINGS, REPORT = "log.jsonl", "findings.json", "report.html"
+FINDINGS, REPORT = "findings.json", "report.html"
 # Keys of findings.json in the oldest runs, and what they are called since.
 RENAMED = {"right": "gold", "sure": "confidence", "calibration": "reliability"}
 # What the page needs of the lines of a log, by their event, and of a task's findings.
@@ -125,12 +125,13 @@ def read_runs(folder: Path) -> list[Run]:
     Raises UserError for a folder without any.
     """
     if (folder / LOG).is_file():
-        return [read_run(folder, folder.name)]
+        return [read_run(folder, folder.resolve().name)]
     logs = (path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{LOG}"))
     inside = sorted(path.parent for path in logs)
     if not inside:
         raise UserError(f"{folder}: no {LOG} in it; give a run's folder, as checkpoints/NAME")
-    return [read_run(path, f"{folder.name}/{path.relative_to(folder)}") for path in inside]
+    name = folder.resolve().name
+    return [read_run(path, f"{name}/{path.relative_to(folder)}") for path in inside]
 
 
 def read_run(folder: Path, name: str) -> Run:

@@ -188,12 +188,12 @@ def throughput(run: Run) -> list[Point]:
 
 def stages(run: Run) -> str:
     """Return a table of the scores after every stage: it shows what later stages make forget."""
-    lines = run.events("dev")
-    if len(lines) < 2:
+    evaluations = run.events("dev")
+    if len(evaluations) < 2:
         return ""
-    tasks = list(lines[0]["scores"])
+    tasks = list(evaluations[0]["scores"])
     rows = []
-    for line in lines:
+    for line in evaluations:
         scores = (line["scores"].get(task) for task in tasks)
         cells = (f"{next(iter(own.values())):.3f}" if own else "-" for own in scores)
         rows.append((line["stage"], *cells))

@@ -159,7 +159,8 @@ def check_bests(run: Path, step: int) -> None:
 
     A run that goes on from `step` reads them only at its end, and keeps those that none replaces.
     """
-    for directory in (run / "best", *sorted(run.glob("best-*"))):
+    of_tasks = (path for path in run.glob("best-*") if not path.suffix)  # no unfinished .new
+    for directory in (run / "best", *sorted(of_tasks)):
         try:
             if has_checkpoint(directory):
                 for name in read_manifest(directory):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from minbert.cli import args_of, comma_list
 from minbert.errors import UserError
@@ -16,7 +16,9 @@ LONGEST_JOINED = 80  # of what is joined; a folder's name may have 255 bytes
 
 @dataclass(frozen=True)
 class CommonArgs:
-    """Every argument, its default and its help line; the resolved values are saved with the run."""
+    """What both scripts have, with defaults and help; a run keeps the resolved values."""
+
+    script: ClassVar[str]  # whose arguments they are
 
     tasks: tuple[str, ...] = tasks_arg(
         ("sst", "quora", "sts"),

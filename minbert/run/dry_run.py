@@ -18,24 +18,23 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import batch_rows, shuffled
 from minbert.progress import duration, progress
+from minbert.run import pre_training
 from minbert.run.fine_tuning import Run, set_up
 from minbert.run.mlm_args import Args as MlmArgs
-from minbert.run.recipe_args import FROZEN
+from minbert.run.pre_training import Run as MlmRun
+from minbert.run.recipe_args import FROZEN, is_one_by_one
 from minbert.run.runlog import silence
-from minbert.run.several import is_one_by_one, of_task
+from minbert.run.several import of_task
 from minbert.run.teachers import outputs_files
 from minbert.run.train_args import Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 from minbert.training.mixing import Plan
 
 WARM_UP, MEASURED = 2, 6  # steps
-Tasks = dict[str, Task]
 TrainStep = Callable[[Run, int], None]
-MlmRun = Any  # that of pretrain_mlm.py: the library imports no script
 MlmTrainStep = Callable[[MlmRun, int], None]
-SetUpMlm = Callable[[MlmArgs, Path, Tasks], MlmRun]
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def forecast(run: Run, args: Args, train_step: TrainStep) -> Forecast:
 
 def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
     """Return how many steps of each task there are; in joint mode the first stands for all."""
-    if is_one_by_one(args):
+    if is_one_by_one(vars(args)):
         epochs = {task: of_task(args, task)["epochs"] for task in plan.batches}
         return {task: args.steps or epochs[task] * b for task, b in plan.batches.items()}
     if args.mode == "joint":
@@ -101,7 +100,7 @@ def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> Run:
     more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
     if isinstance(args.epochs, dict):
         more["epochs"] = max(args.epochs.values())
-    if is_one_by_one(args):
+    if is_one_by_one(vars(args)):
         more["steps"] = args.steps * len(args.tasks)  # measured in one run, each task in turn
     measured = replace(args, fine_tune_mode="full-model", seeds=1, quiet=True, **more)
     return set_up(measured, folder, tasks)
@@ -117,7 +116,7 @@ def features_seconds(run: Run) -> float:
         for splits in (run.train_sequences, run.dev_splits)
     )
     started = time.monotonic()
-    encode_features(run.model, run.dev_splits, run.model.encoder.device)
+    encode_features(run.model, run.dev_splits)
     return (time.monotonic() - started) * (of_train + of_dev) / of_dev
 
 
@@ -194,17 +193,17 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     data.append("labels to train on:")
     for name, split in run.train_splits.items():
         data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")
-    if not is_one_by_one(args):
+    if not is_one_by_one(vars(args)):
         passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())
         data.append(f"passes over each set: {', '.join(passes)}")
     return describe(args, data, found), found
 
 
 def preview_mlm(
-    args: MlmArgs, tasks: Tasks, set_up: SetUpMlm, train_step: MlmTrainStep, folder: Path
+    args: MlmArgs, tasks: Tasks, train_step: MlmTrainStep, folder: Path
 ) -> tuple[str, Forecast]:
     """Return the forecast of pretrain_mlm.py, as text and numbers."""
-    run = set_up(replace(args, quiet=True), folder, tasks)
+    run = pre_training.set_up(replace(args, quiet=True), folder, tasks)
     found = forecast_mlm(run, train_step)
     data = f"rows to train on and held out: {run.train_rows:,} and {len(run.held_out):,}, "
     mean = len(run.text.ids) / len(run.text)

@@ -37,7 +37,7 @@ from minbert.task.loading import (
     training_files,
 )  # fmt: skip
 from minbert.task.siamese import BOTH, PairData, check_head, head_config
-from minbert.task.task import Task
+from minbert.task.task import Task, Tasks
 from minbert.training import distributed
 from minbert.training.averaging import averaged_steps
 from minbert.training.device import choose_device, choose_precision
@@ -46,7 +46,6 @@ from minbert.training.optimizer import AdamW, parameter_groups
 from minbert.weights.resolve import resolve
 
 Splits = dict[str, EncodedSplit]
-Tasks = dict[str, Task]
 
 
 @dataclass(frozen=True)
@@ -114,20 +113,19 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     model = make_model(args, tasks, directory, whole=bool(last))
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
-    device = model.encoder.device
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     source = replace(source, max_length=args.max_length)
     train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
     counts = count_labels(tasks, train_splits)
     sequences = {name: one_row_a_sequence(split) for name, split in train_splits.items()}
     labels = {n: item_labels(split)[read_items(split)] for n, split in sequences.items()}
-    tasks = {n: with_class_weights(t, labels[n], device) for n, t in tasks.items()}
+    tasks = {n: with_class_weights(t, labels[n], model.device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in sequences.items()}
     started, features = time.monotonic(), None
     if args.fine_tune_mode == FROZEN:
         model.encoder.requires_grad_(False)
         both = {"train": sequences, "dev": dev_splits}
-        features = {name: encode_features(model, s, device) for name, s in both.items()}
+        features = {name: encode_features(model, s) for name, s in both.items()}
     pairs = {n: PairData.of(tasks[n], sequences[n], loss) for n, loss in args.pair_loss.items()}
     make_outputs(args, tasks, taught)
     teachers = load_outputs(taught, train_splits)
@@ -141,8 +139,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     files = training_files(list(tasks.values()), source.data_dir)
     files |= {f"{name} teacher": path for name, path in taught.items()}
     begun = begin(
-        folder, args, tokenizer, model, plan.steps, optimizer, last, files, args.save_task_best,
-        passes=plan.passes(), prepared_s=prepared_s,
+        folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
+        last=last, files=files, task_bests=args.save_task_best, passes=plan.passes(),
+        prepared_s=prepared_s,
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=counts)

@@ -29,6 +29,7 @@ from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
 from minbert.run.runlog import RunLog
 from minbert.run.steps import AFTER_NAN, Progress, StepRecords
+from minbert.task.run_files import LOG
 from minbert.training import distributed
 from minbert.training.optimizer import AdamW
 
@@ -81,8 +82,8 @@ def recover_last(folder: Path) -> Path | None:
 
 
 def begin(
-    folder: Path, args: CommonArgs, tokenizer: BertTokenizer,
-    model: nn.Module, steps: int, optimizer: AdamW, last: Path | None, files: dict[str, Path],
+    folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer, model: nn.Module,
+    optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
     task_bests: bool = False, **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
@@ -99,7 +100,7 @@ def begin(
         state.data = hashes
         checkpoint.check_bests(folder, state.step)
         forget_lost_bests(folder, state, task_bests)
-    path, begun = folder / "log.jsonl", state.step if last else -1
+    path, begun = folder / LOG, state.step if last else -1
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
     log = RunLog(path, begun, state.assessed, args.tensorboard)

@@ -24,6 +24,8 @@ from minbert.task.task import Task
 class Args(CommonArgs):
     """The arguments of pre-training alone, and its own default of --tasks."""
 
+    script = "pretrain_mlm.py"
+
     tasks: tuple[str, ...] = tasks_arg(
         ("sst", "sts"), "train on the training sentences of these tasks", parse=comma_list
     )
@@ -31,12 +33,16 @@ class Args(CommonArgs):
         (), "train on these text files instead", parse=str, nargs="+", metavar="FILE"
     )
     limit: dict[str, int] | None = data_arg(
-        None, "of so many rows of each task, or by task: quora=16000", parse=limit_by_task
+        None,
+        "train on the texts of so many rows, of all or by task: 160 or quora=16000",
+        parse=limit_by_task,
     )
     epochs: int = training_arg(50, "passes over the text", low=1, high=10**6)
     lr: float = training_arg(1e-5, "learning rate", low=0, high=1)
     batch_size: int = training_arg(32, "rows in a batch", low=1, high=10**6)
-    max_length: int = data_arg(512, "longer texts are cut in pieces of it", low=4, high=512)
+    max_length: int = data_arg(
+        512, "longest sequence in tokens; a longer text becomes several", low=4, high=512
+    )
     mask_rate: float = training_arg(0.15, "share of the tokens to guess", low=0.01, high=0.9)
     whole_word: bool = training_arg(False, "mask all pieces of a word or none", parse=bool)
     held_out: int = data_arg(
@@ -55,8 +61,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     tasks: all that are known, by name.
     """
     args = Args(**given)
-    if args.tasks or not args.corpus:
-        check_tasks(args, tasks)
+    check_tasks(args, tasks)
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:

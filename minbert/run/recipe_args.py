@@ -75,6 +75,16 @@ class RecipeArgs(CommonArgs):
     correct_bias: bool = training_arg(True, "without Adam's correction of m and v", parse=bool)
 
 
+def is_one_by_one(arguments: dict[str, Any]) -> bool:
+    """Return whether a command trains every task alone, in a folder of its own."""
+    return arguments.get("mode") == "single" and len(arguments.get("tasks", ())) > 1
+
+
+def is_several(arguments: dict[str, Any]) -> bool:
+    """Return whether a command is more than one run: its folder holds theirs."""
+    return arguments.get("seeds", 1) > 1 or is_one_by_one(arguments)
+
+
 def check_recipe(args: Any) -> dict[str, Any]:
     """Return the by-task arguments spread out; UserError for what does not go together.
 
@@ -88,7 +98,7 @@ def check_recipe(args: Any) -> dict[str, Any]:
     best_by = args.best_by or {}
     if best_by and not any(best_by.values()):
         raise UserError("--best-by: one weight at least is above 0")
-    if best_by and args.mode == "single" and len(args.tasks) > 1:
+    if best_by and is_one_by_one(vars(args)):
         raise UserError("--best-by weighs the tasks of one run; --mode single has a run for each")
     teacher = args.teacher or {}
     if "" in teacher:
@@ -119,6 +129,8 @@ def check_combinations(args: Any) -> None:
         (anneals and power, "--sampling-power holds what --anneal-to changes: write one"),
         (annealed and args.batch_size == ADAPTIVE,
          "--mode annealed draws by numbers of batches, which --batch-size adaptive makes equal"),
+        (is_one_by_one(vars(args)) and args.batch_size == ADAPTIVE,
+         "--batch-size adaptive gives several sets as many batches: --mode single has one set"),
         (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
         (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),
         (combine and frozen, f"--combine {args.combine} {encoder}"),

@@ -15,17 +15,18 @@ from minbert.files import write_text
 from minbert.locks import is_locked, locked
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs, ScriptArgs
-from minbert.run.recipe_args import RecipeArgs
+from minbert.run.recipe_args import RecipeArgs, is_several
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
 from minbert.task.run_files import (
     ARGS,
     DEV_ROWS,
+    LOG,
     OUTPUTS,
     TASKS_FILE,
     read_arguments,
     write_arguments,
 )
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 from minbert.task.taskfile import (
     check_prediction_files,
     is_copied,
@@ -36,9 +37,8 @@ from minbert.task.taskfile import (
 from minbert.training import distributed
 from minbert.typed import from_json
 
-Tasks = dict[str, Task]
 LOCK = ".lock"
-BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, OUTPUTS, "log.jsonl", "tensorboard"}
+BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, OUTPUTS, LOG, "tensorboard"}
 # Arguments that a resumed run may change: where files are, what saves memory, what is printed.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "corpus", "device", "use_gpu", "save_minutes",
@@ -78,7 +78,7 @@ def open_run(
     tasks = draw_dev_rows(tasks, Path(args.data_dir))
     if args.dry_run:
         return args, tasks, root
-    folder = new_run(root, args.name, default_name(args))
+    folder = new_run(root, args.name, default_name(args), Path(args.task_file))
     return replace(args, name=folder.name), tasks, folder
 
 
@@ -93,12 +93,15 @@ def with_task_file(
     return {"tasks": tuple(own), **given}, {**builtin, **own}
 
 
-def new_run(root: Path, name: str, default: str) -> Path:
+def new_run(root: Path, name: str, default: str, task_file: Path) -> Path:
     """Return root/name, or root/default, root/default-2, ... Raises UserError for a taken name.
 
-    All processes take the first one's choice. None makes the folder before all have chosen.
+    All processes take the first one's choice. None makes the folder before all have chosen. What a
+    stopped start left there is removed: the task file must not be among it.
     """
     run = distributed.all_gather(_new_run(root, name, default))[0]
+    if task_file.is_file() and task_file.resolve().parent == run.resolve():
+        raise UserError(f"--task-file {task_file}: in the folder of the new run; put it elsewhere")
     if distributed.rank() == 0 and (left := left_behind(run)):
         print(f"{run}: stopped before its first checkpoint; it starts anew")
         for path in left:
@@ -150,16 +153,9 @@ def find_run(root: Path, name: str) -> Path:
 def whole_of(run: Path) -> Path:
     """Return the folder that --resume needs for a run: its own, or that of its command's runs."""
     for folder in run.parents[1::-1]:  # as of seed-1/sst, the folder that is furthest out first
-        if (folder / ARGS).is_file() and has_runs(read_arguments(folder)):
+        if (folder / ARGS).is_file() and is_several(read_arguments(folder)):
             return folder
     return run
-
-
-def has_runs(arguments: dict[str, Any]) -> bool:
-    """Return whether a command's folder holds its runs, each in a folder of its own."""
-    return arguments.get("seeds", 1) > 1 or (
-        arguments.get("mode") == "single" and len(arguments.get("tasks", ())) > 1
-    )
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import read_json_lines, write_text
 from minbert.report.files import readable_log_lines
+from minbert.task.run_files import LOG
 from minbert.training import distributed
 
 
@@ -49,7 +50,7 @@ def open_board(folder: Path, step: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UserError("--tensorboard needs its package: pip install tensorboard") from error
-    return SummaryWriter(str(folder), purge_step=max(step, 0))
+    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
@@ -66,7 +67,7 @@ def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
 
 def is_finished(folder: Path) -> bool:
     """Return whether the last line of a run's log says that the run came to its end."""
-    path = folder / "log.jsonl"
+    path = folder / LOG
     return path.is_file() and any(line["event"] == "end" for line in read_json_lines(path)[-1:])
 
 

@@ -1,6 +1,7 @@
 """Scores of a trained run on its tasks' dev sets: evaluate.py --checkpoint RUN --data-dir DIR."""
 
 import math
+import os
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit, take
 from minbert.data.items import by_row, gold_of
 from minbert.data.pairs import sentences_of
+from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, overall
 from minbert.task.calibration import calibration_of
@@ -41,12 +43,12 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     speed: dict[str, dict[str, float]] = {}
     classes: dict[str, list[dict[str, object]]] = {}
     calibrated: dict[str, dict[str, float]] = {}
+    check_writable(output)
     # all are read before anything is written: a file that cannot be read leaves nothing behind
     splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
     for name, task in model.tasks.items():
         for split_name, split in splits[name].items():
-            what = f"{task.title}: {split_name}"
-            outputs = predict_task(network, task, split, network.encoder.device, what).numpy()
+            outputs = predict_task(network, task, split, f"{task.title}: {split_name}").numpy()
             outputs = by_row(split, outputs)
             write_predictions(output, task, split_name, split, outputs)
             if split_name == "dev":
@@ -68,6 +70,13 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     overalls = {"overall": mean, "overall_2024": form_2024}
     more = {"classes": classes, "calibrated": calibrated, "pairs_per_s": speed}
     return {"scores": result, **more, **overalls}
+
+
+def check_writable(folder: Path) -> None:
+    """Raise UserError for a folder that nothing can be written to, or that cannot be made."""
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise UserError(f"{folder}: cannot be written; --output DIR says where predictions go")
 
 
 def load_splits(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, EncodedSplit]:

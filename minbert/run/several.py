@@ -14,16 +14,15 @@ from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState
 from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
-from minbert.run.recipe_args import FROZEN
+from minbert.run.recipe_args import FROZEN, is_one_by_one
 from minbert.run.teachers import make_outputs, outputs_files
 from minbert.run.train_args import Args, data_source
 from minbert.task.loading import check_files, load_train_and_dev
-from minbert.task.siamese import PairData
-from minbert.task.task import Task
+from minbert.task.siamese import IN_BATCH, PairData
+from minbert.task.task import Task, Tasks
 from minbert.training import distributed
 from minbert.weights.resolve import resolve
 
-Tasks = dict[str, Task]
 Train = Callable[[Args, Path, Tasks], TrainState]  # trains one run
 # arguments that are dicts by task, of which a run has those of its own tasks
 BY_TASK = (
@@ -31,21 +30,8 @@ BY_TASK = (
 )  # fmt: skip
 
 
-def is_one_by_one(args: Args) -> bool:
-    """Return whether every task is trained alone, in a folder of its own."""
-    return args.mode == "single" and len(args.tasks) > 1
-
-
-def is_several(args: Args) -> bool:
-    """Return whether the command is more than one run."""
-    return rundir.has_runs(vars(args))
-
-
-def train_several(
-    args: Args, folder: Path, tasks: Tasks, train: Train, script: str
-) -> list[list[TrainState]]:
+def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[list[TrainState]]:
     """Train the runs of a command that has several; return the states by seed."""
-    known = list(tasks.values())
     with rundir.alone_in(folder, resumed=bool(args.resume)):
         if distributed.rank() == 0:
             remove_unfinished(folder)
@@ -55,8 +41,7 @@ def train_several(
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
         every = train_seeds(args, folder, tasks, train)
-        scores = list(map(best_scores, every))
-        finish_several(folder, args=args, script=script, tasks=known, scores=scores)
+        finish_several(folder, args, list(tasks.values()), list(map(best_scores, every)))
     return every
 
 
@@ -73,7 +58,7 @@ def check_starts(args: Args, tasks: Tasks) -> None:
 
 def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
     """Train one run, or one for each task from the same start; a run that was stopped continues."""
-    if not is_one_by_one(args):
+    if not is_one_by_one(vars(args)):
         return [train(args, folder, tasks)]
     states = []
     for name in args.tasks:
@@ -84,8 +69,16 @@ def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Trai
 
 
 def of_task(args: Args, name: str) -> dict[str, Any]:
-    """Return what a run of one task has of a command's arguments for all of them."""
+    """Return what a run of one task has of a command's arguments for all of them.
+
+    What is of siamese pairs alone, or of other heads alone, is the default where it does nothing.
+    """
     own = {f: {k: v for k, v in getattr(args, f).items() if k == name} for f in BY_TASK}
+    loss, unused = args.pair_loss.get(name), []
+    unused += ["towers", "embedding_size"] * (loss is None)
+    unused += ["mnr_scale"] * (loss not in IN_BATCH)
+    unused += ["heads_first", "pool_layers"] * (name in args.siamese_tasks)
+    own |= {field: getattr(Args, field) for field in unused}
     epochs = args.epochs[name] if isinstance(args.epochs, dict) else args.epochs
     return {"tasks": (name,), "epochs": epochs, "pooling": args.pooling_of(name), **own}
 
@@ -106,7 +99,7 @@ def first_run(args: Args, folder: Path) -> Path:
     """Return the folder of a command's first run."""
     if args.seeds > 1:
         folder = folder / f"seed-{args.seed}"
-    return folder / args.tasks[0] if is_one_by_one(args) else folder
+    return folder / args.tasks[0] if is_one_by_one(vars(args)) else folder
 
 
 def best_scores(states: list[TrainState]) -> Scores:

@@ -144,5 +144,5 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
     split = limit_rows(rows, args.limit.get(task.name))
     print(f"{task.name}: {run} reads its {len(split):,} training rows once")
     network = teacher.network
-    outputs = predict_task(network, own, split, network.encoder.device, f"{task.name}: teacher")
+    outputs = predict_task(network, own, split, f"{task.name}: teacher")
     return outputs.numpy()

@@ -3,25 +3,21 @@
 import json
 from pathlib import Path
 
-import torch
-
-from minbert.data.encoded import EncodedSplit
 from minbert.files import link_or_copy, read_json, read_manifest
 from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder
-from minbert.run.loop import Training
+from minbert.run.fine_tuning import Run
 from minbert.task.calibration import calibration_of
 from minbert.task.evaluation import predict_task
-from minbert.task.task import Task
 from minbert.training import distributed
 
 
-def load_for_use(directory: Path, device: torch.device, precision: torch.dtype) -> MultitaskNetwork:
-    """Load a saved model for predictions in a precision."""
-    model, _ = load_multitask(directory)
-    model.to(device)
+def load_for_use(run: Run, kept: str) -> MultitaskNetwork:
+    """Load a model that a run has kept (best, say) for predictions, on the run's device."""
+    model, _ = load_multitask(run.folder / kept)
+    model.to(run.model.device)
     for encoder in model.encoders:
-        encoder.for_inference(precision)
+        encoder.for_inference(run.model.encoder.compute_dtype)
     return model
 
 
@@ -41,21 +37,18 @@ def keep_temperatures(directory: Path, temperatures: dict[str, float]) -> None:
         (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
 
 
-def calibrate_task_bests(
-    run: Training, tasks: list[Task], dev_splits: dict[str, EncodedSplit],
-    of_best: dict[str, float], device: torch.device, precision: torch.dtype,
-) -> None:  # fmt: skip
+def calibrate_task_bests(run: Run, of_best: dict[str, float]) -> None:
     """Give the folder of each task's best step that task's temperature.
 
     of_best: the temperatures of best/, which are those of a task whose best step it holds.
     """
     state = run.state
-    for task in (task for task in tasks if task.name in of_best):
-        folder = run.folder / task_best_folder(task.name)
+    for task in (task for task in run.tasks.values() if task.name in of_best):
+        kept = task_best_folder(task.name)
         own, temperature = state.task_best[task.name], of_best[task.name]
         if (own.step, own.is_mean) != (state.best.step, state.best.is_mean):
-            model, split = load_for_use(folder, device, precision), dev_splits[task.name]
-            outputs = predict_task(model, task, split, device, f"{task.title}: dev").numpy()
+            model, split = load_for_use(run, kept), run.dev_splits[task.name]
+            outputs = predict_task(model, task, split, f"{task.title}: dev").numpy()
             temperature = calibration_of(task, outputs, split.labels).temperature
         if distributed.rank() == 0:
-            keep_temperatures(folder, {task.name: temperature})
+            keep_temperatures(run.folder / kept, {task.name: temperature})

@@ -61,6 +61,8 @@ def batch_size(text: str) -> int | str:
 class Args(RecipeArgs):
     """The arguments of fine-tuning alone."""
 
+    script = "train_multitask.py"
+
     mode: str = tasks_arg("parallel", "how tasks alternate", choices=MODES)
     fine_tune_mode: str = training_arg(
         "full-model", "what is trained", choices=["full-model", FROZEN]

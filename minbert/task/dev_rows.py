@@ -17,10 +17,8 @@ from minbert.data.unusable import BadRow
 from minbert.errors import UserError
 from minbert.files import read_json, write_json
 from minbert.task.run_files import DEV_ROWS
-from minbert.task.task import Task
+from minbert.task.task import Task, Tasks
 from minbert.typed import parse
-
-Tasks = dict[str, Task]
 
 
 def even_share(labels: np.ndarray, share: float, of_each: bool = False) -> np.ndarray:

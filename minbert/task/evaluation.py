@@ -20,7 +20,7 @@ from minbert.progress import progress
 from minbert.task.task import Task
 from minbert.training import distributed
 
-CALIBRATION_ROWS = 2000  # training pairs that a siamese threshold is set on
+THRESHOLD_ROWS = 2000  # training pairs that a siamese threshold is set on
 LOWEST = -1.0  # that any metric can be
 WHY_UNDEFINED = "all predictions or all labels are equal"
 
@@ -62,9 +62,7 @@ def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
     return total / counts[:, None]
 
 
-def predict_task(
-    model: nn.Module, task: Task, split: EncodedSplit, device: torch.device, what: str = ""
-) -> Tensor:
+def predict_task(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
     """Return a task's outputs, (I, task.outputs): of a siamese task the scores of its pairs.
 
     Of one that reads pairs both ways it is the mean of the two. I: the rows or words of the split.
@@ -72,19 +70,18 @@ def predict_task(
     model.eval()
     config = model.heads[task.name].config
     if config.siamese:
-        return siamese_outputs(model, task, split, device, what)
-    outputs = predict(lambda batch: model(task.name, batch), split, device, what)
+        return siamese_outputs(model, task, split, what)
+    outputs = predict(lambda batch: model(task.name, batch), split, model.device, what)
     if config.both:
-        return (outputs + siamese_outputs(model, task, split, device, what)) / 2
+        return (outputs + siamese_outputs(model, task, split, what)) / 2
     return outputs
 
 
 @torch.no_grad()
-def siamese_outputs(
-    model: nn.Module, task: Task, split: EncodedSplit, device: torch.device, what: str = ""
-) -> Tensor:
+def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
     """Return the scores of a split's pairs, (n, 1); every distinct sentence is encoded once."""
     model.eval()
+    device = model.device
     sentences, index = sentences_of(split)
     sides = 1 if model.second_tower is None else 2
     towers = [
@@ -112,7 +109,7 @@ def cosine_threshold(task: Task, head: nn.Module) -> float | None:
     return None
 
 
-def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.device) -> None:
+def set_threshold(model: nn.Module, task: Task, split: EncodedSplit) -> None:
     """Set the threshold of a siamese head to the best one on some of its training pairs.
 
     A task of scores has no threshold, nor has one that reads pairs both ways: they are left alone.
@@ -120,9 +117,9 @@ def calibrate(model: nn.Module, task: Task, split: EncodedSplit, device: torch.d
     head = model.heads[task.name]
     if head.config.both or not task.is_classification:
         return
-    split = limit_rows(split, CALIBRATION_ROWS)
+    split = limit_rows(split, THRESHOLD_ROWS)
     head.threshold.zero_()
-    scores = siamese_outputs(model, task, split, device, f"{task.title}: threshold")[:, 0].numpy()
+    scores = siamese_outputs(model, task, split, f"{task.title}: threshold")[:, 0].numpy()
     head.threshold.fill_(best_threshold(scores, split.labels))
 
 
@@ -142,13 +139,11 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     return float((edges[cut] + edges[cut + 1]) / 2)
 
 
-def encode_features(
-    model: nn.Module, splits: dict[str, EncodedSplit], device: torch.device
-) -> dict[str, Tensor]:
+def encode_features(model: nn.Module, splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
     """Return what a frozen model's heads read of each task's split, (I, D), without dropout."""
     model.eval()
     return {
-        name: predict(partial(model.head_input, name), split, device, f"{name}: features")
+        name: predict(partial(model.head_input, name), split, model.device, f"{name}: features")
         for name, split in splits.items()
     }
 
@@ -157,7 +152,6 @@ def score_tasks(
     tasks: list[Task],
     model: nn.Module,
     splits: dict[str, EncodedSplit],
-    device: torch.device,
     features: dict[str, Tensor] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return every task's metrics over its whole split, the main one first.
@@ -170,10 +164,10 @@ def score_tasks(
     for task in tasks:
         split = splits[task.name]
         if features is None:
-            outputs = predict_task(model, task, split, device, f"{task.title}: dev")
+            outputs = predict_task(model, task, split, f"{task.title}: dev")
         else:
             with torch.no_grad():
-                outputs = model.heads[task.name](features[task.name].to(device)).float().cpu()
+                outputs = model.heads[task.name](features[task.name].to(model.device)).float().cpu()
         predictions, gold = task.decode(by_row(split, outputs.numpy())), gold_of(split)
         scores[task.name] = {name: m(predictions, gold) for name, m in task.metrics.items()}
         head = model.heads[task.name]

@@ -137,11 +137,14 @@ def dev_share(table: Table) -> float:
 
 
 def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns:
-    """Return the columns that make an Example; `labels` are those that `parse` knows."""
+    """Return the columns that make an Example; `labels` are those that `parse` knows.
+
+    The kind tells what number each is: a class's place, or a power of two.
+    """
     id_, course = table.get("id", ""), table.get("course", False)
     return Columns(
-        texts_of(table), table["label"], parse, id_, repr(labels), course, layout_of(table),
-        table.get("bad_rows", SHARE),
+        texts_of(table), table["label"], parse, id_, repr((table.get("kind"), labels)), course,
+        layout_of(table), table.get("bad_rows", SHARE),
     )  # fmt: skip
 
 

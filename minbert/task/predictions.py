@@ -127,11 +127,12 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         yield number, [without_guard(cell) for cell in cells]
 
 
-def gold_task(gold: Path, tasks: list[Task]) -> Task:
+def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
     """Return the task whose columns the gold file has.
 
-    Of several it is the one whose file it is, or else the one that is named like the file. Raises
-    UserError if there is none.
+    Of several it is the one whose file it is, or else the one that is named like the file, and of
+    these the one whose predictions have the header. Raises UserError if there is none, and if it is
+    open which of several labels is meant.
     """
     if not gold.is_file():
         raise UserError(f"--gold {gold}: no such file")
@@ -141,7 +142,12 @@ def gold_task(gold: Path, tasks: list[Task]) -> Task:
         raise UserError(f"{gold}: its columns fit none of the tasks: {names[:60]}")
     named = [t for t in fitting if t.paths("dev", Path())[0].name.split("-dev")[0] in gold.name]
     own = [t for t in fitting if split_of(gold, t)]
-    return (own or named or fitting)[0]
+    likely = own or named or fitting
+    meant = [t for t in likely if t.prediction_header in header]
+    if not meant and len({t.columns.label for t in likely}) > 1:
+        several = ", ".join(t.name for t in likely)
+        raise UserError(f"{gold}: the file of {several}: --task says whose predictions these are")
+    return (meant or likely)[0]
 
 
 def names_by(gold: Path, task: Task) -> list[str]:
@@ -181,10 +187,14 @@ def gold_examples(gold: Path, task: Task) -> list[Example]:
     return examples
 
 
-def check_header(path: Path, task: Task, tasks: list[Task]) -> None:
+def header_of(path: Path) -> list[str]:
+    """Return the cells of a prediction file's first line."""
+    return [name.strip(' "') for name in re.split(r"[,\t]", next(iter(text_lines(path)), ""))]
+
+
+def check_header(path: Path, header: list[str], task: Task, tasks: list[Task]) -> None:
     """Raise UserError for predictions whose column has the name of another task's."""
-    names = [name.strip(' "') for name in re.split(r"[,\t]", next(iter(text_lines(path)), ""))]
-    known = [t.prediction_header for t in tasks if t.prediction_header in names]
+    known = [t.prediction_header for t in tasks if t.prediction_header in header]
     if known and task.prediction_header not in known:
         raise UserError(
             f"{path}: predictions of another task: the column is {known[0]}, and the gold file's "
@@ -194,8 +204,9 @@ def check_header(path: Path, task: Task, tasks: list[Task]) -> None:
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
     """Return metrics over the ids that both files have; count missing, extra and repeated ids."""
-    task = gold_task(gold, tasks)
-    check_header(path, task, tasks)
+    header = header_of(path)
+    task = gold_task(gold, tasks, header)
+    check_header(path, header, task, tasks)
     lower = task.columns.course
     predictions, duplicates = read_predictions(path, task.parse_prediction, lower)
     labels = {example.id: example.label for example in gold_examples(gold, task)}

@@ -15,6 +15,7 @@ from minbert.files import read_json, sha256_of, write_json
 
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
+LOG = "log.jsonl"
 OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
 HASHES = "sha256"  # of these files; the oldest runs have none
@@ -46,6 +47,12 @@ def read_arguments(run: Path) -> dict[str, Any]:
             text = "not what the run wrote; it is used as it is now"
             print(f"{run / name}: {text}", file=sys.stderr)
     return arguments
+
+
+def data_dir_of(run: Path) -> str:
+    """Return the --data-dir that a run was trained with; data, if nothing says it."""
+    folders = folders_of_run(run)
+    return str(read_arguments(folders[0]).get("data_dir", "data")) if folders else "data"
 
 
 def _hashes(run: Path, arguments: dict[str, Any]) -> dict[str, str]:

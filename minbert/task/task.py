@@ -145,6 +145,9 @@ class Task:
         return max(2, 2 - math.floor(math.log10(self.high - self.low)))
 
 
+Tasks = dict[str, Task]  # by name
+
+
 def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[str, float]:
     """Return each task's main metric, out of all its metrics."""
     return {task.name: scores[task.name][task.main_metric] for task in tasks}

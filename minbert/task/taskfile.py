@@ -235,7 +235,8 @@ def _check_columns(task: Task, data_dir: Path) -> None:
     for split in task.files:
         for path in task.paths(split, data_dir):
             if not path.is_file():
-                name = str(path.relative_to(data_dir))
+                inside = path.is_relative_to(data_dir)
+                name = str(path.relative_to(data_dir) if inside else path)
                 raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
             names = column_names(path, task.columns.layout)
             check_columns(path, task.columns.needed(labelled=split != "test"), names)

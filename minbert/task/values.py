@@ -2,6 +2,7 @@
 
 import io
 import math
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ NOT_TEXT = (
     *SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns",
     "class_weight", "bad_rows",
 )  # fmt: skip
+# Unicode's categories of what moves a screen or ends a line; joiners and wide blanks are text.
+CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
 NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
 
 
@@ -28,7 +31,8 @@ def check_values(table: Table) -> None:
         texts = value if isinstance(value, list) else [value]
         if (key, value) == ("delimiter", "\t"):
             continue
-        if not all(text.isprintable() for text in texts if isinstance(text, str)):
+        characters = "".join(text for text in texts if isinstance(text, str))
+        if CONTROLS & {*map(unicodedata.category, characters)}:
             raise ValueError(f"{key} = {value!r}: write it without control characters")
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

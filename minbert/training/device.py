@@ -19,10 +19,10 @@ def choose_device(name: str) -> torch.device:
     try:
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(chosen if name == "auto" else name)
-    except RuntimeError as error:
-        raise UserError(f"--device {name}: write auto, cpu or cuda") from error
-    if device.type not in DEVICES:
-        raise UserError(f"--device {name}: write auto, cpu or cuda")
+    except RuntimeError:  # not a name of any device
+        device = None
+    if device is None or device.type not in DEVICES:
+        raise UserError(f"--device {name}: write auto, {', '.join(DEVICES)}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(f"--device {name}: this machine has no CUDA device; write --device cpu")
     last = torch.cuda.device_count() - 1
@@ -30,6 +30,8 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: this machine's GPUs end at cuda:{last}")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"--device {name}: this machine has no MPS device; write --device cpu")
+    if device.type == "cuda" and device.index is not None and distributed.size() > 1:
+        raise UserError(f"--device {name}: each process has a GPU of its own; write --device cuda")
     if device.type == "cuda" and distributed.size() > 1 and not distributed.has_own_gpu():
         raise UserError(
             f"more processes than GPUs: write --nproc-per-node {torch.cuda.device_count()}, or "

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-TASKS = Path("/proc/self/task")  # Linux: a folder for each of the process's threads
+THREADS = Path("/proc/self/task")  # Linux: a folder for each of the process's threads
 WATCH_S = 30.0
 MOST_WAITING = 0.4  # threads without a core, as a mean over time
 
@@ -28,7 +28,7 @@ def waiting_seconds() -> float | None:
     None where the system does not say: only Linux does.
     """
     waited = []
-    for path in TASKS.glob("*/schedstat"):
+    for path in THREADS.glob("*/schedstat"):
         with suppress(OSError):  # as of a thread that has ended meanwhile
             waited.append(int(path.read_text().split()[1]))  # running, waiting (ns), times it ran
     return sum(waited) / 1e9 if waited else None

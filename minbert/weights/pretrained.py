@@ -67,7 +67,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
     if not isinstance(tensors, dict):
         raise UserError(f"{path}: holds a {type(tensors).__name__}, not tensors by name")
     for name, tensor in tensors.items():
-        if not isinstance(name, str) or not is_plain(tensor):
+        if not isinstance(name, str) or not is_dense_on_cpu(tensor):
             kind = type(tensor).__name__
             raise UserError(
                 f"{path}: {str(name)[:60]!r} is a {kind}, not a dense tensor of numbers"
@@ -75,7 +75,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def is_plain(value: object) -> bool:
+def is_dense_on_cpu(value: object) -> bool:
     """Return whether a value is a dense tensor on the CPU."""
     return (
         isinstance(value, Tensor) and value.layout == torch.strided

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from minbert.errors import UserError
 from minbert.files import first_line, replaced_file
 from minbert.tensors import load_pickled, load_tensors
-from minbert.weights.pretrained import is_plain
+from minbert.weights.pretrained import is_dense_on_cpu
 
 # The two sentences of the courses' sanity check, whose file holds outputs without inputs.
 SANITY_IDS = [[101, 7592, 2088, 102, 0, 0, 0, 0], [101, 7592, 15756, 2897, 2005, 17953, 2361, 102]]
@@ -88,7 +88,7 @@ def verify(
     """
     reference = read_reference(path)
     for name, value in reference.items():
-        if not is_plain(value):
+        if not is_dense_on_cpu(value):
             raise UserError(f"{path}: {name} is a {type(value).__name__}, not a dense tensor")
         if name in INPUTS and (value.is_floating_point() or value.is_complex()):
             raise UserError(f"{path}: {name} has the type {value.dtype}; ids are whole numbers")

@@ -1,0 +1,113 @@
+"""A run of pre-training: what it works with, and how it is made ready."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from minbert.data.corpus import load_corpus, load_sentences
+from minbert.data.encoded import EncodedSplit
+from minbert.data.masking import Masking
+from minbert.data.sampler import count_batches, random_order
+from minbert.data.tokenizer import BertTokenizer
+from minbert.errors import UserError
+from minbert.model.layers import set_kernels
+from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
+from minbert.run import rundir
+from minbert.run.loop import Training, begin, recover_last
+from minbert.run.mlm_args import Args
+from minbert.task.loading import check_files, distinct_sentences
+from minbert.task.task import Tasks
+from minbert.training import distributed
+from minbert.training.device import choose_device, choose_precision
+from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.weights.resolve import resolve
+
+
+@dataclass(frozen=True)
+class Run(Training):
+    """What one run works with."""
+
+    model: MaskedLanguageModel
+    args: Args
+    files: list[Path]  # that are trained on
+    text: EncodedSplit
+    held_out: np.ndarray  # rows of `text` to evaluate on, in ascending order; the others train
+    masking: Masking
+
+    @property
+    def train_rows(self) -> int:
+        """How many rows of the text are trained on."""
+        return len(self.text) - len(self.held_out)
+
+    @property
+    def epoch_steps(self) -> int:
+        """How many steps a pass over the rows takes."""
+        return self.steps // self.args.epochs
+
+    def stage_after(self, step: int) -> str | None:
+        """Return what ends after so many steps: an epoch, or the time before training."""
+        epoch, rest = divmod(step, self.epoch_steps)
+        if rest:
+            return None
+        return f"epoch {epoch}" if epoch else "before training"
+
+    def write(self, folder: Path) -> None:
+        """Write model, head and tokenizer."""
+        save_mlm(self.model, folder)
+        self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
+
+
+def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
+    """Make a run ready to train: from --model, or from last/ if the folder has one."""
+    if not args.corpus:
+        check_files(list(tasks.values()), Path(args.data_dir), ("train",))
+    last = recover_last(folder)
+    directory = last or resolve(args.model)
+    device = choose_device(args.device)
+    torch.manual_seed(args.seed)
+    model, new_head = load_mlm(directory)
+    if new_head:
+        print(f"{directory} has no masked-language-model head: it starts from random values")
+    set_kernels(model, args.kernels)
+    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
+    model.encoder.checkpoint_activations = args.checkpoint_activations
+    tokenizer = BertTokenizer.from_directory(directory)
+    config = model.encoder.config
+    tokenizer.check_fits(config.vocab_size)
+
+    longest = min(args.max_length, config.max_position_embeddings)
+    with distributed.first_before_others():
+        text = load_text(args, tasks, tokenizer, longest)
+    held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
+    if args.held_out and len(held_out) == 0:
+        raise UserError(f"{len(text)} texts are too few: training and evaluation need 20 or more")
+    rows = len(text) - len(held_out)
+    steps = args.epochs * count_batches({"mlm": rows}, args.batch_size)["mlm"]
+    masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)
+
+    groups = parameter_groups(model, args.weight_decay)
+    optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
+    files = text_files(args, tasks)
+    begun = begin(
+        folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=steps,
+        last=last, files={str(i): path for i, path in enumerate(files)}, rows=rows,
+    )  # fmt: skip
+    args = rundir.save_arguments(folder, args, tasks)
+    return Run(**vars(begun), args=args, files=files, text=text, held_out=held_out, masking=masking)
+
+
+def text_files(args: Args, tasks: Tasks) -> list[Path]:
+    """Return the files that are trained on."""
+    of_tasks = [task.paths("train", Path(args.data_dir)) for task in tasks.values()]
+    return [Path(file) for file in args.corpus] or [path for paths in of_tasks for path in paths]
+
+
+def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
+    """Load --corpus, or every distinct training sentence of the tasks, each as a text."""
+    cache = Path(args.output_dir) / ".ids"
+    if args.corpus:
+        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
+    sentences = distinct_sentences(Path(args.data_dir), list(tasks.values()), args.limit or {})
+    return load_sentences(sentences, tokenizer, max_length, cache)
