@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
 from minbert.files import read_json_lines as read_log
+from minbert.report.__main__ import main as report
 from minbert.report.card import Command, exports
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args, resolve_arguments
@@ -131,3 +133,15 @@ def test_the_card_of_one_task_s_run_has_a_command_that_works(
         words = shlex.split(re.search(r"^    python train_multitask.py (.*)$", text, re.M).group(1))
         again = resolve_arguments(parse_given(Args, words, ""), TASKS)
         assert again.tasks == (task,)
+
+
+def test_runs_of_the_same_name_have_other_names_in_a_report(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a/seed-1 and b/seed-1."""
+    run(world, "--name", "seed-1", "--epochs", "1", "--skip-predictions")
+    for folder in ("a", "b"):
+        shutil.copytree(world / "runs/seed-1", tmp_path / folder / "seed-1")
+    words = [str(tmp_path / folder / "seed-1") for folder in ("a", "b")]
+    assert report([*words, "--output", str(tmp_path / "both.html")]) == 0
+    assert "both.html: a/seed-1, b/seed-1\n" in capsys.readouterr().out

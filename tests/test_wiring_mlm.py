@@ -1,5 +1,6 @@
 """What pretrain_mlm.py does with its parts: held-out rows, masks, selection, accumulation."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import torch
 import pretrain_mlm
 from minbert import BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
+from minbert.files import read_json
 from minbert.model.mlm import load_mlm
 from minbert.tensors import load_tensors
 from minbert.weights.resolve import resolve
@@ -29,7 +31,10 @@ def test_pre_training_never_sees_the_held_out_rows(world: Path) -> None:
     assert len(trained) == 76 and len(assessed) == 4 and not trained & assessed
 
 
-def test_best_of_pre_training_is_the_step_with_the_lowest_loss(world: Path, monkeypatch) -> None:
+def test_best_of_pre_training_is_the_step_with_the_lowest_loss(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what the script says at its end is of that step."""
     losses = iter([0.1, 5.0, 3.0, 4.0])  # before training, which is no step of it, and 3 epochs
     kept: list[torch.Tensor] = []
 
@@ -38,7 +43,12 @@ def test_best_of_pre_training_is_the_step_with_the_lowest_loss(world: Path, monk
         return {"accuracy": 0.0, "perplexity": 1.0, "loss": next(losses)}, 1
 
     monkeypatch.setattr(pretrain_mlm, "held_out_scores", scores)
-    pretrain_mlm.main([*arguments(world, "--epochs", "3"), "--name", "m", "--keep", "best"])
+    argv = [*arguments(world, "--epochs", "3"), "--name", "m", "--keep", "best", "--json"]
+    pretrain_mlm.main(argv)
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[-1])["held_out"]["loss"] == 3.0
+    step = read_json(world / "runs/m/last/state.json")["best"]["step"]
+    assert f"\nbest/, step {step} " in out
     model, _ = load_mlm(world / "runs/m/best")
     best = model.encoder.bert_layers[0].out_dense.weight
     assert [best.equal(weight) for weight in kept] == [False, False, True, False]
