@@ -19,12 +19,16 @@ TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
-    """Return a safetensors file's tensors by name. Raises UserError if it is damaged or missing."""
+    """Return a safetensors file's tensors by name. Raises UserError if it is damaged or missing.
+
+    They are copies, in memory as PyTorch allocates it: where a tensor begins in the file depends on
+    the length of its header, and products round otherwise where memory is aligned otherwise.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     check_content(path)
     try:
-        return load_file(path)
+        return {name: tensor.clone() for name, tensor in load_file(path).items()}
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"{path}: damaged or cut short ({first_line(error)}); fetch it again"
