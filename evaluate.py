@@ -67,7 +67,7 @@ class Args:
         "", "where predictions go (default: RUN/predictions; of texts of yours, the screen)"
     )
     probabilities: bool = text_arg(
-        False, "say each class's probability; tables and .jsonl always have them", parse=bool
+        False, "say each class's probability; a .csv, .tsv or .jsonl always has them", parse=bool
     )
     raw: bool = text_arg(False, "without the temperature that was fitted on dev", parse=bool)
     precision: str = machine_arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])

@@ -121,9 +121,12 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
     columns = task.columns
     ending = kind_of(Path(name)) if name != "-" else ""
     of_words = bool(columns.layout.word_columns)
-    if ending in TABLES or (of_words and ending in CONLL) or (
-        of_words and ending in task.endings and begins_as_conll(Path(name), columns)
-    ):  # fmt: skip
+    may_have_words = of_words and ending in task.endings
+    if (
+        ending in TABLES
+        or (of_words and ending in CONLL)
+        or (may_have_words and begins_as_conll(Path(name), columns))
+    ):
         yield table_rows(Path(name), columns, Path(name).name)
         return
     with ExitStack() as stack:
@@ -198,20 +201,21 @@ def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups
     name: of the table, for people. Rows without a text are left out, which is said. Raises
     UserError, with the columns that are there, for a table without the task's.
     """
-    layout, task_has_ids = columns.layout, bool(columns.id)
+    layout, id_name = columns.layout, columns.id or "id"
     if layout.encoding and is_utf8(path, layout.encoding):  # as other programs write texts
         layout = replace(layout, encoding="")
     names = column_names(path, layout)
     check_columns(path, list(columns.texts), names)
-    columns = replace(columns, layout=layout, bad_rows=1.0, course=False)  # ids stay as they are
-    numbered = replace(columns, id="")
-    columns = replace(columns, id=columns.id or "id") if (columns.id or "id") in names else numbered
+    is_guess = not columns.id and id_name in names
+    id_name = id_name if id_name in names else ""
+    # ids are kept as they are
+    columns = replace(columns, layout=layout, id=id_name, bad_rows=1.0, course=False)
     try:
         rows, left_out = read_examples(path, columns, labelled=False)
     except UserError:
-        if task_has_ids or columns is numbered:
+        if not is_guess:
             raise
-        columns = numbered  # a column called id that the task does not take for one
+        columns = replace(columns, id="")  # a column called id that has none, or some twice
         rows, left_out = read_examples(path, columns, labelled=False)
     if left_out.counts:
         say(f"{name}: left out: {left_out.describe()}", sys.stderr)

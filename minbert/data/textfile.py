@@ -96,7 +96,7 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
 def is_utf8(path: Path, encoding: str) -> bool:
     """Return whether a file that is said to be in an encoding of one byte a character is UTF-8.
 
-    Text of such an encoding is UTF-8 by chance only if it is all ASCII, and then it is the same.
+    Text of such an encoding is hardly ever valid UTF-8 by chance, but for ASCII, which is both.
     """
     if len(bytes(range(256)).decode(encoding, errors="replace")) != 256:
         return False

@@ -30,12 +30,11 @@ def main(argv: list[str]) -> int:
             folders.append(Path(word))
     if not folders:
         raise UserError(USAGE)
-    runs = [run for folder in folders for run in read_runs(folder)]
+    found = [(folder, run) for folder in folders for run in read_runs(folder)]
+    runs = [run for _, run in found]
     if len({run.name for run in runs}) < len(runs):  # as of a/seed-11711 and b/seed-11711
-        runs = [
-            replace(run, name=f"{folder.resolve().parent.name}/{run.name}")
-            for folder in folders for run in read_runs(folder)
-        ]  # fmt: skip
+        above = [folder.resolve().parent.name for folder, _ in found]
+        runs = [replace(run, name=f"{n}/{run.name}") for n, run in zip(above, runs, strict=True)]
     write_page(runs, output)
     print(f"wrote {output}: {', '.join(run.name for run in runs)}")
     return 0
