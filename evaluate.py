@@ -49,7 +49,7 @@ class Args:
     text: str = text_arg(None, "a sentence of yours for --checkpoint", parse=str)
     pair: tuple[str, str] = text_arg(None, "two sentences of yours", parse=str, nargs=2)
     input: str = text_arg(
-        "", "file of sentences, of pairs with a tab between, or a table; -: stdin"
+        None, "file of sentences, of pairs with a tab between, or a table; -: stdin", parse=str
     )
     task: str = text_arg("", "which of the tasks (default: all, or those that fit the text)")
     verify: str = job_arg("", "compare --model with the reference outputs in this file")
@@ -105,7 +105,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
     if args.raw and not (args.probabilities or ending_of(args.output)):
         raise UserError("--raw changes probabilities: add --probabilities or --output FILE.csv")
     model = load_model(args)
-    if args.input:
+    if args.input is not None:
         if not args.task and len(model.tasks) > 1:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
         task = args.task or next(iter(model.tasks))
@@ -202,9 +202,11 @@ def main(argv: list[str]) -> int:
     jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
     if len(jobs) != 1:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
-    given = [one for one in (args.text, args.pair, args.input or None) if one is not None]
+    given = [one for one in (args.text, args.pair, args.input) if one is not None]
     if len(given) > bool(args.checkpoint):
         raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
+    if args.input == "":
+        raise UserError("--input is empty: name a file, or - for standard input")
     check_flags(args, jobs[0], bool(given))
     set_threads(args.threads)
     code = 0

@@ -80,10 +80,10 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
         else:
             checked = parse if low is None else _in_range(parse, low, high)
             place.add_argument(flag, type=checked, help=help_line, **options)
-    parser.add_argument("--config", metavar="FILE", help=CONFIG_HELP)
+    parser.add_argument("--config", metavar="FILE", action="append", help=CONFIG_HELP)
     words = [_dashes(word) for word in argv]
     given, _ = parser.parse_known_args(words)
-    if config := vars(given).pop("config", None):
+    for config in reversed(vars(given).pop("config", [])):  # the last of several wins
         words = _config_words(Path(config), parser) + words
     values, unknown = parser.parse_known_args(words)
     vars(values).pop("config", None)
@@ -131,6 +131,8 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"--config {path}: cannot be read ({error})") from error
+    if "config" in values:
+        raise UserError(f"--config {path}: config in a file; write --config twice")
     words = []
     for key, value in values.items():
         flag = "--" + key.replace("_", "-")
@@ -180,10 +182,9 @@ def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callab
 
 def _dashes(word: str) -> str:
     """Return a word of the command line with dashes in its flag: --data_dir=d -> --data-dir=d."""
-    if not word.startswith("--"):
-        return word
     flag, equals, value = word.partition("=")
-    return flag.replace("_", "-") + equals + value
+    is_flag = flag.startswith("--") and " " not in flag  # with a blank it is a text, as argparse
+    return flag.replace("_", "-") + equals + value if is_flag else word
 
 
 def comma_list(text: str) -> tuple[str, ...]:

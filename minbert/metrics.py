@@ -131,6 +131,12 @@ def weighted_mean(scores: dict[str, float], weights: dict[str, float]) -> float:
     return total / sum(weights.values())
 
 
+def decimals(score: float, places: int = 3) -> str:
+    """Return a score as text, with as many digits if it is too small for so many places."""
+    is_small = 0 < abs(score) < 10 ** (1 - places)
+    return f"{score:.{places}g}" if is_small else f"{score:.{places}f}"
+
+
 def over_seeds(every: list[dict[str, float]]) -> dict[str, dict[str, float]]:
     """Return mean, spread (standard deviation), lowest and highest of each score over the seeds.
 

@@ -33,7 +33,8 @@ from minbert.task.task import Task
 
 BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
 ROWS = 1024  # rows of a table that are predicted together
-TABLES = (".tsv", ".csv", ".parquet", *JSON)  # endings of files whose columns have names
+OBJECTS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
+TABLES = (".tsv", ".csv", *OBJECTS)  # endings of files whose columns have names
 NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".gz", ".zip")
 Groups = Iterator[list[Example]]  # that are predicted together
 
@@ -122,10 +123,8 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
     ending = kind_of(Path(name)) if name != "-" else ""
     of_words = bool(columns.layout.word_columns)
     may_have_words = of_words and ending in task.endings
-    if (
-        ending in TABLES
-        or (of_words and ending in CONLL)
-        or (may_have_words and begins_as_conll(Path(name), columns))
+    if ending in ((*OBJECTS, *CONLL) if of_words else TABLES) or (
+        may_have_words and begins_as_conll(Path(name), columns)
     ):
         yield table_rows(Path(name), columns, Path(name).name)
         return
@@ -172,7 +171,7 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     if the task's files have no names, if it has as many cells, the label's empty or a label.
     has_commas: the task's files have them between cells.
     """
-    line = first.decode("utf-8-sig", errors="replace").strip()
+    line = first.decode("utf-8-sig", errors="replace").strip().split("\r")[0]
     if line.startswith("{"):
         try:
             return ".jsonl" if isinstance(json.loads(line), dict) else ""
@@ -246,8 +245,11 @@ def line_rows(sentences: int, first: bytes, file: BinaryIO) -> Groups:
 
 
 def whole_lines(first: bytes, file: BinaryIO) -> Iterator[list[bytes]]:
-    """Yield groups of lines, each all that can be read without waiting: one line of a keyboard."""
-    yield [first.rstrip(b"\n")]
+    """Yield groups of lines, each all that can be read without waiting: one line of a keyboard.
+
+    Without any line feed the carriage returns of old Macs end lines.
+    """
+    yield [first[:-1]] if first.endswith(b"\n") else first.split(b"\r")
     rest: list[bytes] = []  # of an unfinished line, which may come in many parts
     while read := file.read1(BLOCK):
         *lines, end = read.split(b"\n")

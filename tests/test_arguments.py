@@ -96,6 +96,22 @@ def test_mistakes(config: Path, old: str, new: str, message: str) -> None:
         parse_given(Args, ["--config", str(config)], "")
 
 
+def test_of_several_files_the_last_one_wins(config: Path, tmp_path: Path) -> None:
+    (tmp_path / "more.toml").write_text('lr = 1e-4\nmode = "annealed"\n')
+    words = ["--config", str(config), "--config", str(tmp_path / "more.toml")]
+    found = parse_given(Args, [*words, "--mode", "joint"], "")
+    assert (found["lr"], found["mode"], found["tasks"]) == (1e-4, "joint", ("sst", "sts"))
+    config.write_text('config = "more.toml"\n')
+    with pytest.raises(UserError, match="config in a file; write --config twice"):
+        parse_given(Args, ["--config", str(config)], "")
+
+
+def test_a_text_that_looks_like_a_flag_stays_as_it_is() -> None:
+    words = ["--text", "--dry_run does not = work_s", "--data_dir", "a_b"]
+    found = parse_given(evaluate.Args, words, "")
+    assert found == {"text": "--dry_run does not = work_s", "data_dir": "a_b"}
+
+
 def test_a_missing_file() -> None:
     with pytest.raises(UserError, match=r"--config no.toml: cannot be read"):
         parse_given(Args, ["--config", "no.toml"], "")

@@ -8,13 +8,16 @@ import pytest
 import evaluate
 import train_multitask
 from minbert import BertTokenizer, UserError
-from minbert.data.examples import Columns
+from minbert.data.examples import Columns, read_examples
 from minbert.data.id_cache import load_split
 from minbert.data.tables import Layout, open_table
 from minbert.data.textfile import is_utf8, text_lines
+from minbert.metrics import decimals
+from minbert.report.tables import markdown_table
 from minbert.run.scoring import check_writable
 from minbert.stream import open_input, table_rows
-from minbert.task.predictions import gold_task
+from minbert.task.predictions import gold_task, header_of, read_predictions
+from minbert.task.task import Task
 from minbert.task.taskfile import read_tasks
 from minbert.task.values import check_values
 from tests.own_tasks import arguments
@@ -74,9 +77,23 @@ def test_utf_8_is_not_read_as_the_charset_of_other_files(tmp_path: Path) -> None
         list(text_lines(path, "cp1252"))
     _, groups = table_rows(path, Columns(("text",), "label", id="", layout=layout), "june")
     assert [row.text for group in groups for row in group] == ["Grüße aus Köln"]
-    assert not is_utf8(path, "gb18030")  # whose characters of two bytes may be UTF-8 by chance
+    list(text_lines(path, "gb18030"))  # whose characters of two bytes may be UTF-8 by chance
     path.write_text("text\tlabel\nplain\tja\n")
     assert list(text_lines(path, "cp1252")) == ["text\tlabel", "plain\tja"]
+
+
+@pytest.mark.parametrize("charset", ["gb18030", "shift_jis", "utf-16", "utf-32"])
+@pytest.mark.parametrize("text", ["Grüße aus Köln", "plain"])
+def test_texts_to_predict_on_are_in_utf_8_or_in_the_task_s_charset(
+    tmp_path: Path, charset: str, text: str
+) -> None:
+    path = tmp_path / "june.tsv"
+    columns = Columns(("text",), "label", id="", layout=Layout(encoding=charset))
+    for written in ("utf-8", charset):
+        path.write_bytes(f"text\tlabel\n{text}\tja\n".encode(written, errors="ignore"))
+        _, groups = table_rows(path, columns, "june")
+        as_read = text.encode(written, errors="ignore").decode(written)
+        assert [row.text for group in groups for row in group] == [as_read]
 
 
 @pytest.mark.parametrize(
@@ -176,3 +193,94 @@ def test_a_task_file_in_the_folder_of_a_new_run_is_not_removed(own: Path) -> Non
     with pytest.raises(UserError, match="in the folder of the new run; put it elsewhere"):
         train_multitask.main(arguments(own, *words))
     assert (folder / "tasks.toml").read_text() == text
+
+
+@pytest.mark.parametrize("ending", [".tsv", ".csv"])
+def test_a_table_is_no_sentence_of_words(tmp_path: Path, ending: str) -> None:
+    """A word task's files end in .conll: a .tsv is none of columns of words."""
+    toml = task_text("pets", kind="token-classification", labels=["O", "B-PET"], train="a.conll")
+    task = read_tasks(toml, "own.toml", None)["pets"]
+    path = tmp_path / f"new{ending}"
+    path.write_text("id\ttext\n1\tAsk Ada\n2\tWhere is Bob\n")
+    with open_input(str(path), task) as (columns, groups):
+        assert columns is None
+        with pytest.raises(UserError, match="line 1: expected a sentence, found 'id"):
+            list(groups)
+
+
+def test_old_macs_line_ends_are_ends_of_sentences(tmp_path: Path) -> None:
+    task = read_tasks(task_text("pets", labels=2), "own.toml", None)["pets"]
+    for text, found in (("A red cat.\rAn old dog.\r", None), ("text\rA red cat.\r", "text")):
+        (tmp_path / "new.txt").write_bytes(text.encode())
+        with open_input(str(tmp_path / "new.txt"), task) as (columns, groups):
+            rows = [row.text for group in groups for row in group]
+        assert rows == [s for s in text.split("\r") if s and s != found]
+        assert (columns is not None) == bool(found)
+
+
+def test_an_input_without_a_name_is_not_none() -> None:
+    """As of `--input "$FILE"` with FILE unset: a run's own files would be scored, and written."""
+    with pytest.raises(UserError, match="--input is empty: name a file"):
+        evaluate.main(["--checkpoint", "run", "--input", ""])
+    with pytest.raises(UserError, match="write one of --text, --pair and --input"):
+        evaluate.main(["--verify", "file", "--input", ""])
+
+
+@pytest.mark.parametrize(
+    ("text", "header", "found"),
+    [
+        ("id \t Predicted_Sentiment \r\n1 , 3 \r\n", ["id", "Predicted_Sentiment"], "3"),
+        ('id,"A, B"\r\n1,x\r\n', ["id", "A, B"], "x"),
+        ("id\tlabel\tprobability_oil, gas\n1\toil, gas\t.5\n", None, "oil, gas"),
+        ("id\tlabel\n1\toil, gas\n", ["id", "label"], "oil, gas"),
+        ("1\toil, gas\n2\tb\n", None, "oil, gas"),
+        ('"1","oil, gas"\n2,b\n', None, "oil, gas"),
+    ],
+)
+def test_cells_of_predictions_are_told_apart_by_what_stands_after_the_id(
+    tmp_path: Path, text: str, header: list[str] | None, found: str
+) -> None:
+    path = tmp_path / "p.txt"
+    path.write_bytes(text.encode())
+    assert header is None or header_of(path) == header
+    rows, _ = read_predictions(path, parse=lambda text: text)
+    assert rows["1"] == found
+
+
+def test_tags_are_read_by_their_names_for_people() -> None:
+    more = {"kind": "token-classification", "labels": 3, "display_names": ["O", "B-X", "I-X"]}
+    task = read_tasks(task_text("tags", **more), "own.toml", None)["tags"]
+    for text in ("O B-X I-X", "0 1 2"):
+        assert task.parse_prediction(text).tolist() == [0, 1, 2]
+
+
+def test_a_column_that_no_task_reads_may_hold_anything(tmp_path: Path) -> None:
+    """As a time after the year 9999, which databases write for "for ever"."""
+    arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    times = arrow.array([10**18], arrow.timestamp("us"))
+    table = arrow.table({"text": ["red cat"], "label": ["1"], "until": times})
+    path = tmp_path / "pets.parquet"
+    parquet.write_table(table, path)
+    columns = Columns(("text",), "label", id="")
+    assert [row.text for row in read_examples(path, columns, labelled=True)[0]] == ["red cat"]
+    with pytest.raises(UserError, match=r"pets.parquet: a value cannot be read \("):
+        read_examples(path, Columns(("until",), "label", id=""), labelled=True)
+
+
+def test_scores_of_a_small_or_large_range_keep_their_digits() -> None:
+    def task(*ends: float) -> Task:
+        more = {"kind": "regression", "range": list(ends)}
+        return read_tasks(task_text("s", **more), "own.toml", None)["s"]
+
+    assert task(0, 2e6).describe(1234567.0) == "1234567"
+    assert task(0, 5).describe(-0.001) == "0"
+    assert task(0, 5).describe(2.5) == "2.5"
+    assert task(0, 5e-4).describe(1.23456e-4) == "0.000123"
+    assert [decimals(x) for x in (0.0, 0.0001234, 0.47456, 12345.6789)] == [
+        "0.000", "0.000123", "0.475", "12345.679",
+    ]  # fmt: skip
+
+
+def test_what_is_code_in_a_card_s_table_has_no_entities() -> None:
+    shown = markdown_table([("argument", "value"), ("data_dir", "`R&D|x`"), ("A & B", "-")])
+    assert shown.split("\n")[2:] == ["| data_dir | `R&D\\|x` |", "| A &amp; B | - |"]

@@ -210,7 +210,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
         return
     needed = columns.needed(labelled)
     text_of, label_of = (as_words, as_tags) if columns.layout.word_columns else (as_text, as_label)
-    names, rows = open_table(path, columns.layout)
+    names, rows = open_table(path, columns.layout, needed)
     if kind_of(path) not in JSON:  # whose rows have names of their own
         check_columns(path, needed, names)
     for number, row in rows:

@@ -1,7 +1,7 @@
 """A data file of any kind -> its columns' names and rows of text: TSV, CSV, JSON lines, Parquet."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -12,6 +12,7 @@ from minbert.data.conll import conll_table
 from minbert.data.delimited import delimited_rows
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
+from minbert.files import first_line
 
 JSON = (".jsonl", ".json")
 PARQUET_ROWS = 4096  # that are read together
@@ -36,13 +37,16 @@ def column_names(path: Path, layout: Layout) -> list[str]:
     return open_table(path, layout)[0]
 
 
-def open_table(path: Path, layout: Layout) -> tuple[list[str], Iterator[TableRow]]:
+def open_table(
+    path: Path, layout: Layout, wanted: Sequence[str] = ()
+) -> tuple[list[str], Iterator[TableRow]]:
     """Return a file's column names and its rows, which are read one by one.
 
-    Raises UserError with file, line and reason for what is no table and, later, for what is no row.
+    wanted: of a Parquet file's columns the rows have these alone. Raises UserError with file, line
+    and reason for what is no table and, later, for what is no row.
     """
     if kind_of(path) == ".parquet":
-        return _open_parquet(path)
+        return _open_parquet(path, wanted)
     return table_of(path, text_lines(path, layout.encoding), layout)
 
 
@@ -166,15 +170,17 @@ def _parquet_file(path: Path) -> Iterator[Any]:
     except UnicodeDecodeError as error:  # of a text column, whose bytes nobody has checked
         raise UserError(f"{path}: a text in it is not UTF-8 ({error.reason})") from error
     except (ArrowException, OSError) as error:
-        raise UserError(f"{path}: not a Parquet file ({str(error).splitlines()[0]})") from error
+        raise UserError(f"{path}: not a Parquet file ({first_line(error)})") from error
+    except (ValueError, OverflowError) as error:  # a time that Python has none for
+        raise UserError(f"{path}: a value cannot be read ({first_line(error)})") from error
 
 
-def _open_parquet(path: Path) -> tuple[list[str], Iterator[TableRow]]:
-    """Return the column names and the rows of a Parquet file."""
+def _open_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterator[TableRow]]:
+    """Return the column names of a Parquet file, and its rows of those that are wanted."""
 
     def rows() -> Iterator[Cells]:
         with _parquet_file(path) as file:
-            for batch in file.iter_batches(PARQUET_ROWS):
+            for batch in file.iter_batches(PARQUET_ROWS, columns=list(wanted)):
                 yield from batch.to_pylist()
 
     with _parquet_file(path) as file:

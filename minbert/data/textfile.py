@@ -76,7 +76,8 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
     """Yield the lines of a file in any encoding, such as UTF-16, whose bytes hold no lines."""
     number = 0
-    if is_utf8(path, encoding):
+    has_one_byte = len(bytes(range(256)).decode(encoding, errors="replace")) == 256  # a character
+    if has_one_byte and is_utf8(path, encoding):
         raise UserError(
             f"{path}: UTF-8, not {encoding}; save it as {encoding}, or all files as UTF-8 and take "
             f"charset out"
@@ -94,22 +95,25 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
 
 
 def is_utf8(path: Path, encoding: str) -> bool:
-    """Return whether a file that is said to be in an encoding of one byte a character is UTF-8.
+    """Return whether a file that is said to be in another encoding is UTF-8.
 
-    Text of such an encoding is hardly ever valid UTF-8 by chance, but for ASCII, which is both.
+    Text of an encoding with one byte a character is hardly ever valid UTF-8 by chance, with two it
+    may be, if it is short. ASCII alone is both, but where its letters have other bytes, as in
+    UTF-16.
     """
-    if len(bytes(range(256)).decode(encoding, errors="replace")) != 256:
-        return False
+    has_ascii = "a".encode(encoding) == b"a"
     decoder, is_ascii = codecs.getincrementaldecoder("utf-8")(), True
     with opened(path) as file:
         try:
             while block := file.read(1 << 20):
+                if b"\0" in block:  # of UTF-16 or UTF-32
+                    return False
                 decoder.decode(block)
                 is_ascii = is_ascii and block.isascii()
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             return False
-    return not is_ascii
+    return not (is_ascii and has_ascii)
 
 
 @contextmanager

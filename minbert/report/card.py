@@ -15,7 +15,7 @@ from minbert.cli import as_typed
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.files import sha256_of, write_text
-from minbert.metrics import over_seeds
+from minbert.metrics import decimals, over_seeds
 from minbert.report.tables import markdown_table
 from minbert.task.calibration import BINS
 from minbert.task.classes import ClassScore, describe_labels, shown_counts, worst_first
@@ -81,7 +81,7 @@ def write_card(
         if ends := found.get(task.name, {}).get("interval"):
             value, interval = metrics.pop(task.main_metric), f"{ends[0]:.3f} to {ends[1]:.3f}"
         rows = f"{len(dev_splits[task.name]):,}"
-        others = ", ".join(f"{name} {score:.3f}" for name, score in metrics.items()) or "-"
+        others = ", ".join(f"{name} {decimals(score)}" for name, score in metrics.items()) or "-"
         scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows, others))
         for name, splits in (("train", train_splits), ("dev", dev_splits)):
             used = f"{len(splits[task.name]):,}"
@@ -200,7 +200,8 @@ def write(
         return
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
     versions = ", ".join((f"minbert {VERSION}", *libraries))
-    listed = ((k, f"`{v}`") for k, v in command.args.items() if k not in LEFT_OUT)
+    args = ((k, str(v)) for k, v in command.args.items() if k not in LEFT_OUT)
+    listed = ((k, f"`{v}`" if v else "-") for k, v in args)
     arguments: Table = [("argument", "value"), *listed]
     parts = [
         f"# {escape(folder.name, quote=False)}", about, markdown_table(scores), *more,

@@ -1,12 +1,16 @@
 """Tables in HTML and Markdown; every chart has one of its numbers, for screen readers too."""
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
 from minbert.report.charts import Series, short
 from minbert.task.classes import ClassScore, worst_first
+
+CODE = re.compile("`[^`]*`")  # of Markdown, which reads no entities in it
+BAR = "\\|"  # a | in a cell of it
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str:
@@ -73,7 +77,7 @@ def scatter_table(title: str, series: Sequence[Series]) -> str:
         for gold, values in sorted(near.items()):
             mean = sum(values) / len(values)
             numbers = (short(v, 3) for v in (mean, min(values), max(values)))
-            rows.append((one.name, f"{gold:g}", len(values), *numbers))
+            rows.append((one.name, f"{gold:.10g}", len(values), *numbers))
     return table(("run", "gold", "rows", "mean predicted", "lowest", "highest"), rows, title)
 
 
@@ -118,11 +122,14 @@ def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown; the first row is its head. Cells are text, not HTML."""
+    """Return a table in Markdown; the first row is its head.
+
+    Cells are text, not HTML; what is in backticks stands as it is.
+    """
 
     def line(row: Sequence[str]) -> str:
-        cells = (escape(cell, quote=False).replace("|", "\\|") for cell in row)
-        return f"| {' | '.join(cells)} |"
+        cells = (cell if CODE.fullmatch(cell) else escape(cell, quote=False) for cell in row)
+        return f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |"
 
     head, *body = map(line, rows)
     return "\n".join([head, "| --- " * len(rows[0]) + "|", *body])

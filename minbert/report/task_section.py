@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minbert.errors import UserError
+from minbert.metrics import decimals
 from minbert.report.charts import Series, scatter
 from minbert.report.runs import LARGEST, Figure, Run
 from minbert.report.tables import (
@@ -58,7 +59,7 @@ def metrics_table(found: Found) -> str:
     rows = []
     for _, run, f in found:
         scores = f.get("metrics", {})
-        rows.append((run.name, *(f"{scores[n]:.3f}" if n in scores else "-" for n in names)))
+        rows.append((run.name, *(decimals(scores[n]) if n in scores else "-" for n in names)))
     return table(("best step", *names), rows, "All metrics")
 
 

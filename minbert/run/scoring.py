@@ -13,7 +13,7 @@ from minbert.data.items import by_row, gold_of
 from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
-from minbert.metrics import accuracy, overall
+from minbert.metrics import accuracy, decimals, overall
 from minbert.task.calibration import calibration_of
 from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.evaluation import (
@@ -101,7 +101,8 @@ def intervals(
     result = {}
     for name, (metric, predictions) in rows.items():
         value, low, high = with_interval(metric, predictions, labels)
-        shown = f"{value:.4f}  95 % [{low:.4f}, {high:.4f}]  n {len(labels)}"
+        shown, *ends = (decimals(x, 4) for x in (value, low, high))
+        shown = f"{shown}  95 % [{', '.join(ends)}]  n {len(labels)}"
         if math.isnan(value):
             shown, value, low, high = f"not defined: {WHY_UNDEFINED}; counted as 0", 0.0, 0.0, 0.0
         result[name] = {"value": value, "low": low, "high": high}

@@ -97,7 +97,7 @@ def describe_labels(task: Task, labels: np.ndarray) -> str:
     """Return `label_summary` for people: billing 12, delivery 30, other 5."""
     summary = label_summary(task, labels)
     names = tuple(summary) if task.per_word else task.shown_classes or tuple(summary)
-    return _listed([f"{n} {x:,.4g}" if isinstance(x, float) else f"{n} {x:,}"
+    return _listed([f"{n} {task.describe(x)}" if isinstance(x, float) else f"{n} {x:,}"
                     for n, x in zip(names, summary.values(), strict=True)])  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Prediction files: the course's exact form for its tasks, CSV for all others; both are read."""
 
+import csv
 import json
 import math
 import re
@@ -22,6 +23,7 @@ from minbert.task.task import Prediction, Task
 
 FORMULA = re.compile(r"'*[=+\-@].", re.DOTALL)  # a cell that a spreadsheet may run, guarded or not
 COURSE_HEADER = re.compile(r"\s*id\s*\t", re.IGNORECASE)
+ID_CELL = re.compile(r' *"?id"? *([,\t]|$)', re.IGNORECASE)  # how other files' headers begin
 
 
 def write_predictions(
@@ -116,15 +118,22 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             if line.strip():
                 yield number, line.rsplit(",", 1)
         return
+    header = ID_CELL.match(first)
+    likely = separator_of(first)
     # a header may be of the other kind than its rows
-    has_tabs = any("\t" in line and "," not in line for line in lines[:2])
-    has_header = re.split(r"[,\t]", first)[0].strip(' "').lower() == "id"
-    rows = delimited_rows(path, iter(lines), "\t" if has_tabs else ",", "csv")
-    names = next(rows)[1] if has_header else []
+    separator = likely if not header or likely in row else separator_of(row)
+    rows = delimited_rows(path, iter(lines), separator, "csv")
+    names = next(rows)[1] if header else []
     for number, cells in rows:
         if "label" in names and len(cells) == len(names):  # an --output of evaluate.py
             cells = [cells[0], cells[names.index("label")]]
         yield number, [without_guard(cell) for cell in cells]
+
+
+def separator_of(line: str) -> str:
+    """Return what is between the cells of a prediction file's line: it stands after the id."""
+    found = re.search(r"[,\t]", line)
+    return found[0] if found else ","
 
 
 def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
@@ -189,7 +198,8 @@ def gold_examples(gold: Path, task: Task) -> list[Example]:
 
 def header_of(path: Path) -> list[str]:
     """Return the cells of a prediction file's first line."""
-    return [name.strip(' "') for name in re.split(r"[,\t]", next(iter(text_lines(path)), ""))]
+    first = next(text_lines(path)).strip()
+    return [name.strip() for name in next(csv.reader([first], delimiter=separator_of(first)))]
 
 
 def check_header(path: Path, header: list[str], task: Task, tasks: list[Task]) -> None:

@@ -118,7 +118,11 @@ class Task:
         Raises ValueError for what is none.
         """
         if self.per_word:
-            return np.array([self.columns.parse_label(tag) for tag in text.split(" ")])
+            return np.array([self.parse_one(tag) for tag in text.split(" ")])
+        return self.parse_one(text)
+
+    def parse_one(self, text: str) -> float:
+        """Read a predicted class, set of classes or score. Raises ValueError for what is none."""
         if text in self.display_names:
             return float(self.display_names.index(text))
         # only names are parsed as labels are: a predicted score may lie outside of their range
@@ -137,7 +141,7 @@ class Task:
         """Return a prediction or label for people, a score to `places`."""
         if not self.is_regression:
             return self.label_of(prediction)
-        return f"{round(prediction, self.places):g}"
+        return f"{round(prediction, self.places) + 0.0:.15g}"  # -0 + 0 is 0
 
     @property
     def places(self) -> int:
