@@ -127,6 +127,7 @@ COMMON: dict[str, Row] = {
 
 RECIPE: dict[str, Row] = {
     "steps": ("--steps 7", lambda run, base: len(run.steps) == 7),
+    "anneal_from": ("--mode annealed --anneal-from 4", lambda run, base: len(run.steps) == 14),
     "anneal_to": ("--mode annealed --anneal-to 1", lambda run, base: len(run.steps) == 16),
     "sampling_power": (
         "--mode annealed --sampling-power 0",

@@ -35,6 +35,13 @@ def test_epochs_are_passes_over_the_largest_set(powers: tuple[float, float]) -> 
         assert abs(passes["sst"] - 48) < 3  # as in parallel mode
 
 
+def test_above_1_small_sets_come_late() -> None:
+    for powers, low, high in (((2.0, 0.2), 0.02, 0.25), ((1.0, 0.7), 0.35, 0.5)):
+        plan = annealed(epochs=30, powers=powers)
+        in_first_half = sum(step < plan.steps / 2 for step in plan.steps_with("sst"))
+        assert low < in_first_half / plan.steps_of("sst") < high
+
+
 def test_every_batch_of_a_task_comes_once_before_any_comes_twice() -> None:
     plan = annealed()
     for task, b in SIZES.items():

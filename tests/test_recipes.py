@@ -239,6 +239,8 @@ def test_a_stopped_recipe_goes_on_to_the_same_bits(
 def test_what_does_not_go_together_is_refused(world: Path) -> None:
     for words, message in (
         ("--sampling-power 0.5", "--sampling-power goes with --mode annealed"),
+        ("--anneal-from 2", "--anneal-from goes with --mode annealed"),
+        ("--mode annealed --anneal-from 2 --sampling-power 1", "holds what --anneal-from changes"),
         ("--anneal-to 0.5", "--anneal-to goes with --mode annealed"),
         ("--mode annealed --anneal-to 0.5 --sampling-power 1", "holds what --anneal-to changes"),
         ("--mode annealed --batch-size adaptive", "--batch-size adaptive makes equal"),

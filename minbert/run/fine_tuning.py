@@ -207,7 +207,7 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
 
 def make_plan(args: Args, batches: dict[str, int]) -> Plan:
     """Return which task's which batch comes at which step. batches: of a pass over each set."""
-    powers = (1.0, args.anneal_to)
+    powers = (args.anneal_from, args.anneal_to)
     if args.sampling_power is not None:
         powers = (args.sampling_power, args.sampling_power)
     sub_epochs = resolve_sub_epochs(batches, args.sub_epochs)

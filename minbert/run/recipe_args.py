@@ -26,9 +26,11 @@ class RecipeArgs(CommonArgs):
     steps: int = training_arg(
         0, "end after so many steps, whatever --epochs is; 0: do not", low=0, high=10**9
     )
-    anneal_to: float = tasks_arg(
-        0.2, "annealed mode draws tasks by size^a; a goes from 1 to this", low=0, high=1
-    )
+    anneal_from: float = tasks_arg(
+        1.0, "annealed mode draws tasks by size^a; a goes from this: over 1, small sets come late",
+        low=0, high=4,
+    )  # fmt: skip
+    anneal_to: float = tasks_arg(0.2, "the a of annealed mode's last step", low=0, high=4)
     sampling_power: float | None = tasks_arg(
         None, "annealed mode with this a at every step", parse=float, low=0, high=1
     )
@@ -119,12 +121,17 @@ def check_combinations(args: Any) -> None:
     """Raise UserError for an argument that beside the others would do nothing, or harm."""
     mode, combine = f"not --mode {args.mode}", args.combine != "sum"
     annealed, joint = args.mode == "annealed", args.mode == "joint"
-    power, anneals = args.sampling_power is not None, args.anneal_to != RecipeArgs.anneal_to
+    power = args.sampling_power is not None
+    starts, anneals = (
+        getattr(args, name) != getattr(RecipeArgs, name) for name in ("anneal_from", "anneal_to")
+    )
     frozen, siamese = args.fine_tune_mode == FROZEN, args.siamese_tasks == {*args.tasks}
     encoder = f"is of the encoder's training: not with {FROZEN}"
     others = "leaves siamese heads as they are, and all tasks are siamese"
     for is_wrong, why in (
         (power and not annealed, f"--sampling-power goes with --mode annealed, {mode}"),
+        (starts and not annealed, f"--anneal-from goes with --mode annealed, {mode}"),
+        (starts and power, "--sampling-power holds what --anneal-from changes: write one"),
         (anneals and not annealed, f"--anneal-to goes with --mode annealed, {mode}"),
         (anneals and power, "--sampling-power holds what --anneal-to changes: write one"),
         (annealed and args.batch_size == ADAPTIVE,

@@ -173,7 +173,8 @@ def annealed_shares(sizes: tuple[int, ...], powers: tuple[float, float], steps: 
     """Return each task's probability at every step, (steps, tasks): proportional to n_i^a.
 
     a goes linearly from the first of `powers` to the second (BERT and PALs, Stickland and Murray,
-    2019, have 1 to 0.2): the tasks are drawn by their sizes at first, almost alike at the end.
+    2019, have 1 to 0.2): the tasks are drawn by their sizes at first, almost alike at the end. Of a
+    above 1 the small sets come even later.
     """
     a = np.linspace(*powers, steps)[:, None]
     weights = (np.array(sizes) / max(sizes)) ** a
