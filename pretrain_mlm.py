@@ -176,7 +176,10 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
     with distributed.processes():
-        args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
+        with silence(given.get("quiet", False)):
+            args, tasks, folder = rundir.open_run(
+                given, Args, TASKS, resolve_arguments, default_name
+            )
         set_threads(args.threads)
         if args.dry_run:
             dry_run.show(args, lambda f: dry_run.preview_mlm(args, tasks, train_step, f))

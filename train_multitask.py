@@ -256,7 +256,10 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
     with distributed.processes():
-        args, tasks, folder = rundir.open_run(given, Args, TASKS, resolve_arguments, default_name)
+        with silence(given.get("quiet", False)):
+            args, tasks, folder = rundir.open_run(
+                given, Args, TASKS, resolve_arguments, default_name
+            )
         set_threads(args.threads)
         if args.dry_run:
             dry_run.show(args, lambda f: dry_run.preview(args, tasks, train_step, f))

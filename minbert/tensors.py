@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import threading
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from minbert.files import check_content, first_line
 
 # how files of torch.save begin: a zip archive, or before PyTorch 1.6 a pickled number
 TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
+
+ONE_BY_ONE = threading.Lock()  # weights and moments are saved in two threads
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -70,6 +73,7 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
 
 def umask() -> int:
     """Return the permissions that the user keeps from new files."""
-    mask = os.umask(0)
-    os.umask(mask)
+    with ONE_BY_ONE:  # it can only be read by setting it, which another thread must not see
+        mask = os.umask(0)
+        os.umask(mask)
     return mask

@@ -77,6 +77,13 @@ def test_the_folder_of_several_runs_says_what_they_came_to(
     assert all(f"seed-{seed}/{task}" in page for seed in (11711, 11712) for task in ("sst", "sts"))
 
 
+def test_tasks_beside_a_file_of_others_are_said() -> None:
+    """The file that the run keeps has all tasks that were known: it would train them all."""
+    assert "--tasks" not in Command.of(Args()).line()
+    line = Command.of(Args(task_file="checkpoints/run/tasks.toml")).line()
+    assert "--tasks sst,quora,sts --task-file checkpoints/run/tasks.toml" in line
+
+
 def test_the_card_of_pre_training(world: Path) -> None:
     pretrain_mlm.main([*arguments(world, "--name", "mlm"), "--held-out", "2"])
     folder = world / "runs/mlm"

@@ -113,7 +113,10 @@ def test_quiet_and_json_are_one_line(
     (line,) = capsys.readouterr().out.splitlines()
     found = json.loads(line)
     assert Path(found["run"]).is_dir() and (found.get("scores") or found.get("held_out"))
-    main([*arguments(world), "--quiet", *more])
+    left = world / "runs/again/args.json"  # of a start that was stopped before its first save
+    left.parent.mkdir()
+    left.write_text("")
+    main([*arguments(world), "--quiet", "--name", "again", *more])
     assert capsys.readouterr().out == ""
 
 

@@ -77,6 +77,14 @@ def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, valu
         train_multitask.main(["--resume", str(world / "runs/run")])
 
 
+def test_a_task_that_a_run_has_no_head_of_is_named(world: Path) -> None:
+    run(world, "--name", "run", "--epochs", "1", "--tasks", "sst", "--skip-predictions")
+    path = world / "runs/run/args.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tasks": ["sst", "sts"]}))
+    with pytest.raises(UserError, match=r"run/last: no head of sts, which the run's args.json"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
+
+
 @pytest.mark.parametrize("name", ["args.json", "tasks.toml"])
 def test_what_was_changed_in_a_run_is_used_and_said(
     world: Path, name: str, capsys: pytest.CaptureFixture[str]

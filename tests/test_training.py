@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import train_multitask
 from minbert import UserError
@@ -193,3 +193,16 @@ def test_a_task_s_steps_are_those_that_draw_from_it(mode: str) -> None:
     for task in ("a", "b"):
         assert list(plan.steps_with(task)) == [s for s, name in enumerate(drawn) if name == task]
         assert plan.steps_of(task) == drawn.count(task)
+
+
+def test_a_frozen_encoder_needs_a_pooler_of_its_own(world: Path) -> None:
+    """A new one would stay as it was drawn, and heads would read that."""
+    path = world / "model/model.safetensors"
+    save_file({n: w for n, w in load_file(path).items() if "pooler" not in n}, path)
+    words = ("--fine-tune-mode", "last-linear-layer", "--epochs", "1")
+    with pytest.raises(UserError, match="no pooler, and last-linear-layer trains no new one"):
+        run(world, *words, "--name", "cls")
+    with pytest.raises(UserError, match="no pooler, and last-linear-layer"):
+        run(world, *words, "--name", "several", "--seeds", "2")
+    assert run(world, *words, "--name", "mean", "--pooling", "mean") == 0
+    assert run(world, "--epochs", "1", "--name", "full") == 0

@@ -107,6 +107,11 @@ def test_a_teacher_teaches_in_the_labels_unit(world: Path) -> None:
     other = str(world / "runs/teacher-five")
     with pytest.raises(UserError, match="its stars has other labels"):
         train_multitask.main(arguments(world, "no", "--tasks", "stars", "--teacher", other))
+    toml = world / "own.toml"
+    pairs = toml.read_text().replace('"regression"', '"pair-similarity"')
+    toml.write_text(pairs.replace('text = "a"', 'text = ["a", "b"]'))
+    with pytest.raises(UserError, match="its stars has other texts"):
+        train_multitask.main(arguments(world, "no", "--tasks", "stars", "--teacher", teacher))
 
 
 def test_ranges_that_begin_elsewhere_are_learned_alike(world: Path) -> None:

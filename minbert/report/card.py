@@ -56,7 +56,9 @@ class Command:
         start = f"torchrun --nproc-per-node {distributed.size()}" if several else "python"
         words = [f"{start} {self.script}"]
         for name, value in self.args.items():
-            if name in LEFT_OUT or value in (self.defaults[name], None, {}, ""):
+            is_said = name == "tasks" and self.args["task_file"]  # the file may have others, too
+            is_default = value in (self.defaults[name], None, {}, "") and not is_said
+            if name in LEFT_OUT or is_default:
                 continue
             flag = ("--no-" if value is False else "--") + name.replace("_", "-")
             typed = value if name in self.lists else [as_typed(value)]

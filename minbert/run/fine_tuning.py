@@ -43,6 +43,7 @@ from minbert.training.averaging import averaged_steps
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.mixing import Plan, resolve_sub_epochs
 from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.weights.pretrained import names_a_pooler, read_tensors
 from minbert.weights.resolve import resolve
 
 Splits = dict[str, EncodedSplit]
@@ -109,7 +110,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)
     config = BertConfig.from_file(directory / "config.json")
-    check_model(args, list(tasks.values()), tokenizer, config)
+    check_model(args, list(tasks.values()), tokenizer, directory)
     model = make_model(args, tasks, directory, whole=bool(last))
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
@@ -152,10 +153,15 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     )  # fmt: skip
 
 
-def check_model(
-    args: Args, tasks: list[Task], tokenizer: BertTokenizer, config: BertConfig
-) -> None:
-    """Raise UserError for what a model to start from has not: words, segments or layers."""
+def check_model(args: Args, tasks: list[Task], tokenizer: BertTokenizer, directory: Path) -> None:
+    """Raise UserError for what a model to start from has not: words, segments, layers, a pooler."""
+    config = BertConfig.from_file(directory / "config.json")
+    if args.fine_tune_mode == FROZEN and any(
+        not task.per_word and args.pooling_of(task.name) == "cls" for task in tasks
+    ):
+        tensors, path = read_tensors(directory)
+        if not names_a_pooler(tensors):
+            raise UserError(f"{path}: no pooler, and {FROZEN} trains no new one: --pooling mean")
     tokenizer.check_fits(config.vocab_size)
     check_segments(tasks, data_source(args), config.type_vocab_size)
     most = config.num_hidden_layers
@@ -180,6 +186,8 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
     if whole:
         model = load_multitask(directory, args.hidden_dropout_prob)[0]
         for name, task in tasks.items():
+            if name not in model.heads:
+                raise UserError(f"{directory}: no head of {name}, which the run's args.json names")
             check_head(task, model.heads[name].config, directory)
     else:
         encoder = BertModel.from_pretrained(directory)

@@ -198,7 +198,7 @@ def check_steps(run: Path, begun_with: int, now: int) -> None:
     if begun_with != now:
         raise UserError(
             f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
-            f"{now}: give --data-dir the data it began with, or start a new run"
+            f"{now}: give it the data it began with, or start a new run"
         )
 
 

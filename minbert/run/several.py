@@ -6,7 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import remove_unfinished
 from minbert.metrics import over_seeds
@@ -50,7 +49,7 @@ def check_starts(args: Args, tasks: Tasks) -> None:
     known, source, directory = list(tasks.values()), data_source(args), resolve(args.model)
     check_files(known, source.data_dir, ("train", "dev"))
     tokenizer = BertTokenizer.from_directory(directory)
-    check_model(args, known, tokenizer, BertConfig.from_file(directory / "config.json"))
+    check_model(args, known, tokenizer, directory)
     splits, _ = load_train_and_dev(known, tokenizer, source)
     for name, loss in args.pair_loss.items():
         PairData.of(tasks[name], splits[name], loss)

@@ -126,6 +126,8 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
     if task.name not in teacher.tasks:
         raise UserError(f"--teacher {task.name}={run}: it has {', '.join(teacher.tasks)}")
     own = teacher.tasks[task.name]
+    if (own.is_pair, own.per_word) != (task.is_pair, task.per_word):
+        raise UserError(f"--teacher {task.name}={run}: its {task.name} has other texts")
     if (own.problem_type, own.outputs, own.class_names, own.low, own.high) != (
         task.problem_type, task.outputs, task.class_names, task.low, task.high,
     ):  # fmt: skip

@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -91,7 +92,7 @@ def read_encoder(
     Raises UserError for a damaged file, and for parameters as `convert` does.
     """
     tensors, path = read_tensors(directory)
-    has_pooler = any(to_ours(name).startswith(POOLER) for name in tensors)
+    has_pooler = names_a_pooler(tensors)
     wanted = {n: t for n, t in expected.items() if has_pooler or not n.startswith(POOLER)}
     state = convert(tensors, wanted, str(path))
     if not has_pooler:  # made after the shapes are checked: a wrong size might not fit in memory
@@ -102,6 +103,11 @@ def read_encoder(
         print(f"{path}: its head is left out ({names})", file=sys.stderr)
     check_weights(state, path)
     return {name: tensor.float().contiguous() for name, tensor in state.items()}
+
+
+def names_a_pooler(tensors: Iterable[str]) -> bool:
+    """Return whether tensors of these names have BERT's pooler among them."""
+    return any(to_ours(name).startswith(POOLER) for name in tensors)
 
 
 def check_weights(tensors: dict[str, Tensor], path: Path) -> None:
