@@ -76,8 +76,8 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
 def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
     """Yield the lines of a file in any encoding, such as UTF-16, whose bytes hold no lines."""
     number = 0
-    has_one_byte = len(bytes(range(256)).decode(encoding, errors="replace")) == 256  # a character
-    if has_one_byte and is_utf8(path, encoding):
+    byte_by_byte = len(bytes(range(256)).decode(encoding, errors="replace")) == 256
+    if byte_by_byte and is_utf8(path, encoding):  # others may be UTF-8 by chance
         raise UserError(
             f"{path}: UTF-8, not {encoding}; save it as {encoding}, or all files as UTF-8 and take "
             f"charset out"
