@@ -10,7 +10,6 @@ from minbert.report.charts import Series, short
 from minbert.task.classes import ClassScore, worst_first
 
 CODE = re.compile("`[^`]*`")  # of Markdown, which reads no entities in it
-BAR = "\\|"  # a | in a cell of it
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]], label: str) -> str:
@@ -128,8 +127,9 @@ def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """
 
     def line(row: Sequence[str]) -> str:
-        cells = (cell if CODE.fullmatch(cell) else escape(cell, quote=False) for cell in row)
-        return f"| {' | '.join(cell.replace('|', BAR) for cell in cells)} |"
+        shown = (cell if CODE.fullmatch(cell) else escape(cell, quote=False) for cell in row)
+        cells = (cell.replace("|", "\\|") for cell in shown)
+        return f"| {' | '.join(cells)} |"
 
     head, *body = map(line, rows)
     return "\n".join([head, "| --- " * len(rows[0]) + "|", *body])

@@ -30,7 +30,7 @@ class RecipeArgs(CommonArgs):
         1.0, "annealed mode draws tasks by size^a; a goes from this: over 1, small sets come late",
         low=0, high=4,
     )  # fmt: skip
-    anneal_to: float = tasks_arg(0.2, "the a of annealed mode's last step", low=0, high=4)
+    anneal_to: float = tasks_arg(0.2, "the a of annealed mode's last step", low=0, high=1)
     sampling_power: float | None = tasks_arg(
         None, "annealed mode with this a at every step", parse=float, low=0, high=1
     )
@@ -122,9 +122,8 @@ def check_combinations(args: Any) -> None:
     mode, combine = f"not --mode {args.mode}", args.combine != "sum"
     annealed, joint = args.mode == "annealed", args.mode == "joint"
     power = args.sampling_power is not None
-    starts, anneals = (
-        getattr(args, name) != getattr(RecipeArgs, name) for name in ("anneal_from", "anneal_to")
-    )
+    starts = args.anneal_from != RecipeArgs.anneal_from
+    anneals = args.anneal_to != RecipeArgs.anneal_to
     frozen, siamese = args.fine_tune_mode == FROZEN, args.siamese_tasks == {*args.tasks}
     encoder = f"is of the encoder's training: not with {FROZEN}"
     others = "leaves siamese heads as they are, and all tasks are siamese"
