@@ -156,6 +156,7 @@ class AdamW(torch.optim.Optimizer):
     def blocks(self, params: Iterable[nn.Parameter], all_rows: bool) -> Iterator[Block]:
         """Cut parameters, gradients and states into blocks; small parameters share one.
 
+        On a GPU all share one: there every block is a dozen more launches and no cache is gained.
         all_rows: also those of a matrix with a sparse gradient that none has reached.
         """
         small: Block = ([], [], [], [])
@@ -170,7 +171,8 @@ class AdamW(torch.optim.Optimizer):
                     continue
                 tensors = (p, p.grad.to_dense(), *tensors[2:])
             self.seen.pop(p, None)  # every row may have moments now
-            if p.numel() > BLOCK and all(t.is_contiguous() for t in tensors):
+            is_large = p.numel() > BLOCK and p.device.type == "cpu"
+            if is_large and all(t.is_contiguous() for t in tensors):
                 parts = (t.view(-1).split(BLOCK) for t in tensors)
                 yield from (tuple([part] for part in row) for row in zip(*parts, strict=True))
             else:
