@@ -260,6 +260,10 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
             "goes with --pair-loss mnr or mnr-",
         ),
         ("--pooling quora=mean", "--pooling quora: not one of --tasks sst,sts"),
+        (
+            "--tasks sts --pair-encoding siamese --hidden-dropout-prob 0.1",
+            "siamese heads have none, and all tasks",
+        ),
         ("--pooling sst=middle", "'middle': write one of cls, mean, max"),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
         ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),

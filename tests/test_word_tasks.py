@@ -130,6 +130,20 @@ def test_the_command_line_shows_entities(
     assert [r.split("\t")[0] for r in rows] == [p.split(",")[1] for p in predictions[1:]]
 
 
+def test_pooling_is_not_of_words(trained: Path) -> None:
+    """Their heads read single words: said where it would do nothing, for others taken."""
+    for tasks, pooling in (
+        ("pets", "mean"),
+        ("sst,pets", "pets=mean"),
+        ("sst,pets", "mean,pets=max"),
+    ):
+        with pytest.raises(UserError, match="--pooling: the head of pets reads single words"):
+            train(trained, "no", "--tasks", tasks, "--pooling", pooling)
+    train(trained, "pooled", "--tasks", "sst,pets", "--pooling", "mean,sst=max", "--steps", "1")
+    train_multitask.main(["--resume", str(trained / "runs/pooled")])
+    assert MultitaskModel.load(trained / "runs/pooled").network.heads["sst"].config.pooling == "max"
+
+
 SENTENCES = [["red", "cat", "sleeps"], ["dog"], ["old", "cats!", "blue", "here"]]
 
 

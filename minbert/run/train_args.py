@@ -162,6 +162,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     check_by_task(args)
     args = replace(args, **resolve_pairs(args, tasks))
     args = replace(args, **check_recipe(args))
+    check_heads(args, tasks)
     if isinstance(args.epochs, dict) and len(args.tasks) == 1:
         args = replace(args, epochs=args.epochs[args.tasks[0]])
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
@@ -176,6 +177,18 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         sub_epochs=args.sub_epochs or {},
         pooling=resolve_pooling(args),
     )
+
+
+def check_heads(args: Args, tasks: dict[str, Task]) -> None:
+    """Raise UserError for what no head would heed; a run that has begun so goes on."""
+    if args.resume:
+        return
+    named = args.tasks if isinstance(args.pooling, str) else [*args.pooling]
+    of_words = [name for name in named if name and tasks[name].per_word]
+    if of_words and args.pooling != Args.pooling and (named != args.tasks or of_words == [*named]):
+        raise UserError(f"--pooling: the head of {of_words[0]} reads single words: leave it out")
+    if args.siamese_tasks == {*args.tasks} and args.hidden_dropout_prob != Args.hidden_dropout_prob:
+        raise UserError("--hidden-dropout-prob: siamese heads have none, and all tasks are siamese")
 
 
 def resolve_pooling(args: Args) -> str | dict[str, str]:
