@@ -187,7 +187,8 @@ def check_heads(args: Args, tasks: dict[str, Task]) -> None:
     of_words = [name for name in named if name and tasks[name].per_word]
     if of_words and args.pooling != Args.pooling and (named != args.tasks or of_words == [*named]):
         raise UserError(f"--pooling: the head of {of_words[0]} reads single words: leave it out")
-    if args.siamese_tasks == {*args.tasks} and args.hidden_dropout_prob != Args.hidden_dropout_prob:
+    unheeded = args.hidden_dropout_prob not in (0, Args.hidden_dropout_prob)
+    if args.siamese_tasks == {*args.tasks} and unheeded:
         raise UserError("--hidden-dropout-prob: siamese heads have none, and all tasks are siamese")
 
 
