@@ -162,7 +162,8 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     check_by_task(args)
     args = replace(args, **resolve_pairs(args, tasks))
     args = replace(args, **check_recipe(args))
-    check_heads(args, tasks)
+    if not args.resume:  # a run that has begun so goes on
+        check_heads(args, tasks)
     if isinstance(args.epochs, dict) and len(args.tasks) == 1:
         args = replace(args, epochs=args.epochs[args.tasks[0]])
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
@@ -180,15 +181,16 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
 
 
 def check_heads(args: Args, tasks: dict[str, Task]) -> None:
-    """Raise UserError for what no head would heed; a run that has begun so goes on."""
-    if args.resume:
-        return
-    named = args.tasks if isinstance(args.pooling, str) else [*args.pooling]
-    of_words = [name for name in named if name and tasks[name].per_word]
-    if of_words and args.pooling != Args.pooling and (named != args.tasks or of_words == [*named]):
-        raise UserError(f"--pooling: the head of {of_words[0]} reads single words: leave it out")
-    unheeded = args.hidden_dropout_prob not in (0, Args.hidden_dropout_prob)
-    if args.siamese_tasks == {*args.tasks} and unheeded:
+    """Raise UserError for what no head would heed."""
+    unheeded = [name for name in args.tasks if tasks[name].per_word]
+    if isinstance(args.pooling, dict):
+        unheeded = [name for name in unheeded if name in args.pooling]
+    elif args.pooling == Args.pooling or len(unheeded) < len(args.tasks):
+        unheeded = []  # beside words there are tasks that heed it
+    if unheeded:
+        raise UserError(f"--pooling: the head of {unheeded[0]} reads single words: leave it out")
+    dropout = args.hidden_dropout_prob
+    if args.siamese_tasks == {*args.tasks} and dropout not in (0, Args.hidden_dropout_prob):
         raise UserError("--hidden-dropout-prob: siamese heads have none, and all tasks are siamese")
 
 
@@ -262,9 +264,8 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
         flag, value = given[0].replace("_", "-"), getattr(args, given[0])
         raise UserError(f"--{flag} {value} goes with --pair-encoding siamese of a pair task")
     if args.mnr_scale and not {*chosen.values()} & {*IN_BATCH} and not args.resume:
-        raise UserError(
-            f"--mnr-scale {args.mnr_scale} goes with --pair-loss {' or '.join(IN_BATCH)}"
-        )
+        losses = " or ".join(IN_BATCH)
+        raise UserError(f"--mnr-scale {args.mnr_scale} goes with --pair-loss {losses}")
     # cross, the default, is kept where it is against what the task file says
     said = {n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].encoding)}
     return {"pair_encoding": said, "pair_loss": {name: chosen[name] for name in apart}}
