@@ -262,7 +262,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--pooling quora=mean", "--pooling quora: not one of --tasks sst,sts"),
         (
             "--tasks sts --pair-encoding siamese --hidden-dropout-prob 0.1",
-            "siamese heads have none, and all tasks",
+            "--hidden-dropout-prob leaves siamese heads as they are",
         ),
         ("--pooling sst=middle", "'middle': write one of cls, mean, max"),
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),

@@ -15,7 +15,7 @@ from minbert.batch import to_device
 # Lengths are rounded up to a multiple of this and equal ones share a group: fewer, fuller products
 # for a little padding, and few distinct shapes (see TOKEN_STEP). A GPU has fewer groups: what it
 # waits for is the number of products, not their size.
-LENGTH_STEP = {"cpu": 16, "cuda": 64}
+LENGTH_STEP, GPU_LENGTH_STEP = 16, 64
 # The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
 # many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
 TOKEN_STEP = 64
@@ -112,7 +112,7 @@ def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
 
     x: what is laid out, (N, D), with what `add_rows` added.
     """
-    usual = LENGTH_STEP.get(x.device.type, LENGTH_STEP["cpu"])
+    usual = GPU_LENGTH_STEP if x.is_cuda else LENGTH_STEP
     step = usual if len(lengths) > 1 else 1  # a single sequence needs no common length
     padded = [-(-length // step) * step for length in lengths]
     groups, first, end = [], 0, 0

@@ -144,6 +144,8 @@ def check_combinations(args: Any) -> None:
         (args.layer_decay != 1 and frozen, f"--layer-decay {encoder}"),
         (args.heads_first and siamese, f"--heads-first {others}"),
         (args.pool_layers and siamese, f"--pool-layers {others}"),
+        (siamese and args.hidden_dropout_prob not in (0, type(args).hidden_dropout_prob),
+         f"--hidden-dropout-prob {others}"),
         (args.steps and args.mode == "sequential",
          "--steps would end before the later tasks are trained: not with sequential"),
     ):  # fmt: skip

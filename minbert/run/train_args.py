@@ -162,8 +162,6 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     check_by_task(args)
     args = replace(args, **resolve_pairs(args, tasks))
     args = replace(args, **check_recipe(args))
-    if not args.resume:  # a run that has begun so goes on
-        check_heads(args, tasks)
     if isinstance(args.epochs, dict) and len(args.tasks) == 1:
         args = replace(args, epochs=args.epochs[args.tasks[0]])
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
@@ -176,26 +174,22 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         limit=limits_of(args.tasks, "--limit", args.limit or {}),
         limit_dev=limits_of(args.tasks, "--limit-dev", args.limit_dev or {}),
         sub_epochs=args.sub_epochs or {},
-        pooling=resolve_pooling(args),
+        pooling=resolve_pooling(args, tasks),
     )
 
 
-def check_heads(args: Args, tasks: dict[str, Task]) -> None:
-    """Raise UserError for what no head would heed."""
+def resolve_pooling(args: Args, tasks: dict[str, Task]) -> str | dict[str, str]:
+    """Return what all tasks' heads read, or if it is not the same by task.
+
+    Raises UserError where it is said of heads of words, which would not heed it.
+    """
     unheeded = [name for name in args.tasks if tasks[name].per_word]
     if isinstance(args.pooling, dict):
         unheeded = [name for name in unheeded if name in args.pooling]
     elif args.pooling == Args.pooling or len(unheeded) < len(args.tasks):
         unheeded = []  # beside words there are tasks that heed it
-    if unheeded:
+    if unheeded and not args.resume:  # a run that has begun so goes on
         raise UserError(f"--pooling: the head of {unheeded[0]} reads single words: leave it out")
-    dropout = args.hidden_dropout_prob
-    if args.siamese_tasks == {*args.tasks} and dropout not in (0, Args.hidden_dropout_prob):
-        raise UserError("--hidden-dropout-prob: siamese heads have none, and all tasks are siamese")
-
-
-def resolve_pooling(args: Args) -> str | dict[str, str]:
-    """Return what all tasks' heads read, or if it is not the same by task."""
     by_task = {task: args.pooling_of(task) for task in args.tasks}
     return by_task if len({*by_task.values()}) > 1 else by_task[args.tasks[0]]
 
@@ -264,8 +258,9 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
         flag, value = given[0].replace("_", "-"), getattr(args, given[0])
         raise UserError(f"--{flag} {value} goes with --pair-encoding siamese of a pair task")
     if args.mnr_scale and not {*chosen.values()} & {*IN_BATCH} and not args.resume:
-        losses = " or ".join(IN_BATCH)
-        raise UserError(f"--mnr-scale {args.mnr_scale} goes with --pair-loss {losses}")
+        raise UserError(
+            f"--mnr-scale {args.mnr_scale} goes with --pair-loss {' or '.join(IN_BATCH)}"
+        )
     # cross, the default, is kept where it is against what the task file says
     said = {n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].encoding)}
     return {"pair_encoding": said, "pair_loss": {name: chosen[name] for name in apart}}
