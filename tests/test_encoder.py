@@ -7,6 +7,7 @@ import torch
 import transformers
 
 from minbert import Batch, BertModel, UserError
+from minbert.model import packing
 from minbert.weights.convert import to_published
 from minbert.weights.resolve import resolve
 from tests.conftest import TINY
@@ -70,6 +71,22 @@ def test_packed_equals_one_at_a_time(tiny: BertModel) -> None:
             out.last_hidden_state[i, :n], alone.last_hidden_state[0], atol=1e-9, rtol=0
         )
         torch.testing.assert_close(out.pooler_output[i], alone.pooler_output[0], atol=1e-9, rtol=0)
+
+
+def test_a_gpu_s_longer_groups_change_nothing(
+    tiny: BertModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lengths that are four groups on a CPU and one on a GPU."""
+    lengths = (3, 18, 35, 50)
+    ids = torch.randint(5, 60, (sum(lengths),), generator=torch.Generator().manual_seed(0))
+    positions = torch.cat([torch.arange(n) for n in lengths]) % TINY.max_position_embeddings
+    batch = Batch(ids, positions, torch.zeros_like(ids), lengths)
+    with torch.no_grad():
+        expected = tiny.hidden_states(batch)[-1]
+        monkeypatch.setattr(packing, "LENGTH_STEP", packing.GPU_LENGTH_STEP)
+        found = tiny.hidden_states(batch)[-1]
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    assert len(packing.lay_out(lengths, 1, found).groups) == 1
 
 
 def test_order_of_sequences_does_not_matter(tiny: BertModel) -> None:
