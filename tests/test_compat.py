@@ -84,7 +84,9 @@ def test_optimizer_test(folder: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("option", ["finetune", "pretrain"])
+@pytest.mark.parametrize(
+    "option", ["finetune", pytest.param("pretrain", marks=pytest.mark.thorough)]
+)
 def test_a_classifier_trains(folder: Path, option: str) -> None:
     result = run_script(folder, CLASSIFIER, "--option", option)
     assert result.returncode == 0, result.stderr
@@ -96,7 +98,7 @@ def test_a_classifier_trains(folder: Path, option: str) -> None:
     ("words", "moved"),
     [
         (("--option", "finetune"), 1),
-        (("--fine-tune-mode", "full-model"), 1),
+        pytest.param(("--fine-tune-mode", "full-model"), 1, marks=pytest.mark.thorough),
         (("--fine-tune-mode", "last-linear-layer"), 0),
     ],
 )

@@ -1,9 +1,11 @@
 """Faults that are put into a copy of the project are noticed: make thorough."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,18 @@ def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def server(copy: Path) -> Iterator[subprocess.Popen[str]]:
+    """What runs pytest in the copy: see tests/pytest_server.py."""
+    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        [sys.executable, "tests/pytest_server.py"], cwd=copy, env=environment, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        yield process
+        process.stdin.close()
+
+
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_has_its_text(fault: Fault) -> None:
     """Where the text is gone the row is out of date."""
@@ -34,17 +48,16 @@ def test_a_fault_has_its_text(fault: Fault) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-def test_a_fault_is_noticed(copy: Path, fault: Fault) -> None:
+def test_a_fault_is_noticed(copy: Path, server: subprocess.Popen[str], fault: Fault) -> None:
     path = copy / fault.file
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole.replace(fault.text, fault.other), encoding="utf-8")
-    words = ["-m", "pytest", "-x", "-p", "no:cacheprovider", f"tests/{fault.tests}"]
-    words += ["-k", fault.chosen]
-    environment = {**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    words, output = ["-x", f"tests/{fault.tests}", "-k", fault.chosen], copy / "pytest.out"
     try:
-        done = subprocess.run(
-            [sys.executable, *words], cwd=copy, env=environment, capture_output=True, text=True
-        )
+        server.stdin.write(json.dumps([str(output), words]) + "\n")
+        server.stdin.flush()
+        code = int(server.stdout.readline())
     finally:
         path.write_text(whole, encoding="utf-8")
-    assert done.returncode == 1 and "1 failed" in done.stdout, done.stdout[-2000:]
+    printed = output.read_text(encoding="utf-8")
+    assert code == 1 and "1 failed" in printed, printed[-2000:]

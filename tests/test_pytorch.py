@@ -128,11 +128,13 @@ def parallel() -> dict[str, float]:
     return dict((n, float(v)) for n, v in (line.split() for line in done.stdout.splitlines()))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", WHOLE)
 def test_data_parallel(parallel: dict[str, float], kind: str) -> None:
     assert parallel[kind] < 1e-6
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["fsdp", "fsdp_encode"])
 def test_fully_sharded(parallel: dict[str, float], kind: str) -> None:
     assert parallel[kind] < 1e-6
