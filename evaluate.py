@@ -19,12 +19,13 @@ from pathlib import Path
 
 import torch
 
-from minbert.cli import args_of, parse_arguments, run_script, without_controls
+from minbert.cli import args_of, parse_arguments, run_script
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
+from minbert.printable import without_controls
 from minbert.run.scoring import score_run
 from minbert.stream import predict_input, predict_text
 from minbert.task.answers import ending_of

@@ -15,12 +15,11 @@ from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
 from minbert.memory import lack_of_memory, tune_allocator
+from minbert.printable import escape_unencodable, one_line
 from minbert.progress import say
 
 T = TypeVar("T")
 Number = int | float
-# all but tab and line feed
-CONTROLS = {i: f"\\x{i:02x}" for i in (*range(32), *range(127, 160)) if chr(i) not in "\t\n"}
 LETTERS = {int: "N", float: "X"}  # that stand for a value in --help
 CONFIG_HELP = "TOML with any of these; flags win, --no-NAME over NAME = true"
 
@@ -258,16 +257,6 @@ def as_typed(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def one_line(text: str) -> str:
-    """Escape what is not printable: names and values in a message may come from any file."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def without_controls(text: str) -> str:
-    """Escape control characters: on a terminal they would be commands."""
-    return text.translate(CONTROLS)
-
-
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     """Run a script on the command line's arguments and exit with its code.
 
@@ -275,6 +264,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     141: the program that the output is piped to has ended, as `head` does.
     """
     tune_allocator()
+    escape_unencodable(sys.stdout)
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports
         code = main(sys.argv[1:])

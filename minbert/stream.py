@@ -11,7 +11,6 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
-from minbert.cli import without_controls
 from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tables import (
@@ -27,6 +26,7 @@ from minbert.data.textfile import check_is_text, is_utf8, opened
 from minbert.errors import UserError
 from minbert.files import replaced_file, write_text
 from minbert.inference import MultitaskModel, Text
+from minbert.printable import without_controls
 from minbert.progress import progress, say
 from minbert.task.answers import Answer, ending_of, label_first, named_columns
 from minbert.task.task import Task

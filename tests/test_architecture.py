@@ -10,7 +10,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # From the ground up: a file may import from lower floors, and from its own folder; the folders of
 # one floor know nothing of each other.
 FLOORS = (
-    ("errors", "interrupt", "kernels", "memory", "version"),
+    ("errors", "interrupt", "kernels", "memory", "printable", "version"),
     ("files", "locks", "progress", "typed"),
     ("batch", "config", "losses", "metrics", "tensors"),
     ("weights",),

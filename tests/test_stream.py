@@ -11,11 +11,14 @@ from pathlib import Path
 import pytest
 
 import evaluate
+import train_multitask
 from minbert import UserError
+from minbert.cli import run_script
 from minbert.data.examples import Columns
 from minbert.data.tables import Layout
+from minbert.report.__main__ import main as report
 from minbert.stream import BLOCK, decode, line_rows, table_ending
-from tests.conftest import run
+from tests.conftest import arguments, run
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -234,3 +237,25 @@ def test_a_comma_is_no_sign_of_a_table_whose_columns_have_no_names() -> None:
     assert table_ending(b"1\tA warm, clever film.\n", columns, has_commas=False) == ".tsv"
     columns = Columns(("sentence",), "label", layout=Layout(names=named, delimiter=","))
     assert table_ending(b"1,A warm film.\n", columns, has_commas=False)
+
+
+def test_what_an_encoding_lacks_is_escaped_where_it_is_printed(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a run's name, of a text and of bytes that are no UTF-8 in a file's name, as Linux has."""
+    (world / "caf\udce9.txt").write_text("red caf\u00e9\n", encoding="utf-8")
+    train = arguments(world, "--name", "caf\u00e9", "--tasks", "sst", "--epochs", "1")
+    name, page = str(world / "runs/caf\u00e9"), str(world / "\udce9.html")
+    texts = ["--task", "sst", "--input", str(world / "caf\udce9.txt")]
+    for main, argv, shown in (
+        (train_multitask.main, train, b"runs/caf\\xe9: steps 0 to 5"),
+        (evaluate.main, ["--checkpoint", name, *texts], b"\tred caf\\xe9\n"),
+        (report, [name, "--output", page], b"\\udce9.html"),
+    ):
+        stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+        with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+            patch.setattr("sys.stdout", stdout)
+            patch.setattr("sys.argv", ["", *argv])
+            run_script(main)
+        stdout.flush()
+        assert end.value.code == 0 and shown in stdout.buffer.getvalue()
