@@ -3,7 +3,6 @@
 import argparse
 import difflib
 import math
-import os
 import signal
 import sys
 import tomllib
@@ -15,7 +14,7 @@ from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
 from minbert.memory import lack_of_memory, tune_allocator
-from minbert.printable import escape_unencodable, one_line
+from minbert.printable import escape_unencodable, nowhere, one_line
 from minbert.progress import say
 
 T = TypeVar("T")
@@ -273,7 +272,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         code = 2
     except BrokenPipeError:
         # Python flushes stdout at its end and would complain about the closed pipe.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - open until the process ends
+        sys.stdout = nowhere()
         code = 141
     except OSError as error:  # a file that is missing, a full disk
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)

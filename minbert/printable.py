@@ -1,6 +1,7 @@
 """Texts of any file as they may be printed: what would be a command or an error is escaped."""
 
 import io
+import os
 from typing import TextIO
 
 # all but tab and line feed
@@ -24,3 +25,8 @@ def escape_unencodable(stream: TextIO) -> None:
     """
     if isinstance(stream, io.TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
+
+
+def nowhere() -> TextIO:
+    """Return an open file that takes every text, whatever the locale's encoding, and keeps none."""
+    return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")

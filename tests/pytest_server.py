@@ -9,7 +9,7 @@ import json
 import os
 import sys
 
-import numpy  # noqa: F401 - as the next: for the forks
+import numpy  # noqa: F401 - these are imported here once, and the forks have them
 import pytest
 import safetensors.torch  # noqa: F401
 import tokenizers  # noqa: F401

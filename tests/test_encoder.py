@@ -83,6 +83,7 @@ def test_a_gpu_s_longer_groups_change_nothing(
     batch = Batch(ids, positions, torch.zeros_like(ids), lengths)
     with torch.no_grad():
         expected = tiny.hidden_states(batch)[-1]
+        assert len(packing.lay_out(lengths, 1, expected).groups) == 4
         monkeypatch.setattr(packing, "LENGTH_STEP", packing.GPU_LENGTH_STEP)
         found = tiny.hidden_states(batch)[-1]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)

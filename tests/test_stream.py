@@ -17,6 +17,7 @@ from minbert.cli import run_script
 from minbert.data.examples import Columns
 from minbert.data.tables import Layout
 from minbert.report.__main__ import main as report
+from minbert.run.runlog import silence
 from minbert.stream import BLOCK, decode, line_rows, table_ending
 from tests.conftest import arguments, run
 
@@ -259,3 +260,8 @@ def test_what_an_encoding_lacks_is_escaped_where_it_is_printed(
             run_script(main)
         stdout.flush()
         assert end.value.code == 0 and shown in stdout.buffer.getvalue()
+
+
+def test_what_is_silenced_may_be_any_text() -> None:
+    with silence(True):
+        print("caf\udce9")  # as a letter that the locale's encoding lacks

@@ -10,6 +10,7 @@ from typing import Any
 
 from minbert.errors import UserError
 from minbert.files import read_json_lines, write_text
+from minbert.printable import nowhere
 from minbert.report.files import readable_log_lines
 from minbert.task.run_files import LOG
 from minbert.training import distributed
@@ -77,7 +78,7 @@ def silence(quiet: bool) -> Iterator[None]:
     if not quiet:
         yield
         return
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with nowhere() as file, redirect_stdout(file):
         yield
 
 

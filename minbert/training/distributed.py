@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from minbert.errors import UserError
+from minbert.printable import nowhere
 
 T = TypeVar("T")
 # What torchrun sets beside WORLD_SIZE.
@@ -45,7 +46,7 @@ def processes() -> Iterator[None]:
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
                                 timeout=TIMEOUT)  # fmt: skip
         if rank() > 0:
-            sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - for as long as the process lives
+            sys.stdout = nowhere()  # for as long as the process lives
         yield
     except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
         if not _lost(error):
