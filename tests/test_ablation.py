@@ -1,6 +1,7 @@
 """A table of ablations on a tiny model: rows of runs over seeds, beside other rows."""
 
 import shutil
+import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -88,6 +89,15 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert sorted(path.name for path in kept.iterdir()) == [
         "para-test-output.csv", "sst-test-output.csv", "sts-test-output.csv"
     ]  # fmt: skip
+
+
+def test_parallel_that_ends_with_the_recipe_has_its_updates_and_evaluations() -> None:
+    folder = Path(one_model.__file__).parent
+    lines = {line.label: line for line in read_ablation(folder / ONE_MODEL).lines}
+    updates = lines["one model: recipes/one-model.toml"].updates["one-model"]
+    recipe = tomllib.loads((folder.parent / "recipes/one-model.toml").read_text())
+    every = ("--steps", str(updates), "--eval-every", str(recipe["eval_every"]))
+    assert every == one_model.RECIPES_LENGTH
 
 
 def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
