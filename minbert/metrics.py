@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+RESAMPLES = 1000  # of the rows, for an interval
+
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
 
@@ -94,7 +96,7 @@ def ranks(x: np.ndarray) -> np.ndarray:
 
 
 def bootstrap_interval(
-    metric: Metric, predictions: np.ndarray, labels: np.ndarray, resamples: int = 1000
+    metric: Metric, predictions: np.ndarray, labels: np.ndarray
 ) -> tuple[float, float]:
     """Return the 95 % percentile interval over resampled rows (Efron, 1979), from a fixed seed."""
     rng = np.random.default_rng(0)
@@ -109,7 +111,7 @@ def bootstrap_interval(
         def score(rows: np.ndarray) -> float:
             return metric.of_sums(counts[rows].sum(0))
 
-    scores = [score(rng.integers(0, n, n)) for _ in range(resamples)]
+    scores = [score(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
     defined = [score for score in scores if not math.isnan(score)]
     low, high = np.percentile(defined, [2.5, 97.5]) if defined else (math.nan, math.nan)
     return float(low), float(high)

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 import train_multitask
-from minbert import BertConfig, BertModel
+from minbert import BertConfig, BertModel, metrics
 from minbert.files import read_json, read_json_lines
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -28,6 +28,12 @@ TINY = BertConfig(
     intermediate_size=64,
     max_position_embeddings=64,
 )
+
+
+@pytest.fixture(autouse=True)
+def few_resamples(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let intervals cost little: a tenth of a tiny run's time went to those of its dev scores."""
+    monkeypatch.setattr(metrics, "RESAMPLES", 20)
 
 
 @pytest.fixture

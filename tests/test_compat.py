@@ -1,6 +1,5 @@
 """Scripts in the form of the courses' own run unchanged in their folders by python -m compat."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from minbert.weights.resolve import resolve
 from minbert.weights.verify import sanity_inputs
 from tests.conftest import TINY
 from tests.courses import CLASSIFIER, MULTITASK, OPTIMIZER_TEST, READY, ROWS, SANITY_CHECK, STARTER
+from tests.forked import Command, Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -29,26 +29,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run_script(folder: Path, source: str, *words: str) -> subprocess.CompletedProcess[str]:
+def run_script(folder: Path, source: str, *words: str, model: str = "all-MiniLM-L6-v2") -> Outcome:
     (folder / "script.py").write_text(source)
-    return subprocess.run(
-        [sys.executable, "-m", "compat", str(folder), "script.py", *words],
-        cwd=ROOT,
-        env={**os.environ, "MINBERT_MODEL": "all-MiniLM-L6-v2"},
-        capture_output=True,
-        text=True,
-    )
+    environment = {"MINBERT_MODEL": model}
+    argv = [str(folder), "script.py", *words]
+    return Command("compat", argv, folder, environment=environment).finish()
 
 
 def test_a_directory_of_weights_is_that_of_where_it_was_named(folder: Path, tmp_path: Path) -> None:
     """The script runs in the course's folder."""
     (tmp_path / "weights").mkdir()
-    (folder / "script.py").write_text("import os; print(os.environ['MINBERT_MODEL'])")
-    words = [sys.executable, "-m", "compat", str(folder), "script.py"]
+    source = "import os; print(os.environ['MINBERT_MODEL'])"
     for named, found in (("weights", str(tmp_path / "weights")), ("some-name", "some-name")):
-        environment = {**os.environ, "MINBERT_MODEL": named, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-        assert done.stdout == f"{found}\n", done.stderr
+        done = run_script(folder, source, model=named)
+        assert done.out == f"{found}\n", done.err
 
 
 def test_sanity_check(folder: Path) -> None:
@@ -58,10 +52,10 @@ def test_sanity_check(folder: Path) -> None:
     saved = {name: out[name] for name in ("last_hidden_state", "pooler_output")}
     torch.save(saved, folder / "sanity_check.data")
     result = run_script(folder, SANITY_CHECK)
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.err
     saved["pooler_output"][1, 7] += 1e-3
     torch.save(saved, folder / "sanity_check.data")
-    assert run_script(folder, SANITY_CHECK).returncode == 1
+    assert run_script(folder, SANITY_CHECK).code == 1
 
 
 def test_optimizer_test(folder: Path) -> None:
@@ -80,8 +74,10 @@ def test_optimizer_test(folder: Path) -> None:
         w.addcdiv_(m, v.sqrt().add_(1e-6), value=-a)
         w.add_(w, alpha=-1e-3 * 1e-4)
     np.save(folder / "optimizer_test.npy", w.numpy())
-    result = run_script(folder, OPTIMIZER_TEST)
-    assert result.returncode == 0, result.stderr
+    (folder / "script.py").write_text(OPTIMIZER_TEST)
+    command = [sys.executable, "-m", "compat", str(folder), "script.py"]  # as a student types it
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -89,8 +85,8 @@ def test_optimizer_test(folder: Path) -> None:
 )
 def test_a_classifier_trains(folder: Path, option: str) -> None:
     result = run_script(folder, CLASSIFIER, "--option", option)
-    assert result.returncode == 0, result.stderr
-    first, last, score = map(float, result.stdout.split())
+    assert result.code == 0, result.err
+    first, last, score = map(float, result.out.split())
     assert last < first and (option == "pretrain" or (last < 0.1 and score == 1))
 
 
@@ -105,14 +101,14 @@ def test_a_classifier_trains(folder: Path, option: str) -> None:
 def test_a_multitask_classifier_trains(folder: Path, words: tuple[str, ...], moved: int) -> None:
     (folder / "datasets.py").write_text(ROWS)  # not the library of that name
     result = run_script(folder, MULTITASK, *words)
-    assert result.returncode == 0, result.stderr
-    first, last, trained = map(float, result.stdout.split())
+    assert result.code == 0, result.err
+    first, last, trained = map(float, result.out.split())
     assert last < first and trained == moved
 
 
 def test_the_project_s_own_multitask_model(folder: Path) -> None:
     result = run_script(folder, READY)
-    assert result.returncode == 0, result.stderr
+    assert result.code == 0, result.err
 
 
 def test_the_folder_s_own_files_come_first_where_they_are_the_student_s(folder: Path) -> None:
@@ -120,17 +116,16 @@ def test_the_folder_s_own_files_come_first_where_they_are_the_student_s(folder: 
     (folder / "multitask_classifier.py").write_text("class MultitaskBERT: mine = 4")
     source = "from utils import mine\nfrom multitask_classifier import MultitaskBERT\n"
     result = run_script(folder, source + "print(mine, MultitaskBERT.mine)")
-    assert result.stdout == "3 4\n", result.stderr
+    assert result.out == "3 4\n", result.err
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
-    [([], "write python -m compat FOLDER SCRIPT"), (["tests", "no.py"], "no.py: no such script")],
+    [([], "write python -m compat FOLDER SCRIPT"), ([".", "no.py"], "no.py: no such script")],
 )
-def test_mistakes_are_one_line(words: list[str], message: str) -> None:
-    command = [sys.executable, "-m", "compat", *words]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1
+def test_mistakes_are_one_line(folder: Path, words: list[str], message: str) -> None:
+    done = Command("compat", words, folder).finish()
+    assert done.code == 2 and message in done.err and done.err.count("\n") == 1
 
 
 def test_a_run_whose_heads_read_otherwise_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -138,10 +133,6 @@ def test_a_run_whose_heads_read_otherwise_is_refused(folder: Path, tmp_path: Pat
     model = MultitaskNetwork(BertModel(TINY), {"sst": HeadConfig(5, pooling="mean")})
     save_multitask(model, tmp_path / "best")
     text = "from multitask_classifier import MultitaskBERT\nMultitaskBERT()\n"
-    (folder / "script.py").write_text(text)
-    done = subprocess.run(
-        [sys.executable, "-m", "compat", str(folder), "script.py"], cwd=ROOT,
-        env={**os.environ, "MINBERT_MODEL": str(tmp_path / "best")}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert "the head of sst reads other than BERT's pooler" in done.stderr
-    assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
+    done = run_script(folder, text, model=str(tmp_path / "best"))
+    assert "the head of sst reads other than BERT's pooler" in done.err
+    assert done.code == 2 and done.err.count("\n") == 1, done.err

@@ -1,6 +1,5 @@
 """Several processes: whatever goes wrong in one ends all, and what cannot work is one line."""
 
-import os
 import shutil
 import signal
 import time
@@ -47,14 +46,12 @@ def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
 
 
 def test_one_killed_process_ends_the_other(world: Path) -> None:
-    started = two("train_multitask.py", arguments(world, "--name", "cut", "--epochs", "500"))
+    both = together("train", arguments(world, "--name", "cut", "--epochs", "500"), [world, world])
     wait_for_step(world / "runs/cut", 3)
-    children = Path(f"/proc/{started.pid}/task/{started.pid}/children").read_text().split()
-    before = time.monotonic()
-    os.kill(int(children[-1]), signal.SIGKILL)
-    _, err = started.communicate(timeout=SECONDS)
-    assert started.returncode != 0 and time.monotonic() - before < 20
-    assert "another process ended" in err or "SIGKILL" in err
+    both[1].signal(signal.SIGKILL)
+    outcome = both[0].finish()
+    assert outcome.code == 2 and "process 0 of 2: another process ended" in outcome.err
+    assert both[1].finish().code == -signal.SIGKILL
 
 
 def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:

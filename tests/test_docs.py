@@ -37,7 +37,7 @@ from tests.documents import (
 )  # fmt: skip
 
 MODEL = "all-MiniLM-L6-v2"
-ROWS = {"train": 64, "dev": 32, "test-student": 8}  # of the tests' sample
+ROWS = {"train": 32, "dev": 16, "test-student": 8}  # of the tests' sample
 SCRIPTS = ("train_multitask.py", "pretrain_mlm.py", "evaluate.py")
 LINKED = (
     *SCRIPTS, "minbert", "tasks", "experiments", "benchmarks", "compat", "recipes", "Makefile"

@@ -10,6 +10,7 @@ import sklearn.metrics
 import torch
 
 from minbert import losses, metrics
+from minbert.metrics import RESAMPLES
 from minbert.task.task import has_2024_form
 from minbert.training.schedule import learning_rate
 from tasks import TASKS
@@ -71,8 +72,9 @@ def test_overall_in_both_forms() -> None:
     assert raw == pytest.approx(1.9 / 3) and form_2024 == pytest.approx((0.5 + 0.8 + 0.8) / 3)
 
 
-def test_bootstrap_interval() -> None:
+def test_bootstrap_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     """About 1.96 standard errors of a share on either side; the same one every time."""
+    monkeypatch.setattr(metrics, "RESAMPLES", RESAMPLES)
     low, high = metrics.bootstrap_interval(metrics.accuracy, GUESSES, LABELS)
     value = metrics.accuracy(GUESSES, LABELS)
     half = 1.96 * math.sqrt(value * (1 - value) / 300)
