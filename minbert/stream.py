@@ -171,7 +171,7 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     if the task's files have no names, if it has as many cells, the label's empty or a label.
     has_commas: the task's files have them between cells.
     """
-    line = first.decode("utf-8-sig", errors="replace").strip().split("\r")[0]
+    line = first.decode("utf-8-sig", errors="replace").strip("\r\n ").split("\r")[0]
     if line.startswith("{"):
         try:
             return ".jsonl" if isinstance(json.loads(line), dict) else ""

@@ -9,7 +9,12 @@ import pytest
 import evaluate
 from minbert import UserError
 from minbert.data.encoded import EncodedSplit
-from minbert.task.predictions import gold_task, read_predictions, write_predictions
+from minbert.task.predictions import (
+    gold_task,
+    read_predictions,
+    score_predictions,
+    write_predictions,
+)
 from minbert.task.taskfile import read_tasks
 from tasks import TASKS
 
@@ -127,3 +132,31 @@ def test_a_text_of_an_output_may_have_line_ends_and_commas(
 ) -> None:
     _, report = score(tmp_path, gold, 'id\tlabel\ttext\nid0\t0\t"x\nb, c"\n', capsys)
     assert report["scored"] == 1 and report["accuracy"] == 1.0
+
+
+STARS = """
+[stars]
+kind = "classification"
+text = "text"
+label = "label"
+id = "id"
+train = "train.csv"
+dev = "stars-dev.csv"
+labels = 3
+display_names = ["1", "2", "3"]
+"""
+
+
+@pytest.mark.parametrize(
+    ("header", "cells"), [("id,Predicted_stars\n", "012"), ("id,label\n", "123"), ("", "012")]
+)
+def test_names_for_people_may_be_other_classes_numbers(
+    tmp_path: Path, header: str, cells: str
+) -> None:
+    """As of one to three stars: predictions have numbers from 0, what is shown has the names."""
+    gold, predicted = tmp_path / "stars-dev.csv", tmp_path / "predicted.csv"
+    gold.write_text("id,text,label\na,red cat,0\nb,old dog,1\nc,new cat,2\n")
+    rows = (f"{id_},{cell}\n" for id_, cell in zip("abc", cells, strict=True))
+    predicted.write_text(header + "".join(rows))
+    found = score_predictions(predicted, gold, [*read_tasks(STARS, "own.toml", None).values()])
+    assert (found["accuracy"], found["scored"]) == (1.0, 3)

@@ -236,6 +236,8 @@ def test_a_comma_is_no_sign_of_a_table_whose_columns_have_no_names() -> None:
     assert table_ending(b"A warm, clever film.\n", columns, has_commas=False) == ""
     assert table_ending(b"1,A warm film.\n", columns, has_commas=True)
     assert table_ending(b"1\tA warm, clever film.\n", columns, has_commas=False) == ".tsv"
+    assert table_ending(b"\tA film without a label.\n", columns, has_commas=False) == ".tsv"
+    assert not table_ending(b" \r\n", columns, has_commas=False)
     columns = Columns(("sentence",), "label", layout=Layout(names=named, delimiter=","))
     assert table_ending(b"1,A warm film.\n", columns, has_commas=False)
 

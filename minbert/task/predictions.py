@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -218,7 +219,10 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     task = gold_task(gold, tasks, header)
     check_header(path, header, task, tasks)
     lower = task.columns.course
-    predictions, duplicates = read_predictions(path, task.parse_prediction, lower)
+    # an --output of evaluate.py has names for people, a run's predictions have numbers
+    is_label = "label" in header and task.prediction_header not in header
+    parse = partial(task.parse_prediction, is_label=is_label)
+    predictions, duplicates = read_predictions(path, parse, lower)
     labels = {example.id: example.label for example in gold_examples(gold, task)}
     both = [id_ for id_ in labels if id_ in predictions]
     if not both:

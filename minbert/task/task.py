@@ -112,18 +112,19 @@ class Task:
             return ";".join(names) or "-"
         return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
-    def parse_prediction(self, text: str) -> Prediction:
+    def parse_prediction(self, text: str, is_label: bool = False) -> Prediction:
         """Read a prediction that a file has, also by a class's name for people.
 
-        Raises ValueError for what is none.
+        is_label: what is both such a name and a class's number is the name. Raises ValueError for
+        what is no prediction.
         """
         if self.per_word:
-            return np.array([self.parse_one(tag) for tag in text.split(" ")])
-        return self.parse_one(text)
+            return np.array([self.parse_one(tag, is_label) for tag in text.split(" ")])
+        return self.parse_one(text, is_label)
 
-    def parse_one(self, text: str) -> float:
+    def parse_one(self, text: str, is_label: bool) -> float:
         """Read a predicted class, set of classes or score. Raises ValueError for what is none."""
-        if text in self.display_names:
+        if text in self.display_names and (is_label or text not in self.classes):
             return float(self.display_names.index(text))
         # only names are parsed as labels are: a predicted score may lie outside of their range
         return self.columns.parse_label(text) if self.class_names else float(text)
