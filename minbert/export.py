@@ -181,9 +181,9 @@ def main(argv: list[str]) -> int:
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
     if args.task and model.heads[args.task].config.both:
+        mend = "; without --task the encoder is exported" * (model.second_tower is None)
         raise UserError(
-            f"--task {args.task}: its pairs are read together and apart, here alone; without "
-            f"--task the encoder is exported"
+            f"--task {args.task}: its pairs are read together and apart, here alone{mend}"
         )
     cross = args.task and args.task not in model.siamese_tasks
     if cross and model.layers:

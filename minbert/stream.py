@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
@@ -145,7 +145,7 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
                 raise UserError(str(error).replace(str(copy), name)) from error
             yield table
         else:
-            yield None, line_rows(len(columns.texts), first, file)
+            yield None, line_rows(columns, first, file)
 
 
 def begins_as_conll(path: Path, columns: Columns) -> bool:
@@ -228,17 +228,17 @@ def text_of(example: Example) -> Text:
     return example.text if example.pair is None else (example.text, example.pair)
 
 
-def line_rows(sentences: int, first: bytes, file: BinaryIO) -> Groups:
+def line_rows(columns: Columns, first: bytes, file: BinaryIO) -> Groups:
     """Yield the rows of a text: a sentence a line, or two with a tab between; the number is the id.
 
-    first: the line that has been read already.
+    columns: of the task. first: the line that has been read already.
     """
-    number = 0
+    number, sentences, encoding = 0, len(columns.texts), columns.layout.encoding
     for block in whole_lines(first, file):
         rows = []
         for raw in block:
             number += 1
-            line = decode(raw, number)
+            line = decode(raw, number, encoding)
             if line.strip():
                 rows.append(Example(str(number), *parse_line(line, number, sentences)))
         yield rows
@@ -261,12 +261,21 @@ def whole_lines(first: bytes, file: BinaryIO) -> Iterator[list[bytes]]:
     yield [b"".join(rest)]
 
 
-def decode(raw: bytes, number: int) -> str:
-    """Return a UTF-8 line as text, without a byte order mark. Raises UserError for other bytes."""
+def decode(raw: bytes, number: int, encoding: str) -> str:
+    """Return a line as text, without a byte order mark: UTF-8, or else in the task's encoding.
+
+    encoding: "" for a task whose files are UTF-8. Raises UserError for other bytes.
+    """
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
-        raise UserError(f"line {number}: not UTF-8 ({error.reason}); convert the input") from error
+        if encoding:
+            with suppress(UnicodeDecodeError):
+                return raw.decode(encoding).rstrip("\r")
+        raise UserError(
+            f"line {number}: not UTF-8{f' or {encoding}' * bool(encoding)} ({error.reason}); "
+            f"convert the input"
+        ) from error
 
 
 def parse_line(line: str, number: int, sentences: int) -> list[str]:

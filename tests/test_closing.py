@@ -60,6 +60,9 @@ def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.Monkey
     command = Command.of(args)
     assert command.line().startswith("torchrun --nproc-per-node 2 train_multitask.py ")
     assert exports(Path("run"), command.args)[0].endswith("--to transformers --task sst")
+    towers = command.args | {"towers": "separate", "pair_loss": {"sts": "cosine-mse"}}
+    (alone,) = exports(Path("run"), towers)
+    assert alone.endswith("--task sst")
 
 
 def test_the_folder_of_several_runs_says_what_they_came_to(

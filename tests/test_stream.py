@@ -46,7 +46,7 @@ def test_a_pipe_is_answered_line_by_line(trained: Path) -> None:
 def test_a_file_is_answered_in_blocks() -> None:
     text = b"red cat runs\n" * (2 * BLOCK // 13)
     file = io.BufferedReader(io.BytesIO(text))
-    groups = list(line_rows(1, file.readline(), file))
+    groups = list(line_rows(Columns(("text",), "label"), file.readline(), file))
     assert len(groups) <= 5 and sum(map(len, groups)) == text.count(b"\n")
     assert {row.text for group in groups for row in group} == {"red cat runs"}
 
@@ -179,15 +179,24 @@ def test_a_file_that_is_missing_is_named(trained: Path) -> None:
 
 
 def test_bytes_that_are_no_text_are_named() -> None:
-    assert decode(b"\xef\xbb\xbfa\r", 1) == "a" and decode(b"\xc3\xa9", 2) == "\u00e9"
-    with pytest.raises(UserError, match="line 2: not UTF-8"):
-        decode(b"caf\xe9", 2)
+    assert decode(b"\xef\xbb\xbfa\r", 1, "") == "a" and decode(b"\xc3\xa9", 2, "") == "\u00e9"
+    with pytest.raises(UserError, match=r"line 2: not UTF-8 \("):
+        decode(b"caf\xe9", 2, "")
+    with pytest.raises(UserError, match=r"line 2: not UTF-8 or cp1252 \("):
+        decode(b"caf\x81", 2, "cp1252")
+
+
+def test_lines_may_be_in_the_encoding_of_the_task_s_files() -> None:
+    columns = Columns(("sentence",), "label", layout=Layout(encoding="cp1252"))
+    lines = io.BytesIO(b"caf\xe9\r\ncaf\xc3\xa9\n")
+    rows = [row.text for group in line_rows(columns, lines.readline(), lines) for row in group]
+    assert rows == ["caf\u00e9", "caf\u00e9"]
 
 
 def test_a_broken_line_is_named() -> None:
     lines = io.BytesIO(b"a\tb\nonly one\n")
     with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
-        list(line_rows(2, lines.readline(), lines))
+        list(line_rows(Columns(("a", "b"), "label"), lines.readline(), lines))
 
 
 def test_a_table_s_ids_are_kept_and_rows_without_a_text_left_out(

@@ -134,11 +134,10 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     """Return the commands that export a run.
 
     transformers loads a task whose pairs are encoded together, sentence-transformers a siamese one,
-    ONNX also a head that reads all tokens. None takes a run with separate towers, nor heads that
-    read other layers than the top one.
+    ONNX also a head that reads all tokens. None takes two separate towers, nor heads that read
+    other layers than the top one.
     """
-    towers = args["towers"] == "separate" and args["pair_loss"]
-    if towers or args["pool_layers"]:
+    if args["pool_layers"]:
         return []
     start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
     cross = [name for name in args["tasks"] if name not in args["pair_loss"]]
@@ -147,7 +146,7 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
         kind = args["pooling"] if isinstance(args["pooling"], str) else args["pooling"][name]
         library = "transformers" if kind == "cls" else "onnx"  # transformers reads [CLS] alone
         commands.append(f"{start} {library} --task {name}")
-    if len(cross) < len(args["tasks"]):
+    if len(cross) < len(args["tasks"]) and args["towers"] != "separate":
         commands.append(f"{start} sentence-transformers")
     return commands
 
