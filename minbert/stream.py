@@ -269,7 +269,7 @@ def decode(raw: bytes, number: int, encoding: str) -> str:
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
-        if encoding:
+        if encoding and "\n".encode(encoding) == b"\n":  # of others these are no lines
             with suppress(UnicodeDecodeError):
                 return raw.decode(encoding).rstrip("\r")
         raise UserError(

@@ -184,6 +184,8 @@ def test_bytes_that_are_no_text_are_named() -> None:
         decode(b"caf\xe9", 2, "")
     with pytest.raises(UserError, match=r"line 2: not UTF-8 or cp1252 \("):
         decode(b"caf\x81", 2, "cp1252")
+    with pytest.raises(UserError, match="line 2: not UTF-8 or utf-16"):
+        decode(b"caf\xe9", 2, "utf-16")
 
 
 def test_lines_may_be_in_the_encoding_of_the_task_s_files() -> None:
