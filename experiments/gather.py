@@ -18,9 +18,8 @@ from experiments.jobs import (
 from experiments.run_records import RunRecord, read_run_record, record_path
 from minbert.data.examples import read_examples
 from minbert.errors import UserError
+from minbert.metrics import RESAMPLES
 from tasks import TASKS
-
-RESAMPLES = 1000
 
 
 def gather_ablation(

@@ -74,7 +74,7 @@ def test_overall_in_both_forms() -> None:
 
 def test_bootstrap_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     """About 1.96 standard errors of a share on either side; the same one every time."""
-    monkeypatch.setattr(metrics, "RESAMPLES", RESAMPLES)
+    monkeypatch.setattr(metrics, "RESAMPLES", RESAMPLES)  # as it was before few_resamples
     low, high = metrics.bootstrap_interval(metrics.accuracy, GUESSES, LABELS)
     value = metrics.accuracy(GUESSES, LABELS)
     half = 1.96 * math.sqrt(value * (1 - value) / 300)
