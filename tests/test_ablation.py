@@ -91,13 +91,18 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]  # fmt: skip
 
 
-def test_parallel_that_ends_with_the_recipe_has_its_updates_and_evaluations() -> None:
+def test_parallel_is_evaluated_as_the_recipe_is_and_one_row_of_it_ends_with_it() -> None:
     folder = Path(one_model.__file__).parent
     lines = {line.label: line for line in read_ablation(folder / ONE_MODEL).lines}
     updates = lines["one model: recipes/one-model.toml"].updates["one-model"]
     recipe = tomllib.loads((folder.parent / "recipes/one-model.toml").read_text())
-    every = ("--steps", str(updates), "--eval-every", str(recipe["eval_every"]))
-    assert every == one_model.RECIPES_LENGTH
+    known = run_ablation.jobs_of_rows(one_model.table_5())
+    by_name = {job.name: job for job in known}
+    every = ("--eval-every", str(recipe["eval_every"]))
+    whole, ended = by_name["parallel"].arguments, by_name["parallel-7731"].arguments
+    assert ended == (*one_model.IN_TURN, "--steps", str(updates))
+    assert whole == (*one_model.IN_TURN, "--epochs", str(recipe["epochs"]))
+    assert one_model.IN_TURN[-2:] == every
 
 
 def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
