@@ -2,6 +2,7 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,13 @@ def still(world: Path) -> Path:
     path = world / "model" / "config.json"
     config = read_json(path) | {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     path.write_text(json.dumps(config))
+    return world
+
+
+@pytest.fixture
+def shallow(world: Path) -> Path:
+    """A world whose encoder has one layer: what an export to ONNX takes grows with them."""
+    BertModel(replace(TINY, num_hidden_layers=1)).save_pretrained(world / "model")
     return world
 
 

@@ -28,7 +28,7 @@ ENVIRONMENT = {
 SCRIPTS = {
     "train": "train_multitask", "pretrain": "pretrain_mlm", "evaluate": "evaluate",
     "export": "minbert.export", "report": "minbert.report.__main__", "probe": "tests.torture.probe",
-    "compat": "compat.__main__",
+    "compat": "compat.__main__", "ask-hub": "tests.ask_hub",
 }  # fmt: skip
 LOCK = threading.Lock()  # multiprocessing looks at all children whenever one starts or ends
 

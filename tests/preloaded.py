@@ -3,7 +3,6 @@
 import pyarrow
 import torch
 import torch._dynamo  # else the first backward pass of every child imports it
-from huggingface_hub import try_to_load_from_cache
 from pyarrow import parquet
 
 import evaluate
@@ -19,5 +18,4 @@ pyarrow.set_cpu_count(1)
 
 __all__ = [
     "evaluate", "forked", "minbert", "parquet", "pretrain_mlm", "probe", "train_multitask",
-    "try_to_load_from_cache",
 ]  # fmt: skip

@@ -94,10 +94,10 @@ def test_some_losses_need_whole_batches(
 
 
 def test_a_user_s_mistake_is_one_line_here_too(world: Path) -> None:
-    process = two("train_multitask.py", arguments(world, "--data-dir", str(world / "nowhere")))
-    _, err = process.communicate(timeout=SECONDS)
-    assert process.returncode != 0
-    assert "error: " in err and "nowhere" in err and 'File "' not in err.split("error: ")[1][:200]
+    argv = arguments(world, "--data-dir", str(world / "nowhere"))
+    for outcome in [process.finish() for process in together("train", argv, [world, world])]:
+        assert outcome.code == 2 and outcome.err.count("\n") == 1
+        assert "error: " in outcome.err and "nowhere" in outcome.err
 
 
 def test_an_environment_of_no_torchrun_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,7 +168,7 @@ def quickstart(folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MiniLM's tokenizer with an encoder of two small layers: runs of megabytes, not gigabytes."""
+    """MiniLM's tokenizer with an encoder of one small layer: runs of megabytes, not gigabytes."""
     folder = tmp_path_factory.mktemp("small-model")
     for path in resolve(MODEL).iterdir():
         if path.name.startswith(("vocab", "token")):
@@ -176,7 +176,7 @@ def small_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     BertModel(
         BertConfig(
-            vocab_size=30522, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            vocab_size=30522, hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
             intermediate_size=64,
         )
     ).save_pretrained(folder)  # fmt: skip

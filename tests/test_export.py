@@ -142,6 +142,7 @@ def onnx_outputs(folder: Path, texts: list[str], pairs: list[str] | None = None)
     return session.run(None, {n: inputs[n].astype(np.int64) for n in names})
 
 
+@pytest.mark.usefixtures("shallow")
 def test_onnxruntime_has_the_same_outputs(trained: Path, tmp_path: Path) -> None:
     """For other numbers of sequences and other lengths than those of the export."""
     model = MultitaskModel.load(trained, device="cpu")
@@ -182,17 +183,17 @@ def embeddings(model: MultitaskModel, task: str, pooling: str) -> np.ndarray:
         return model.network.heads[task].embed(vectors).numpy()
 
 
-def test_a_head_of_all_tokens_is_the_same_in_onnxruntime(world: Path, tmp_path: Path) -> None:
-    run(world, "--name", "all", "--pooling", "max", "--epochs", "1", "--precision", "fp32")
-    folder = world / "runs/all"
+def test_a_head_of_all_tokens_is_the_same_in_onnxruntime(shallow: Path, tmp_path: Path) -> None:
+    run(shallow, "--name", "all", "--pooling", "max", "--epochs", "1", "--precision", "fp32")
+    folder = shallow / "runs/all"
     export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sst"])
     (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
     ours = MultitaskModel.load(folder, device="cpu").outputs("sst", TEXTS)
     np.testing.assert_allclose(theirs, ours, atol=1e-4)
 
 
-def test_embeddings_are_the_same_in_onnxruntime(world: Path, tmp_path: Path) -> None:
-    folder = siamese(world, "--pooling", "mean", "--embedding-size", "48")
+def test_embeddings_are_the_same_in_onnxruntime(shallow: Path, tmp_path: Path) -> None:
+    folder = siamese(shallow, "--pooling", "mean", "--embedding-size", "48")
     export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sts"])
     (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
     ours = embeddings(MultitaskModel.load(folder, device="cpu"), "sts", "mean")

@@ -1,9 +1,6 @@
 """The hub, played by a small server on the loopback address; the real client asks it."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -14,18 +11,9 @@ import pytest
 from safetensors.torch import load
 
 from minbert import BertModel
+from tests import forked
 
 COMMIT = "0123456789" * 4
-ASK = """
-import sys
-from minbert import UserError
-from minbert.weights.resolve import resolve
-for name in sys.argv[1:]:
-    try:
-        print(resolve(name))
-    except UserError as error:
-        print(error)
-"""
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -81,22 +69,25 @@ def hub(tiny: BertModel, tmp_path: Path) -> Iterator[dict[str, str]]:
     Hub.fetched, Hub.tokens = [], set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    place = {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HOME": str(tmp_path)}
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
-    yield {**clean, **place, "HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    yield {
+        "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0",
+        "HF_HOME": str(tmp_path), "HF_HUB_CACHE": str(tmp_path / "hub"),
+        "HF_TOKEN": "hf_secret", "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    }  # fmt: skip
     server.shutdown()
     server.server_close()
 
 
-def asked(environment: dict[str, str], *names: str) -> list[str]:
-    command = [sys.executable, "-c", ASK, *names]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+def asked(hub: dict[str, str], *names: str) -> list[str]:
+    """Ask in a process of its own: the client reads its environment when it is imported."""
+    folder = Path(hub["HF_HOME"]) / "here"
+    folder.mkdir(exist_ok=True)
+    outcome = forked.Command("ask-hub", [*names], folder, environment=hub).finish()
+    assert outcome.code == 0, outcome
+    return outcome.out.splitlines()
 
 
 def test_what_the_hub_has_and_says(hub: dict[str, str]) -> None:
-    """One process for all questions: it takes longer to start than to ask."""
     whole, gated, none, cut = asked(hub, "me/whole", "me/gated", "me/none", "me/cut")
     assert sorted(Hub.fetched) == ["config.json", "model.safetensors", "vocab.txt"]
     assert Hub.tokens == {"Bearer hf_secret"}

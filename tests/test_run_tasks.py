@@ -141,16 +141,19 @@ def test_a_moved_run_works_where_the_task_is_not_known(world: Path) -> None:
     shutil.copy(ROOT / "evaluate.py", project)
     (project / "tasks/sst.py").unlink()
     there = str(world / "elsewhere")
-    for command in (
-        ["evaluate.py", "--checkpoint", there, "--text", "red cat"],
-        ["evaluate.py", "--checkpoint", there, "--data-dir", str(world / "data")],
-        ["-m", "minbert.export", there, str(world / "out"), "--task", "sst"],
-        ["-m", "minbert.report", there, "--output", str(world / "page.html")],
-    ):
-        done = subprocess.run(
-            [sys.executable, *command], cwd=project, capture_output=True, text=True
-        )
-        assert done.returncode == 0, done.stderr
+    commands = (
+        ("evaluate", "--checkpoint", there, "--text", "red cat"),
+        ("evaluate", "--checkpoint", there, "--data-dir", str(world / "data")),
+        ("minbert.export", there, str(world / "out"), "--task", "sst"),
+        ("minbert.report.__main__", there, "--output", str(world / "page.html")),
+    )
+    program = "import importlib as i\n" + "\n".join(
+        f"assert i.import_module({name!r}).main({argv!r}) == 0" for name, *argv in commands
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=project, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
     assert (world / "out/model.safetensors").is_file()
     assert "Confusion matrix" in (world / "page.html").read_text()
 

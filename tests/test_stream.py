@@ -19,6 +19,7 @@ from minbert.data.tables import Layout
 from minbert.report.__main__ import main as report
 from minbert.run.runlog import silence
 from minbert.stream import BLOCK, decode, line_rows, table_ending
+from tests import forked
 from tests.conftest import arguments, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,11 +172,10 @@ def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None
 
 
 def test_a_file_that_is_missing_is_named(trained: Path) -> None:
-    command = [sys.executable, str(ROOT / "evaluate.py"), "--checkpoint", str(trained)]
-    command += ["--input", "no.tsv", "--task", "sst"]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 2
-    assert ended.stderr == "error: no.tsv: No such file or directory\n"
+    command = ["--checkpoint", str(trained), "--input", "no.tsv", "--task", "sst"]
+    ended = forked.run("evaluate", command, trained)
+    assert ended.code == 2
+    assert ended.err == "error: no.tsv: No such file or directory\n"
 
 
 def test_bytes_that_are_no_text_are_named() -> None:

@@ -191,7 +191,7 @@ def test_a_range_of_100_is_learned_as_well_as_one_of_5(world: Path) -> None:
     """With real weights, beside a task of classes, whose score must not suffer either."""
     found = {}
     for name, high in (("five", 5), ("hundred", 100)):
-        write_task(world, 0, high, rows=120)
+        write_task(world, 0, high, rows=64)
         more = ["--model", "all-MiniLM-L6-v2", "--tasks", "stars,sst", "--lr", "1e-4"]
         train_multitask.main(arguments(world, name, *more, "--precision", "fp32", "--epochs", "3"))
         found[name] = logged(world / "runs" / name, "dev")[-1]["scores"]
