@@ -82,7 +82,7 @@ def still(world: Path) -> Path:
 
 @pytest.fixture
 def shallow(world: Path) -> Path:
-    """A world whose encoder has one layer: what an export to ONNX takes grows with them."""
+    """A world whose encoder has one layer: an export to ONNX takes longer with each."""
     BertModel(replace(TINY, num_hidden_layers=1)).save_pretrained(world / "model")
     return world
 
