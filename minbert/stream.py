@@ -4,30 +4,23 @@ import json
 import shutil
 import sys
 import tempfile
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from minbert.data.conll import ENDINGS as CONLL
-from minbert.data.examples import Columns, Example, read_examples
-from minbert.data.tables import (
-    JSON,
-    as_label,
-    check_columns,
-    column_names,
-    kind_of,
-    open_table,
-    table_of,
-)  # fmt: skip
-from minbert.data.textfile import check_is_text, is_utf8, opened
+from minbert.data.examples import Columns, Example
+from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, table_of
+from minbert.data.textfile import check_is_text, opened
+from minbert.data.unlabelled import read_unlabelled
 from minbert.errors import UserError
 from minbert.files import replaced_file, write_text
 from minbert.inference import MultitaskModel, Text
 from minbert.printable import without_controls
-from minbert.progress import progress, say
+from minbert.progress import progress
 from minbert.task.answers import Answer, ending_of, label_first, named_columns
 from minbert.task.task import Task
 
@@ -102,10 +95,6 @@ def predict_input(
 @contextmanager
 def open_output(path: Path) -> Iterator[TextIO]:
     """Open a file that has all of the output at the end, or, as a pipe, what has come so far."""
-    if path.exists() and not path.is_file():
-        with path.open("w", encoding="utf-8") as sink:
-            yield sink
-        return
     with replaced_file(path) as file:
         sink = TextIOWrapper(file, encoding="utf-8", newline="")
         yield sink
@@ -132,8 +121,10 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
         file = sys.stdin.buffer if name == "-" else stack.enter_context(opened(Path(name)))
         first = file.readline()
         check_is_text(first, name)
-        if first.strip() == b"[" or first.lstrip().startswith((b'[{"', b"[ {")):
-            raise UserError(f"{name}: a JSON array; write one object a line (.jsonl)")
+        begin = first.removeprefix(BOM_UTF8).strip()
+        if begin in (b"[", b"{") or begin.startswith((b'[{"', b"[ {")):
+            what = "a JSON array" if begin.startswith(b"[") else "an object over several lines"
+            raise UserError(f"{name}: {what}; write one object a line (.jsonl)")
         if ending := table_ending(first, columns, has_commas=".csv" in task.endings):
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
             with copy.open("wb") as target:
@@ -191,34 +182,18 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
             continue
         if {*columns.texts} <= {*names}:
             return ending
+    if ";" in line and {*columns.texts} <= {cell.strip('" ') for cell in line.split(";")}:
+        raise UserError(f"the input's first line: {SEMICOLON}")
     return ""
 
 
 def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups]:
     """Return a table's columns, with an id if it has ids, and its rows in groups.
 
-    name: of the table, for people. Rows without a text are left out, which is said. Raises
-    UserError, with the columns that are there, for a table without the task's.
+    name: of the table, for people. Raises UserError as `read_unlabelled`.
     """
-    layout, id_name = columns.layout, columns.id or "id"
-    if layout.encoding and is_utf8(path, layout.encoding):  # as other programs write texts
-        layout = replace(layout, encoding="")
-    names = column_names(path, layout)
-    check_columns(path, list(columns.texts), names)
-    is_guess = not columns.id and id_name in names
-    id_name = id_name if id_name in names else ""
-    # ids are kept as they are
-    columns = replace(columns, layout=layout, id=id_name, bad_rows=1.0, course=False)
-    try:
-        rows, left_out = read_examples(path, columns, labelled=False)
-    except UserError:
-        if not is_guess:
-            raise
-        columns = replace(columns, id="")  # a column called id that has none, or some twice
-        rows, left_out = read_examples(path, columns, labelled=False)
-    if left_out.counts:
-        say(f"{name}: left out: {left_out.describe()}", sys.stderr)
-    return columns, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+    found, rows = read_unlabelled(path, columns, name)
+    return found, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
 
 def text_of(example: Example) -> Text:

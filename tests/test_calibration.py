@@ -71,7 +71,10 @@ def test_rows_that_say_nothing_leave_it_alone() -> None:
     assert fit_temperature(outputs, np.arange(5)) == 1.0  # without a mistake
     assert fit_temperature(outputs[:3], np.array([1, 1, 1])) == 1.0  # too few
     assert fit_temperature(outputs, np.array([1, 2, 3, 4, 0])) == pytest.approx(10, rel=1e-3)
-    assert calibration_of(TASKS["sst"], outputs[:1], np.zeros(1)).temperature == 1.0
+    for rows in (1, 9):  # nine have no half that another's temperature could be measured on
+        wrong = np.arange(rows) * 0 + 1
+        found = calibration_of(TASKS["sst"], np.resize(outputs, (rows, 5)), wrong)
+        assert found.temperature == 1.0 and found.before == found.after
 
 
 def test_the_expected_calibration_error_is_guo_s() -> None:

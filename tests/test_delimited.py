@@ -43,6 +43,28 @@ def test_the_last_cell_may_go_on_in_the_next_line() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [["two\nlines", "a"], ["plain", "b"]],  # in the first column, as in pandas' files
+        [['one\n"two"\n\nfour', "a"], ['a "b"', "c"]],  # with quotes and an empty line
+        [["1", "two\nlines", "three\nlines\nhere"], ["2", "a", "b"]],  # in two cells
+        [["1", "2", 'a\n"b"\nc'], ["2", "a", "b"]],
+    ],
+)
+def test_what_csv_s_quoting_wrote_over_lines_is_read(rows: list[list[str]]) -> None:
+    file = io.StringIO()
+    names = ["id", "text", "label"][: len(rows[0])]
+    csv.writer(file, delimiter="\t", lineterminator="\n").writerows([names, *rows])
+    assert cells(file.getvalue()) == rows
+
+
+def test_a_cell_over_lines_takes_no_other_row_with_it() -> None:
+    """The first row lacks its label; a quote in the next one closes its own by chance."""
+    text = 'id\ttext\tlabel\n1\t"a\n2\tb"\t0\n'
+    assert cells(text) == [["1", '"a'], ["2", 'b"', "0"]]
+
+
 def test_no_quote_takes_other_rows_with_it() -> None:
     """Quotes at the beginning of fields, in five of six rows, as GLUE's files have them."""
     rows = [

@@ -216,3 +216,18 @@ def test_an_id_of_two_files_is_named(own: Path) -> None:
     message = r"more.jsonl:2: id 'k3' is on line 4 of .*entails.jsonl already"
     with pytest.raises(UserError, match=message):
         train_multitask.main([*arguments(own), "--tasks", "entails"])
+
+
+def test_dev_rows_that_are_trained_on_are_told_of(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A task whose dev file is its training file, and one whose file has each text twice."""
+    lines = (own / "data/intent.tsv").read_text().splitlines(keepends=True)
+    (own / "data/twice.tsv").write_text("".join([lines[0], *lines[1:7], *lines[1:7]]))
+    same, twice = OWN.split("[entails]")[0], ONE.split("[entails]")[0]
+    (own / "own.toml").write_text(same + twice.replace("intent", "twice"))
+    train_multitask.main([*arguments(own), "--tasks", "intent,twice"])
+    said = capsys.readouterr().out
+    assert "intent: 16 of 16 dev rows have the text of a training row" in said
+    assert re.search(r"twice: (\d) of \1 dev rows have the text of a training row", said)
+    assert "| 16 (16 as in train) |" in (own / "runs/own/README.md").read_text()

@@ -12,12 +12,13 @@ from safetensors.torch import load_file
 import evaluate
 import train_multitask
 from minbert import BertTokenizer, MultitaskModel, UserError
-from minbert.data.encoded import encode_examples, limit_rows, one_row_a_sequence, take
+from minbert.data.encoded import EncodedSplit, encode_examples, limit_rows, one_row_a_sequence, take
 from minbert.data.examples import Example
 from minbert.data.id_cache import load_split
 from minbert.data.long_texts import parts_of, shorten
 from minbert.export import main as export
 from minbert.task.evaluation import mean_by_row
+from minbert.task.loading import count_trained_on
 from minbert.task.taskfile import read_task_file
 from tests.conftest import WORDS
 from tests.own_tasks import OWN, arguments
@@ -221,3 +222,17 @@ def test_mistakes(own: Path, old: str, new: str, message: str) -> None:
     (own / "own.toml").write_text(OWN.replace(old, new, 1))
     with pytest.raises(UserError, match=message):
         read_task_file(own / "own.toml", own / "data")
+
+
+def test_rows_of_several_windows_are_compared_whole(world: Path) -> None:
+    """With training rows: a text that is the beginning of one is another text."""
+    tokenizer = BertTokenizer.from_directory(world / "model")
+
+    def split(*texts: str) -> EncodedSplit:
+        rows = [Example(str(i), text, label=0.0) for i, text in enumerate(texts)]
+        return encode_examples(rows, tokenizer, 5, long="windows")
+
+    short, long = "red cat", "red cat runs old dog sleeps"
+    train = split(long, "old dog")
+    assert len(train.owners) > 2
+    assert count_trained_on(split(short, long, long + " here", "old dog"), train) == 2

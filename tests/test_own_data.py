@@ -119,7 +119,9 @@ def test_a_text_of_sentences_is_none_of_words(tmp_path: Path, text: str, has_wor
 
 
 @pytest.mark.parametrize("ids", ["7,7", ",8"])
-def test_a_column_that_is_no_id_does_not_stop_predictions(tmp_path: Path, ids: str) -> None:
+def test_a_column_that_is_no_id_does_not_stop_predictions(
+    tmp_path: Path, ids: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A task without an `id` may have a column of that name, of products, say."""
     path = tmp_path / "in.csv"
     first, second = ids.split(",")
@@ -129,6 +131,8 @@ def test_a_column_that_is_no_id_does_not_stop_predictions(tmp_path: Path, ids: s
     assert columns.id == "" and [(row.id, row.text) for row in rows] == [
         ("2", "red cat"), ("3", "old dog"),
     ]  # fmt: skip
+    said = capsys.readouterr().err
+    assert said.startswith("column `id` is not used, lines are numbered in its place: in.csv:")
     with pytest.raises(UserError, match="id"):
         table_rows(path, Columns(("text",), "label", id="id"), "in.csv")
     path.write_text("id,text\n7,red cat\n8,old dog\n")
@@ -252,6 +256,9 @@ def test_tags_are_read_by_their_names_for_people() -> None:
     task = read_tasks(task_text("tags", **more), "own.toml", None)["tags"]
     for text in ("O B-X I-X", "0 1 2"):
         assert task.parse_prediction(text).tolist() == [0, 1, 2]
+    for text in ("0 3", "0 -1", "0 0.5", "0 nan"):
+        with pytest.raises(ValueError):
+            task.parse_prediction(text)
 
 
 def test_a_column_that_no_task_reads_may_hold_anything(tmp_path: Path) -> None:

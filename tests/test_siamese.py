@@ -19,9 +19,12 @@ from minbert.data.pairs import (
     sentences_of,
     without_repeats,
 )
+from minbert.losses import contrastive
 from minbert.model.heads import HeadConfig, pool
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.task.evaluation import best_threshold, siamese_outputs
+from minbert.task.siamese import describe_pairs
+from minbert.task.taskfile import read_tasks
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tests.conftest import run, weights
@@ -141,7 +144,8 @@ def test_every_loss_trains_and_its_run_is_scored(world: Path, capsys, loss: str)
     first_layer = "encoder.layer.0.output.dense.weight"
     model = BertModel.from_pretrained(world / "model")
     assert not torch.equal(last[first_layer], model.bert_layers[0].out_dense.weight)
-    capsys.readouterr()
+    said = "quora: cosines of pairs labelled" in capsys.readouterr().out
+    assert said == (loss != "softmax")
     job = ["--checkpoint", str(world / "runs/s"), "--data-dir", str(world / "data"), "--json"]
     evaluate.main(job)
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
@@ -271,6 +275,21 @@ def test_what_does_not_go_together(world: Path, extra: list[str], message: str) 
     with pytest.raises(UserError, match=message) as error:
         run(world, *extra)
     assert "\n" not in str(error.value)
+
+
+def test_the_second_label_is_of_pairs_that_are_alike() -> None:
+    toml = (
+        '[same]\nkind = "pair-classification"\ntrain = "a.csv"\ntext = ["a", "b"]\n'
+        'label = "l"\nlabels = ["no", "yes"]\n'
+    )
+    task = read_tasks(toml, "own.toml", None)["same"]
+    said = describe_pairs(task, "contrastive")
+    assert said == "same: cosines of pairs labelled yes are to be high, of no low"
+    alike, losses = torch.eye(2), []
+    for name in ("yes", "no"):
+        labels = torch.full((2,), task.columns.parse_label(name))
+        losses.append(contrastive(alike, alike, labels).item())
+    assert losses == [0, 0.5]
 
 
 def test_a_sentence_is_cut_by_itself(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

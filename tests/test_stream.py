@@ -88,6 +88,8 @@ def test_a_table_is_read_by_its_columns(trained: Path, tmp_path: Path) -> None:
         (b"\xff\xfea\0", "UTF-16 text"),
         (b'[{"sentence": "red cat"}]\n', "a JSON array; write one object a line"),
         (b'[\n{"sentence": "red cat"}\n]\n', "a JSON array"),
+        (b'\xef\xbb\xbf[{"sentence": "red cat"}]\n', "a JSON array"),
+        (b'{\n"sentence": "red cat"\n}\n', "an object over several lines"),
         (b"\x1f\x8b\x08", "compressed by gzip"),
     ],
 )

@@ -15,6 +15,7 @@ from minbert.errors import UserError
 
 QUOTING = ("auto", "csv", "none")
 Row = tuple[int, list[str]]  # its first line's number, its cells
+MOST_LINES = 10_000  # of a row of tab-separated text
 csv.field_size_limit(2**31 - 1)  # a cell may be a whole document; csv's own limit is 131072
 
 
@@ -32,8 +33,8 @@ def delimited_rows(
 
     quoting: "none": every line is a row and every quote is text. "csv": RFC 4180, where a quoted
     cell may hold line ends. "auto": for commas as "csv"; for tabs a line with the header's number
-    of tabs is a row, with CSV's quoting if its own is whole, else literal; a cell may go on in
-    lines with fewer tabs.
+    of tabs is a row, with CSV's quoting if its own is whole, else literal; a line with fewer, or
+    whose last cell is open, goes on in the next ones if CSV's quoting makes a row of them.
     Raises UserError with the line for quoting that is not whole where it has to be.
     """
     if quoting == "csv" or (quoting == "auto" and delimiter != "\t"):
@@ -51,11 +52,9 @@ def delimited_rows(
         if cells and len(cells) <= tabs == line.count(delimiter):  # one of the tabs is in quotes
             cells = None
         if quoting == "auto" and line.count(delimiter) <= tabs and cells is None:
-            rest = _lines_of_cell(lines, ahead, delimiter, tabs)
-            cells = _whole_cells("\n".join([line, *rest]), delimiter) if rest else None
-            if cells is not None:
-                number += len(rest)
-                ahead = deque(islice(ahead, len(rest), None))
+            cells, more = _cells_over_lines(line, lines, ahead, delimiter, tabs)
+            number += more
+            ahead = deque(islice(ahead, more, None))
         yield first, line.split(delimiter) if cells is None else cells
 
 
@@ -78,7 +77,7 @@ def _csv_rows(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[Row]
 
 def _whole_cells(text: str, delimiter: str) -> list[str] | None:
     """Return the cells of one row by CSV's quoting; None if its quotes are not whole."""
-    if '"' not in text and "\n" not in text:
+    if '"' not in text:
         return text.split(delimiter)
     try:
         rows = list(csv.reader([text], delimiter=delimiter, strict=True))
@@ -87,18 +86,34 @@ def _whole_cells(text: str, delimiter: str) -> list[str] | None:
     return rows[0] if len(rows) == 1 else None
 
 
-def _lines_of_cell(lines: Iterator[str], ahead: deque[str], delimiter: str, tabs: int) -> list[str]:
-    """Return the next lines that a quoted cell can reach: up to one with a quote in it.
+def _cells_over_lines(
+    line: str, lines: Iterator[str], ahead: deque[str], delimiter: str, tabs: int
+) -> tuple[list[str] | None, int]:
+    """Return the cells of a row whose quoted cells go on in the next lines, and how many lines.
 
-    A line with the header's number of tabs is a row of its own. What is read stays in `ahead`.
+    None and 0 if CSV's quoting makes no row with the header's number of cells of them. Another line
+    with the header's number of tabs is a row of its own, unless this one has fewer, which is none;
+    then its cells are without tabs. What is read stays in `ahead`.
     """
-    found: list[str] = []
-    while not found or '"' not in found[-1]:
-        if len(found) == len(ahead):
-            if (line := next(lines, None)) is None:
-                break
-            ahead.append(line.removesuffix("\r"))
-        if ahead[len(found)].count(delimiter) >= tabs:
-            break
-        found.append(ahead[len(found)])
-    return found
+    is_row = line.count(delimiter) == tabs
+    used = 0
+
+    def joined() -> Iterator[str]:
+        nonlocal used
+        yield line + "\n"
+        for used in range(1, MOST_LINES):
+            if used > len(ahead):
+                if (more := next(lines, None)) is None:
+                    return
+                ahead.append(more.removesuffix("\r"))
+            if is_row and ahead[used - 1].count(delimiter) >= tabs:
+                return
+            yield ahead[used - 1] + "\n"
+
+    try:
+        cells = next(csv.reader(joined(), delimiter=delimiter, strict=True))
+    except (csv.Error, StopIteration):
+        return None, 0
+    if len(cells) != tabs + 1 or (not is_row and any(delimiter in cell for cell in cells)):
+        return None, 0
+    return cells, used

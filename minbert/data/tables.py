@@ -15,6 +15,10 @@ from minbert.errors import UserError
 from minbert.files import first_line
 
 JSON = (".jsonl", ".json")
+SEMICOLON = (
+    "`;` between the columns; separate them by tabs or commas, or write "
+    'delimiter = ";" in the task file'
+)
 PARQUET_ROWS = 4096  # that are read together
 Cells = dict[str, Any]  # values by column
 TableRow = tuple[int, Cells]  # number of its first line or its own, from 1
@@ -104,10 +108,7 @@ def _check_header(path: Path, line: str, delimiter: str) -> None:
     if line.startswith("["):
         raise UserError(f"{path}: a JSON array; write one object a line, in a .jsonl file")
     if ";" in line and delimiter not in line:
-        raise UserError(
-            f"{path}:1: `;` between the columns; separate them by tabs or commas, or write "
-            f'delimiter = ";" in the task file'
-        )
+        raise UserError(f"{path}:1: {SEMICOLON}")
 
 
 def _named_rows(

@@ -19,6 +19,7 @@ from minbert.metrics import decimals, over_seeds
 from minbert.report.tables import markdown_table
 from minbert.task.calibration import BINS
 from minbert.task.classes import ClassScore, describe_labels, shown_counts, worst_first
+from minbert.task.loading import count_trained_on
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.version import VERSION
@@ -85,9 +86,11 @@ def write_card(
         rows = f"{len(dev_splits[task.name]):,}"
         others = ", ".join(f"{name} {decimals(score)}" for name, score in metrics.items()) or "-"
         scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows, others))
+        again = count_trained_on(dev_splits[task.name], train_splits[task.name])
         for name, splits in (("train", train_splits), ("dev", dev_splits)):
             used = f"{len(splits[task.name]):,}"
             share = f", {task.dev_share:g} of it: dev" if task.dev_share and name == "dev" else ""
+            used += f" ({again:,} as in train)" if again and name == "dev" else ""
             for path in task.paths(name, Path(command.args["data_dir"])):
                 data.append((path.name + share, used, f"`{sha256_of(path)}`"))
                 used = ""  # the first file's line has the rows of all of them

@@ -36,7 +36,7 @@ from minbert.task.loading import (
     load_train_and_dev,
     training_files,
 )  # fmt: skip
-from minbert.task.siamese import BOTH, PairData, check_head, head_config
+from minbert.task.siamese import BOTH, PairData, check_head, describe_pairs, head_config
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed
 from minbert.training.averaging import averaged_steps
@@ -128,6 +128,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         both = {"train": sequences, "dev": dev_splits}
         features = {name: encode_features(model, s) for name, s in both.items()}
     pairs = {n: PairData.of(tasks[n], sequences[n], loss) for n, loss in args.pair_loss.items()}
+    for line in filter(None, (describe_pairs(tasks[n], x) for n, x in args.pair_loss.items())):
+        print(line)
     make_outputs(args, tasks, taught)
     teachers = load_outputs(taught, train_splits)
     if args.heads_first and not last:

@@ -15,7 +15,7 @@ from minbert.task.task import Task
 BINS = 15  # of the expected calibration error, as in the paper's table 1
 RANGE = (0.1, 10.0)  # of temperatures
 DECIMALS = 4  # of a temperature: the last digits of outputs do not change it
-FEWEST_ROWS = 5  # that a temperature is fitted on
+FEWEST_ROWS = 5  # that a temperature is fitted on: by half of dev, too
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,20 @@ def calibration_of(task: Task, outputs: np.ndarray, labels: np.ndarray) -> Calib
     """
     order = np.random.default_rng(0).permutation(len(labels))
     halves = order[::2], order[1::2]
+    # one that could not be measured on rows held out is none to answer with
+    is_enough = len(right_choices(task, labels)) >= 2 * FEWEST_ROWS
+
+    def fitted_on(rows: np.ndarray) -> float:
+        return fit_temperature(*choices_of(task, outputs, labels, rows)) if is_enough else 1.0
+
     held_out, errors = np.ones(len(labels)), []
     for own, other in (halves, halves[::-1]):
         if len(own):
-            temperature = fit_temperature(*choices_of(task, outputs, labels, other))
-            held_out[own] = temperature
+            temperature = held_out[own] = fitted_on(other)
             logits, gold = choices_of(task, outputs, labels, own)
             errors.append([calibration_error(logits / t, gold) for t in (1.0, temperature)])
     before, after = np.mean(errors, axis=0).tolist()
-    everything = choices_of(task, outputs, labels, order)
-    return Calibration(fit_temperature(*everything), before, after, held_out)
+    return Calibration(fitted_on(order), before, after, held_out)
 
 
 def choices_of(

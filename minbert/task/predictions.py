@@ -5,6 +5,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from minbert.data.examples import Example, read_examples
 from minbert.data.items import objects
 from minbert.data.tables import JSON, column_names, kind_of
 from minbert.data.textfile import text_lines
+from minbert.data.unlabelled import read_unlabelled
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.task.dev_rows import check_dev_rows
@@ -183,18 +185,25 @@ def split_of(gold: Path, task: Task) -> tuple[str, Path] | None:
     return found
 
 
-def gold_examples(gold: Path, task: Task) -> list[Example]:
+def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> list[Example]:
     """Return the rows with labels that a gold file stands for: those of its split of the task.
 
-    One of several files of a split stands for all; a training file for its dev rows.
+    One of several files of a split stands for all; a training file for its dev rows. ids_by_name:
+    the rows of a task without ids have those of a column called id, as in an --output.
     """
     split, data_dir = split_of(gold, task) or ("", gold.parent)
     files = task.paths(split, data_dir) if split else (gold,)
     examples, _ = read_examples(files, task.columns, labelled=True)
     if split == "train" and task.dev_ids is not None:
         check_dev_rows(task, examples, str(gold))
-        return [example for example in examples if example.id in task.dev_ids]
-    return examples
+        examples = [example for example in examples if example.id in task.dev_ids]
+    if task.columns.id or not ids_by_name:
+        return examples
+    ids = {}
+    for place, path in enumerate(files):
+        found, rows = read_unlabelled(path, task.columns, str(path))
+        ids |= {(place, row.line): row.id for row in rows if found.id}
+    return [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples]
 
 
 def header_of(path: Path) -> list[str]:
@@ -223,7 +232,7 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     is_label = "label" in header and task.prediction_header not in header
     parse = partial(task.parse_prediction, is_label=is_label)
     predictions, duplicates = read_predictions(path, parse, lower)
-    labels = {example.id: example.label for example in gold_examples(gold, task)}
+    labels = {example.id: example.label for example in gold_examples(gold, task, is_label)}
     both = [id_ for id_ in labels if id_ in predictions]
     if not both:
         raise UserError(f"{path}: not one id of {gold} is in it; do the files belong together?")

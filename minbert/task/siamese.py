@@ -59,6 +59,17 @@ def usual_loss(task: Task, encoding: str) -> str:
     return CLASSIFIER if encoding == BOTH else "contrastive"
 
 
+def describe_pairs(task: Task, loss: str) -> str:
+    """Return which of two classes gets high cosines: the second of `labels`, as 1 is of 0 and 1.
+
+    "" for scores, and for a loss without cosines.
+    """
+    if task.is_regression or loss == CLASSIFIER:
+        return ""
+    low, high = task.shown_classes
+    return f"{task.name}: cosines of pairs labelled {high} are to be high, of {low} low"
+
+
 def head_config(
     task: Task, loss: str | None, pooling: str, embedding_size: int,
     layers: tuple[int, ...] = (), both: bool = False,
