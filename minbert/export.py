@@ -174,9 +174,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--quantize {args.quantize} goes with --to onnx")
     if args.data_dir and not args.quantize:
         raise UserError(f"--data-dir {args.data_dir} goes with --quantize")
-    folder = Path(places[1])
-    if folder.exists() and any(folder.iterdir()):
-        raise UserError(f"{folder}: not empty; name a new directory")
+    folder = new_folder(places[1])
     model, directory = load_multitask(Path(places[0]))
     if args.task and args.task not in model.heads:
         raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
@@ -210,6 +208,16 @@ def main(argv: list[str]) -> int:
     if args.quantize:
         print(describe_quantized(model, args, directory, folder / "model.onnx"))
     return 0
+
+
+def new_folder(name: str) -> Path:
+    """Return the path of a directory to make. Raises UserError for one with content, or for `.`."""
+    folder = Path(name)
+    if folder.exists() and any(folder.iterdir()):
+        raise UserError(f"{folder}: not empty; name a new directory")
+    if folder.resolve() == Path.cwd():
+        raise UserError(f"{folder}: the directory that you are in; name a new one, as {folder}/new")
+    return folder if folder.name not in ("", "..") else folder.resolve()
 
 
 def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, path: Path) -> str:

@@ -28,8 +28,14 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write that takes the place of `path` at the end, but not after an error.
 
     kill -9 or a power cut at any moment leaves the old file or the new: that is written beside it,
-    forced to the disk and renamed.
+    forced to the disk and renamed. A link stays, and the file that it names is replaced; what is no
+    file, as a pipe or /dev/null, is written to.
     """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        with path.open("wb") as file:
+            yield file
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     # another process may write it, too, perhaps on another machine with the same disk
     new = path.with_name(f"{path.name}.{HOST}.{os.getpid()}.new")
@@ -249,13 +255,22 @@ def whole_directory_of(path: Path) -> Path:
 
 def check_content(path: Path) -> None:
     """Raise UserError if a manifest beside the file has another hash for it."""
-    if (path.parent / MANIFEST).is_file():
+    if (path.parent / MANIFEST).is_file() and not is_foreign(path.parent / MANIFEST):
         _, digest = read_manifest(path.parent).get(path.name, (0, ""))
         if digest and sha256_of(path) != digest:
             raise UserError(
                 f"{path}: damaged: its content is not what was saved; --model with the run's other "
                 f"checkpoint starts anew from it"
             )
+
+
+def is_foreign(manifest: Path) -> bool:
+    """Return whether a manifest is another program's: an object that names no file beside it."""
+    try:
+        names = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(names, dict) and not any((manifest.parent / name).exists() for name in names)
 
 
 def flush_to_disk(path: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import pickle
 import threading
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,14 @@ def load_pickled(path: Path) -> Any:
 
 
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
-    """Write tensors as safetensors, with the metadata that transformers requires."""
+    """Write tensors as safetensors, with the metadata that transformers requires.
+
+    What several names share is there several times.
+    """
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
+    places = Counter(t.untyped_storage().data_ptr() for t in plain.values())
+    shared = {name for name, t in plain.items() if places[t.untyped_storage().data_ptr()] > 1}
+    plain |= {name: plain[name].clone() for name in shared}
     try:
         save_file(plain, path, metadata={"format": "pt"})
     except SafetensorError as error:  # what the library makes of a full disk

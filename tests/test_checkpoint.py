@@ -1,13 +1,14 @@
 """A directory is whole or not there, wherever the writing was cut."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 from minbert import UserError
-from minbert.files import MANIFEST, read_json, replaced_file, whole_directory_of
+from minbert.files import MANIFEST, read_json, replaced_file, whole_directory_of, write_text
 from minbert.run.checkpoint import (
     TaskBest,
     TrainState,
@@ -56,6 +57,20 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise OSError("disk full")
     assert file.read_bytes() == b"one"
     assert [path.name for path in file.parent.iterdir()] == ["ids"]
+
+
+def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
+    file, link, pipe = tmp_path / "file", tmp_path / "link", tmp_path / "pipe"
+    file.write_text("old")
+    link.symlink_to(file)
+    write_text(link, "new")
+    assert link.is_symlink() and file.read_text() == "new"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "piped")
+    assert pipe.is_fifo() and os.read(reader, 9) == b"piped"
+    os.close(reader)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "link", "pipe"}
 
 
 @pytest.mark.parametrize("beside", ["new", "old"])

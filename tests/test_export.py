@@ -226,7 +226,9 @@ def test_an_export_that_fails_leaves_nothing(trained: Path, tmp_path: Path) -> N
     assert set(tmp_path.iterdir()) == before
 
 
-def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
+def test_mistakes(
+    trained: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="--task quora: this run has sst, sts"):
         export([str(trained), out, "--task", "quora"])
@@ -244,3 +246,7 @@ def test_mistakes(trained: Path, world: Path, tmp_path: Path) -> None:
         export([str(siamese(world)), out, "--task", "sts"])
     with pytest.raises(UserError, match="invalid choice"):
         export([str(trained), out, "--to", "keras"])
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with pytest.raises(UserError, match=r"\.: the directory that you are in; name a new one"):
+        export([str(trained), "."])

@@ -2,11 +2,14 @@
 
 import copy
 import pickle
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.utils import vector_to_parameters
 
+from minbert import AdamW
 from minbert.model.encoder import BertLayer
 from minbert.model.layers import Dropout, LayerNorm, Linear, has_reordered_products
 from minbert.model.packing import lay_out
@@ -58,6 +61,47 @@ def test_a_packed_matrix_is_the_matrix(dtype: torch.dtype, atol: float) -> None:
     linear.reorder()
     linear.weight = torch.nn.Parameter(torch.zeros_like(linear.weight))
     assert torch.equal(linear(x), linear.bias.expand(5, -1))
+
+
+def fused_step(linear: Linear) -> None:
+    """Make an update by an optimizer that does not count the versions of what it changes."""
+    with torch.enable_grad():
+        linear(torch.ones(2, 48)).sum().backward()
+    AdamW(linear.parameters(), lr=0.1, kernels="torch").step()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        fused_step,
+        lambda linear: linear.weight.data.mul_(2),
+        lambda linear: setattr(linear.weight, "data", linear.weight.data + 1),
+        lambda linear: linear.double(),
+        lambda linear: linear.half(),
+        lambda linear: vector_to_parameters(torch.ones(48 * 64 + 64), linear.parameters()),
+    ],
+    ids=["fused", "in place", "data", "double", "half", "vector"],
+)
+@torch.no_grad()
+def test_a_packed_matrix_that_has_changed_is_not_used(change: Callable[[Linear], None]) -> None:
+    if not has_reordered_products(torch.float32):
+        pytest.skip("this CPU has no packed products of the dtype")
+    linear, x = Linear(48, 64), torch.randn(5, 48)
+    linear.reorder()
+    assert linear.reordered_for(x) is not None
+    change(linear)
+    x = x.to(linear.weight.dtype)
+    expected = F.linear(x, linear.weight, linear.bias)
+    torch.testing.assert_close(linear(x), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore:.*deprecated")
+@torch.no_grad()
+def test_a_packed_matrix_is_in_no_trace() -> None:
+    linear, x = Linear(48, 64), torch.randn(5, 48)
+    linear.reorder()
+    traced = torch.jit.trace(linear, x)
+    torch.testing.assert_close(traced(x), linear(x), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5])

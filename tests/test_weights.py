@@ -45,6 +45,11 @@ NAMINGS: dict[str, Callable[[BertModel], Tensors]] = {
     "course-classifier": lambda m: {
         f"bert.{name}": w.clone() for name, w in m.state_dict().items()
     },
+    "network": lambda m: {  # of a model that has it as its encoder, with heads
+        "heads.sst.weight": torch.zeros(5, 32),
+        **{f"encoder.{name}": w.clone() for name, w in m.state_dict().items()},
+    },
+    "encoder": lambda m: {f"encoder.{name}": w for name, w in published(m).items()},
     "half": lambda m: {name: w.double() for name, w in published(m).items()},
 }
 
@@ -264,9 +269,28 @@ def test_what_is_no_tensor_of_numbers(
 def test_names_that_tell_where_they_come_from(tiny: BertModel, tmp_path: Path) -> None:
     tiny.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    parallel = {f"module.bert.{name}": tensor for name, tensor in tensors.items()}
-    save_file(parallel, tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"saved from DataParallel; take `module.` off"):
+    with pytest.raises(UserError, match=r"config.json has fewer layers"):
+        BertModel.from_pretrained(tmp_path, num_hidden_layers=1)
+    for prefix, library in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
+        renamed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+        save_file(renamed, tmp_path / "model.safetensors")
+        with pytest.raises(UserError, match=f"saved from {library}; take `{prefix}` off"):
+            BertModel.from_pretrained(tmp_path)
+
+
+def test_weights_of_one_byte_are_read(tiny: BertModel, tmp_path: Path) -> None:
+    small = {name: w.to(torch.float8_e4m3fn) for name, w in published(tiny).items()}
+    loaded = BertModel.from_pretrained(write(tmp_path, tiny, small))
+    expected = small["pooler.dense.weight"].float()
+    assert torch.equal(loaded.pooler_dense.weight, expected)
+
+
+def test_a_manifest_of_another_program_is_none_of_ours(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    (tmp_path / "manifest.json").write_text('{"name": "x", "version": 1}')
+    assert BertModel.from_pretrained(tmp_path).config == tiny.config
+    (tmp_path / "manifest.json").write_text('{"config.json": "x"}')
+    with pytest.raises(UserError, match=r"no readable manifest\.json"):
         BertModel.from_pretrained(tmp_path)
 
 

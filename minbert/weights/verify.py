@@ -99,6 +99,7 @@ def verify(
     mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     ours = outputs_of(model, inputs, heads)
     mask = mask.reshape(inputs["input_ids"].shape)  # of (B, 1, 1, T), which a model takes, too
+    real = mask == 0 if int(mask.min()) < 0 else mask == 1  # added to scores, or 1 and 0
     unknown = [name for name in reference if name not in ours]
     if unknown or not reference:
         raise UserError(
@@ -111,7 +112,7 @@ def verify(
             raise UserError(
                 f"{path}: {name} is {tuple(expected.shape)}, this model gives {tuple(got.shape)}"
             )
-        rows[name] = _compare(got, expected.float(), mask, atol, rtol)
+        rows[name] = _compare(got, expected.float(), real, atol, rtol)
     layers = sorted((n for n in rows if n.startswith("hidden_states.")), key=lambda n: int(n[14:]))
     return {
         "pass": all(row["outside"] == 0 for row in rows.values()),
@@ -131,10 +132,13 @@ def _first_diverging(layers: list[str], rows: dict[str, dict[str, Any]]) -> str 
 
 
 def _compare(
-    got: Tensor, expected: Tensor, mask: Tensor, atol: float, rtol: float
+    got: Tensor, expected: Tensor, real: Tensor, atol: float, rtol: float
 ) -> dict[str, Any]:
-    """Return a tensor's largest and mean difference, the share outside the tolerance, the worst."""
-    real = mask.bool()[..., None] if got.ndim == 3 else torch.ones_like(got, dtype=torch.bool)
+    """Return a tensor's largest and mean difference, the share outside the tolerance, the worst.
+
+    real: (B, T) bool, the tokens of hidden states that count.
+    """
+    real = real[..., None] if got.ndim == 3 else torch.ones_like(got, dtype=torch.bool)
     difference = torch.where(real, (got - expected).abs(), 0.0)
     inside = difference <= atol + rtol * expected.abs()  # False for NaN
     worst = int(torch.nan_to_num(difference, nan=torch.inf).argmax())
