@@ -61,10 +61,10 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
             for step in range(state.step, run.steps + 1):  # step: how many are done
                 stage = run.stage_after(step)
+                if keeper.due:
+                    keeper.save()
                 if stage and state.assessed < step:
                     evaluate(run, stage)
-                    keeper.save()
-                elif keeper.due:
                     keeper.save()
                 if run.is_over():
                     break

@@ -39,7 +39,8 @@ def adamw(
 ) -> None:  # fmt: skip
     """Do what minbert.training.optimizer.equations does, in one pass."""
     known = isinstance(scale, Tensor) or scale != 1  # a division by 1 would be another pass
-    scaled = {"grad_scale": torch.as_tensor(1 / scale)} if known else {}
+    # the scale of gradients whose norm is infinite is 0, which a number cannot be divided by
+    scaled = {"grad_scale": 1 / torch.as_tensor(scale, dtype=torch.float32)} if known else {}
     torch._fused_adamw_(
         p, g, m, v, [], [NO_CORRECTION] * len(p), lr=a, beta1=betas[0], beta2=betas[1], eps=eps,
         weight_decay=0.0, amsgrad=False, maximize=False, **scaled,

@@ -16,7 +16,10 @@ import train_multitask
 from minbert import Batch, BertModel, UserError
 from minbert.files import read_json_lines as read_log
 from minbert.model.multitask import MultitaskNetwork
+from minbert.run import dry_run
+from minbert.run.fine_tuning import Run
 from minbert.run.runlog import scalars
+from minbert.run.train_args import Args
 from tests.conftest import arguments, run, weights
 
 
@@ -74,12 +77,18 @@ def test_finished_runs_of_a_command_need_no_start(world: Path) -> None:
     assert train_multitask.main(["--resume", str(world / "runs/two")]) == 0
 
 
-def test_seeds_of_single_tasks_go_on(world: Path) -> None:
+def test_seeds_of_single_tasks_go_on(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(world, "--name", "all", "--seeds", "2", "--mode", "single", "--epochs", "1")
-    last = world / "runs/all/seed-11712/sts/last/model.safetensors"
-    before = last.stat().st_mtime_ns
+    folder = world / "runs/all/seed-11712/sts"
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    table = capsys.readouterr().out.split("Dev scores of the best step")[-1]
     assert train_multitask.main(["--resume", str(world / "runs/all")]) == 0
-    assert last.stat().st_mtime_ns == before
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    out = capsys.readouterr().out
+    assert f"{folder} is finished" in out and out.endswith(table)
+    shutil.rmtree(folder / "best")  # which is made again
+    assert train_multitask.main(["--resume", str(world / "runs/all")]) == 0
+    assert (folder / "best/model.safetensors").is_file()
 
 
 def test_a_dry_run_says_everything_and_leaves_nothing(
@@ -102,6 +111,23 @@ def test_a_dry_run_says_everything_and_leaves_nothing(
     assert found["minutes"] > 0 and found["gib"] > 0 and found["steps"] == 20
     pretrain_mlm.main([*arguments(world), "--dry-run", "--held-out", "2"])
     assert "rows to train on and held out: " in capsys.readouterr().out
+
+
+def test_a_dry_run_has_what_takes_most_memory(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights' mean, and the batch with the most tokens, which R-Drop reads twice."""
+    longest, average, found, means = dry_run.longest_step, dry_run.add_to_average, [], []
+
+    def watched(run: Run, args: Args) -> int:
+        step = longest(run, args)
+        found.append(next(iter(run.plan.draws(step))).task)
+        return step
+
+    monkeypatch.setattr(dry_run, "longest_step", watched)
+    monkeypatch.setattr(dry_run, "add_to_average", lambda *a: means.append(average(*a)))
+    run(world, "--dry-run", "--batch-size", "4")
+    run(world, "--dry-run", "--batch-size", "4", "--r-drop", "sst=1", "--average", "0.3")
+    run(world, "--dry-run", "--batch-size", "4", "--r-drop", "sst=1", "--pair-encoding", "sts=both")
+    assert found == ["sts", "sst", "sts"] and len(means) == 1
 
 
 @pytest.mark.parametrize("main", [train_multitask.main, pretrain_mlm.main])

@@ -53,6 +53,12 @@ def test_a_run_does_not_go_on_beside_a_damaged_best(
         assert (directory / name).is_file()
 
 
+def test_a_folder_that_is_no_task_s_best_is_left_alone(world: Path) -> None:
+    run(world, "--name", "run", "--epochs", "1")
+    (world / "runs/run/best-onnx").mkdir()
+    assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+
+
 def test_a_damaged_checkpoint_is_named(world: Path) -> None:
     run(world, "--name", "run")
     file = world / "runs/run/last/optimizer.safetensors"

@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -54,13 +55,30 @@ def test_one_killed_process_ends_the_other(world: Path) -> None:
     assert both[1].finish().code == -signal.SIGKILL
 
 
+def test_waiting_too_long_is_not_called_the_end_of_a_process(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    names = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        names |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    gloo = "[../gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 21600000ms for recv"
+    message = "another process did not answer for 6:00:00"
+    with pytest.raises(UserError, match=message), distributed.processes():
+        raise RuntimeError(gloo)
+
+
 def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
     """One has a checkpoint, the other only the arguments: they would train two models."""
     run(world, "--name", "run", "--epochs", "1")
     machines = [world / "one", world / "other"]
     for machine in machines:
         shutil.copytree(world / "runs", machine / "runs")
-    shutil.rmtree(machines[1] / "runs/run/last")
+    for name in ("last", "best"):
+        shutil.rmtree(machines[1] / "runs/run" / name)
+    (machines[1] / "runs/run/log.jsonl").unlink()
     both = together("train", ["--resume", "runs/run"], machines)
     for outcome in [process.finish() for process in both]:
         assert outcome.code == 2 and outcome.err.count("\n") == 1

@@ -77,6 +77,15 @@ def test_parameter_without_gradient_is_untouched() -> None:
     assert idle not in optimizer.state
 
 
+@pytest.mark.parametrize("kernels", ["minbert", "torch", "written-out"])
+def test_gradients_of_an_infinite_norm_change_nothing(kernels: str) -> None:
+    p = torch.nn.Parameter(torch.ones(4, 4))
+    optimizer = AdamW([p], weight_decay=0.0, kernels=kernels)
+    p.grad = torch.full((4, 4), 3e38)
+    optimizer.step(scale=clip_scale([p], 1.0))
+    assert torch.equal(p, torch.ones(4, 4))
+
+
 def test_every_parameter_is_claimed_once(tiny) -> None:
     groups = parameter_groups(tiny, 0.1)
     claimed = [id(p) for group in groups for p in group["params"]]

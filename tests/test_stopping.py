@@ -4,13 +4,16 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import torch
 
+import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.run.loop import Training
 from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, run, weights
 from tests.forked import Command
@@ -144,8 +147,39 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_over(world: Path) -> N
     run(world, "--name", "cut")
     for name in ("last", "best"):
         shutil.rmtree(world / "runs/cut" / name)
+    log = world / "runs/cut/log.jsonl"
+    log.write_text(log.read_text().split("\n")[0] + "\n")
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
+
+
+def test_a_run_whose_last_is_gone_does_not_train_over_its_best(world: Path) -> None:
+    for script, name in ((train_multitask, "run"), (pretrain_mlm, "mlm")):
+        script.main(arguments(world, "--name", name))
+        folder = world / "runs" / name
+        shutil.rmtree(folder / "last")
+        before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        mend = rf"; --model \S+{name} starts a new run from best/$" if name == "run" else "$"
+        with pytest.raises(UserError, match=f"last: gone, .* the run cannot go on{mend}"):
+            script.main(["--resume", str(folder)])
+        assert before == {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_what_is_due_is_saved_before_an_evaluation(
+    world: Path, monkeypatch: pytest.MonkeyPatch, script: ModuleType
+) -> None:
+    evaluate, saved = script.evaluate, []
+
+    def watched(run: Training, stage: str) -> None:
+        if run.state.step:
+            saved.append(json.loads((run.folder / "last/state.json").read_text())["step"])
+            assert saved[-1] == run.state.step > run.state.assessed
+        evaluate(run, stage)
+
+    monkeypatch.setattr(script, "evaluate", watched)
+    script.main(arguments(world, "--name", "run", "--save-minutes", "0"))
+    assert saved
 
 
 def test_single_mode_resumes_the_task_it_was_in(world: Path) -> None:

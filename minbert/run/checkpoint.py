@@ -154,19 +154,20 @@ def check_manifest(directory: Path) -> None:
         )
 
 
-def check_bests(run: Path, step: int) -> None:
+def check_bests(run: Path, state: TrainState, of_tasks: bool) -> None:
     """Raise UserError for a best step's folder whose files are not as they were saved.
 
-    A run that goes on from `step` reads them only at its end, and keeps those that none replaces.
+    A run that goes on reads them only at its end, and keeps those that none replaces. of_tasks: the
+    tasks' best steps have folders, too.
     """
-    of_tasks = (path for path in run.glob("best-*") if not path.suffix)  # no unfinished .new
-    for directory in (run / "best", *sorted(of_tasks)):
+    names = ["best", *(map(task_best_folder, state.task_best) if of_tasks else ())]
+    for directory in (run / name for name in names):
         try:
             if has_checkpoint(directory):
                 for name in read_manifest(directory):
                     check_content(directory / name)
         except UserError as error:
-            mend = f"or delete {directory}: the best step from {step} on takes its place"
+            mend = f"or delete {directory}: the best step from {state.step} on takes its place"
             raise UserError(f"{error}; {mend}") from error
 
 
@@ -186,16 +187,22 @@ def save_training_state(
     (directory / STATE).write_text(json.dumps(values, indent=1))
 
 
+def read_state(directory: Path) -> tuple[TrainState, dict[str, int]]:
+    """Return a last/'s state, and each parameter's updates. Raises UserError for a damaged one."""
+    path = directory / STATE
+    saved = read_json(path)
+    if not isinstance(saved, dict):
+        raise UserError(f"{path}: not an object; the file is damaged")
+    steps = parse(dict[str, int], saved.pop("optimizer_steps", None), f"{path}: optimizer_steps")
+    return TrainState.from_json(saved, str(path)), steps
+
+
 def load_training_state(
     directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer
 ) -> TrainState:
     """Put the moments into the optimizer and return the state; the model is loaded elsewhere."""
     path = directory / STATE
-    tensors, saved = load_tensors(directory / MOMENTS), read_json(path)
-    if not isinstance(saved, dict):
-        raise UserError(f"{path}: not an object; the file is damaged")
-    steps = parse(dict[str, int], saved.pop("optimizer_steps", None), f"{path}: optimizer_steps")
-    state = TrainState.from_json(saved, str(path))
+    tensors, (state, steps) = load_tensors(directory / MOMENTS), read_state(directory)
     params = dict(model.named_parameters())
     # in the oldest runs the names of a second tower's parameters begin with "second."
     params |= {name.replace("second_tower.", "second.", 1): p for name, p in params.items()}

@@ -29,7 +29,9 @@ from minbert.run.teachers import outputs_files
 from minbert.run.train_args import Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
+from minbert.task.siamese import BOTH
 from minbert.task.task import Tasks
+from minbert.training.averaging import add_to_average
 from minbert.training.mixing import Plan
 
 WARM_UP, MEASURED = 2, 6  # steps
@@ -71,6 +73,8 @@ def forecast(run: Run, args: Args, train_step: TrainStep) -> Forecast:
     else:
         some = {t: list(islice(plan.steps_with(t), WARM_UP + MEASURED)) for t in counts}
         seconds = sum(n * seconds_a_step(run, train_step, some[t]) for t, n in counts.items())
+        if args.average:  # one more copy of the weights, which the last steps have
+            add_to_average(run.optimizer, 1)
         train_step(run, longest_step(run, args))
     run.progress.close()
     gib = peak_gib(run.model.encoder.device)
@@ -121,16 +125,20 @@ def features_seconds(run: Run) -> float:
 
 
 def longest_step(run: Run, args: Args) -> int:
-    """Return the step, of each task's first pass, whose batch has the most tokens."""
+    """Return the step, of each task's first pass, whose batch has the most tokens in memory.
+
+    A task with R-Drop, or whose pairs are read both ways, has each of them twice.
+    """
     longest = (0, 0)  # tokens, step
     for task, batches in run.plan.batches.items():
         split = run.train_sequences[task]
+        times = 1 + (task in args.r_drop) + (args.pair_encoding.get(task) == BOTH)
         for step in islice(run.plan.steps_with(task), batches):
             draw = next(d for d in run.plan.draws(step) if d.task == task)
             rows = batch_rows(
                 len(split), args.batch_size, batches, args.seed, task, draw.epoch, draw.batch
             )
-            longest = max(longest, (int(split.lengths_of(rows).sum()), step))
+            longest = max(longest, (times * int(split.lengths_of(rows).sum()), step))
     return longest[1]
 
 

@@ -127,9 +127,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         model.encoder.requires_grad_(False)
         both = {"train": sequences, "dev": dev_splits}
         features = {name: encode_features(model, s) for name, s in both.items()}
-    pairs = {n: PairData.of(tasks[n], sequences[n], loss) for n, loss in args.pair_loss.items()}
-    for line in filter(None, (describe_pairs(tasks[n], x) for n, x in args.pair_loss.items())):
-        print(line)
+    pairs = make_pairs(args, tasks, sequences)
     make_outputs(args, tasks, taught)
     teachers = load_outputs(taught, train_splits)
     if args.heads_first and not last:
@@ -180,6 +178,14 @@ def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
         if warning := rare_classes(task, gold_of(splits[name])):
             print(warning)
     return {name: label_summary(task, gold_of(splits[name])) for name, task in tasks.items()}
+
+
+def make_pairs(args: Args, tasks: Tasks, splits: Splits) -> dict[str, PairData]:
+    """Return the siamese tasks' training pairs; say which cosines are to be high."""
+    for name, loss in args.pair_loss.items():
+        if line := describe_pairs(tasks[name], loss):
+            print(line)
+    return {n: PairData.of(tasks[n], splits[n], loss) for n, loss in args.pair_loss.items()}
 
 
 def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> MultitaskNetwork:

@@ -27,7 +27,7 @@ from minbert.model.encoder import BertModel
 from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
-from minbert.run.runlog import RunLog
+from minbert.run.runlog import RunLog, has_trained
 from minbert.run.steps import AFTER_NAN, Progress, StepRecords
 from minbert.task.run_files import LOG
 from minbert.training import distributed
@@ -73,12 +73,22 @@ class Training:
 
 
 def recover_last(folder: Path) -> Path | None:
-    """Tidy up what a kill or power cut left, and return the run's last/ if there is one."""
+    """Tidy up what a kill or power cut left, and return the run's last/ if there is one.
+
+    It is saved before the first step and never removed. Raises UserError for a run that has trained
+    and has lost it: to begin anew would overwrite its best step and its log.
+    """
+    last = folder / "last"
     with distributed.first_before_others():
         if distributed.rank() == 0:
             remove_unfinished(folder)
             checkpoint.recover_all(folder)
-        return folder / "last" if checkpoint.has_checkpoint(folder / "last") else None
+        if checkpoint.has_checkpoint(last):
+            return last
+        if (has_best := (folder / "best").exists()) or has_trained(folder):
+            new = f"; --model {shlex.quote(str(folder))} starts a new run from best/" * has_best
+            raise UserError(f"{last}: gone, and without it the run cannot go on{new}")
+        return None
 
 
 def begin(
@@ -98,7 +108,7 @@ def begin(
         rundir.check_steps(folder, state.steps, steps)
         rundir.check_data(folder, state.data, files, hashes)
         state.data = hashes
-        checkpoint.check_bests(folder, state.step)
+        checkpoint.check_bests(folder, state, task_bests)
         forget_lost_bests(folder, state, task_bests)
     path, begun = folder / LOG, state.step if last else -1
     if last and not path.is_file():

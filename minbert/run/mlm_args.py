@@ -64,6 +64,8 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     check_tasks(args, tasks)
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
+    if again := [file for file in args.corpus if args.corpus.count(file) > 1]:
+        raise UserError(f"--corpus {again[0]}: is there twice")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
         what = "not a plain file" if Path(missing[0]).exists() else "no such file"
         raise UserError(f"--corpus {missing[0]}: {what}")

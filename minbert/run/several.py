@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import remove_unfinished
+from minbert.files import has_all_files, remove_unfinished
 from minbert.metrics import over_seeds
 from minbert.run import rundir
-from minbert.run.checkpoint import Scores, TrainState
+from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
 from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
 from minbert.run.recipe_args import FROZEN, is_one_by_one
+from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_outputs, outputs_files
 from minbert.run.train_args import Args, data_source
 from minbert.task.loading import check_files, load_train_and_dev
@@ -58,13 +59,24 @@ def check_starts(args: Args, tasks: Tasks) -> None:
 def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
     """Train one run, or one for each task from the same start; a run that was stopped continues."""
     if not is_one_by_one(vars(args)):
-        return [train(args, folder, tasks)]
+        return [finished_state(args, folder) or train(args, folder, tasks)]
     states = []
     for name in args.tasks:
         print(f"\n{tasks[name].title} alone")
-        one = replace(args, **of_task(args, name))
-        states.append(train(one, folder / name, {name: tasks[name]}))
+        one, own = replace(args, **of_task(args, name)), folder / name
+        states.append(finished_state(one, own) or train(one, own, {name: tasks[name]}))
     return states
+
+
+def finished_state(args: Args, folder: Path) -> TrainState | None:
+    """Return the state of one of several runs that has been to its end; None if it goes on."""
+    names = ["last", "best", *(map(task_best_folder, args.tasks) if args.save_task_best else ())]
+    is_whole = all(has_all_files(folder / name) for name in names)
+    left = [*folder.glob("*.new"), *folder.glob("*.old")]  # by a kill: `train` tidies it up
+    if left or not (args.resume and is_whole and is_finished(folder)):
+        return None
+    print(f"{folder} is finished")
+    return read_state(folder / "last")[0]
 
 
 def of_task(args: Args, name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from minbert.printable import nowhere
 T = TypeVar("T")
 # What torchrun sets beside WORLD_SIZE.
 TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-TIMEOUT = timedelta(minutes=30)  # for the first process's reading and encoding of all files
+TIMEOUT = timedelta(hours=6)  # for the first process's reading and encoding of all files
 
 
 @contextmanager
@@ -51,10 +51,10 @@ def processes() -> Iterator[None]:
     except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
         if not _lost(error):
             raise
-        raise UserError(
-            f"process {rank()} of {size()}: another process ended ({str(error)[:80]}); its own "
-            f"message is above. Go on with --resume"
-        ) from error
+        what = f"another process ended ({str(error)[:80]}); its own message is above"
+        if "timed out" in str(error).lower():
+            what = f"another process did not answer for {TIMEOUT}"
+        raise UserError(f"process {rank()} of {size()}: {what}. Go on with --resume") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
