@@ -61,8 +61,7 @@ class Training:
     def outlook(self) -> str:
         """Return which steps are about to be done and how, or that nothing is left to do."""
         if self.is_over() and self.state.assessed == self.state.step:
-            new = f"start a new run from it: --model {shlex.quote(str(self.folder))}"
-            return f"{self.folder} is finished: step {step_of(self)}; to train on, {new}"
+            return describe_finished(self.folder, self.state)
         encoder: BertModel = self.model.encoder
         where = f"{encoder.compute_dtype} on {encoder.device}"
         return f"{self.folder}: steps {self.state.step} to {self.steps}, {where}"
@@ -70,6 +69,12 @@ class Training:
     def write(self, folder: Path) -> None:
         """Write the model and all other files that are needed to use it."""
         raise NotImplementedError
+
+
+def describe_finished(folder: Path, state: TrainState) -> str:
+    """Return that nothing of a run is left to do, and how to train on."""
+    new = f"start a new run from it: --model {shlex.quote(str(folder))}"
+    return f"{folder} is finished: step {state.step} of {state.steps}; to train on, {new}"
 
 
 def recover_last(folder: Path) -> Path | None:

@@ -13,6 +13,7 @@ from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
 from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
+from minbert.run.loop import describe_finished
 from minbert.run.recipe_args import FROZEN, is_one_by_one
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_outputs, outputs_files
@@ -75,8 +76,9 @@ def finished_state(args: Args, folder: Path) -> TrainState | None:
     left = [*folder.glob("*.new"), *folder.glob("*.old")]  # by a kill: `train` tidies it up
     if left or not (args.resume and is_whole and is_finished(folder)):
         return None
-    print(f"{folder} is finished")
-    return read_state(folder / "last")[0]
+    state, _ = read_state(folder / "last")
+    print(describe_finished(folder, state))
+    return state
 
 
 def of_task(args: Args, name: str) -> dict[str, Any]:
