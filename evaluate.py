@@ -72,7 +72,7 @@ class Args:
     )
     raw: bool = text_arg(False, "without the temperature that was fitted on dev", parse=bool)
     precision: str = machine_arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
-    device: str = machine_arg("cpu", "auto, cpu or cuda")
+    device: str = machine_arg("cpu", "auto, cpu, cuda, or mps, on which no test has run")
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
     )

@@ -61,7 +61,7 @@ class CommonArgs:
         choices=KERNELS,
     )
     written_out: bool = machine_arg(False, "the same as --kernels written-out", parse=bool)
-    device: str = machine_arg("auto", "auto, cpu or cuda")
+    device: str = machine_arg("auto", "auto, cpu, cuda, or mps, on which no test has run")
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
     )
