@@ -40,7 +40,7 @@ check: setup
 
 bench: setup
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
-	$(BIN)/python -m benchmarks --data-dir $(DATA)
+	$(BIN)/python -m benchmarks --data-dir "$(DATA)"
 
 format: setup
 	$(BIN)/ruff check --fix .

@@ -1,7 +1,8 @@
 """Does the fast path cost quality? python -m benchmarks.quality --data-dir data --seeds 3
 
 It trains twice for each seed: by default, and in fp32 with the written-out equations.
-Finished runs are reused. The scores become a section of BENCHMARKS.md.
+Finished runs are reused; one of another model or of other data is refused. The scores become a
+section of BENCHMARKS.md.
 """
 
 import re
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import train_multitask
 from benchmarks.report import Section, write_report
+from experiments.jobs import Job, JobArgs, check_origin, current_origin, origin_of
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.files import read_json_lines
 from minbert.run.runlog import is_finished
+from minbert.task.run_files import ARGS, read_arguments
 
 PATHS = ("default", "fp32, written out")
 
@@ -46,7 +49,8 @@ def main(argv: list[str]) -> int:
     what = f"epochs {args.epochs}, {args.limit}, lr {args.lr}, seeds {args.seeds}"
     section = compared_scores(f"Quality of the fast path: {what}", scores)
     command = (
-        f"python -m benchmarks.quality --data-dir DIR --seeds {args.seeds} --epochs {args.epochs} "
+        f"python -m benchmarks.quality --model {Path(args.model).name} --data-dir DIR "
+        f"--seeds {args.seeds} --epochs {args.epochs} "
         f"--limit {args.limit} --limit-dev {args.limit_dev} --lr {args.lr}"
     )
     write_report(Path(args.results), "quality", section, command)
@@ -64,10 +68,14 @@ def settings(args: Args) -> str:
 
 def train(args: Args, root: Path, name: str, seed: int, written_out: bool) -> None:
     """Run train_multitask.py, or continue a run that was stopped; do nothing if it is finished."""
-    if is_finished(root / name):
+    folder = root / name
+    if (folder / ARGS).is_file():
+        now = current_origin(JobArgs(model=args.model, data_dir=args.data_dir))
+        check_origin(Job(name, ()), origin_of(folder, read_arguments(folder)), now, folder)
+    if is_finished(folder):
         return
-    if (root / name / "args.json").is_file():
-        argv = ["--resume", str(root / name), "--data-dir", args.data_dir]
+    if (folder / ARGS).is_file():
+        argv = ["--resume", str(folder), "--data-dir", args.data_dir]
     else:
         argv = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", str(root)]
         argv += ["--epochs", str(args.epochs), "--lr", args.lr, "--limit", args.limit]

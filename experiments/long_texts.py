@@ -23,6 +23,7 @@ ARGUMENTS = (
     "--mode", "single", "--tasks", "cfimdb", "--max-length", str(MAX_LENGTH), "--epochs", "2",
     "--lr", "1e-4", "--schedule", "linear", "--warmup", "0.1",
 )  # fmt: skip
+NOTE = "The task files that the commands name are written by the command above with `--plan`."
 
 
 def table_6(root: Path) -> list[Row]:
@@ -46,7 +47,7 @@ def main(argv: list[str]) -> int:
     for way in WAYS:
         task = make_task("cfimdb", {**cfimdb.TABLE, "long": way})
         write_text(task_file(root, way), task_file_text([task]))
-    run_ablation(TITLE, "experiments.long_texts", LONG_TEXTS, table_6(root), root, args)
+    run_ablation(TITLE, "experiments.long_texts", LONG_TEXTS, table_6(root), root, args, note=NOTE)
     return 0
 
 

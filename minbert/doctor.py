@@ -5,6 +5,7 @@ It reads settings and files, times two matrix products and downloads nothing.
 
 import os
 import platform
+import shlex
 import time
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -84,7 +85,7 @@ def data_lines(folder: Path) -> list[str]:
     }
     if any(missing.values()):
         names = ",".join(task for task, lacking in missing.items() if lacking)
-        fetch = f"python -m tasks.download --to {folder} --tasks {names}"
+        fetch = f"python -m tasks.download --to {shlex.quote(str(folder))} --tasks {names}"
         listed = ", ".join(file for lacking in missing.values() for file in lacking)
         lines.append(f"missing  {listed}: `{fetch}`")
     return lines

@@ -1,7 +1,7 @@
 """A trained run, ready for use: texts in, predictions or embeddings out."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self, overload
@@ -14,7 +14,7 @@ from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.data.items import by_row, item_labels, read_items
 from minbert.data.tables import as_words, valid_unicode
-from minbert.data.tokenizer import BertTokenizer
+from minbert.data.tokenizer import LONGEST, SHORTEST, BertTokenizer
 from minbert.data.vocabulary import read_settings
 from minbert.errors import UserError
 from minbert.losses import normalized
@@ -33,7 +33,6 @@ from minbert.training.device import choose_device, choose_precision
 
 # A sentence, or a pair for the tasks that have two; for one that labels words also a list of them.
 Text = str | tuple[str, str] | list[str]
-SHORTEST, LONGEST = 4, 512  # tokens
 
 
 @dataclass(frozen=True)
@@ -63,8 +62,9 @@ class MultitaskModel:
         longer texts are cut. None: that of the run. Raises UserError for one below 4, and for what
         cannot be loaded.
         """
-        if max_length is not None and max_length < SHORTEST:
-            raise UserError(f"max_length {max_length}: it is {SHORTEST} or more")
+        is_number = isinstance(max_length, int | np.integer)
+        if max_length is not None and not (is_number and max_length >= SHORTEST):
+            raise UserError(f"max_length {max_length!r}: it is {SHORTEST} or more")
         network, directory = load_multitask(Path(run))
         tasks = tasks_of_run(directory, network.heads)
         for name, task in tasks.items():
@@ -102,9 +102,11 @@ class MultitaskModel:
         Of a task that labels words it is their tags, with blanks between: of a list's words, or of
         those that BERT splits a text in.
         probabilities: return each text's probabilities by class instead, of labels each by itself.
-        raw: without the temperature that was fitted on dev. Raises UserError for a task that has no
-        probabilities.
+        raw: these without the temperature that was fitted on dev. Raises UserError for a task that
+        has no probabilities.
         """
+        if raw and not probabilities:
+            raise UserError("raw is of probabilities: add probabilities=True")
         if not probabilities:
             return [answer.label for answer in self.answers(task, texts)]
         if why := self.without_probabilities(task):
@@ -113,7 +115,7 @@ class MultitaskModel:
 
     def answers(self, task: str, texts: Sequence[Text], raw: bool = False) -> list[Answer]:
         """Return each text's label and, if the task has them, its probabilities by class."""
-        texts = texts if isinstance(texts, str) else list(texts)  # zip(a, b) can be read once
+        texts = as_list(texts)
         found, outputs = self.task_named(task), self.outputs(task, texts)
         predictions = found.decode(outputs)
         labels = [found.label_of(p) for p in predictions]
@@ -179,7 +181,7 @@ class MultitaskModel:
         """
         if pooling not in POOLINGS:
             raise UserError(f"pooling {pooling!r}: one of {', '.join(POOLINGS)}")
-        encoder = self.network.encoder
+        encoder = self.network.eval().encoder
         examples = _examples(texts, 1)
         if not examples:
             return np.zeros((0, encoder.config.hidden_size), dtype=np.float32)
@@ -217,6 +219,20 @@ def max_length_of_run(directory: Path, encoder: BertModel) -> int:
     return min(saved, encoder.config.max_position_embeddings)
 
 
+def as_list(texts: Iterable[Text]) -> list[Text]:
+    """Return texts as a list: zip(a, b) can be read once. Raises UserError for what are none.
+
+    A table or a dict would give the names of its columns.
+    """
+    if isinstance(texts, str):
+        raise UserError("give a list of texts, not one text")
+    if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+        raise UserError(
+            f"give a list of texts, as a column of a table, not a {type(texts).__name__}"
+        )
+    return list(texts)
+
+
 def _examples(
     texts: Sequence[Text], sentences: int, splitter: BertTokenizer | None = None
 ) -> list[Example]:
@@ -224,14 +240,12 @@ def _examples(
 
     splitter: for a task that labels words, of which a text may be a list, too.
     """
-    if isinstance(texts, str):
-        raise UserError("give a list of texts, not one text")
     examples = []
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(as_list(texts), start=1):
         if splitter and isinstance(text, list):
             examples.append(_example_of_words(text, number))
             continue
-        parts = tuple(text) if isinstance(text, tuple | list) else (text,)
+        parts = tuple(text) if isinstance(text, tuple | list | np.ndarray) else (text,)
         if len(parts) != sentences:
             raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
         for part in parts:

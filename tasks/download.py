@@ -5,6 +5,7 @@ edited or not; a download that was cut off continues if the server still has the
 """
 
 import os
+import shlex
 import time
 import urllib.error
 import urllib.request
@@ -182,7 +183,9 @@ def main(argv: list[str]) -> int:
         complete = download(f"{base}/{name}", path, expected)
         state = "unchecked" if complete else "unchecked; no length was named"
         print(f"{path}: {path.stat().st_size:,} bytes, {'checked' if expected else state}")
-    print(f"next: python train_multitask.py --mode parallel --data-dir {args.to}")
+    chosen = "" if args.tasks == Args.tasks else f" --tasks {','.join(args.tasks)}"
+    place = shlex.quote(args.to)
+    print(f"next: python train_multitask.py --mode parallel{chosen} --data-dir {place}")
     return 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from minbert.cli import arg, parse_arguments, run_script
+from minbert.errors import UserError
 from tasks.shop import write_shop
 
 T = TypeVar("T")
@@ -194,18 +195,22 @@ train = "slots-train.conll"
 dev = "slots-dev.conll"
 labels = ["O", "B-ITEM", "I-ITEM", "B-PERSON", "I-PERSON", "B-PLACE", "I-PLACE"]
 """
+ABOUT = "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, no real data set.\n"
 ROWS = {"train": 600, "dev": 200, "test-student": 100}
 
 
 def write_sample(directory: Path) -> None:
     """Write nine files in the course's format, six of three other tasks, tasks.toml, a README.
 
-    And a shop's five files, in a folder of their own.
+    And a shop's five files, in a folder of their own. Raises UserError for a directory with other
+    files, whose names they might have.
     """
+    readme = directory / "README.md"
+    is_sample = readme.is_file() and readme.read_bytes().startswith(ABOUT[:8].encode())
+    if directory.exists() and any(directory.iterdir()) and not is_sample:
+        raise UserError(f"--to {directory}: has files that are no sample; name a new directory")
     directory.mkdir(parents=True, exist_ok=True)
-    (directory / "README.md").write_text(
-        "A SAMPLE written by `python -m tasks.sample`: machine-made sentences, no real data set.\n"
-    )
+    readme.write_text(ABOUT)
     for name, (make, columns) in FILES.items():
         for split, count in ROWS.items():
             file = name.format(split)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,12 @@ def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
             for seed in (11711, 11712)
         ]
         assert all(sum(x["event"] == "start" for x in read_log(log)) == 1 for log in logs)
+    (world / "other/model").parent.mkdir()
+    shutil.copytree(world / "model", world / "other/model")
+    with pytest.raises(UserError, match=r"made of --model \S+/model, not of \S+/other/model"):
+        quality.main([*argv, "--model", str(world / "other/model")])
     text = (world / "bench/BENCHMARKS.md").read_text()
+    assert "python -m benchmarks.quality --model model --data-dir DIR" in text
     assert re.search(r"\| fp32, written out \| [\d.]+ ± [\d.]+ \|", text)
 
 

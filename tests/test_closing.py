@@ -53,7 +53,7 @@ def test_a_name_is_no_html_and_no_shell_command(world: Path) -> None:
 def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(world, "--name", "pairs", "--tasks", "sts", "--pair-encoding", "siamese")
     text = (world / "runs/pairs/README.md").read_text()
-    assert "--to sentence-transformers" in text and "--to transformers" not in text
+    assert "--to sentence-transformers --task sts\n" in text and "--to transformers" not in text
     assert re.search(r"^\| pair_loss \| `.*cosine-mse.*` \|$", text, re.M) and "minbert 0." in text
     monkeypatch.setattr(distributed, "size", lambda: 2)
     args = resolve_arguments(parse_given(Args, arguments(world), ""), TASKS)

@@ -189,6 +189,7 @@ def test_all_files_of_the_tasks(server: str, tmp_path: Path, monkeypatch, capsys
     names = {file for task in ("sst", "sts") for (file,) in TASKS[task].files.values()}
     assert {p.name for p in (tmp_path / "data").iterdir()} == names
     out = capsys.readouterr().out
+    assert out.endswith(f"--mode parallel --tasks sst,sts --data-dir {tmp_path / 'data'}\n")
     assert out.count("unchecked") == 5 and out.count(", checked") == 1
     (tmp_path / "data" / "ids-sst-dev.csv").write_bytes(b"edited")
     (tmp_path / "data" / "sts-dev.csv").unlink()

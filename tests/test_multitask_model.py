@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import evaluate
 from minbert import BertModel, MultitaskModel, UserError
 from minbert.data.examples import read_examples
 from minbert.task.predictions import read_predictions
+from minbert.training.device import choose_device
 from tasks import TASKS
 from tests.conftest import run
 
@@ -146,9 +148,42 @@ def test_models_print_as_a_few_lines(trained: Path) -> None:
     ]
 
 
+class Table:
+    """What iterates over the names of its columns, as a DataFrame does."""
+
+    columns = ("sentence",)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+def test_what_is_no_list_of_texts(trained: Path) -> None:
+    model = MultitaskModel.load(trained, device="cpu")
+    for texts in (Table(), {"red cat": 1}, None, 3):
+        for ask in (lambda x: model.predict("sst", x), model.encode):
+            with pytest.raises(UserError, match="give a list of texts, as a column of a table"):
+                ask(texts)
+    expected = model.predict("sst", ["red cat", "old dog"])
+    assert model.predict("sst", np.array(["red cat", "old dog"], dtype=object)) == expected
+    pairs = [["red cat", "a"], ["old dog", "b"]]
+    assert model.predict("sts", np.array(pairs, dtype=object)) == model.predict("sts", pairs)
+    with pytest.raises(UserError, match="raw is of probabilities"):
+        model.predict("sst", ["red cat"], raw=True)
+
+
+def test_vectors_have_no_dropout(trained: Path) -> None:
+    model = MultitaskModel.load(trained, device="cpu")
+    expected = model.encode(["red cat"])
+    model.network.train()
+    assert np.array_equal(model.encode(["red cat"]), expected)
+
+
 def test_mistakes_in_loading(world: Path) -> None:
-    with pytest.raises(UserError, match="max_length 3: it is 4 or more"):
-        MultitaskModel.load(world / "nowhere", max_length=3)
+    for wrong in (3, "32", 10.5):
+        with pytest.raises(UserError, match=f"max_length {wrong!r}: it is 4 or more"):
+            MultitaskModel.load(world / "nowhere", max_length=wrong)
+    with pytest.raises(UserError, match="--device None: write auto, cpu"):
+        choose_device(None)
     with pytest.raises(UserError, match="hidden_dropout: not a field of BertConfig"):
         BertModel.from_pretrained(world / "model", hidden_dropout=0.3)
 

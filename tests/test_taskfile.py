@@ -149,6 +149,9 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
 
 def test_the_docs_example_is_the_sample_s_and_runs(own: Path) -> None:
     write_sample(own / "sample")
+    write_sample(own / "sample")  # once more: it is a sample
+    with pytest.raises(UserError, match="data: has files that are no sample; name a new"):
+        write_sample(own / "data")
     page = (Path(__file__).parents[1] / "docs/own-tasks.md").read_text(encoding="utf-8")
     assert f"```toml\n{TASK_FILE}```\n" in page
     where = ["--task-file", str(own / "sample/tasks.toml"), "--data-dir", str(own / "sample")]

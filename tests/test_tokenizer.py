@@ -226,3 +226,14 @@ def test_workers_of_a_data_loader_tokenize_too() -> None:
         [sys.executable, "-c", IN_WORKERS], capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "[(4, 5), (4, 5)]\n" and done.stderr == ""
+
+
+def test_a_length_that_nothing_can_be_cut_to_is_refused(uncased) -> None:
+    for length in (-1, 0, 3):
+        with pytest.raises(UserError, match=f"max_length {length}: it is 4 or more"):
+            uncased[0]("red cat", max_length=length)
+
+
+def test_a_text_without_an_end_costs_no_more_than_what_is_read(uncased) -> None:
+    spans = uncased[0].word_spans("red " * 200_000)
+    assert len(spans) == 512_000 // 4 and spans[-1] == (511_996, 511_999)

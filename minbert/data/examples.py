@@ -1,6 +1,7 @@
 """A data file -> Examples: course files, tables of any kind, CMU's `label ||| sentence` lines."""
 
 import math
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -241,7 +242,8 @@ def _is_cmu(path: Path, columns: Columns) -> bool:
 def check_exists(path: Path, course: bool) -> None:
     """Raise UserError for a missing file; for one of the course's it names the download."""
     if not path.is_file():
-        fetch = f"fetch the course's files with `python -m tasks.download --to {path.parent}`, or "
+        place = shlex.quote(str(path.parent))
+        fetch = f"fetch the course's files with `python -m tasks.download --to {place}`, or "
         where = "point --data-dir at the directory that holds it"
         raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 

@@ -38,6 +38,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 # A text is cut to this before it is tokenized: a line of 80 MB would take 10 GB of memory.
 CHARACTERS_A_TOKEN = 1000
+SHORTEST, LONGEST = 4, 512  # tokens of a sequence
 
 
 class BertTokenizer:
@@ -108,9 +109,11 @@ class BertTokenizer:
     ) -> dict[str, Tensor]:
         """Return `input_ids`, `attention_mask` and `token_type_ids`, (B, T) int64 each, padded.
 
-        texts: one or several; pairs: the second sentence of each. Raises UserError for no text, and
-        for another number of pairs.
+        texts: one or several; pairs: the second sentence of each. Raises UserError for no text, for
+        another number of pairs, and for a max_length that nothing could be cut to.
         """
+        if max_length < SHORTEST:
+            raise UserError(f"max_length {max_length}: it is {SHORTEST} or more")
         first, second = (
             [x] if isinstance(x, str) else x if x is None else list(x) for x in (texts, pairs)
         )
@@ -171,10 +174,11 @@ class BertTokenizer:
         """Return where the words of a text begin and end, in characters of it.
 
         Words are what BERT splits a text in: between blanks, each punctuation mark and each Chinese
-        character is one of its own.
+        character is one of its own. Those of a text that no model reads so far are left out.
         """
         with TRUNCATING:
             self.tokenizer.no_truncation()
+            text = text[: LONGEST * CHARACTERS_A_TOKEN]
             encoding = self.tokenizer.encode(text, add_special_tokens=False)
         spans: dict[int, tuple[int, int]] = {}
         for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):

@@ -20,6 +20,7 @@ from minbert.report.tables import markdown_table
 from minbert.task.calibration import BINS
 from minbert.task.classes import ClassScore, describe_labels, shown_counts, worst_first
 from minbert.task.loading import count_trained_on
+from minbert.task.siamese import BOTH
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.version import VERSION
@@ -150,7 +151,10 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
         library = "transformers" if kind == "cls" else "onnx"  # transformers reads [CLS] alone
         commands.append(f"{start} {library} --task {name}")
     if len(cross) < len(args["tasks"]) and args["towers"] != "separate":
-        commands.append(f"{start} sentence-transformers")
+        # without a task it is the mean of all tokens, which a siamese task may not compare
+        apart = [n for n in args["pair_loss"] if args["pair_encoding"].get(n) != BOTH]
+        task = f" --task {apart[0]}" if apart else ""
+        commands.append(f"{start} sentence-transformers{task}")
     return commands
 
 

@@ -19,7 +19,7 @@ def choose_device(name: str) -> torch.device:
     try:
         chosen = "cuda" if torch.cuda.is_available() else "cpu"
         device = torch.device(chosen if name == "auto" else name)
-    except RuntimeError:  # not a name of any device
+    except (RuntimeError, TypeError):  # not a name of any device
         device = None
     if device is None or device.type not in DEVICES:
         raise UserError(f"--device {name}: write auto, {', '.join(DEVICES)}")
