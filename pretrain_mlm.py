@@ -93,6 +93,7 @@ def train_step(run: Run, step: int) -> None:
     run.state.step = step + 1
 
     tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
+    loss = loss if guesses else None
     run.records.add(StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds))
 
 
@@ -173,6 +174,13 @@ def held_out_scores(run: Run) -> tuple[Scores, int]:
     return {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}, total
 
 
+def same_tasks(args: Args) -> str:
+    """Return the arguments of a fine-tuning on the tasks whose sentences were read."""
+    if args.task_file:
+        return f" --task-file {quote(args.task_file)}"
+    return "" if args.tasks == Args.tasks else f" --tasks {','.join(args.tasks)}"
+
+
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__.split("\n")[0])
     with distributed.processes():
@@ -191,7 +199,7 @@ def main(argv: list[str]) -> int:
             for name, scores in (state.stages[0], (f"{kept}/, step {step}", found)):
                 print(f"{name:16} {describe(scores)}")
             places = f"--model {quote(str(folder))} --data-dir {quote(args.data_dir)}"
-            print(f"\nnext: python train_multitask.py {places}")
+            print(f"\nnext: python train_multitask.py {places}{same_tasks(args)}")
         if args.json:
             print(json.dumps({"run": str(folder), "held_out": found}))
     return 0

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from torch import Tensor
 from torch.nn import functional as F
 
 import evaluate
-from minbert import UserError
+from minbert import BertTokenizer, UserError
 from minbert.export import main as export
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import load_multitask
@@ -97,6 +98,19 @@ def test_other_libraries_get_the_encoder_alone(world: Path, tmp_path: Path) -> N
     export([str(folder), str(out), "--to", "sentence-transformers"])
     card = (folder / "README.md").read_text()
     assert "NEW_DIRECTORY --to sentence-transformers" in card and "--task sts" not in card
+
+
+def test_a_tokenizer_without_a_second_segment_is_refused(world: Path) -> None:
+    tokenizer = BertTokenizer.from_directory(world / "model")
+    ends = [(token, tokenizer.tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.tokenizer.post_processor = TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B [SEP]", special_tokens=ends
+    )
+    tokenizer.tokenizer.save(str(world / "model/tokenizer.json"))
+    kind = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    (world / "model/tokenizer_config.json").write_text(json.dumps(kind))
+    with pytest.raises(UserError, match="this tokenizer has no segment 1"):
+        both_ways(world, "sts")
 
 
 @pytest.mark.parametrize("words", ["--teacher sts=TEACHER", "--r-drop sts=1", "--heads-first 1"])

@@ -46,6 +46,7 @@ from tests.own_tasks import OWN, arguments
         ("range = [0, 10]", 'class_weight = "balanced"', r"'class_weight' is not a key of"),
         ("labels = 3", 'labels = "abc"', r"labels = 'abc': write names or numbers in brackets"),
         ("labels = 3", "labels = [0, 1, 1.0]", r"\[entails\] labels: 1 is there twice"),
+        ('"rest", "none of it"', '""', r"\[intent\] labels: '' is none: an empty cell is"),
         ('"rest", "none of it"', '"walk"', r"\[intent\] labels: 'walk' is there twice"),
         ('"rest", "none of it"', "2", r"write names or numbers in brackets, or how many"),
         ('["cats", "dogs", "colours"]', "3", r"\[topics\] labels = 3: write names or numbers"),

@@ -159,6 +159,21 @@ def test_a_run_in_another_one_s_folder_has_its_own_teachers(world: Path) -> None
     run(world, "--output-dir", str(world / "runs/outer"), "--name", "inner", *options)
     assert (world / "runs/outer/inner/teachers/sst.npy").is_file()
     assert rundir.whole_of(world / "runs/outer/inner") == world / "runs/outer/inner"
+    run(world, "--name", "two", *options, "--seeds", "2")
+    run(world, "--output-dir", str(world / "runs/two"), "--name", "inner", *options)
+    assert (world / "runs/two/inner/teachers/sst.npy").is_file()
+    assert rundir.whole_of(world / "runs/two/seed-11712") == world / "runs/two"
+
+
+def test_seeds_that_have_not_begun_are_not_made_of_other_data(world: Path) -> None:
+    options = [*teach(world), "--seeds", "2", "--steps", "4", "--skip-predictions"]
+    run(world, "--name", "run", *options)
+    shutil.rmtree(world / "runs/run/seed-11712")
+    path = world / "data/ids-sst-train.csv"
+    head, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text(head + "".join(rows[::-1]))
+    with pytest.raises(UserError, match=r"ids-sst-train.csv: not what \S+seed-11711 began with"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
 
 
 def test_a_teacher_reads_again_what_it_reads_otherwise(

@@ -94,3 +94,31 @@ def test_parts_of_pre_training_count_by_their_guesses(world: Path) -> None:
         pretrain_mlm.main(arguments(world, *flags))
         ends.append(load_tensors(world / "runs" / parts / "last/model.safetensors"))
     torch.testing.assert_close(ends[1], ends[0], atol=2e-5, rtol=0)
+
+
+def test_a_batch_with_nothing_to_guess_has_no_loss(world: Path) -> None:
+    (world / "text.txt").write_text("red\n" * 24)
+    words = ("--corpus", str(world / "text.txt"), "--mask-rate", "0.05", "--batch-size", "2")
+    base = arguments(world)[: arguments(world).index("--tasks")]
+    pretrain_mlm.main([*base, *words, "--held-out", "0", "--epochs", "1", "--name", "m"])
+    losses = [line["loss"] for line in logged(world / "runs/m", "step")]
+    assert None in losses and 0 not in losses
+
+
+def test_pre_training_names_the_rows_it_leaves_out_and_the_tasks_to_go_on_with(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = "".join(f"old cat number {i}\t{'ab'[i % 2]}\n" for i in range(40))
+    (world / "data/own.tsv").write_text("text\tlabel\nred cat\t\n" + rows)
+    (world / "own.toml").write_text(
+        '[own]\nkind = "classification"\ntrain = "own.tsv"\ntext = "text"\nlabel = "label"\n'
+        'labels = ["a", "b"]\n'
+    )
+    base = arguments(world)[: arguments(world).index("--tasks")]
+    own = ["--task-file", str(world / "own.toml"), "--epochs", "1", "--held-out", "0"]
+    pretrain_mlm.main([*base, *own, "--name", "own"])
+    out = capsys.readouterr().out
+    assert "own.tsv: left out: 1 " in out
+    assert out.rstrip().endswith(f"--task-file {world / 'own.toml'}")
+    pretrain_mlm.main([*base, "--tasks", "sts", "--epochs", "1", "--name", "sts"])
+    assert capsys.readouterr().out.rstrip().endswith("--tasks sts")

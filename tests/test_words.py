@@ -67,6 +67,12 @@ def test_columns_name_those_that_are_read(tmp_path: Path) -> None:
     ]
 
 
+def test_a_column_that_is_there_twice_is_named(tmp_path: Path) -> None:
+    more = {"columns": ["w", "t", "_", "_", "t"], "text": "w", "label": "t"}
+    with pytest.raises(UserError, match=r"a.conll: two columns are called 't'; rename one"):
+        read(tmp_path / "a.conll", "Ada\tB-PER\t1\t2\tO\n", **more)
+
+
 def test_a_file_of_words_alone_has_no_tags(tmp_path: Path) -> None:
     assert parts(read(tmp_path / "a.conll", "a\nb\n\nc\n", labelled=False)) == [
         ("1", ("a", "b"), None), ("4", ("c",), None),

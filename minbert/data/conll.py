@@ -29,6 +29,8 @@ def conll_table(
     names = names if columns > 1 else ()  # words alone, as in a test file
     if names and len(names) != columns:
         raise UserError(f"{path}:{first[0]}: {columns} columns, `columns` names {len(names)}")
+    if twice := [name for name in ends if names.count(name) > 1]:
+        raise UserError(f"{path}: two columns are called {twice[0]!r}; rename one of them")
     # by default the columns between the first and the last one have no names
     named = dict(zip(names or ends, range(columns) if names else (0, columns - 1), strict=True))
     if not names and columns == 1:

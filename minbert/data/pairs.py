@@ -8,6 +8,7 @@ import torch
 from minbert.batch import Batch
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit
+from minbert.errors import UserError
 
 
 def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
@@ -22,6 +23,11 @@ def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
         start, end = split.offsets[row], split.offsets[row + 1]
         middle = start + split.segment_starts[row]
         first, second = split.ids[start:middle], split.ids[middle:end]
+        if not len(second):
+            raise UserError(
+                "this tokenizer has no segment 1 for the second sentence of a pair, which tells "
+                "where it begins: --pair-encoding siamese or cross"
+            )
         if second[0] != first[0]:
             second = np.concatenate([first[:1], second])
         for side, ids in enumerate((first, second)):

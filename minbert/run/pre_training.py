@@ -82,7 +82,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         text = load_text(args, tasks, tokenizer, longest)
     held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
     if args.held_out and len(held_out) == 0:
-        raise UserError(f"{len(text)} texts are too few: training and evaluation need 20 or more")
+        raise UserError(
+            f"{len(text)} texts are too few to hold some out, which takes 20 or more: --held-out 0 "
+            f"trains on all of them"
+        )
     rows = len(text) - len(held_out)
     steps = args.epochs * count_batches({"mlm": rows}, args.batch_size)["mlm"]
     masking = Masking.of(tokenizer, args.mask_rate, args.whole_word)

@@ -1,6 +1,7 @@
 """The arguments of train_multitask.py that go beyond the paper; all of them are off by default."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from minbert.cli import amount_by_task, args_of, comma_list, number_list, word_by_task
@@ -151,3 +152,11 @@ def check_combinations(args: Any) -> None:
     ):  # fmt: skip
         if is_wrong:
             raise UserError(why)
+
+
+def runs_of(folder: Path, args: dict[str, Any]) -> list[Path]:
+    """Return the folders of a command's runs: of each seed, and in it of each task alone."""
+    first, count = args["seed"], args.get("seeds", 1)
+    seeds = [folder / f"seed-{seed}" for seed in range(first, first + count)]
+    places = seeds if count > 1 else [folder]
+    return [place / t for place in places for t in args["tasks"]] if is_one_by_one(args) else places

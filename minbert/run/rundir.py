@@ -15,7 +15,7 @@ from minbert.files import write_text
 from minbert.locks import is_locked, locked
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs, ScriptArgs
-from minbert.run.recipe_args import RecipeArgs, is_several
+from minbert.run.recipe_args import RecipeArgs, runs_of
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
 from minbert.task.run_files import (
     ARGS,
@@ -153,7 +153,7 @@ def find_run(root: Path, name: str) -> Path:
 def whole_of(run: Path) -> Path:
     """Return the folder that --resume needs for a run: its own, or that of its command's runs."""
     for folder in run.parents[1::-1]:  # as of seed-1/sst, the folder that is furthest out first
-        if (folder / ARGS).is_file() and is_several(read_arguments(folder)):
+        if (folder / ARGS).is_file() and run in runs_of(folder, read_arguments(folder)):
             return folder
     return run
 

@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import has_all_files, remove_unfinished
+from minbert.files import has_all_files, remove_unfinished, sha256_of
 from minbert.metrics import over_seeds
 from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
 from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
 from minbert.run.loop import describe_finished
-from minbert.run.recipe_args import FROZEN, is_one_by_one
+from minbert.run.recipe_args import FROZEN, is_one_by_one, runs_of
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_outputs, outputs_files
 from minbert.run.train_args import Args, data_source
-from minbert.task.loading import check_files, load_train_and_dev
+from minbert.task.loading import check_files, load_train_and_dev, training_files
 from minbert.task.siamese import IN_BATCH, PairData
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed
@@ -36,7 +36,9 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
     with rundir.alone_in(folder, resumed=bool(args.resume)):
         if distributed.rank() == 0:
             remove_unfinished(folder)
-        if not args.resume:  # a run that goes on needs neither its start nor its teachers
+        if args.resume:
+            check_siblings(args, folder, tasks)
+        else:  # a run that goes on needs neither its start nor its teachers
             check_starts(args, tasks)
             make_outputs(args, tasks, outputs_files(args, tasks, folder))  # for all seeds
         args = rundir.save_arguments(folder, args, tasks)
@@ -55,6 +57,21 @@ def check_starts(args: Args, tasks: Tasks) -> None:
     splits, _ = load_train_and_dev(known, tokenizer, source)
     for name, loss in args.pair_loss.items():
         PairData.of(tasks[name], splits[name], loss)
+
+
+def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
+    """Raise UserError if runs of a command have been made of other data than is there now.
+
+    Those that have not begun would be made of that.
+    """
+    source, now = data_source(args).data_dir, {}
+    for run in runs_of(folder, vars(args)):
+        own = [tasks[run.name]] if is_one_by_one(vars(args)) else list(tasks.values())
+        files = {n: f for n, f in training_files(own, source).items() if f.is_file()}
+        now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
+        begun = read_state(run / "last")[0].data if has_all_files(run / "last") else {}
+        begun = {name: digest for name, digest in begun.items() if name in files}
+        rundir.check_data(run, begun, files, {name: now[name] for name in files})
 
 
 def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
@@ -108,13 +125,6 @@ def train_seeds(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[li
     return every
 
 
-def first_run(args: Args, folder: Path) -> Path:
-    """Return the folder of a command's first run."""
-    if args.seeds > 1:
-        folder = folder / f"seed-{args.seed}"
-    return folder / args.tasks[0] if is_one_by_one(vars(args)) else folder
-
-
 def best_scores(states: list[TrainState]) -> Scores:
     """Return each task's score at the best step, of one run or of one run for each task."""
     return {n: score for state in states if state.best for n, score in state.best.scores.items()}
@@ -135,7 +145,7 @@ def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[T
     ]
     if args.seeds > 1:
         parts.append(seeds_table(tasks, list(map(best_scores, every))))
-    run = first_run(args, folder)
+    run = runs_of(folder, vars(args))[0]
     places = f"--checkpoint {shlex.quote(str(run))} --data-dir {shlex.quote(args.data_dir)}"
     parts.append(f"next: python evaluate.py {places}")
     return "\n\n".join(parts)

@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, take
-from minbert.data.examples import check_exists, iter_examples, names_of, read_examples
+from minbert.data.examples import (
+    check_exists,
+    iter_examples,
+    names_of,
+    read_examples,
+    say_left_out,
+)
 from minbert.data.id_cache import load_split
 from minbert.data.items import item_labels, read_items
 from minbert.data.long_texts import HEAD
@@ -160,7 +166,10 @@ def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]
     """
     sentences: dict[str, None] = {}  # used as a set with an order
     for task in tasks:
-        examples, _ = read_examples(task.paths("train", data_dir), task.columns, labelled=True)
+        paths = task.paths("train", data_dir)
+        examples, left_out = read_examples(paths, task.columns, labelled=True)
+        if said := say_left_out(task.columns, left_out):
+            print(f"{names_of(paths)}: {said}")
         if task.dev_share:
             is_dev = is_dev_example(task, examples, data_dir)
             examples = [examples[row] for row in np.flatnonzero(~is_dev)]

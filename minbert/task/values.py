@@ -141,4 +141,6 @@ def check_labels(labels: Any, countable: bool) -> None:
     if (labels if counted else len(labels)) < 2:
         raise ValueError(f"labels = {labels!r}: write two or more")
     if not counted:
+        if "" in labels:
+            raise ValueError("labels: '' is none: an empty cell is a row without a label")
         check_distinct("labels", labels)
