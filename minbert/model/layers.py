@@ -31,8 +31,10 @@ class Reordered:
         return cls(weight, weight._version, w.data_ptr(), entries, entries.clone(), copy)
 
     def is_of(self, weight: Tensor) -> bool:
-        """Return whether it is of this matrix as it is now; a change of few entries may be missed
-        if it is made behind PyTorch's back, by weight.data."""
+        """Return whether it is of this matrix as it is now.
+
+        A change of few entries by weight.data, which PyTorch does not count, may be missed.
+        """
         return (
             weight is self.weight
             and weight._version == self.version
