@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, Self, overload
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 from torch import Tensor
@@ -27,8 +27,8 @@ from minbert.task.probabilities import class_probabilities, why_none
 from minbert.task.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.siamese import check_head
 from minbert.task.tagging import spans
-from minbert.task.task import Task
-from minbert.task.taskfile import tasks_of_run
+from minbert.task.task import Table, Task
+from minbert.task.taskfile import make_task, tasks_of_run
 from minbert.training.device import choose_device, choose_precision
 
 # A sentence, or a pair for the tasks that have two; for one that labels words also a list of them.
@@ -83,6 +83,11 @@ class MultitaskModel:
         """Return the run, a line of its encoder and one a task."""
         lines = (f"\n  {name}: {task.table['kind']}" for name, task in self.tasks.items())
         return f"MultitaskModel({self.directory}): {self.network.encoder}{''.join(lines)}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let it be pickled, as for another process: a task's functions are made of its table."""
+        tasks = {n: (t.table, t.dev_ids, t.dev_digests) for n, t in self.tasks.items()}
+        return _made_again, (self.directory, self.network, self.tokenizer, tasks, self.max_length)
 
     @overload
     def predict(
@@ -200,6 +205,20 @@ class MultitaskModel:
         if name not in self.tasks:
             raise UserError(f"task {name!r}: this run has {', '.join(self.tasks)}")
         return self.tasks[name]
+
+
+def _made_again(
+    directory: Path, network: MultitaskNetwork, tokenizer: BertTokenizer,
+    tasks: dict[str, tuple[Table, frozenset[str] | None, frozenset[str]]], max_length: int,
+) -> MultitaskModel:  # fmt: skip
+    """Make a model of what `__reduce__` has kept."""
+    for encoder in network.encoders:
+        encoder.for_inference(encoder.compute_dtype)
+    made = {
+        name: replace(make_task(name, table), dev_ids=ids, dev_digests=digests)
+        for name, (table, ids, digests) in tasks.items()
+    }
+    return MultitaskModel(directory, network, tokenizer, made, max_length)
 
 
 def max_length_of_run(directory: Path, encoder: BertModel) -> int:

@@ -1,7 +1,9 @@
 """A run used on new texts: from Python, from the command line, from a pipe."""
 
+import copy
 import io
 import json
+import pickle
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -169,6 +171,18 @@ def test_what_is_no_list_of_texts(trained: Path) -> None:
     assert model.predict("sts", np.array(pairs, dtype=object)) == model.predict("sts", pairs)
     with pytest.raises(UserError, match="raw is of probabilities"):
         model.predict("sst", ["red cat"], raw=True)
+
+
+def test_a_copy_says_the_same(trained: Path) -> None:
+    model = MultitaskModel.load(trained, device="cpu")
+    for copied in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        assert copied.tasks["sst"].table == model.tasks["sst"].table
+        for task, texts in (("sst", ["red cat"]), ("sts", [("red cat", "old dog")])):
+            np.testing.assert_allclose(
+                copied.outputs(task, texts), model.outputs(task, texts), atol=1e-6
+            )
+            assert copied.predict(task, texts) == model.predict(task, texts)
+        assert np.allclose(copied.encode(["red cat"]), model.encode(["red cat"]), atol=1e-6)
 
 
 def test_vectors_have_no_dropout(trained: Path) -> None:
