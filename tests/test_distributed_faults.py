@@ -11,10 +11,14 @@ import torch
 
 import evaluate
 from minbert import UserError
+from minbert.cli import parse_given
 from minbert.run import rundir
 from minbert.run.checkpoint import TrainState
+from minbert.run.several import finished_state
+from minbert.run.train_args import Args, resolve_arguments
 from minbert.training import distributed
 from minbert.training.device import choose_device
+from tasks import TASKS
 from tests.conftest import arguments, run
 from tests.forked import together
 from tests.processes import SECONDS, two, wait_for_step
@@ -84,6 +88,18 @@ def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
         assert outcome.code == 2 and outcome.err.count("\n") == 1
         where = "process 1 starts at step 0, process 0 at 10: a run's folder must be one"
         assert where in outcome.err
+
+
+def test_the_first_process_says_whether_a_run_is_finished(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If others passed over other runs, two runs would be trained as one."""
+    args = resolve_arguments(parse_given(Args, arguments(world, "--resume", "x"), ""), TASKS)
+    first = TrainState(steps=5, step=5)
+    monkeypatch.setattr(distributed, "rank", lambda: 1)
+    for said in (first, None):
+        monkeypatch.setattr(distributed, "all_gather", lambda mine, said=said: [said, mine])
+        assert finished_state(args, world / "nothing-here") is said
 
 
 def test_a_new_run_s_folder_must_be_seen_by_all(

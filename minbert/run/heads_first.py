@@ -51,4 +51,6 @@ def train_heads(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         print(f"{name}: head trained first, {args.heads_first * batches} steps", flush=True)
-    model.heads.load_state_dict(distributed.all_gather(model.heads.state_dict())[0])
+    # from the CPU: another process would open the GPU that a tensor came from
+    trained = {name: w.cpu() for name, w in model.heads.state_dict().items()}
+    model.heads.load_state_dict(distributed.all_gather(trained)[0])

@@ -9,6 +9,7 @@ from typing import Any
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import has_all_files, remove_unfinished, sha256_of
 from minbert.metrics import over_seeds
+from minbert.report.files import REPORT
 from minbert.run import rundir
 from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
 from minbert.run.fine_tuning import check_model
@@ -87,14 +88,20 @@ def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Trai
 
 
 def finished_state(args: Args, folder: Path) -> TrainState | None:
-    """Return the state of one of several runs that has been to its end; None if it goes on."""
-    names = ["last", "best", *(map(task_best_folder, args.tasks) if args.save_task_best else ())]
-    is_whole = all(has_all_files(folder / name) for name in names)
-    left = [*folder.glob("*.new"), *folder.glob("*.old")]  # by a kill: `train` tidies it up
-    if left or not (args.resume and is_whole and is_finished(folder)):
-        return None
-    state, _ = read_state(folder / "last")
-    print(describe_finished(folder, state))
+    """Return the state of one of several runs that has been to its end; None if it goes on.
+
+    Of several processes the first one says so: all have to do the same.
+    """
+    state = None
+    if distributed.rank() == 0 and args.resume and is_finished(folder):
+        bests = map(task_best_folder, args.tasks) if args.save_task_best else ()
+        is_whole = all(has_all_files(folder / name) for name in ("last", "best", *bests))
+        left = [*folder.glob("*.new"), *folder.glob("*.old")]  # by a kill: `train` tidies it up
+        if is_whole and not left and (folder / REPORT).is_file():
+            state = read_state(folder / "last")[0]
+    state = distributed.all_gather(state)[0]
+    if state:
+        print(describe_finished(folder, state))
     return state
 
 

@@ -146,7 +146,7 @@ def all_reduce_sum(value: float) -> float:
 
 def all_reduce_sums(values: Tensor) -> list[float]:
     """Return the sum of all processes' (n,) tensors, entry by entry; waits for the device."""
-    box = values.double().cpu()
+    box = values.cpu().double()  # in this order: MPS has no doubles
     if size() > 1:
         dist.all_reduce(box)
     return box.tolist()
