@@ -12,7 +12,7 @@ from pathlib import Path
 
 import train_multitask
 from benchmarks.report import Section, write_report
-from experiments.jobs import Job, JobArgs, check_origin, current_origin, origin_of
+from experiments.jobs import Job, JobArgs, Origin, check_origin, current_origin, origin_of
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.files import read_json_lines
 from minbert.run.runlog import is_finished
@@ -39,11 +39,12 @@ class Args:
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     root = Path(args.output_dir) / "quality"
+    now = current_origin(JobArgs(model=args.model, data_dir=args.data_dir))
     scores: dict[str, list[dict[str, float]]] = {path: [] for path in PATHS}
     for seed in range(11711, 11711 + args.seeds):
         for path in PATHS:
             name = f"{path.split(',')[0]}-{settings(args)}-{seed}"
-            train(args, root, name, seed, path == PATHS[1])
+            train(args, root, name, seed, now, path == PATHS[1])
             end = read_json_lines(root / name / "log.jsonl")[-1]
             scores[path].append(end["best"]["scores"])
     what = f"epochs {args.epochs}, {args.limit}, lr {args.lr}, seeds {args.seeds}"
@@ -66,11 +67,13 @@ def settings(args: Args) -> str:
     return re.sub(r"[^\w.-]+", "_", "-".join(map(str, words)))
 
 
-def train(args: Args, root: Path, name: str, seed: int, written_out: bool) -> None:
-    """Run train_multitask.py, or continue a run that was stopped; do nothing if it is finished."""
+def train(args: Args, root: Path, name: str, seed: int, now: Origin, written_out: bool) -> None:
+    """Run train_multitask.py, or continue a run that was stopped; do nothing if it is finished.
+
+    now: what the run is to be made of. Raises UserError for a run that was made of something else.
+    """
     folder = root / name
     if (folder / ARGS).is_file():
-        now = current_origin(JobArgs(model=args.model, data_dir=args.data_dir))
         check_origin(Job(name, ()), origin_of(folder, read_arguments(folder)), now, folder)
     if is_finished(folder):
         return

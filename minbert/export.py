@@ -217,7 +217,7 @@ def new_folder(name: str) -> Path:
         raise UserError(f"{folder}: not empty; name a new directory")
     if folder.resolve() == Path.cwd():
         raise UserError(f"{folder}: the directory that you are in; name a new one, as {folder}/new")
-    return folder if folder.name not in ("", "..") else folder.resolve()
+    return folder
 
 
 def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, path: Path) -> str:

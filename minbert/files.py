@@ -182,20 +182,27 @@ def write_manifest(directory: Path) -> None:
     flush_to_disk(directory)
 
 
-def read_manifest(directory: Path) -> dict[str, tuple[int, str]]:
-    """Return size and hash of each file that a manifest lists; the oldest have no hashes.
-
-    Raises UserError for a manifest that is missing or damaged.
-    """
+@contextmanager
+def reading_manifest(directory: Path) -> Iterator[None]:
+    """Raise UserError in place of what a missing or damaged manifest raises in the block."""
     try:
-        entries = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
-        return {name: parse_entry(entry) for name, entry in entries.items()}
+        yield
     except (
         OSError, ArithmeticError, ValueError, AttributeError, TypeError, KeyError, RecursionError,
     ) as error:  # fmt: skip
         raise UserError(
             f"{directory}: no readable {MANIFEST}: not a finished checkpoint"
         ) from error
+
+
+def read_manifest(directory: Path) -> dict[str, tuple[int, str]]:
+    """Return size and hash of each file that a manifest lists; the oldest have no hashes.
+
+    Raises UserError for a manifest that is missing or damaged.
+    """
+    with reading_manifest(directory):
+        entries = json.loads((directory / MANIFEST).read_text(encoding="utf-8"))
+        return {name: parse_entry(entry) for name, entry in entries.items()}
 
 
 def parse_entry(entry: Any) -> tuple[int, str]:
@@ -254,23 +261,21 @@ def whole_directory_of(path: Path) -> Path:
 
 
 def check_content(path: Path) -> None:
-    """Raise UserError if a manifest beside the file has another hash for it."""
-    if (path.parent / MANIFEST).is_file() and not is_foreign(path.parent / MANIFEST):
-        _, digest = read_manifest(path.parent).get(path.name, (0, ""))
-        if digest and sha256_of(path) != digest:
-            raise UserError(
-                f"{path}: damaged: its content is not what was saved; --model with the run's other "
-                f"checkpoint starts anew from it"
-            )
+    """Raise UserError if a manifest beside the file has another hash for it.
 
-
-def is_foreign(manifest: Path) -> bool:
-    """Return whether a manifest is another program's: an object that names no file beside it."""
-    try:
-        names = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(names, dict) and not any((manifest.parent / name).exists() for name in names)
+    A manifest without the file's name may be another program's, and is none of ours.
+    """
+    manifest = path.parent / MANIFEST
+    if not manifest.is_file():
+        return
+    with reading_manifest(path.parent):
+        entries = json.loads(manifest.read_text(encoding="utf-8"))
+        _, digest = parse_entry(entries[path.name]) if path.name in entries else (0, "")
+    if digest and sha256_of(path) != digest:
+        raise UserError(
+            f"{path}: damaged: its content is not what was saved; --model with the run's other "
+            f"checkpoint starts anew from it"
+        )
 
 
 def flush_to_disk(path: Path) -> None:

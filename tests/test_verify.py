@@ -90,29 +90,22 @@ def test_a_damaged_reference_is_one_line(tmp_path: Path, suffix: str) -> None:
     assert refused > len(whole)  # every file that is cut, and many of the others
 
 
-def test_a_mask_may_have_the_shape_that_attention_adds(tiny: BertModel, tmp_path: Path) -> None:
-    """And positions of padding do not count with it, either."""
+SHAPED = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])[:, None, None]  # as attention adds it
+ADDED = torch.tensor([[0, 0, -10_000, -10_000], [0, 0, 0, 0]])  # to scores: 0 is a real token
+
+
+@pytest.mark.parametrize("mask", [SHAPED, ADDED], ids=["shaped", "added"])
+def test_a_mask_may_be_any_that_a_model_takes(
+    tiny: BertModel, tmp_path: Path, mask: torch.Tensor
+) -> None:
+    """And positions of padding do not count with it, either; those of real tokens do."""
     tiny.save_pretrained(tmp_path / "model")
     ids = torch.tensor([[1, 2, 9, 9], [5, 6, 7, 8]])
-    mask = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])[:, None, None]
     hidden = tiny(ids, attention_mask=mask).last_hidden_state.detach()
     hidden[0, 2:] = 0.3
     file, words = tmp_path / "ref.pt", ["--model", str(tmp_path / "model")]
-    for change, code in ((0.0, 0), (1e-2, 1)):
-        hidden[1, 3, 0] += change
-        torch.save({"input_ids": ids, "attention_mask": mask, "last_hidden_state": hidden}, file)
-        assert evaluate.main(["--verify", str(file), *words]) == code
-
-
-def test_a_mask_may_be_what_is_added_to_scores(tiny: BertModel, tmp_path: Path) -> None:
-    """Then 0 is a real token, whose difference counts."""
-    tiny.save_pretrained(tmp_path / "model")
-    ids = torch.tensor([[1, 2, 9, 9], [5, 6, 7, 8]])
-    mask = torch.tensor([[0, 0, -10_000, -10_000], [0, 0, 0, 0]])
-    hidden = tiny(ids, attention_mask=mask).last_hidden_state.detach()
-    hidden[0, 2:] = 0.3
-    file, words = tmp_path / "ref.pt", ["--model", str(tmp_path / "model")]
-    for change, code in ((0.0, 0), (1e-2, 1)):
-        hidden[0, 1, 0] += change
+    changes = ((0, 0, 0.0, 0), (1, 3, 1e-2, 1), (1, 3, -1e-2, 0), (0, 1, 1e-2, 1))
+    for row, column, change, code in changes:
+        hidden[row, column, 0] += change
         torch.save({"input_ids": ids, "attention_mask": mask, "last_hidden_state": hidden}, file)
         assert evaluate.main(["--verify", str(file), *words]) == code

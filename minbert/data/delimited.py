@@ -96,24 +96,23 @@ def _cells_over_lines(
     then its cells are without tabs. What is read stays in `ahead`.
     """
     is_row = line.count(delimiter) == tabs
-    used = 0
 
     def joined() -> Iterator[str]:
-        nonlocal used
         yield line + "\n"
-        for used in range(1, MOST_LINES):
-            if used > len(ahead):
+        for place in range(MOST_LINES):
+            if place == len(ahead):
                 if (more := next(lines, None)) is None:
                     return
                 ahead.append(more.removesuffix("\r"))
-            if is_row and ahead[used - 1].count(delimiter) >= tabs:
+            if is_row and ahead[place].count(delimiter) >= tabs:
                 return
-            yield ahead[used - 1] + "\n"
+            yield ahead[place] + "\n"
 
+    reader = csv.reader(joined(), delimiter=delimiter, strict=True)
     try:
-        cells = next(csv.reader(joined(), delimiter=delimiter, strict=True))
+        cells = next(reader)
     except (csv.Error, StopIteration):
         return None, 0
     if len(cells) != tabs + 1 or (not is_row and any(delimiter in cell for cell in cells)):
         return None, 0
-    return cells, used
+    return cells, reader.line_num - 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
-from minbert.files import write_text
+from minbert.files import parse_json_line, write_text
 from minbert.printable import nowhere
 from minbert.report.files import readable_log_lines
 from minbert.task.run_files import LOG
@@ -68,18 +68,16 @@ def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
 
 def is_finished(folder: Path) -> bool:
     """Return whether the last line of a run's log says that the run came to its end."""
-    return _events(folder)[-1:] == ["end"]
+    path = folder / LOG
+    last = path.read_bytes().split(b"\n")[-2:-1] if path.is_file() else []
+    return any(parse_json_line(line, str(path))["event"] == "end" for line in last)
 
 
 def has_trained(folder: Path) -> bool:
     """Return whether a run's log has a step."""
-    return "step" in _events(folder)
-
-
-def _events(folder: Path) -> list[str]:
-    """Return what the whole lines of a run's log are of; nothing without a log."""
     path = folder / LOG
-    return [line["event"] for line in readable_log_lines(path)[0]] if path.is_file() else []
+    lines = readable_log_lines(path)[0] if path.is_file() else []
+    return any(line["event"] == "step" for line in lines)
 
 
 @contextmanager
