@@ -173,6 +173,11 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors") | load_file(folder / "heads.safetensors")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes a minute a test: last, one process would work on it alone."""
+    items.sort(key=lambda item: "torture" not in item.path.parts)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was skipped for want of data, and the figures of each part of tests/torture."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]

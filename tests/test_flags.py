@@ -1,6 +1,7 @@
 """Every flag and default of the three scripts does what it says; see tests/flag_checks.py."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from minbert import BertModel
 from minbert.task.run_files import read_arguments
 from tests.conftest import TINY, make_world
 from tests.flag_checks import CHECKS, SCRIPTS, WATCH
-from tests.flags import Outcome, defaults, start
+from tests.flags import BASE, Outcome, defaults, start
 
 EVERY = [(script, name) for script, checks in CHECKS.items() for name in checks]
 
@@ -47,33 +48,47 @@ def place_of(template: Path, folder: Path) -> Path:
     return folder
 
 
+class Runs:
+    """Runs of the scripts in worlds like the template's; one with the same words is made once."""
+
+    def __init__(self, template: Path, folders: pytest.TempPathFactory) -> None:
+        self.template, self.folders = template, folders
+        self.made: dict[str, Outcome] = {}
+
+    def of(self, script: str, words: str = "", ignored: str = "") -> Outcome:
+        """Return what a script does with these words, but for those of the argument it ignores."""
+        flag = rf" --(no-)?{ignored.replace('_', '-')}(?![^ ])( (?!--)[^ ]+)?"
+        left = re.sub(flag, "", f"{script} {BASE[script]} {words}".rstrip())
+        if left not in self.made:
+            place = place_of(self.template, self.folders.mktemp(script))
+            started = start(SCRIPTS[script], place, words, WATCH[script], without=ignored)
+            self.made[left] = started
+        return self.made[left]
+
+    def base(self, script: str) -> Outcome | None:
+        """Return what a training script does without the words of a check."""
+        return None if script == "evaluate" else self.of(script)
+
+
 @pytest.fixture(scope="module")
-def base(template: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
-    """What each training script does without the flag of a check."""
-    return {
-        script: start(
-            SCRIPTS[script], place_of(template, tmp_path_factory.mktemp(script)), "", WATCH[script]
-        )
-        for script in ("train_multitask", "pretrain_mlm")
-    }
+def runs(template: Path, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(template, tmp_path_factory)
 
 
 @pytest.mark.parametrize(("script", "name"), EVERY)
-def test_a_flag_counts(template: Path, base: dict, tmp_path: Path, script: str, name: str) -> None:
+def test_a_flag_counts(runs: Runs, script: str, name: str) -> None:
     words, check = CHECKS[script][name]
-    run = start(SCRIPTS[script], place_of(template, tmp_path), words, WATCH[script])
-    assert check(run, base.get(script)), run.error or run.out
+    run = runs.of(script, words)
+    assert check(run, runs.base(script)), run.error or run.out
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("script", "name"), EVERY)
-def test_a_check_fails_when_its_flag_is_ignored(
-    template: Path, base: dict, tmp_path: Path, script: str, name: str
-) -> None:
+def test_a_check_fails_when_its_flag_is_ignored(runs: Runs, script: str, name: str) -> None:
     words, check = CHECKS[script][name]
-    run = start(SCRIPTS[script], place_of(template, tmp_path), words, WATCH[script], without=name)
+    run = runs.of(script, words, ignored=name)
     try:
-        passed = check(run, base.get(script))
+        passed = check(run, runs.base(script))
     except Exception:  # of what is not there then: a file, a line, a call
         passed = False
     assert not passed
@@ -92,15 +107,14 @@ def test_defaults_are_those_that_are_written_down(script: str) -> None:
 
 
 @pytest.mark.parametrize("script", ["train_multitask", "pretrain_mlm"])
-def test_a_default_that_is_written_out_changes_nothing(
-    base: dict, template: Path, tmp_path: Path, script: str
-) -> None:
+def test_a_default_that_is_written_out_changes_nothing(runs: Runs, script: str) -> None:
     """Each of base's arguments as a flag: what runs is what the arguments say."""
-    args, words = read_arguments(base[script].folder), []
+    base = runs.base(script)
+    args, words = read_arguments(base.folder), []
     for name, value in args.items():
         if isinstance(value, bool) or value in (None, "", [], {}):
             continue
         said = ",".join(value) if isinstance(value, list) else value
         words.append(f"--{name.replace('_', '-')} {said}")
-    run = start(SCRIPTS[script], place_of(template, tmp_path), " ".join(words), WATCH[script])
-    assert not run.error and len(words) > 15 and not run.differs(base[script])
+    run = runs.of(script, " ".join(words))
+    assert not run.error and len(words) > 15 and not run.differs(base)
