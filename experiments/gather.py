@@ -40,10 +40,15 @@ def gather_ablation(
 def gather_line(row: Row, rows: list[Row], records: "Records") -> Line:
     """Return a row's figures, beside the first row and the one that it names."""
     chosen = {task: records.best_job(row, task) for task in row.jobs}
-    passes = {}
-    for task, job in chosen.items():
-        for record in records.of(job).values():  # the same for every seed
-            passes |= {task: record.passes[task]} if record.passes else {}
+    # annealed draws the tasks by seed: as of scores, the mean; the first records have no passes
+    passes = mean_by_name(
+        [
+            {task: record.passes[task]}
+            for task, job in chosen.items()
+            for record in records.of(job).values()
+            if record.passes
+        ]
+    )
     # a task's seeds may be fewer than another's: means by job, then their sum
     runs = {job.name: [*found.values()] for job in chosen.values() if (found := records.of(job))}
     labels = {rows[0].label, row.beside} - {row.label}

@@ -192,8 +192,8 @@ def read_trained(folder: Path) -> Trained:
 
 
 def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the passes over each task's set out of a log: of its start, or of a resumption."""
-    return next((line["passes"] for line in lines if "passes" in line), {})
+    """Return the passes over each task's set out of a log; a run may have gone on for more."""
+    return next((line["passes"] for line in reversed(lines) if "passes" in line), {})
 
 
 def read_stages(folder: Path) -> list[Stage]:

@@ -29,9 +29,10 @@ from minbert.task.siamese import check_head
 from minbert.task.tagging import spans
 from minbert.task.task import Table, Task
 from minbert.task.taskfile import make_task, tasks_of_run
+from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
 
-# A sentence, or a pair for the tasks that have two; for one that labels words also a list of them.
+# A sentence, or a pair for the tasks that have two; for one that labels words also a list of words.
 Text = str | tuple[str, str] | list[str]
 
 
@@ -171,7 +172,8 @@ class MultitaskModel:
             return np.zeros((0, found.outputs), dtype=np.float32)
         siamese = task in self.network.siamese_tasks
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, found.long)
-        outputs = predict_task(self.network, found, split)
+        with distributed.alone():
+            outputs = predict_task(self.network, found, split)
         if found.per_word and (cut := len(item_labels(split)) - len(read_items(split))):
             what = f"{cut:,} words cut off or without a piece, not predicted"
             print(f"{task}: {what} (max_length {self.max_length})", file=sys.stderr)
@@ -197,7 +199,8 @@ class MultitaskModel:
                 return encoder.pooled_output(batch)
             return pool(encoder.hidden_states(batch)[-1], batch, pooling)
 
-        vectors = predict(forward, split, encoder.device)
+        with distributed.alone():
+            vectors = predict(forward, split, encoder.device)
         return (normalized(vectors) if normalize else vectors).numpy()
 
     def task_named(self, name: str) -> Task:
@@ -257,12 +260,12 @@ def _examples(
 ) -> list[Example]:
     """Make Examples of texts of so many sentences. Raises UserError for a text that differs.
 
-    splitter: for a task that labels words, of which a text may be a list, too.
+    splitter: for a task that labels words, of which a text may be a list or an array, too.
     """
     examples = []
     for number, text in enumerate(as_list(texts), start=1):
-        if splitter and isinstance(text, list):
-            examples.append(_example_of_words(text, number))
+        if splitter and isinstance(text, list | tuple | np.ndarray):
+            examples.append(_example_of_words(list(text), number))
             continue
         parts = tuple(text) if isinstance(text, tuple | list | np.ndarray) else (text,)
         if len(parts) != sentences:

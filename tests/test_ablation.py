@@ -14,6 +14,7 @@ from experiments.ablation import read_ablation
 from experiments.estimate import resolved
 from experiments.jobs import Job
 from experiments.markdown import ONE_MODEL
+from experiments.results import logged_passes
 from experiments.run_records import Evaluation, RunRecord
 from minbert import UserError
 from minbert.files import read_json_lines
@@ -64,6 +65,8 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
         logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]
         means = [[x for x in log if x["event"] == "mean-dev"][-1]["scores"] for log in logs]
         assert mean.scores[task].last == [next(iter(m[task].values())) for m in means]
+        passes = [log[0]["passes"][task] for log in logs]  # tasks are drawn by seed
+        assert annealed.passes[task] == pytest.approx(np.mean(passes))
     assert annealed.updates == {"annealed": 3} and set(single.updates.values()) == {5, 3}
     assert single.passes == {"sst": 5.0, "quora": 3.0, "sts": 5.0}
     is_bf16 = choose_precision("auto", choose_device("auto")) == torch.bfloat16
@@ -203,3 +206,7 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
     due = jobs.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
     assert due == [teacher, taught], "the teacher's folder is gone, and somebody needs it"
     assert jobs.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []
+
+
+def test_a_run_that_went_on_for_more_has_all_its_passes() -> None:
+    assert logged_passes([{"passes": {"sst": 1.0}}, {}, {"passes": {"sst": 3.0}}, {}]) == {"sst": 3}

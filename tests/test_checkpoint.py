@@ -6,16 +6,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from minbert import UserError
 from minbert.files import MANIFEST, read_json, replaced_file, whole_directory_of, write_text
 from minbert.run.checkpoint import (
+    MOMENTS,
+    STATE,
     TaskBest,
     TrainState,
     atomic_directory,
     check_manifest,
     has_checkpoint,
+    load_training_state,
     recover,
+    save_training_state,
 )
 from minbert.tensors import save_tensors
 
@@ -179,3 +184,26 @@ def test_a_state_of_other_values_is_refused() -> None:
     del saved["task_best"]["sst"]["score"]
     with pytest.raises(UserError, match=r"state.json: task_best: sst: .*score"):
         TrainState.from_json(saved, "state.json")
+
+
+def test_every_parameter_gets_its_own_moments(tmp_path: Path) -> None:
+    """Also where one's name is another's with the oldest runs' word for a second tower."""
+    model = nn.ModuleDict(
+        {"second_tower": nn.Linear(1, 1), "heads": nn.ModuleDict(
+            {name: nn.Linear(1, 1) for name in ("second", "second_tower")})}
+    )  # fmt: skip
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    for number, p in enumerate(model.parameters()):
+        optimizer.state[p] = {"exp_avg": torch.full_like(p, number), "step": 1}
+    save_training_state(tmp_path, model, optimizer, TrainState(step=1, steps=1))
+    read = torch.optim.SGD(model.parameters(), lr=1.0)
+    load_training_state(tmp_path, model, read)
+    moments = [read.state[p]["exp_avg"].item() for p in model.parameters()]
+    assert moments == list(range(len(moments)))
+
+    save_tensors({"exp_avg/second.weight": torch.full((1, 1), 7.0)}, tmp_path / MOMENTS)
+    state = read_json(tmp_path / STATE) | {"optimizer_steps": {"second.weight": 1}}
+    write_text(tmp_path / STATE, json.dumps(state))
+    read = torch.optim.SGD(model.parameters(), lr=1.0)
+    load_training_state(tmp_path, model, read)
+    assert read.state[model["second_tower"].weight]["exp_avg"].item() == 7

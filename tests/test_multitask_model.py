@@ -16,6 +16,7 @@ import evaluate
 from minbert import BertModel, MultitaskModel, UserError
 from minbert.data.examples import read_examples
 from minbert.task.predictions import read_predictions
+from minbert.training import distributed
 from minbert.training.device import choose_device
 from tasks import TASKS
 from tests.conftest import run
@@ -39,6 +40,19 @@ def test_the_same_as_the_run_s_own_predictions(trained: Path, world: Path) -> No
         expected, _ = read_predictions(file)
         got = TASKS[name].decode(model.outputs(name, texts))
         np.testing.assert_allclose(got, [expected[e.id] for e in examples], atol=1e-5)
+
+
+def test_a_program_of_several_processes_has_the_answers_to_its_own_texts(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its processes are not asked: each has other texts, or none."""
+    model, texts = MultitaskModel.load(trained, device="cpu"), ["red cat runs", "old dog", "blue"]
+    known = model.predict("sst", texts), model.encode(texts)
+    for name, value in {"is_initialized": True, "get_world_size": 2, "get_rank": 1}.items():
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    assert model.predict("sst", texts) == known[0]
+    np.testing.assert_array_equal(model.encode(texts), known[1])
+    assert distributed.size() == 2 and distributed.rank() == 1
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])

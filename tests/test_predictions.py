@@ -15,7 +15,7 @@ from minbert.task.predictions import (
     score_predictions,
     write_predictions,
 )
-from minbert.task.taskfile import read_tasks
+from minbert.task.taskfile import make_task, read_tasks
 from tasks import TASKS
 
 OUTPUTS = {
@@ -93,7 +93,7 @@ def score(tmp_path: Path, gold: Path, text: str, capsys) -> tuple[int, dict[str,
 
 
 def test_scored_by_id_in_any_order(tmp_path: Path, gold: Path, capsys) -> None:
-    lines = [f"ID{i} , {i % 5 if i < 7 else 9} \n" for i in reversed(range(10))]
+    lines = [f"ID{i} , {i % 5 if i < 7 else (i + 1) % 5} \n" for i in reversed(range(10))]
     code, report = score(tmp_path, gold, "id \t Predicted_Sentiment \n" + "".join(lines), capsys)
     assert code == 0 and report == {
         "task": "sst", "accuracy": 0.7, "scored": 10, "missing": 0, "extra": 0, "duplicate": 0,
@@ -111,13 +111,24 @@ def test_missing_extra_and_duplicate_ids_are_counted(tmp_path: Path, gold: Path,
     ("text", "message"),
     [
         ("id0,0\nid1 1\n", r"p\.csv:2: expected `id , prediction`"),
-        ("id0,nan\n", r"p\.csv:1: prediction 'nan' is not a number"),
+        (
+            "id0,nan\n",
+            r"p\.csv:1: expected .* found 'id0,nan' \(expected a whole number from 0 to 4",
+        ),
+        ("id0,9\n", r"p\.csv:1: expected .* found 'id0,9' "),
         ("zz,1\n", "not one id of"),
     ],
 )
 def test_mistakes(tmp_path: Path, gold: Path, capsys, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         score(tmp_path, gold, text, capsys)
+
+
+def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "p.csv"
+    path.write_text("id0,1.5\nid1,nan\n")
+    with pytest.raises(UserError, match=r"p\.csv:2: prediction 'nan' is not a number"):
+        read_predictions(path)
 
 
 def test_predictions_of_another_task_are_refused(tmp_path: Path) -> None:
@@ -176,3 +187,17 @@ def test_names_for_people_may_be_other_classes_numbers(
     predicted.write_text(header + "".join(rows))
     found = score_predictions(predicted, gold, [*read_tasks(STARS, "own.toml", None).values()])
     assert (found["accuracy"], found["scored"]) == (1.0, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"), [("2", True), ("2.0", True), ("3", False), (".9", False)]
+)
+def test_what_is_no_class_is_no_prediction(text: str, fits: bool) -> None:
+    """A probability, say, or classes that are counted from 1: it would be scored as wrong."""
+    table = {"kind": "classification", "labels": 3, "train": "a.tsv", "dev": 0.1}
+    task = make_task("topic", {**table, "text": "t", "label": "l"})
+    if fits:
+        assert task.parse_prediction(text) == 2
+    else:
+        with pytest.raises(ValueError, match="expected"):
+            task.parse_prediction(text)

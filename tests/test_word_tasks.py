@@ -70,6 +70,8 @@ def test_words_without_tags_get_theirs(trained: Path) -> None:
     model = MultitaskModel.load(trained / "runs/one", "cpu")
     given = [[word for (word,) in sentence] for sentence in words]
     assert model.predict("pets", given) == [row.split(",")[1] for row in rows]
+    for kind in (tuple, np.array):  # as tables of other programs have them
+        assert model.predict("pets", [kind(s) for s in given]) == model.predict("pets", given)
     logits = read_json_lines(trained / "runs/one/predictions/pets-test-logits.jsonl")
     outputs = model.outputs("pets", given)
     for row, own, sentence in zip(logits, outputs, given, strict=True):

@@ -14,22 +14,23 @@ from minbert.progress import say
 def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, list[Example]]:
     """Return a table's columns, with an id if it has ids, and its rows.
 
-    Without the task's ids those of a column called id are taken. name: of the table, for people.
-    Rows without a text are left out, and a column id whose cells are no ids is not used: both is
-    said. Raises UserError, with the columns that are there, for a table without the task's.
+    Where the task's ids are not there those of a column called id are taken. name: of the table,
+    for people. Rows without a text are left out, and a column id whose cells are no ids is not
+    used: both is said. Raises UserError, with the columns that are there, for a table without the
+    task's.
     """
-    layout, id_name = columns.layout, columns.id or "id"
+    layout = columns.layout
     if layout.encoding and is_utf8(path, layout.encoding):  # as other programs write texts
         layout = replace(layout, encoding="")
     names = column_names(path, layout)
     check_columns(path, list(columns.texts), names)
-    id_name = id_name if id_name in names else ""
+    id_name = next((name for name in (columns.id, "id") if name and name in names), "")
     # ids are kept as they are
     found = replace(columns, layout=layout, id=id_name, bad_rows=1.0, course=False)
     try:
         rows, left_out = read_examples(path, found, labelled=False)
     except UserError as error:
-        if columns.id or not id_name:
+        if not id_name or id_name == columns.id:
             raise
         found = replace(found, id="")
         rows, left_out = read_examples(path, found, labelled=False)

@@ -91,12 +91,12 @@ class BertModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return next(self.parameters()).device
+        return self.word_embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the parameters; see `compute_dtype` for that of the products."""
-        return next(self.parameters()).dtype
+        return self.word_embedding.weight.dtype
 
     def for_inference(self, dtype: torch.dtype) -> "BertModel":
         """Switch to evaluation, with the layers' matrices rounded to dtype for good.

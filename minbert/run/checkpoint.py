@@ -205,7 +205,10 @@ def load_training_state(
     tensors, (state, steps) = load_tensors(directory / MOMENTS), read_state(directory)
     params = dict(model.named_parameters())
     # in the oldest runs the names of a second tower's parameters begin with "second."
-    params |= {name.replace("second_tower.", "second.", 1): p for name, p in params.items()}
+    start, old = "second_tower.", {}
+    for name, p in params.items():
+        old |= {f"second.{name.removeprefix(start)}": p} if name.startswith(start) else {}
+    params = old | params
     moments: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         key, _, parameter = name.partition("/")

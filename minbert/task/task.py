@@ -126,9 +126,8 @@ class Task:
         """Read a predicted class, set of classes or score. Raises ValueError for what is none."""
         if text in self.display_names and (is_label or text not in self.classes):
             return float(self.display_names.index(text))
-        # only names and tags are parsed as labels are: a predicted score may lie out of their range
-        is_label = bool(self.class_names) or self.per_word
-        return self.columns.parse_label(text) if is_label else float(text)
+        # all but scores are parsed as labels are: a predicted score may lie out of their range
+        return float(text) if self.is_regression else self.columns.parse_label(text)
 
     def label_of(self, prediction: Prediction) -> str:
         """Return a prediction for people: the names of its classes, or the number."""

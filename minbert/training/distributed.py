@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,6 +24,7 @@ from minbert.printable import nowhere
 T = TypeVar("T")
 # What torchrun sets beside WORLD_SIZE.
 TORCHRUN_VARIABLES = ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+ALONE: ContextVar[bool] = ContextVar("ALONE", default=False)
 TIMEOUT = timedelta(hours=6)  # for the first process's reading and encoding of all files
 
 
@@ -60,6 +62,19 @@ def processes() -> Iterator[None]:
             dist.destroy_process_group()
 
 
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this process work by itself, also in a program whose own processes are connected.
+
+    It has texts of its own then, or the others do not work at all.
+    """
+    token = ALONE.set(True)
+    try:
+        yield
+    finally:
+        ALONE.reset(token)
+
+
 def _lost(error: RuntimeError) -> bool:
     """Return whether an error says that a connection to another process is gone."""
     text = str(error)
@@ -70,12 +85,12 @@ def _lost(error: RuntimeError) -> bool:
 
 def rank() -> int:
     """Return this process's number, from 0."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    return dist.get_rank() if dist.is_initialized() and not ALONE.get() else 0
 
 
 def size() -> int:
     """Return the number of processes."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    return dist.get_world_size() if dist.is_initialized() and not ALONE.get() else 1
 
 
 def has_own_gpu() -> bool:
