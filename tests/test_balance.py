@@ -143,3 +143,14 @@ def test_siamese_pairs_have_no_class_weights(own: Path) -> None:
     (own / "own.toml").write_text(text)
     with pytest.raises(UserError, match="entails has class_weight, which no siamese loss has"):
         train_multitask.main(arguments(own, "--tasks", "entails", "--pair-encoding", "siamese"))
+
+
+def test_r_drop_s_loss_has_the_weights_too(own: Path, no_dropout: None) -> None:
+    """Without dropout both readings are alike, and their mean is the task's own loss."""
+    (own / "own.toml").write_text(WEIGHTED)
+    losses = []
+    for name, more in (("plain", []), ("soft", ["--r-drop", "intent=1,topics=1"])):
+        options = ["--tasks", "intent,topics", "--skip-predictions", "--name", name, *more]
+        train_multitask.main(arguments(own, *options))
+        losses.append([line["loss"] for line in logged(own / "runs" / name, "step")])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)

@@ -201,3 +201,16 @@ def test_what_is_no_class_is_no_prediction(text: str, fits: bool) -> None:
     else:
         with pytest.raises(ValueError, match="expected"):
             task.parse_prediction(text)
+
+
+@pytest.mark.parametrize(
+    ("cut", "more", "what"),
+    [(1, "", "missing"), (0, "other,3\n", "extra"), (0, "id1,2\n", "duplicate")],
+)
+def test_each_of_them_alone_is_a_failure(
+    tmp_path: Path, gold: Path, capsys, cut: int, more: str, what: str
+) -> None:
+    rows = [f"id{i},{i % 5}\n" for i in range(10)]
+    code, report = score(tmp_path, gold, "".join(rows[cut:]) + more, capsys)
+    counts = {key: report[key] for key in ("missing", "extra", "duplicate")}
+    assert code == 1 and counts == dict.fromkeys(counts, 0) | {what: 1}

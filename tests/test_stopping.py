@@ -13,6 +13,7 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.run import checkpoint
 from minbert.run.loop import Training
 from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, run, weights
@@ -221,3 +222,41 @@ def train_to_nan(world: Path) -> None:
         run(world, "--name", "nan")
     finally:
         train_multitask.learning_rate = original
+
+
+def test_a_state_that_cannot_be_written_is_no_checkpoint(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a full disk: it is told, and the whole one of before stays."""
+    save = checkpoint.save_training_state
+
+    def full(directory: Path, model: Any, optimizer: Any, state: checkpoint.TrainState) -> None:
+        if state.step:
+            raise OSError(28, "No space left on device")
+        save(directory, model, optimizer, state)
+
+    monkeypatch.setattr(checkpoint, "save_training_state", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    assert json.loads((world / "runs/run/last/state.json").read_text())["step"] == 0
+
+
+def test_a_run_under_nohup_outlives_its_terminal(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rate = train_multitask.learning_rate
+
+    def hung_up(step: int, *rest: Any) -> float:
+        if step == 3:
+            signal.raise_signal(signal.SIGHUP)
+        return rate(step, *rest)
+
+    monkeypatch.setattr(train_multitask, "learning_rate", hung_up)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        assert run(world, "--name", "run", "--epochs", "1", "--skip-predictions") == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    except KeyboardInterrupt:
+        pytest.fail("the closed terminal has ended the run")
+    finally:
+        signal.signal(signal.SIGHUP, before)

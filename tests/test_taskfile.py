@@ -15,6 +15,7 @@ import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.data.tables import Layout, column_names
 from minbert.export import main as export
+from minbert.files import read_json
 from minbert.metrics import accuracy, macro_f1
 from minbert.task.taskfile import read_task_file
 from tasks import TASKS
@@ -168,3 +169,10 @@ def test_a_byte_order_mark_is_no_part_of_it(own: Path) -> None:
     text = (own / "own.toml").read_text()
     (own / "own.toml").write_text("\ufeff" + text, encoding="utf-8")
     assert list(read_task_file(own / "own.toml", own / "data")) == list(OWN_NAMES)
+
+
+def test_an_own_task_is_trained_in_place_of_a_built_in_one(own: Path) -> None:
+    (own / "own.toml").write_text(OWN.replace("[intent]", "[sst]"))
+    train_multitask.main(arguments(own, "--tasks", "sst", "--skip-predictions"))
+    head = read_json(own / "runs/own/last/heads.json")["sst"]
+    assert head["outputs"] == 3 and head["class_names"] == ["walk", "rest", "none of it"]

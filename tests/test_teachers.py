@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,9 +11,12 @@ import train_multitask
 from minbert import UserError
 from minbert.inference import MultitaskModel
 from minbert.run import rundir
+from minbert.run.train_args import resolve_arguments
 from minbert.task.kinds import classification, multi_labels, scores
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
+from tasks import TASKS as BUILTIN
 from tests.conftest import make_world, run
+from tests.own_tasks import arguments as own_arguments
 
 TASKS = {
     "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",
@@ -202,3 +206,25 @@ def test_a_teacher_reads_again_what_it_reads_otherwise(
     (world / "data/own.tsv").write_text("title\tbody\tlabel\n" + rows.replace("old", "new"))
     run(world, *options)
     assert capsys.readouterr().out.count(reads) == 1
+
+
+def test_a_teacher_of_classes_in_another_order_is_refused(own: Path) -> None:
+    options = ["--tasks", "intent", "--skip-predictions", "--name"]
+    train_multitask.main(own_arguments(own, *options, "teacher"))
+    toml = own / "own.toml"
+    toml.write_text(toml.read_text().replace('"walk", "rest"', '"rest", "walk"'))
+    teacher = ["--teacher", str(own / "runs/teacher")]
+    with pytest.raises(UserError, match="its intent has other labels"):
+        train_multitask.main(own_arguments(own, *options, "taught", *teacher))
+
+
+def test_a_teacher_s_outputs_are_of_as_many_rows_as_are_trained_on(world: Path) -> None:
+    options = [*teach(world), "--steps", "2", "--skip-predictions"]
+    for rows in (8, 12):
+        run(world, "--name", f"of-{rows}", *options, "--limit", str(rows))
+        assert len(np.load(world / f"runs/of-{rows}/teachers/sst.npy")) == rows
+
+
+def test_a_task_s_own_teacher_goes_before_that_of_all() -> None:
+    given = {"tasks": ("sst", "sts"), "teacher": {"": "common", "sst": "own"}}
+    assert resolve_arguments(given, BUILTIN).teacher == {"sst": "own", "sts": "common"}
