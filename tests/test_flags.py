@@ -57,12 +57,12 @@ class Runs:
 
     def of(self, script: str, words: str = "", ignored: str = "") -> Outcome:
         """Return what a script does with these words, but for those of the argument it ignores."""
-        flag = rf" --(no-)?{ignored.replace('_', '-')}(?![^ ])( (?!--)[^ ]+)?"
-        left = re.sub(flag, "", f"{script} {BASE[script]} {words}".rstrip())
+        left = f"{script} {BASE[script]} {words}".rstrip()
+        if ignored:
+            left = re.sub(rf" --(no-)?{ignored.replace('_', '-')}\b(?!-)( (?!--)\S+)?", "", left)
         if left not in self.made:
             place = place_of(self.template, self.folders.mktemp(script))
-            started = start(SCRIPTS[script], place, words, WATCH[script], without=ignored)
-            self.made[left] = started
+            self.made[left] = start(SCRIPTS[script], place, words, WATCH[script], without=ignored)
         return self.made[left]
 
     def base(self, script: str) -> Outcome | None:

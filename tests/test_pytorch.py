@@ -1,6 +1,7 @@
 """What people do with an nn.Module: rows of docs/pytorch.md."""
 
 import copy
+import importlib
 import io
 import pickle
 import re
@@ -241,3 +242,17 @@ def test_copies() -> None:
     step_with(*pickled)
     step_with(model, optimizer)
     assert torch.equal(pickled[0].pooler_dense.weight, model.pooler_dense.weight)
+
+
+def test_a_replica_of_data_parallel_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its parameters are plain tensors, which parameters() does not list; here without GPUs."""
+    replicate = importlib.import_module("torch.nn.parallel.replicate")
+    monkeypatch.setattr(replicate, "_get_device_index", lambda *_: 0)
+    monkeypatch.setattr(
+        replicate, "_broadcast_coalesced_reshape",
+        lambda tensors, devices, detach=False: [[t.view_as(t) for t in tensors] for _ in devices],
+    )  # fmt: skip
+    model, ids = make_model().eval(), torch.tensor([[2, 7, 9, 3], [2, 8, 3, 0]])
+    replica = replicate.replicate(model, [0, 0])[1]
+    assert not list(replica.parameters())
+    torch.testing.assert_close(replica(ids).pooler_output, model(ids).pooler_output)

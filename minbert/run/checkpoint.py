@@ -205,10 +205,10 @@ def load_training_state(
     tensors, (state, steps) = load_tensors(directory / MOMENTS), read_state(directory)
     params = dict(model.named_parameters())
     # in the oldest runs the names of a second tower's parameters begin with "second."
-    start, old = "second_tower.", {}
-    for name, p in params.items():
-        old |= {f"second.{name.removeprefix(start)}": p} if name.startswith(start) else {}
-    params = old | params
+    now, then = "second_tower.", "second."
+    params = {
+        name.replace(now, then, 1): p for name, p in params.items() if name.startswith(now)
+    } | params
     moments: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         key, _, parameter = name.partition("/")
