@@ -146,7 +146,7 @@ def test_real_data_is_small_in_memory(real_data: Path, tokenizer) -> None:
     """Four bytes a token and 48 a row: 35 MB for all 205,000 rows of the four tasks."""
     for task in TASKS.values():
         for split_name, (name,) in task.files.items():
-            if task.name != "quora" or split_name == "dev":  # tokenizing all takes 20 s
+            if split_name != "train":  # tokenizing all takes half a minute
                 labelled = split_name != "test"
                 split = load_split(real_data / name, task.columns, labelled, tokenizer, 512)
                 size = sum(v.nbytes for v in vars(split).values() if isinstance(v, np.ndarray))

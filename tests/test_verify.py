@@ -70,7 +70,7 @@ def test_a_reference_without_numbers_is_refused(tiny: BertModel, tmp_path: Path)
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt"])
 def test_a_damaged_reference_is_one_line(tmp_path: Path, suffix: str) -> None:
-    """Wherever it is cut and whichever byte is another: refused in one line, or read."""
+    """Wherever it is cut and whichever third byte is another: refused in one line, or read."""
     file, tensor = tmp_path / f"ref{suffix}", torch.arange(64.0).view(2, 4, 8)
     if suffix == ".safetensors":
         save_file({"last_hidden_state": tensor}, file)
@@ -79,15 +79,16 @@ def test_a_damaged_reference_is_one_line(tmp_path: Path, suffix: str) -> None:
     else:
         torch.save({"last_hidden_state": tensor}, file)
     whole, refused = file.read_bytes(), 0
-    for place, byte in enumerate(whole):
-        for damaged in (whole[:place], whole[:place] + bytes([byte ^ 64]) + whole[place + 1 :]):
+    for place in range(0, len(whole), 3):
+        other = bytes([whole[place] ^ 64])
+        for damaged in (whole[:place], whole[:place] + other + whole[place + 1 :]):
             file.write_bytes(damaged)
             try:
                 read_reference(file)
             except UserError as error:
                 refused += 1
                 assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
-    assert refused > len(whole)  # every file that is cut, and many of the others
+    assert refused > len(whole) / 3  # every file that is cut, and many of the others
 
 
 SHAPED = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])[:, None, None]  # as attention adds it
