@@ -5,7 +5,7 @@ python evaluate.py --checkpoint RUN --text "..." | --pair "..." "..." | --input 
 python evaluate.py --verify FILE | --emit FILE | --score PREDICTIONS --gold FILE
 """
 
-if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is one line, too
+if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, prints one line
     import os
     import signal
 
@@ -110,7 +110,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         if not args.task and len(model.tasks) > 1:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
         task = args.task or next(iter(model.tasks))
-        if args.probabilities and (why := model.without_probabilities(task)):
+        if args.probabilities and (why := model.why_no_probabilities(task)):
             print(why, file=sys.stderr)
         lines = predict_input(model, task, args.input, args.output, args.probabilities, args.raw)
         return {"lines": lines}
@@ -127,7 +127,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         if args.probabilities:
             rows = sorted(answer.probabilities.items(), key=lambda row: -row[1])
             print("".join(f"{p:15.4f} {label}\n" for label, p in rows), end="")
-            if why := model.without_probabilities(name):
+            if why := model.why_no_probabilities(name):
                 print(f"{'':7} ({why})")
     if args.probabilities:
         report["probabilities"] = {name: a.probabilities for name, a in found.items()}
@@ -204,7 +204,7 @@ def main(argv: list[str]) -> int:
     if len(jobs) != 1:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
     given = [one for one in (args.text, args.pair, args.input) if one is not None]
-    if len(given) > bool(args.checkpoint):
+    if len(given) > 1 or (given and not args.checkpoint):
         raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
     if args.input == "":
         raise UserError("--input is empty: name a file, or - for standard input")

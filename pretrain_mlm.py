@@ -3,7 +3,7 @@
 python pretrain_mlm.py --epochs 50 --model all-MiniLM-L6-v2 --data-dir data
 """
 
-if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is one line, too
+if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, prints one line
     import os
     import signal
 

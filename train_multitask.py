@@ -3,7 +3,7 @@
 python train_multitask.py --mode parallel --model all-MiniLM-L6-v2 --data-dir data
 """
 
-if __name__ == "__main__":  # the imports below take seconds, in which Ctrl-C is one line, too
+if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, prints one line
     import os
     import signal
 
@@ -22,6 +22,7 @@ from minbert.cli import parse_given, run_script
 from minbert.data.items import item_counts
 from minbert.data.sampler import batch_rows
 from minbert.metrics import over_seeds, overall, weighted_mean
+from minbert.progress import say
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
 from minbert.run.fine_tuning import Run, set_up
@@ -208,30 +209,31 @@ def evaluate(run: Run, stage: str) -> None:
     state.stages.append((stage, by_task))
     state.assessed = state.step
     if run.args.mode == "sequential" and state.step:
-        run.progress.print(results_table(list(run.tasks.values()), dict(state.stages)))
+        say(results_table(list(run.tasks.values()), dict(state.stages)))
 
 
 def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
-    """Score the model as it is: log and show it, keep best/ and each task's best.
+    """Score the model as it is, log and show the scores, and save it if it is the best so far.
 
-    Returns the main scores. is_mean: it has the weights' mean.
+    Returns the main scores. is_mean: the model has the weights' mean.
     """
-    args, state, step, tasks = run.args, run.state, run.state.step, list(run.tasks.values())
+    args, step, tasks = run.args, run.state.step, list(run.tasks.values())
     for name in run.pairs:
         set_threshold(run.model, run.tasks[name], run.train_sequences[name])
     features = run.features and run.features["dev"]
     scores = score_tasks(tasks, run.model, run.dev_splits, features)
     undefined = replace_undefined(scores)
-    for name in undefined.keys() - run.said:
-        run.progress.print(undefined[name])
-    run.said.update(undefined)
+    for name in undefined:
+        if name not in run.reported_undefined:
+            say(undefined[name])
+    run.reported_undefined.update(undefined)
     by_task = main_scores(tasks, scores)
     raw_mean, form_2024 = overall(by_task, {task.name for task in tasks if task.is_regression})
     values = {"stage": stage, "scores": scores, "overall": raw_mean, "overall_2024": form_2024}
-    # the worst there is, so that no other evaluation is worse than one without a score
-    worth = {name: LOWEST if name in undefined else score for name, score in by_task.items()}
-    weights = args.best_by or dict.fromkeys(worth, 1.0)
-    chosen_by = weighted_mean(worth, weights) if undefined or args.best_by else raw_mean
+    # an undefined score, shown as 0, counts as the lowest: any defined one is better
+    compared = {name: LOWEST if name in undefined else score for name, score in by_task.items()}
+    weights = args.best_by or dict.fromkeys(compared, 1.0)
+    chosen_by = weighted_mean(compared, weights) if undefined or args.best_by else raw_mean
     kind = "mean-dev" if is_mean else "dev"
     run.log.write(kind, step=step, **values, chosen_by=chosen_by)
     found = "  ".join(f"{task.title} {by_task[task.name]:.3f}" for task in tasks)
@@ -239,18 +241,27 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     form = f"  2024 form {form_2024:.3f}" if has_2024_form(tasks) else ""
     form += f"  best by {chosen_by:.3f}" if args.best_by else ""
     run.progress.print_scores(label, f"{found}  mean {raw_mean:.3f}{form}")
-    if step == 0:
-        return by_task
-    if state.best is None or chosen_by > state.best.overall:
-        save(run, "best")  # before the state says so: an interrupt repeats this evaluation
-        state.best = Best(chosen_by, step, by_task, is_mean)
-    for name, score in worth.items():
+    if step:
+        keep_best(run, Best(chosen_by, step, by_task, is_mean), compared)
+    return by_task
+
+
+def keep_best(run: Run, new: Best, compared: Scores) -> None:
+    """Save the model as best/ if `new` is better than the best so far, and each task's best.
+
+    compared: each task's score. The state changes after the saving, because an interrupt between
+    them repeats the evaluation.
+    """
+    state = run.state
+    if state.best is None or new.overall > state.best.overall:
+        save(run, "best")
+        state.best = new
+    for name, score in compared.items():
         best = state.task_best.get(name)
         if best is None or score > best.score:
-            if args.save_task_best:
+            if run.args.save_task_best:
                 save(run, task_best_folder(name))
-            state.task_best[name] = TaskBest(score, step, is_mean)
-    return by_task
+            state.task_best[name] = TaskBest(score, new.step, new.is_mean)
 
 
 def main(argv: list[str]) -> int:
@@ -266,11 +277,11 @@ def main(argv: list[str]) -> int:
             return 0
         with silence(args.quiet):
             if is_several(vars(args)):
-                every = train_several(args, folder, tasks, train)
+                by_seed = train_several(args, folder, tasks, train)
             else:
-                every = [[train(args, folder, tasks)]]
-            print(closing_text(args, folder, list(tasks.values()), every))
-        scores = list(map(best_scores, every))
+                by_seed = [[train(args, folder, tasks)]]
+            print(closing_text(args, folder, list(tasks.values()), by_seed))
+        scores = list(map(best_scores, by_seed))
         if args.json:
             found = {"run": str(folder), "scores": scores, "over_seeds": over_seeds(scores)}
             print(json.dumps(found))

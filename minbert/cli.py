@@ -50,6 +50,20 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
     Dashes and underscores are both accepted. Raises UserError for a value that does not fit and for
     an unknown flag, with the nearest known one.
     """
+    parser = _parser_of(cls, description)
+    words = [_dashes(word) for word in argv]
+    given, _ = parser.parse_known_args(words)
+    for config in reversed(vars(given).pop("config", [])):  # the last of several wins
+        words = _config_words(Path(config), parser) + words
+    values, unknown = parser.parse_known_args(words)
+    vars(values).pop("config", None)
+    if unknown:
+        raise UserError(_unknown(unknown[0].split("=")[0], parser))
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
+
+
+def _parser_of(cls: type, description: str) -> argparse.ArgumentParser:
+    """Return a parser with a flag for each field of a dataclass, and --config."""
     parser = _Parser(
         description=description, usage="%(prog)s [ARGUMENTS]", allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
@@ -79,15 +93,7 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
             checked = parse if low is None else _in_range(parse, low, high)
             place.add_argument(flag, type=checked, help=help_line, **options)
     parser.add_argument("--config", metavar="FILE", action="append", help=CONFIG_HELP)
-    words = [_dashes(word) for word in argv]
-    given, _ = parser.parse_known_args(words)
-    for config in reversed(vars(given).pop("config", [])):  # the last of several wins
-        words = _config_words(Path(config), parser) + words
-    values, unknown = parser.parse_known_args(words)
-    vars(values).pop("config", None)
-    if unknown:
-        raise UserError(_unknown(unknown[0].split("=")[0], parser))
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
+    return parser
 
 
 def check_values(args: Any, where: str) -> None:

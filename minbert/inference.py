@@ -3,13 +3,12 @@
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, overload
 
 import numpy as np
-from torch import Tensor
 
-from minbert.batch import Batch
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.data.items import by_row, item_labels, read_items
@@ -19,11 +18,11 @@ from minbert.data.vocabulary import read_settings
 from minbert.errors import UserError
 from minbert.losses import normalized
 from minbert.model.encoder import BertModel
-from minbert.model.heads import POOLINGS, pool
-from minbert.model.multitask import MultitaskNetwork, load_multitask
+from minbert.model.heads import POOLINGS
+from minbert.model.multitask import MultitaskNetwork, load_multitask, pooled_sentences
 from minbert.task.answers import Answer, Entity
 from minbert.task.evaluation import predict, predict_task
-from minbert.task.probabilities import class_probabilities, why_none
+from minbert.task.probabilities import class_probabilities, why_no_probabilities
 from minbert.task.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.siamese import check_head
 from minbert.task.tagging import spans
@@ -115,7 +114,7 @@ class MultitaskModel:
             raise UserError("raw is of probabilities: add probabilities=True")
         if not probabilities:
             return [answer.label for answer in self.answers(task, texts)]
-        if why := self.without_probabilities(task):
+        if why := self.why_no_probabilities(task):
             raise UserError(f"{why}; leave probabilities out")
         return [answer.probabilities for answer in self.answers(task, texts, raw)]
 
@@ -125,7 +124,7 @@ class MultitaskModel:
         found, outputs = self.task_named(task), self.outputs(task, texts)
         predictions = found.decode(outputs)
         labels = [found.label_of(p) for p in predictions]
-        if self.without_probabilities(task):
+        if self.why_no_probabilities(task):
             parts = zip(labels, texts, predictions, strict=True)
             return [Answer(label, {}, self._entities_in(found, *row)) for label, *row in parts]
         temperature = 1.0 if raw else self.network.heads[task].config.temperature
@@ -135,9 +134,9 @@ class MultitaskModel:
             for label, row in zip(labels, rows, strict=True)
         ]
 
-    def without_probabilities(self, task: str) -> str:
+    def why_no_probabilities(self, task: str) -> str:
         """Return why a task has no probabilities; "" if it has."""
-        return why_none(self.task_named(task), self.network.heads[task].config)
+        return why_no_probabilities(self.task_named(task), self.network.heads[task].config)
 
     def entities(self, task: str, texts: Sequence[str]) -> list[list[Entity]]:
         """Return the entities in each text, by a task that labels words.
@@ -193,12 +192,7 @@ class MultitaskModel:
         if not examples:
             return np.zeros((0, encoder.config.hidden_size), dtype=np.float32)
         split = encode_examples(examples, self.tokenizer, self.max_length)
-
-        def forward(batch: Batch) -> Tensor:
-            if pooling == "cls":
-                return encoder.pooled_output(batch)
-            return pool(encoder.hidden_states(batch)[-1], batch, pooling)
-
+        forward = partial(pooled_sentences, encoder, pooling=pooling)
         with distributed.alone():
             vectors = predict(forward, split, encoder.device)
         return (normalized(vectors) if normalize else vectors).numpy()

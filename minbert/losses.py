@@ -37,12 +37,12 @@ def multi_label(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) 
     outputs (S, C), labels (S,): a row's set of classes as the sum of 2^class; weights (2, C): w of
     a class that is absent, and of one that is present.
     """
-    present = labels_of_sets(labels, outputs.shape[1])
+    present = multi_hot(labels, outputs.shape[1])
     w = None if weights is None else weights_of_sets(weights, present)
     return F.binary_cross_entropy_with_logits(outputs.float(), present, w)
 
 
-def labels_of_sets(labels: Tensor, classes: int) -> Tensor:
+def multi_hot(labels: Tensor, classes: int) -> Tensor:
     """Return 1.0 for each class of a set, else 0.0: (S,) sums of 2^class -> (S, C)."""
     bits = 2 ** torch.arange(classes, device=labels.device)
     return (labels.long()[:, None] // bits % 2).float()

@@ -54,7 +54,7 @@ def predict_text(
 
 def predict_input(
     model: MultitaskModel, task: str, name: str, output: str,
-    probabilities: bool = False, raw: bool = False,
+    probabilities: bool, raw: bool,
 ) -> int:  # fmt: skip
     """Write what a task says of every text of the file `name`; return how many they are.
 
@@ -74,7 +74,7 @@ def predict_input(
     with ExitStack() as stack:
         columns, groups = stack.enter_context(open_input(name, found))
         if ending:
-            classes = () if model.without_probabilities(task) else found.shown_classes
+            classes = () if model.why_no_probabilities(task) else found.shown_classes
             head, line = named_columns(found, ending, classes)
         else:
             ids = [columns.id] if columns and columns.id else []

@@ -166,7 +166,7 @@ def logged(folder: Path, event: str) -> list[dict[str, Any]]:
 def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every dropout keep everything: parts of a batch would draw it differently."""
     monkeypatch.setattr("minbert.model.layers.Dropout.forward", lambda self, x: x)
-    monkeypatch.setattr("minbert.model.derived.takes", lambda layer: False)
+    monkeypatch.setattr("minbert.model.derived.can_run", lambda layer: False)
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:

@@ -72,7 +72,7 @@ FAULTS = [
     ),
     Fault(
         "best/ keeps the worst", "train_multitask.py",
-        "chosen_by > state.best.overall", "chosen_by < state.best.overall",
+        "new.overall > state.best.overall", "new.overall < state.best.overall",
         "test_wiring.py", "highest_mean",
     ),
     Fault(
@@ -102,7 +102,7 @@ FAULTS = [
     ),
     Fault(
         "another default rate", "minbert/run/train_args.py",
-        "lr=(1e-3 if frozen else 1e-5)", "lr=(1e-3 if frozen else 2e-5)",
+        "lr=(FROZEN_LR if frozen else 1e-5)", "lr=(FROZEN_LR if frozen else 2e-5)",
         "test_wiring.py", "epochs_and_rate",
     ),
     Fault(

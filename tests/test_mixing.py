@@ -39,7 +39,7 @@ def test_above_1_small_sets_come_late() -> None:
     for powers, low, high in (((2.0, 0.2), 0.02, 0.25), ((1.0, 0.7), 0.35, 0.5)):
         plan = annealed(epochs=30, powers=powers)
         in_first_half = sum(step < plan.steps / 2 for step in plan.steps_with("sst"))
-        assert low < in_first_half / plan.steps_of("sst") < high
+        assert low < in_first_half / plan.count_steps("sst") < high
 
 
 def test_every_batch_of_a_task_comes_once_before_any_comes_twice() -> None:
@@ -59,7 +59,7 @@ def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> 
     plan = Plan(mode, batches, 2, {"a": 2, "b": 1}, 1, (1.0, 0.2), steps)
     drawn = [{d.task for d in plan.draws(step)} for step in range(plan.steps)]
     for task in batches:
-        assert plan.steps_of(task) == sum(task in tasks for tasks in drawn)
+        assert plan.count_steps(task) == sum(task in tasks for tasks in drawn)
         assert list(plan.steps_with(task)) == [i for i, tasks in enumerate(drawn) if task in tasks]
 
 

@@ -162,11 +162,11 @@ def test_a_run_in_another_one_s_folder_has_its_own_teachers(world: Path) -> None
     run(world, "--name", "outer", *options)
     run(world, "--output-dir", str(world / "runs/outer"), "--name", "inner", *options)
     assert (world / "runs/outer/inner/teachers/sst.npy").is_file()
-    assert rundir.whole_of(world / "runs/outer/inner") == world / "runs/outer/inner"
+    assert rundir.command_folder(world / "runs/outer/inner") == world / "runs/outer/inner"
     run(world, "--name", "two", *options, "--seeds", "2")
     run(world, "--output-dir", str(world / "runs/two"), "--name", "inner", *options)
     assert (world / "runs/two/inner/teachers/sst.npy").is_file()
-    assert rundir.whole_of(world / "runs/two/seed-11712") == world / "runs/two"
+    assert rundir.command_folder(world / "runs/two/seed-11712") == world / "runs/two"
 
 
 def test_seeds_that_have_not_begun_are_not_made_of_other_data(world: Path) -> None:

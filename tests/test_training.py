@@ -192,7 +192,7 @@ def test_a_task_s_steps_are_those_that_draw_from_it(mode: str) -> None:
     drawn = [plan.draws(step)[0].task for step in range(plan.steps)]
     for task in ("a", "b"):
         assert list(plan.steps_with(task)) == [s for s, name in enumerate(drawn) if name == task]
-        assert plan.steps_of(task) == drawn.count(task)
+        assert plan.count_steps(task) == drawn.count(task)
 
 
 def test_a_frozen_encoder_needs_a_pooler_of_its_own(world: Path) -> None:

@@ -13,9 +13,9 @@ from minbert.data.examples import (
     Files,
     check_ids,
     check_usable,
+    describe_left_out,
     iter_examples,
     paths_of,
-    say_left_out,
 )  # fmt: skip
 from minbert.data.long_texts import HEAD, parts_of, shorten
 from minbert.data.tokenizer import CHARACTERS_A_TOKEN, BertTokenizer
@@ -26,8 +26,8 @@ CHUNK = 4096  # rows tokenized in one parallel call: bounds the memory of the li
 LONG_CHUNK = 256  # of rows that are not cut by the library: they may have thousands of tokens each
 
 
-def nobody() -> np.ndarray:
-    """Return the owners of sequences that are rows of their own."""
+def no_owners() -> np.ndarray:
+    """Return `owners` for a split where sequence r is row r."""
     return np.zeros(0, dtype=np.int32)
 
 
@@ -47,7 +47,7 @@ class EncodedSplit:
     left_out: str = ""  # in words, how many rows of the files are, and why
     last_line: int = 0  # of the last file: where its last row begins
     # (P,) int32, each sequence's row, in ascending order; empty: sequence r is row r
-    owners: np.ndarray = field(default_factory=nobody)
+    owners: np.ndarray = field(default_factory=no_owners)
     # Of a task that labels words, W in all; None for others.
     tags: np.ndarray | None = None  # (W,) float32, the words' labels, NaN where not given
     word_starts: np.ndarray | None = None  # (W,) int32, a word's first piece in its row; -1: none
@@ -104,7 +104,7 @@ def encode_examples(
         )
     row_ids, labels, lengths, starts, counts = map(np.concatenate, zip(*parts, strict=True))
     offsets = np.concatenate([[0], np.cumsum(lengths)])
-    owners = nobody()
+    owners = no_owners()
     if len(lengths) > len(labels):
         owners = np.repeat(np.arange(len(labels), dtype=np.int32), counts)
     ids = np.frombuffer(ids, np.int32)
@@ -166,7 +166,7 @@ def encode_files(
 
     Raises UserError as `read_examples`.
     """
-    places, lines = array("i"), array("i")  # the rows' files and lines
+    file_of, lines = array("i"), array("i")  # of the rows
     left_out, last_line = LeftOut(paths_of(files)), 0
 
     def usable_rows() -> Iterator[Example]:
@@ -177,19 +177,19 @@ def encode_files(
             if isinstance(row, BadRow):
                 left_out.add(row)
                 continue
-            places.append(row.file)
+            file_of.append(row.file)
             lines.append(row.line)
             yield row
         check_usable(files, columns, len(lines), left_out)
 
     split = encode_examples(usable_rows(), tokenizer, max_length, siamese, long)
-    check_ids(files, split.row_ids, places, lines)
-    return replace(split, left_out=say_left_out(columns, left_out), last_line=last_line)
+    check_ids(files, split.row_ids, file_of, lines)
+    return replace(split, left_out=describe_left_out(columns, left_out), last_line=last_line)
 
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
     """Return a split of these rows only, in this order."""
-    sequences, owners = rows, nobody()
+    sequences, owners = rows, no_owners()
     if len(split.owners):
         first = np.searchsorted(split.owners, np.arange(len(split) + 1))
         sequences = np.concatenate([np.arange(first[row], first[row + 1]) for row in rows])
@@ -222,7 +222,7 @@ def one_row_a_sequence(split: EncodedSplit) -> EncodedSplit:
     if not len(split.owners):
         return split
     row_ids, labels = split.row_ids[split.owners], split.labels[split.owners]
-    return replace(split, row_ids=row_ids, labels=labels, owners=nobody())
+    return replace(split, row_ids=row_ids, labels=labels, owners=no_owners())
 
 
 def chosen_rows(rows: int, limit: int | None) -> np.ndarray:

@@ -93,28 +93,28 @@ def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[
     for row in iter_examples(files, columns, labelled):
         examples.append(row) if isinstance(row, Example) else left_out.add(row)
     check_usable(files, columns, len(examples), left_out)
-    places = [row.file for row in examples], [row.line for row in examples]
-    check_ids(files, [row.id for row in examples], *places)
+    ids, file_of = [row.id for row in examples], [row.file for row in examples]
+    check_ids(files, ids, file_of, [row.line for row in examples])
     return examples, left_out
 
 
 def check_ids(
-    files: Files, ids: Sequence[str] | np.ndarray, places: Sequence[int], lines: Sequence[int]
+    files: Files, ids: Sequence[str] | np.ndarray, file_of: Sequence[int], lines: Sequence[int]
 ) -> None:
     """Raise UserError for an id, text or UTF-8 bytes, that two rows of a split have.
 
-    places, lines: which file each row is in, and the line that it begins on.
+    file_of, lines: the number of each row's file in the split, and the line that it begins on.
     """
     paths, ids = paths_of(files), np.asarray(ids)
     order = np.argsort(ids, kind="stable")  # equal ids stay in the order of the files
     again = np.flatnonzero(ids[order[1:]] == ids[order[:-1]])
     if len(again):
-        place = again[np.argmin(order[again + 1])]  # the first one
-        first, second = order[place], order[place + 1]
+        pair = again[np.argmin(order[again + 1])]  # the first one
+        first, second = order[pair], order[pair + 1]
         id_ = ids[second].decode() if ids.dtype.kind == "S" else str(ids[second])
-        other = "" if places[first] == places[second] else f" of {paths[places[first]]}"
+        other = "" if file_of[first] == file_of[second] else f" of {paths[file_of[first]]}"
         raise UserError(
-            f"{paths[places[second]]}:{lines[second]}: id {id_!r} is on line {lines[first]}"
+            f"{paths[file_of[second]]}:{lines[second]}: id {id_!r} is on line {lines[first]}"
             f"{other} already; ids must be unique"
         )
 
@@ -131,7 +131,7 @@ def check_usable(files: Files, columns: Columns, used: int, left_out: LeftOut) -
         raise UserError(f"{names_of(files)}: no usable row in it ({why})")
 
 
-def say_left_out(columns: Columns, left_out: LeftOut) -> str:
+def describe_left_out(columns: Columns, left_out: LeftOut) -> str:
     """Return how many rows are left out, and why; "" if there are none."""
     if columns.course and left_out.counts:
         return f"{NO_LABEL}, left out: {left_out.counts[NO_LABEL]}"
@@ -146,18 +146,21 @@ def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Ex
     that cannot be used, but for one without a label.
     """
     paths = paths_of(files)
-    for place, path in enumerate(paths):
-        before = f"{place + 1}:" if len(paths) > 1 else ""
-        for row in _examples_of(path, columns, labelled, place, before):
+    for file, path in enumerate(paths):
+        before = f"{file + 1}:" if len(paths) > 1 else ""
+        for row in _examples_of(path, columns, labelled, file, before):
             if columns.course and isinstance(row, BadRow) and row.reason != NO_LABEL:
                 raise UserError(f"{path}:{row.line}: {row.problem}")
             yield row
 
 
 def _examples_of(
-    path: Path, columns: Columns, labelled: bool, place: int, before: str
+    path: Path, columns: Columns, labelled: bool, file: int, before: str
 ) -> Iterator[Example | BadRow]:
-    """Yield the rows of the file at a place; before: what stands before a line that is an id."""
+    """Yield a file's rows.
+
+    file: its number in the split. before: what stands before a line number that is an id.
+    """
     for line, id_, texts, label in _rows(path, columns, labelled, before):
         where, id_ = f"{path}:{line}", id_.lower() if columns.course else id_
         if not id_:
@@ -167,36 +170,36 @@ def _examples_of(
         if len(id_) > LONGEST_ID:
             raise UserError(f"{where}: an id of {len(id_)} characters; is {columns.id} the id?")
         if labelled and not label:
-            yield BadRow(NO_LABEL, f"no {columns.label}; fill it in", line, place)
+            yield BadRow(NO_LABEL, f"no {columns.label}; fill it in", line, file)
             continue
         if not all(texts):
             problem = "empty sentence; remove the row or fill it in"
-            yield BadRow(NO_TEXT, problem, line, place)
+            yield BadRow(NO_TEXT, problem, line, file)
             continue
-        value = _label_of(label, len(texts[0]), columns, line, place) if labelled else None
+        value = _label_of(label, len(texts[0]), columns, line, file) if labelled else None
         if isinstance(value, BadRow):
             yield value
             continue
         if columns.layout.word_columns:
-            yield Example(id_, " ".join(texts[0]), None, value, line, place, tuple(texts[0]))
+            yield Example(id_, " ".join(texts[0]), None, value, line, file, tuple(texts[0]))
         else:
-            yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line, place)
+            yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line, file)
 
 
 def _label_of(
-    label: str | list[str], words: int, columns: Columns, line: int, place: int
+    label: str | list[str], words: int, columns: Columns, line: int, file: int
 ) -> float | list[float] | BadRow:
     """Return a label as a number, or the tags of so many words as numbers."""
     if isinstance(label, list):
         if len(label) != words:
-            return BadRow(OTHER_NUMBER, f"{words} words and {len(label)} tags", line, place)
-        values = [_label_of(tag, 0, columns, line, place) for tag in label]
+            return BadRow(OTHER_NUMBER, f"{words} words and {len(label)} tags", line, file)
+        values = [_label_of(tag, 0, columns, line, file) for tag in label]
         return next((value for value in values if isinstance(value, BadRow)), values)
     try:
         return columns.parse_label(label)
     except ValueError as error:
         problem = f"{columns.label} is {label[:60]!r}: {error}"
-        return BadRow(OTHER_LABEL, problem, line, place, label[:60])
+        return BadRow(OTHER_LABEL, problem, line, file, label[:60])
 
 
 # line, id, texts, label; of a task that labels words its one text and the label are lists
@@ -242,8 +245,8 @@ def _is_cmu(path: Path, columns: Columns) -> bool:
 def check_exists(path: Path, course: bool) -> None:
     """Raise UserError for a missing file; for one of the course's it names the download."""
     if not path.is_file():
-        place = shlex.quote(str(path.parent))
-        fetch = f"fetch the course's files with `python -m tasks.download --to {place}`, or "
+        folder = shlex.quote(str(path.parent))
+        fetch = f"fetch the course's files with `python -m tasks.download --to {folder}`, or "
         where = "point --data-dir at the directory that holds it"
         raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 

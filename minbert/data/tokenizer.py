@@ -90,15 +90,10 @@ class BertTokenizer:
         return cls(read_tokenizer(directory))
 
     @classmethod
-    def from_vocab(cls, path: Path, lowercase: bool | None = None) -> Self:
-        """Read a vocab.txt, a token a line.
-
-        lowercase None: texts are lower-cased unless a word of the vocabulary has an upper-case
-        letter.
-        """
+    def from_vocab(cls, path: Path) -> Self:
+        """Read a vocab.txt; texts are lower-cased unless a word of it has an upper-case letter."""
         tokenizer = wordpiece(path)
-        lowercase = not is_cased(tokenizer) if lowercase is None else lowercase
-        Settings(lowercase=lowercase).apply_to(tokenizer, path)
+        Settings(lowercase=not is_cased(tokenizer)).apply_to(tokenizer, path)
         return cls(tokenizer)
 
     def __call__(

@@ -32,14 +32,12 @@ class SelfAttention(nn.Module):
         """
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)  # (N, D)
-        q = layout.pad_queries(q)
-        parts = zip(
-            layout.groups, layout.split_queries(q), layout.split(layout.pad(k)),
-            layout.split(layout.pad(v)), strict=True,
-        )  # fmt: skip
-        out = [self.attend(*qkv, group.mask).flatten(0, 1) for group, *qkv in parts]
-        added = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])
-        return layout.unpad_queries(torch.cat([*out, added]))
+        q, k, v = layout.pad_queries(q), layout.pad(k), layout.pad(v)  # (R, K)
+        masks = [group.mask for group in layout.groups]
+        groups = zip(layout.split_queries(q), layout.split(k), layout.split(v), masks, strict=True)
+        out = [self.attend(*group).flatten(0, 1) for group in groups]  # (n H Q, K) each
+        no_group = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])  # rows of added tokens
+        return layout.unpad_queries(torch.cat([*out, no_group]))
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Compute the equation of the class, (.., Q, K), (.., T, K) twice -> (.., Q, K)."""

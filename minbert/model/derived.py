@@ -139,7 +139,7 @@ def attend(
     P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). kept: gets what the gradient needs, each P
     and keep.
     """
-    out = layout.like(q)
+    out = layout.empty_like(q)
     parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))
     for group, q_, k_, v_, o in zip(layout.groups, *parts, strict=True):
         mask, beta = (q_[:1, :1, :1], 0) if group.mask is None else (group.mask, 1)
@@ -160,7 +160,7 @@ def attention_gradients(
     dv = A^T g,  dP = keep (g v^T) / (1 - p),  dS = P (dP - sum_T P dP),
     dq = dS k / sqrt(K),  dk = dS^T q / sqrt(K)
     """
-    dq, dk, dv = layout.like(q), layout.like(k), layout.like(v)
+    dq, dk, dv = layout.empty_like(q), layout.empty_like(k), layout.empty_like(v)
     queries = (layout.split_queries(t) for t in (g, q, dq))
     keys = (layout.split(t) for t in (k, v, dk, dv))
     rest = iter(kept)
@@ -203,10 +203,11 @@ class FeedForwardHalf(torch.autograd.Function):
         return torch.addmm(dx, du, w1), dw1, db1, dw2, db2, dw, db, None
 
 
-def takes(layer: nn.Module) -> bool:
-    """Return whether the layer computes what stands here and nothing else.
+def can_run(layer: nn.Module) -> bool:
+    """Return whether `run` does all that a call of the layer does.
 
-    Not so if a part of it was replaced or hooked, and not for programs that look into operations.
+    It does not if a part of the layer was replaced or has a hook, nor under torch.compile, which
+    records the operations, or autocast, which changes their precision.
     """
     a = layer.self_attention
     parts: dict[type[nn.Module], tuple[nn.Module, ...]] = {

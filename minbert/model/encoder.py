@@ -50,9 +50,9 @@ class BertLayer(nn.Module):
     def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
         """Compute both equations, (N, D) -> (N, D); `context`: see SelfAttention.
 
-        By minbert.model.derived, which has their gradients, unless all is to be written out.
+        minbert.model.derived computes them, with their gradients, where it can and may.
         """
-        if self.kernels != "written-out" and derived.takes(self):
+        if self.kernels != "written-out" and derived.can_run(self):
             return derived.run(self, x, layout, context)
         a = self.attention_dense(self.self_attention(x, layout, context))
         x = self.attention_layer_norm(x + self.dropout(a))
@@ -178,16 +178,18 @@ class BertModel(nn.Module):
         first = self.run(last, first, layout.first_tokens(), x)
         return self.pool(first[: len(batch.lengths)])
 
-    def token_states(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:
+    def token_states(self, batch: Batch, layers: tuple[int, ...]) -> Tensor:
         """Return the top layer's output, (N, D); layers: the mean of theirs, from 1."""
         states = self.hidden_states(batch)
         return torch.stack([states[layer] for layer in layers]).mean(0) if layers else states[-1]
 
-    def run(self, layer: BertLayer, *inputs: Any) -> Tensor:
-        """Run one layer; checkpoint_activations keeps its input alone for the backward pass."""
+    def run(
+        self, layer: BertLayer, x: Tensor, layout: Layout, context: Tensor | None = None
+    ) -> Tensor:
+        """Call one layer; checkpoint_activations keeps its input alone for the backward pass."""
         if self.checkpoint_activations and torch.is_grad_enabled():
-            return checkpoint(layer, *inputs, use_reentrant=False)
-        return layer(*inputs)
+            return checkpoint(layer, x, layout, context, use_reentrant=False)
+        return layer(x, layout, context)
 
     def pool(self, first: Tensor) -> Tensor:
         """Compute tanh(W h[CLS] + b), (S, D) -> (S, D)."""

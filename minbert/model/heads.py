@@ -41,8 +41,9 @@ class HeadConfig:
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
-    unit: float = 1.0  # scores are learned in it: the output is the linear map times this ...
-    shift: float = 0.0  # ... plus this, the lowest label; the oldest runs have neither
+    # of scores: output = unit * linear map + shift, the lowest label; the oldest runs have 1 and 0
+    unit: float = 1.0
+    shift: float = 0.0
     class_names: tuple[str, ...] = ()  # if the classes have some
     layers: tuple[int, ...] = ()  # it reads the mean of their states, from 1; (): the top layer's
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
@@ -72,12 +73,12 @@ class HeadConfig:
 
 
 class Head(Linear):
-    """Dropout (0.3 by default, as in the course) + linear, (S, D) -> (S, outputs).
+    """Dropout + linear, (S, D) -> (S, outputs).
 
     It reads pooled sentences or, with per_word, the hidden states of words.
     """
 
-    def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float = 0.3) -> None:
+    def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float) -> None:
         super().__init__(hidden_size, config.outputs)
         self.config = config
         self.dropout = Dropout(dropout_prob)
@@ -140,7 +141,7 @@ class TwoWayHead(Head):
     The pair's score is the mean of the two, which `task.evaluation.predict_task` takes.
     """
 
-    def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float = 0.3) -> None:
+    def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float) -> None:
         super().__init__(hidden_size, config, dropout_prob)
         self.apart = SiameseHead(hidden_size, config)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.errors import UserError
-from minbert.files import read_json
+from minbert.files import first_line, read_json
 from minbert.model.encoder import BertModel
 from minbert.model.heads import HeadConfig, make_head, pool, siamese_part
 from minbert.tensors import load_tensors, save_tensors
@@ -93,9 +93,7 @@ class MultitaskNetwork(nn.Module):
         if config.per_word:
             states = self.encoder.token_states(batch, self.layers)
             return states.index_select(0, batch.words).to(self.encoder.dtype)
-        if config.pooling == "cls":
-            return self.encoder.pooled_output(batch, self.layers)
-        return pool(self.encoder.token_states(batch, self.layers), batch, config.pooling)
+        return pooled_sentences(self.encoder, batch, config.pooling, self.layers)
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
         """Return embeddings (S, E) of sentences alone, by a siamese task's pooling and map.
@@ -104,10 +102,19 @@ class MultitaskNetwork(nn.Module):
         """
         head = siamese_part(self.heads[task])
         encoder = self.second_tower if side == 1 and self.second_tower is not None else self.encoder
-        if head.config.pooling == "cls":
-            return head.embed(encoder.pooled_output(batch))
-        hidden = encoder.hidden_states(batch)[-1]
-        return head.embed(pool(hidden, batch, head.config.pooling))
+        return head.embed(pooled_sentences(encoder, batch, head.config.pooling))
+
+
+def pooled_sentences(
+    encoder: BertModel, batch: Batch, pooling: str, layers: tuple[int, ...] = ()
+) -> Tensor:
+    """Return a vector of each sentence, (S, D); pooling: one of POOLINGS, "cls" is BERT's pooler.
+
+    layers: read the mean of their outputs, from 1, instead of the top one's.
+    """
+    if pooling == "cls":
+        return encoder.pooled_output(batch, layers)
+    return pool(encoder.token_states(batch, layers), batch, pooling)
 
 
 def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
@@ -143,7 +150,7 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwo
         model = MultitaskNetwork(encoder, heads, head_dropout, separate)
         model.heads.load_state_dict(tensors)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error
     if model.second_tower is not None:
         path = directory / SECOND

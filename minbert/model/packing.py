@@ -54,9 +54,9 @@ class Group:
 class Layout:
     """Where the heads of a batch's tokens lie, group by group; the same for all layers.
 
-    Every token has H rows of K numbers. In a group they are (n, H, T, K), with those of an added
-    token (see `add_rows`) in the place of padding. After the last group comes one row of zeros, for
-    the added tokens. R rows in all.
+    Every token has H rows of K numbers. In a group they are (n, H, T, K); in the place of padding
+    is always the first row of the tokens that `add_rows` added. One more row follows the last
+    group: `unpad` gives it to all added tokens, and attention leaves zeros in it. R rows in all.
     """
 
     groups: tuple[Group, ...]
@@ -85,7 +85,7 @@ class Layout:
         return x.view(len(x) * self.num_heads, -1) if self.first_only else self.pad(x)
 
     def unpad_queries(self, x: Tensor) -> Tensor:
-        """Return what `pad_queries` took."""
+        """Undo `pad_queries`: (R, K) -> (N, D), or with first_only (S H, K) -> (S, D)."""
         return x.view(len(x) // self.num_heads, -1) if self.first_only else self.unpad(x)
 
     def split_queries(self, x: Tensor) -> list[Tensor]:
@@ -95,8 +95,8 @@ class Layout:
         H = self.num_heads
         return [x[g.first * H : (g.first + g.n) * H].unsqueeze(1) for g in self.groups]
 
-    def like(self, x: Tensor) -> Tensor:
-        """Return memory for rows such as x, 0 where no group has any."""
+    def empty_like(self, x: Tensor) -> Tensor:
+        """Return a tensor like x for the groups to write to; rows of no group are 0 already."""
         out, last = torch.empty_like(x), self.groups[-1]
         used = (last.first + last.n) * self.num_heads if self.first_only else len(self.sources) - 1
         out[used:].zero_()

@@ -47,9 +47,9 @@ class Axis:
         share = (value - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
-    def ticks(self, about: int = 6) -> list[float]:
-        """Return about so many round numbers inside the range."""
-        step = nice_step((self.high - self.low) / about)
+    def ticks(self) -> list[float]:
+        """Return about six round numbers inside the range."""
+        step = nice_step((self.high - self.low) / 6)
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]

@@ -12,7 +12,7 @@ from minbert.data.items import gold_of
 from minbert.report.tagged import confusion_of_words, worst_sentences
 from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
-from minbert.task.labels import labels_of_sets
+from minbert.task.labels import multi_hot
 from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 
@@ -110,7 +110,7 @@ def reliability(p: np.ndarray, was_so: np.ndarray) -> list[tuple[float, float, i
 def label_counts(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
     """Count each label's true positives, false negatives and false positives."""
     rows = []
-    predicted, gold = (labels_of_sets(x, task.outputs) == 1 for x in (predictions, labels))
+    predicted, gold = (multi_hot(x, task.outputs) == 1 for x in (predictions, labels))
     counts = {
         "true positives": predicted & gold,
         "false negatives": gold & ~predicted,

@@ -62,9 +62,9 @@ def format_argument(value: Any) -> str:
     return "-" if value in (None, "") else str(value)
 
 
-def lines(title: str, series: Sequence[Series], x_name: str = "step") -> Figure:
-    """Return a chart of several runs' lines, with its numbers."""
-    return title, line_chart(title, series, x_name, ""), line_table(title, series, x_name)
+def lines(title: str, series: Sequence[Series]) -> Figure:
+    """Return a chart of several runs' lines over their steps, with its numbers."""
+    return title, line_chart(title, series, "step", ""), line_table(title, series, "step")
 
 
 def over_steps(

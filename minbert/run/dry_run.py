@@ -25,7 +25,7 @@ from minbert.run.pre_training import Run as MlmRun
 from minbert.run.recipe_args import FROZEN, is_one_by_one
 from minbert.run.runlog import silence
 from minbert.run.several import of_task
-from minbert.run.teachers import outputs_files
+from minbert.run.teachers import teacher_files
 from minbert.run.train_args import Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
@@ -89,7 +89,7 @@ def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
     if args.mode == "joint":
         return {next(iter(plan.batches)): plan.steps}
     # a short annealed run may draw a task never
-    return {task: steps for task in plan.batches if (steps := plan.steps_of(task))}
+    return {task: steps for task in plan.batches if (steps := plan.count_steps(task))}
 
 
 def forecast_mlm(run: MlmRun, train_step: MlmTrainStep) -> Forecast:
@@ -189,7 +189,7 @@ def show(args: Args | MlmArgs, make: Callable[[Path], tuple[str, Forecast]]) -> 
 
 def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tuple[str, Forecast]:
     """Return the forecast of train_multitask.py, as text and numbers."""
-    outputs_files(args, tasks, folder)  # raises for a teacher that is no run
+    teacher_files(args, tasks, folder)  # raises for a teacher that is no run
     run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]

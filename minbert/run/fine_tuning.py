@@ -24,7 +24,7 @@ from minbert.run import rundir
 from minbert.run.heads_first import train_heads
 from minbert.run.loop import Training, begin, recover_last
 from minbert.run.recipe_args import FROZEN
-from minbert.run.teachers import load_outputs, make_outputs, outputs_files
+from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
 from minbert.task.balance import with_class_weights
 from minbert.task.classes import label_summary, rare_classes
@@ -64,7 +64,8 @@ class Run(Training):
     pairs: dict[str, PairData]  # the training sets of tasks whose pairs are read apart
     teachers: dict[str, Tensor]  # their outputs (I, C) on the training sets that have one
     plan: Plan
-    said: set[str] = field(default_factory=set)  # tasks whose metric was said to be undefined
+    # tasks whose undefined metric has been printed once
+    reported_undefined: set[str] = field(default_factory=set)
 
     @property
     def averaged_steps(self) -> int:
@@ -105,7 +106,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     source = data_source(args)
     check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
-    taught = outputs_files(args, tasks, folder)
+    teacher_paths = teacher_files(args, tasks, folder)
     last = recover_last(folder)
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)
@@ -128,8 +129,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         both = {"train": sequences, "dev": dev_splits}
         features = {name: encode_features(model, s) for name, s in both.items()}
     pairs = make_pairs(args, tasks, sequences)
-    make_outputs(args, tasks, taught)
-    teachers = load_outputs(taught, train_splits)
+    make_teacher_outputs(args, tasks, teacher_paths)
+    teachers = load_teacher_outputs(teacher_paths, train_splits)
     if args.heads_first and not last:
         train_heads(model, tasks, sequences, args)
     prepared_s = round(time.monotonic() - started, 2)  # features, teachers, heads first
@@ -138,7 +139,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     groups = parameter_groups(model, args.weight_decay, args.layer_decay)
     optimizer = AdamW(groups, lr=args.lr, correct_bias=args.correct_bias, kernels=args.kernels)
     files = training_files(list(tasks.values()), source.data_dir)
-    files |= {f"{name} teacher": path for name, path in taught.items()}
+    files |= {f"{name} teacher": path for name, path in teacher_paths.items()}
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
         last=last, files=files, task_bests=args.save_task_best, passes=plan.passes(),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from minbert.data.items import by_row, gold_of
 from minbert.files import sha256_of, write_json, write_text
-from minbert.metrics import over_seeds
+from minbert.metrics import bootstrap_interval, over_seeds
 from minbert.report.card import (
     Command,
     Findings,
@@ -22,10 +22,10 @@ from minbert.run.pre_training import Run as MlmRun
 from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
 from minbert.run.train_args import Args, data_source
 from minbert.task.calibration import calibration_of
-from minbert.task.evaluation import predict_task, with_interval
+from minbert.task.evaluation import predict_task
 from minbert.task.loading import load_test, training_files
 from minbert.task.predictions import write_predictions
-from minbert.task.probabilities import why_none
+from minbert.task.probabilities import why_no_probabilities
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -89,15 +89,15 @@ def predict_best(run: Run) -> Findings:
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":
                 metric = task.metrics[task.main_metric]
-                _, low, high = with_interval(metric, task.decode(outputs), gold_of(split))
+                ends = bootstrap_interval(metric, task.decode(outputs), gold_of(split))
                 calibration = None
-                if not why_none(task, model.heads[task.name].config):
+                if not why_no_probabilities(task, model.heads[task.name].config):
                     calibration = calibration_of(task, outputs, split.labels)
                     temperatures[task.name] = calibration.temperature
                 dev_files = unchanged_files(run, task, source.data_dir)
                 found[task.name] = findings(task, outputs, split, dev_files, calibration)
                 if task.main_metric in found[task.name]["metrics"]:
-                    found[task.name]["interval"] = (low, high)
+                    found[task.name]["interval"] = ends
     if is_first:
         write_text(run.folder / FINDINGS, json.dumps(found))
         keep_temperatures(run.folder / "best", temperatures)

@@ -11,13 +11,12 @@ from minbert.data.items import item_labels, items_of
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.model.multitask import MultitaskNetwork
 from minbert.progress import progress
+from minbert.run.recipe_args import FROZEN_LR
 from minbert.run.train_args import Args
 from minbert.task.evaluation import predict
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.optimizer import AdamW
-
-RATE = 1e-3  # that of training on a frozen encoder
 
 
 def train_heads(
@@ -37,7 +36,7 @@ def train_heads(
         forward, what = partial(model.head_input, name), f"{name}: features"
         features = to_device(predict(forward, split, device, what), device)
         labels = to_device(torch.from_numpy(item_labels(split)), device)
-        optimizer = AdamW(head.parameters(), lr=RATE, kernels=args.kernels)
+        optimizer = AdamW(head.parameters(), lr=FROZEN_LR, kernels=args.kernels)
         batches = count_batches({name: len(split)}, args.batch_size)[name]
         head.train()
         for step in progress(range(args.heads_first * batches), f"{name}: head"):

@@ -156,7 +156,8 @@ class Keeper:
 
     def __init__(self, run: Training, save_minutes: float) -> None:
         self.run, self.save_minutes = run, save_minutes
-        self.in_step = self.pending = False
+        self.deferred = False  # a signal now sets `pending` and raises nothing
+        self.pending = False
         self.saved_at, self.due = time.monotonic(), False
         self.previous: dict[int, Any] = {}
 
@@ -182,7 +183,7 @@ class Keeper:
             # a reader of stdout has ended, as `head` does, or tee at Ctrl-C: that is a stop, too
             unheard = isinstance(error, BrokenPipeError) and distributed.size() == 1
             if unheard or isinstance(error, KeyboardInterrupt):
-                self.in_step = True  # no signal interrupts the saving
+                self.deferred = True  # no signal interrupts the saving
                 self._save_and_report()
         finally:
             for number, handler in self.previous.items():
@@ -192,18 +193,18 @@ class Keeper:
         """Write last/ and print the command that continues from it."""
         save(self.run, "last")
         if distributed.rank() == 0:  # on stderr, which --quiet does not silence
-            whole = shlex.quote(str(rundir.whole_of(self.run.folder)))
+            whole = shlex.quote(str(rundir.command_folder(self.run.folder)))
             text = f"stopped at step {step_of(self.run)}; go on with --resume {whole}"
             print(text, file=sys.stderr)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self.in_step:
+        if self.deferred:
             self.pending = True
         else:
             self._stop()
 
     def _stop(self) -> None:
-        self.in_step = True  # from now on no signal raises again
+        self.deferred = True  # from now on no signal raises again
         raise KeyboardInterrupt
 
     @contextmanager
@@ -212,14 +213,14 @@ class Keeper:
 
         If one process gets a signal, all of them stop after the same step.
         """
-        self.in_step = True
+        self.deferred = True
         try:
             yield
             is_due = time.monotonic() - self.saved_at >= 60 * self.save_minutes
             self.due = distributed.any_rank(is_due)
             stop = distributed.any_rank(self.pending)
         finally:
-            self.in_step = False
+            self.deferred = False
         if stop:
             self._stop()
 

@@ -150,8 +150,8 @@ def find_run(root: Path, name: str) -> Path:
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
 
 
-def whole_of(run: Path) -> Path:
-    """Return the folder that --resume needs for a run: its own, or that of its command's runs."""
+def command_folder(run: Path) -> Path:
+    """Return the folder to --resume for a run: its own or, of one of several, their command's."""
     for folder in run.parents[1::-1]:  # as of seed-1/sst, the folder that is furthest out first
         if (folder / ARGS).is_file() and run in runs_of(folder, read_arguments(folder)):
             return folder
@@ -272,7 +272,7 @@ def resumed_arguments(
             continue
         if name == "task_file" and is_copied(value, run):
             continue
-        if not means(resolve, begun, name, value):
+        if not changes_nothing(resolve, begun, name, value):
             flag, mend = "--" + name.replace("_", "-"), "leave it out"
             if name in LENGTH:
                 mend += f", or start a new run from this one: --model {run}"
@@ -284,10 +284,10 @@ def resumed_arguments(
     return resolve({**begun, **free})
 
 
-def means(
+def changes_nothing(
     resolve: Callable[[dict[str, Any]], ScriptArgs], begun: dict[str, Any], name: str, value: Any
 ) -> bool:
-    """Return whether an argument, with the others as a run has them, makes no other run of it."""
+    """Return whether a run's arguments resolve to the same ones if `name` has this value."""
     try:
         return vars(resolve({**begun, name: value})) == vars(resolve(begun))
     except UserError:  # it does not go with the others, which did go together

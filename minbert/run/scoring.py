@@ -13,7 +13,7 @@ from minbert.data.items import by_row, gold_of
 from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
-from minbert.metrics import accuracy, decimals, overall
+from minbert.metrics import accuracy, bootstrap_interval, decimals, overall
 from minbert.task.calibration import calibration_of
 from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.evaluation import (
@@ -21,18 +21,17 @@ from minbert.task.evaluation import (
     cosine_threshold,
     predict,
     predict_task,
-    with_interval,
 )
 from minbert.task.loading import DataSource, load_task, load_test
 from minbert.task.predictions import write_predictions
-from minbert.task.probabilities import why_none
+from minbert.task.probabilities import why_no_probabilities
 from minbert.task.task import Task, has_2024_form
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
 
 def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, object]:
-    """Print dev metrics with intervals; write dev and test predictions in the course's files.
+    """Print dev metrics with intervals; write the predictions for dev and, if it has files, test.
 
     output: the folder of the predictions. Returns what was printed, by name.
     """
@@ -57,7 +56,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
                 found = class_scores(task, task.decode(outputs), gold_of(split))
                 classes |= {name: list(map(asdict, found))} if found else {}
                 print_classes(task, found)
-                if not why_none(task, heads[name].config):
+                if not why_no_probabilities(task, heads[name].config):
                     calibration = calibration_of(task, outputs, split.labels)
                     calibrated[name] = calibration.to_json()
                     print(f"{task.title:7} {'calibration':15} {calibration}")
@@ -100,7 +99,8 @@ def intervals(
         rows["accuracy_at_0.5"] = (accuracy, outputs[:, 0] + threshold > 0.5)
     result = {}
     for name, (metric, predictions) in rows.items():
-        value, low, high = with_interval(metric, predictions, labels)
+        value = metric(predictions, labels)
+        low, high = bootstrap_interval(metric, predictions, labels)
         shown, *ends = (decimals(x, 4) for x in (value, low, high))
         shown = f"{shown}  95 % [{', '.join(ends)}]  n {len(labels)}"
         if math.isnan(value):

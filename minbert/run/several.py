@@ -17,7 +17,7 @@ from minbert.run.finish import finish_several
 from minbert.run.loop import describe_finished
 from minbert.run.recipe_args import FROZEN, is_one_by_one, runs_of
 from minbert.run.runlog import is_finished
-from minbert.run.teachers import make_outputs, outputs_files
+from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
 from minbert.task.loading import check_files, load_train_and_dev, training_files
 from minbert.task.siamese import IN_BATCH, PairData
@@ -41,12 +41,12 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
             check_siblings(args, folder, tasks)
         else:  # a run that goes on needs neither its start nor its teachers
             check_starts(args, tasks)
-            make_outputs(args, tasks, outputs_files(args, tasks, folder))  # for all seeds
+            make_teacher_outputs(args, tasks, teacher_files(args, tasks, folder))  # for all seeds
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
-        every = train_seeds(args, folder, tasks, train)
-        finish_several(folder, args, list(tasks.values()), list(map(best_scores, every)))
-    return every
+        by_seed = train_seeds(args, folder, tasks, train)
+        finish_several(folder, args, list(tasks.values()), list(map(best_scores, by_seed)))
+    return by_seed
 
 
 def check_starts(args: Args, tasks: Tasks) -> None:
@@ -75,8 +75,11 @@ def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
         rundir.check_data(run, begun, files, {name: now[name] for name in files})
 
 
-def train_all(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
-    """Train one run, or one for each task from the same start; a run that was stopped continues."""
+def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
+    """Train the runs of one seed: one, or one for each task from the same start.
+
+    A run that was stopped continues.
+    """
     if not is_one_by_one(vars(args)):
         return [finished_state(args, folder) or train(args, folder, tasks)]
     states = []
@@ -123,13 +126,13 @@ def of_task(args: Args, name: str) -> dict[str, Any]:
 def train_seeds(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[list[TrainState]]:
     """Train the runs of all seeds, each in its own folder; return the states by seed."""
     if args.seeds == 1:
-        return [train_all(args, folder, tasks, train)]
-    every = []
+        return [train_seed(args, folder, tasks, train)]
+    by_seed = []
     for seed in range(args.seed, args.seed + args.seeds):
         print(f"\nseed {seed}")
         one = replace(args, seed=seed, seeds=1)
-        every.append(train_all(one, folder / f"seed-{seed}", tasks, train))
-    return every
+        by_seed.append(train_seed(one, folder / f"seed-{seed}", tasks, train))
+    return by_seed
 
 
 def best_scores(states: list[TrainState]) -> Scores:
@@ -137,21 +140,23 @@ def best_scores(states: list[TrainState]) -> Scores:
     return {n: score for state in states if state.best for n, score in state.best.scores.items()}
 
 
-def closing_text(args: Args, folder: Path, tasks: list[Task], every: list[list[TrainState]]) -> str:
+def closing_text(
+    args: Args, folder: Path, tasks: list[Task], by_seed: list[list[TrainState]]
+) -> str:
     """Return the text that a command ends with: its runs' scores, and what to type next.
 
-    every: the states of each seed's runs.
+    by_seed: the states of each seed's runs.
     """
     trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
-    before = {name: score for state in every[0] for name, score in state.before.items()}
-    rows = {"before training": before, trained: best_scores(every[0])}
+    before = {name: score for state in by_seed[0] for name, score in state.before.items()}
+    rows = {"before training": before, trained: best_scores(by_seed[0])}
     parts = [
         f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})"
         + f", seed {args.seed}" * (args.seeds > 1),
         results_table(tasks, rows),
     ]
     if args.seeds > 1:
-        parts.append(seeds_table(tasks, list(map(best_scores, every))))
+        parts.append(seeds_table(tasks, list(map(best_scores, by_seed))))
     run = runs_of(folder, vars(args))[0]
     places = f"--checkpoint {shlex.quote(str(run))} --data-dir {shlex.quote(args.data_dir)}"
     parts.append(f"next: python evaluate.py {places}")
@@ -174,11 +179,11 @@ def results_table(tasks: list[Task], rows: dict[str, Scores]) -> str:
     return "\n".join(lines)
 
 
-def seeds_table(tasks: list[Task], every: list[Scores]) -> str:
+def seeds_table(tasks: list[Task], by_seed: list[Scores]) -> str:
     """Return a table of each task's score over the seeds: mean, spread, lowest and highest."""
-    lines = [f"over {len(every)} seeds   mean   spread   lowest to highest"]
+    lines = [f"over {len(by_seed)} seeds   mean   spread   lowest to highest"]
     for task in tasks:
-        s = over_seeds(every)[task.name]
+        s = over_seeds(by_seed)[task.name]
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         lines.append(f"{task.title:<13}{s['mean']:7.3f}  {s['spread']:7.4f}   {ends}")
     return "\n".join(lines)

@@ -37,7 +37,7 @@ class StepRecord:
     examples: int
     tokens: int
     seconds: float  # until its work was queued on the device
-    # of a joint step's first task, (): between two tasks' gradients, by their names
+    # between each two tasks' gradients, (), by their names; a joint step's first record has them
     cosines: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -70,13 +70,13 @@ class Progress:
         if self.quiet:
             return
         if line := self.busy.check():
-            self.print(line)
+            say(line)
         if on_terminal():
             if self.bar is None or now - self.shown >= DRAW_EVERY_S:
                 self._draw(record)
                 self.shown = now
         elif now - self.shown >= LINE_EVERY_S:
-            self.print(self.describe())
+            say(self.describe())
             self.shown = now
 
     def _draw(self, record: StepRecord) -> None:
@@ -125,14 +125,10 @@ class Progress:
             line = "{examples_per_s:.0f} examples/s, {tokens_per_s:.0f} real tokens/s"
             print(line.format(**self.rates()))
 
-    def print(self, text: str) -> None:
-        """Print a line above the bar."""
-        say(text)
-
     def print_scores(self, label: str, scores: str) -> None:
         """Print what an evaluation found, and keep it for the lines to come."""
         self.scores = scores
-        self.print(f"{label}: {scores}")
+        say(f"{label}: {scores}")
 
     def close(self) -> None:
         """Remove the bar."""

@@ -13,7 +13,7 @@ from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import CONFIGS, HEADS
-from minbert.run.rundir import whole_of
+from minbert.run.rundir import command_folder
 from minbert.run.train_args import Args, data_source
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import load_task
@@ -25,7 +25,7 @@ from minbert.weights.resolve import resolve
 CACHE = ".teachers"  # in --output-dir, as the caches of ids: for other runs
 
 
-def outputs_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str, Path]:
+def teacher_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str, Path]:
     """Return where a run keeps its teachers' outputs: it goes on without the teachers.
 
     The runs of one command have them in common. Raises UserError for a teacher that is no run, if
@@ -33,7 +33,7 @@ def outputs_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str,
     """
     paths = {}
     for name, teacher in args.teacher.items():
-        places = [place / OUTPUTS / f"{name}.npy" for place in (folder, whole_of(folder))]
+        places = [place / OUTPUTS / f"{name}.npy" for place in (folder, command_folder(folder))]
         there = [path for path in places if path.is_file()]
         if not there:
             check_teacher(name, Path(teacher))
@@ -41,7 +41,7 @@ def outputs_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str,
     return paths
 
 
-def make_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> None:
+def make_teacher_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> None:
     """Write the teachers' outputs (I, C) on the training sets into these files, if need be.
 
     I: the rows or words that the run trains on, in its order. Of several processes the first one
@@ -66,8 +66,10 @@ def write_outputs(path: Path, outputs: np.ndarray) -> None:
         write_hash(path)
 
 
-def load_outputs(paths: dict[str, Path], splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
-    """Read what `make_outputs` has written: for each item of the training sets, (I, C).
+def load_teacher_outputs(
+    paths: dict[str, Path], splits: dict[str, EncodedSplit]
+) -> dict[str, Tensor]:
+    """Read what `make_teacher_outputs` has written: for each item of the training sets, (I, C).
 
     The windows of a long text have the teacher's output for all of it. Raises UserError for another
     number of outputs, and for a teacher that has cut words off which are trained on.

@@ -20,7 +20,7 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg, check_recipe
+from minbert.run.recipe_args import FROZEN, FROZEN_LR, RecipeArgs, beyond_arg, check_recipe
 from minbert.task.loading import DataSource
 from minbert.task.siamese import (
     BOTH,
@@ -170,7 +170,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     return replace(
         args,
         epochs=args.epochs or (10 if frozen else 5),
-        lr=(1e-3 if frozen else 1e-5) if args.lr is None else args.lr,
+        lr=(FROZEN_LR if frozen else 1e-5) if args.lr is None else args.lr,
         limit=limits_of(args.tasks, "--limit", args.limit or {}),
         limit_dev=limits_of(args.tasks, "--limit-dev", args.limit_dev or {}),
         sub_epochs=args.sub_epochs or {},

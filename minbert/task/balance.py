@@ -55,7 +55,7 @@ def row_weights(task: Task, labels: Tensor) -> Tensor | None:
     if task.class_weights is None:
         return None
     if task.multi_label:
-        present = losses.labels_of_sets(labels, task.outputs)
+        present = losses.multi_hot(labels, task.outputs)
         return losses.weights_of_sets(task.class_weights, present)
     weights = losses.weights_of_rows(task.class_weights, labels)
     return weights if task.problem_type == SOFTMAX else weights[:, None]

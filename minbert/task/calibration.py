@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minbert.task.labels import labels_of_sets
+from minbert.task.labels import multi_hot
 from minbert.task.probabilities import choices, softmax
 from minbert.task.task import Task
 
@@ -72,7 +72,7 @@ def choices_of(
 def right_choices(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return which class is right in each choice, (m,): of several labels 1 for those there are."""
     if task.multi_label:
-        return labels_of_sets(labels, task.outputs).reshape(-1)
+        return multi_hot(labels, task.outputs).reshape(-1)
     return labels.astype(np.int64)
 
 

@@ -14,7 +14,7 @@ from minbert.data.encoded import EncodedSplit, limit_rows, one_row_a_sequence
 from minbert.data.items import by_row, gold_of, item_labels, read_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
-from minbert.metrics import Metric, accuracy, bootstrap_interval
+from minbert.metrics import accuracy
 from minbert.model.heads import siamese_part
 from minbert.progress import progress
 from minbert.task.task import Task
@@ -179,13 +179,6 @@ def score_tasks(
             fixed = accuracy(outputs[:, 0].numpy() + threshold > 0.5, split.labels)
             scores[task.name] |= {"accuracy_at_0.5": fixed, "threshold": threshold}
     return scores
-
-
-def with_interval(
-    metric: Metric, predictions: np.ndarray, labels: np.ndarray
-) -> tuple[float, float, float]:
-    """Return a metric over a whole split, and the ends of its bootstrap 95 % interval."""
-    return (metric(predictions, labels), *bootstrap_interval(metric, predictions, labels))
 
 
 def replace_undefined(scores: dict[str, dict[str, float]]) -> dict[str, str]:

@@ -20,7 +20,7 @@ def class_label(classes: int) -> Callable[[str], float]:
     return parse
 
 
-def labels_of_sets(sets: np.ndarray, classes: int) -> np.ndarray:
+def multi_hot(sets: np.ndarray, classes: int) -> np.ndarray:
     """Return 1 for each label of a set, else 0: (n,) sums of 2^class -> (n, C)."""
     return sets.astype(np.int64)[:, None] >> np.arange(classes) & 1
 

@@ -11,10 +11,10 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, take
 from minbert.data.examples import (
     check_exists,
+    describe_left_out,
     iter_examples,
     names_of,
     read_examples,
-    say_left_out,
 )
 from minbert.data.id_cache import load_split
 from minbert.data.items import item_labels, read_items
@@ -168,7 +168,7 @@ def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]
     for task in tasks:
         paths = task.paths("train", data_dir)
         examples, left_out = read_examples(paths, task.columns, labelled=True)
-        if said := say_left_out(task.columns, left_out):
+        if said := describe_left_out(task.columns, left_out):
             print(f"{names_of(paths)}: {said}")
         if task.dev_share:
             is_dev = is_dev_example(task, examples, data_dir)

@@ -6,7 +6,7 @@ from minbert.model.heads import HeadConfig
 from minbert.task.task import Task
 
 
-def why_none(task: Task, head: HeadConfig) -> str:
+def why_no_probabilities(task: Task, head: HeadConfig) -> str:
     """Return why a task's outputs give no probabilities; "" if they do."""
     if task.is_regression:
         return f"{task.title} has scores, not classes: no probabilities"

@@ -31,7 +31,7 @@ PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
 USUAL_SCALE = 20.0  # of the cosines in in-batch losses, as sentence-transformers has it
 
 
-def check_pair_loss(task: Task, name: str, encoding: str = SIAMESE) -> None:
+def check_pair_loss(task: Task, name: str, encoding: str) -> None:
     """Raise UserError for a loss that is unknown or does not fit the task's labels or encoding."""
     if name not in PAIR_LOSSES:
         raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
@@ -170,10 +170,10 @@ def siamese_loss(
 def embed_pairs(
     model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, twice: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the pairs' embeddings u and v, (S, E) each, by ONE forward of all sentences.
+    """Return the pairs' embeddings u and v, (S, E) each, by one forward of all their sentences.
 
-    Separate towers have one forward each. twice: every distinct sentence is embedded twice, under
-    different dropout masks.
+    Separate towers have a forward each. twice: u and v are both of every distinct sentence, (U, E),
+    by two forwards, whose dropout masks differ.
     """
     device = model.encoder.device
 
@@ -182,10 +182,10 @@ def embed_pairs(
         return model.embed(task.name, batch.to(device), side)[to_device(places, device)]
 
     index = pairs.index[rows]
-    both = np.unique(index) if twice else index.T.reshape(-1)
     if twice:
-        return embed(both, 0), embed(both, 1)
+        distinct = np.unique(index)
+        return embed(distinct, 0), embed(distinct, 1)
     if model.second_tower is not None:
         return embed(index[:, 0], 0), embed(index[:, 1], 1)
-    u, v = embed(both, 0).chunk(2)
+    u, v = embed(index.T.reshape(-1), 0).chunk(2)
     return u, v

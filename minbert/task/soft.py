@@ -7,7 +7,7 @@ of a task of scores, (S, 1).
 from torch import Tensor
 from torch.nn import functional as F
 
-from minbert.losses import labels_of_sets
+from minbert.losses import multi_hot
 from minbert.task.task import REGRESSION, SOFTMAX, Task
 
 
@@ -25,7 +25,7 @@ def hard_targets(task: Task, labels: Tensor) -> Tensor:
     if task.problem_type == SOFTMAX:
         return F.one_hot(labels.long(), task.outputs).float()
     if task.multi_label:
-        return labels_of_sets(labels, task.outputs)
+        return multi_hot(labels, task.outputs)
     return labels.float()[:, None]
 
 

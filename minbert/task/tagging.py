@@ -16,7 +16,7 @@ from minbert.task.task import Table, Task
 OUTSIDE = "O"  # the tag of a word that is in no entity
 PREFIXES = ("B", "I", "E", "S")  # begin, inside, end, single: of IOB1, IOB2 and IOBES
 NO_TYPE = "_"  # of an entity whose tags are prefixes alone; seqeval's word
-NOT_OF_WORDS = ("course", "quoting", "delimiter", "long")  # keys of rows of other tasks
+NOT_OF_WORDS = ("course", "quoting", "delimiter")  # keys of rows of other tasks
 Span = tuple[int, int, str]  # an entity: its first word, the word after its last one, its type
 
 

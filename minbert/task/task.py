@@ -126,7 +126,7 @@ class Task:
         """Read a predicted class, set of classes or score. Raises ValueError for what is none."""
         if text in self.display_names and (is_label or text not in self.classes):
             return float(self.display_names.index(text))
-        # all but scores are parsed as labels are: a predicted score may lie out of their range
+        # of all but scores as a label is: a predicted score may lie out of the labels' range
         return float(text) if self.is_regression else self.columns.parse_label(text)
 
     def label_of(self, prediction: Prediction) -> str:

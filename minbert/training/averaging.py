@@ -12,9 +12,9 @@ MEAN = "mean"
 
 
 def averaged_steps(step: int, steps: int, share: float) -> int:
-    """Return how many steps the mean is over when so many of all are done; 0: there is none.
+    """Return how many steps the weights' mean is over after `step` of `steps`; 0: there is none.
 
-    However small the share is, the last step is in it.
+    share: the last part of the steps that the mean is over; it has one step at least.
     """
     first = min(round(steps * (1 - share)), steps - 1)
     return max(0, step - first) if share else 0
@@ -22,9 +22,10 @@ def averaged_steps(step: int, steps: int, share: float) -> int:
 
 @torch.no_grad()
 def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
-    """Take the weights of now into the mean, as the `count`-th of it, from 1.
+    """Add the present weights to the mean, as the `count`-th of it, from 1.
 
-    A mean that is not there begins with them: at the first, and in a dry run, which leaps there.
+    A mean that does not exist yet starts as a copy of them, also where `count` is larger: a dry run
+    measures one of the last steps without those before it.
     """
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     for p in weights:

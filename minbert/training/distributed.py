@@ -50,7 +50,7 @@ def processes() -> Iterator[None]:
         if rank() > 0:
             sys.stdout = nowhere()  # for as long as the process lives
         yield
-    except (dist.DistBackendError, dist.DistNetworkError, RuntimeError) as error:
+    except RuntimeError as error:  # torch.distributed's errors are of this class, too
         if not _lost(error):
             raise
         what = f"another process ended ({str(error)[:80]}); its own message is above"
@@ -94,7 +94,7 @@ def size() -> int:
 
 
 def has_own_gpu() -> bool:
-    """Return whether there is a GPU for this process: NCCL wants one for each of a machine's."""
+    """Return whether this process has a GPU that no other one uses, which NCCL requires."""
     return int(os.environ.get("LOCAL_RANK", "0")) < torch.cuda.device_count()
 
 

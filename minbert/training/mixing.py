@@ -11,7 +11,8 @@ from functools import lru_cache
 
 import numpy as np
 
-MODES = ("parallel", "sequential", "shuffle", "annealed", "joint", "single")  # parallel of one task
+# "single" has one task, whose batches are drawn as by "parallel"
+MODES = ("parallel", "sequential", "shuffle", "annealed", "joint", "single")
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Plan:
             return annealed_draw(self.batches, self.powers, self.steps, self.seed, step)
         return parallel_draw(self.batches, step)
 
-    def steps_of(self, task: str) -> int:
-        """Return how many of the steps are the task's, or have a batch of it."""
+    def count_steps(self, task: str) -> int:
+        """Return how many of the run's steps have a batch of the task, as `steps_with` lists."""
         if self.mode == "annealed":
             sizes = tuple(self.batches.values())
             tasks, _ = annealed_order(sizes, self.powers, self.steps, self.seed)
@@ -86,10 +87,10 @@ class Plan:
 
     def passes(self) -> dict[str, float]:
         """Return how many passes over its set each task gets."""
-        return {task: self.steps_of(task) / b for task, b in self.batches.items()}
+        return {task: self.count_steps(task) / b for task, b in self.batches.items()}
 
     def steps_with(self, task: str) -> Iterator[int]:
-        """Return the numbers of the task's steps, in order."""
+        """Return the numbers of the steps that have a batch of the task, in ascending order."""
         before = list(self.batches)[: list(self.batches).index(task)]
         sequential = self.mode == "sequential"
         start = sum(self.batches[t] * self.sub_epochs[t] for t in before) if sequential else 0

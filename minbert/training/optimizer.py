@@ -119,7 +119,7 @@ class AdamW(torch.optim.Optimizer):
             buckets: dict[int, list[nn.Parameter]] = defaultdict(list)
             for p in group["params"]:
                 if p.grad is not None:
-                    buckets[self.count(p)].append(p)
+                    buckets[self.begin_step(p)].append(p)
             for t, params in buckets.items():
                 a = corrected_rate(group, t)
                 for p, g, m, v in self.blocks(params, bool(group["weight_decay"])):
@@ -132,8 +132,8 @@ class AdamW(torch.optim.Optimizer):
                         torch._foreach_add_(p, p, alpha=-decay)
         return loss
 
-    def count(self, p: nn.Parameter) -> int:
-        """Return p's step t, this one included; make its state at the first."""
+    def begin_step(self, p: nn.Parameter) -> int:
+        """Count one more step of p and return the count, t; at the first, make its state."""
         state = self.state[p]
         if "step" not in state:  # it may have a mean, see averaging.py
             dtype = torch.promote_types(p.dtype, torch.float32)

