@@ -16,7 +16,14 @@ import train_multitask
 from minbert.data.encoded import EncodedSplit
 from minbert.metrics import mae, rmse
 from minbert.report.findings import findings
-from minbert.task.classes import class_counts, class_scores, describe_labels, rare_classes
+from minbert.task.classes import (
+    ClassScore,
+    class_counts,
+    class_scores,
+    describe_labels,
+    rare_classes,
+    worst_first,
+)
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task
 from tasks import TASKS
@@ -134,3 +141,10 @@ def test_a_table_of_thousands_of_classes_is_left_out(classes: int, shown: bool) 
     found = findings(make("classification", classes), outputs, split, (), None)
     assert ("confusion" in found) == ("names" in found) == shown
     assert len(found["classes"]) == classes and found["worst"] == []
+
+
+def test_of_many_classes_those_are_listed_that_are_found_least() -> None:
+    scores = [ClassScore(f"c{i}", 1, 1.0, 1.0, (i * 7 % 25) / 25) for i in range(25)]
+    shown = [score.f1 * 25 for score in worst_first(scores)]
+    assert shown == pytest.approx([*range(20)])
+    assert worst_first(scores[:20]) == scores[:20]

@@ -230,3 +230,22 @@ def test_training_does_not_wait_for_the_compiler_s_imports(world: Path) -> None:
     )
     argv = [*arguments(world, "--skip-predictions"), "--quiet"]
     subprocess.run([sys.executable, "-c", code, *argv], check=True, cwd=Path(__file__).parents[1])
+
+
+@pytest.mark.parametrize("gone", ["best-sst/model.safetensors", "report.html"])
+def test_what_a_finished_run_of_several_lacks_is_made_anew(world: Path, gone: str) -> None:
+    options = ["--seeds", "2", "--epochs", "1", "--save-task-best", "--skip-predictions"]
+    run(world, "--name", "two", *options)
+    path = world / "runs/two/seed-11712" / gone
+    shutil.rmtree(path.parent) if path.parent.name == "best-sst" else path.unlink()
+    assert train_multitask.main(["--resume", str(world / "runs/two")]) == 0
+    assert path.is_file()
+
+
+def test_the_table_of_several_seeds_is_that_of_the_first(world: Path, capsys) -> None:
+    run(world, "--name", "two", "--seeds", "2", "--epochs", "1", "--lr", "1e-2", "--json")
+    *printed, line = capsys.readouterr().out.splitlines()
+    first, second = json.loads(line)["scores"]
+    (row,) = [text.split()[1:] for text in printed if text.startswith("parallel ")]
+    assert row == [f"{first[task]:.3f}" for task in ("sst", "sts")]
+    assert row != [f"{second[task]:.3f}" for task in ("sst", "sts")]

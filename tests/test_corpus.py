@@ -219,3 +219,11 @@ def test_no_text_and_no_token(world: Path, tokenizer: BertTokenizer) -> None:
     (world / "binary.txt").write_text("red\ncat\0\n")
     with pytest.raises(UserError, match=r"binary.txt:2: a binary file"):
         load_corpus([world / "binary.txt"], tokenizer, 16, world / "ids")
+
+
+def test_another_tokenizer_makes_another_corpus(world: Path) -> None:
+    (world / "few.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\nred\n")
+    whole = BertTokenizer.from_directory(world / "model")
+    for words in (whole, BertTokenizer.from_vocab(world / "few.txt")):
+        found = load_sentences(["red cat"], words, 16, world / "ids")
+        assert found.ids.tolist() == words.encode_batch(["red cat"])[0].ids

@@ -91,7 +91,7 @@ def test_the_same_rows_for_training_evaluation_scores_and_report(
     gold = ["--gold", str(own / "data/intent.tsv"), "--task-file", str(run / "tasks.toml")]
     assert evaluate.main(["--score", str(own / "p/intent-dev-output.csv"), *gold]) == 0
     worst = json.loads((run / "findings.json").read_text())["intent"]["worst"]
-    assert {row["id"] for row in worst} <= {*dev}
+    assert worst and {row["id"] for row in worst} <= {*dev}
     card = (run / "README.md").read_text()
     assert "| intent.tsv | 12 |" in card and "| intent.tsv, 0.25 of it: dev | 4 |" in card
 

@@ -195,3 +195,11 @@ def test_shares_are_all_rows_once(monkeypatch: pytest.MonkeyPatch, count: int) -
             seen += part.tolist() if share else []
             weight += share
     assert sorted(seen) == rows.tolist() and weight == pytest.approx(1)
+
+
+def test_every_process_draws_its_own_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
+    seeds = []
+    for rank in (0, 1):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        seeds += [distributed.own_seed(7, step) for step in (0, 1)]
+    assert len({*seeds}) == 4

@@ -12,11 +12,12 @@ import torch
 from minbert import BertTokenizer
 from minbert.data import encoded
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, encode_files, limit_rows, take
+from minbert.data.encoded import EncodedSplit, chosen_rows, encode_files, limit_rows, take
+from minbert.data.examples import read_examples
 from minbert.data.id_cache import load_split
 from minbert.data.sampler import length_sorted_batches
 from minbert.files import HOST
-from minbert.task.loading import DataSource, load_task
+from minbert.task.loading import DataSource, distinct_sentences, load_task
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 
@@ -151,3 +152,34 @@ def test_real_data_is_small_in_memory(real_data: Path, tokenizer) -> None:
                 split = load_split(real_data / name, task.columns, labelled, tokenizer, 512)
                 size = sum(v.nbytes for v in vars(split).values() if isinstance(v, np.ndarray))
                 assert size <= 4 * len(split.ids) + 48 * len(split)
+
+
+def test_a_limit_draws_from_all_rows_and_keeps_their_order() -> None:
+    found = chosen_rows(1000, 100).tolist()
+    assert found == sorted({*found}) and len(found) == 100
+    assert found[0] < 100 and found[-1] >= 900 and found != [*range(0, 1000, 10)]
+    assert found == chosen_rows(1000, 100).tolist() and chosen_rows(3, 5).tolist() == [0, 1, 2]
+
+
+def test_a_cache_is_of_one_tokenizer_and_one_reading(file: Path, tokenizer) -> None:
+    """Not taken for another vocabulary, pairs read apart, or rows without labels."""
+    (file.parent / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nkite\nrain\n")
+    other = BertTokenizer.from_vocab(file.parent / "vocab.txt")
+    columns = TASKS["sts"].columns
+    for words in (tokenizer, other):
+        for labelled in (False, True):
+            for siamese in (False, True):
+                found, expected = (
+                    load_split(file, columns, labelled, words, 512, cache, siamese)
+                    for cache in (file.parent / "ids", None)
+                )
+                for name, value in vars(expected).items():
+                    np.testing.assert_array_equal(getattr(found, name), value, name)
+
+
+def test_pre_training_reads_the_rows_that_a_limit_draws(world: Path) -> None:
+    task = TASKS["sst"]
+    examples, _ = read_examples(task.paths("train", world / "data"), task.columns, labelled=True)
+    texts = [examples[row].text for row in chosen_rows(len(examples), 7)]
+    assert distinct_sentences(world / "data", [task], {"sst": 7}) == [*dict.fromkeys(texts)]
+    assert texts != [example.text for example in examples[:7]]

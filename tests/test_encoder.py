@@ -172,3 +172,16 @@ def test_bad_input_is_one_clear_line(tiny: BertModel, ids, mask, message: str) -
 def test_config_is_the_published_one() -> None:
     assert BertModel.from_pretrained("all-MiniLM-L6-v2").config.hidden_size == 384
     assert TINY.to_dict()["model_type"] == "bert"
+
+
+def test_norms_and_biases_of_top_layers_start_anew_too() -> None:
+    model = BertModel(TINY)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.fill_(7.0)
+    model.reinitialize(1)
+    lower, top = model.bert_layers
+    assert all((p == 7).all() for p in lower.parameters())
+    for norm in (top.attention_layer_norm, top.out_layer_norm):
+        assert (norm.weight == 1).all() and (norm.bias == 0).all()
+    assert (top.out_dense.bias == 0).all() and (model.pooler_dense.bias == 0).all()

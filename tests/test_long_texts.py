@@ -236,3 +236,12 @@ def test_rows_of_several_windows_are_compared_whole(world: Path) -> None:
     train = split(long, "old dog")
     assert len(train.owners) > 2
     assert count_trained_on(split(short, long, long + " here", "old dog"), train) == 2
+
+
+def test_a_teacher_reads_long_texts_as_it_was_trained_to(own: Path) -> None:
+    teacher = train(own, "tail", "teacher", "--lr", "1e-2")
+    run = train(own, "head", "taught", "--teacher", f"intent={teacher}")
+    lines = (own / "data/intent.tsv").read_text().splitlines()[1:]
+    model = MultitaskModel.load(teacher, device="cpu")
+    expected = model.outputs("intent", [line.split("\t")[0] for line in lines])
+    np.testing.assert_allclose(np.load(run / "teachers/intent.npy"), expected, atol=1e-5)

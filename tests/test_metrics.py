@@ -106,3 +106,10 @@ def test_learning_rates() -> None:
     assert curve("linear", 5)[5:] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
     cosine = [0.5 * (1 + math.cos(math.pi * i / 10)) for i in range(10)]
     assert curve("cosine", 0) == pytest.approx(cosine)
+
+
+def test_an_interval_leaves_out_a_fortieth_of_the_resamples_at_each_end(monkeypatch) -> None:
+    monkeypatch.setattr(metrics, "RESAMPLES", 1000)
+    values = iter(range(1, 1001))
+    ends = metrics.bootstrap_interval(lambda *_: float(next(values)), np.zeros(3), np.zeros(3))
+    assert ends == pytest.approx((25.975, 975.025))

@@ -241,3 +241,17 @@ def test_any_id_and_text_comes_back(tmp_path: Path) -> None:
         )
         lines = text_lines(tmp_path / name)
         assert list(delimited_rows(tmp_path / name, lines, delimiter, "csv"))[1] == (2, cells)
+
+
+def test_raw_probabilities_of_a_file_are_raw(trained: Path, model, tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text(TEXT + "\n")
+    shares = []
+    for raw, more in ((False, []), (True, ["--raw"])):
+        output = tmp_path / "out.jsonl"
+        command = ["--checkpoint", str(trained), "--task", "sst", "--output", str(output), *more]
+        evaluate.main([*command, "--input", str(tmp_path / "in.txt")])
+        (row,) = read_back(output)
+        (expected,) = model.predict("sst", [TEXT], probabilities=True, raw=raw)
+        shares.append([float(row[f"probability_{name}"]) for name in expected])
+        np.testing.assert_allclose(shares[-1], [*expected.values()], atol=1e-6)
+    assert np.abs(np.subtract(*shares)).max() > 1e-4

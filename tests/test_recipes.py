@@ -12,44 +12,12 @@ from experiments.estimate import resolved
 from minbert import BertModel, UserError
 from minbert.tensors import load_tensors
 from minbert.training.averaging import averaged, averaged_steps
-from minbert.training.gradients import TaskGradients, cosines, projected_sum
 from minbert.training.optimizer import parameter_groups
 from tests.conftest import TINY, cut, logged, run, weights
 from tests.processes import assert_same_run
 from tests.test_teachers import teach
 
 WEIGHTED = ("--task-weight", "sst=2")
-
-
-def test_projected_gradients_do_not_go_against_each_other() -> None:
-    a, b = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
-    assert cosines({"a": a, "b": b})["a b"] == pytest.approx(-(0.5**0.5))
-    # a - (a.b/|b|^2) b = (.5, .5); b - (a.b/|a|^2) a = (0, 1)
-    torch.testing.assert_close(projected_sum({"a": a, "b": b}, [0]), torch.tensor([0.5, 1.5]))
-    same = {"a": a, "b": torch.tensor([1.0, 1.0])}
-    torch.testing.assert_close(projected_sum(same, [0]), torch.tensor([2.0, 1.0]))
-
-
-def test_a_parameter_that_no_task_reaches_stays_without_gradient() -> None:
-    used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
-    gradients = TaskGradients([unused, used])
-    for name, factor in (("a", 1.0), ("b", 3.0)):
-        (used.sum() * factor).backward()
-        gradients.take(name)
-        assert used.grad is None
-    gradients.put("sum", [0])
-    assert unused.grad is None and used.grad.tolist() == [4.0, 4.0]
-
-
-@pytest.mark.parametrize(("combine", "expected"), [("sum", [0.0, 1.0]), ("pcgrad", [0.5, 1.5])])
-def test_gradients_are_combined_as_said(combine: str, expected: list[float]) -> None:
-    p = nn.Parameter(torch.zeros(2))
-    gradients = TaskGradients([p])
-    for name, gradient in (("a", [1.0, 0.0]), ("b", [-1.0, 1.0])):
-        p.grad = torch.tensor(gradient)
-        gradients.take(name)
-    gradients.put(combine, [0])
-    torch.testing.assert_close(p.grad, torch.tensor(expected))
 
 
 def test_a_joint_step_has_a_batch_of_every_task(world: Path, no_dropout: None) -> None:
@@ -275,3 +243,25 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             run(world, *words.split())
+
+
+def test_both_readings_are_learned_from(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The loss is the mean of theirs, and their disagreement by its weight."""
+    seen: dict[str, list[float]] = {"soft_loss": [], "disagreement": []}
+
+    def watch(name: str) -> None:
+        original = getattr(train_multitask, name)
+
+        def watched(*words) -> torch.Tensor:
+            found = original(*words)
+            seen[name].append(found.item())
+            return found
+
+        monkeypatch.setattr(train_multitask, name, watched)
+
+    for name in seen:
+        watch(name)
+    run(world, "--name", "run", "--tasks", "sst", "--r-drop", "sst=2", "--steps", "1")
+    (one, other), (apart,) = seen.values()
+    (line,) = logged(world / "runs/run", "step")
+    assert one != other and line["loss"] == pytest.approx((one + other) / 2 + 2 * apart, rel=1e-5)

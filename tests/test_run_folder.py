@@ -20,7 +20,6 @@ from minbert import MultitaskModel, UserError
 from minbert.files import HOST
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
-from minbert.run.runlog import RunLog
 from minbert.run.train_args import resolve_arguments
 from tasks import TASKS
 from tests.conftest import arguments, run, weights
@@ -102,14 +101,6 @@ def test_a_run_goes_on_on_a_gpu(world: Path) -> None:
             begun, given, world, lambda fields: resolve_arguments(fields, TASKS)
         )
         assert again.device == "cuda" and not again.use_gpu
-
-
-def test_a_log_of_a_run_without_a_checkpoint_lacks_nothing(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "log.jsonl").write_text('{"event": "start", "step": 0}\n')
-    RunLog(tmp_path / "log.jsonl", -1, -1, False)
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("more", [[], ["--seeds", "2"]])
@@ -243,18 +234,6 @@ def test_a_dev_file_that_is_changed_meanwhile_does_not_cost_the_end(
     found = json.loads((world / "runs/run/findings.json").read_text())
     assert found["sst"]["worst"] == [] and found["sst"]["rows"] == 12 and found["sts"]["worst"]
     assert (world / "runs/run/report.html").is_file()
-
-
-def test_evaluations_and_ends_are_logged_once(world: Path) -> None:
-    """Killed after an evaluation's line, before its checkpoint; and gone on with at its end."""
-    run(world, "--name", "run", "--epochs", "1")
-    log = world / "runs/run/log.jsonl"
-    train_multitask.main(["--resume", str(world / "runs/run")])
-    events = [line["event"] for line in read_log(log)]
-    assert events.count("end") == 1 and events.count("dev") == 2
-    RunLog(log, 10, assessed=0).file.close()  # the checkpoint of step 10 knows of none since 0
-    stages = [line["stage"] for line in read_log(log) if line["event"] == "dev"]
-    assert stages == ["before training"]
 
 
 def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:

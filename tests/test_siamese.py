@@ -1,6 +1,5 @@
 """Sentence-BERT: pooling, one forward for both sides, thresholds, and every loss by name."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 import torch
 import transformers
 
-import evaluate
-import train_multitask
 from minbert import Batch, BertModel, BertTokenizer, UserError
 from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
@@ -21,13 +18,13 @@ from minbert.data.pairs import (
 )
 from minbert.losses import contrastive
 from minbert.model.heads import HeadConfig, pool
-from minbert.model.multitask import MultitaskNetwork, load_multitask
+from minbert.model.multitask import MultitaskNetwork
 from minbert.task.evaluation import best_threshold, siamese_outputs
 from minbert.task.siamese import describe_pairs
 from minbert.task.taskfile import read_tasks
 from minbert.weights.resolve import resolve
 from tasks import TASKS
-from tests.conftest import run, weights
+from tests.conftest import run
 
 TEXTS = [("a red kite", "one kite"), ("rain", "it rains a lot")]
 TEXTS += [("one kite", "a red kite"), ("rain", "rain")]
@@ -131,92 +128,6 @@ def test_best_threshold_is_the_best_there_is(seed: int) -> None:
 
 MNR = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "mnr")
 ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision", "fp32")
-
-
-@pytest.mark.parametrize(
-    "loss", ["contrastive", "cosine-mse", "cosent", "softmax", "mnr", "mnr-full", "simcse"]
-)
-def test_every_loss_trains_and_its_run_is_scored(world: Path, capsys, loss: str) -> None:
-    options = ["--tasks", "quora,sst", "--pair-encoding", "siamese", "--pair-loss", loss]
-    run(world, *options, *ONE_EPOCH, "--name", "s", "--embedding-size", "6")
-    last = weights(world / "runs/s/last")
-    assert last["quora.map.weight"].shape == (6, 32)
-    first_layer = "encoder.layer.0.output.dense.weight"
-    model = BertModel.from_pretrained(world / "model")
-    assert not torch.equal(last[first_layer], model.bert_layers[0].out_dense.weight)
-    said = "quora: cosines of pairs labelled" in capsys.readouterr().out
-    assert said == (loss != "softmax")
-    job = ["--checkpoint", str(world / "runs/s"), "--data-dir", str(world / "data"), "--json"]
-    evaluate.main(job)
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    log = [json.loads(line) for line in (world / "runs/s/log.jsonl").read_text().splitlines()]
-    trained = [line for line in log if line["event"] == "dev"][-1]["scores"]["quora"]
-    assert report["scores"]["quora"]["accuracy"]["value"] == pytest.approx(trained["accuracy"])
-
-
-def test_a_batch_without_two_pairs_has_no_loss(world: Path) -> None:
-    """And the report is drawn without it."""
-    run(world, *MNR, *ONE_EPOCH, "--name", "small", "--batch-size", "3", "--skip-predictions")
-    folder = world / "runs/small"
-    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    losses = [line["loss"] for line in log if line["event"] == "step"]
-    skipped = json.loads((folder / "last/state.json").read_text())["skipped"]
-    assert losses.count(None) == skipped > 0
-    assert all(loss > 0 for loss in losses if loss is not None)
-    assert "training loss" in (folder / "report.html").read_text()
-
-
-@pytest.mark.parametrize("how", ["siamese mnr-full", "siamese softmax", "both softmax"])
-def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path, how: str) -> None:
-    encoding, loss = how.split()
-    options = ["--tasks", "quora,sts", "--pair-encoding", encoding]
-    options += ["--pair-loss", f"quora={loss}", "--epochs", "2"]
-    run(world, *options, "--name", "whole")
-    process = [*options, "--name", "cut", "--save-minutes", "0", "--eval-every", "3"]
-    original, calls = train_multitask.learning_rate, []
-
-    def killed(*args: object) -> float:
-        calls.append(args)
-        if len(calls) == 7:
-            raise RuntimeError("killed")
-        return original(*args)
-
-    train_multitask.learning_rate = killed
-    try:
-        with pytest.raises(RuntimeError, match="killed"):
-            run(world, *process)
-    finally:
-        train_multitask.learning_rate = original
-    train_multitask.main(["--resume", str(world / "runs/cut")])
-    a, b = (weights(world / "runs" / name / "last") for name in ("whole", "cut"))
-    assert all(torch.equal(a[k], b[k]) for k in a)
-
-
-def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
-    options = ["--tasks", "quora,sts", "--pair-encoding", "siamese", "--towers", "separate"]
-    run(world, *options, *ONE_EPOCH, "--name", "two")
-    model, _ = load_multitask(world / "runs/two")
-    first, second = model.encoder.state_dict(), model.second_tower.state_dict()
-    assert not torch.equal(first["pos_embedding.weight"], second["pos_embedding.weight"])
-    capsys.readouterr()
-    job = ["--checkpoint", str(world / "runs/two"), "--data-dir", str(world / "data"), "--json"]
-    evaluate.main(job)
-    report = json.loads(capsys.readouterr().out.splitlines()[-1])
-    log = [json.loads(line) for line in (world / "runs/two/log.jsonl").read_text().splitlines()]
-    trained = [line for line in log if line["event"] == "dev"][-1]["scores"]["sts"]["pearson"]
-    assert report["scores"]["sts"]["pearson"]["value"] == pytest.approx(trained, abs=1e-6)
-
-
-def test_a_task_alone_without_pairs_has_one_tower(world: Path) -> None:
-    options = ["--mode", "single", "--pair-encoding", "siamese", "--towers", "separate"]
-    run(world, *options, *ONE_EPOCH, "--name", "alone")
-    towers = {
-        task: (world / f"runs/alone/{task}/last/second.safetensors").is_file()
-        for task in ("sst", "sts")
-    }
-    assert towers == {"sst": False, "sts": True}
-    cards = [(world / f"runs/alone/{task}/README.md").read_text() for task in towers]
-    assert ["minbert.export" in card for card in cards] == [True, False]
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import json
 import shutil
 import signal
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,8 +13,8 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.run import checkpoint
-from minbert.run.loop import Training
+from minbert.run import checkpoint, loop
+from minbert.run.loop import Keeper, Training
 from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, run, weights
 from tests.forked import Command
@@ -260,3 +260,18 @@ def test_a_run_under_nohup_outlives_its_terminal(
         pytest.fail("the closed terminal has ended the run")
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+def test_last_is_due_every_so_many_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not at every step from the first time on."""
+    clock, due = SimpleNamespace(seconds=0.0), []
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    monkeypatch.setattr(loop, "save", lambda run, name: None)
+    keeper = Keeper(None, 5.0)
+    for clock.seconds in (299.0, 301.0, 302.0, 600.0, 602.0):
+        with keeper.step():
+            pass
+        due.append(keeper.due)
+        if keeper.due:
+            keeper.save()
+    assert due == [False, True, False, False, True]

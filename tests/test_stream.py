@@ -18,7 +18,7 @@ from minbert.data.examples import Columns
 from minbert.data.tables import Layout
 from minbert.report.__main__ import main as report
 from minbert.run.runlog import silence
-from minbert.stream import BLOCK, decode, line_rows, table_ending
+from minbert.stream import BLOCK, ROWS, decode, line_rows, table_ending, table_rows
 from tests import forked
 from tests.conftest import arguments, run
 
@@ -280,3 +280,10 @@ def test_what_an_encoding_lacks_is_escaped_where_it_is_printed(
 def test_what_is_silenced_may_be_any_text() -> None:
     with silence(True):
         print("caf\udce9")  # as a letter that the locale's encoding lacks
+
+
+def test_every_row_of_a_long_table_is_answered(tmp_path: Path) -> None:
+    ids = [f"k{i}" for i in range(2 * ROWS + 3)]
+    (tmp_path / "a.tsv").write_text("id\ttext\n" + "".join(f"{id_}\tred cat\n" for id_ in ids))
+    _, groups = table_rows(tmp_path / "a.tsv", Columns(("text",), "label"), "a.tsv")
+    assert [row.id for group in groups for row in group] == ids

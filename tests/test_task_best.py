@@ -1,11 +1,13 @@
 """Which step is kept: by the mean, a task or weights; and each task's own, in its folder."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+import evaluate
 import train_multitask
 from minbert import MultitaskModel
 from minbert.export import main as export
@@ -113,3 +115,20 @@ def test_half_of_a_task_s_first_best_does_not_stop_a_run(world: Path, monkeypatc
     (half / "config.json").write_text("{")
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
+
+
+def test_a_task_s_best_has_its_own_temperature(world: Path, monkeypatch, capsys) -> None:
+    """And not that of best/, which is another step: SST is best at step 20, the mean at step 10."""
+    scores = iter([{"sst": 0.9, "sts": 0.9}, {"sst": 0.1, "sts": 0.9}, {"sst": 0.5, "sts": 0.3}])
+    monkeypatch.setattr(train_multitask, "main_scores", lambda *_: next(scores))
+    run(world, "--name", "run", "--lr", "1e-2", "--save-task-best")
+    folder = world / "runs/run"
+    job = ["--checkpoint", str(folder / "best-sst"), "--data-dir", str(world / "data"), "--json"]
+    capsys.readouterr()
+    evaluate.main([*job, "--output", str(world / "out")])
+    fitted = json.loads(capsys.readouterr().out.splitlines()[-1])["calibrated"]["sst"]
+    kept = {
+        name: json.loads((folder / name / "heads.json").read_text())["sst"]["temperature"]
+        for name in ("best", "best-sst")
+    }
+    assert kept["best-sst"] == fitted["temperature"] != kept["best"]

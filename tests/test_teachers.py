@@ -228,3 +228,11 @@ def test_a_teacher_s_outputs_are_of_as_many_rows_as_are_trained_on(world: Path) 
 def test_a_task_s_own_teacher_goes_before_that_of_all() -> None:
     given = {"tasks": ("sst", "sts"), "teacher": {"": "common", "sst": "own"}}
     assert resolve_arguments(given, BUILTIN).teacher == {"sst": "own", "sts": "common"}
+
+
+def test_a_teacher_reads_texts_of_its_own_length(world: Path) -> None:
+    run(world, "--name", "run", *teach(world), "--max-length", "5", "--skip-predictions")
+    teacher = MultitaskModel.load(world / "runs/teachers/sst", "cpu")
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
+    expected = teacher.outputs("sst", [line.split("\t")[2] for line in lines])
+    np.testing.assert_allclose(np.load(world / "runs/run/teachers/sst.npy"), expected, atol=1e-5)

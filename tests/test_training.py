@@ -9,13 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import pretrain_mlm
 import train_multitask
-from minbert import UserError
+from minbert import MultitaskModel, UserError
 from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
 from minbert.files import read_json_lines as read_log
 from minbert.training import mixing
 from minbert.training.mixing import Plan
-from tests.conftest import cut, run, weights
+from tests.conftest import arguments, cut, run, weights
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle", "adaptive"])
@@ -206,3 +207,14 @@ def test_a_frozen_encoder_needs_a_pooler_of_its_own(world: Path) -> None:
         run(world, *words, "--name", "several", "--seeds", "2")
     assert run(world, *words, "--name", "mean", "--pooling", "mean") == 0
     assert run(world, "--epochs", "1", "--name", "full") == 0
+
+
+def test_no_text_has_more_tokens_than_the_model_has_positions(world: Path) -> None:
+    """64, whatever --max-length says."""
+    with (world / "data/ids-sst-train.csv").open("a") as file:
+        file.write(f"99\tlong\t{'red ' * 100}\t0\n")
+    options = ["--tasks", "sst", "--max-length", "512", "--epochs", "1", "--skip-predictions"]
+    run(world, "--name", "run", *options)
+    pretrain_mlm.main(arguments(world, "--name", "mlm", *options[:-1]))
+    model = MultitaskModel.load(world / "runs/run", device="cpu", max_length=512)
+    assert model.max_length == 64 and model.predict("sst", ["red " * 100])

@@ -249,3 +249,22 @@ def test_predictions_are_those_of_the_best_step(world: Path, monkeypatch) -> Non
     np.testing.assert_allclose([row["logits"] for row in rows], expected, atol=1e-4)
     last = load_tensors(world / "runs/r/last/heads.safetensors")
     assert not last["sts.bias"].equal(model.network.heads["sts"].bias)
+
+
+def test_no_sentence_of_a_batch_is_a_negative_of_itself(world: Path) -> None:
+    """Of three pairs that come again and again a batch of mnr has each once."""
+    path = world / "data/quora-train.csv"
+    pairs = ["red cat\tblue cat", "old dog\tnew dog", "fast\tslowly here"]
+    rows = [f"{i}\tq{i}\t{pairs[i % 3]}\t1.0" for i in range(40)]
+    path.write_text("\n".join([path.read_text().splitlines()[0], *rows]) + "\n")
+    calls = pair_loss_calls(world, "mnr", "quora")
+    assert calls and all(2 <= len(args[0]) <= 3 for args, _ in calls)
+
+
+@pytest.mark.usefixtures("no_dropout")
+def test_simcse_compares_a_sentence_with_itself(world: Path) -> None:
+    """Under two dropouts, without which both embeddings are the same."""
+    calls = pair_loss_calls(world, "simcse", "sts")
+    assert calls
+    for (u, v, *_), _ in calls:
+        torch.testing.assert_close(u, v)

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import pretrain_mlm
+import train_multitask
 from minbert import BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
 from minbert.files import read_json
@@ -122,3 +123,40 @@ def test_pre_training_names_the_rows_it_leaves_out_and_the_tasks_to_go_on_with(
     assert out.rstrip().endswith(f"--task-file {world / 'own.toml'}")
     pretrain_mlm.main([*base, "--tasks", "sts", "--epochs", "1", "--name", "sts"])
     assert capsys.readouterr().out.rstrip().endswith("--tasks sts")
+
+
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_every_pass_has_an_order_of_its_own(world: Path, monkeypatch, script: Any) -> None:
+    drawn, batch_rows = [], script.batch_rows
+
+    def watched(*about: Any) -> np.ndarray:
+        drawn.append(batch_rows(*about))
+        return drawn[-1]
+
+    monkeypatch.setattr(script, "batch_rows", watched)
+    script.main(arguments(world, "--name", "r", "--tasks", "sst", "--epochs", "2"))
+    half = len(drawn) // 2
+    one, other = np.concatenate(drawn[:half]), np.concatenate(drawn[half:])
+    assert sorted(one) == sorted(other) and one.tolist() != other.tolist()
+
+
+def test_every_epoch_has_masks_of_its_own_by_the_run_s_seed(world: Path, monkeypatch) -> None:
+    drawn, mask_batch = [], pretrain_mlm.mask_batch
+
+    def watched(*about: Any) -> Any:
+        drawn.append(about[2:])
+        return mask_batch(*about)
+
+    monkeypatch.setattr(pretrain_mlm, "mask_batch", watched)
+    pretrain_mlm.main(arguments(world, "--name", "r", "--seed", "7", "--held-out", "2"))
+    assert {*drawn} == {(7, 0), (7, 1), (0, pretrain_mlm.HELD_OUT_EPOCH)}
+
+
+def test_the_dropout_of_a_step_of_pre_training_is_its_own(world: Path, monkeypatch) -> None:
+    """With rate 0, the same rows and the same masks two steps differ by their dropout alone."""
+    monkeypatch.setattr(pretrain_mlm, "batch_rows", lambda *_: np.arange(8))
+    masked = pretrain_mlm.masked_rows
+    monkeypatch.setattr(pretrain_mlm, "masked_rows", lambda run, rows, *_: masked(run, rows, 1, 1))
+    pretrain_mlm.main(arguments(world, "--name", "r", "--lr", "0", "--mask-rate", "0.5"))
+    losses = [line["loss"] for line in logged(world / "runs/r", "step")]
+    assert len({*losses}) == len(losses) > 5

@@ -1,0 +1,46 @@
+"""What a report finds in a run's predictions: confusions, reliability, the worst rows."""
+
+from pathlib import Path
+
+import numpy as np
+
+from minbert import BertTokenizer
+from minbert.report.findings import confusion, findings, predicted_and_true, reliability
+from minbert.task.calibration import calibration_of
+from minbert.task.loading import DataSource, load_task
+from tasks import TASKS
+
+
+def test_rows_of_a_confusion_are_gold() -> None:
+    counts = confusion(np.array([2.0, 2, 0]), np.array([1.0, 1, 0]), 3)
+    assert counts.tolist() == [[1, 0, 0], [0, 0, 2], [0, 0, 0]]
+
+
+def test_probabilities_beside_what_was_so() -> None:
+    rows = reliability(np.array([0.05, 0.06, 1.0]), np.array([0.0, 1, 1]))
+    assert rows == [(0.055, 0.5, 2), (1.0, 1.0, 1)]
+    p = np.array([[0.1, 0.2, 0.5, 0.1, 0.1], [0.6, 0.4, 0, 0, 0]])
+    said, seen = predicted_and_true(TASKS["sst"], p, np.array([2.0, 1.0]))
+    assert said.tolist() == [0.5, 0.6] and seen.tolist() == [True, False]
+    said, seen = predicted_and_true(TASKS["quora"], np.array([[0.7, 0.3]]), np.array([1.0]))
+    assert said.tolist() == [0.3] and seen.tolist() == [1]
+
+
+def test_the_worst_rows_come_first(world: Path) -> None:
+    """The surest mistakes of classes, the largest differences of scores."""
+    tokenizer, rng = BertTokenizer.from_directory(world / "model"), np.random.default_rng(0)
+    for task in (TASKS["sst"], TASKS["sts"]):
+        split = load_task(task, "dev", tokenizer, DataSource(world / "data", None, 32))
+        outputs, files = (
+            rng.normal(0, 20, (len(split), task.outputs)),
+            task.paths("dev", world / "data"),
+        )
+        if task.is_regression:
+            worst = findings(task, outputs, split, files, None)["worst"]
+            values = [abs(float(row["gold"]) - float(row["predicted"])) for row in worst]
+        else:
+            calibration = calibration_of(task, outputs, split.labels)
+            worst = findings(task, outputs, split, files, calibration)["worst"]
+            values = [row["confidence"] for row in worst]
+        # they are rounded
+        assert len(values) > 3 and values[0] > values[-1] + 0.1 and max(np.diff(values)) < 0.011

@@ -1,0 +1,59 @@
+"""Gradients of several tasks in one step: added, or projected off each other."""
+
+import pytest
+import torch
+from torch import nn
+
+from minbert.training.gradients import TaskGradients, cosines, projected_sum
+
+
+def test_projected_gradients_do_not_go_against_each_other() -> None:
+    a, b = torch.tensor([1.0, 0.0]), torch.tensor([-1.0, 1.0])
+    assert cosines({"a": a, "b": b})["a b"] == pytest.approx(-(0.5**0.5))
+    # a - (a.b/|b|^2) b = (.5, .5); b - (a.b/|a|^2) a = (0, 1)
+    torch.testing.assert_close(projected_sum({"a": a, "b": b}, [0]), torch.tensor([0.5, 1.5]))
+    same = {"a": a, "b": torch.tensor([1.0, 1.0])}
+    torch.testing.assert_close(projected_sum(same, [0]), torch.tensor([2.0, 1.0]))
+
+
+def test_a_parameter_that_no_task_reaches_stays_without_gradient() -> None:
+    used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
+    gradients = TaskGradients([unused, used])
+    for name, factor in (("a", 1.0), ("b", 3.0)):
+        (used.sum() * factor).backward()
+        gradients.take(name)
+        assert used.grad is None
+    gradients.put("sum", [0])
+    assert unused.grad is None and used.grad.tolist() == [4.0, 4.0]
+
+
+@pytest.mark.parametrize(("combine", "expected"), [("sum", [0.0, 1.0]), ("pcgrad", [0.5, 1.5])])
+def test_gradients_are_combined_as_said(combine: str, expected: list[float]) -> None:
+    p = nn.Parameter(torch.zeros(2))
+    gradients = TaskGradients([p])
+    for name, gradient in (("a", [1.0, 0.0]), ("b", [-1.0, 1.0])):
+        p.grad = torch.tensor(gradient)
+        gradients.take(name)
+    gradients.put(combine, [0])
+    torch.testing.assert_close(p.grad, torch.tensor(expected))
+
+
+def test_gradients_of_three_tasks_are_projected_in_random_order() -> None:
+    """And each against the others as they were."""
+    gradients = dict(zip("abc", torch.randn(3, 4, generator=torch.manual_seed(1)), strict=True))
+
+    def without(g: torch.Tensor, others: str) -> torch.Tensor:
+        for name in others:
+            other = gradients[name]
+            g = g - (g @ other).clamp(max=0) / (other @ other) * other
+        return g
+
+    a, b, c = gradients.values()
+    possible = [
+        without(a, x) + without(b, y) + without(c, z)
+        for x in ("bc", "cb") for y in ("ac", "ca") for z in ("ab", "ba")
+    ]  # fmt: skip
+    found = [projected_sum(gradients, [seed]) for seed in range(30)]
+    assert any(not torch.allclose(g, found[0], atol=1e-4) for g in found)
+    assert all(any(torch.allclose(g, p, atol=1e-6) for p in possible) for g in found)
+    assert torch.equal(found[3], projected_sum(gradients, [3]))

@@ -1,0 +1,148 @@
+"""Runs of siamese tasks: every loss, towers, thresholds, stopped and resumed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+import evaluate
+import train_multitask
+from minbert import BertModel, MultitaskModel
+from minbert.data.collate import collate
+from minbert.data.encoded import encode_examples
+from minbert.data.examples import Example
+from minbert.model.multitask import load_multitask
+from tests.conftest import logged, run, weights
+from tests.test_siamese import MNR, ONE_EPOCH
+
+
+@pytest.mark.parametrize(
+    "loss", ["contrastive", "cosine-mse", "cosent", "softmax", "mnr", "mnr-full", "simcse"]
+)
+def test_every_loss_trains_and_its_run_is_scored(world: Path, capsys, loss: str) -> None:
+    options = ["--tasks", "quora,sst", "--pair-encoding", "siamese", "--pair-loss", loss]
+    run(world, *options, *ONE_EPOCH, "--name", "s", "--embedding-size", "6")
+    last = weights(world / "runs/s/last")
+    assert last["quora.map.weight"].shape == (6, 32)
+    first_layer = "encoder.layer.0.output.dense.weight"
+    model = BertModel.from_pretrained(world / "model")
+    assert not torch.equal(last[first_layer], model.bert_layers[0].out_dense.weight)
+    said = "quora: cosines of pairs labelled" in capsys.readouterr().out
+    assert said == (loss != "softmax")
+    job = ["--checkpoint", str(world / "runs/s"), "--data-dir", str(world / "data"), "--json"]
+    evaluate.main(job)
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    log = [json.loads(line) for line in (world / "runs/s/log.jsonl").read_text().splitlines()]
+    trained = [line for line in log if line["event"] == "dev"][-1]["scores"]["quora"]
+    assert report["scores"]["quora"]["accuracy"]["value"] == pytest.approx(trained["accuracy"])
+
+
+def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
+    options = ["--tasks", "quora,sts", "--pair-encoding", "siamese", "--towers", "separate"]
+    run(world, *options, *ONE_EPOCH, "--name", "two")
+    model, _ = load_multitask(world / "runs/two")
+    first, second = model.encoder.state_dict(), model.second_tower.state_dict()
+    assert not torch.equal(first["pos_embedding.weight"], second["pos_embedding.weight"])
+    capsys.readouterr()
+    job = ["--checkpoint", str(world / "runs/two"), "--data-dir", str(world / "data"), "--json"]
+    evaluate.main(job)
+    report = json.loads(capsys.readouterr().out.splitlines()[-1])
+    log = [json.loads(line) for line in (world / "runs/two/log.jsonl").read_text().splitlines()]
+    trained = [line for line in log if line["event"] == "dev"][-1]["scores"]["sts"]["pearson"]
+    assert report["scores"]["sts"]["pearson"]["value"] == pytest.approx(trained, abs=1e-6)
+
+
+def test_a_task_alone_without_pairs_has_one_tower(world: Path) -> None:
+    options = ["--mode", "single", "--pair-encoding", "siamese", "--towers", "separate"]
+    run(world, *options, *ONE_EPOCH, "--name", "alone")
+    towers = {
+        task: (world / f"runs/alone/{task}/last/second.safetensors").is_file()
+        for task in ("sst", "sts")
+    }
+    assert towers == {"sst": False, "sts": True}
+    cards = [(world / f"runs/alone/{task}/README.md").read_text() for task in towers]
+    assert ["minbert.export" in card for card in cards] == [True, False]
+
+
+def test_a_batch_without_two_pairs_has_no_loss(world: Path) -> None:
+    """And the report is drawn without it."""
+    run(world, *MNR, *ONE_EPOCH, "--name", "small", "--batch-size", "3", "--skip-predictions")
+    folder = world / "runs/small"
+    log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in log if line["event"] == "step"]
+    skipped = json.loads((folder / "last/state.json").read_text())["skipped"]
+    assert losses.count(None) == skipped > 0
+    assert all(loss > 0 for loss in losses if loss is not None)
+    assert "training loss" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("how", ["siamese mnr-full", "siamese softmax", "both softmax"])
+def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path, how: str) -> None:
+    encoding, loss = how.split()
+    options = ["--tasks", "quora,sts", "--pair-encoding", encoding]
+    options += ["--pair-loss", f"quora={loss}", "--epochs", "2"]
+    run(world, *options, "--name", "whole")
+    process = [*options, "--name", "cut", "--save-minutes", "0", "--eval-every", "3"]
+    original, calls = train_multitask.learning_rate, []
+
+    def killed(*args: object) -> float:
+        calls.append(args)
+        if len(calls) == 7:
+            raise RuntimeError("killed")
+        return original(*args)
+
+    train_multitask.learning_rate = killed
+    try:
+        with pytest.raises(RuntimeError, match="killed"):
+            run(world, *process)
+    finally:
+        train_multitask.learning_rate = original
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    a, b = (weights(world / "runs" / name / "last") for name in ("whole", "cut"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_second_sentences_have_the_second_tower(world: Path) -> None:
+    """In training, which changes it, and in the scores of pairs."""
+    options = ["--tasks", "sts", "--pair-encoding", "siamese", "--towers", "separate"]
+    run(world, *options, *ONE_EPOCH, "--name", "two", "--skip-predictions")
+    model = MultitaskModel.load(world / "runs/two", device="cpu")
+    start = BertModel.from_pretrained(world / "model").bert_layers[0].out_dense.weight
+    u, v = (
+        F.normalize(encoder.hidden_states(batch)[-1].mean(0), dim=0)
+        for encoder, batch in zip(model.network.encoders, batches_of(model), strict=True)
+    )
+    for encoder in model.network.encoders:
+        assert not torch.equal(encoder.bert_layers[0].out_dense.weight, start)
+    found = model.outputs("sts", [("red cat runs", "old dog sleeps")])[0, 0]
+    assert found == pytest.approx(5 * (u @ v).item(), abs=1e-4)
+
+
+def batches_of(model):
+
+    return [
+        collate(encode_examples([Example("1", text)], model.tokenizer, 32), np.array([0]))
+        for text in ("red cat runs", "old dog sleeps")
+    ]
+
+
+def test_the_paper_s_threshold_is_one_of_the_cosine_itself(world: Path, capsys) -> None:
+    """Outputs are cosines less the calibrated threshold: accuracy_at_0.5 is not of them."""
+    dev = world / "data/quora-dev.csv"
+    dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:8]))  # 4 of 0, 3 of 1
+    run(world, "--name", "r", "--tasks", "quora", "--pair-encoding", "siamese", *ONE_EPOCH)
+    model = MultitaskModel.load(world / "runs/r/last", device="cpu")
+    rows = [line.split("\t")[2:] for line in dev.read_text().splitlines()[1:]]
+    threshold = float(model.network.heads["quora"].threshold)
+    cosines = model.outputs("quora", [(a, b) for a, b, _ in rows])[:, 0] + threshold
+    expected = np.mean((cosines > 0.5) == [label == "1.0" for *_, label in rows])
+    trained = logged(world / "runs/r", "dev")[-1]["scores"]["quora"]
+    assert trained["accuracy_at_0.5"] == pytest.approx(expected)
+    job = ["--checkpoint", str(world / "runs/r/last"), "--data-dir", str(world / "data"), "--json"]
+    capsys.readouterr()
+    evaluate.main([*job, "--output", str(world / "out")])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["quora"]
+    assert found["accuracy_at_0.5"]["value"] == pytest.approx(expected)
