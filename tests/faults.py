@@ -115,7 +115,7 @@ FAULTS = [
     ),
     Fault(
         "the encoder of a frozen run is trained", "minbert/run/fine_tuning.py",
-        "if args.fine_tune_mode == FROZEN:", "if not args.fine_tune_mode:",
+        "if args.fine_tune_mode == FROZEN else None", "if not args.fine_tune_mode else None",
         "test_flags.py", "train_multitask-option or train_multitask-fine_tune_mode",
     ),
     Fault(

@@ -33,6 +33,7 @@ from minbert.task.kinds import in_unit
 from minbert.task.loading import (
     check_files,
     check_segments,
+    load_tests,
     load_train_and_dev,
     training_files,
 )  # fmt: skip
@@ -59,6 +60,7 @@ class Run(Training):
     train_splits: Splits
     train_sequences: Splits  # the same, but every window of a long text is a row of its own
     dev_splits: Splits
+    test_splits: Splits  # of tasks with a test file, unless no predictions are asked for
     # what heads read of train and dev if the encoder is frozen: computed once, not once an epoch
     features: dict[str, dict[str, Tensor]] | None
     pairs: dict[str, PairData]  # the training sets of tasks whose pairs are read apart
@@ -117,17 +119,17 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
     source = replace(source, max_length=args.max_length)
-    train_splits, dev_splits = load_train_and_dev(list(tasks.values()), tokenizer, source)
+    known = list(tasks.values())
+    train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
+    test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     counts = count_labels(tasks, train_splits)
     sequences = {name: one_row_a_sequence(split) for name, split in train_splits.items()}
     labels = {n: item_labels(split)[read_items(split)] for n, split in sequences.items()}
     tasks = {n: with_class_weights(t, labels[n], model.device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in sequences.items()}
-    started, features = time.monotonic(), None
-    if args.fine_tune_mode == FROZEN:
-        model.encoder.requires_grad_(False)
-        both = {"train": sequences, "dev": dev_splits}
-        features = {name: encode_features(model, s) for name, s in both.items()}
+    started = time.monotonic()
+    both = {"train": sequences, "dev": dev_splits}
+    features = freeze(model, both) if args.fine_tune_mode == FROZEN else None
     pairs = make_pairs(args, tasks, sequences)
     make_teacher_outputs(args, tasks, teacher_paths)
     teachers = load_teacher_outputs(teacher_paths, train_splits)
@@ -138,20 +140,26 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     plan = make_plan(args, count_batches(rows, args.batch_size))
     groups = parameter_groups(model, args.weight_decay, args.layer_decay)
     optimizer = AdamW(groups, lr=args.lr, correct_bias=args.correct_bias, kernels=args.kernels)
-    files = training_files(list(tasks.values()), source.data_dir)
-    files |= {f"{name} teacher": path for name, path in teacher_paths.items()}
+    taught_by = {f"{name} teacher": path for name, path in teacher_paths.items()}
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
-        last=last, files=files, task_bests=args.save_task_best, passes=plan.passes(),
-        prepared_s=prepared_s,
+        last=last, files=training_files(known, source.data_dir) | taught_by,
+        task_bests=args.save_task_best, passes=plan.passes(), prepared_s=prepared_s,
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=counts)
     args = rundir.save_arguments(folder, args, tasks)
     return Run(
         **vars(begun), args=args, tasks=tasks, train_splits=train_splits, train_sequences=sequences,
-        dev_splits=dev_splits, features=features, pairs=pairs, teachers=teachers, plan=plan,
+        dev_splits=dev_splits, test_splits=test_splits, features=features, pairs=pairs,
+        teachers=teachers, plan=plan,
     )  # fmt: skip
+
+
+def freeze(model: MultitaskNetwork, splits: dict[str, Splits]) -> dict[str, dict[str, Tensor]]:
+    """Train the encoder no more; return what the heads read of these splits, by split and task."""
+    model.encoder.requires_grad_(False)
+    return {name: encode_features(model, by_task) for name, by_task in splits.items()}
 
 
 def check_model(args: Args, tasks: list[Task], tokenizer: BertTokenizer, directory: Path) -> None:

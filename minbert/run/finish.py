@@ -23,7 +23,7 @@ from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, lo
 from minbert.run.train_args import Args, data_source
 from minbert.task.calibration import calibration_of
 from minbert.task.evaluation import predict_task
-from minbert.task.loading import load_test, training_files
+from minbert.task.loading import training_files
 from minbert.task.predictions import write_predictions
 from minbert.task.probabilities import why_no_probabilities
 from minbert.task.task import Task
@@ -75,14 +75,11 @@ def predict_best(run: Run) -> Findings:
     source, is_first = data_source(run.args), distributed.rank() == 0
     found: Findings = {}
     temperatures: dict[str, float] = {}
-    splits = {name: {"dev": split} for name, split in run.dev_splits.items()}
-    for task in run.tasks.values():  # before anything is written: a broken file leaves no half
-        with distributed.first_before_others():
-            test = load_test(task, run.tokenizer, source)
-        if test:
-            splits[task.name]["test"] = test
     for task in run.tasks.values():
-        for name, split in splits[task.name].items():
+        for name, splits in (("dev", run.dev_splits), ("test", run.test_splits)):
+            if task.name not in splits:
+                continue
+            split = splits[task.name]
             outputs = predict_task(model, task, split, f"{task.title}: {name}").numpy()
             outputs = by_row(split, outputs)
             if is_first:

@@ -19,7 +19,7 @@ from minbert.run.recipe_args import FROZEN, is_one_by_one, runs_of
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
-from minbert.task.loading import check_files, load_train_and_dev, training_files
+from minbert.task.loading import check_files, load_tests, load_train_and_dev, training_files
 from minbert.task.siamese import IN_BATCH, PairData
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed
@@ -56,6 +56,8 @@ def check_starts(args: Args, tasks: Tasks) -> None:
     tokenizer = BertTokenizer.from_directory(directory)
     check_model(args, known, tokenizer, directory)
     splits, _ = load_train_and_dev(known, tokenizer, source)
+    if not args.skip_predictions:
+        load_tests(known, tokenizer, source)
     for name, loss in args.pair_loss.items():
         PairData.of(tasks[name], splits[name], loss)
 

@@ -118,6 +118,15 @@ def load_test(task: Task, tokenizer: BertTokenizer, source: DataSource) -> Encod
     return load_task(task, "test", tokenizer, source)
 
 
+def load_tests(
+    tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
+) -> dict[str, EncodedSplit]:
+    """Load the test sets that there are, by task: before training, so that a mistake costs none."""
+    with distributed.first_before_others():
+        loaded = {task.name: load_test(task, tokenizer, source) for task in tasks}
+    return {name: split for name, split in loaded.items() if split}
+
+
 def load_train_and_dev(
     tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
 ) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
