@@ -5,9 +5,12 @@ from pathlib import Path
 import numpy as np
 
 from minbert import BertTokenizer
+from minbert.data.encoded import encode_files
 from minbert.report.findings import confusion, findings, predicted_and_true, reliability
 from minbert.task.calibration import calibration_of
 from minbert.task.loading import DataSource, load_task
+from minbert.task.taskfile import read_tasks
+from minbert.weights.resolve import resolve
 from tasks import TASKS
 
 
@@ -44,3 +47,24 @@ def test_the_worst_rows_come_first(world: Path) -> None:
             values = [row["confidence"] for row in worst]
         # they are rounded
         assert len(values) > 3 and values[0] > values[-1] + 0.1 and max(np.diff(values)) < 0.011
+
+
+def test_the_surest_wrong_labels_of_sets_come_first(tmp_path: Path) -> None:
+    """Of a row's labels those that are wrong count, not the one that is surest."""
+    toml = '[topics]\nkind = "multi-label"\ntrain = "t.csv"\ndev = "t.csv"\n'
+    task = read_tasks(f'{toml}text = "x"\nlabel = "y"\nlabels = ["a", "b"]\n', "o.toml", None)[
+        "topics"
+    ]
+    file = tmp_path / "t.csv"
+    file.write_text("x,y\nright,a\nsurely b,a\nhardly b,a\nsurely a,-\n")
+    tokenizer = BertTokenizer.from_directory(resolve("all-MiniLM-L6-v2"))
+    split = encode_files(file, task.columns, True, tokenizer, 32)
+    outputs = np.array([[9.0, -9], [9, 2], [9, 1], [4, -9]])
+    found = findings(task, outputs, split, (file,), calibration_of(task, outputs, split.labels))
+    worst = [(row["texts"], row["gold"], row["predicted"]) for row in found["worst"]]
+    assert worst == [
+        (["surely a"], "-", "a"),
+        (["surely b"], "a", "a;b"),
+        (["hardly b"], "a", "a;b"),
+    ]
+    assert found["labels"] and "confusion" not in found

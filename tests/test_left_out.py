@@ -15,7 +15,7 @@ from minbert.data.examples import Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
 from minbert.task.loading import DataSource, load_task
 from minbert.task.predictions import score_predictions
-from minbert.task.taskfile import read_task_file
+from minbert.task.taskfile import read_task_file, read_tasks
 from tests.own_tasks import OWN, arguments
 from tests.test_real_files import read, task_of
 
@@ -45,6 +45,14 @@ def test_a_share_of_the_rows_is_left_out_and_said(own: Path, capsys) -> None:
         split = load_task(task, "train", tokenizer, DataSource(own / "data", own / "ids", 16))
         assert said in capsys.readouterr().out and len(split) == 34
         assert not {"3", "7", "8", "9", "12", "20"} & {*split.id_strings()}
+
+
+def test_no_label_at_all_is_written_as_a_sign(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("x,y\nred cat,\nold dog,-\n")
+    toml = '[a]\nkind = "multi-label"\ntrain = "a.csv"\ntext = "x"\nlabel = "y"\nlabels = ["b"]\n'
+    columns = read_tasks(toml, "own.toml", None)["a"].columns
+    with pytest.raises(UserError, match=r"a.csv:2: no y; fill it in, - for none; 1 of 2 rows"):
+        read_examples(tmp_path / "a.csv", columns, labelled=True)
 
 
 def test_above_the_share_all_counts_come_at_once(tmp_path: Path) -> None:

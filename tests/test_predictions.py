@@ -154,6 +154,18 @@ def test_gold_is_of_the_task_whose_folder_it_is_in(tmp_path: Path) -> None:
         assert gold_task(tmp_path / name / "dev.tsv", tasks, []).name == name
 
 
+def test_a_file_that_two_tasks_would_read_differently_needs_a_task(tmp_path: Path) -> None:
+    (tmp_path / "gold.csv").write_text("id,text,label\n1,red cat,1\n")
+    same = 'text = "text"\nlabel = "label"\ntrain = "{0}-train.csv"\ndev = "{0}-dev.csv"\n'
+    text = '[stars]\nkind = "regression"\nrange = [0, 5]\n' + same.format("stars")
+    text += '[poles]\nkind = "classification"\nlabels = 2\n' + same.format("poles")
+    tasks = list(read_tasks(text, "own.toml", None).values())
+    with pytest.raises(UserError, match="the file of stars, poles: --task says whose"):
+        gold_task(tmp_path / "gold.csv", tasks, ["id", "Predicted_label"])
+    with pytest.raises(UserError, match=r"fit none of the tasks sst: .*--task-file"):
+        gold_task(tmp_path / "gold.csv", [TASKS["sst"]], [])
+
+
 def test_a_text_of_an_output_may_have_line_ends_and_commas(
     tmp_path: Path, gold: Path, capsys
 ) -> None:

@@ -62,6 +62,7 @@ class Columns:
     parse_label: Callable[[str], float] = float
     id: str = "id"  # "": rows have no ids, their line numbers are used
     labels: str = ""  # what parse_label knows: part of the key that ids are cached under
+    empty_set: str = ""  # what stands for no label at all, of a task of sets of labels
     course: bool = False  # the course's own files: ids are lower-cased
     layout: Layout = Layout()
     bad_rows: float = SHARE  # of the rows of a split that may be left out
@@ -170,7 +171,8 @@ def _examples_of(
         if len(id_) > LONGEST_ID:
             raise UserError(f"{where}: an id of {len(id_)} characters; is {columns.id} the id?")
         if labelled and not label:
-            yield BadRow(NO_LABEL, f"no {columns.label}; fill it in", line, file)
+            none = f", {columns.empty_set} for none" if columns.empty_set else ""
+            yield BadRow(NO_LABEL, f"no {columns.label}; fill it in{none}", line, file)
             continue
         if not all(texts):
             problem = "empty sentence; remove the row or fill it in"

@@ -47,9 +47,6 @@ def findings(
         for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
             p = class_probabilities(task, outputs, temperature)
             found[f"reliability{name}"] = reliability(*predicted_and_true(task, p, labels))
-    if task.multi_label:
-        found["labels"] = label_counts(task, predictions, labels)
-        return found
     if task.is_regression:
         chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
         found["points"] = np.stack([labels, predictions], 1)[chosen].round(task.places + 1).tolist()
@@ -57,12 +54,18 @@ def findings(
         found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, files)
         return found
     names = task.shown_classes
-    if len(names) <= MOST_CONFUSED:
+    if task.multi_label:
+        found["labels"] = label_counts(task, predictions, labels)
+    elif len(names) <= MOST_CONFUSED:
         found["names"] = names
         found["confusion"] = confusion(predictions, labels, len(names)).tolist()
     confidence = np.abs(outputs[:, 0])  # of cosines
     if calibration:
-        confidence = class_probabilities(task, outputs, calibration.temperature).max(1)
+        p = class_probabilities(task, outputs, calibration.temperature)
+        if task.multi_label:  # the surest of a row's wrong labels
+            wrong_labels = multi_hot(predictions, task.outputs) != multi_hot(labels, task.outputs)
+            p = np.where(wrong_labels, np.maximum(p, 1 - p), 0)
+        confidence = p.max(1)
     wrong = np.flatnonzero(predictions != labels)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")]
     found["worst"] = listed_rows(task, order[:WORST], split, predictions, confidence, files)

@@ -25,6 +25,7 @@ from minbert.metrics import (
     spearman,
 )
 from minbert.task.labels import (
+    EMPTY_SET,
     SEPARATOR,
     class_label,
     label_names,
@@ -93,12 +94,13 @@ def multi_labels(name: str, table: Table) -> Task:
     A set is one number, the sum of 2^class. Raises ValueError for more labels than it can hold.
     """
     labels, metric = table["labels"], table.get("metric", "f1")
-    if odd := [x for x in labels if isinstance(x, str) and (SEPARATOR in x or x.strip() == "-")]:
+    words = [label for label in labels if isinstance(label, str)]
+    if odd := [word for word in words if SEPARATOR in word or word.strip() == EMPTY_SET]:
         raise ValueError(f"labels: {odd[0]!r}: `;` stands between a row's labels, `-` for none")
     if len(labels) > MAX_LABELS:
         raise ValueError(f"labels: {len(labels)} of them; a multi-label task has {MAX_LABELS}")
     return Task(
-        columns=columns(table, label_set(labels), labels),
+        columns=replace(columns(table, label_set(labels), labels), empty_set=EMPTY_SET),
         outputs=len(labels), loss=multi_label, decode=set_above_half,
         metrics=main_first(metric, {"f1": label_f1, "accuracy": accuracy}),
         class_names=label_names(labels), multi_label=True, **common(name, table),
@@ -143,8 +145,8 @@ def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns
     """
     id_, course = table.get("id", ""), table.get("course", False)
     return Columns(
-        texts_of(table), table["label"], parse, id_, repr((table.get("kind"), labels)), course,
-        layout_of(table), table.get("bad_rows", SHARE),
+        texts_of(table), table["label"], parse, id_, repr((table.get("kind"), labels)),
+        course=course, layout=layout_of(table), bad_rows=table.get("bad_rows", SHARE),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 SEPARATOR = ";"  # between the labels of a multi-label row
+EMPTY_SET = "-"  # stands for no label at all
 Label = str | int | float  # a label as a task file has it
 
 
@@ -57,7 +58,7 @@ def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
 
     def parse(text: str) -> float:
         places = set()
-        for part in [] if text == "-" else text.split(SEPARATOR):
+        for part in [] if text == EMPTY_SET else text.split(SEPARATOR):
             place = place_of(part.strip(), labels)
             if place is None:
                 names = ", ".join(label_names(labels))

@@ -143,23 +143,27 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
     """Return the task whose columns the gold file has.
 
     Of several it is the one whose file it is, or else the one that is named like the file, and of
-    these the one whose predictions have the header. Raises UserError if there is none, and if it is
-    open which of several labels is meant.
+    these the one whose predictions have the header. Raises UserError if there is none, and if those
+    that are left would read it differently.
     """
     if not gold.is_file():
         raise UserError(f"--gold {gold}: no such file")
     fitting = [t for t in tasks if {*t.columns.texts, t.columns.label} <= {*names_by(gold, t)}]
     if not fitting:
         names = ", ".join(column_names(gold, tasks[0].columns.layout))
-        raise UserError(f"{gold}: its columns fit none of the tasks: {names[:60]}")
+        known = ", ".join(t.name for t in tasks)
+        raise UserError(
+            f"{gold}: its columns fit none of the tasks {known}: {names[:60]}; "
+            f"--task-file names those of your own"
+        )
     named = [t for t in fitting if t.paths("dev", Path())[0].name.split("-dev")[0] in gold.name]
     own = [t for t in fitting if split_of(gold, t)]
     likely = own or named or fitting
-    meant = [t for t in likely if t.prediction_header in header]
-    if not meant and len({t.columns.label for t in likely}) > 1:
+    likely = [t for t in likely if t.prediction_header in header] or likely
+    if len({(t.columns.label, t.classes, t.display_names, t.main_metric) for t in likely}) > 1:
         several = ", ".join(t.name for t in likely)
         raise UserError(f"{gold}: the file of {several}: --task says whose predictions these are")
-    return (meant or likely)[0]
+    return likely[0]
 
 
 def names_by(gold: Path, task: Task) -> list[str]:

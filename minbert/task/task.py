@@ -12,6 +12,7 @@ from torch import Tensor
 from minbert.data.examples import Columns
 from minbert.data.tables import kind_of
 from minbert.metrics import Metric
+from minbert.task.labels import EMPTY_SET, SEPARATOR
 
 REGRESSION, SOFTMAX = "regression", "single_label_classification"  # transformers' words
 Table = dict[str, Any]  # a task's keys and values in a task file
@@ -109,7 +110,7 @@ class Task:
             return " ".join(self.classes[int(tag)] for tag in prediction)
         if self.multi_label:
             names = (name for i, name in enumerate(self.class_names) if int(prediction) >> i & 1)
-            return ";".join(names) or "-"
+            return SEPARATOR.join(names) or EMPTY_SET
         return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
     def parse_prediction(self, text: str, is_label: bool = False) -> Prediction:
