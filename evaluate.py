@@ -121,7 +121,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
     names = [args.task] if args.task else fitting
     found = predict_text(model, names, text, args.output, args.raw)
-    report = {"predictions": {name: answer.value for name, answer in found.items()}}
+    report = {"predictions": {n: answer.value(model.tasks[n]) for n, answer in found.items()}}
     for name, answer in found.items():
         print(f"{model.tasks[name].title:7} {without_controls(answer.shown)}")
         if args.probabilities:

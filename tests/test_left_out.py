@@ -49,7 +49,7 @@ def test_a_share_of_the_rows_is_left_out_and_said(own: Path, capsys) -> None:
 
 def test_no_label_at_all_is_written_as_a_sign(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("x,y\nred cat,\nold dog,-\n")
-    toml = '[a]\nkind = "multi-label"\ntrain = "a.csv"\ntext = "x"\nlabel = "y"\nlabels = ["b"]\n'
+    toml = '[a]\nkind = "multi-label"\ntrain = "a.csv"\ntext = "x"\nlabel = "y"\nlabels = [1, 2]\n'
     columns = read_tasks(toml, "own.toml", None)["a"].columns
     with pytest.raises(UserError, match=r"a.csv:2: no y; fill it in, - for none; 1 of 2 rows"):
         read_examples(tmp_path / "a.csv", columns, labelled=True)

@@ -115,8 +115,10 @@ def test_from_the_command_line(trained: Path, tmp_path: Path, capsys, monkeypatc
     assert evaluate.main([*checkpoint, "--text", "red cat runs", "--json"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[0].startswith("SST") and list(json.loads(out[-1])["predictions"]) == ["sst"]
-    evaluate.main([*checkpoint, "--pair", "red cat runs", "red cat runs"])
-    assert float(capsys.readouterr().out.split()[1]) == pytest.approx(5, abs=1e-4)  # cosine 1
+    evaluate.main([*checkpoint, "--pair", "red cat runs", "red cat runs", "--json"])
+    text, line = capsys.readouterr().out.splitlines()
+    assert float(text.split()[1]) == pytest.approx(5, abs=1e-4)  # cosine 1
+    assert json.loads(line)["predictions"] == {"sts": pytest.approx(5, abs=1e-4)}  # a number
 
     lines = tmp_path / "in.txt"
     lines.write_text("red cat\tblue dog\n\nold dog\told dog\n")

@@ -40,10 +40,11 @@ class Answer:
         parts = (f"{e.text} [{e.type} {e.start}:{e.end}]" for e in self.entities)
         return ", ".join(parts) or "no entities"
 
-    @property
-    def value(self) -> str | list[dict[str, str | int]]:
-        """The label, or the entities as objects, for JSON."""
-        return self.label if self.entities is None else list(map(asdict, self.entities))
+    def value(self, task: Task) -> str | float | list[dict[str, str | int]]:
+        """Return what its task's answers are in JSON: a label, a score, or the entities."""
+        if self.entities is not None:
+            return list(map(asdict, self.entities))
+        return float(self.label) if task.is_regression else self.label
 
 
 Format = Callable[[Example, Answer], str]  # returns the line of a text
@@ -65,17 +66,15 @@ def named_columns(task: Task, ending: str, classes: Sequence[str]) -> tuple[str,
     columns += ["pair"] if task.is_pair else []
 
     def cells(example: Example, answer: Answer) -> list[str | float | None]:
-        label = float(answer.label) if task.is_regression else as_cell(answer)
         shares = [round(p, DECIMALS) for p in answer.probabilities.values()]
         pair = [example.pair] if task.is_pair else []
-        return [example.id, label, *shares, example.text, *pair]
+        return [example.id, as_cell(answer), *shares, example.text, *pair]
 
     if ending == ".jsonl":
 
         def as_object(example: Example, answer: Answer) -> str:
             row = dict(zip(columns, cells(example, answer), strict=True))
-            if answer.entities is not None:
-                row["label"] = answer.value
+            row["label"] = answer.value(task)
             return json.dumps(row, ensure_ascii=False) + "\n"
 
         return "", as_object
@@ -104,4 +103,6 @@ def label_first(columns: Sequence[str], has_ids: bool) -> tuple[str, Format]:
 
 def as_cell(answer: Answer) -> str:
     """Return the label, or the entities as a list in JSON."""
-    return answer.label if answer.entities is None else json.dumps(answer.value, ensure_ascii=False)
+    if answer.entities is None:
+        return answer.label
+    return json.dumps(list(map(asdict, answer.entities)), ensure_ascii=False)
