@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from minbert.cli import arg, parse_arguments, run_script
+from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
 from minbert.training.device import choose_device, choose_precision, cpu_model
@@ -109,8 +110,7 @@ def main(argv: list[str]) -> int:
     products = ", ".join(f"{name} {value:.2f} TFLOP/s" for name, value in rates.items())
     print(f"products {products} on {device}")
     for name in ALIASES:
-        found = found_locally(name)
-        print(f"weights  {name}: {found or 'not here; --model downloads it where there is a hub'}")
+        print(f"weights  {name}: {where_weights_are(name)}")
     hub = ", ".join(f"{name}={os.environ[name]}" for name in HUB if name in os.environ)
     print(f"hub      {hub or 'none set of ' + ', '.join(HUB)}")
     print("\n".join(data_lines(Path(args.data_dir))))
@@ -119,6 +119,15 @@ def main(argv: list[str]) -> int:
     advice = "" if best == auto else f"; here --precision {best} is faster"
     print(f"fastest  --device {device.type} --precision {auto}, which is what auto takes{advice}")
     return 0
+
+
+def where_weights_are(name: str) -> str:
+    """Return a model's directory on this machine, or why there is none that can be used."""
+    try:
+        found = found_locally(name)
+    except UserError as error:  # what a damaged download says for itself
+        return str(error)
+    return str(found or "not here; --model downloads it where there is a hub")
 
 
 if __name__ == "__main__":

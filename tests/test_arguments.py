@@ -19,6 +19,7 @@ from minbert.run import mlm_args as mlm_options
 from minbert.run.train_args import Args, default_name, resolve_arguments
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
+from minbert.weights import resolve as resolve_module
 from tasks import TASKS
 
 TEXT = """
@@ -243,6 +244,15 @@ def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_TOKEN", "secret")
     (tmp_path / "ids-sst-dev.csv").write_text("")
+    known = resolve_module.found_locally
+
+    def found(name: str) -> Path | None:
+        if "/" in name:  # as where a download of its list of weights was cut short
+            raise UserError("x.index.json: not a list of weights by file; fetch it again")
+        return known(name)
+
+    monkeypatch.setattr("minbert.doctor.found_locally", found)
+    monkeypatch.setitem(resolve_module.ALIASES, "me/torn", "me/torn")
     assert doctor(["--data-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "torch 2.13.0" in out and "ids-sst-dev.csv" in out
@@ -254,6 +264,7 @@ def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
     assert missing.endswith(f"`python -m tasks.download --to {tmp_path} --tasks {','.join(TASKS)}`")
     weights = next(line for line in out.splitlines() if "all-MiniLM-L6-v2:" in line)
     assert weights.endswith("model")  # the installed package's
+    assert "me/torn: x.index.json: not a list of weights by file" in out
     assert "--precision" in out.splitlines()[-1]
 
 
