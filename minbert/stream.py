@@ -7,6 +7,7 @@ import tempfile
 from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
 from typing import BinaryIO, TextIO
@@ -108,14 +109,14 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
 
     name: a file, or -, standard input.
     """
-    columns = task.columns
-    ending = kind_of(Path(name)) if name != "-" else ""
-    of_words = bool(columns.layout.word_columns)
-    may_have_words = of_words and ending in task.endings
-    if ending in ((*OBJECTS, *CONLL) if of_words else TABLES) or (
-        may_have_words and begins_as_conll(Path(name), columns)
-    ):
-        yield table_rows(Path(name), columns, Path(name).name)
+    columns, ending = task.columns, kind_of(Path(name)) if name != "-" else ""
+    of_words, of_texts = bool(columns.layout.word_columns), columns_of_texts(columns)
+    has_words = of_words and (
+        ending in (*OBJECTS, *CONLL)
+        or (ending in task.endings and begins_as_conll(Path(name), columns))
+    )
+    if has_words or ending in TABLES:
+        yield table_rows(Path(name), columns if has_words else of_texts, Path(name).name)
         return
     with ExitStack() as stack:
         file = sys.stdin.buffer if name == "-" else stack.enter_context(opened(Path(name)))
@@ -125,13 +126,13 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
         if begin in (b"[", b"{") or begin.startswith((b'[{"', b"[ {")):
             what = "a JSON array" if begin.startswith(b"[") else "an object over several lines"
             raise UserError(f"{name}: {what}; write one object a line (.jsonl)")
-        if ending := table_ending(first, columns, has_commas=".csv" in task.endings):
+        if ending := table_ending(first, of_texts, has_commas=".csv" in task.endings):
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
             with copy.open("wb") as target:
                 target.write(first)
                 shutil.copyfileobj(file, target)
             try:
-                table = table_rows(copy, columns, name)
+                table = table_rows(copy, columns if ending in JSON else of_texts, name)
             except UserError as error:
                 raise UserError(str(error).replace(str(copy), name)) from error
             yield table
@@ -139,10 +140,21 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
             yield None, line_rows(columns, first, file)
 
 
+def columns_of_texts(columns: Columns) -> Columns:
+    """Return the columns of a task's delimited tables: of one that labels words, of its texts.
+
+    A cell holds no list of words, and the names in the task file are those of CoNLL's columns.
+    """
+    if not columns.layout.word_columns:
+        return columns
+    return replace(columns, layout=replace(columns.layout, word_columns=(), names=()))
+
+
 def begins_as_conll(path: Path, columns: Columns) -> bool:
     """Return whether a file's first sentence has CoNLL's form: it may be a text of lines instead.
 
-    A sentence of one line, whose last cell is none of the task's tags, is such a text's.
+    A sentence of one line, whose last cell is none of the task's tags, is such a text's; one that
+    begins with a header, in which the texts have a name and the tags have none, is a table's.
     """
     try:
         _, rows = open_table(path, columns.layout)
@@ -152,7 +164,8 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
             columns.parse_label(tag)
     except (UserError, ValueError):
         return False
-    return True
+    header = {column[0] for column in cells.values()}
+    return columns.texts[0] not in header or columns.label in header
 
 
 def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
@@ -168,8 +181,6 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
             return ".jsonl" if isinstance(json.loads(line), dict) else ""
         except (ValueError, RecursionError):
             return ""  # a sentence that begins so
-    if columns.layout.word_columns:
-        return ""  # CoNLL's form has no names: any sentence might be a line of it
     if columns.layout.names and not (columns.layout.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
     for ending in (".tsv", ".csv"):

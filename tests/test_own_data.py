@@ -200,19 +200,6 @@ def test_a_task_file_in_the_folder_of_a_new_run_is_not_removed(own: Path) -> Non
     assert (folder / "tasks.toml").read_text() == text
 
 
-@pytest.mark.parametrize("ending", [".tsv", ".csv"])
-def test_a_table_is_no_sentence_of_words(tmp_path: Path, ending: str) -> None:
-    """A word task's files end in .conll: a .tsv is none of columns of words."""
-    toml = task_text("pets", kind="token-classification", labels=["O", "B-PET"], train="a.conll")
-    task = read_tasks(toml, "own.toml", None)["pets"]
-    path = tmp_path / f"new{ending}"
-    path.write_text("id\ttext\n1\tAsk Ada\n2\tWhere is Bob\n")
-    with open_input(str(path), task) as (columns, groups):
-        assert columns is None
-        with pytest.raises(UserError, match="line 1: expected a sentence, found 'id"):
-            list(groups)
-
-
 def test_old_macs_line_ends_are_ends_of_sentences(tmp_path: Path) -> None:
     task = read_tasks(task_text("pets", labels=2), "own.toml", None)["pets"]
     for text, found in (("A red cat.\rAn old dog.\r", None), ("text\rA red cat.\r", "text")):
