@@ -107,7 +107,8 @@ def open_output(path: Path) -> Iterator[TextIO]:
 def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]:
     """Yield the columns of a table and its rows, or None and the lines of a plain text.
 
-    name: a file, or -, standard input.
+    name: a file, or -, standard input. Raises UserError for what cannot be read, before any row is
+    yielded, but of a pipe's lines only when their turn comes.
     """
     columns, ending = task.columns, kind_of(Path(name)) if name != "-" else ""
     of_words, of_texts = bool(columns.layout.word_columns), columns_of_texts(columns)
@@ -136,8 +137,12 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
             except UserError as error:
                 raise UserError(str(error).replace(str(copy), name)) from error
             yield table
-        else:
-            yield None, line_rows(columns, first, file)
+            return
+        if name != "-" and Path(name).is_file():
+            for _ in line_rows(columns, first, file):  # a line that is none is found at once
+                pass
+            file.seek(len(first))
+        yield None, line_rows(columns, first, file)
 
 
 def columns_of_texts(columns: Columns) -> Columns:
@@ -217,16 +222,21 @@ def text_of(example: Example) -> Text:
 def line_rows(columns: Columns, first: bytes, file: BinaryIO) -> Groups:
     """Yield the rows of a text: a sentence a line, or two with a tab between; the number is the id.
 
-    columns: of the task. first: the line that has been read already.
+    columns: of the task. first: the line that has been read already. Raises UserError for a line
+    that is none, after the rows before it.
     """
     number, sentences, encoding = 0, len(columns.texts), columns.layout.encoding
     for block in whole_lines(first, file):
         rows = []
-        for raw in block:
-            number += 1
-            line = decode(raw, number, encoding)
-            if line.strip():
-                rows.append(Example(str(number), *parse_line(line, number, sentences)))
+        try:
+            for raw in block:
+                number += 1
+                line = decode(raw, number, encoding)
+                if line.strip():
+                    rows.append(Example(str(number), *parse_line(line, number, sentences)))
+        except UserError:
+            yield rows
+            raise
         yield rows
 
 

@@ -18,8 +18,7 @@ from minbert.data.examples import Columns
 from minbert.data.tables import Layout
 from minbert.report.__main__ import main as report
 from minbert.run.runlog import silence
-from minbert.stream import BLOCK, ROWS, decode, line_rows, table_ending, table_rows
-from tests import forked
+from minbert.stream import BLOCK, ROWS, line_rows, table_ending, table_rows
 from tests.conftest import arguments, run
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -78,31 +77,6 @@ def test_a_table_is_read_by_its_columns(trained: Path, tmp_path: Path) -> None:
     to = ["--input", str(tmp_path / "d.txt.gz"), "--task", "sst", "--output", str(tmp_path / "out")]
     evaluate.main(["--checkpoint", str(trained), *to])
     assert len((tmp_path / "out").read_text().splitlines()) == 2
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"version https://git-lfs.github.com/spec/v1\noid x\n", "a Git LFS pointer"),
-        (b"PK\x03\x04abc", "a zip archive"),
-        (b"\xff\xfea\0", "UTF-16 text"),
-        (b'[{"sentence": "red cat"}]\n', "a JSON array; write one object a line"),
-        (b'[\n{"sentence": "red cat"}\n]\n', "a JSON array"),
-        (b'\xef\xbb\xbf[{"sentence": "red cat"}]\n', "a JSON array"),
-        (b'{\n"sentence": "red cat"\n}\n', "an object over several lines"),
-        (b"\x1f\x8b\x08", "compressed by gzip"),
-    ],
-)
-def test_what_is_no_text_is_named(
-    trained: Path, tmp_path: Path, content: bytes, message: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "in.txt").write_bytes(content)
-    command = ["--checkpoint", str(trained), "--task", "sst", "--input"]
-    with pytest.raises(UserError, match=f"in.txt: {message}"):
-        evaluate.main([*command, str(tmp_path / "in.txt")])
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(content)))
-    with pytest.raises(UserError, match=f"-: {message}"):
-        evaluate.main([*command, "-"])
 
 
 def test_an_output_is_whole_or_the_one_of_before(trained: Path, tmp_path: Path) -> None:
@@ -173,34 +147,11 @@ def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None
     assert process.returncode == 141
 
 
-def test_a_file_that_is_missing_is_named(trained: Path) -> None:
-    command = ["--checkpoint", str(trained), "--input", "no.tsv", "--task", "sst"]
-    ended = forked.run("evaluate", command, trained)
-    assert ended.code == 2
-    assert ended.err == "error: no.tsv: No such file or directory\n"
-
-
-def test_bytes_that_are_no_text_are_named() -> None:
-    assert decode(b"\xef\xbb\xbfa\r", 1, "") == "a" and decode(b"\xc3\xa9", 2, "") == "\u00e9"
-    with pytest.raises(UserError, match=r"line 2: not UTF-8 \("):
-        decode(b"caf\xe9", 2, "")
-    with pytest.raises(UserError, match=r"line 2: not UTF-8 or cp1252 \("):
-        decode(b"caf\x81", 2, "cp1252")
-    with pytest.raises(UserError, match="line 2: not UTF-8 or utf-16"):
-        decode(b"caf\xe9", 2, "utf-16")
-
-
 def test_lines_may_be_in_the_encoding_of_the_task_s_files() -> None:
     columns = Columns(("sentence",), "label", layout=Layout(encoding="cp1252"))
     lines = io.BytesIO(b"caf\xe9\r\ncaf\xc3\xa9\n")
     rows = [row.text for group in line_rows(columns, lines.readline(), lines) for row in group]
     assert rows == ["caf\u00e9", "caf\u00e9"]
-
-
-def test_a_broken_line_is_named() -> None:
-    lines = io.BytesIO(b"a\tb\nonly one\n")
-    with pytest.raises(UserError, match="line 2: expected two sentences with a tab between"):
-        list(line_rows(Columns(("a", "b"), "label"), lines.readline(), lines))
 
 
 def test_a_table_s_ids_are_kept_and_rows_without_a_text_left_out(
