@@ -119,6 +119,8 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
     if has_words or ending in TABLES:
         yield table_rows(Path(name), columns if has_words else of_texts, Path(name).name)
         return
+    if name == "-" and sys.stdin is None:  # as `<&-` and some schedulers leave it
+        raise UserError("--input -: standard input is closed; pipe texts to it, or name a file")
     with ExitStack() as stack:
         file = sys.stdin.buffer if name == "-" else stack.enter_context(opened(Path(name)))
         first = file.readline()

@@ -52,6 +52,12 @@ def test_a_file_that_is_missing_is_named(trained: Path) -> None:
     assert ended.err == "error: no.tsv: No such file or directory\n"
 
 
+def test_a_closed_standard_input_is_named(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UserError, match=r"^--input -: standard input is closed; pipe texts to it"):
+        evaluate.main(["--checkpoint", str(trained), "--task", "sst", "--input", "-"])
+
+
 def test_bytes_that_are_no_text_are_named() -> None:
     assert decode(b"\xef\xbb\xbfa\r", 1, "") == "a" and decode(b"\xc3\xa9", 2, "") == "\u00e9"
     with pytest.raises(UserError, match=r"line 2: not UTF-8 \("):
