@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from minbert import UserError
-from minbert.data.examples import Example
+from minbert.data.examples import Example, read_examples
 from minbert.stream import open_input
 from minbert.task.taskfile import make_task
 
@@ -54,3 +54,50 @@ def test_a_tsv_of_words_stays_one_where_the_task_s_files_are(tmp_path: Path, tex
 def test_json_lines_keep_their_lists_whatever_the_file_is_called(tmp_path: Path) -> None:
     (tmp_path / "new.txt").write_text('{"w": ["Ask", "Ada"]}\n')
     assert rows_of(tmp_path / "new.txt", "a.conll")[0].words == ("Ask", "Ada")
+
+
+def sentences(path: Path, text: str, columns: list[str], labelled: bool = True) -> list[object]:
+    """Return the lines that the sentences of a CoNLL file begin on, and their words."""
+    path.write_text(text)
+    table = {"kind": "token-classification", "train": "a.conll", "labels": TAGS}
+    task = make_task("pets", {**table, "columns": columns, "text": "w", "label": "t"})
+    return [(row.id, row.words) for row in read_examples(path, task.columns, labelled)[0]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# sent_id = 1\n# text = Ask Ada\nAsk O\nAda B-PET\n\n\n# sent_id = 2\n\n# no two\nred O\n",
+        "# a comment\n\n#\nAsk\tO\nAda\tB-PET\n\n-DOCSTART-\tO\n\n# newdoc\n# b\tc\td\nred\tO\n",
+        "# a new document\r\n#\tone\ttwo\r\nAsk O \r\nAda B-PET\r\n\r\n# x y\r\n#\r\nred O\r\n",
+    ],
+)
+def test_comments_before_a_sentence_are_no_words(tmp_path: Path, text: str) -> None:
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    first, second = (str(1 + i) for i, line in enumerate(lines) if line[:3] in ("Ask", "red"))
+    words = sentences(tmp_path / "a.conll", text, ["w", "t"])
+    assert words == [(first, ("Ask", "Ada")), (second, ("red",))]
+
+
+def test_a_comment_may_have_as_many_words_as_there_are_columns(tmp_path: Path) -> None:
+    columns = ["w", "x", "y", "t"]
+    found = sentences(tmp_path / "a.conll", "# sent_id = 1\nAsk X Y O\n", columns)
+    assert found == [("2", ("Ask",))]
+    found = sentences(tmp_path / "a.conll", "# of four words\nAsk\tX\tY\tO\n", columns)
+    assert found == [("2", ("Ask",))]
+
+
+@pytest.mark.parametrize("text", ["# O\nAda B-PET\n\n# O\n", "#\tO\nAda\tB-PET\n\n#\tO\n"])
+def test_a_word_may_be_a_number_sign(tmp_path: Path, text: str) -> None:
+    found = sentences(tmp_path / "a.conll", text, ["w", "t"])
+    assert found == [("1", ("#", "Ada")), ("4", ("#",))]
+    alone = sentences(tmp_path / "a.conll", "#\nAda\n\n# of two\n#\n", ["w", "t"], labelled=False)
+    assert alone == [("1", ("#", "Ada")), ("5", ("#",))]
+    assert sentences(tmp_path / "a.conll", "# O\n", ["w", "t"]) == [("1", ("#",))]
+
+
+def test_a_file_of_comments_has_no_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a.conll: no sentence in it"):
+        sentences(tmp_path / "a.conll", "# sent_id = 1\n\n", ["w", "t"])
+    with pytest.raises(UserError, match=r"a.conll:2: 3 columns, the first line has 2: '# b c'"):
+        sentences(tmp_path / "a.conll", "Ask O\n# b c\n", ["w", "t"])

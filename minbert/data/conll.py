@@ -9,6 +9,8 @@ from minbert.errors import UserError
 
 ENDINGS = (".conll", ".bio", ".iob", ".iob2")  # of files that are CoNLL's whatever is asked of them
 DOCUMENT = "-DOCSTART-"  # begins a line that begins a document
+HASH = re.compile(r"#([ \t]|$)")  # begins a comment, or a line whose word is `#`
+KEY = re.compile(r"# \S+ = ")  # begins a comment of CoNLL-U, as `# sent_id = 7`
 Sentence = tuple[int, dict[str, list[str]]]  # its first line's number, its cells by column
 
 
@@ -18,12 +20,20 @@ def conll_table(
     """Return the column names and the sentences of a file: a column is a list, a cell a word.
 
     Cells have tabs between or, in a line without a tab, blanks. names: of all columns; (): the
-    first and the last one are called `ends`, and a file of one column has no tags. Raises
-    UserError, with its line, for a line with another number of cells than the first.
+    first and the last one are called `ends`, and a file of one column has no tags. Comments before
+    a sentence's first word are left out. Raises UserError, with its line, for a line with another
+    number of cells than the first.
     """
-    rows = _rows(path, lines)
+    lines = (line.removesuffix("\r") for line in lines)
+    begin: list[str] = []  # to the first line that is surely a word's
+    for line in lines:
+        begin.append(line)
+        if not (_is_blank(line) or HASH.match(line)):
+            break
+    word_line = next((line for line in reversed(begin) if not _is_blank(line)), "")
+    rows = _rows(path, chain(begin, lines), word_line)
     first = next(rows, None)
-    if first is None or not first[1]:
+    if first is None:
         raise UserError(f"{path}: no sentence in it")
     columns = len(first[1])
     names = names if columns > 1 else ()  # words alone, as in a test file
@@ -38,20 +48,44 @@ def conll_table(
     return list(named), _sentences(path, chain([first], rows), columns, named)
 
 
-def _rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, list[str]]]:
-    """Yield each line's number and cells: none of a blank line; the first line is no blank one."""
-    begun = False
+def _rows(path: Path, lines: Iterator[str], word_line: str) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each word's line, and no cells after a sentence.
+
+    word_line: one that is no comment.
+    """
+    in_sentence = False
     for number, line in enumerate(lines, start=1):
-        line = line.removesuffix("\r")
-        if not line.strip(" \t") or line.startswith(DOCUMENT):
-            if begun:
+        if _is_blank(line):
+            if in_sentence:
                 yield number, []
+            in_sentence = False
             continue
-        begun = True
-        cells = line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
+        if not in_sentence and _is_comment(line, word_line):
+            continue
+        in_sentence = True
+        cells = _cells(line)
         if not all(cells):
             raise UserError(f"{path}:{number}: an empty cell in {line[:60]!r}; fill it in")
         yield number, cells
+
+
+def _is_blank(line: str) -> bool:
+    """Return whether a line stands between sentences."""
+    return not line.strip(" \t") or line.startswith(DOCUMENT)
+
+
+def _is_comment(line: str, word_line: str) -> bool:
+    """Return whether a line before a sentence's first word is a comment.
+
+    A line whose word is `#` has as many cells as others, and tabs between if they have.
+    """
+    forms = [("\t" in one, len(_cells(one))) for one in (line, word_line)]
+    return bool(HASH.match(line)) and (forms[0] != forms[1] or bool(KEY.match(line)))
+
+
+def _cells(line: str) -> list[str]:
+    """Return a line's cells, which have tabs between or, without a tab, blanks."""
+    return line.split("\t") if "\t" in line else re.split(" +", line.strip(" "))
 
 
 def _sentences(
