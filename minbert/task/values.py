@@ -37,6 +37,8 @@ def check_values(table: Table) -> None:
     texts = [table["text"]] if isinstance(table["text"], str) else table["text"]
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f'text = {texts!r}: write a column, "a", or two, ["a", "b"]')
+    if table["label"] in (*texts, table.get("id")):  # two texts may be one, which simcse compares
+        raise ValueError(f"label = {table['label']!r}: the column of a text or id; name another")
     check_form(table)
     file = table.get("prediction_file", "{split}")
     if "{split}" not in file:
