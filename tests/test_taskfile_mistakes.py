@@ -14,7 +14,7 @@ from minbert import UserError
 from minbert.data.examples import read_examples
 from minbert.losses import multi_label
 from minbert.metrics import label_f1
-from minbert.task.labels import label_set
+from minbert.task.labels import label_set, listed_label
 from minbert.task.taskfile import read_task_file
 from tests.own_tasks import OWN, arguments
 
@@ -121,6 +121,17 @@ def test_numbers_as_labels(own: Path) -> None:
     )
     with pytest.raises(ValueError, match=r"expected one of 1, 2\.5, 4"):
         tasks["intent"].columns.parse_label("3")
+
+
+def test_an_accent_may_be_a_character_of_its_own() -> None:
+    """As in what macOS writes; a label is predicted as the task file has it."""
+    one, two = "caf\u00e9", "cafe\u0301"
+    for labels in ([one, "bar"], [two, "bar"]):
+        assert [listed_label(labels)(text) for text in (one, two, "bar")] == [0, 0, 1]
+        assert [label_set(labels)(text) for text in (f"bar;{one}", f"{two}; bar")] == [3, 3]
+    assert [listed_label([one, two])(text) for text in (one, two)] == [0, 1]
+    with pytest.raises(ValueError, match="expected one of"):
+        listed_label([one, "bar"])("cafe")
 
 
 def test_a_row_with_a_label_that_is_none_of_the_names(own: Path) -> None:

@@ -1,5 +1,6 @@
 """Labels as files have them: parsers that make the numbers of an Example's label of their text."""
 
+import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -31,21 +32,36 @@ def label_names(labels: Sequence[Label]) -> tuple[str, ...]:
     return tuple(x if isinstance(x, str) else str(x).removesuffix(".0") for x in labels)
 
 
-def place_of(text: str, labels: Sequence[Label]) -> int | None:
-    """Return the place of a text among labels, None if it is none; numbers are compared as such."""
-    if isinstance(labels[0], str):
-        return labels.index(text) if text in labels else None
-    try:
-        return labels.index(float(text))
-    except ValueError:  # not a number, or not one of the labels
-        return None
+def composed(text: str) -> str:
+    """Return a text with each letter and its accent as one character; macOS may have two."""
+    return unicodedata.normalize("NFC", text)
+
+
+def place_finder(labels: Sequence[Label]) -> Callable[[str], int | None]:
+    """Return a function that takes a text to its place among labels, or None if it is none.
+
+    Numbers are compared as such, names composed, unless two labels would be one then.
+    """
+
+    def place_of_number(text: str) -> int | None:
+        try:
+            return labels.index(float(text))
+        except ValueError:  # not a number, or not one of the labels
+            return None
+
+    if not isinstance(labels[0], str):
+        return place_of_number
+    form = composed if len({*map(composed, labels)}) == len(labels) else str
+    places = {form(label): place for place, label in enumerate(labels)}
+    return lambda text: places.get(form(text))
 
 
 def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
     """Return a parser of labels: their names or numbers become their places, from 0."""
+    place_of = place_finder(labels)
 
     def parse(text: str) -> float:
-        place = place_of(text, labels)
+        place = place_of(text)
         if place is None:
             raise ValueError(f"expected one of {', '.join(label_names(labels))}")
         return float(place)
@@ -55,11 +71,12 @@ def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
 
 def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
     """Return a parser of sets of labels: `a;c` becomes 2^0 + 2^2, `-` is the empty set."""
+    place_of = place_finder(labels)
 
     def parse(text: str) -> float:
         places = set()
         for part in [] if text == EMPTY_SET else text.split(SEPARATOR):
-            place = place_of(part.strip(), labels)
+            place = place_of(part.strip())
             if place is None:
                 names = ", ".join(label_names(labels))
                 raise ValueError(f"{part.strip()!r} is not one of {names}; `-` is none")
