@@ -105,6 +105,16 @@ def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path,
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
+def test_training_does_not_depend_on_the_threshold(world: Path) -> None:
+    """Every evaluation calibrates another one: more of them leave the weights as they are."""
+    options = ["--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "softmax"]
+    options += ["--epochs", "4", "--lr", "1e-2", "--skip-predictions"]
+    run(world, *options, "--name", "seldom")
+    run(world, *options, "--name", "often", "--eval-every", "3")
+    a, b = (weights(world / "runs" / name / "last") for name in ("seldom", "often"))
+    assert all(torch.equal(a[k], b[k]) for k in a)
+
+
 def test_second_sentences_have_the_second_tower(world: Path) -> None:
     """In training, which changes it, and in the scores of pairs."""
     options = ["--tasks", "sts", "--pair-encoding", "siamese", "--towers", "separate"]

@@ -122,17 +122,16 @@ class SiameseHead(nn.Module):
         """Map pooled sentences to embeddings, (S, D) -> (S, E)."""
         return pooled if self.map is None else self.map(pooled)
 
-    def compare(self, u: Tensor, v: Tensor) -> Tensor:
-        """Score pairs, (S, E) twice -> (S, 1), less threshold.
-
-        The score is a logit, or cosine times scale plus shift.
-        """
+    def score(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return the pairs' logits, or cosines times scale plus shift, (S, E) twice -> (S, 1)."""
         if self.classifier is not None:
-            score = self.classifier(torch.cat([u, v, (u - v).abs()], dim=-1))
-        else:
-            cosines = F.cosine_similarity(u, v).unsqueeze(-1)
-            score = self.config.scale * cosines + self.config.shift
-        return score - self.threshold
+            return self.classifier(torch.cat([u, v, (u - v).abs()], dim=-1))
+        cosines = F.cosine_similarity(u, v).unsqueeze(-1)
+        return self.config.scale * cosines + self.config.shift
+
+    def compare(self, u: Tensor, v: Tensor) -> Tensor:
+        """Return the pairs' scores less the threshold, which training must not depend on."""
+        return self.score(u, v) - self.threshold
 
 
 class TwoWayHead(Head):

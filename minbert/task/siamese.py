@@ -156,9 +156,7 @@ def siamese_loss(
         # which look alike and are the hard case, are told apart by this term alone
         return ranked + losses.contrastive(u, v, labels)
     if name == CLASSIFIER:
-        # compare() subtracts the threshold, which is for predictions and not for training
-        logits = head.compare(u, v) + head.threshold
-        return losses.binary_cross_entropy(logits, labels)
+        return losses.binary_cross_entropy(head.score(u, v), labels)
     labels, scale = labels - head.config.shift, head.config.scale  # now from 0 to scale
     if name == "cosine-mse":
         unit = head.config.unit
