@@ -1,5 +1,6 @@
 """Sentence-BERT: pooling, one forward for both sides, thresholds, and every loss by name."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,18 @@ def test_best_threshold_is_the_best_there_is(seed: int) -> None:
     found = np.mean((scores > best_threshold(scores, labels)) == labels)
     every = [np.mean((scores > cut) == labels) for cut in np.linspace(-0.05, 1.05, 23)]
     assert found == max(every)
+
+
+@pytest.mark.parametrize("start", [0.5, 0.7, 0.9])
+def test_the_threshold_parts_neighbouring_scores(start: float) -> None:
+    """It is kept in fp32, in which nothing lies between them."""
+    scores = [np.float32(start)]
+    for _ in range(6):
+        scores.append(np.nextafter(scores[-1], np.float32(1)))
+    for lower, upper in pairwise(scores):
+        pair, labels = np.array([lower, upper]), np.array([0.0, 1.0], np.float32)
+        threshold = np.float32(best_threshold(pair, labels))
+        assert (pair - threshold > 0).tolist() == [False, True]
 
 
 MNR = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "mnr")

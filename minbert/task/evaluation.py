@@ -126,7 +126,7 @@ def set_threshold(model: nn.Module, task: Task, split: EncodedSplit) -> None:
 def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     """Return the threshold with the most correct predictions of label 1 for `score > threshold`.
 
-    It lies between two scores; labels are 0 or 1.
+    It lies midway between two scores, in fp32 as they are; labels are 0 or 1.
     """
     order = np.argsort(scores)
     scores, labels = scores[order].astype(np.float64), labels[order]
@@ -136,7 +136,9 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     ties = np.concatenate([[False], scores[1:] == scores[:-1], [False]])  # equal scores: no cut
     cut = int(np.where(ties, -1, below + above).argmax())
     edges = np.concatenate([[scores[0] - 1], scores, [scores[-1] + 1]])
-    return float((edges[cut] + edges[cut + 1]) / 2)
+    lower, upper = edges[cut : cut + 2]
+    middle = np.float32((lower + upper) / 2)
+    return float(lower if middle == upper else middle)  # of neighbours it may round to the upper
 
 
 def encode_features(model: nn.Module, splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
