@@ -31,6 +31,7 @@ from minbert.run.runlog import RunLog, has_trained
 from minbert.run.steps import AFTER_NAN, Progress, StepRecords
 from minbert.task.run_files import LOG
 from minbert.training import distributed
+from minbert.training.averaging import put_back
 from minbert.training.optimizer import AdamW
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a closed terminal
@@ -191,6 +192,7 @@ class Keeper:
 
     def _save_and_report(self) -> None:
         """Write last/ and print the command that continues from it."""
+        put_back(self.run.optimizer)  # if Ctrl-C came before `averaged` could
         save(self.run, "last")
         if distributed.rank() == 0:  # on stderr, which --quiet does not silence
             whole = shlex.quote(str(rundir.command_folder(self.run.folder)))

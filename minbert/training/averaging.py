@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import torch
 
-MEAN = "mean"
+MEAN, KEPT = "mean", "kept"  # kept: the weights, while the model has their mean
 
 
 def averaged_steps(step: int, steps: int, share: float) -> int:
@@ -39,11 +39,23 @@ def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
 def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Let the model have the mean weights within the block."""
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    kept = [p.detach().clone() for p in weights]
     try:  # from the copy on: Ctrl-C in it must not leave the mean as the weights of now
+        for p in weights:
+            optimizer.state[p][KEPT] = p.detach().clone()
         with torch.no_grad():
             torch._foreach_copy_(weights, [optimizer.state[p][MEAN] for p in weights])
         yield
     finally:
-        with torch.no_grad():
-            torch._foreach_copy_(weights, kept)
+        put_back(optimizer)
+
+
+@torch.no_grad()
+def put_back(optimizer: torch.optim.Optimizer) -> None:
+    """Give the model its own weights if it has their mean.
+
+    Where Ctrl-C has cut it off it can be called again.
+    """
+    for p, state in optimizer.state.items():
+        if KEPT in state:
+            p.copy_(state[KEPT])
+            del state[KEPT]
