@@ -137,8 +137,7 @@ def evaluate(run: Run, stage: str) -> None:
         if run.args.keep == "best" and is_best:
             save(run, "best")  # before the state says so: an interrupt repeats this evaluation
             state.best = Best(-scores["loss"], step, scores)
-    state.stages.append((stage, scores))
-    state.assessed = step
+    state.count_evaluation(stage, scores)
 
 
 def describe(scores: Scores) -> str:

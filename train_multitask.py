@@ -204,10 +204,8 @@ def evaluate(run: Run, stage: str) -> None:
     by_task = assess(run, stage)
     if state.step == 0:
         state.before = by_task
-    else:
-        state.since_best = 0 if state.best.step == state.step else state.since_best + 1
-    state.stages.append((stage, by_task))
-    state.assessed = state.step
+    without_gain = state.best is not None and state.best.step < state.step
+    state.count_evaluation(stage, by_task, state.since_best + 1 if without_gain else 0)
     if run.args.mode == "sequential" and state.step:
         say(results_table(list(run.tasks.values()), dict(state.stages)))
 

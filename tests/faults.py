@@ -141,8 +141,8 @@ FAULTS = [
     ),
     Fault(
         "--patience counts from the start", "train_multitask.py",
-        "state.since_best = 0 if state.best.step == state.step else state.since_best + 1",
-        "state.since_best += 1", "test_wiring.py", "patience_starts_anew",
+        "state.since_best + 1 if without_gain else 0", "state.since_best + 1",
+        "test_wiring.py", "patience_starts_anew",
     ),
     Fault(
         "pre-training without dropout", "pretrain_mlm.py",

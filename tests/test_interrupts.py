@@ -1,10 +1,14 @@
 """Ctrl-C in the few lines where an evaluation changes weights and counters."""
 
+import sys
 from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 import train_multitask
+from minbert.run.checkpoint import Best, TrainState
 from minbert.training import averaging
 from tests.conftest import run
 from tests.processes import assert_same_run
@@ -26,3 +30,37 @@ def test_the_mean_is_never_saved_as_the_weights(
             run(world, "--name", "cut", *options)
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
+
+
+class InterruptedAt:
+    """Raises KeyboardInterrupt at a line of the functions `evaluate` and `count_evaluation`."""
+
+    def __init__(self, line: int) -> None:
+        self.line, self.seen = line, 0
+
+    def __call__(self, frame: FrameType, event: str, _: Any) -> "InterruptedAt | None":
+        if event == "call":
+            return self if frame.f_code.co_name in ("evaluate", "count_evaluation") else None
+        self.seen += event == "line"
+        if self.seen == self.line:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return self
+
+
+def test_an_evaluation_that_is_repeated_has_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever Ctrl-C comes in it, --patience and the stages have one evaluation more or none."""
+    monkeypatch.setattr(train_multitask, "check_finite", lambda run: None)
+    monkeypatch.setattr(train_multitask, "assess", lambda *_: {"sst": 0.5})
+    args, before, counted = SimpleNamespace(mode="parallel"), sys.gettrace(), []
+    for line in range(1, 20):
+        state = TrainState(steps=20, step=10, best=Best(0.6, 5, {}))
+        try:
+            sys.settrace(InterruptedAt(line))
+            train_multitask.evaluate(SimpleNamespace(state=state, args=args, averaged_steps=0), "")
+        except KeyboardInterrupt:
+            pass
+        finally:
+            sys.settrace(before)
+        counted.append((len(state.stages), state.since_best, state.assessed == 10))
+    assert set(counted) == {(0, 0, False), (1, 1, True)}

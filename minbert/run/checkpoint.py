@@ -65,6 +65,12 @@ class TrainState:
     data: dict[str, str] = field(default_factory=dict)  # sha256 of the files trained on, by name
     skipped: int = 0  # batches without a loss
 
+    def count_evaluation(self, stage: str, scores: Scores, since_best: int = 0) -> None:
+        """Note an evaluation of the present step, which is not repeated from now on."""
+        stages = [*self.stages, (stage, scores)]
+        # one statement, which Ctrl-C cannot divide: an evaluation would count and be repeated
+        self.stages, self.since_best, self.assessed = stages, since_best, self.step
+
     def to_json(self) -> dict[str, Any]:
         """Return the state in types that JSON has."""
         return asdict(self)
