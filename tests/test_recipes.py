@@ -240,6 +240,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--best-by sst --mode single", "--best-by weighs the tasks of one run"),
         ("--best-by sst=much", "not of the form task=number"),
         ("--task-weight sst=-1", "not of the form task=number"),
+        ("--seed 4294967294 --seeds 3", "--seeds 3: ends with seed 4294967296, the largest is"),
     ):
         with pytest.raises(UserError, match=message):
             run(world, *words.split())

@@ -11,6 +11,7 @@ from minbert.task.task import Task
 
 tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")
 saving_arg, machine_arg, screen_arg = args_of("saving"), args_of("machine"), args_of("printing")
+LARGEST_SEED = 2**32 - 1  # of --seed, and of the last of --seeds
 LONGEST_JOINED = 80  # of what is joined; a folder's name may have 255 bytes
 
 
@@ -65,7 +66,7 @@ class CommonArgs:
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
     )
-    seed: int = training_arg(11711, "of all random numbers", low=0, high=2**32 - 1)
+    seed: int = training_arg(11711, "of all random numbers", low=0, high=LARGEST_SEED)
     save_minutes: float = saving_arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )

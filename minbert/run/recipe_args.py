@@ -7,7 +7,13 @@ from typing import Any
 from minbert.cli import amount_by_task, args_of, comma_list, number_list, word_by_task
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
-from minbert.run.common_args import CommonArgs, saving_arg, tasks_arg, training_arg
+from minbert.run.common_args import (
+    LARGEST_SEED,
+    CommonArgs,
+    saving_arg,
+    tasks_arg,
+    training_arg,
+)
 
 FROZEN = "last-linear-layer"  # --fine-tune-mode: the heads alone
 FROZEN_LR = 1e-3  # the default --lr then, and that of --heads-first
@@ -127,6 +133,7 @@ def check_combinations(args: Any) -> None:
     starts = args.anneal_from != RecipeArgs.anneal_from
     anneals = args.anneal_to != RecipeArgs.anneal_to
     frozen, siamese = args.fine_tune_mode == FROZEN, args.siamese_tasks == {*args.tasks}
+    last_seed = args.seed + args.seeds - 1
     encoder = f"is of the encoder's training: not with {FROZEN}"
     others = "leaves siamese heads as they are, and all tasks are siamese"
     for is_wrong, why in (
@@ -150,6 +157,9 @@ def check_combinations(args: Any) -> None:
          f"--hidden-dropout-prob {others}"),
         (args.steps and args.mode == "sequential",
          "--steps would end before the later tasks are trained: not with sequential"),
+        (last_seed > LARGEST_SEED,
+         f"--seeds {args.seeds}: ends with seed {last_seed}, the largest is {LARGEST_SEED}: lower "
+         f"--seed {args.seed}"),
     ):  # fmt: skip
         if is_wrong:
             raise UserError(why)
