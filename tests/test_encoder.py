@@ -1,13 +1,15 @@
 """The encoder against transformers, and packing against one sequence at a time."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import transformers
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from minbert import Batch, BertModel, UserError
-from minbert.model import packing
+from minbert.model import derived, packing
 from minbert.weights.convert import to_published
 from minbert.weights.resolve import resolve
 from tests.conftest import TINY
@@ -88,6 +90,34 @@ def test_a_gpu_s_longer_groups_change_nothing(
         found = tiny.hidden_states(batch)[-1]
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
     assert len(packing.lay_out(lengths, 1, found).groups) == 1
+
+
+class Largest(TorchDispatchMode):
+    """Keeps the largest number of attention's scores that a softmax was of."""
+
+    scores = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._softmax.default:
+            self.scores = max(self.scores, out.numel())
+        return out
+
+
+@pytest.mark.parametrize("at_once", [1, 5 * 32 * 32, 2**22])
+def test_few_scores_at_once_are_the_same_without_a_gradient(
+    tiny: BertModel, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr(derived, "SCORES_AT_ONCE", at_once)
+    inputs = padded_input(TINY.vocab_size, (3, 12, 20, 30, 31, 32))
+    whole = tiny(*inputs)
+    with torch.no_grad(), Largest() as largest:
+        parts = tiny(*inputs)
+    assert 0 < largest.scores <= max(at_once, 32 * 32)  # one head's scores, if no fewer
+    for a, b in zip(parts.to_tuple(), whole.to_tuple(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
 def test_order_of_sequences_does_not_matter(tiny: BertModel) -> None:

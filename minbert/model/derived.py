@@ -30,6 +30,7 @@ from minbert.model.packing import Layout
 
 softmax_backward = torch.ops.aten._softmax_backward_data
 gelu_backward = torch.ops.aten.gelu_backward
+SCORES_AT_ONCE = 2**22  # 16 MiB in fp32: of long texts faster than all at once, in less memory
 Kept = tuple[Tensor | None, ...]  # what a gradient needs of the forward pass
 
 
@@ -137,18 +138,22 @@ def attend(
     """Return o = A v of every group, laid out as q is: A = keep P / (1 - p),
 
     P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). kept: gets what the gradient needs, each P
-    and keep.
+    and keep. None: there is no gradient, and on a CPU P is made of a few heads at a time.
     """
-    out = layout.empty_like(q)
+    out, scale = layout.empty_like(q), 1 / math.sqrt(q.shape[-1])
     parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))
-    for group, q_, k_, v_, o in zip(layout.groups, *parts, strict=True):
-        mask, beta = (q_[:1, :1, :1], 0) if group.mask is None else (group.mask, 1)
-        scale = 1 / math.sqrt(q_.shape[-1])
-        P = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale).softmax(-1)
-        keep = draw(P, p)
-        if kept is not None:
-            kept += [P] if keep is None else [P, keep]
-        torch.baddbmm(o, masked(P, keep), v_, beta=0, alpha=kept_scale(p), out=o)
+    for group, *tensors in zip(layout.groups, *parts, strict=True):
+        beta = int(group.mask is not None)  # 0: the mask is not read
+        tensors.append(tensors[0][:, :1, :1] if group.mask is None else group.mask)
+        heads, Q = tensors[0].shape[:2]
+        whole = kept is not None or q.is_cuda  # a GPU waits for the number of products
+        at_once = heads if whole else max(1, SCORES_AT_ONCE // (Q * group.T))
+        for q_, k_, v_, o, mask in zip(*(t.split(at_once) for t in tensors), strict=True):
+            P = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale).softmax(-1)
+            keep = draw(P, p)
+            if kept is not None:
+                kept += [P] if keep is None else [P, keep]
+            torch.baddbmm(o, masked(P, keep), v_, beta=0, alpha=kept_scale(p), out=o)
     return out
 
 
