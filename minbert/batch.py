@@ -33,7 +33,8 @@ class Batch:
     @property
     def cu_seqlens(self) -> Tensor:
         """The index that each sequence starts at, (S+1,); the last entry is N."""
-        return to_device(torch.tensor((0, *self.lengths)).cumsum(0), self.ids.device)
+        starts = torch.tensor((0, *self.lengths), device="cpu").cumsum(0)
+        return to_device(starts, self.ids.device)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""

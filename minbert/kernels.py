@@ -12,7 +12,7 @@ from torch import Tensor
 # this file. written-out: our equations alone, their gradients by autograd, slower still.
 KERNELS = ("minbert", "torch", "written-out")
 # The step at which PyTorch's AdamW corrects no bias: 1 - 0.999^t is 1. Ours is part of the rate.
-NO_CORRECTION = torch.tensor(1e9)
+NO_CORRECTION = torch.tensor(1e9, dtype=torch.float32, device="cpu")
 
 
 def layer_norm(x: Tensor, w: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -40,7 +40,8 @@ def adamw(
     """Do what minbert.training.optimizer.equations does, in one pass."""
     known = isinstance(scale, Tensor) or scale != 1  # a division by 1 would be another pass
     # the scale of gradients whose norm is infinite is 0, which a number cannot be divided by
-    scaled = {"grad_scale": 1 / torch.as_tensor(scale, dtype=torch.float32)} if known else {}
+    scale = torch.as_tensor(scale, dtype=torch.float32, device="cpu")
+    scaled = {"grad_scale": 1 / scale} if known else {}
     torch._fused_adamw_(
         p, g, m, v, [], [NO_CORRECTION] * len(p), lr=a, beta1=betas[0], beta2=betas[1], eps=eps,
         weight_decay=0.0, amsgrad=False, maximize=False, **scaled,

@@ -1,4 +1,4 @@
-"""Modules that somebody hooks, replaces, prunes or wraps are called as they were left."""
+"""Hooked, replaced and wrapped modules are called as they are; defaults of PyTorch change none."""
 
 from pathlib import Path
 
@@ -8,8 +8,11 @@ import torch.nn.utils.parametrize
 import torch.nn.utils.prune
 from torch import Tensor, nn
 
-from minbert import BertModel, UserError
-from minbert.model.multitask import MultitaskNetwork
+from minbert import AdamW, BertModel, BertTokenizer, UserError
+from minbert.kernels import KERNELS
+from minbert.model.heads import HeadConfig
+from minbert.model.layers import set_kernels
+from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
 from tests.conftest import TINY
 from tests.models import make_model, padded
 
@@ -104,3 +107,41 @@ def test_a_changed_module_is_not_saved_under_a_name_that_nobody_reads(tmp_path: 
     tied.save_pretrained(tmp_path)
     loaded = BertModel.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(loaded(**padded())[0], tied.eval()(**padded())[0])
+
+
+def in_a_program(
+    model: BertModel, optimizer: AdamW, folder: Path, default: torch.dtype | str
+) -> list[Tensor]:
+    """Train, compute and load; return all that was found. default: of the program's tensors."""
+    inputs = padded()
+    (torch.set_default_device if isinstance(default, str) else torch.set_default_dtype)(default)
+    try:
+        torch.manual_seed(0)
+        for _ in range(2):
+            model.train()(**inputs)[1].square().sum().backward()
+            optimizer.step()
+        with torch.no_grad():
+            found = [*model.parameters(), *model.eval()(**inputs).to_tuple()]
+        loaded, _ = load_multitask(folder)
+        rows = BertTokenizer.from_directory(folder)(["red cat", "blue dog"])
+        vectors = loaded.heads["sst"](loaded.encoder(**rows).pooler_output)
+        return [*found, *loaded.parameters(), *rows.values(), vectors]
+    finally:
+        torch.set_default_device(None)
+        torch.set_default_dtype(torch.float32)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16, "meta"])
+def test_defaults(world: Path, kernels: str, default: torch.dtype | str) -> None:
+    """On "meta" tensors have no values: what is made there by mistake cannot be read."""
+    folder, found = world / "model", []
+    save_multitask(MultitaskNetwork(make_model(), {"sst": HeadConfig(outputs=5)}), folder)
+    for kind in (torch.float32, default):
+        model = make_model()
+        set_kernels(model, kernels)
+        model.word_embedding.sparse = True
+        optimizer = AdamW(model.parameters(), lr=0.01, kernels=kernels)
+        found.append(in_a_program(model, optimizer, folder, kind))
+    for a, b in zip(*found, strict=True):
+        assert torch.equal(a, b) and (a.dtype, a.device) == (b.dtype, b.device)

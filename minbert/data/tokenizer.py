@@ -116,8 +116,8 @@ class BertTokenizer:
             found = "none" if not first else f"{len(first)}, and {len(second)} pairs"
             raise UserError(f"give a text or more, each with its pair or all without: {found} here")
         encodings = self.encode_batch(first, second, max_length)
-        ids = [torch.tensor(encoding.ids) for encoding in encodings]
-        segments = [torch.tensor(encoding.type_ids) for encoding in encodings]
+        ids = [torch.tensor(encoding.ids, device="cpu") for encoding in encodings]
+        segments = [torch.tensor(encoding.type_ids, device="cpu") for encoding in encodings]
         return {
             "input_ids": pad_sequence(ids, batch_first=True, padding_value=self.pad_id),
             "attention_mask": pad_sequence(list(map(torch.ones_like, ids)), batch_first=True),

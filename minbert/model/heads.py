@@ -25,7 +25,7 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     if pooling not in POOLINGS[1:]:
         raise ValueError(f"pooling {pooling!r}: one of {', '.join(POOLINGS[1:])}")
     hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
-    lengths = to_device(torch.tensor(batch.lengths), hidden.device)
+    lengths = to_device(torch.tensor(batch.lengths, device="cpu"), hidden.device)
     # unsafe: without the check that the lengths sum up to N, which would wait for the GPU
     return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0, unsafe=True)
 

@@ -113,8 +113,10 @@ def draw_keep(x: Tensor, p: float) -> Tensor:
     four values.
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():  # which knows no views of bits
-        return torch.rand(x.shape, device=x.device) >= round(p * 65536) / 65536
-    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        draws = torch.rand(x.shape, dtype=torch.float32, device=x.device)
+        return draws >= round(p * 65536) / 65536
+    draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device="cpu")
+    draws.random_(-(2**63), None)
     bits = draws.view(torch.int16)[: x.numel()].view(x.shape)  # uniform on -32768 .. 32767
     # in place, so 16-bit numbers: a CPU takes eight times as long to convert True and False
     return bits.ge_(round(p * 65536) - 32768)

@@ -148,7 +148,8 @@ def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwo
         heads = {n: HeadConfig.from_json(head, f"{where}: {n}") for n, head in saved.items()}
         encoder, separate = BertModel.from_pretrained(directory), (directory / SECOND).is_file()
         model = MultitaskNetwork(encoder, heads, head_dropout, separate)
-        model.heads.load_state_dict(tensors)
+        # assigned, as the encoder's: fp32 on the CPU, whatever a program has set as the default
+        model.heads.load_state_dict({n: t.float() for n, t in tensors.items()}, assign=True)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
         reason = first_line(error)
         raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error

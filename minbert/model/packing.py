@@ -1,7 +1,7 @@
 """How the sequences of a packed batch lie as padded groups, for attention.
 
 N tokens in the batch, S sequences, n of them in one group, T their padded length, H heads, K head
-size, D = H K hidden.
+size, D = H K hidden. Layouts are made on the CPU, whatever device a program has set as the default.
 """
 
 from dataclasses import dataclass, replace
@@ -122,11 +122,11 @@ def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
             mask = padding_mask(lengths[first:last], T, num_heads, x)
             groups.append(Group(n, T, first, end, mask))
             first, end = last, end + n * num_heads * T
-    tokens = head_places(torch.tensor(lengths), torch.tensor(padded), num_heads)
-    places = torch.full((len(x) * num_heads,), end)
+    tokens = head_places(*torch.tensor([lengths, padded], device="cpu"), num_heads)
+    places = tokens.new_full((len(x) * num_heads,), end)
     places[: len(tokens)] = tokens
-    sources = torch.full((end + 1,), min(len(tokens), len(places) - 1))
-    sources[tokens] = torch.arange(len(tokens))
+    sources = tokens.new_full((end + 1,), min(len(tokens), len(places) - 1))
+    sources[tokens] = torch.arange(len(tokens), device="cpu")
     return Layout(
         tuple(groups), num_heads, to_device(sources, x.device), to_device(places, x.device)
     )
@@ -135,18 +135,19 @@ def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
 def head_places(lengths: Tensor, padded: Tensor, num_heads: int) -> Tensor:
     """Return the places of the heads of each token, (N H,), if sequence s has (H, T_s) rows."""
     begins = num_heads * (padded.cumsum(0) - padded)  # (S,)
-    columns = torch.arange(int(lengths.sum()))
+    columns = torch.arange(int(lengths.sum()), device="cpu")
     columns -= (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # (N,), in its sequence
     T = padded.repeat_interleave(lengths)[:, None]
     first = begins.repeat_interleave(lengths) + columns
-    return (first[:, None] + T * torch.arange(num_heads)).flatten()
+    return (first[:, None] + T * torch.arange(num_heads, device="cpu")).flatten()
 
 
 def padding_mask(lengths: tuple[int, ...], T: int, num_heads: int, x: Tensor) -> Tensor | None:
     """Return what is added to a group's scores, (n H, 1, T); None if it has no padding."""
     if sum(lengths) == len(lengths) * T:
         return None
-    padding = torch.arange(T)[None, :] >= torch.tensor(lengths)[:, None]  # (n, T)
+    ends = torch.tensor(lengths, device="cpu")[:, None]
+    padding = torch.arange(T, device="cpu")[None, :] >= ends  # (n, T)
     # -1e9, not -inf: a row of nothing but -inf would be NaN.
-    mask = torch.zeros(padding.shape).masked_fill_(padding, -1e9).to(x.dtype)
+    mask = (padding.float() * -1e9).to(x.dtype)
     return to_device(mask.repeat_interleave(num_heads, 0).unsqueeze(1), x.device)

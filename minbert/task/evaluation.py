@@ -44,7 +44,8 @@ def predict(
         items += batch.items
     gathered = distributed.all_gather((items, outs))
     result = torch.cat([out for _, outs in gathered for out in outs])
-    order = torch.tensor([i for items, _ in gathered for i in items], dtype=torch.int64)
+    places = [i for items, _ in gathered for i in items]
+    order = torch.tensor(places, dtype=torch.int64, device="cpu")
     every = result.new_full((len(item_labels(sequences)), *result.shape[1:]), math.nan)
     every.index_copy_(0, order, result)
     return mean_by_row(every, split.owners) if len(split.owners) else every

@@ -156,7 +156,9 @@ def all_gather(value: T) -> list[T]:
 
 def all_reduce_sum(value: float) -> float:
     """Return the sum of all processes' values."""
-    return value if size() == 1 else all_reduce_sums(torch.tensor([value], dtype=torch.float64))[0]
+    if size() == 1:
+        return value
+    return all_reduce_sums(torch.tensor([value], dtype=torch.float64, device="cpu"))[0]
 
 
 def all_reduce_sums(values: Tensor) -> list[float]:

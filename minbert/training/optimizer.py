@@ -220,7 +220,7 @@ def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor, rows: Tensor) -> Iter
     places, values = g.indices()[0], g.values()
     for block in rows.split(max(1, BLOCK // max(1, p[0].numel()))):
         first, last = int(block[0]), int(block[-1])
-        start, end = torch.searchsorted(places, torch.tensor([first, last + 1]).to(places)).tolist()
+        start, end = torch.searchsorted(places, places.new_tensor([first, last + 1])).tolist()
         gradient = values.new_zeros(len(block), *values.shape[1:])
         gradient[torch.searchsorted(block, places[start:end])] = values[start:end]
         if last - first + 1 == len(block):

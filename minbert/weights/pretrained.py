@@ -125,9 +125,10 @@ def new_pooler(config: BertConfig) -> dict[str, Tensor]:
 
     transformers saves models without one for masked words, tokens and answers.
     """
-    weight = torch.empty(config.hidden_size, config.hidden_size)
+    size = config.hidden_size
+    weight = torch.empty(size, size, dtype=torch.float32, device="cpu")
     nn.init.normal_(weight, std=config.initializer_range)
-    return {f"{POOLER}weight": weight, f"{POOLER}bias": torch.zeros(config.hidden_size)}
+    return {f"{POOLER}weight": weight, f"{POOLER}bias": weight.new_zeros(size)}
 
 
 def write_pretrained(
