@@ -61,3 +61,18 @@ def test_outputs_as_in_transformers() -> None:
     assert len(out[2]) == len(states) == 3 and len(out[:2]) == 2
     with pytest.raises(AttributeError, match="nothing"):
         _ = out.nothing
+
+
+def test_gradients_of_hidden_states() -> None:
+    model, inputs, seen = make_model(), padded(), []
+    model.bert_layers[0].register_forward_hook(lambda m, i, out: seen.append(out))
+    out = model(**inputs, output_hidden_states=True)
+    assert out.hidden_states[-1] is out.last_hidden_state
+    loss, first = out.last_hidden_state.square().sum(), [out.hidden_states[1], *seen]
+    found = torch.autograd.grad(loss, first, allow_unused=True, retain_graph=True)
+    assert found[0] is None and found[1].any()
+    out.hidden_states[1].square().sum().backward()
+    reached = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert "word_embedding.weight" in reached
+    assert any(name.startswith("bert_layers.0.") for name in reached)
+    assert not any(name.startswith("bert_layers.1.") for name in reached)

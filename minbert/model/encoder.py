@@ -210,7 +210,8 @@ class BertModel(nn.Module):
 
         inputs_embeds: (B, T, D) in place of the ids' word embeddings. Returns `last_hidden_state`
         (B, T, D), zero at padding, and `pooler_output` (B, D); on request `hidden_states`, a tuple
-        of (B, T, D). Raises UserError for inputs that do not fit (see `pack`) and while a program
+        of (B, T, D), whose last one is `last_hidden_state`; the others are copies of what the
+        layers read. Raises UserError for inputs that do not fit (see `pack`) and while a program
         records the operations, because it would record the lengths of its example.
         """
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
@@ -220,11 +221,10 @@ class BertModel(nn.Module):
         )
         states = self.hidden_states(packed.batch, packed.words)
         pooled = self.pool(states[-1].index_select(0, packed.batch.cu_seqlens[:-1]))
-        out = BertOutput(
-            last_hidden_state=packed.unpack(states[-1]), pooler_output=packed.unsort(pooled)
-        )
+        padded = tuple(map(packed.unpack, states if output_hidden_states else states[-1:]))
+        out = BertOutput(last_hidden_state=padded[-1], pooler_output=packed.unsort(pooled))
         if output_hidden_states:
-            out["hidden_states"] = tuple(map(packed.unpack, states))
+            out["hidden_states"] = padded
         return out if return_dict else out.to_tuple()
 
     @classmethod
