@@ -128,6 +128,8 @@ def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:
         ({"added_tokens_decoder": 3}, "its added tokens cannot be read"),
         ({"cls_token": "<s>"}, "cls_token is '<s>'; only .CLS. is here"),
         ({"unk_token": {"content": "<unk>"}}, "unk_token is '<unk>'; only .UNK. is here"),
+        ({"truncation_side": "left"}, "truncation_side is 'left'; only 'right' is here"),
+        ({"split_special_tokens": True}, "split_special_tokens is True; only False is here"),
         ({"additional_special_tokens": 3}, "additional_special_tokens is not a list of tokens"),
     ],
 )
@@ -136,6 +138,11 @@ def test_what_is_not_bert_s_is_named(folder: Path, settings: dict, message: str)
     with pytest.raises(UserError, match=message) as error:
         BertTokenizer.from_directory(folder)
     assert "\n" not in str(error.value)
+
+
+def test_the_usual_values_may_be_written_out(folder: Path) -> None:
+    settle(folder, truncation_side="right", split_special_tokens=False)
+    assert ids(folder) == theirs(folder)
 
 
 def test_a_class_that_the_model_s_config_names_counts(folder: Path) -> None:

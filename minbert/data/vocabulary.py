@@ -20,6 +20,7 @@ BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
 ROLES = dict(
     zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
 )
+FIXED = {"truncation_side": "right", "split_special_tokens": False}  # others would change the ids
 MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
 PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
@@ -46,6 +47,9 @@ class Settings:
             raise UserError(f"{where}: tokenizer_class is {name!r}; only BERT's WordPiece is here")
         if not path.is_file():
             return cls()
+        for key, usual in FIXED.items():
+            if (value := values.get(key) or usual) != usual:
+                raise UserError(f"{path}: {key} is {value!r}; only {usual!r} is here")
         found = {}
         defaults = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
         for key, default in defaults.items():
