@@ -15,6 +15,7 @@ from minbert.task.predictions import (
     score_predictions,
     write_predictions,
 )
+from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks
 from tasks import TASKS
 
@@ -164,6 +165,27 @@ def test_a_file_that_two_tasks_would_read_differently_needs_a_task(tmp_path: Pat
         gold_task(tmp_path / "gold.csv", tasks, ["id", "Predicted_label"])
     with pytest.raises(UserError, match=r"fit none of the tasks sst: .*--task-file"):
         gold_task(tmp_path / "gold.csv", [TASKS["sst"]], [])
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        ("regression", "range = [0, 5]", "range = [0, 10]"),
+        ("classification", "labels = 2", 'labels = 2\nid = "id"'),
+    ],
+)
+def test_tasks_differ_by_their_ranges_and_ids_too(
+    tmp_path: Path, kind: str, one: str, other: str
+) -> None:
+    (tmp_path / "gold.csv").write_text("id,text,label\n7,red cat,1\n")
+    text = '[{0}]\nkind = "{1}"\ntext = "text"\nlabel = "label"\ntrain = "{0}.csv"\n{2}\n'
+
+    def task(name: str, more: str) -> Task:
+        return read_tasks(text.format(name, kind, more), "own.toml", None)[name]
+
+    with pytest.raises(UserError, match="the file of one, two: --task says whose"):
+        gold_task(tmp_path / "gold.csv", [task("one", one), task("two", other)], ["id"])
+    assert gold_task(tmp_path / "gold.csv", [task("one", one), task("two", one)], ["id"])
 
 
 def test_a_text_of_an_output_may_have_line_ends_and_commas(
