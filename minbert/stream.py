@@ -1,6 +1,7 @@
 """Texts of a user's -> what a model says of them, as they come: evaluate.py --input, --text."""
 
 import json
+import re
 import shutil
 import sys
 import tempfile
@@ -9,13 +10,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from io import TextIOWrapper
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example
 from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, table_of
-from minbert.data.textfile import check_is_text, opened
+from minbert.data.textfile import check_is_text, opened, text_lines
 from minbert.data.unlabelled import read_unlabelled
 from minbert.errors import UserError
 from minbert.files import replaced_file, write_text
@@ -165,13 +167,14 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
     """
     try:
         _, rows = open_table(path, columns.layout)
-        _, cells = next(rows)
+        number, cells = next(rows)
         words = cells[columns.texts[0]]
         for tag in cells.get(columns.label, ()) if len(words) == 1 else ():
             columns.parse_label(tag)
     except (UserError, ValueError):
         return False
-    header = {column[0] for column in cells.values()}
+    first = next(islice(text_lines(path, columns.layout.encoding), number - 1, None))
+    header = re.split("[\t, ]+", first)
     return columns.texts[0] not in header or columns.label in header
 
 

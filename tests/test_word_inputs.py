@@ -38,6 +38,22 @@ def test_a_table_has_texts_under_the_name_of_the_words(
     assert found == [("7", "Ask Ada, please", None), ("8", "Where is Bob", None)]
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("new.tsv", "id\ttokens\tlanguage\n7\tred cat\ten\n8\tblue dog\ten\n"),
+        ("new.csv", "id,tokens,language\n7,red,en\n8,blue,en\n"),
+    ],
+)
+def test_the_texts_of_a_table_may_be_in_any_column(tmp_path: Path, name: str, text: str) -> None:
+    """Also where the task's files, of words, have no names of columns."""
+    (tmp_path / name).write_text(text)
+    table = {"kind": "token-classification", "train": f"a.{name[-3:]}", "labels": TAGS}
+    with open_input(str(tmp_path / name), make_task("pets", table)) as (_, groups):
+        found = [(row.id, row.text.split()[0]) for group in groups for row in group]
+    assert found == [("7", "red"), ("8", "blue")]
+
+
 def test_a_table_without_that_column_is_refused(tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("id,message\n1,Ask Ada\n")
     with pytest.raises(UserError, match=r"new.csv:1: no column 'w'; it has id, message"):
