@@ -9,7 +9,7 @@ import pytest
 import evaluate
 from minbert import UserError
 from minbert.data.examples import Columns
-from minbert.stream import decode, line_rows
+from minbert.task.inputs import decode, line_rows
 from tests import forked
 from tests.conftest import run
 

@@ -15,7 +15,7 @@ from minbert.data.textfile import is_utf8, text_lines
 from minbert.metrics import decimals
 from minbert.report.tables import markdown_table
 from minbert.run.scoring import check_writable
-from minbert.stream import open_input, table_rows
+from minbert.task.inputs import open_input, table_rows
 from minbert.task.predictions import gold_task, header_of, read_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import read_tasks

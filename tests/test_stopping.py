@@ -16,7 +16,7 @@ from minbert import UserError
 from minbert.run import checkpoint, loop
 from minbert.run.loop import Keeper, Training
 from minbert.run.steps import READ_EVERY, Progress, StepRecord
-from tests.conftest import arguments, run, weights
+from tests.conftest import arguments, cut, run, weights
 from tests.forked import Command
 from tests.processes import assert_same_run, wait_for_step
 
@@ -275,3 +275,20 @@ def test_last_is_due_every_so_many_minutes(monkeypatch: pytest.MonkeyPatch) -> N
         if keeper.due:
             keeper.save()
     assert due == [False, True, False, False, True]
+
+
+def test_a_test_file_that_breaks_meanwhile_does_not_keep_a_run_from_its_end(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can be trained without predictions, which are made when the file is mended."""
+    cut(world, monkeypatch, 3, "--name", "cut", "--epochs", "1")
+    path, folder = world / "data/sts-test-student.csv", world / "runs/cut"
+    whole = path.read_text()
+    path.write_text(whole.replace("id\t", "number\t", 1))
+    with pytest.raises(UserError, match="sts-test-student"):
+        train_multitask.main(["--resume", str(folder)])
+    assert train_multitask.main(["--resume", str(folder), "--skip-predictions"]) == 0
+    assert not (folder / "predictions").exists()
+    path.write_text(whole.replace("ttest", "mended"))
+    assert train_multitask.main(["--resume", str(folder), "--no-skip-predictions"]) == 0
+    assert "mended" in (folder / "predictions/sts-test-output.csv").read_text()

@@ -18,7 +18,7 @@ from minbert.data.examples import Columns
 from minbert.data.tables import Layout
 from minbert.report.__main__ import main as report
 from minbert.run.runlog import silence
-from minbert.stream import BLOCK, ROWS, line_rows, table_ending, table_rows
+from minbert.task.inputs import BLOCK, ROWS, line_rows, table_ending, table_rows
 from tests.conftest import arguments, run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,7 +6,7 @@ import pytest
 
 from minbert import UserError
 from minbert.data.examples import Example, read_examples
-from minbert.stream import open_input
+from minbert.task.inputs import open_input
 from minbert.task.taskfile import make_task
 
 TAGS = ["O", "B-PET"]

@@ -39,10 +39,11 @@ from minbert.typed import from_json
 
 LOCK = ".lock"
 BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, OUTPUTS, LOG, "tensorboard"}
-# Arguments that a resumed run may change: where files are, what saves memory, what is printed.
+# Arguments that a resumed run may change: where files are, what saves memory, what it leaves.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "corpus", "device", "use_gpu", "save_minutes",
     "tensorboard", "quiet", "json", "accumulate", "checkpoint_activations", "threads",
+    "skip_predictions",
 }  # fmt: skip
 SCRIPT_OF = {"mode": "train_multitask.py", "corpus": "pretrain_mlm.py"}  # that has the argument
 LENGTH = {"epochs", "steps"}  # more of them make another schedule of rates and of tasks

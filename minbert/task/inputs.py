@@ -1,0 +1,216 @@
+"""A user's texts for a task, of whatever file or pipe they come from: a table, words or lines."""
+
+import json
+import re
+import shutil
+import sys
+import tempfile
+from codecs import BOM_UTF8
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+from minbert.data.conll import ENDINGS as CONLL
+from minbert.data.examples import Columns, Example
+from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, table_of
+from minbert.data.textfile import check_is_text, opened, text_lines
+from minbert.data.unlabelled import read_unlabelled
+from minbert.errors import UserError
+from minbert.task.task import Task
+
+BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
+ROWS = 1024  # rows of a table that are predicted together
+OBJECTS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
+TABLES = (".tsv", ".csv", *OBJECTS)  # endings of files whose columns have names
+Groups = Iterator[list[Example]]  # that are predicted together
+
+
+@contextmanager
+def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]:
+    """Yield the columns of a table and its rows, or None and the lines of a plain text.
+
+    name: a file, or -, standard input. Raises UserError for what cannot be read, before any row is
+    yielded, but of a pipe's lines only when their turn comes.
+    """
+    columns, of_texts = task.columns, columns_of_texts(task.columns)
+    ending = kind_of(Path(name)) if name != "-" else ""
+    if task.per_word and has_words(Path(name), task):
+        yield table_rows(Path(name), columns, Path(name).name)
+        return
+    if ending in TABLES:
+        yield table_rows(Path(name), of_texts, Path(name).name)
+        return
+    if name == "-" and sys.stdin is None:  # as `<&-` and some schedulers leave it
+        raise UserError("--input -: standard input is closed; pipe texts to it, or name a file")
+    with ExitStack() as stack:
+        file = sys.stdin.buffer if name == "-" else stack.enter_context(opened(Path(name)))
+        first = file.readline()
+        check_is_text(first, name)
+        begin = first.removeprefix(BOM_UTF8).strip()
+        if begin in (b"[", b"{") or begin.startswith((b'[{"', b"[ {")):
+            what = "a JSON array" if begin.startswith(b"[") else "an object over several lines"
+            raise UserError(f"{name}: {what}; write one object a line (.jsonl)")
+        if ending := table_ending(first, of_texts, has_commas=".csv" in task.endings):
+            copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
+            with copy.open("wb") as target:
+                target.write(first)
+                shutil.copyfileobj(file, target)
+            try:
+                table = table_rows(copy, columns if ending in JSON else of_texts, name)
+            except UserError as error:
+                raise UserError(str(error).replace(str(copy), name)) from error
+            yield table
+            return
+        if name != "-" and Path(name).is_file():
+            check_lines(columns, first, file)
+            file.seek(len(first))
+        yield None, line_rows(columns, first, file)
+
+
+def columns_of_texts(columns: Columns) -> Columns:
+    """Return the columns of a task's delimited tables: of one that labels words, of its texts.
+
+    A cell holds no list of words, and the names in the task file are those of CoNLL's columns.
+    """
+    if not columns.layout.word_columns:
+        return columns
+    return replace(columns, layout=replace(columns.layout, word_columns=(), names=()))
+
+
+def has_words(path: Path, task: Task) -> bool:
+    """Return whether a file, for a task that labels words, has words and not whole texts."""
+    ending = kind_of(path)
+    if ending in (*OBJECTS, *CONLL):
+        return True
+    return ending in task.endings and begins_as_conll(path, task.columns)
+
+
+def begins_as_conll(path: Path, columns: Columns) -> bool:
+    """Return whether a file's first sentence has CoNLL's form: it may be a text of lines instead.
+
+    A sentence of one line, whose last cell is none of the task's tags, is such a text's; one that
+    begins with a header, in which the texts have a name and the tags have none, is a table's.
+    """
+    try:
+        _, rows = open_table(path, columns.layout)
+        number, cells = next(rows)
+        words = cells[columns.texts[0]]
+        for tag in cells.get(columns.label, ()) if len(words) == 1 else ():
+            columns.parse_label(tag)
+    except (UserError, ValueError):
+        return False
+    first = next(islice(text_lines(path, columns.layout.encoding), number - 1, None))
+    header = re.split("[\t, ]+", first)
+    return columns.texts[0] not in header or columns.label in header
+
+
+def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
+    """Return the ending of the kind of table whose first line this is; "" for a plain text.
+
+    It is a table's if it is an object of JSON, or names all columns that the task's texts are in;
+    if the task's files have no names, if it has as many cells, the label's empty or a label.
+    has_commas: the task's files have them between cells.
+    """
+    line = first.decode("utf-8-sig", errors="replace").strip("\r\n ").split("\r")[0]
+    if line.startswith("{"):
+        try:
+            return ".jsonl" if isinstance(json.loads(line), dict) else ""
+        except (ValueError, RecursionError):
+            return ""  # a sentence that begins so
+    if columns.layout.names and not (columns.layout.delimiter or has_commas or "\t" in line):
+        return ""  # its comma is a sentence's own
+    for ending in (".tsv", ".csv"):
+        try:
+            names, rows = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
+            label = as_label(next(rows)[1][columns.label]) if columns.layout.names else ""
+            if label:
+                columns.parse_label(label)
+        except (UserError, StopIteration, ValueError):  # no line of a table of this task at all
+            continue
+        if {*columns.texts} <= {*names}:
+            return ending
+    if ";" in line and {*columns.texts} <= {cell.strip('" ') for cell in line.split(";")}:
+        raise UserError(f"the input's first line: {SEMICOLON}")
+    return ""
+
+
+def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups]:
+    """Return a table's columns, with an id if it has ids, and its rows in groups.
+
+    name: of the table, for people. Raises UserError as `read_unlabelled`.
+    """
+    found, rows = read_unlabelled(path, columns, name)
+    return found, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
+
+
+def check_lines(columns: Columns, first: bytes, file: BinaryIO) -> None:
+    """Raise UserError for a line that cannot be read: before there are answers to those above."""
+    for _ in line_rows(columns, first, file):
+        pass
+
+
+def line_rows(columns: Columns, first: bytes, file: BinaryIO) -> Groups:
+    """Yield the rows of a text: a sentence a line, or two with a tab between; the number is the id.
+
+    columns: of the task. first: the line that has been read already. Raises UserError for a line
+    that is none, after the rows before it.
+    """
+    number, sentences, encoding = 0, len(columns.texts), columns.layout.encoding
+    for block in whole_lines(first, file):
+        rows = []
+        try:
+            for raw in block:
+                number += 1
+                line = decode(raw, number, encoding)
+                if line.strip():
+                    rows.append(Example(str(number), *parse_line(line, number, sentences)))
+        except UserError:
+            yield rows
+            raise
+        yield rows
+
+
+def whole_lines(first: bytes, file: BinaryIO) -> Iterator[list[bytes]]:
+    """Yield groups of lines, each all that can be read without waiting: one line of a keyboard.
+
+    Without any line feed the carriage returns of old Macs end lines.
+    """
+    yield [first[:-1]] if first.endswith(b"\n") else first.split(b"\r")
+    rest: list[bytes] = []  # of an unfinished line, which may come in many parts
+    while read := file.read1(BLOCK):
+        *lines, end = read.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*rest, lines[0]])
+            rest = []
+            yield lines
+        rest.append(end)
+    yield [b"".join(rest)]
+
+
+def decode(raw: bytes, number: int, encoding: str) -> str:
+    """Return a line as text, without a byte order mark: UTF-8, or else in the task's encoding.
+
+    encoding: "" for a task whose files are UTF-8. Raises UserError for other bytes.
+    """
+    try:
+        return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
+    except UnicodeDecodeError as error:
+        if encoding and "\n".encode(encoding) == b"\n":  # of others these are no lines
+            with suppress(UnicodeDecodeError):
+                return raw.decode(encoding).rstrip("\r")
+        raise UserError(
+            f"line {number}: not UTF-8{f' or {encoding}' * bool(encoding)} ({error.reason}); "
+            f"convert the input"
+        ) from error
+
+
+def parse_line(line: str, number: int, sentences: int) -> list[str]:
+    """Return a line's sentence or two. Raises UserError for another number of them."""
+    parts = line.split("\t")
+    if len(parts) != sentences or not all(part.strip() for part in parts):
+        what = "a sentence" if sentences == 1 else "two sentences with a tab between"
+        raise UserError(f"line {number}: expected {what}, found {line[:60]!r}")
+    return parts
