@@ -189,7 +189,7 @@ FAULTS = [
     ),
     Fault(
         "gradients are never projected", "minbert/training/gradients.py",
-        'project = combine == "pcgrad"', "project = False", "test_recipes.py", "combined_as_said",
+        'project = combine == "pcgrad"', "project = False", "test_gradients.py", "combined_as_said",
     ),
     Fault(
         "all layers learn alike", "train_multitask.py",
