@@ -79,8 +79,10 @@ def _is_comment(line: str, word_line: str) -> bool:
 
     A line whose word is `#` has as many cells as others, and tabs between if they have.
     """
-    forms = [("\t" in one, len(_cells(one))) for one in (line, word_line)]
-    return bool(HASH.match(line)) and (forms[0] != forms[1] or bool(KEY.match(line)))
+    if not HASH.match(line):  # as nearly all: their cells are not needed here
+        return False
+    form, word_form = (("\t" in one, len(_cells(one))) for one in (line, word_line))
+    return form != word_form or bool(KEY.match(line))
 
 
 def _cells(line: str) -> list[str]:

@@ -43,8 +43,13 @@ class Answer:
     def value(self, task: Task) -> str | float | list[dict[str, str | int]]:
         """Return what its task's answers are in JSON: a label, a score, or the entities."""
         if self.entities is not None:
-            return list(map(asdict, self.entities))
+            return self.objects
         return float(self.label) if task.is_regression else self.label
+
+    @property
+    def objects(self) -> list[dict[str, str | int]]:
+        """The entities as JSON has them."""
+        return list(map(asdict, self.entities or ()))
 
 
 Format = Callable[[Example, Answer], str]  # returns the line of a text
@@ -105,4 +110,4 @@ def as_cell(answer: Answer) -> str:
     """Return the label, or the entities as a list in JSON."""
     if answer.entities is None:
         return answer.label
-    return json.dumps(list(map(asdict, answer.entities)), ensure_ascii=False)
+    return json.dumps(answer.objects, ensure_ascii=False)
