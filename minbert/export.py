@@ -211,12 +211,16 @@ def main(argv: list[str]) -> int:
 
 
 def new_folder(name: str) -> Path:
-    """Return the path of a directory to make. Raises UserError for one with content, or for `.`."""
+    """Return the path of a directory to make. Raises UserError for one that cannot be replaced."""
     folder = Path(name)
+    if folder.is_symlink():
+        folder = folder.resolve()  # the link stays
     if folder.exists() and any(folder.iterdir()):
         raise UserError(f"{folder}: not empty; name a new directory")
     if folder.resolve() == Path.cwd():
         raise UserError(f"{folder}: the directory that you are in; name a new one, as {folder}/new")
+    if folder.is_mount():
+        raise UserError(f"{folder}: a mount point; name a new directory in it, as {folder}/new")
     return folder
 
 

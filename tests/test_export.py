@@ -34,8 +34,10 @@ def siamese(world: Path, *options: str) -> Path:
 def test_classifiers_have_the_same_logits_in_transformers(
     trained: Path, tmp_path: Path, task: str
 ) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "out").symlink_to("there")
     export([str(trained), str(tmp_path / "out"), "--to", "transformers", "--task", task])
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "there")
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
     texts = TEXTS if task == "sst" else list(zip(TEXTS, TEXTS[::-1], strict=True))
     if task == "sst":
@@ -250,3 +252,6 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(UserError, match=r"\.: the directory that you are in; name a new one"):
         export([str(trained), "."])
+    monkeypatch.setattr(Path, "is_mount", lambda path: path.name == "volume")
+    with pytest.raises(UserError, match=r"volume: a mount point; name a new directory in it"):
+        export([str(trained), "volume"])

@@ -167,6 +167,21 @@ def test_a_file_that_two_tasks_would_read_differently_needs_a_task(tmp_path: Pat
         gold_task(tmp_path / "gold.csv", [TASKS["sst"]], [])
 
 
+def test_a_file_named_like_a_task_s_is_that_task_s(tmp_path: Path) -> None:
+    """`old` is a part of gold.csv's name, but no word of it."""
+    text = ""
+    for name, high in (("old", 5), ("new", 1)):
+        text += f'[{name}]\nkind = "regression"\nrange = [0, {high}]\ntext = "text"\n'
+        text += f'label = "label"\ntrain = "{name}-train.csv"\ndev = "{name}-dev.csv"\n'
+    tasks = list(read_tasks(text, "own.toml", None).values())
+    for name in ("gold.csv", "my_old.csv", "new-test.csv"):
+        (tmp_path / name).write_text("id,text,label\n1,red cat,1\n")
+    assert gold_task(tmp_path / "my_old.csv", tasks, []).name == "old"
+    assert gold_task(tmp_path / "new-test.csv", tasks, []).name == "new"
+    with pytest.raises(UserError, match="the file of old, new: --task says whose"):
+        gold_task(tmp_path / "gold.csv", tasks, [])
+
+
 @pytest.mark.parametrize(
     ("kind", "one", "other"),
     [

@@ -10,7 +10,7 @@ from minbert.errors import UserError
 ENDINGS = (".conll", ".bio", ".iob", ".iob2")  # of files that are CoNLL's whatever is asked of them
 DOCUMENT = "-DOCSTART-"  # begins a line that begins a document
 HASH = re.compile(r"#([ \t]|$)")  # begins a comment, or a line whose word is `#`
-KEY = re.compile(r"# \S+ = ")  # begins a comment of CoNLL-U, as `# sent_id = 7`
+COMMENT = re.compile(r"# (\S+ = |new(doc|par)\b)")  # begins one of CoNLL-U, as `# sent_id = 7`
 Sentence = tuple[int, dict[str, list[str]]]  # its first line's number, its cells by column
 
 
@@ -82,7 +82,7 @@ def _is_comment(line: str, word_line: str) -> bool:
     if not HASH.match(line):  # as nearly all: their cells are not needed here
         return False
     form, word_form = (("\t" in one, len(_cells(one))) for one in (line, word_line))
-    return form != word_form or bool(KEY.match(line))
+    return form != word_form or bool(COMMENT.match(line))
 
 
 def _cells(line: str) -> list[str]:

@@ -156,7 +156,7 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
             f"{gold}: its columns fit none of the tasks {known}: {names[:60]}; "
             f"--task-file names those of your own"
         )
-    named = [t for t in fitting if t.paths("dev", Path())[0].name.split("-dev")[0] in gold.name]
+    named = [t for t in fitting if is_named_like(gold, t)]
     own = [t for t in fitting if split_of(gold, t)]
     likely = own or named or fitting
     likely = [t for t in likely if t.prediction_header in header] or likely
@@ -168,6 +168,13 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
         several = ", ".join(t.name for t in likely)
         raise UserError(f"{gold}: the file of {several}: --task says whose predictions these are")
     return likely[0]
+
+
+def is_named_like(gold: Path, task: Task) -> bool:
+    """Return whether a file's name has that of a task's dev file, up to -dev, as a word of its."""
+    name = task.paths("dev", Path())[0].name.split("-dev")[0]
+    letter = r"[^\W_]"  # or digit: `old` is no word of gold.csv
+    return re.search(f"(?<!{letter}){re.escape(name)}(?!{letter})", gold.name) is not None
 
 
 def names_by(gold: Path, task: Task) -> list[str]:
