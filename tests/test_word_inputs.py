@@ -83,7 +83,7 @@ def sentences(path: Path, text: str, columns: list[str], labelled: bool = True) 
 @pytest.mark.parametrize(
     "text",
     [
-        "# newdoc\n# sent_id = 1\n# text = A B\nAsk O\nAda B-PET\n\n\n# sent_id = 2\n\n# no two\nred O\n",
+        "# newdoc\n# text = A B\nAsk O\nAda B-PET\n\n\n# sent_id = 2\n\n# no two\nred O\n",
         "# a comment\n\n#\nAsk\tO\nAda\tB-PET\n\n-DOCSTART-\tO\n\n# newdoc\n# b\tc\td\nred\tO\n",
         "# a new document\r\n#\tone\ttwo\r\nAsk O \r\nAda B-PET\r\n\r\n# x y\r\n#\r\nred O\r\n",
     ],
