@@ -32,7 +32,7 @@ thorough: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal -m thorough
 
 torture: setup
-	$(BIN)/python -m pytest tests/torture -m slow
+	$(BIN)/python -m pytest -m slow
 
 check: setup
 	$(BIN)/ruff check .

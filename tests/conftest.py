@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,21 @@ def run(world: Path, *extra: str) -> int:
     return train_multitask.main(arguments(world, *extra))
 
 
+@pytest.fixture(scope="session")
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Give worlds copies of a run with these options, for a test to change; it is trained once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def copy_to(world: Path, *options: str) -> Path:
+        if options not in made:
+            first = make_world(tmp_path_factory.mktemp("first"))
+            run(first, "--name", "run", *options)
+            made[options] = first / "runs/run"
+        return shutil.copytree(made[options], world / "runs" / "".join(("run", *options)))
+
+    return copy_to
+
+
 def cut(world: Path, monkeypatch: pytest.MonkeyPatch, steps: int, *extra: str) -> None:
     """A run that dies after so many steps; its last/ is of that moment."""
     rate = train_multitask.learning_rate
@@ -171,6 +188,15 @@ def no_dropout(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors") | load_file(folder / "heads.safetensors")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out files without a test of the asked kind: their imports take seconds a process."""
+    asked = config.getoption("markexpr")
+    is_test = collection_path.name.startswith("test_") and "torture" not in collection_path.parts
+    if not is_test or asked not in ("thorough", "slow"):
+        return None
+    return f"pytest.mark.{asked}" not in collection_path.read_text(encoding="utf-8") or None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

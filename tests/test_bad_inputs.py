@@ -2,6 +2,7 @@
 
 import gzip
 import io
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,11 @@ from minbert import UserError
 from minbert.data.examples import Columns
 from minbert.task.inputs import decode, line_rows
 from tests import forked
-from tests.conftest import run
 
 
 @pytest.fixture
-def trained(world: Path) -> Path:
-    run(world, "--name", "trained", "--tasks", "sst")
-    return world / "runs/trained"
+def trained(world: Path, a_run: Callable[..., Path]) -> Path:
+    return a_run(world)
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def contestants(path: Path) -> list[Contestant]:
     return [Contestant(s["name"], "tests.test_benchmarks:diary", s) for s in settings]
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Path) -> None:
     """And a contestant's memory is not its parent's."""
     ours = bytearray(b"x" * 600_000_000)  # of this process, touched
@@ -52,7 +52,7 @@ def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Pa
         assert len(ours) > 1e6 * outcomes["A"].peak_mib
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_contestant_that_fails_is_named() -> None:
     with pytest.raises(UserError, match="benchmark C failed"):
         hold([Contestant("C", "tests.test_benchmarks:broken", {})], 1)
@@ -68,7 +68,7 @@ def test_a_ratio_is_that_of_the_rates() -> None:
     assert compared("t", both, "tokens", []).rows[0][4] == "2.00x"
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_our_optimizer_beside_torch_s(world: Path) -> None:
     """One whole benchmark on the tiny model; a second one keeps the first one's figures."""
     places = ["--model", str(world / "model"), "--data-dir", str(world / "data")]

@@ -200,6 +200,7 @@ def real_place(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(tmp_path / "checkpoints")
 
 
+@pytest.mark.thorough
 def test_the_readme_runs_with_the_real_model(
     real_place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,6 +1,8 @@
 """Exported runs in the libraries they are for, and back."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +22,14 @@ TEXTS = ["red cat runs slowly here", "dog", "old blue dog sleeps fast"]
 
 
 @pytest.fixture
-def trained(world: Path) -> Path:
-    run(world, "--name", "cross", "--precision", "fp32")
-    return world / "runs" / "cross"
+def trained(world: Path, a_run: Callable[..., Path]) -> Path:
+    return a_run(world)
 
 
-def siamese(world: Path, *options: str) -> Path:
-    run(world, "--name", "siamese", "--precision", "fp32", "--pair-encoding", "siamese", *options)
-    return world / "runs" / "siamese"
+@pytest.fixture
+def siamese(world: Path, a_run: Callable[..., Path]) -> Callable[..., Path]:
+    """Return a function that takes options to a run with them."""
+    return partial(a_run, world, "--pair-encoding", "siamese")
 
 
 @pytest.mark.parametrize("task", ["sst", "sts"])
@@ -77,8 +79,10 @@ def test_the_names_of_the_classes_go_along(
 
 
 @pytest.mark.parametrize("to", ["transformers", "sentence-transformers", "onnx"])
-def test_separate_towers_are_not_exported_as_one(world: Path, tmp_path: Path, to: str) -> None:
-    folder, out = siamese(world, "--towers", "separate", "--tasks", "sst,quora"), tmp_path / "out"
+def test_separate_towers_are_not_exported_as_one(
+    siamese: Callable[..., Path], tmp_path: Path, to: str
+) -> None:
+    folder, out = siamese("--towers", "separate", "--tasks", "sst,quora"), tmp_path / "out"
     for options in ([], ["--task", "quora"]):
         with pytest.raises(UserError, match="separate towers is two encoders"):
             export([str(folder), str(out), "--to", to, *options])
@@ -106,9 +110,9 @@ def sentence_transformer(folder: Path) -> Any:
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])
 @pytest.mark.parametrize("size", [0, 48])
 def test_embeddings_are_the_same_in_sentence_transformers(
-    world: Path, tmp_path: Path, pooling: str, size: int
+    siamese: Callable[..., Path], tmp_path: Path, pooling: str, size: int
 ) -> None:
-    folder = siamese(world, "--pooling", pooling, "--embedding-size", str(size))
+    folder = siamese("--pooling", pooling, "--embedding-size", str(size))
     options = ["--to", "sentence-transformers", "--task", "sts"]
     export([str(folder), str(tmp_path / "out"), *options])
     theirs = sentence_transformer(tmp_path / "out").encode(TEXTS)
@@ -126,8 +130,10 @@ def test_without_a_task_it_encodes_as_the_run_does(trained: Path, tmp_path: Path
     np.testing.assert_allclose(units, ours.encode(TEXTS, normalize=True), atol=1e-5)
 
 
-def test_a_sentence_transformer_is_a_model_to_start_from(world: Path, tmp_path: Path) -> None:
-    folder = siamese(world, "--pooling", "mean")
+def test_a_sentence_transformer_is_a_model_to_start_from(
+    siamese: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = siamese("--pooling", "mean")
     export([str(folder), str(tmp_path / "out"), "--to", "sentence-transformers"])
     sentence_transformer(tmp_path / "out").save(str(tmp_path / "back"))
     ours = BertModel.from_pretrained(folder / "best").state_dict()
@@ -144,9 +150,10 @@ def onnx_outputs(folder: Path, texts: list[str], pairs: list[str] | None = None)
     return session.run(None, {n: inputs[n].astype(np.int64) for n in names})
 
 
-@pytest.mark.usefixtures("shallow")
-def test_onnxruntime_has_the_same_outputs(trained: Path, tmp_path: Path) -> None:
+def test_onnxruntime_has_the_same_outputs(shallow: Path, tmp_path: Path) -> None:
     """For other numbers of sequences and other lengths than those of the export."""
+    run(shallow, "--name", "cross", "--epochs", "1")
+    trained = shallow / "runs/cross"
     model = MultitaskModel.load(trained, device="cpu")
     export([str(trained), str(tmp_path / "sts"), "--to", "onnx", "--task", "sts"])
     (theirs,) = onnx_outputs(tmp_path / "sts", TEXTS, TEXTS[::-1])
@@ -195,7 +202,9 @@ def test_a_head_of_all_tokens_is_the_same_in_onnxruntime(shallow: Path, tmp_path
 
 
 def test_embeddings_are_the_same_in_onnxruntime(shallow: Path, tmp_path: Path) -> None:
-    folder = siamese(shallow, "--pooling", "mean", "--embedding-size", "48")
+    options = ("--pair-encoding", "siamese", "--pooling", "mean", "--embedding-size", "48")
+    run(shallow, "--name", "siamese", *options)
+    folder = shallow / "runs/siamese"
     export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sts"])
     (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
     ours = embeddings(MultitaskModel.load(folder, device="cpu"), "sts", "mean")
@@ -229,7 +238,11 @@ def test_an_export_that_fails_leaves_nothing(trained: Path, tmp_path: Path) -> N
 
 
 def test_mistakes(
-    trained: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained: Path,
+    world: Path,
+    tmp_path: Path,
+    siamese: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="--task quora: this run has sst, sts"):
@@ -245,7 +258,7 @@ def test_mistakes(
     with pytest.raises(UserError, match="not empty"):
         export([str(trained), str(world)])
     with pytest.raises(UserError, match="sts compares sentences"):
-        export([str(siamese(world)), out, "--task", "sts"])
+        export([str(siamese()), out, "--task", "sts"])
     with pytest.raises(UserError, match="invalid choice"):
         export([str(trained), out, "--to", "keras"])
     (tmp_path / "here").mkdir()

@@ -5,7 +5,7 @@ import io
 import json
 import pickle
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,13 @@ from minbert.task.predictions import read_predictions
 from minbert.training import distributed
 from minbert.training.device import choose_device
 from tasks import TASKS
-from tests.conftest import run
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
-def trained(world: Path) -> Path:
-    run(world, "--name", "trained", "--precision", "fp32", "--pair-encoding", "siamese")
-    return world / "runs" / "trained"
+def trained(world: Path, a_run: Callable[..., Path]) -> Path:
+    return a_run(world, "--pair-encoding", "siamese")
 
 
 def test_the_same_as_the_run_s_own_predictions(trained: Path, world: Path) -> None:

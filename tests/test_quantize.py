@@ -59,8 +59,13 @@ def test_a_classifier_in_8_bits(trained: Path, tmp_path: Path, capsys) -> None:
     assert config["calibration_temperature"] == (model.network.heads["sst"].config.temperature)
 
 
-@pytest.mark.thorough
-@pytest.mark.parametrize("task", ["sts", ""])
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param("sts", marks=pytest.mark.thorough),
+        pytest.param("", marks=pytest.mark.slow),
+    ],
+)
 def test_embeddings_and_the_encoder_alone(world: Path, tmp_path: Path, capsys, task: str) -> None:
     more = ["--pair-encoding", "siamese", "--pooling", "mean", "--embedding-size", "24"]
     run(world, "--name", "run", "--precision", "fp32", "--epochs", "1", *more)
@@ -77,7 +82,7 @@ def test_embeddings_and_the_encoder_alone(world: Path, tmp_path: Path, capsys, t
         assert 1 >= float(cosines[1]) >= float(cosines[2]) > 0.99
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_encoder_alone_reads_siamese_sentences_one_by_one(
     world: Path, tmp_path: Path, capsys
 ) -> None:

@@ -186,7 +186,7 @@ def test_damaged_units_are_refused() -> None:
             HeadConfig.from_json(odd, "heads.json")
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_a_range_of_100_is_learned_as_well_as_one_of_5(world: Path) -> None:
     """With real weights, beside a task of classes, whose score must not suffer either."""
     found = {}

@@ -190,7 +190,7 @@ def test_the_report_has_types_and_the_worst_sentences(trained: Path) -> None:
     assert "one: most mistakes" in page and "(none)" in page and worst[0]["gold"] in page
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_the_sample_s_slots_beside_two_tasks_of_sentences(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.torture.tally import Effort
 
-FORMS = {"thorough": (0.012, 60.0), "slow": (1.0, 1800.0)}  # scale and seconds, by marker
+FORMS = {"thorough": (0.006, 60.0), "slow": (1.0, 1800.0)}  # scale and seconds, by marker
 
 
 @pytest.fixture(params=[pytest.param(form, marks=getattr(pytest.mark, form)) for form in FORMS])
