@@ -59,7 +59,8 @@ def predict_input(
     ending = ending_of(output) or (".tsv" if probabilities else "")
     count = 0
     with ExitStack() as stack:
-        columns, groups = stack.enter_context(open_input(name, found))
+        checked = f"{name}: rows checked" if output else ""
+        columns, groups = stack.enter_context(open_input(name, found, checked))
         if ending:
             classes = () if model.why_no_probabilities(task) else found.shown_classes
             head, line = named_columns(found, ending, classes)

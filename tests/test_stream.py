@@ -92,6 +92,19 @@ def test_an_output_is_whole_or_the_one_of_before(trained: Path, tmp_path: Path) 
         evaluate.main([*command, str(tmp_path / "out.xlsx")])
 
 
+def test_the_rows_of_a_large_file_are_counted_while_they_are_checked_and_predicted(
+    trained: Path, tmp_path: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("minbert.progress.LINE_EVERY_S", 0)
+    (tmp_path / "in.txt").write_text("red cat\nold dog\n")
+    command = ["--checkpoint", str(trained), "--task", "sst", "--input", str(tmp_path / "in.txt")]
+    evaluate.main([*command, "--output", str(tmp_path / "out.csv")])
+    said = capsys.readouterr().out
+    assert "in.txt: rows checked: 2\n" in said and "in.txt: rows: 2\n" in said
+    evaluate.main(command)  # whose answers are the output
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 @pytest.mark.parametrize(
     ("name", "text", "columns"),
     [

@@ -19,6 +19,7 @@ from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, 
 from minbert.data.textfile import check_is_text, opened, text_lines
 from minbert.data.unlabelled import read_unlabelled
 from minbert.errors import UserError
+from minbert.progress import progress
 from minbert.task.task import Task
 
 BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
@@ -29,11 +30,12 @@ Groups = Iterator[list[Example]]  # that are predicted together
 
 
 @contextmanager
-def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]:
+def open_input(name: str, task: Task, what: str = "") -> Iterator[tuple[Columns | None, Groups]]:
     """Yield the columns of a table and its rows, or None and the lines of a plain text.
 
-    name: a file, or -, standard input. Raises UserError for what cannot be read, before any row is
-    yielded, but of a pipe's lines only when their turn comes.
+    name: a file, or -, standard input. what: its name while its lines are checked; "": nothing is
+    shown. Raises UserError for what cannot be read, before any row is yielded, but of a pipe's
+    lines only when their turn comes.
     """
     columns, of_texts = task.columns, columns_of_texts(task.columns)
     ending = kind_of(Path(name)) if name != "-" else ""
@@ -65,7 +67,7 @@ def open_input(name: str, task: Task) -> Iterator[tuple[Columns | None, Groups]]
             yield table
             return
         if name != "-" and Path(name).is_file():
-            check_lines(columns, first, file)
+            check_lines(columns, first, file, what)
             file.seek(len(first))
         yield None, line_rows(columns, first, file)
 
@@ -146,9 +148,9 @@ def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups
     return found, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
 
-def check_lines(columns: Columns, first: bytes, file: BinaryIO) -> None:
+def check_lines(columns: Columns, first: bytes, file: BinaryIO, what: str) -> None:
     """Raise UserError for a line that cannot be read: before there are answers to those above."""
-    for _ in line_rows(columns, first, file):
+    for _ in progress(line_rows(columns, first, file), what, size=len):
         pass
 
 
