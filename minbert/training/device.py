@@ -52,8 +52,8 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if name == "bf16":
         return torch.bfloat16
     if device.type == "cuda":  # older GPUs emulate it, slowly
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if native else torch.float32
+        major, _ = torch.cuda.get_device_capability(device)
+        return torch.bfloat16 if major >= 8 else torch.float32
     fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
 
