@@ -1,6 +1,8 @@
 """A run with a task that labels words beside others: scored, predicted with, exported, reported."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +146,26 @@ def test_pooling_is_not_of_words(trained: Path) -> None:
     train(trained, "pooled", "--tasks", "sst,pets", "--pooling", "mean,sst=max", "--steps", "1")
     train_multitask.main(["--resume", str(trained / "runs/pooled")])
     assert MultitaskModel.load(trained / "runs/pooled").network.heads["sst"].config.pooling == "max"
+
+
+@pytest.mark.parametrize(
+    ("folder", "options"),
+    [
+        ("by-task", ["--pooling", "sst=mean", "--tasks", "pets,sst"]),
+        ("with-default", ["--pooling", "mean,sst=max"]),
+        ("alone", ["--pooling", "mean", "--mode", "single"]),
+    ],
+)
+def test_a_run_of_words_beside_pooled_sentences_can_be_made_again(
+    trained: Path, folder: str, options: list[str]
+) -> None:
+    """By its card's command; and it goes on when its flags are typed again."""
+    words = ["--tasks", "sst,pets", *options, "--steps", "1", "--skip-predictions"]
+    run = train(trained, folder, *words)
+    for card in run.rglob("README.md"):
+        line = re.search(r"^    python train_multitask.py (.*)$", card.read_text(), re.M)
+        assert train_multitask.main([*shlex.split(line[1]), "--dry-run"]) == 0
+    train_multitask.main(["--resume", str(run), *options])
 
 
 SENTENCES = [["red", "cat", "sleeps"], ["dog"], ["old", "cats!", "blue", "here"]]

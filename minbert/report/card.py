@@ -147,7 +147,8 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
     cross = [name for name in args["tasks"] if name not in args["pair_loss"]]
     commands = []
     for name in cross[:1]:
-        kind = args["pooling"] if isinstance(args["pooling"], str) else args["pooling"][name]
+        pooling = args["pooling"]  # by task it has none of words, whose heads are the usual ones
+        kind = pooling if isinstance(pooling, str) else pooling.get(name, "cls")
         library = "transformers" if kind == "cls" else "onnx"  # transformers reads [CLS] alone
         commands.append(f"{start} {library} --task {name}")
     if len(cross) < len(args["tasks"]) and args["towers"] != "separate":

@@ -181,17 +181,22 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
 def resolve_pooling(args: Args, tasks: dict[str, Task]) -> str | dict[str, str]:
     """Return what all tasks' heads read, or if it is not the same by task.
 
-    Raises UserError where it is said of heads of words, which would not heed it.
+    Heads of words are not among them. Raises UserError where it is said of one, which would not
+    heed it.
     """
     unheeded = [name for name in args.tasks if tasks[name].per_word]
+    by_task = {name: args.pooling_of(name) for name in args.tasks if name not in unheeded}
     if isinstance(args.pooling, dict):
         unheeded = [name for name in unheeded if name in args.pooling]
-    elif args.pooling == Args.pooling or len(unheeded) < len(args.tasks):
+    elif args.pooling == Args.pooling or by_task:
         unheeded = []  # beside words there are tasks that heed it
     if unheeded and not args.resume:  # a run that has begun so goes on
         raise UserError(f"--pooling: the head of {unheeded[0]} reads single words: leave it out")
-    by_task = {task: args.pooling_of(task) for task in args.tasks}
-    return by_task if len({*by_task.values()}) > 1 else by_task[args.tasks[0]]
+    kinds = {*by_task.values()}
+    if kinds <= {Args.pooling}:
+        return Args.pooling
+    of_all = len(kinds) == 1 and by_task.keys() == {*args.tasks}
+    return kinds.pop() if of_all else by_task
 
 
 def resolve_synonyms(args: Args, given: dict[str, Any]) -> Args:
