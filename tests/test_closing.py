@@ -130,6 +130,7 @@ def test_the_command_of_several_corpora_is_one_that_works() -> None:
         ["--towers", "separate", "--pair-encoding", "siamese"],
         ["--embedding-size", "8", "--pair-encoding", "siamese"],
         ["--heads-first", "1", "--pair-encoding", "siamese"],
+        ["--hidden-dropout-prob", "0.1", "--pair-encoding", "siamese"],
     ],
 )
 def test_the_card_of_one_task_s_run_has_a_command_that_works(

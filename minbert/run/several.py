@@ -119,7 +119,8 @@ def of_task(args: Args, name: str) -> dict[str, Any]:
     loss, unused = args.pair_loss.get(name), []
     unused += ["towers", "embedding_size"] * (loss is None)
     unused += ["mnr_scale"] * (loss not in IN_BATCH)
-    unused += ["heads_first", "pool_layers"] * (name in args.siamese_tasks)
+    of_other_heads = ["heads_first", "pool_layers", "hidden_dropout_prob"]
+    unused += of_other_heads * (name in args.siamese_tasks)
     own |= {field: getattr(Args, field) for field in unused}
     epochs = args.epochs[name] if isinstance(args.epochs, dict) else args.epochs
     return {"tasks": (name,), "epochs": epochs, "pooling": args.pooling_of(name), **own}
