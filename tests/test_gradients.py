@@ -1,10 +1,23 @@
 """Gradients of several tasks in one step: added, or projected off each other."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 from minbert.training.gradients import TaskGradients, cosines, projected_sum
+from tests.conftest import logged, run
+
+SAME = """
+[same]
+kind = "pair-classification"
+train = "quora-train.csv"
+dev = "quora-dev.csv"
+text = ["sentence1", "sentence2"]
+label = "is_duplicate"
+labels = 2
+"""
 
 
 def test_projected_gradients_do_not_go_against_each_other() -> None:
@@ -14,6 +27,19 @@ def test_projected_gradients_do_not_go_against_each_other() -> None:
     torch.testing.assert_close(projected_sum({"a": a, "b": b}, [0]), torch.tensor([0.5, 1.5]))
     same = {"a": a, "b": torch.tensor([1.0, 1.0])}
     torch.testing.assert_close(projected_sum(same, [0]), torch.tensor([2.0, 1.0]))
+
+
+def test_two_tasks_without_a_gradient_in_the_same_step_have_the_cosine_0(world: Path) -> None:
+    """NaN in the log would end the run at its report, when all has been trained."""
+    pairs = ["--tasks", "quora,same", "--pair-encoding", "siamese", "--pair-loss", "mnr"]
+    (world / "own.toml").write_text(SAME)
+    own = ["--task-file", str(world / "own.toml"), "--batch-size", "2", "--skip-predictions"]
+    assert run(world, "--name", "run", "--mode", "joint", "--steps", "4", *pairs, *own) == 0
+    lines = logged(world / "runs/run", "step")
+    nothing = [x["step"] for x in lines if x["loss"] is None]
+    both = {step for step in nothing if nothing.count(step) == 2}
+    found = {x["step"]: x["cosines"]["quora same"] for x in lines if "cosines" in x}
+    assert both and all(found[step] == 0 for step in both)
 
 
 def test_a_parameter_that_no_task_reaches_stays_without_gradient() -> None:

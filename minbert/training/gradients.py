@@ -38,10 +38,14 @@ class TaskGradients:
 
 
 def cosines(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the cosine, (), of each two tasks' gradients by their names; below 0 they conflict."""
+    """Return the cosine, (), of each two tasks' gradients by their names; below 0 they conflict.
+
+    It is 0 where one of them is 0, as of a batch without a loss.
+    """
     norms = {task: g.norm().clamp(min=SMALL) for task, g in gradients.items()}
     return {
-        f"{a} {b}": (gradients[a] @ gradients[b]) / (norms[a] * norms[b])
+        # one after the other: the product of two small norms would be 0
+        f"{a} {b}": gradients[a] @ gradients[b] / norms[a] / norms[b]
         for a, b in combinations(gradients, 2)
     }
 
