@@ -51,6 +51,18 @@ def test_the_steps_that_are_kept(
     assert f"`best/` holds step {chosen}, `best-sst/` step 20, `best-sts/` step 10, `last/`" in card
 
 
+@pytest.mark.parametrize(
+    ("by", "what"), [([], "mean"), (["--best-by", "sts"], "score by --best-by")]
+)
+def test_what_patience_was_lost_with_is_what_best_is_chosen_by(
+    world: Path, capsys: pytest.CaptureFixture[str], by: list[str], what: str
+) -> None:
+    options = ["--lr", "0", "--patience", "1", "--eval-every", "2", "--skip-predictions"]
+    run(world, "--name", "run", *options, *by)
+    out = capsys.readouterr().out
+    assert f"stopped at step 4 of 20: no better {what} in 1 evaluations" in out
+
+
 def test_a_task_s_best_is_used_as_any_checkpoint(world: Path) -> None:
     run(world, "--name", "run", *OPTIONS)
     best = world / "runs/run/best-sst"

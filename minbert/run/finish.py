@@ -36,7 +36,8 @@ def finish(run: Run) -> None:
     """Write predictions, card, report and the log's last line of a run; print its speed."""
     args, state = run.args, run.state
     if state.step < run.steps:
-        print(f"stopped at step {step_of(run)}: no better mean in {args.patience} evaluations")
+        what = "score by --best-by" if args.best_by else "mean"
+        print(f"stopped at step {step_of(run)}: no better {what} in {args.patience} evaluations")
     run.progress.print_rates()
     if state.skipped:
         print(f"batches without two pairs to tell apart, skipped: {state.skipped}")
