@@ -13,6 +13,7 @@ import train_multitask
 from minbert import Batch, BertConfig, BertModel, BertTokenizer, kernels
 from minbert.data.collate import collate
 from minbert.data.id_cache import load_split
+from minbert.files import read_json
 from minbert.model import packing
 from minbert.model.encoder import BertLayer
 from minbert.model.heads import HeadConfig
@@ -22,7 +23,7 @@ from minbert.model.packing import add_rows, lay_out, spare_rows
 from minbert.task.evaluation import encode_features
 from minbert.training import distributed
 from tasks import TASKS
-from tests.conftest import TINY
+from tests.conftest import TINY, arguments, logged
 
 Tensors = dict[str, torch.Tensor]
 FAST = ("minbert", "torch")
@@ -224,3 +225,13 @@ def test_rows_added_for_fewer_shapes_change_nothing(
         scale = float(plain.abs().max())
         # a softmax does not depend on the keys' bias: its gradient is nothing but rounding
         torch.testing.assert_close(rounded, plain, atol=1e-2 * scale + 1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("name", kernels.KERNELS)
+def test_predictions_are_of_the_kernels_that_best_was_chosen_with(world: Path, name: str) -> None:
+    """Or the card's score would be another one than the log's: in bf16 they round differently."""
+    options = ["--tasks", "sts", "--lr", "1e-3", "--precision", "bf16", "--kernels", name]
+    train_multitask.main(arguments(world, "--name", "run", *options))
+    best = logged(world / "runs/run", "end")[0]["best"]["scores"]["sts"]
+    found = read_json(world / "runs/run/findings.json")["sts"]["metrics"]["pearson"]
+    assert found == pytest.approx(best, abs=1e-6)

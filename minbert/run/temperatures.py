@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from minbert.files import link_or_copy, read_json, read_manifest
+from minbert.model.layers import set_kernels
 from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder
 from minbert.run.fine_tuning import Run
@@ -16,6 +17,7 @@ def load_for_use(run: Run, kept: str) -> MultitaskNetwork:
     """Load a model that a run has kept (best, say) for predictions, on the run's device."""
     model, _ = load_multitask(run.folder / kept)
     model.to(run.model.device)
+    set_kernels(model, run.args.kernels)  # in bf16 others round otherwise than at its evaluations
     for encoder in model.encoders:
         encoder.for_inference(run.model.encoder.compute_dtype)
     return model
