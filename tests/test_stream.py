@@ -251,3 +251,24 @@ def test_every_row_of_a_long_table_is_answered(tmp_path: Path) -> None:
     (tmp_path / "a.tsv").write_text("id\ttext\n" + "".join(f"{id_}\tred cat\n" for id_ in ids))
     _, groups = table_rows(tmp_path / "a.tsv", Columns(("text",), "label"), "a.tsv")
     assert [row.id for group in groups for row in group] == ids
+
+
+@pytest.mark.parametrize("header", ["id,text", "text\tid", '"text","id"', "id;text", "text"])
+def test_a_table_of_another_program_may_have_commas_or_tabs(tmp_path: Path, header: str) -> None:
+    """As evaluate.py's own --output has, of a task whose training files have semicolons."""
+    columns = Columns(("text",), "label", id="", layout=Layout(delimiter=";"))
+    assert table_ending(header.encode(), columns, has_commas=True)
+    delimiter = next((mark for mark in ",\t;" if mark in header), "")
+    cells = ["red cat" if "text" in name else "7" for name in header.split(delimiter or None)]
+    for ending in (".csv", ".tsv"):
+        path = tmp_path / f"in{ending}"
+        path.write_text(f"{header}\n{delimiter.join(cells)}\n")
+        _, groups = table_rows(path, columns, path.name)
+        assert [row.text for group in groups for row in group] == ["red cat"]
+
+
+def test_a_table_that_no_delimiter_fits_is_refused_as_the_task_s_files_are(tmp_path: Path) -> None:
+    columns = Columns(("text",), "label", id="", layout=Layout(delimiter=";"))
+    (tmp_path / "in.csv").write_text("id;body\n7;red cat\n")
+    with pytest.raises(UserError, match=r"in.csv:1: no column 'text'; it has id, body"):
+        table_rows(tmp_path / "in.csv", columns, "in.csv")

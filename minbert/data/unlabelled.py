@@ -1,27 +1,41 @@
 """A user's table of texts -> Examples: without labels, and with ids that nobody has named."""
 
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from minbert.data.examples import Columns, Example, read_examples
-from minbert.data.tables import check_columns, column_names
+from minbert.data.tables import Layout, check_columns, column_names
 from minbert.data.textfile import is_utf8
 from minbert.errors import UserError
 from minbert.progress import say
 
 
+def usual_layouts(layout: Layout) -> list[Layout]:
+    """Return the layout of other programs' tables, with tabs or commas, if the task's has others.
+
+    None for files without names of columns: nothing would tell which of the two it is.
+    """
+    return [replace(layout, delimiter="")] if layout.delimiter and not layout.names else []
+
+
 def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, list[Example]]:
     """Return a table's columns, with an id if it has ids, and its rows.
 
-    Where the task's ids are not there those of a column called id are taken. name: of the table,
-    for people. Rows without a text are left out, and a column id whose cells are no ids is not
-    used: both is said. Raises UserError, with the columns that are there, for a table without the
-    task's.
+    Where the task's ids are not there those of a column called id are taken. Columns may have tabs
+    or commas between, whatever the task's own files have. name: of the table, for people. Rows
+    without a text are left out, and a column id whose cells are no ids is not used: both is said.
+    Raises UserError, with the columns that are there, for a table without the task's.
     """
     layout = columns.layout
     if layout.encoding and is_utf8(path, layout.encoding):  # as other programs write texts
         layout = replace(layout, encoding="")
+    for usual in (layout, *usual_layouts(layout)):
+        with suppress(UserError):  # what is no such table is refused by the task's own layout
+            if {*columns.texts} <= {*column_names(path, usual)}:
+                layout = usual
+                break
     names = column_names(path, layout)
     check_columns(path, list(columns.texts), names)
     id_name = next((name for name in (columns.id, "id") if name and name in names), "")

@@ -9,7 +9,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +17,7 @@ from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example
 from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, table_of
 from minbert.data.textfile import check_is_text, opened, text_lines
-from minbert.data.unlabelled import read_unlabelled
+from minbert.data.unlabelled import read_unlabelled, usual_layouts
 from minbert.errors import UserError
 from minbert.progress import progress
 from minbert.task.task import Task
@@ -124,9 +124,10 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
             return ""  # a sentence that begins so
     if columns.layout.names and not (columns.layout.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
-    for ending in (".tsv", ".csv"):
+    layouts = [columns.layout, *usual_layouts(columns.layout)]
+    for layout, ending in product(layouts, (".tsv", ".csv")):
         try:
-            names, rows = table_of(Path(f"line{ending}"), iter([line]), columns.layout)
+            names, rows = table_of(Path(f"line{ending}"), iter([line]), layout)
             label = as_label(next(rows)[1][columns.label]) if columns.layout.names else ""
             if label:
                 columns.parse_label(label)
