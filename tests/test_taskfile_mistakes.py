@@ -48,6 +48,8 @@ from tests.own_tasks import OWN, arguments
         ("labels = 3", "labels = [0, 1, 1.0]", r"\[entails\] labels: 1 is there twice"),
         ('"rest", "none of it"', '""', r"\[intent\] labels: '' is none: an empty cell is"),
         ('"rest", "none of it"', '"walk"', r"\[intent\] labels: 'walk' is there twice"),
+        ('"none of it"', '"none "', r"\[intent\] labels: 'none ': cells have no blanks"),
+        ('"dogs", ', '" ", ', r"\[topics\] labels: ' ': cells have no blanks"),
         ('"rest", "none of it"', "2", r"write names or numbers in brackets, or how many"),
         ('["cats", "dogs", "colours"]', "3", r"\[topics\] labels = 3: write names or numbers"),
         ("[intent]", "[intent", r"own.toml: cannot be read"),

@@ -33,6 +33,7 @@ from minbert.task.values import (
     LONGEST_NAME,
     check_class_weight,
     check_display_names,
+    check_label_ends,
     check_labels,
     check_values,
 )
@@ -115,6 +116,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
         try:
             tasks[name] = make_task(name, table)
             if data_dir is not None:
+                check_label_ends(table.get("labels"))
                 _check_columns(tasks[name], data_dir)
         except (UserError, OSError, ValueError) as error:
             raise UserError(f"{where} {error}") from error

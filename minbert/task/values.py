@@ -146,3 +146,13 @@ def check_labels(labels: Any, countable: bool) -> None:
         if "" in labels:
             raise ValueError("labels: '' is none: an empty cell is a row without a label")
         check_distinct("labels", labels)
+
+
+def check_label_ends(labels: Any) -> None:
+    """Raise ValueError for a label that no cell can be: cells lose the blanks at their ends.
+
+    Not in `check_labels`: runs have been trained with such labels, whose rows were left out.
+    """
+    names = [x for x in labels if isinstance(x, str)] if isinstance(labels, list) else []
+    if padded := next((name for name in names if name != name.strip()), ""):
+        raise ValueError(f"labels: {padded!r}: cells have no blanks at their ends, take them out")
