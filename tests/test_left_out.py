@@ -11,7 +11,7 @@ import pytest
 import evaluate
 import train_multitask
 from minbert import UserError
-from minbert.data.examples import Example, read_examples
+from minbert.data.examples import Columns, Example, read_examples
 from minbert.data.tokenizer import BertTokenizer
 from minbert.task.loading import DataSource, load_task
 from minbert.task.predictions import score_predictions
@@ -269,3 +269,10 @@ def test_an_id_has_no_nul_character(tmp_path: Path) -> None:
     rows = '{"id": "7\\u0000", "text": "a film", "label": 1}\n'
     with pytest.raises(UserError, match=r"a\.jsonl:1: a NUL character in the id '7.x00'"):
         read(tmp_path, "a.jsonl", rows, id="id")
+
+
+@pytest.mark.parametrize("labelled", [True, False])  # texts to predict on have no labels
+def test_a_header_alone_is_no_row_without_a_label(tmp_path: Path, labelled: bool) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n,\n")
+    with pytest.raises(UserError, match=r"a.csv: no row in it but the columns' names$"):
+        read_examples(tmp_path / "a.csv", Columns(("text",), "label", id=""), labelled)

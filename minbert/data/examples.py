@@ -128,8 +128,9 @@ def check_usable(files: Files, columns: Columns, used: int, left_out: LeftOut) -
     if not columns.course:
         left_out.check(used, columns.bad_rows)
     if not used:
-        why = left_out.describe() or f"0 {NO_LABEL}"
-        raise UserError(f"{names_of(files)}: no usable row in it ({why})")
+        why = left_out.describe()
+        what = f"no usable row in it ({why})" if why else "no row in it but the columns' names"
+        raise UserError(f"{names_of(files)}: {what}")
 
 
 def describe_left_out(columns: Columns, left_out: LeftOut) -> str:
