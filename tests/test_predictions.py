@@ -125,6 +125,14 @@ def test_mistakes(tmp_path: Path, gold: Path, capsys, text: str, message: str) -
         score(tmp_path, gold, text, capsys)
 
 
+@pytest.mark.parametrize("name", ["p.jsonl", "p.parquet"])
+def test_predictions_in_json_are_not_taken_for_csv(tmp_path: Path, gold: Path, name: str) -> None:
+    """As an --output that ends in .jsonl."""
+    (tmp_path / name).write_text('{"id": "id0", "label": "0", "text": "red cat"}\n')
+    with pytest.raises(UserError, match=rf"{name}: predictions to score are CSV or TSV"):
+        evaluate.main(["--score", str(tmp_path / name), "--gold", str(gold)])
+
+
 def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
     path.write_text("id0,1.5\nid1,nan\n")

@@ -239,6 +239,8 @@ def check_header(path: Path, header: list[str], task: Task, tasks: list[Task]) -
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
     """Return metrics over the ids that both files have; count missing, extra and repeated ids."""
+    if kind_of(path) in (*JSON, ".parquet"):
+        raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
     header = header_of(path)
     task = gold_task(gold, tasks, header)
     check_header(path, header, task, tasks)
