@@ -105,6 +105,8 @@ def test_json_lines_have_lists(tmp_path: Path) -> None:
     [
         ("a.conll", "a\tO\nb\tB-ORG\n", r"a.conll:1: tags is 'B-ORG': expected one of O, B-PER"),
         ("a.conll", "a\tO\nb\n", r"a.conll:2: 1 columns, the first line has 2: 'b'"),
+        ("a.csv", "No #,word,tag\nno 1,a,O\n,b,O\n", r"a.csv:3: 1 columns, .*; tabs, or blanks in"),
+        ("a.csv", "a,O\nb,O\n", r"a.csv:1: no column 'tags'; it has tokens; tabs, or blanks in a"),
         ("a.conll", "a\tO\n\nb\t\n", r"a.conll:3: an empty cell in 'b\\t'"),
         ("a.conll", "-DOCSTART-\n\n", r"a.conll: no sentence in it"),
         ("a.jsonl", '{"tokens": ["a"], "tags": ["O", "O"]}', r"a.jsonl:1: 1 words and 2 tags"),

@@ -11,6 +11,7 @@ ENDINGS = (".conll", ".bio", ".iob", ".iob2")  # of files that are CoNLL's whate
 DOCUMENT = "-DOCSTART-"  # begins a line that begins a document
 HASH = re.compile(r"#([ \t]|$)")  # begins a comment, or a line whose word is `#`
 COMMENT = re.compile(r"# (\S+ = |new(doc|par)\b)")  # begins one of CoNLL-U, as `# sent_id = 7`
+BETWEEN = "tabs, or blanks in a line without a tab, stand between cells"
 Sentence = tuple[int, dict[str, list[str]]]  # its first line's number, its cells by column
 
 
@@ -105,7 +106,7 @@ def _sentences(
         if len(cells) != columns:
             raise UserError(
                 f"{path}:{number}: {len(cells)} columns, the first line has {columns}: "
-                f"{' '.join(cells)[:60]!r}"
+                f"{' '.join(cells)[:60]!r}; {BETWEEN}"
             )
         start = start if words else number
         words.append(cells)

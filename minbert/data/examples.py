@@ -219,7 +219,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
     text_of, label_of = (as_words, as_tags) if columns.layout.word_columns else (as_text, as_label)
     names, rows = open_table(path, columns.layout, needed)
     if kind_of(path) not in JSON:  # whose rows have names of their own
-        check_columns(path, needed, names)
+        check_columns(path, needed, names, columns.layout)
     for number, row in rows:
         if missing := [name for name in needed if name not in row]:
             if kind_of(path) not in JSON or not {*needed} <= {*names}:  # the first object's names

@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from minbert.data.conll import conll_table
+from minbert.data.conll import BETWEEN, conll_table
 from minbert.data.delimited import delimited_rows
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
@@ -133,11 +133,13 @@ def _named_rows(
         yield number, dict(zip(names, cells, strict=True))
 
 
-def check_columns(path: Path, wanted: list[str], names: list[str]) -> None:
+def check_columns(path: Path, wanted: list[str], names: list[str], layout: Layout) -> None:
     """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
-            raise UserError(f"{path}:1: no column {name!r}; it has {', '.join(names)[:200]}")
+            is_conll = layout.word_columns and kind_of(path) not in (*JSON, ".parquet")
+            hint = f"; {BETWEEN}" if is_conll and len(names) == 1 else ""
+            raise UserError(f"{path}:1: no column {name!r}; it has {', '.join(names)[:200]}{hint}")
         if names.count(name) > 1:
             raise UserError(f"{path}:1: two columns are called {name!r}; rename one of them")
 

@@ -37,7 +37,7 @@ def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, l
                 layout = usual
                 break
     names = column_names(path, layout)
-    check_columns(path, list(columns.texts), names)
+    check_columns(path, list(columns.texts), names, layout)
     id_name = next((name for name in (columns.id, "id") if name and name in names), "")
     # ids are kept as they are
     found = replace(columns, layout=layout, id=id_name, bad_rows=1.0, course=False)

@@ -240,5 +240,6 @@ def _check_columns(task: Task, data_dir: Path) -> None:
                 inside = path.is_relative_to(data_dir)
                 name = str(path.relative_to(data_dir) if inside else path)
                 raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
-            names = column_names(path, task.columns.layout)
-            check_columns(path, task.columns.needed(labelled=split != "test"), names)
+            layout = task.columns.layout
+            needed = task.columns.needed(labelled=split != "test")
+            check_columns(path, needed, column_names(path, layout), layout)
