@@ -1,6 +1,7 @@
 """A written model.onnx: made smaller, run over packed batches, compared with what it was made of.
 
-S sequences, T tokens with padding, E size of the embeddings.
+S sequences, T tokens with padding, I rows or words that have an output, D hidden, E size of the
+embeddings.
 """
 
 import logging

@@ -11,7 +11,8 @@ from torch import Tensor
 # minbert: our equations, with a derived gradient and in cache-sized blocks. torch: the kernels of
 # this file. written-out: our equations alone, their gradients by autograd, slower still.
 KERNELS = ("minbert", "torch", "written-out")
-# The step at which PyTorch's AdamW corrects no bias: 1 - 0.999^t is 1. Ours is part of the rate.
+# A step so late that PyTorch's AdamW corrects no bias, as 1 - 0.999^t is 1: the rate that it is
+# given here is corrected already.
 NO_CORRECTION = torch.tensor(1e9, dtype=torch.float32, device="cpu")
 
 
@@ -38,11 +39,11 @@ def adamw(
     betas: tuple[float, float], eps: float, scale: float | Tensor,
 ) -> None:  # fmt: skip
     """Do what minbert.training.optimizer.equations does, in one pass."""
-    known = isinstance(scale, Tensor) or scale != 1  # a division by 1 would be another pass
+    is_scaled = isinstance(scale, Tensor) or scale != 1  # a division by 1 would be another pass
     # the scale of gradients whose norm is infinite is 0, which a number cannot be divided by
     scale = torch.as_tensor(scale, dtype=torch.float32, device="cpu")
-    scaled = {"grad_scale": 1 / scale} if known else {}
+    options = {"grad_scale": 1 / scale} if is_scaled else {}
     torch._fused_adamw_(
         p, g, m, v, [], [NO_CORRECTION] * len(p), lr=a, beta1=betas[0], beta2=betas[1], eps=eps,
-        weight_decay=0.0, amsgrad=False, maximize=False, **scaled,
+        weight_decay=0.0, amsgrad=False, maximize=False, **options,
     )  # fmt: skip

@@ -33,7 +33,7 @@ def test_inputs_as_in_transformers() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"attention_mask": torch.ones(3, 9, 9)}, "a mask for each query is not here"),
+        ({"attention_mask": torch.ones(3, 9, 9)}, "a mask for each query is not supported"),
         ({"attention_mask": torch.ones(3, 8)}, r"\(3, 9\) or \(3, 1, 1, 9\) fits"),
         ({"attention_mask": torch.full((3, 9), 0.5)}, "1 is a real token, 0 is padding"),
         ({"attention_mask": torch.full((3, 9), -1.0)}, "at most -1000 at padding"),

@@ -1,7 +1,7 @@
 """Multi-head self-attention (Vaswani et al., 2017).
 
-N tokens, n sequences of one group, T their padded length, Q queries of each, H heads, K head size,
-D = H K hidden.
+N tokens, S sequences, n of them in one group, T their padded length, Q queries of each, H heads, K
+head size, D = H K hidden; R rows of K numbers hold the heads of all groups (see packing.Layout).
 """
 
 import math
@@ -28,7 +28,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
         """Attend from every row of x to its sequence's tokens in `context`, (N, D) -> (N, D).
 
-        context: x itself unless given.
+        context: x itself unless given. With layout.first_only x has the sequences' first tokens
+        alone: then x, q and the result are (S, D), laid out as (S H, K) and not as (R, K).
         """
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)  # (N, D)
@@ -36,8 +37,8 @@ class SelfAttention(nn.Module):
         masks = [group.mask for group in layout.groups]
         groups = zip(layout.split_queries(q), layout.split(k), layout.split(v), masks, strict=True)
         out = [self.attend(*group).flatten(0, 1) for group in groups]  # (n H Q, K) each
-        no_group = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])  # rows of added tokens
-        return layout.unpad_queries(torch.cat([*out, no_group]))
+        no_group = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])  # for tokens of no sequence
+        return layout.unpad_queries(torch.cat([*out, no_group]))  # (N, D)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Compute the equation of the class, (.., Q, K), (.., T, K) twice -> (.., Q, K)."""

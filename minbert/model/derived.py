@@ -1,8 +1,9 @@
 """Both halves of a layer with their gradients derived by hand: one step of autograd each.
 
 The equations and their order are those of minbert.model.encoder.BertLayer, which leaves the
-gradients to autograd. Here fewer operations run. N tokens, D hidden, H heads, K head size; a group
-of n sequences, padded to T, has Q queries each. g is the gradient of what a function returned.
+gradients to autograd. Here fewer operations run. N tokens, D hidden, M the size of the feed-forward
+layer, H heads, K head size; a group of n sequences, padded to T, has Q queries each; R rows as in
+packing.Layout. g is the gradient of what a function returned.
 """
 
 import math
@@ -30,7 +31,9 @@ from minbert.model.packing import Layout
 
 softmax_backward = torch.ops.aten._softmax_backward_data
 gelu_backward = torch.ops.aten.gelu_backward
-SCORES_AT_ONCE = 2**22  # 16 MiB in fp32: of long texts faster than all at once, in less memory
+# How many attention scores are computed at once if no gradient needs them, 16 MiB in fp32. For long
+# texts this is faster than all at once, and takes less memory.
+SCORES_AT_ONCE = 2**22
 Kept = tuple[Tensor | None, ...]  # what a gradient needs of the forward pass
 
 
@@ -68,8 +71,8 @@ class AddNorm:
         else:
             h, r = rest
             dyh, dh = dy * h, dy * w
-            along = (dyh @ w).div_(len(w)).unsqueeze(-1)  # (N, 1), mean(w g h)
-            ds = dh.sub_(dh.mean(-1, keepdim=True)).addcmul_(h, along, value=-1).mul_(r)
+            mean = (dyh @ w).div_(len(w)).unsqueeze(-1)  # (N, 1), mean(w g h)
+            ds = dh.sub_(dh.mean(-1, keepdim=True)).addcmul_(h, mean, value=-1).mul_(r)
             dw, db = dyh.sum(0), dy.sum(0)
         if keep is None:
             dx = df = ds.to(g.dtype)
@@ -92,7 +95,8 @@ def matrix_gradients(g: Tensor, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
 class AttentionHalf(torch.autograd.Function):
     """y = LN(x + dropout(o Wo^T + bo)), o = softmax(q k^T / sqrt(K) + mask) v
 
-    with q = x Wq^T + bq of x, k = c Wk^T + bk and v = c Wv^T + bv of the context c.
+    with q = x Wq^T + bq of x, k = c Wk^T + bk and v = c Wv^T + bv of the context c. x, y and c are
+    (N, D); with layout.first_only x and y are (S, D), of the S sequences' first tokens.
     """
 
     @staticmethod
@@ -104,8 +108,8 @@ class AttentionHalf(torch.autograd.Function):
         c = x if context is None else context
         ctx.layout, ctx.p, ctx.norm, ctx.dtype = layout, p, norm, wq.dtype
         wq, bq, wk, bk, wv, bv, wo, bo = (t.to(x.dtype) for t in (wq, bq, wk, bk, wv, bv, wo, bo))
-        q = layout.pad_queries(F.linear(x, wq, bq))
-        k, v = layout.pad(F.linear(c, wk, bk)), layout.pad(F.linear(c, wv, bv))
+        q = layout.pad_queries(F.linear(x, wq, bq))  # (R, K)
+        k, v = layout.pad(F.linear(c, wk, bk)), layout.pad(F.linear(c, wv, bv))  # (R, K)
         kept: list[Tensor] = []
         o = layout.unpad_queries(attend(q, k, v, layout, p, kept))  # (N, D)
         y, kept_norm = norm.forward(x, F.linear(o, wo, bo), w, b)
@@ -120,9 +124,9 @@ class AttentionHalf(torch.autograd.Function):
         c, layout = x if context is None else context, ctx.layout
         dx, da, dw, db = ctx.norm.backward(g, kept[: ctx.norm_keeps])
         dwo, dbo = matrix_gradients(da, o, ctx.dtype)
-        do = layout.pad_queries(da @ wo)
+        do = layout.pad_queries(da @ wo)  # (R, K)
         dq, dk, dv = attention_gradients(do, q, k, v, layout, ctx.p, kept[ctx.norm_keeps :])
-        dq, dk, dv = layout.unpad_queries(dq), layout.unpad(dk), layout.unpad(dv)
+        dq, dk, dv = layout.unpad_queries(dq), layout.unpad(dk), layout.unpad(dv)  # (N, D)
         dx = torch.addmm(dx, dq, wq)
         dc = torch.addmm(dk @ wk if context is not None else torch.addmm(dx, dk, wk), dv, wv)
         of_x = (dc, None) if context is None else (dx, dc)
@@ -137,19 +141,20 @@ def attend(
 ) -> Tensor:
     """Return o = A v of every group, laid out as q is: A = keep P / (1 - p),
 
-    P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). kept: gets what the gradient needs, each P
-    and keep. None: there is no gradient, and on a CPU P is made of a few heads at a time.
+    P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). kept: a list that gets P and keep of each
+    group, for the gradient. None: there is no gradient, and a CPU makes P of a few heads at a time.
     """
     out, scale = layout.empty_like(q), 1 / math.sqrt(q.shape[-1])
     parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))
     for group, *tensors in zip(layout.groups, *parts, strict=True):
-        beta = int(group.mask is not None)  # 0: the mask is not read
+        beta = int(group.mask is not None)  # with 0 baddbmm does not read what stands for the mask
         tensors.append(tensors[0][:, :1, :1] if group.mask is None else group.mask)
         heads, Q = tensors[0].shape[:2]
-        whole = kept is not None or q.is_cuda  # a GPU waits for the number of products
+        whole = kept is not None or q.is_cuda  # a GPU's time grows with the number of products
         at_once = heads if whole else max(1, SCORES_AT_ONCE // (Q * group.T))
         for q_, k_, v_, o, mask in zip(*(t.split(at_once) for t in tensors), strict=True):
-            P = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale).softmax(-1)
+            scores = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale)
+            P = scores.softmax(-1)  # (at_once, Q, T)
             keep = draw(P, p)
             if kept is not None:
                 kept += [P] if keep is None else [P, keep]
@@ -171,10 +176,10 @@ def attention_gradients(
     rest = iter(kept)
     for g_, q_, dq_, k_, v_, dk_, dv_ in zip(*queries, *keys, strict=True):
         P, keep = next(rest), next(rest) if p else None
-        kept_by = kept_scale(p)
-        scale = kept_by / math.sqrt(q_.shape[-1])
-        A, dA = masked(P, keep), g_ @ v_.transpose(1, 2)
-        torch.baddbmm(dv_, A.transpose(1, 2), g_, beta=0, alpha=kept_by, out=dv_)
+        c = kept_scale(p)  # 1 / (1 - p), which the products with A and dS multiply by
+        scale = c / math.sqrt(q_.shape[-1])
+        A, dA = masked(P, keep), g_ @ v_.transpose(1, 2)  # (n H, Q, T)
+        torch.baddbmm(dv_, A.transpose(1, 2), g_, beta=0, alpha=c, out=dv_)
         dS = softmax_backward(masked(dA, keep), P, -1, P.dtype)
         torch.baddbmm(dq_, dS, k_, beta=0, alpha=scale, out=dq_)
         torch.baddbmm(dk_, dS.transpose(1, 2), q_, beta=0, alpha=scale, out=dk_)
@@ -182,7 +187,7 @@ def attention_gradients(
 
 
 class FeedForwardHalf(torch.autograd.Function):
-    """y = LN(x + dropout(W2 gelu(u) + b2)), u = W1 x + b1"""
+    """y = LN(x + dropout(W2 gelu(u) + b2)), u = W1 x + b1; x, y: (N, D), u: (N, M)"""
 
     @staticmethod
     def forward(
@@ -191,7 +196,7 @@ class FeedForwardHalf(torch.autograd.Function):
     ) -> Tensor:  # fmt: skip
         ctx.norm, ctx.dtype = norm, w1.dtype
         w1, b1, w2, b2 = (t.to(x.dtype) for t in (w1, b1, w2, b2))
-        u = F.linear(x, w1, b1)  # (N, 4 D)
+        u = F.linear(x, w1, b1)  # (N, M)
         e = F.gelu(u)
         y, kept = norm.forward(x, F.linear(e, w2, b2), w, b)
         ctx.save_for_backward(x, w1, w2, u, e, *kept)
@@ -203,7 +208,7 @@ class FeedForwardHalf(torch.autograd.Function):
         x, w1, w2, u, e, *kept = ctx.saved_tensors
         dx, df, dw, db = ctx.norm.backward(g, kept)
         dw2, db2 = matrix_gradients(df, e, ctx.dtype)
-        du = gelu_backward(df @ w2, u)
+        du = gelu_backward(df @ w2, u)  # (N, M)
         dw1, db1 = matrix_gradients(du, x, ctx.dtype)
         return torch.addmm(dx, du, w1), dw1, db1, dw2, db2, dw, db, None
 

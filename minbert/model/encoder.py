@@ -119,7 +119,7 @@ class BertModel(nn.Module):
             nn.init.zeros_(module.bias)
 
     def reinitialize(self, layers: int) -> None:
-        """Give the pooler and so many of the top layers random values, as a new model has.
+        """Give the pooler and this number of top layers random values, as a new model has.
 
         Few-sample fine-tuning, Zhang et al. (2020).
         """
@@ -131,9 +131,9 @@ class BertModel(nn.Module):
                     nn.init.zeros_(part.bias)
 
     def embed(self, batch: Batch, words: Tensor | None = None) -> Tensor:
-        """Add word, position and segment embedding and normalise the sum, (N, D).
+        """Return dropout(LN(word + position + segment embedding)), (N, D).
 
-        words: (N, D), in place of the ids' embeddings.
+        words: (N, D), in place of the ids' word embeddings.
         """
         words = self.word_embedding(batch.ids) if words is None else words
         x = words + self.pos_embedding(batch.positions) + self.tk_type_embedding(batch.segments)
@@ -143,7 +143,7 @@ class BertModel(nn.Module):
         return self.dropout(x)
 
     def hidden_states(self, batch: Batch, words: Tensor | None = None) -> list[Tensor]:
-        """Return the embedding's and every layer's output, each (N, D); words: see `embed`."""
+        """Return the outputs of `embed` and of every layer, each (N, D); words: see `embed`."""
         x = add_rows(self.embed(batch, words), spare_rows(batch.lengths))
         layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         states = [x]
@@ -160,8 +160,8 @@ class BertModel(nn.Module):
         """Return the pooled output (S, D), the same numbers as `encode`'s second.
 
         The last layer computes only the first tokens: of six layers that saves nearly a sixth of
-        the work. layers: pool the mean of their outputs, from 1, and not the top one's (Sun et al.,
-        2019).
+        the work. layers: numbers, from 1, of layers whose mean output is pooled instead of the top
+        layer's (Sun et al., 2019).
         """
         if layers:
             states, first = self.hidden_states(batch), batch.cu_seqlens[:-1]
@@ -179,7 +179,7 @@ class BertModel(nn.Module):
         return self.pool(first[: len(batch.lengths)])
 
     def token_states(self, batch: Batch, layers: tuple[int, ...]) -> Tensor:
-        """Return the top layer's output, (N, D); layers: the mean of theirs, from 1."""
+        """Return the top layer's output, (N, D), or the mean of those of `layers`, from 1."""
         states = self.hidden_states(batch)
         return torch.stack([states[layer] for layer in layers]).mean(0) if layers else states[-1]
 
@@ -253,7 +253,7 @@ class BertModel(nn.Module):
 
 
 class NoInitialisation(TorchFunctionMode):
-    """Leave torch.nn.init out, whose functions make a meta tensor wait for 1.5 s of imports."""
+    """Skip the functions of torch.nn.init: for a meta tensor the first one imports for 1.5 s."""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None

@@ -36,8 +36,8 @@ class HeadConfig:
 
     outputs: int = 1
     siamese: bool = False  # both sentences of a pair are encoded alone and compared
-    both: bool = False  # a pair is read together and, as siamese, apart: the mean of two scores
-    pooling: str = "cls"  # what it reads of a sentence, one of POOLINGS
+    both: bool = False  # a pair is read together, and apart as by siamese; its score is their mean
+    pooling: str = "cls"  # what the head reads of a sentence, one of POOLINGS
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
@@ -45,7 +45,7 @@ class HeadConfig:
     unit: float = 1.0
     shift: float = 0.0
     class_names: tuple[str, ...] = ()  # if the classes have some
-    layers: tuple[int, ...] = ()  # it reads the mean of their states, from 1; (): the top layer's
+    layers: tuple[int, ...] = ()  # numbers, from 1, of layers whose mean it reads; (): the top one
     problem_type: str = ""  # what the outputs mean, in transformers' word; "": not kept (old runs)
     temperature: float = 1.0  # logits are divided by it in probabilities; see task/calibration.py
     per_word: bool = False  # it reads each word's first piece, not the pooled sentence

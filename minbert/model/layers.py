@@ -13,13 +13,17 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Reordered:
-    """A matrix once more in oneDNN's order, and how to tell that it has changed since."""
+    """A copy of a matrix in oneDNN's order, and how to tell that the matrix has changed since.
+
+    Most changes raise its `_version`, but not those of fused optimizers or by weight.data. Of these
+    `weight.data = new`, half() and cuda() move the matrix; some of its entries tell of the others.
+    """
 
     weight: Tensor
-    version: int  # which most changes count up, but not fused optimizers nor those of weight.data
-    place: int  # in memory, where weight.data = new, half() and cuda() put another
-    entries: Tensor  # some of the matrix, as they are now
-    values: Tensor  # and as they were
+    version: int  # weight._version when it was copied
+    address: int  # in memory, then
+    entries: Tensor  # a view of some 64 entries of the matrix, as they are now
+    values: Tensor  # what these entries were then
     copy: Tensor
 
     @classmethod
@@ -38,7 +42,7 @@ class Reordered:
         return (
             weight is self.weight
             and weight._version == self.version
-            and weight.data_ptr() == self.place
+            and weight.data_ptr() == self.address
             and torch.equal(self.entries, self.values)
         )
 
@@ -112,7 +116,8 @@ def draw_keep(x: Tensor, p: float) -> Tensor:
     On a CPU one Bernoulli draw a value is a tenth of a training step: there one 64-bit draw decides
     four values.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():  # which knows no views of bits
+    # torch.compile cannot view 64 bits as four numbers, as is done below
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         draws = torch.rand(x.shape, dtype=torch.float32, device=x.device)
         return draws >= round(p * 65536) / 65536
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device="cpu")
@@ -123,7 +128,7 @@ def draw_keep(x: Tensor, p: float) -> Tensor:
 
 
 def kept_scale(p: float) -> float:
-    """Return what entries are multiplied by that are kept: 1 / (1 - p), p to the next 1/65536."""
+    """Return the factor of the entries that are kept: 1 / (1 - p), p rounded to 1/65536."""
     return 65536 / (65536 - round(p * 65536))
 
 

@@ -61,7 +61,7 @@ class MaskedLanguageModel(nn.Module):
 
 
 def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
-    """Return the model in eval mode, and whether its head is new as the checkpoint has none.
+    """Return the model in eval mode, and whether its head is random because the file has none.
 
     Raises UserError for half a head, and for all that `BertModel.from_pretrained` refuses.
     """

@@ -26,7 +26,7 @@ SECOND = "second.safetensors"  # the encoder of second sentences, if the towers 
 class MultitaskNetwork(nn.Module):
     """`model(task, batch)` -> that task's head output, (I, outputs); siamese pairs have `embed`.
 
-    I: sequences S or, of a task that labels words, words.
+    I: the S sequences or, in a task that labels words, their words.
 
     separate_towers: the second sentences of siamese pairs have an encoder of their own, which
     starts as a copy of the first (TwinBERT, Lu et al., 2020).
@@ -110,7 +110,7 @@ def pooled_sentences(
 ) -> Tensor:
     """Return a vector of each sentence, (S, D); pooling: one of POOLINGS, "cls" is BERT's pooler.
 
-    layers: read the mean of their outputs, from 1, instead of the top one's.
+    layers: numbers, from 1, of layers whose mean output is read instead of the top layer's.
     """
     if pooling == "cls":
         return encoder.pooled_output(batch, layers)

@@ -140,7 +140,7 @@ def real_tokens(mask: Tensor, shape: torch.Size) -> Tensor:
     if mask.shape not in ((B, T), (B, 1, 1, T)):
         raise UserError(
             f"attention_mask {tuple(mask.shape)}: ({B}, {T}) or ({B}, 1, 1, {T}) fits these ids; a "
-            f"mask for each query is not here"
+            f"mask for each query is not supported"
         )
     flat = mask.reshape(B, T)
     low, high = (end.item() for end in flat.aminmax())

@@ -84,7 +84,9 @@ class AdamW(torch.optim.Optimizer):
         for group in self.param_groups:
             for option in ("amsgrad", "maximize"):
                 if group.get(option):
-                    raise ValueError(f"AdamW: the saved state has {option}=True, which is not here")
+                    raise ValueError(
+                        f"AdamW: the saved state has {option}=True, which is not supported"
+                    )
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
         for values in self.state.values():
