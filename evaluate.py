@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from minbert.cli import args_of, parse_arguments, run_script
+from minbert.cli import args_of, flag_of, parse_arguments, run_script
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.model.encoder import BertModel
@@ -192,8 +192,7 @@ def check_flags(args: Args, job: str, has_text: bool) -> None:
     for name, is_used in used_where.items():
         if getattr(args, name) != getattr(Args, name) and not is_used:
             texts = f" with{'' if has_text else 'out'} a text" * is_run
-            flag = "--" + name.replace("_", "-")
-            raise UserError(f"{flag} does nothing beside --{job}{texts}: leave it out")
+            raise UserError(f"{flag_of(name)} does nothing beside --{job}{texts}: leave it out")
 
 
 def main(argv: list[str]) -> int:

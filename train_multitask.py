@@ -219,7 +219,7 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     for name in run.pairs:
         set_threshold(run.model, run.tasks[name], run.train_sequences[name])
     features = run.features and run.features["dev"]
-    scores = score_tasks(tasks, run.model, run.dev_splits, features)
+    scores = score_tasks(run.model, tasks, run.dev_splits, features)
     undefined = replace_undefined(scores)
     for name in undefined:
         if name not in run.reported_undefined:

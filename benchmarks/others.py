@@ -124,7 +124,7 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
     where = resolve_arguments(settings["where"], TASKS)
     tokenizer = transformers.AutoTokenizer.from_pretrained(where.model)
     tasks = [TASKS[name] for name in where.tasks]
-    sentences = distinct_sentences(Path(where.data_dir), tasks, where.limit)
+    sentences = distinct_sentences(tasks, Path(where.data_dir), where.limit)
     ids = tokenizer(sentences, truncation=True, max_length=where.max_length)["input_ids"]
     model = transformers.BertForMaskedLM.from_pretrained(where.model).to(DEVICE).train()
     collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)

@@ -69,22 +69,22 @@ def compared(
     more = (f"{also}/s",) if show_also else ()
     share = ("of its limit",) if limits else ()
     head = ("", f"{unit or of}/s (median)", "lowest to highest", *more, "against the last", *share)
-    verdicts = tuple(judged(target, outcomes, of) for target in targets)
+    verdicts = tuple(ratio_line(target, outcomes, of) for target in targets)
     if limits:
         rates = (f"{name} {rate / 1e12:.2f} TFLOP/s" for name, rate in limits.items())
         lines = (*lines, f"limits, a large matrix product of the type: {', '.join(rates)}")
     return Section(title, (*head, "peak MiB"), tuple(rows), (*verdicts, *lines))
 
 
-def judged(target: Target, outcomes: dict[str, Outcome], of: str) -> str:
-    """Return a line about a target: what was asked, what was measured, and whether it is met."""
+def ratio_line(target: Target, outcomes: dict[str, Outcome], of: str) -> str:
+    """Return the `target_line` of a ratio between two contestants' rates."""
     ratio = outcomes[target.one].rate(of) / outcomes[target.other].rate(of)
     names = f"{target.one} against {target.other}"
-    return asked(names, f"{target.factor:g}x", f"{ratio:.2f}x", ratio >= target.factor)
+    return target_line(names, f"{target.factor:g}x", f"{ratio:.2f}x", ratio >= target.factor)
 
 
-def asked(what: str, wanted: str, seen: str, met: bool) -> str:
-    """Return a line about something that was asked for, as a ratio or a size."""
+def target_line(what: str, wanted: str, seen: str, met: bool) -> str:
+    """Return a line that says what was wanted, a ratio or a size, and whether it was met."""
     return f"{what}: asked {wanted}, seen {seen}{'' if met else ' - NOT met'}"
 
 

@@ -70,7 +70,7 @@ def minbert(settings: dict[str, Any]) -> Turn:
 
     def score() -> float:
         tasks = list(run.tasks.values())
-        scores = score_tasks(tasks, run.model, run.dev_splits)
+        scores = score_tasks(run.model, tasks, run.dev_splits)
         return mean_score(main_scores(tasks, scores))
 
     return in_turns(train, settings["steps"], score)

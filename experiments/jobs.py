@@ -162,8 +162,8 @@ def check_places(args: JobArgs) -> None:
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
 
 
-def command(job: Job, key: RunKey, args: JobArgs) -> list[str]:
-    """Return the arguments that make a run, or that let it go on."""
+def script_arguments(job: Job, key: RunKey, args: JobArgs) -> list[str]:
+    """Return the arguments with which a job's script starts a run, or continues it."""
     if (key.folder / ARGS).is_file():
         return ["--resume", str(key.folder), "--data-dir", args.data_dir]
     start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
@@ -264,6 +264,6 @@ def run_jobs(
     for number, (key, job) in enumerate(keys, start=1):
         print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
         started = time.monotonic()
-        SCRIPTS[job.script](command(job, key, args))
+        SCRIPTS[job.script](script_arguments(job, key, args))
         print(f"took {duration(time.monotonic() - started)}", flush=True)
         after_each(key)

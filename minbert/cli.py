@@ -37,6 +37,11 @@ def args_of(group: str) -> partial[Any]:
     return partial(arg, group=group)
 
 
+def flag_of(name: str) -> str:
+    """Return the flag of a field: data_dir -> --data-dir."""
+    return "--" + name.replace("_", "-")
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse's parser, but a mistake is a UserError and does not end the program."""
 
@@ -81,13 +86,13 @@ def _parser_of(cls: type, description: str) -> argparse.ArgumentParser:
         help_line = (options.pop("help") + default).replace("%", "%%")
         if parse in LETTERS and "choices" not in options:
             options.setdefault("metavar", LETTERS[parse])
-        flag = "--" + f.name.replace("_", "-")
+        flag = flag_of(f.name)
         if parse is bool:
             on_help, off_help = help_line, argparse.SUPPRESS
             if f.default is True:
                 on_help, off_help = off_help, on_help
             place.add_argument(flag, action="store_true", help=on_help)
-            off = "--no-" + flag.removeprefix("--")  # --help has the one that is not the default
+            off = flag_of(f"no_{f.name}")  # --help shows the one of the two that is not the default
             place.add_argument(off, action="store_false", dest=f.name, help=off_help)
         else:
             checked = parse if low is None else _in_range(parse, low, high)
@@ -109,7 +114,7 @@ def check_values(args: Any, where: str) -> None:
             limited = low is not None and value is not None
             outside = limited and not low <= value <= f.metadata["high"]
         parse = f.metadata.get("parse", str)
-        if isinstance(value, str) and parse is not str:  # as in the place of a number
+        if isinstance(value, str) and parse is not str:  # such as a text for a number
             try:
                 parse(value)
             except (argparse.ArgumentTypeError, ValueError):
@@ -139,14 +144,14 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
         raise UserError(f"--config {path}: config in a file; write --config twice")
     words = []
     for key, value in values.items():
-        flag = "--" + key.replace("_", "-")
+        flag = flag_of(key)
         action = parser._option_string_actions.get(flag)
         if isinstance(value, dict):
             value = ",".join(f"{k}={v}" for k, v in value.items())
         elif isinstance(value, list) and not (action and action.nargs):
             value = ",".join(map(str, value))
         if value is False:
-            words.append("--no-" + flag.removeprefix("--"))
+            words.append(flag_of(f"no_{key}"))
         else:
             more = value if isinstance(value, list) else [] if value is True else [value]
             words += [flag, *map(str, more)]
@@ -187,7 +192,7 @@ def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callab
 def _dashes(word: str) -> str:
     """Return a word of the command line with dashes in its flag: --data_dir=d -> --data-dir=d."""
     flag, equals, value = word.partition("=")
-    is_flag = flag.startswith("--") and " " not in flag  # with a blank it is a text, as argparse
+    is_flag = flag.startswith("--") and " " not in flag  # a blank makes it a text, as in argparse
     return flag.replace("_", "-") + equals + value if is_flag else word
 
 

@@ -176,23 +176,12 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--data-dir {args.data_dir} goes with --quantize")
     folder = new_folder(places[1])
     model, directory = load_multitask(Path(places[0]))
-    if args.task and args.task not in model.heads:
-        raise UserError(f"--task {args.task}: this run has {', '.join(model.heads)}")
-    if args.task and model.heads[args.task].config.both:
-        mend = "; without --task the encoder is exported" * (model.second_tower is None)
-        raise UserError(
-            f"--task {args.task}: its pairs are read together and apart, here alone{mend}"
-        )
-    cross = args.task and args.task not in model.siamese_tasks
-    if cross and model.layers:
-        raise UserError(f"--task {args.task}: its head reads layers {model.layers}, here alone")
-    if model.second_tower is not None and not cross:
-        raise UserError("a run with separate towers is two encoders, which one directory has not")
+    check_exportable(model, args.task)
     max_length = max_length_of_run(directory, model.encoder)
     if folders_of_run(directory) and args.task:
         long = tasks_of_run(directory, [args.task])[args.task].long
         if long != HEAD:
-            print(f"long = {long!r} stays here: other libraries read a text's first tokens alone")
+            print(f"long = {long!r} is not exported: other libraries read a text's first tokens")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / folder.name  # whole or not at all: an error leaves nothing
@@ -208,6 +197,24 @@ def main(argv: list[str]) -> int:
     if args.quantize:
         print(describe_quantized(model, args, directory, folder / "model.onnx"))
     return 0
+
+
+def check_exportable(model: MultitaskNetwork, task: str) -> None:
+    """Raise UserError for a task, or with "" for an encoder, that an export cannot have."""
+    if task and task not in model.heads:
+        raise UserError(f"--task {task}: this run has {', '.join(model.heads)}")
+    if task and model.heads[task].config.both:
+        mend = "; without --task the encoder is exported" * (model.second_tower is None)
+        raise UserError(
+            f"--task {task}: its pairs are read together and apart, which only minbert does{mend}"
+        )
+    is_cross = task and task not in model.siamese_tasks
+    if is_cross and model.layers:
+        raise UserError(
+            f"--task {task}: its head reads layers {model.layers}, which only minbert does"
+        )
+    if model.second_tower is not None and not is_cross:
+        raise UserError("a run with separate towers has two encoders, and an export can have one")
 
 
 def new_folder(name: str) -> Path:

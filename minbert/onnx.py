@@ -1,6 +1,6 @@
 """The model as ONNX, over padded tensors: its equations without any data-dependent shape.
 
-B sequences or pairs, T tokens with padding, D hidden, H heads.
+B sequences or pairs, T tokens with padding, D hidden, H heads, K head size, E size of an embedding.
 """
 
 import logging
@@ -32,9 +32,13 @@ class PaddedModel(nn.Module):
         super().__init__()
         self.encoder = model if isinstance(model, BertModel) else model.encoder
         if task and model.heads[task].config.layers:
-            raise UserError(f"{task}: its head reads layers {model.layers}, here alone")
+            raise UserError(
+                f"{task}: its head reads layers {model.layers}, which only minbert does"
+            )
         if task and model.heads[task].config.both:
-            raise UserError(f"{task}: its pairs are read together and apart, here alone")
+            raise UserError(
+                f"{task}: its pairs are read together and apart, which only minbert does"
+            )
         self.head = model.heads[task] if task else None
         self.siamese = bool(task) and self.head.config.siamese
 

@@ -18,19 +18,9 @@ from tasks.shop import write_shop
 T = TypeVar("T")
 # Of each list of words the first half is for training, the second half for dev and test.
 THINGS = [
-    "soup",
-    "lamp",
-    "jacket",
-    "garden",
-    "concert",
-    "hotel",
-    "bicycle",
-    "novel",
-    "ferry",
-    "bakery",
-    "camera",
-    "museum",
-]
+    "soup", "lamp", "jacket", "garden", "concert", "hotel", "bicycle", "novel", "ferry", "bakery",
+    "camera", "museum",
+]  # fmt: skip
 OPINIONS = [
     ["awful", "dreadful", "horrible", "terrible"],
     ["dull", "disappointing", "weak", "mediocre"],
@@ -74,8 +64,9 @@ def sst_rows(rng: random.Random, training: bool) -> Iterator[tuple[str, ...]]:
         "the {t} was {o} .",
         "honestly , a {o} {t} .",
         "i found the {t} {o} and told everyone .",
+        "what a {o} {t} we had {p} .",
+        "the {t} {p} is simply {o} .",
     ]
-    frames += ["what a {o} {t} we had {p} .", "the {t} {p} is simply {o} ."]
     while True:
         label = rng.randrange(5)
         words = {

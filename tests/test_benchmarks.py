@@ -13,7 +13,7 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import large, quality, report, to_score
 from benchmarks.contest import Contestant, Outcome, Work, hold
 from benchmarks.contestants import Places, ours, theirs
-from benchmarks.report import Target, compared, judged
+from benchmarks.report import Target, compared, ratio_line
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
 from tests.conftest import TINY
@@ -63,8 +63,8 @@ def test_a_ratio_is_that_of_the_rates() -> None:
         return Outcome(name, (seconds, 9.0, 0.1), (Work(10, 100),) * 3, 50.0)
 
     both = {"ours": outcome("ours", 1.0), "theirs": outcome("theirs", 2.0)}
-    assert "seen 2.00x" in judged(Target("ours", "theirs", 1.5), both, "tokens")
-    assert judged(Target("ours", "theirs", 3), both, "tokens").endswith("NOT met")
+    assert "seen 2.00x" in ratio_line(Target("ours", "theirs", 1.5), both, "tokens")
+    assert ratio_line(Target("ours", "theirs", 3), both, "tokens").endswith("NOT met")
     assert compared("t", both, "tokens", []).rows[0][4] == "2.00x"
 
 

@@ -13,7 +13,7 @@ import train_multitask
 from minbert import UserError
 from minbert.data.examples import read_examples
 from minbert.data.tokenizer import BertTokenizer
-from minbert.task.dev_rows import even_share
+from minbert.task.dev_rows import stratified_share
 from minbert.task.loading import DataSource, distinct_sentences, load_task
 from minbert.task.taskfile import read_task_file, tasks_of_run
 from tests.own_tasks import OWN, arguments
@@ -34,27 +34,27 @@ def run(own: Path) -> Path:
 
 def test_every_class_has_its_share() -> None:
     labels = np.repeat([0.0, 1.0, 2.0], [900, 90, 10])
-    chosen = even_share(labels, 0.1)
+    chosen = stratified_share(labels, 0.1)
     assert [int(chosen[labels == label].sum()) for label in (0, 1, 2)] == [90, 9, 1]
     assert not np.array_equal(np.flatnonzero(chosen)[:5], np.arange(5))  # at random in a class
 
 
 def test_low_and_high_scores_have_their_share() -> None:
     scores = np.random.default_rng(1).permutation(1000) / 10
-    chosen = np.sort(scores[even_share(scores, 0.05)])
+    chosen = np.sort(scores[stratified_share(scores, 0.05)])
     assert len(chosen) == 50 and np.all(np.diff(chosen) < 2.1) and chosen[0] < 2 < 98 < chosen[-1]
 
 
 @pytest.mark.parametrize(("count", "share", "wanted"), [(2, 0.01, 1), (2, 0.99, 1), (7, 0.5, 4)])
 def test_a_few_rows_are_shared_too(count: int, share: float, wanted: int) -> None:
-    assert even_share(np.zeros(count), share).sum() == wanted
+    assert stratified_share(np.zeros(count), share).sum() == wanted
 
 
 def test_a_class_of_two_rows_has_one_in_the_share() -> None:
     labels = np.array([0.0] * 60 + [1.0] * 40 + [2.0] * 2 + [3.0])
-    chosen = even_share(labels, 0.1, of_each=True)
+    chosen = stratified_share(labels, 0.1, of_each=True)
     assert [int(chosen[labels == label].sum()) for label in range(4)][2:] == [1, 0]
-    assert not even_share(labels, 0.02)[labels == 2].any()
+    assert not stratified_share(labels, 0.02)[labels == 2].any()
 
 
 def test_rows_without_ids_are_not_others_on_the_same_lines(own: Path, run: Path) -> None:
@@ -110,7 +110,7 @@ def test_pre_training_does_not_read_them_either(own: Path, run: Path) -> None:
     task = tasks_of_run(run, ["intent"])["intent"]
     examples, _ = read_examples(own / "data/intent.tsv", task.columns, True)
     others = {example.text for example in examples if example.id not in rows(run)}
-    assert {*distinct_sentences(own / "data", [task], {})} == others
+    assert {*distinct_sentences([task], own / "data", {})} == others
 
 
 def test_another_seed_and_pre_training_have_the_same_rows(own: Path, run: Path) -> None:

@@ -84,7 +84,7 @@ def test_separate_towers_are_not_exported_as_one(
 ) -> None:
     folder, out = siamese("--towers", "separate", "--tasks", "sst,quora"), tmp_path / "out"
     for options in ([], ["--task", "quora"]):
-        with pytest.raises(UserError, match="separate towers is two encoders"):
+        with pytest.raises(UserError, match="separate towers has two encoders"):
             export([str(folder), str(out), "--to", to, *options])
     assert not out.exists()
     if to == "transformers":  # a single sentence has one encoder

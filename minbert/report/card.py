@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from minbert.cli import as_typed
+from minbert.cli import as_typed, flag_of
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.files import sha256_of, write_text
@@ -58,11 +58,11 @@ class Command:
         start = f"torchrun --nproc-per-node {distributed.size()}" if several else "python"
         words = [f"{start} {self.script}"]
         for name, value in self.args.items():
-            is_said = name == "tasks" and self.args["task_file"]  # the file may have others, too
-            is_default = value in (self.defaults[name], None, {}, "") and not is_said
+            is_needed = name == "tasks" and self.args["task_file"]  # the file may have more tasks
+            is_default = value in (self.defaults[name], None, {}, "") and not is_needed
             if name in LEFT_OUT or is_default:
                 continue
-            flag = ("--no-" if value is False else "--") + name.replace("_", "-")
+            flag = flag_of(f"no_{name}" if value is False else name)
             typed = value if name in self.lists else [as_typed(value)]
             word = " ".join(map(shlex.quote, typed))
             words.append(flag if isinstance(value, bool) else f"{flag} {word}")

@@ -1,10 +1,10 @@
 """The arguments that both training scripts have."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from minbert.cli import args_of, comma_list
+from minbert.cli import args_of, comma_list, flag_of
 from minbert.errors import UserError
 from minbert.kernels import KERNELS
 from minbert.task.task import Task
@@ -94,13 +94,18 @@ def check_tasks(args: CommonArgs, known: dict[str, Task]) -> None:
         raise UserError(f"--tasks {','.join(args.tasks)}: write each once, of {','.join(known)}")
 
 
-def limits_of(tasks: tuple[str, ...], flag: str, limits: dict[str, int]) -> dict[str, int]:
+def check_task_names(tasks: tuple[str, ...], field: str, names: Iterable[str]) -> None:
+    """Raise UserError for a name in an argument that is not one of the tasks; "" means all."""
+    if stray := [name for name in names if name and name not in tasks]:
+        raise UserError(f"{flag_of(field)} {stray[0]}: not one of --tasks {','.join(tasks)}")
+
+
+def limits_of(tasks: tuple[str, ...], field: str, limits: dict[str, int]) -> dict[str, int]:
     """Return the most rows of each task that has a limit; one for all tasks has the key "".
 
     Raises UserError for a task that is not one of them.
     """
-    if stray := [name for name in limits if name and name not in tasks]:
-        raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(tasks)}")
+    check_task_names(tasks, field, limits)
     of_all = limits.get("")
     found = {name: limits.get(name, of_all) for name in tasks}
     return {name: rows for name, rows in found.items() if rows}

@@ -108,7 +108,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     source = data_source(args)
     check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
-    teacher_paths = teacher_files(args, tasks, folder)
+    teacher_paths = teacher_files(args, folder)
     last = recover_last(folder)
     directory = last or resolve(args.model)
     tokenizer = BertTokenizer.from_directory(directory)

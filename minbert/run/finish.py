@@ -2,10 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from minbert.data.items import by_row, gold_of
 from minbert.files import sha256_of, write_json, write_text
 from minbert.metrics import bootstrap_interval, over_seeds
+from minbert.model.heads import HeadConfig
 from minbert.report.card import (
     Command,
     Findings,
@@ -73,9 +77,8 @@ def predict_best(run: Run) -> Findings:
     """
     distributed.barrier()  # until the first process has written best/
     model = load_for_use(run, "best")
-    source, is_first = data_source(run.args), distributed.rank() == 0
+    is_first = distributed.rank() == 0
     found: Findings = {}
-    temperatures: dict[str, float] = {}
     for task in run.tasks.values():
         for name, splits in (("dev", run.dev_splits), ("test", run.test_splits)):
             if task.name not in splits:
@@ -86,21 +89,28 @@ def predict_best(run: Run) -> Findings:
             if is_first:
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":
-                metric = task.metrics[task.main_metric]
-                ends = bootstrap_interval(metric, task.decode(outputs), gold_of(split))
-                calibration = None
-                if not why_no_probabilities(task, model.heads[task.name].config):
-                    calibration = calibration_of(task, outputs, split.labels)
-                    temperatures[task.name] = calibration.temperature
-                dev_files = unchanged_files(run, task, source.data_dir)
-                found[task.name] = findings(task, outputs, split, dev_files, calibration)
-                if task.main_metric in found[task.name]["metrics"]:
-                    found[task.name]["interval"] = ends
+                found[task.name] = dev_findings(run, task, model.heads[task.name].config, outputs)
+    temperatures = {
+        name: own["calibrated"]["temperature"] for name, own in found.items() if "calibrated" in own
+    }
     if is_first:
         write_text(run.folder / FINDINGS, json.dumps(found))
         keep_temperatures(run.folder / "best", temperatures)
     if run.args.save_task_best:
         calibrate_task_bests(run, temperatures)
+    return found
+
+
+def dev_findings(run: Run, task: Task, head: HeadConfig, outputs: np.ndarray) -> dict[str, Any]:
+    """Return what findings.json has of a task: outputs are those of the dev set's rows."""
+    split, calibration = run.dev_splits[task.name], None
+    if not why_no_probabilities(task, head):
+        calibration = calibration_of(task, outputs, split.labels)
+    files = unchanged_files(run, task, data_source(run.args).data_dir)
+    found = findings(task, outputs, split, files, calibration)
+    if task.main_metric in found["metrics"]:  # only if it is defined
+        metric = task.metrics[task.main_metric]
+        found["interval"] = bootstrap_interval(metric, task.decode(outputs), gold_of(split))
     return found
 
 

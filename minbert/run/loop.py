@@ -181,9 +181,9 @@ class Keeper:
     ) -> None:
         self.run.progress.close()  # what is printed from now on stands in no bar
         try:
-            # a reader of stdout has ended, as `head` does, or tee at Ctrl-C: that is a stop, too
-            unheard = isinstance(error, BrokenPipeError) and distributed.size() == 1
-            if unheard or isinstance(error, KeyboardInterrupt):
+            # the program that read stdout has ended, as `head` does, or tee at Ctrl-C: also a stop
+            stdout_closed = isinstance(error, BrokenPipeError) and distributed.size() == 1
+            if stdout_closed or isinstance(error, KeyboardInterrupt):
                 self.deferred = True  # no signal interrupts the saving
                 self._save_and_report()
         finally:

@@ -72,7 +72,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     if args.limit:
         if args.corpus:
             raise UserError("--limit is of the tasks' rows: not with --corpus")
-        args = replace(args, limit=limits_of(args.tasks, "--limit", args.limit))
+        args = replace(args, limit=limits_of(args.tasks, "limit", args.limit))
     if args.keep == "best" and args.held_out == 0:
         raise UserError("--keep best chooses by the held-out rows: not with --held-out 0")
     if args.accumulate > args.batch_size:

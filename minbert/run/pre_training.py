@@ -112,5 +112,5 @@ def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: in
     cache = Path(args.output_dir) / ".ids"
     if args.corpus:
         return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
-    sentences = distinct_sentences(Path(args.data_dir), list(tasks.values()), args.limit or {})
+    sentences = distinct_sentences(list(tasks.values()), Path(args.data_dir), args.limit or {})
     return load_sentences(sentences, tokenizer, max_length, cache)

@@ -10,6 +10,7 @@ from minbert.errors import UserError
 from minbert.run.common_args import (
     LARGEST_SEED,
     CommonArgs,
+    check_task_names,
     saving_arg,
     tasks_arg,
     training_arg,
@@ -95,16 +96,13 @@ def is_several(arguments: dict[str, Any]) -> bool:
     return arguments.get("seeds", 1) > 1 or is_one_by_one(arguments)
 
 
-def check_recipe(args: Any) -> dict[str, Any]:
+def resolve_recipe(args: Any) -> dict[str, Any]:
     """Return the by-task arguments spread out; UserError for what does not go together.
 
     args: those of train_multitask.py, whose pairs are resolved.
     """
     for field in ("task_weight", "r_drop", "teacher", "best_by"):
-        stray = [task for task in getattr(args, field) or {} if task and task not in args.tasks]
-        if stray:
-            flag = "--" + field.replace("_", "-")
-            raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
+        check_task_names(args.tasks, field, getattr(args, field) or ())
     best_by = args.best_by or {}
     if best_by and not any(best_by.values()):
         raise UserError("--best-by: one weight at least is above 0")

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import as_typed, check_values
+from minbert.cli import as_typed, check_values, flag_of
 from minbert.data.tables import valid_unicode
 from minbert.errors import UserError
 from minbert.files import write_text
@@ -64,7 +64,7 @@ def open_run(
     """
     for name, value in given.items():
         if (text := as_typed(value)) != valid_unicode(text):  # args.json could not be read again
-            raise UserError(f"--{name.replace('_', '-')} {text!r}: not UTF-8; choose another")
+            raise UserError(f"{flag_of(name)} {text!r}: not UTF-8; choose another")
     root = Path(given.get("output_dir", cls.output_dir))
     if "resume" in given:
         folder = find_run(root, given["resume"])
@@ -86,7 +86,7 @@ def open_run(
 def with_task_file(
     given: dict[str, Any], cls: type[ScriptArgs], builtin: Tasks
 ) -> tuple[dict[str, Any], Tasks]:
-    """Return what is given, with the tasks of --task-file if no others are, and all known tasks."""
+    """Return what is given, where --task-file's tasks are the default, and all known tasks."""
     if not given.get("task_file"):
         return given, builtin
     data_dir = Path(given.get("data_dir", cls.data_dir))
@@ -179,10 +179,10 @@ def alone_in(run: Path, resumed: bool) -> Iterator[None]:
 
 
 def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
-    """Write args.json and, unless the run has them, tasks.toml and dev_rows.json; return the first.
+    """Write args.json and, unless the run has them, tasks.toml and dev_rows.json.
 
-    In the arguments tasks.toml takes the place of --task-file. Of several processes the first one
-    writes.
+    Returns the arguments, in which tasks.toml takes the place of --task-file. Of several processes
+    the first one writes.
     """
     kept = run / TASKS_FILE
     if distributed.rank() == 0 and not kept.is_file():
@@ -274,11 +274,11 @@ def resumed_arguments(
         if name == "task_file" and is_copied(value, run):
             continue
         if not changes_nothing(resolve, begun, name, value):
-            flag, mend = "--" + name.replace("_", "-"), "leave it out"
+            mend = "leave it out"
             if name in LENGTH:
                 mend += f", or start a new run from this one: --model {run}"
             now, then = as_typed(value), as_typed(begun[name])
-            raise UserError(f"{flag} {now} differs from the run's {then}: {mend}")
+            raise UserError(f"{flag_of(name)} {now} differs from the run's {then}: {mend}")
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     if free.get("use_gpu") and "device" not in free:
         free |= {"use_gpu": False, "device": "cuda"}

@@ -41,7 +41,7 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
             check_siblings(args, folder, tasks)
         else:  # a run that goes on needs neither its start nor its teachers
             check_starts(args, tasks)
-            make_teacher_outputs(args, tasks, teacher_files(args, tasks, folder))  # for all seeds
+            make_teacher_outputs(args, tasks, teacher_files(args, folder))  # for all seeds
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
         by_seed = train_seeds(args, folder, tasks, train)
@@ -63,9 +63,9 @@ def check_starts(args: Args, tasks: Tasks) -> None:
 
 
 def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
-    """Raise UserError if runs of a command have been made of other data than is there now.
+    """Raise UserError if runs of a command began with other data than is there now.
 
-    Those that have not begun would be made of that.
+    The runs that have not begun would be trained on the data of now.
     """
     source, now = data_source(args).data_dir, {}
     for run in runs_of(folder, vars(args)):
@@ -93,9 +93,9 @@ def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Tra
 
 
 def finished_state(args: Args, folder: Path) -> TrainState | None:
-    """Return the state of one of several runs that has been to its end; None if it goes on.
+    """Return the state of one of several runs if it is finished, None if it is to be trained.
 
-    Of several processes the first one says so: all have to do the same.
+    Of several processes the first one decides, so that all do the same.
     """
     state = None
     if distributed.rank() == 0 and args.resume and is_finished(folder):
@@ -111,9 +111,9 @@ def finished_state(args: Args, folder: Path) -> TrainState | None:
 
 
 def of_task(args: Args, name: str) -> dict[str, Any]:
-    """Return what a run of one task has of a command's arguments for all of them.
+    """Return the arguments of one task's run that differ from those of a command for all tasks.
 
-    What is of siamese pairs alone, or of other heads alone, is the default where it does nothing.
+    An argument that does nothing for this task's kind of head gets its default.
     """
     own = {f: {k: v for k, v in getattr(args, f).items() if k == name} for f in BY_TASK}
     loss, unused = args.pair_loss.get(name), []

@@ -25,10 +25,10 @@ from minbert.weights.resolve import resolve
 CACHE = ".teachers"  # in --output-dir, as the caches of ids: for other runs
 
 
-def teacher_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str, Path]:
-    """Return where a run keeps its teachers' outputs: it goes on without the teachers.
+def teacher_files(args: Args, folder: Path) -> dict[str, Path]:
+    """Return where a run keeps its teachers' outputs, with which it goes on without the teachers.
 
-    The runs of one command have them in common. Raises UserError for a teacher that is no run, if
+    The runs of one command share them. Raises UserError for a teacher that is no run, if
     its outputs have to be made.
     """
     paths = {}
@@ -36,7 +36,7 @@ def teacher_files(args: Args, tasks: dict[str, Task], folder: Path) -> dict[str,
         places = [place / OUTPUTS / f"{name}.npy" for place in (folder, command_folder(folder))]
         there = [path for path in places if path.is_file()]
         if not there:
-            check_teacher(name, Path(teacher))
+            teacher_folder(name, Path(teacher))
         paths[name] = there[0] if there else places[0]
     return paths
 
@@ -89,7 +89,7 @@ def load_teacher_outputs(
     return outputs
 
 
-def check_teacher(task: str, run: Path) -> Path:
+def teacher_folder(task: str, run: Path) -> Path:
     """Return the folder of a teacher's model. Raises UserError if it is no run."""
     if not run.is_dir():
         raise UserError(f"--teacher {task}={run}: no such run; give a run's folder")
@@ -101,11 +101,12 @@ def check_teacher(task: str, run: Path) -> Path:
 
 
 def cache_path(args: Args, task: Task, run: Path) -> Path:
-    """Return where a teacher's outputs are for all runs: by all that it is, and the rows it reads.
+    """Return the file of a teacher's outputs that all runs share.
 
-    Raises UserError if it is no run.
+    Its name has a hash of the teacher's files and of the rows that it reads. Raises UserError for a
+    teacher that is no run.
     """
-    directory = check_teacher(task.name, run)
+    directory = teacher_folder(task.name, run)
     files = [file for file in sorted(directory.iterdir()) if file.is_file()]
     own = folders_of_run(directory)[:1]
     kept = [place / TASKS_FILE for place in own]  # the oldest runs have none
@@ -147,6 +148,4 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
         rows = load_task(replace(task, long=own.long), "train", teacher.tokenizer, source)
     split = limit_rows(rows, args.limit.get(task.name))
     print(f"{task.name}: {run} reads its {len(split):,} training rows once")
-    network = teacher.network
-    outputs = predict_task(network, own, split, f"{task.name}: teacher")
-    return outputs.numpy()
+    return predict_task(teacher.network, own, split, f"{task.name}: teacher").numpy()

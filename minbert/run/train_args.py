@@ -5,11 +5,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import args_of, limit_by_task, number_by_task, number_or_by_task, word_by_task
+from minbert.cli import (
+    args_of,
+    flag_of,
+    limit_by_task,
+    number_by_task,
+    number_or_by_task,
+    word_by_task,
+)  # fmt: skip
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.model.heads import POOLINGS
 from minbert.run.common_args import (
+    check_task_names,
     check_tasks,
     data_arg,
     joined_names,
@@ -20,7 +28,7 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.run.recipe_args import FROZEN, FROZEN_LR, RecipeArgs, beyond_arg, check_recipe
+from minbert.run.recipe_args import FROZEN, FROZEN_LR, RecipeArgs, beyond_arg, resolve_recipe
 from minbert.task.loading import DataSource
 from minbert.task.siamese import (
     BOTH,
@@ -161,7 +169,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     args = resolve_synonyms(args, given)
     check_by_task(args)
     args = replace(args, **resolve_pairs(args, tasks))
-    args = replace(args, **check_recipe(args))
+    args = replace(args, **resolve_recipe(args))
     if isinstance(args.epochs, dict) and len(args.tasks) == 1:
         args = replace(args, epochs=args.epochs[args.tasks[0]])
     if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
@@ -171,8 +179,8 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         args,
         epochs=args.epochs or (10 if frozen else 5),
         lr=(FROZEN_LR if frozen else 1e-5) if args.lr is None else args.lr,
-        limit=limits_of(args.tasks, "--limit", args.limit or {}),
-        limit_dev=limits_of(args.tasks, "--limit-dev", args.limit_dev or {}),
+        limit=limits_of(args.tasks, "limit", args.limit or {}),
+        limit_dev=limits_of(args.tasks, "limit_dev", args.limit_dev or {}),
         sub_epochs=args.sub_epochs or {},
         pooling=resolve_pooling(args, tasks),
     )
@@ -220,10 +228,7 @@ def check_by_task(args: Args) -> None:
         raise UserError("--epochs by task goes with --mode single, and has each of its tasks")
     pooling_too = ["pooling"] * isinstance(args.pooling, dict)
     for field in ("sub_epochs", *["epochs"] * by_task, *pooling_too):
-        flag = "--" + field.replace("_", "-")
-        stray = [task for task in getattr(args, field) or {} if task not in ("", *args.tasks)]
-        if stray:
-            raise UserError(f"{flag} {stray[0]}: not one of --tasks {','.join(args.tasks)}")
+        check_task_names(args.tasks, field, getattr(args, field) or ())
     if args.sub_epochs and args.mode != "sequential":
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
     if args.patience and args.mode == "sequential":
@@ -260,8 +265,8 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
     siamese_args = ("embedding_size", "towers", "mnr_scale")
     given = [name for name in siamese_args if getattr(args, name) != getattr(Args, name)]
     if given and not apart and not args.resume:
-        flag, value = given[0].replace("_", "-"), getattr(args, given[0])
-        raise UserError(f"--{flag} {value} goes with --pair-encoding siamese of a pair task")
+        flag, value = flag_of(given[0]), getattr(args, given[0])
+        raise UserError(f"{flag} {value} goes with --pair-encoding siamese of a pair task")
     if args.mnr_scale and not {*chosen.values()} & {*IN_BATCH} and not args.resume:
         raise UserError(
             f"--mnr-scale {args.mnr_scale} goes with --pair-loss {' or '.join(IN_BATCH)}"
@@ -273,7 +278,7 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
 
 def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:
     """Return a word for each pair task, out of words by task and one for all others ("")."""
-    flag = "--" + field.replace("_", "-")
+    flag = flag_of(field)
     if stray := [name for name in values if name and name not in pairs]:
         raise UserError(f"{flag} {stray[0]}: not one of the pair tasks {','.join(pairs)}")
     if not pairs and values.get("", CROSS) != CROSS:

@@ -21,12 +21,12 @@ from minbert.task.task import Task, Tasks
 from minbert.typed import parse
 
 
-def even_share(labels: np.ndarray, share: float, of_each: bool = False) -> np.ndarray:
-    """Return which rows are in a share with as much of every class, or of low and high scores.
+def stratified_share(labels: np.ndarray, share: float, of_each: bool = False) -> np.ndarray:
+    """Return which rows are drawn for a share of all, stratified by class or score, (R,) bool.
 
-    labels: (R,). Returns (R,) bool: of the rows in the order of their labels, and at random among
-    equal ones, every n-th. The same rows whatever the run's seed is; one at least, and not all.
-    of_each: of every class with two rows or more there is one at least.
+    labels: (R,). Every n-th row is drawn in the order of the labels, of equal ones in random order:
+    the same rows whatever the run's seed is, one at least, and not all. of_each: one at least is
+    drawn of every class with two rows or more.
     """
     order = np.random.default_rng(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -48,7 +48,7 @@ def is_dev_row(task: Task, ids: Sequence[str], labels: np.ndarray, data_dir: Pat
     """
     if task.dev_ids is None:
         of_each = task.is_classification and not (task.multi_label or task.per_word)
-        chosen = even_share(labels, task.dev_share, of_each)
+        chosen = stratified_share(labels, task.dev_share, of_each)
     else:
         chosen = np.array([id_ in task.dev_ids for id_ in ids], dtype=bool)
     files, wanted = names_of(task.paths("train", data_dir)), len(task.dev_ids or ())

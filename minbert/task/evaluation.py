@@ -152,8 +152,8 @@ def encode_features(model: nn.Module, splits: dict[str, EncodedSplit]) -> dict[s
 
 
 def score_tasks(
-    tasks: list[Task],
     model: nn.Module,
+    tasks: list[Task],
     splits: dict[str, EncodedSplit],
     features: dict[str, Tensor] | None = None,
 ) -> dict[str, dict[str, float]]:

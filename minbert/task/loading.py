@@ -168,7 +168,7 @@ def count_trained_on(dev: EncodedSplit, train: EncodedSplit) -> int:
     return sum(counts[tokens] for tokens in found)
 
 
-def distinct_sentences(data_dir: Path, tasks: list[Task], limits: dict[str, int]) -> list[str]:
+def distinct_sentences(tasks: list[Task], data_dir: Path, limits: dict[str, int]) -> list[str]:
     """Return every sentence of the training sets once; a pair is two sentences.
 
     limits: most rows by task; the same rows are drawn as for training on the task.

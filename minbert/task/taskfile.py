@@ -69,17 +69,8 @@ NEEDED = ("kind", "train", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
 LAYOUT = ("quoting", "columns", "delimiter", "charset", "bad_rows")  # of the files
 COMMON = (
-    *NEEDED,
-    "dev",
-    "test",
-    "id",
-    "metric",
-    "weight",
-    "title",
-    *PREDICTIONS,
-    "course",
-    *LAYOUT,
-)
+    *NEEDED, "dev", "test", "id", "metric", "weight", "title", *PREDICTIONS, "course", *LAYOUT,
+)  # fmt: skip
 
 
 def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
