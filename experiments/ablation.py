@@ -25,10 +25,10 @@ SELECTED = (
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table: for each task the jobs that it has the best one of.
+    """A line of the table: for each task some jobs, of which the best one is shown.
 
-    is_mean: whose scores count, of the weights, of their mean, or (None) of both. beside: the row
-    that it is compared with, like with the first one.
+    is_mean: which scores count, those of the weights (False), of their mean (True), or (None) both.
+    beside: the label of the row that it is compared with, as every row is with the first one.
     """
 
     label: str

@@ -97,7 +97,7 @@ class Records:
     def best_job(self, row: Row, task: str) -> Job:
         """Return the job with the highest mean of a task's scores; without any run the first.
 
-        The mean is over the seeds that all of them have which have any.
+        The mean is over the seeds that all jobs with a finished run have in common.
         """
         tried = [self.of(job).keys() for job in row.jobs[task] if self.of(job)]
         seeds = set.intersection(*map(set, tried)) if tried else set()

@@ -23,7 +23,7 @@ class Budget:
 
     @property
     def of_small(self) -> "Budget":
-        """What the runs have whose data is `small`."""
+        """The budget of the runs whose data is `small`."""
         return replace(self, data=self.small)
 
 

@@ -20,14 +20,14 @@ UNITS = ((86400, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def one(_: object) -> int:
-    """Return 1, as which every item counts."""
+    """Return 1: every item counts once."""
     return 1
 
 
 def progress(items: Iterable[T], what: str, size: Callable[[T], int] = one) -> Iterator[T]:
     """Yield the items and count them for people, on a terminal once they take over two seconds.
 
-    what: their name; "": nothing is shown. size: as how many an item counts.
+    what: their name; "": nothing is shown. size: how many an item counts for.
     """
     if not what:
         yield from items

@@ -18,12 +18,12 @@ Sentence = tuple[int, dict[str, list[str]]]  # its first line's number, its cell
 def conll_table(
     path: Path, lines: Iterator[str], ends: tuple[str, str], names: tuple[str, ...]
 ) -> tuple[list[str], Iterator[Sentence]]:
-    """Return the column names and the sentences of a file: a column is a list, a cell a word.
+    """Return the column names and the sentences of a file, each with a list of cells a column.
 
-    Cells have tabs between or, in a line without a tab, blanks. names: of all columns; (): the
-    first and the last one are called `ends`, and a file of one column has no tags. Comments before
-    a sentence's first word are left out. Raises UserError, with its line, for a line with another
-    number of cells than the first.
+    Cells have tabs between them or, in a line without a tab, blanks. names: of all columns; (): the
+    first and the last column have the names in `ends`, and a file of one column has no tags.
+    Comments before a sentence's first word are left out. Raises UserError, with its number, for a
+    line with another number of cells than the first.
     """
     lines = (line.removesuffix("\r") for line in lines)
     begin: list[str] = []  # to the first line that is surely a word's

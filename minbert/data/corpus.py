@@ -54,7 +54,7 @@ class Journal:
 
 
 @dataclass(frozen=True)
-class Files:
+class CorpusFiles:
     """Where a corpus's ids are."""
 
     ids: Path  # int32, of all rows end to end
@@ -62,7 +62,7 @@ class Files:
     journal: Path
 
     @classmethod
-    def at(cls, stem: Path) -> "Files":
+    def at(cls, stem: Path) -> "CorpusFiles":
         """Return the files of a name without an ending."""
         return cls(*(stem.with_suffix(ending) for ending in (".ids", ".offsets", ".json")))
 
@@ -102,12 +102,12 @@ def _load_texts(
 ) -> EncodedSplit:  # fmt: skip
     """Return texts as rows of at most max_length tokens, a long text as several.
 
-    The rows have no labels and no ids of their own. key: another one for other texts. Raises
+    The rows have no labels and no ids of their own. key: differs where the texts differ. Raises
     UserError if there is no token in any text.
     """
     about = CORPUS_VERSION + repr(max_length).encode() + tokenizer.fingerprint
     stem = cache_dir / f"corpus-{hashlib.sha256(about + key).hexdigest()[:16]}"
-    files = Files.at(stem)
+    files = CorpusFiles.at(stem)
     with locked(stem.with_suffix(".lock"), wait=True):  # of two commands one makes them
         journal = read_journal(files)
         if not journal.complete:
@@ -115,8 +115,8 @@ def _load_texts(
     return _open(files, journal)
 
 
-def read_journal(files: Files) -> Journal:
-    """Return the parts that are on the disk with the content they were written with."""
+def read_journal(files: CorpusFiles) -> Journal:
+    """Return the parts that are on the disk, up to the first that is not as it was written."""
     if not all(path.is_file() for path in (files.ids, files.offsets, files.journal)):
         return Journal()
     try:
@@ -143,8 +143,9 @@ def read_journal(files: Files) -> Journal:
 
 
 def _add_parts(
-    files: Files, journal: Journal, texts: Iterator[str], tokenizer: BertTokenizer, max_length: int
-) -> Journal:
+    files: CorpusFiles, journal: Journal, texts: Iterator[str], tokenizer: BertTokenizer,
+    max_length: int,
+) -> Journal:  # fmt: skip
     """Write the parts that the journal lacks, and after each of them the journal; return it."""
     chunks = chunks_of(islice(in_pieces(progress(texts, "texts")), journal.total("texts"), None))
     with files.ids.open("ab") as ids_file, files.offsets.open("ab") as offsets_file:
@@ -219,7 +220,7 @@ def hash_of(texts: int, ids: bytes, offsets: bytes) -> str:
     return hashlib.sha256(b"%d," % texts + ids + offsets).hexdigest()
 
 
-def _open(files: Files, journal: Journal) -> EncodedSplit:
+def _open(files: CorpusFiles, journal: Journal) -> EncodedSplit:
     """Return the rows; ids and offsets stay on the disk (memory maps), the rest takes no memory."""
     rows, tokens = journal.total("rows"), journal.total("tokens")
     return EncodedSplit(

@@ -29,13 +29,13 @@ def delimited_line(cells: Sequence[str | float | None], delimiter: str) -> str:
 def delimited_rows(
     path: Path, lines: Iterator[str], delimiter: str, quoting: str = "auto"
 ) -> Iterator[Row]:
-    """Cut the lines of a file in rows of cells; the first is the header. Empty lines are no rows.
+    """Cut the lines of a file into rows of cells; the first is the header. Empty lines are no rows.
 
     quoting: "none": every line is a row and every quote is text. "csv": RFC 4180, where a quoted
-    cell may hold line ends. "auto": for commas as "csv"; for tabs a line with the header's number
-    of tabs is a row, with CSV's quoting if its own is whole, else literal; a line with fewer, or
-    whose last cell is open, goes on in the next ones if CSV's quoting makes a row of them.
-    Raises UserError with the line for quoting that is not whole where it has to be.
+    cell may hold line ends. "auto": commas as "csv". With tabs a line that has as many of them as
+    the header is a row: its quotes are CSV's if each has its partner, else text. A line with fewer,
+    or with an open quote in its last cell, is joined with the next ones if that makes a row of CSV.
+    Raises UserError with the line for a quote without its partner where it must have one.
     """
     if quoting == "csv" or (quoting == "auto" and delimiter != "\t"):
         yield from _csv_rows(path, lines, delimiter)
@@ -91,9 +91,9 @@ def _cells_over_lines(
 ) -> tuple[list[str] | None, int]:
     """Return the cells of a row whose quoted cells go on in the next lines, and how many lines.
 
-    None and 0 if CSV's quoting makes no row with the header's number of cells of them. Another line
-    with the header's number of tabs is a row of its own, unless this one has fewer, which is none;
-    then its cells are without tabs. What is read stays in `ahead`.
+    None and 0 if that makes no row of CSV with the header's number of cells. If this line has as
+    many tabs as the header, a next one that has them too is a row of its own and is not joined; if
+    it has fewer, no cell may hold a tab. What is read stays in `ahead`.
     """
     is_row = line.count(delimiter) == tabs
 

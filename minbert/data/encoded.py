@@ -76,8 +76,8 @@ def encode_examples(
 ) -> EncodedSplit:  # fmt: skip
     """Tokenize every example: a pair as one sequence, or (siamese) as two of them end to end.
 
-    long: what is read of a longer single sentence; pairs are cut where their longer sentence ends.
-    A few thousand are in memory at once. There has to be one at least.
+    examples: one at least; a few thousand of them are in memory at once. long: which part of a
+    longer single sentence is read; pairs are cut where their longer sentence ends.
     """
     examples = iter(examples)
     size = CHUNK if long == HEAD else LONG_CHUNK
@@ -110,9 +110,9 @@ def encode_examples(
     ids = np.frombuffer(ids, np.int32)
     split = EncodedSplit(row_ids, labels, ids, offsets, starts, owners=owners)
     if words:
-        tags, starts, counts = map(np.concatenate, zip(*words, strict=True))
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        split = replace(split, tags=tags, word_starts=starts, word_offsets=offsets)
+        tags, word_starts, word_counts = map(np.concatenate, zip(*words, strict=True))
+        word_offsets = np.concatenate([[0], np.cumsum(word_counts)])
+        split = replace(split, tags=tags, word_starts=word_starts, word_offsets=word_offsets)
     return split
 
 

@@ -1,4 +1,4 @@
-"""What of a text is read that is longer than a sequence may be (`long` in a task file).
+"""Which part of a text is read if it is longer than a sequence may be (`long` in a task file).
 
 "head", its beginning, is what other programs read. "head+tail" has the best results of Sun et al.
 (2019, section 5.3.1): 128 tokens from the beginning and 382 from the end, of 510. "windows" reads
@@ -15,8 +15,8 @@ HEAD_SHARE = 128 / 510  # of what "head+tail" reads
 def parts_of(ids: Sequence[int], most: int, long: str) -> list[Sequence[int]]:
     """Return the parts of a text's ids that are read, each of `most` ids at most.
 
-    They are one part, or several ("windows") that begin half a part after one another; the last one
-    ends where the text does.
+    It is one part or, of "windows", several: each begins half a part after the one before it, and
+    the last one ends where the text does.
     """
     if len(ids) <= most:
         return [ids]
@@ -29,9 +29,10 @@ def parts_of(ids: Sequence[int], most: int, long: str) -> list[Sequence[int]]:
 
 
 def shorten(text: str, most: int, long: str) -> str:
-    """Return the text without what is never read: its ends are `most` characters each.
+    """Return a text cut to `most` characters, from the end or the ends that `long` reads.
 
-    A text of many millions of characters would take gigabytes of memory to tokenize.
+    A text of many millions of characters would take gigabytes of memory to tokenize. Of "windows"
+    its beginning is kept.
     """
     head = {TAIL: 0, HEAD_TAIL: most // 2}.get(long, most)
     return text if len(text) <= most else f"{text[:head]} {text[len(text) - (most - head) :]}"

@@ -13,7 +13,7 @@ import numpy as np
 ADAPTIVE = "adaptive"  # a batch size of its own for each set: all have the same number of batches
 ADAPTIVE_MEAN = 32  # the mean of these batch sizes over the sets
 ROWS_IN_MEMORY = 1 << 20  # a longer order of rows is kept on the disk
-TOKENS_PER_BATCH = 4096  # padded ones, in evaluation: flat in memory whatever the split's size
+TOKENS_PER_BATCH = 4096  # with padding, in evaluation: its memory does not grow with the split
 
 
 def count_batches(rows: dict[str, int], batch_size: int | str) -> dict[str, int]:
@@ -57,7 +57,7 @@ def rows_without(left_out: np.ndarray, places: np.ndarray) -> np.ndarray:
 
     left_out: (H,), in ascending order. Of 5 rows without row 1, place 1 is row 2.
     """
-    # so many rows that are not left out come before each that is
+    # how many of the other rows come before each row that is left out
     others_before = left_out - np.arange(len(left_out))
     return places + np.searchsorted(others_before, places, side="right")
 

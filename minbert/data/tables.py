@@ -113,17 +113,17 @@ def _check_header(path: Path, line: str, delimiter: str) -> None:
 
 def _named_rows(
     path: Path, rows: Iterator[tuple[int, list[str]]], names: list[str], delimiter: str,
-    is_told: bool,
+    from_task_file: bool,
 ) -> Iterator[TableRow]:  # fmt: skip
-    """Yield rows as cells by column; one of several blank cells, as Excel has them, is none.
+    """Yield rows as cells by column, without rows of blank cells alone, which Excel leaves behind.
 
-    is_told: the task file names the columns. Raises UserError for a row with another number of
-    cells.
+    from_task_file: the names are those of the task file. Raises UserError for a row with another
+    number of cells.
     """
     for number, cells in rows:
         if len(cells) != len(names):
             mark = {"\t": "tab", ",": "comma"}.get(delimiter, f"`{delimiter}`")
-            who = "`columns` names" if is_told else "the header has"
+            who = "`columns` names" if from_task_file else "the header has"
             raise UserError(
                 f"{path}:{number}: {len(cells)} fields, {who} {len(names)}; "
                 f"is a {mark} or a quote missing?"

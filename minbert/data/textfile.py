@@ -65,7 +65,7 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
     with opened(path) as file:
         first = file.readline()
         check_is_text(first, str(path))
-        if not first.endswith(b"\n"):  # all of the file
+        if not first.endswith(b"\n"):  # there is no line feed in the file
             yield from first.split(b"\r")
             return
         yield first[:-1]
@@ -85,7 +85,8 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
     with opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
         try:
             first = text.readline().removeprefix("\ufeff")
-            lines = [first] if "\n" in first else first.split("\r")  # all of the file
+            # without a line feed that is all of the file
+            lines = [first] if "\n" in first else first.split("\r")
             for line in chain(lines, text):
                 number += 1
                 yield line.removesuffix("\n")
@@ -97,9 +98,9 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
 def is_utf8(path: Path, encoding: str) -> bool:
     """Return whether a file that is said to be in another encoding is UTF-8.
 
-    Text of an encoding with one byte a character is hardly ever valid UTF-8 by chance, with two it
-    may be, if it is short. ASCII alone is both, but where its letters have other bytes, as in
-    UTF-16.
+    Text in an encoding of one byte a character is hardly ever valid UTF-8 by chance; in one of two
+    bytes it may be, if it is short. ASCII alone does not count as UTF-8 if the other encoding has
+    the same bytes for it, as all but UTF-16 and its like have.
     """
     has_ascii = "a".encode(encoding) == b"a"
     decoder, is_ascii = codecs.getincrementaldecoder("utf-8")(), True

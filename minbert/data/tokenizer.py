@@ -36,7 +36,8 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
         before=TRUNCATING.acquire, after_in_parent=TRUNCATING.release, after_in_child=after_fork
     )
 
-# A text is cut to this before it is tokenized: a line of 80 MB would take 10 GB of memory.
+# Characters of a text that are read for each token that a sequence may have; the rest is cut off
+# before it is tokenized: a line of 80 MB would take 10 GB of memory.
 CHARACTERS_A_TOKEN = 1000
 SHORTEST, LONGEST = 4, 512  # tokens of a sequence
 
@@ -148,7 +149,7 @@ class BertTokenizer:
     ) -> list[tuple[list[int], list[int]]]:
         """Return each sentence's ids, and where in them each word's first piece is.
 
-        A word that is cut off, or has no piece, as control characters have none, is at -1.
+        -1 stands for a word that is cut off or, as a control character, has no piece.
         """
         longest = max_length * CHARACTERS_A_TOKEN
         inputs = [[word[:longest] for word in words[:longest]] for words in sentences]
@@ -168,8 +169,8 @@ class BertTokenizer:
     def word_spans(self, text: str) -> list[tuple[int, int]]:
         """Return where the words of a text begin and end, in characters of it.
 
-        Words are what BERT splits a text in: between blanks, each punctuation mark and each Chinese
-        character is one of its own. Those of a text that no model reads so far are left out.
+        BERT splits a text at blanks, and each punctuation mark and each Chinese character is a word
+        of its own. What follows the last character that any model would read is left out.
         """
         with TRUNCATING:
             self.tokenizer.no_truncation()

@@ -23,10 +23,11 @@ def usual_layouts(layout: Layout) -> list[Layout]:
 def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, list[Example]]:
     """Return a table's columns, with an id if it has ids, and its rows.
 
-    Where the task's ids are not there those of a column called id are taken. Columns may have tabs
-    or commas between, whatever the task's own files have. name: of the table, for people. Rows
-    without a text are left out, and a column id whose cells are no ids is not used: both is said.
-    Raises UserError, with the columns that are there, for a table without the task's.
+    The ids are in the task's column or, if that is missing, in one called id. Columns may have tabs
+    or commas between, whatever the task's own files have. Rows without a text are left out, and a
+    column id whose cells are no ids is not used; both is printed. name: what messages call the
+    table. Raises UserError, with the columns that are there, for a table without those of the
+    task's texts.
     """
     layout = columns.layout
     if layout.encoding and is_utf8(path, layout.encoding):  # as other programs write texts

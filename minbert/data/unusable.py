@@ -11,7 +11,7 @@ from minbert.errors import UserError
 NO_LABEL, NO_TEXT, OTHER_LABEL = "without a label", "with an empty text", "with another label"
 OTHER_NUMBER = "with more or fewer tags than words"
 SHOWN = 3  # rows, and labels, that are named for each reason
-MOST_ADVISED = 0.2  # more of them are no damage, but labels, or a range, that are others than said
+MOST_ADVISED = 0.2  # the largest `bad_rows` to advise: beyond, the task's labels or range are wrong
 SHARE = 0.05  # of a split's rows that may be left out, unless the task file has `bad_rows`
 
 

@@ -17,12 +17,12 @@ MAX_ID = 10**7
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 # Classes of transformers that tokenize as BERT does; the second kind takes tokenizer.json as it is.
 BERT_CLASSES = ("BertTokenizer", "BertTokenizerFast")
+PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 ROLES = dict(
     zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
 )
 FIXED = {"truncation_side": "right", "split_special_tokens": False}  # others would change the ids
 MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
-PLAIN_CLASSES = ("PreTrainedTokenizerFast", "TokenizersBackend")
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Settings:
     lowercase: bool | None = None  # None: there is no such file
     strip_accents: bool | None = None  # None: as lowercase
     chinese_chars: bool = True  # spaces around each
-    plain: bool = False  # tokenizer.json counts alone
+    plain: bool = False  # tokenizer.json is taken as it is, whatever these settings are
 
     @classmethod
     def from_directory(cls, directory: Path) -> "Settings":
@@ -44,12 +44,14 @@ class Settings:
             where = directory / "config.json"
             name = read_settings(where).get("tokenizer_class") or BERT_CLASSES[0]
         if name not in (*BERT_CLASSES, *PLAIN_CLASSES):
-            raise UserError(f"{where}: tokenizer_class is {name!r}; only BERT's WordPiece is here")
+            raise UserError(
+                f"{where}: tokenizer_class is {name!r}; only BERT's WordPiece is supported"
+            )
         if not path.is_file():
             return cls()
         for key, usual in FIXED.items():
             if (value := values.get(key) or usual) != usual:
-                raise UserError(f"{path}: {key} is {value!r}; only {usual!r} is here")
+                raise UserError(f"{path}: {key} is {value!r}; only {usual!r} is supported")
         found = {}
         defaults = {"do_lower_case": True, "strip_accents": None, "tokenize_chinese_chars": True}
         for key, default in defaults.items():
@@ -142,7 +144,7 @@ def add_special_tokens(tokenizer: Tokenizer, directory: Path) -> None:
         for role, usual in ROLES.items():
             found = content_of(values.get(role) or usual)
             if found != usual:
-                raise UserError(f"{path}: {role} is {found!r}; only {usual} is here")
+                raise UserError(f"{path}: {role} is {found!r}; only {usual} is supported")
         for key in MORE_SPECIAL:
             more = values.get(key) or []
             more = list(more.values()) if isinstance(more, dict) else more

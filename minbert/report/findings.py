@@ -82,10 +82,10 @@ def confusion(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.n
 def predicted_and_true(
     task: Task, p: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities that a model gave, and whether it was so (1 or 0), both (m,).
+    """Return predicted probabilities and what came true (1 or 0), both (m,).
 
-    p: of each class, (n, C). Of two classes that of the second one counts, of several labels that
-    of each, of more classes that of the predicted one.
+    p: of each class, (n, C). With two classes the second one's are returned, with several labels
+    those of each, with more classes those of the predicted class.
     """
     gold = right_choices(task, labels)
     if task.multi_label:
@@ -95,17 +95,18 @@ def predicted_and_true(
     return p.max(1), p.argmax(1) == gold
 
 
-def reliability(p: np.ndarray, was_so: np.ndarray) -> list[tuple[float, float, int]]:
-    """Return the points of a reliability diagram: of each bin that is not empty three numbers.
+def reliability(p: np.ndarray, outcomes: np.ndarray) -> list[tuple[float, float, int]]:
+    """Return the points of a reliability diagram: three numbers for each bin that is not empty.
 
-    They are the mean predicted probability, the share of rows where it was so, and their number.
+    They are the mean predicted probability, the observed frequency, and how many are in the bin.
+    p, outcomes: from `predicted_and_true`.
     """
     bins = np.minimum((p * BINS).astype(int), BINS - 1)
     points = []
     for number in range(BINS):
         inside = bins == number
         if inside.any():
-            mean, share = float(p[inside].mean()), float(was_so[inside].mean())
+            mean, share = float(p[inside].mean()), float(outcomes[inside].mean())
             points.append((round(mean, 4), round(share, 4), int(inside.sum())))
     return points
 

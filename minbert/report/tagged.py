@@ -23,10 +23,10 @@ def confusion_of_words(
     """
     names = types_of(task) + [NONE] * has_entities(task.shown_classes)
     counts = np.zeros((len(names), len(names)), dtype=int)
-    for predicted, gold in zip(predictions, labels, strict=True):
-        there, wanted = by_place(task, predicted), by_place(task, gold)
-        for place in there | wanted:
-            row, column = (names.index(side.get(place, NONE)) for side in (wanted, there))
+    for tags in zip(predictions, labels, strict=True):
+        predicted, gold = (by_place(task, side) for side in tags)
+        for place in predicted | gold:
+            row, column = (names.index(side.get(place, NONE)) for side in (gold, predicted))
             counts[row, column] += 1
     return names, counts
 

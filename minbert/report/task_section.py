@@ -88,14 +88,14 @@ def number(text: str) -> float:
 
 
 def reliability_diagram(found: Found, name: str, title: str) -> Figure:
-    """Draw how often it was so over the predicted probability: calibrated is on the line.
+    """Draw observed frequency over predicted probability: if calibrated, they are equal.
 
     name: of the points in findings.json, see `findings.predicted_and_true`.
     """
     series = [
         Series(run.name, i, [(p[0], p[1]) for p in f[name]]) for i, run, f in found if name in f
     ]
-    x, y = "predicted probability", "share where it was so"
+    x, y = "predicted probability", "observed frequency"
     return title, scatter(title, [], series, x, y), line_table(title, series, x)
 
 

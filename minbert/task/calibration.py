@@ -70,7 +70,7 @@ def choices_of(
 
 
 def right_choices(task: Task, labels: np.ndarray) -> np.ndarray:
-    """Return which class is right in each choice, (m,): of several labels 1 for those there are."""
+    """Return the right class of each choice, (m,); multi-label: 1 for each label of the row."""
     if task.multi_label:
         return multi_hot(labels, task.outputs).reshape(-1)
     return labels.astype(np.int64)

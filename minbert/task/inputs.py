@@ -91,10 +91,10 @@ def has_words(path: Path, task: Task) -> bool:
 
 
 def begins_as_conll(path: Path, columns: Columns) -> bool:
-    """Return whether a file's first sentence has CoNLL's form: it may be a text of lines instead.
+    """Return whether a file's first sentence has CoNLL's form, else it is a plain text or a table.
 
-    A sentence of one line, whose last cell is none of the task's tags, is such a text's; one that
-    begins with a header, in which the texts have a name and the tags have none, is a table's.
+    It is a plain text's if it is a single line whose last cell is none of the task's tags, and a
+    table's if its first line is a header that names the column of the texts, but not the tags'.
     """
     try:
         _, rows = open_table(path, columns.layout)
@@ -112,9 +112,9 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
 def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     """Return the ending of the kind of table whose first line this is; "" for a plain text.
 
-    It is a table's if it is an object of JSON, or names all columns that the task's texts are in;
-    if the task's files have no names, if it has as many cells, the label's empty or a label.
-    has_commas: the task's files have them between cells.
+    A table begins with an object of JSON, or with a header that names all columns of the task's
+    texts or, if the task's files have no header, with a row of as many cells, whose label is empty
+    or one of the task's. has_commas: the task's files have them between cells.
     """
     line = first.decode("utf-8-sig", errors="replace").strip("\r\n ").split("\r")[0]
     if line.startswith("{"):

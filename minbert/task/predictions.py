@@ -171,16 +171,16 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
 
 
 def is_named_like(gold: Path, task: Task) -> bool:
-    """Return whether a file's name has that of a task's dev file, up to -dev, as a word of its."""
+    """Return whether a file's name has the name of a task's dev file, up to -dev, as a word."""
     name = task.paths("dev", Path())[0].name.split("-dev")[0]
     letter = r"[^\W_]"  # or digit: `old` is no word of gold.csv
     return re.search(f"(?<!{letter}){re.escape(name)}(?!{letter})", gold.name) is not None
 
 
 def names_by(gold: Path, task: Task) -> list[str]:
-    """Return the columns of a file as a task's layout finds them; none if it is of another one.
+    """Return the columns of a file as a task's layout finds them; [] for a file of another layout.
 
-    A file of CoNLL's form has no names: its ending is to be that of the task's files.
+    CoNLL files name no columns: for a task that labels words the ending must be the task's.
     """
     if task.per_word and kind_of(gold) not in (*JSON, ".parquet", *task.endings):
         return []
@@ -191,7 +191,7 @@ def names_by(gold: Path, task: Task) -> list[str]:
 
 
 def split_of(gold: Path, task: Task) -> tuple[str, Path] | None:
-    """Return the split of a task that a file is of, and the data's directory; None: of none."""
+    """Return which split of a task a file belongs to, and the data directory; None if to none."""
     found, path = None, gold.absolute()
     for split, names in task.files.items():
         for parts in (Path(name).parts for name in names):

@@ -20,8 +20,9 @@ def why_no_probabilities(task: Task, head: HeadConfig) -> str:
 def choices(task: Task, outputs: np.ndarray) -> np.ndarray:
     """Return logits (m, K) of the choices that outputs (n, task.outputs) stand for, in fp64.
 
-    A row is one choice among its classes. A lone logit is that of a yes against 0, and of several
-    labels each is such a choice: then m is n times the labels.
+    With several outputs of which one is right, a row is one choice among them. A single output, and
+    each output of a multi-label task, is a choice between no, with the logit 0, and yes: then m is
+    n times the outputs.
     """
     logits = outputs.astype(np.float64)
     if task.outputs > 1 and not task.multi_label:

@@ -1,7 +1,7 @@
-"""args.json, tasks.toml and dev_rows.json: a run's folder needs no other file; a change is said.
+"""args.json, tasks.toml and dev_rows.json: what a run was made with, kept in its own folder.
 
 They are text, so that people can read them and may correct them: what they say is used. args.json
-keeps a hash of each, because a damaged disk changes them, too.
+keeps a hash of each and a change is reported, because a damaged disk changes them, too.
 """
 
 import hashlib

@@ -60,7 +60,7 @@ def usual_loss(task: Task, encoding: str) -> str:
 
 
 def describe_pairs(task: Task, loss: str) -> str:
-    """Return which of two classes gets high cosines: the second of `labels`, as 1 is of 0 and 1.
+    """Return a line that says which of two classes is to get high cosines: the second of `labels`.
 
     "" for scores, and for a loss without cosines.
     """

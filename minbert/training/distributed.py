@@ -66,7 +66,7 @@ def processes() -> Iterator[None]:
 def alone() -> Iterator[None]:
     """Let this process work by itself, also in a program whose own processes are connected.
 
-    It has texts of its own then, or the others do not work at all.
+    Such a program gives each process other texts, or calls only one of them.
     """
     token = ALONE.set(True)
     try:

@@ -37,8 +37,8 @@ def waiting_seconds() -> float | None:
 def describe_busy(waiting: float, threads: int) -> str:
     """Return the line for a machine that is too busy for these threads; "" for one that is not.
 
-    waiting: how many of them had no core, as a mean over time. No product goes on while one waits:
-    half a thread is half of the time.
+    waiting: how many of them had no core, as a mean over time. A product stands still while one of
+    its threads waits: half a thread that waits is half of the time.
     """
     if waiting < MOST_WAITING:
         return ""
