@@ -6,12 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.cli import (
-    args_of,
-    flag_of,
-    limit_by_task,
-    number_by_task,
-    number_or_by_task,
-    word_by_task,
+    args_of, flag_of, limit_by_task, number_by_task, number_or_by_task, word_by_task
 )  # fmt: skip
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
