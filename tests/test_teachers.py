@@ -157,6 +157,16 @@ def test_the_runs_of_a_command_have_their_teachers_in_common(
     assert (world / "runs/run/seed-11712/best").is_dir()
 
 
+def test_one_of_several_runs_goes_on_in_its_own_folder_without_its_teachers(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(world, "--name", "run", *teach(world), "--seeds", "2", "--steps", "2", "--skip-predictions")
+    for gone in ("teachers", ".teachers"):
+        shutil.rmtree(world / "runs" / gone)
+    monkeypatch.chdir(world / "runs/run/seed-11711")
+    assert train_multitask.main(["--resume", "."]) == 0
+
+
 def test_a_run_in_another_one_s_folder_has_its_own_teachers(world: Path) -> None:
     options = [*teach(world), "--skip-predictions", "--steps", "2"]
     run(world, "--name", "outer", *options)

@@ -33,7 +33,8 @@ def teacher_files(args: Args, folder: Path) -> dict[str, Path]:
     """
     paths = {}
     for name, teacher in args.teacher.items():
-        places = [place / OUTPUTS / f"{name}.npy" for place in (folder, command_folder(folder))]
+        command = command_folder(folder.absolute())  # "." has no parents
+        places = [place / OUTPUTS / f"{name}.npy" for place in (folder, command)]
         there = [path for path in places if path.is_file()]
         if not there:
             teacher_folder(name, Path(teacher))

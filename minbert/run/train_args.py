@@ -6,7 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from minbert.cli import (
-    args_of, flag_of, limit_by_task, number_by_task, number_or_by_task, word_by_task
+    args_of,
+    flag_of,
+    limit_by_task,
+    number_by_task,
+    number_or_by_task,
+    word_by_task,
 )  # fmt: skip
 from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
@@ -182,10 +187,9 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
 
 
 def resolve_pooling(args: Args, tasks: dict[str, Task]) -> str | dict[str, str]:
-    """Return what all tasks' heads read, or if it is not the same by task.
+    """Return what the heads of sentences and pairs read: all the same or, if they differ, by task.
 
-    Heads of words are not among them. Raises UserError where it is said of one, which would not
-    heed it.
+    Raises UserError where it is said of a head of words, which would not heed it.
     """
     unheeded = [name for name in args.tasks if tasks[name].per_word]
     by_task = {name: args.pooling_of(name) for name in args.tasks if name not in unheeded}
@@ -228,8 +232,7 @@ def check_by_task(args: Args) -> None:
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
     if args.patience and args.mode == "sequential":
         raise UserError(
-            "--patience would end a stage before the later tasks are trained: not with "
-            "--mode sequential"
+            "--patience would end before the later tasks are trained: not with sequential"
         )
 
 
@@ -263,9 +266,8 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
         flag, value = flag_of(given[0]), getattr(args, given[0])
         raise UserError(f"{flag} {value} goes with --pair-encoding siamese of a pair task")
     if args.mnr_scale and not {*chosen.values()} & {*IN_BATCH} and not args.resume:
-        raise UserError(
-            f"--mnr-scale {args.mnr_scale} goes with --pair-loss {' or '.join(IN_BATCH)}"
-        )
+        losses = " or ".join(IN_BATCH)
+        raise UserError(f"--mnr-scale {args.mnr_scale} goes with --pair-loss {losses}")
     # cross, the default, is kept where it is against what the task file says
     said = {n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].encoding)}
     return {"pair_encoding": said, "pair_loss": {name: chosen[name] for name in apart}}
