@@ -7,6 +7,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
+from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Example
 from minbert.errors import UserError
 from minbert.files import replaced_file, write_text
@@ -16,7 +17,7 @@ from minbert.progress import progress
 from minbert.task.answers import Answer, ending_of, label_first, named_columns
 from minbert.task.inputs import open_input
 
-NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".gz", ".zip")
+NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".gz", ".zip", *CONLL)
 
 
 def predict_text(

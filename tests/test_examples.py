@@ -74,7 +74,7 @@ HEAD = "id\tsentence\tsentiment\n"
         (HEAD + "\tgood\t1\n", r"f\.csv:2: empty id"),
         (HEAD + "1\tgood\t1\n2\tbad\n", r"f\.csv:3: 2 fields, the header has 3"),
         (HEAD + "1\t \t1\n", r"f\.csv:2: empty sentence"),
-        (HEAD, r"f\.csv: no usable row"),
+        (HEAD, r"f\.csv: no row in it but the columns"),
         (HEAD + "1\tgood\t\n", r"f\.csv: no usable row.*1 without a label"),
         ("", r"f\.csv"),
         ("id\ttext\tsentiment\n1\tgood\t1\n", r"f\.csv:1: no column 'sentence'.*id, text"),

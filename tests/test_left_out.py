@@ -112,6 +112,7 @@ def test_objects_may_lack_what_others_have(tmp_path: Path) -> None:
             "a decimal comma. write a point",
         ),
         ("spam", {"labels": ["ham", "eggs"]}, "expected one of ham, eggs"),
+        ("1.0", {"labels": ["1", "2"]}, "one of 1, 2; labels without quotes are compared as num"),
     ],
 )
 def test_other_labels_are_no_reason_to_leave_all_rows_out(

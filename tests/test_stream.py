@@ -88,8 +88,9 @@ def test_an_output_is_whole_or_the_one_of_before(trained: Path, tmp_path: Path) 
         evaluate.main([*command, str(output)])
     assert output.read_text() == "of before"
     assert [path.name for path in tmp_path.glob("*.new")] == []
-    with pytest.raises(UserError, match=r"out.xlsx: name a .csv, .tsv or .jsonl"):
-        evaluate.main([*command, str(tmp_path / "out.xlsx")])
+    for name in ("out.xlsx", "out.conll"):
+        with pytest.raises(UserError, match=f"{name}: name a .csv, .tsv or .jsonl"):
+            evaluate.main([*command, str(tmp_path / name)])
 
 
 def test_the_rows_of_a_large_file_are_counted_while_they_are_checked_and_predicted(

@@ -231,7 +231,7 @@ def check_by_task(args: Args) -> None:
     if args.sub_epochs and args.mode != "sequential":
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
     if args.patience and args.mode == "sequential":
-        raise UserError("--patience would end before later tasks are trained: not with sequential")
+        raise UserError("--patience would end before later tasks begin: not with --mode sequential")
 
 
 def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str]]:

@@ -56,6 +56,14 @@ def place_finder(labels: Sequence[Label]) -> Callable[[str], int | None]:
     return lambda text: places.get(form(text))
 
 
+def has_number(labels: Sequence[Label], text: str) -> bool:
+    """Return whether all labels are numbers and a text is one of them, however it is written."""
+    try:
+        return float(text) in [float(label) for label in labels]
+    except ValueError:
+        return False
+
+
 def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
     """Return a parser of labels: their names or numbers become their places, from 0."""
     place_of = place_finder(labels)
@@ -63,7 +71,8 @@ def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
     def parse(text: str) -> float:
         place = place_of(text)
         if place is None:
-            raise ValueError(f"expected one of {', '.join(label_names(labels))}")
+            hint = "; labels without quotes are compared as numbers" * has_number(labels, text)
+            raise ValueError(f"expected one of {', '.join(label_names(labels))}{hint}")
         return float(place)
 
     return parse
