@@ -215,6 +215,7 @@ def test_the_readme_runs_with_the_real_model(
             check_output(block, run_block(block))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("page", PAGES[1:])
 def test_the_commands_of_a_page_run(
     page: str, small_model: Path, small_place: Path, tmp_path: Path,
