@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 .PHONY: setup weights quickstart test thorough torture check bench format clean
 
-# Without --no-compile pip compiles for two minutes what is mostly never imported.
+# Without --no-compile pip compiles for a minute and a half what is mostly never imported.
 setup: $(VENV)/.installed
 weights: setup
 

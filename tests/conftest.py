@@ -200,12 +200,13 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return f"pytest.mark.{asked}" not in collection_path.read_text(encoding="utf-8") or None
 
 
-def pytest_sessionstart() -> None:
-    """Look for no garbage among the libraries while they are imported: all of it stays."""
+def pytest_collectstart() -> None:
+    """Look for no garbage among the libraries that tests import: all of it stays."""
     gc.disable()
 
 
 def pytest_collection_finish() -> None:
+    """Look for it again, but not among what is there now."""
     gc.freeze()
     gc.enable()
 
