@@ -29,10 +29,11 @@ from minbert.run.fine_tuning import Run, set_up
 from minbert.run.finish import finish
 from minbert.run.loop import Keeper, check_finite, save
 from minbert.run.recipe_args import is_several
+from minbert.run.resolve_args import resolve_arguments
 from minbert.run.runlog import silence
 from minbert.run.several import best_scores, closing_text, results_table, train_several
 from minbert.run.steps import StepRecord
-from minbert.run.train_args import Args, default_name, resolve_arguments
+from minbert.run.train_args import Args, default_name
 from minbert.task.balance import row_weights
 from minbert.task.evaluation import LOWEST, replace_undefined, score_tasks, set_threshold
 from minbert.task.siamese import siamese_loss

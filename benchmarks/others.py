@@ -16,7 +16,8 @@ from benchmarks.ours import Turn, encoding_turn, products
 from minbert import BertTokenizer
 from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.sampler import batch_rows, count_batches
-from minbert.run.train_args import Args, data_source, resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
+from minbert.run.train_args import Args, data_source
 from minbert.task.loading import distinct_sentences, load_task
 from tasks import TASKS
 

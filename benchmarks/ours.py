@@ -21,7 +21,7 @@ from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
 from minbert.losses import normalized
 from minbert.model.heads import pool
-from minbert.run.train_args import resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
 from minbert.task.evaluation import predict
 from minbert.training.threads import set_threads
 from tasks import TASKS

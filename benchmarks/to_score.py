@@ -23,7 +23,8 @@ from minbert.cli import parse_given
 from minbert.data.sampler import length_sorted_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import overall
-from minbert.run.train_args import data_source, resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
+from minbert.run.train_args import data_source
 from minbert.task.evaluation import score_tasks
 from minbert.task.loading import load_train_and_dev
 from minbert.task.task import main_scores

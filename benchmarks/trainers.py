@@ -14,7 +14,7 @@ from benchmarks.contest import DEVICE, Work
 from benchmarks.others import LR, training_splits
 from benchmarks.ours import Turn, products
 from minbert.data.examples import read_examples
-from minbert.run.train_args import resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
 from tasks import TASKS
 
 Make = Callable[[list[transformers.TrainerCallback], dict[str, Any]], transformers.Trainer]

@@ -25,7 +25,8 @@ from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import write_json
-from minbert.run.train_args import data_source, resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
+from minbert.run.train_args import data_source
 from minbert.task.loading import load_train_and_dev
 from minbert.weights.resolve import resolve
 from tasks import TASKS

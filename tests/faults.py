@@ -101,7 +101,7 @@ FAULTS = [
         "(0.505, 0.877, 0.863)", "(0.505, 0.887, 0.863)", "test_experiments.py", "full_budget",
     ),
     Fault(
-        "another default rate", "minbert/run/train_args.py",
+        "another default rate", "minbert/run/resolve_args.py",
         "lr=(FROZEN_LR if frozen else 1e-5)", "lr=(FROZEN_LR if frozen else 2e-5)",
         "test_wiring.py", "epochs_and_rate",
     ),

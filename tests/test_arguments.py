@@ -16,7 +16,8 @@ from minbert import UserError
 from minbert.cli import parse_given, word_by_task
 from minbert.doctor import main as doctor
 from minbert.run import mlm_args as mlm_options
-from minbert.run.train_args import Args, default_name, resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
+from minbert.run.train_args import Args, default_name
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights import resolve as resolve_module

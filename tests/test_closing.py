@@ -16,7 +16,8 @@ from minbert.files import read_json_lines as read_log
 from minbert.report.__main__ import main as report
 from minbert.report.card import Command, exports
 from minbert.run.mlm_args import Args as MlmArgs
-from minbert.run.train_args import Args, resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
+from minbert.run.train_args import Args
 from minbert.training import distributed
 from tasks import TASKS
 from tests.conftest import arguments, run

@@ -14,8 +14,9 @@ from minbert import UserError
 from minbert.cli import parse_given
 from minbert.run import rundir
 from minbert.run.checkpoint import TrainState
+from minbert.run.resolve_args import resolve_arguments
 from minbert.run.several import finished_state
-from minbert.run.train_args import Args, resolve_arguments
+from minbert.run.train_args import Args
 from minbert.training import distributed
 from minbert.training.device import choose_device
 from tasks import TASKS

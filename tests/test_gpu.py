@@ -15,7 +15,7 @@ from minbert.model.heads import HeadConfig
 from minbert.model.layers import Dropout
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run import mlm_args as mlm_options
-from minbert.run import train_args as options
+from minbert.run.resolve_args import resolve_arguments
 from minbert.run.steps import READ_EVERY
 from minbert.training.optimizer import BLOCK, clip_scale
 from tasks import TASKS
@@ -145,7 +145,7 @@ def steps_without_waiting(script: ModuleType, args: Any, folder: Path) -> None:
 def test_a_step_waits_for_nothing(world: Path, kind: str) -> None:
     argv = arguments(world, *FINE_TUNING[kind], "--epochs", "9", "--device", "cuda")
     given = train_multitask.parse_given(train_multitask.Args, argv, "")
-    steps_without_waiting(train_multitask, options.resolve_arguments(given, TASKS), world / "gpu")
+    steps_without_waiting(train_multitask, resolve_arguments(given, TASKS), world / "gpu")
 
 
 def test_a_step_of_pre_training_waits_for_nothing(world: Path) -> None:

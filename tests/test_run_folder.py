@@ -20,7 +20,7 @@ from minbert import MultitaskModel, UserError
 from minbert.files import HOST
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
-from minbert.run.train_args import resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
 from tasks import TASKS
 from tests.conftest import arguments, run, weights
 from tests.forked import Command

@@ -11,7 +11,7 @@ import train_multitask
 from minbert import UserError
 from minbert.inference import MultitaskModel
 from minbert.run import rundir
-from minbert.run.train_args import resolve_arguments
+from minbert.run.resolve_args import resolve_arguments
 from minbert.task.kinds import classification, multi_labels, scores
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
 from tasks import TASKS as BUILTIN

@@ -16,7 +16,8 @@ import train_multitask
 from minbert import AdamW, BertModel, MultitaskModel
 from minbert.cli import parse_given
 from minbert.files import read_json_lines
-from minbert.run import train_args
+from minbert.run.resolve_args import resolve_arguments
+from minbert.run.train_args import Args
 from minbert.task import siamese
 from minbert.tensors import load_tensors
 from tasks import TASKS
@@ -148,8 +149,8 @@ def test_best_is_the_step_with_the_highest_mean(world: Path, monkeypatch) -> Non
     ("words", "epochs", "lr"), [("", 5, 1e-5), ("--fine-tune-mode last-linear-layer", 10, 1e-3)]
 )
 def test_epochs_and_rate_are_the_paper_s(words: str, epochs: int, lr: float) -> None:
-    given = parse_given(train_args.Args, words.split(), "")
-    args = train_args.resolve_arguments(given, TASKS)
+    given = parse_given(Args, words.split(), "")
+    args = resolve_arguments(given, TASKS)
     assert (args.epochs, args.lr) == (epochs, lr)
 
 

@@ -17,7 +17,11 @@ LONGEST_JOINED = 80  # of what is joined; a folder's name may have 255 bytes
 
 @dataclass(frozen=True)
 class CommonArgs:
-    """What both scripts have, with defaults and help; a run keeps the resolved values."""
+    """What both scripts have, with defaults and help; a run keeps the resolved values.
+
+    A field's type is that of its resolved value, by which args.json is checked. A None before that
+    stands for what depends on other fields.
+    """
 
     script: ClassVar[str]  # whose arguments they are
 

@@ -5,12 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from minbert.cli import amount_by_task, args_of, comma_list, number_list, word_by_task
-from minbert.data.sampler import ADAPTIVE
-from minbert.errors import UserError
 from minbert.run.common_args import (
-    LARGEST_SEED,
     CommonArgs,
-    check_task_names,
     saving_arg,
     tasks_arg,
     training_arg,
@@ -94,73 +90,6 @@ def is_one_by_one(arguments: dict[str, Any]) -> bool:
 def is_several(arguments: dict[str, Any]) -> bool:
     """Return whether a command is more than one run: its folder holds theirs."""
     return arguments.get("seeds", 1) > 1 or is_one_by_one(arguments)
-
-
-def resolve_recipe(args: Any) -> dict[str, Any]:
-    """Return the by-task arguments spread out; UserError for what does not go together.
-
-    args: those of train_multitask.py, whose pairs are resolved.
-    """
-    for field in ("task_weight", "r_drop", "teacher", "best_by"):
-        check_task_names(args.tasks, field, getattr(args, field) or ())
-    best_by = args.best_by or {}
-    if best_by and not any(best_by.values()):
-        raise UserError("--best-by: one weight at least is above 0")
-    if best_by and is_one_by_one(vars(args)):
-        raise UserError("--best-by weighs the tasks of one run; --mode single has a run for each")
-    teacher = args.teacher or {}
-    if "" in teacher:
-        teacher = dict.fromkeys(args.tasks, teacher[""]) | teacher
-        teacher.pop("")
-    for name in args.siamese_tasks:
-        if name in teacher:
-            raise UserError(f"--teacher {name}: not of a siamese task")
-        if name in (args.r_drop or {}):
-            raise UserError(f"--r-drop {name}: not of a siamese task")
-    if not args.resume:  # a run that has begun so goes on
-        check_combinations(args)
-    by_task = {"task_weight": args.task_weight or {}, "r_drop": args.r_drop or {}}
-    return {**by_task, "teacher": teacher, "best_by": best_by}
-
-
-def check_combinations(args: Any) -> None:
-    """Raise UserError for an argument that beside the others would do nothing, or harm."""
-    mode, combine = f"not --mode {args.mode}", args.combine != "sum"
-    annealed, joint = args.mode == "annealed", args.mode == "joint"
-    power = args.sampling_power is not None
-    starts = args.anneal_from != RecipeArgs.anneal_from
-    anneals = args.anneal_to != RecipeArgs.anneal_to
-    frozen, siamese = args.fine_tune_mode == FROZEN, args.siamese_tasks == {*args.tasks}
-    last_seed = args.seed + args.seeds - 1
-    encoder = f"is of the encoder's training: not with {FROZEN}"
-    others = "leaves siamese heads as they are, and all tasks are siamese"
-    for is_wrong, why in (
-        (power and not annealed, f"--sampling-power goes with --mode annealed, {mode}"),
-        (starts and not annealed, f"--anneal-from goes with --mode annealed, {mode}"),
-        (starts and power, "--sampling-power holds what --anneal-from changes: write one"),
-        (anneals and not annealed, f"--anneal-to goes with --mode annealed, {mode}"),
-        (anneals and power, "--sampling-power holds what --anneal-to changes: write one"),
-        (annealed and args.batch_size == ADAPTIVE,
-         "--mode annealed draws by numbers of batches, which --batch-size adaptive makes equal"),
-        (is_one_by_one(vars(args)) and args.batch_size == ADAPTIVE,
-         "--batch-size adaptive gives several sets as many batches: --mode single has one set"),
-        (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
-        (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),
-        (combine and frozen, f"--combine {args.combine} {encoder}"),
-        (args.reinit_layers and frozen, f"--reinit-layers {encoder}"),
-        (args.layer_decay != 1 and frozen, f"--layer-decay {encoder}"),
-        (args.heads_first and siamese, f"--heads-first {others}"),
-        (args.pool_layers and siamese, f"--pool-layers {others}"),
-        (siamese and args.hidden_dropout_prob not in (0, type(args).hidden_dropout_prob),
-         f"--hidden-dropout-prob {others}"),
-        (args.steps and args.mode == "sequential",
-         "--steps would end before the later tasks are trained: not with sequential"),
-        (last_seed > LARGEST_SEED,
-         f"--seeds {args.seeds}: ends with seed {last_seed}, the largest is {LARGEST_SEED}: lower "
-         f"--seed {args.seed}"),
-    ):  # fmt: skip
-        if is_wrong:
-            raise UserError(why)
 
 
 def runs_of(folder: Path, args: dict[str, Any]) -> list[Path]:
