@@ -13,8 +13,9 @@ from benchmarks.contestants import Places
 from benchmarks.report import write_report
 from benchmarks.sets import GPU_SETS, SETS
 from minbert import BertConfig, BertModel
-from minbert.cli import arg, comma_list, parse_arguments, run_script
+from minbert.cli import arg, parse_arguments, run_script
 from minbert.errors import UserError
+from minbert.parsers import comma_list
 from minbert.weights.resolve import resolve
 
 ALL = SETS | GPU_SETS

@@ -12,9 +12,10 @@ from typing import Any
 import pretrain_mlm
 import train_multitask
 from experiments.estimate import estimate, resolved
-from minbert.cli import arg, comma_list
+from minbert.cli import arg
 from minbert.errors import UserError
 from minbert.files import read_json, sha256_of
+from minbert.parsers import comma_list
 from minbert.progress import duration
 from minbert.run.checkpoint import STATE
 from minbert.run.rundir import FREE_ON_RESUME

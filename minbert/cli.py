@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import math
 import signal
 import sys
 import tomllib
@@ -14,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
 from minbert.memory import lack_of_memory, tune_allocator
+from minbert.parsers import as_typed
 from minbert.printable import escape_unencodable, nowhere, one_line
 from minbert.progress import say
 
@@ -194,77 +194,6 @@ def _dashes(word: str) -> str:
     flag, equals, value = word.partition("=")
     is_flag = flag.startswith("--") and " " not in flag  # a blank makes it a text, as in argparse
     return flag.replace("_", "-") + equals + value if is_flag else word
-
-
-def comma_list(text: str) -> tuple[str, ...]:
-    """Split a list at its commas: sst,quora -> ("sst", "quora")."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def number_list(text: str) -> tuple[int, ...]:
-    """Split numbers from 1 at their commas: 11,12 -> (11, 12)."""
-    words = comma_list(text)
-    if not words or not all(word.isdecimal() and int(word) for word in words):
-        raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 1 with commas between")
-    return tuple(map(int, words))
-
-
-def word_by_task(text: str) -> dict[str, str]:
-    """Parse words by task, as quora=siamese,sts=cross; one for all tasks gets the key ""."""
-    result = {}
-    for part in comma_list(text):
-        task, equals, word = part.partition("=")
-        if not equals or (task and not task.isidentifier()):  # as in a path that has a =
-            task, word = "", part
-        elif not (task and word):
-            raise argparse.ArgumentTypeError(f"{part!r} is not of the form task=word")
-        if task in result:
-            raise argparse.ArgumentTypeError(f"{text!r} says {task or 'what is for all'} twice")
-        result[task] = word
-    return result
-
-
-def number_by_task(text: str) -> dict[str, int]:
-    """Parse numbers by task: quora=16000,sst=100 -> {"quora": 16000, "sst": 100}."""
-    numbers = limit_by_task(text)
-    if "" in numbers:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
-    return numbers
-
-
-def limit_by_task(text: str) -> dict[str, int]:
-    """Parse numbers by task; one for all tasks gets the key ""."""
-    result = {}
-    for task, number in word_by_task(text).items():
-        if not number.isdecimal() or int(number) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form number or task=number")
-        result[task] = int(number)
-    return result
-
-
-def number_or_by_task(text: str) -> int | dict[str, int]:
-    """Parse a number, or numbers by task."""
-    return number_by_task(text) if "=" in text else int(text)
-
-
-def amount_by_task(text: str) -> dict[str, float]:
-    """Parse numbers from 0, with or without a point, by task: sst=2,sts=0.5."""
-    result = {}
-    for task, word in word_by_task(text).items():
-        try:
-            result[task] = float(word)
-        except ValueError:
-            result[task] = math.nan
-        if not task or not 0 <= result[task] < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
-    return result
-
-
-def as_typed(value: Any) -> str:
-    """Return an argument's value as it is written on a command line."""
-    if isinstance(value, dict):
-        value = tuple(f"{name}={word}" if name else word for name, word in value.items())
-    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def run_script(main: Callable[[list[str]], int]) -> NoReturn:

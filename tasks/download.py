@@ -15,9 +15,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from minbert.cli import arg, comma_list, parse_arguments, run_script
+from minbert.cli import arg, parse_arguments, run_script
 from minbert.errors import UserError
 from minbert.files import sha256_of
+from minbert.parsers import comma_list
 from tasks import TASKS
 
 BASE = "https://raw.githubusercontent.com/gpoesia/minbert-default-final-project/main/data"

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "interrupt", "kernels", "memory", "printable", "version"),
     ("files", "locks", "progress", "typed"),
-    ("batch", "config", "losses", "metrics", "tensors"),
+    ("batch", "config", "losses", "metrics", "parsers", "tensors"),
     ("weights",),
     ("cli", "data", "training"),
     ("model",),

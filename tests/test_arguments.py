@@ -13,8 +13,9 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.cli import parse_given, word_by_task
+from minbert.cli import parse_given
 from minbert.doctor import main as doctor
+from minbert.parsers import word_by_task
 from minbert.run import mlm_args as mlm_options
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.train_args import Args, default_name

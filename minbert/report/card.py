@@ -11,11 +11,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from minbert.cli import as_typed, flag_of
+from minbert.cli import flag_of
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.files import sha256_of, write_text
 from minbert.metrics import decimals, over_seeds
+from minbert.parsers import as_typed
 from minbert.report.tables import markdown_table
 from minbert.task.calibration import BINS
 from minbert.task.classes import ClassScore, describe_labels, shown_counts, worst_first

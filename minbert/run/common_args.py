@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, TypeVar
 
-from minbert.cli import args_of, comma_list, flag_of
+from minbert.cli import args_of, flag_of
 from minbert.errors import UserError
 from minbert.kernels import KERNELS
+from minbert.parsers import comma_list
 from minbert.task.task import Task
 
 tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")

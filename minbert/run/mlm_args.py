@@ -4,8 +4,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import comma_list, limit_by_task
 from minbert.errors import UserError
+from minbert.parsers import comma_list, limit_by_task
 from minbert.run.common_args import (
     CommonArgs,
     check_tasks,

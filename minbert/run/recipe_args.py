@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import amount_by_task, args_of, comma_list, number_list, word_by_task
+from minbert.cli import args_of
+from minbert.parsers import amount_by_task, comma_list, number_list, word_by_task
 from minbert.run.common_args import (
     CommonArgs,
     saving_arg,

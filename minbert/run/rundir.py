@@ -8,11 +8,12 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import as_typed, check_values, flag_of
+from minbert.cli import check_values, flag_of
 from minbert.data.tables import valid_unicode
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.locks import is_locked, locked
+from minbert.parsers import as_typed
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs, runs_of

@@ -4,9 +4,10 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 
-from minbert.cli import args_of, limit_by_task, number_by_task, number_or_by_task, word_by_task
+from minbert.cli import args_of
 from minbert.data.sampler import ADAPTIVE
 from minbert.model.heads import POOLINGS
+from minbert.parsers import limit_by_task, number_by_task, number_or_by_task, word_by_task
 from minbert.run.common_args import (
     data_arg,
     joined_names,
