@@ -65,7 +65,7 @@ def draw_figures(record: Record, folder: Path) -> list[Path]:
     except ImportError as error:
         raise UserError("figures need matplotlib: pip install -e .[report]") from error
     drawn: dict[str, Callable[[Theme], Any]] = {}
-    for title in record.columns:
+    for title in record.tables:
         own = [r for r in record.results if r.table == title and r.scores]
         if own:
             drawn[title] = lambda theme, own=own: dot_plot(record, own, theme)
@@ -92,7 +92,8 @@ def dot_plot(record: Record, results: list[Result], theme: Theme) -> Any:
     """Draw a table: a column of dots for every task, ours with its interval, the paper's hollow."""
     from matplotlib.figure import Figure
 
-    columns = [c for c in record.columns[results[0].table] if any(r.column == c for r in results)]
+    every_column = record.tables[results[0].table].columns
+    columns = [c for c in every_column if any(r.column == c for r in results)]
     marks = {r.row: r.row + " *" * r.ours for r in results}
     rows = list(reversed(marks))  # the first is at the top
     figure = Figure(figsize=(8, 0.3 * len(rows) + 1.3), layout="constrained")

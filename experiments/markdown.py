@@ -7,7 +7,7 @@ from pathlib import Path
 from experiments.ablation import ablation_text, in_short, read_ablation
 from experiments.figures import figure_names, task_title
 from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_3
-from experiments.results import RESULTS, Record, Result, read_record
+from experiments.results import RESULTS, Record, Result, TableRecord, read_record
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
@@ -25,8 +25,8 @@ TABLE_4 = (
     "predictions in its folder; those of Table 5's runs on all rows are kept in `predictions/`."
 )
 ONE_SEED = (
-    "One seed: the lines in the figures are 95 % intervals of the dev rows. Where those of two "
-    "runs overlap, their difference may be luck."
+    "One seed: the lines in the figure are 95 % intervals of the dev rows. Where those of two "
+    "runs overlap, their difference may be luck"
 )
 
 
@@ -47,17 +47,13 @@ def results_page(record: Record) -> str:
         "# Results",
         "Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all\n"
         "data). Rows with * are not in the paper; `open` is what has not run. Updates, of each\n"
-        "run, and passes, over each task's set, are those of fine-tuning. Written by",
-        f"```sh\n{record.command}\n```",
-        f"on {record.machine}. Seeds: {record.seeds}{' (no spread)' * (record.seeds == 1)}.\n"
+        "run, and passes, over each task's set, are those of fine-tuning.",
         f"Rows to train and to evaluate on: {format_rows(record.rows)}."
         + (f"\nWhere † stands: {format_rows(record.small_rows)}." if record.small_rows else ""),
         *(note for key, note in NOTES.items() if key in (record.budget, record.model)),
-        *([ONE_SEED] if record.seeds == 1 else []),
-        *([record.note] if record.note else []),
     ]
-    for title in record.columns:
-        parts += [f"## {title}", results_table(record, title)]
+    for title, table in record.tables.items():
+        parts += [f"## {title}", made_by(table), results_table(record, title)]
         if any(r.scores for r in record.results if r.table == title):
             parts.append(picture(figure_names(title), f"{title}: ours and the paper's, as dots"))
         if title == TABLE_3:
@@ -69,6 +65,13 @@ def results_page(record: Record) -> str:
         parts += [f"## {title}", stages_table(record), picture(figure_names("forgetting"), title)]
     runs = "\n".join(f"- `{name}`: `{command}`" for name, command in record.runs.items())
     return "\n\n".join([*parts, "## The runs", runs]) + "\n"
+
+
+def made_by(table: TableRecord) -> str:
+    """Return what made a table's scores, and how far they can be told apart."""
+    seeds = f"{table.seeds} seeds" if table.seeds > 1 else ONE_SEED
+    parts = [f"`{table.command}`", f"On {table.machine}. {seeds}.", table.note]
+    return "\n\n".join(filter(None, parts))
 
 
 def format_rows(rows: dict[str, list[int]]) -> str:
@@ -86,8 +89,7 @@ def picture(names: dict[str, str], alt: str) -> str:
 def results_table(record: Record, title: str) -> str:
     """Return one of the paper's tables; a row that is not in the paper is marked."""
     own = [r for r in record.results if r.table == title]
-    columns = record.columns[title]
-    has_seeds = record.seeds > 1
+    columns, has_seeds = record.tables[title].columns, record.tables[title].seeds > 1
     lines = [["", *columns, *["seeds"] * has_seeds, "updates", "passes", "runs"]]
     for row in dict.fromkeys(r.row for r in own):
         cells = {r.column: r for r in own if r.row == row}
@@ -129,7 +131,9 @@ def format_cell(result: Result) -> str:
 
 def differences_table(record: Record) -> str:
     """Return every question's difference between two rows, by column; nothing if there is none."""
-    columns = list(dict.fromkeys(column for each in record.columns.values() for column in each))
+    columns = list(
+        dict.fromkeys(column for table in record.tables.values() for column in table.columns)
+    )
     by_row = {(r.row, r.column): r for r in record.results if r.scores}
     lines = [["", *columns, "updates"]]
     for question in QUESTIONS:

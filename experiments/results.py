@@ -12,7 +12,7 @@ from experiments.recipes import Cell, Table
 from minbert.files import read_json, read_json_lines
 from minbert.run.runlog import is_finished
 from minbert.task.run_files import LOG
-from minbert.training.device import cpu_model
+from minbert.training.device import choose_device, choose_precision, cpu_model
 from minbert.typed import from_json
 from tasks import TASKS
 
@@ -84,22 +84,29 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class TableRecord:
+    """Which columns a table has, and what made its scores."""
+
+    columns: list[str]
+    command: str
+    seeds: int
+    machine: str
+    note: str = ""  # written by hand: in what these runs are not what the command makes today
+
+
+@dataclass(frozen=True)
 class Record:
     """Everything that RESULTS.md and the figures are made from; results.json holds it."""
 
-    command: str  # that wrote it
     model: str
     budget: str
-    seeds: int
-    machine: str
     rows: dict[str, list[int]]  # by the task's title: to train on and to evaluate on
-    columns: dict[str, list[str]]  # by the table's title
+    tables: dict[str, TableRecord]  # by the table's title
     results: list[Result]
     stages: list[Stage]  # of the sequential run with the first seed; empty if it has not run
     runs: dict[str, str]  # each job's command, by its name
     trained: dict[str, Trained] = field(default_factory=dict)  # by job: of fine-tuning that ran
     small_rows: dict[str, list[int]] = field(default_factory=dict)  # of results with less data
-    note: str = ""  # written by hand: in what these runs are not what the command makes today
 
     def to_json(self) -> dict[str, Any]:
         """Return it as results.json has it."""
@@ -119,14 +126,14 @@ def gather(
     """Read what the runs in `root` came to. rows, small_rows: as a record has them."""
     flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
     jobs = {job.name: job for table in chosen for job in table.jobs}
+    command = f"python -m experiments.paper {flags} --data-dir DIR"
+    products = f"{products_of({'device': 'auto', 'precision': 'auto'})} products"
+    made = (command, args.seeds, f"{machine()}, {products}, torch {torch.__version__}")
     return Record(
-        command=f"python -m experiments.paper {flags} --data-dir DIR",
         model=args.model,
         budget=args.budget,
-        seeds=args.seeds,
-        machine=f"{machine()}, torch {torch.__version__}",
         rows=rows,
-        columns={table.title: list(table.columns) for table in chosen},
+        tables={table.title: TableRecord(list(table.columns), *made) for table in chosen},
         results=collect(chosen, root, args.seeds),
         stages=read_stages(RunKey(root, "sequential").folder),
         runs={name: job.command(args.model) for name, job in jobs.items()},
@@ -136,24 +143,24 @@ def gather(
 
 
 def with_other_tables(record: Record, folder: Path) -> Record:
-    """Return a record with the tables that results.json has beside, if they are of the same runs.
+    """Return a record with the tables that results.json has beside, each with what made it.
 
-    Those of another model, budget, number of seeds or of rows are left out, which is said.
+    Those of another model, budget or number of rows are left out, which is said.
     """
     if not (folder / RESULTS).is_file():
         return record
     old = read_record(folder)
-    others = {title: names for title, names in old.columns.items() if title not in record.columns}
+    others = {title: table for title, table in old.tables.items() if title not in record.tables}
     if not others:
         return record
-    same = ("model", "budget", "seeds", "rows", "small_rows")
+    same = ("model", "budget", "rows", "small_rows")
     if differing := [name for name in same if getattr(old, name) != getattr(record, name)]:
         print(f"{folder / RESULTS}: had other {differing[0]}; its other tables are left out")
         return record
     kept = [result for result in old.results if result.table in others]
     return replace(
         record,
-        columns=dict(sorted((others | record.columns).items())),
+        tables=dict(sorted((others | record.tables).items())),
         results=sorted(kept + record.results, key=lambda result: result.table),
         stages=record.stages or old.stages,
         runs=old.runs | record.runs,
@@ -211,3 +218,11 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{cpu_model()}, {torch.get_num_threads()} threads"
+
+
+def products_of(arguments: dict[str, Any]) -> str:
+    """Return the precision that a run of this machine had, which `auto` leaves to the processor."""
+    device = choose_device(arguments["device"])
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[
+        choose_precision(arguments["precision"], device)
+    ]

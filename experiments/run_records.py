@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from experiments.jobs import Origin, RunKey, origin_of, settings_in
-from experiments.results import chosen_by, logged_passes, machine, main_score
+from experiments.results import chosen_by, logged_passes, machine, main_score, products_of
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
@@ -21,7 +20,7 @@ from minbert.task.loading import DataSource, load_task
 from minbert.task.run_files import LOG, read_arguments
 from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
-from minbert.training.device import choose_device, choose_precision
+from minbert.training.device import choose_precision
 from minbert.typed import from_json
 
 EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weights' mean?
@@ -129,14 +128,6 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         replace(one, predictions=predicted.get((one.step, one.is_mean), {})) for one in found
     ]
     return replace(record, evaluations=evaluations)
-
-
-def products_of(arguments: dict[str, Any]) -> str:
-    """Return the precision that a run of this machine had, which `auto` leaves to the processor."""
-    device = choose_device(arguments["device"])
-    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[
-        choose_precision(arguments["precision"], device)
-    ]
 
 
 def mean_cosines(steps: list[dict[str, Any]]) -> dict[str, float]:

@@ -116,7 +116,8 @@ def test_less_data_is_marked_and_compared_with_its_like() -> None:
         for r in whole.results
     ]  # fmt: skip
     rows = {"SST": [8544, 1101], "Quora": [16000, 4000], "STS": [6040, 863]}
-    page = results_page(replace(whole, seeds=3, results=results, small_rows=rows))
+    made = {title: replace(table, seeds=3) for title, table in whole.tables.items()}
+    page = results_page(replace(whole, tables=made, results=results, small_rows=rows))
     assert "\nWhere † stands: SST 8,544 and 1,101, Quora 16,000 and 4,000, STS" in page
     score = "0.450 ± 0.071"
     assert f"| pre-training + parallel | {score} † (0.505) | {score} † (0.873) |" in page
@@ -257,18 +258,18 @@ def test_a_table_leaves_the_others_alone(tmp_path: Path, capsys) -> None:
     shutil.copy(HOME / "results.json", tmp_path)
     whole = read_record(tmp_path)
     title = "Table 3: routines"
-    one = replace(
-        whole, columns={title: whole.columns[title]},
-        results=[replace(r, scores=(0.5,)) for r in whole.results if r.table == title],
-    )  # fmt: skip
+    made = replace(whole.tables[title], seeds=3, machine="another one")
+    own = [replace(r, scores=(0.5,) * 3) for r in whole.results if r.table == title]
+    one = replace(whole, tables={title: made}, results=own)
     both = with_other_tables(one, tmp_path)
-    assert both.columns == whole.columns
-    assert {r.scores for r in both.results if r.table == title} == {(0.5,)}
-    assert [r for r in both.results if r.table != title] == [
-        r for r in whole.results if r.table != title
-    ]
+    assert both.tables == {**whole.tables, title: made}
+    others = [r for r in whole.results if r.table != title]
+    assert sorted(both.results, key=repr) == sorted(own + others, key=repr)
+    page = results_page(both)
+    assert page.count("One seed: ") == 2 and page.count("On another one. 3 seeds.\n") == 1
+    assert page.count("| seeds | updates |") == 1 and "| 0.500 ± 0.000 (0.533) | " in page
     assert capsys.readouterr().out == ""
-    assert with_other_tables(replace(one, budget="other"), tmp_path).columns == one.columns
+    assert with_other_tables(replace(one, budget="other"), tmp_path).tables == one.tables
     assert "had other budget; its other tables are left out" in capsys.readouterr().out
 
 
@@ -290,7 +291,6 @@ def test_a_plan_reads_the_task_file(world: Path) -> None:
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     text = (HOME / "results.json").read_text(encoding="utf-8")
-    (tmp_path / "results.json").write_text(text.replace('"seeds": ', '"seeds": "', 1).replace(
-        ',\n "machine"', '",\n "machine"', 1))  # fmt: skip
-    with pytest.raises(UserError, match=r"results\.json: seeds is '\d+', not of the type int"):
+    (tmp_path / "results.json").write_text(re.sub(r'"seeds": (\d+)', r'"seeds": "\1"', text))
+    with pytest.raises(UserError, match=r"results\.json: tables: Table 1.*: seeds is '\d+', not of the type int"):
         read_record(tmp_path)

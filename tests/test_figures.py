@@ -15,9 +15,7 @@ from tests.test_experiments import HOME
 
 
 def test_every_figure_is_there_for_light_and_dark_pages() -> None:
-    names = {
-        n for t in (*read_record(HOME).columns, "forgetting") for n in figure_names(t).values()
-    }
+    names = {n for t in (*read_record(HOME).tables, "forgetting") for n in figure_names(t).values()}
     assert {path.name for path in (HOME / "figures").iterdir()} == names
     assert len(names) == 4 * len(THEMES)
 
