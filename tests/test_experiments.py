@@ -292,5 +292,6 @@ def test_a_plan_reads_the_task_file(world: Path) -> None:
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     text = (HOME / "results.json").read_text(encoding="utf-8")
     (tmp_path / "results.json").write_text(re.sub(r'"seeds": (\d+)', r'"seeds": "\1"', text))
-    with pytest.raises(UserError, match=r"results\.json: tables: Table 1.*: seeds is '\d+', not of the type int"):
+    what = r"results\.json: tables: Table 1.*: seeds is '\d+', not of the type int"
+    with pytest.raises(UserError, match=what):
         read_record(tmp_path)
