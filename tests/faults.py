@@ -204,8 +204,13 @@ FAULTS = [
     ),
     Fault(
         "the run's dev rows are drawn anew", "minbert/task/dev_rows.py",
-        "if task.dev_ids is None:", "if True:",
+        "if task.dev_ids is not None:", "if False:",
         "test_dev_rows.py", "came_later",
+    ),
+    Fault(
+        "copies of a dev text are trained on", "minbert/task/dev_rows.py",
+        "groups.setdefault((example.text, example.pair), len(groups))", "len(groups)",
+        "test_dev_rows.py", "same_text",
     ),
     Fault(
         "windows' outputs are added up", "minbert/task/evaluation.py",

@@ -41,39 +41,64 @@ def stratified_share(labels: np.ndarray, share: float, of_each: bool = False) ->
     return chosen
 
 
-def is_dev_row(task: Task, ids: Sequence[str], labels: np.ndarray, data_dir: Path) -> np.ndarray:
-    """Return which of the training files' rows, (R,) bool, are the dev set: those of the run.
+def drawn_share(task: Task, examples: Sequence[Example]) -> np.ndarray:
+    """Return which of R training examples a new run takes for its dev set, (R,) bool.
 
-    A task of no run has those that a run would draw. Raises UserError if the files lack some.
+    Rows of the same text, or pair of texts, go together: none is on both sides.
     """
-    if task.dev_ids is None:
-        of_each = task.is_classification and not (task.multi_label or task.per_word)
-        chosen = stratified_share(labels, task.dev_share, of_each)
-    else:
-        chosen = np.array([id_ in task.dev_ids for id_ in ids], dtype=bool)
-    files, wanted = names_of(task.paths("train", data_dir)), len(task.dev_ids or ())
+    groups: dict[tuple[str, str | None], int] = {}
+    group_of = np.array(
+        [groups.setdefault((example.text, example.pair), len(groups)) for example in examples],
+        dtype=np.int64,
+    )  # (R,)
+    _, first = np.unique(group_of, return_index=True)
+    labels = np.array([examples[row].row_label for row in first], dtype=np.float32)
+    of_each = task.is_classification and not (task.multi_label or task.per_word)
+    return stratified_share(labels, task.dev_share, of_each)[group_of]
+
+
+def is_dev_row(task: Task, ids: Sequence[str], data_dir: Path) -> np.ndarray:
+    """Return which of the training files' rows, (R,) bool, are the dev set that was drawn.
+
+    Raises UserError if the files lack some of it, or have nothing else.
+    """
+    chosen = np.array([id_ in task.dev_ids for id_ in ids], dtype=bool)
+    files, wanted = names_of(task.paths("train", data_dir)), len(task.dev_ids)
     if chosen.sum() < wanted:
         raise UserError(
             f"{files}: {wanted - chosen.sum()} of the run's {wanted} dev rows of {task.name} are "
             f"not in it; give --data-dir the data that the run began with"
         )
-    if chosen.all() or not chosen.any():
-        raise UserError(f"{files}: too few rows to take dev rows of {task.name} from")
+    _check_both_sides(task, chosen, files)
     return chosen
+
+
+def _check_both_sides(task: Task, chosen: np.ndarray, files: str) -> None:
+    """Raise UserError unless rows are left to train on and to evaluate on."""
+    if chosen.all() or not chosen.any():
+        raise UserError(f"{files}: too few texts to take dev rows of {task.name} from")
 
 
 def draw_dev_rows(tasks: Tasks, data_dir: Path) -> Tasks:
     """Return the tasks of a new run, which know their dev rows."""
     return {
-        name: _with_drawn_rows(task, data_dir) if task.dev_share else task
+        name: with_drawn_rows(task, data_dir) if task.dev_share else task
         for name, task in tasks.items()
     }
 
 
-def _with_drawn_rows(task: Task, data_dir: Path) -> Task:
-    """Draw a task's dev rows; return the task, which knows them."""
-    examples, _ = read_examples(task.paths("train", data_dir), task.columns, labelled=True)
-    chosen = [examples[row] for row in np.flatnonzero(is_dev_example(task, examples, data_dir))]
+def with_drawn_rows(task: Task, data_dir: Path) -> Task:
+    """Return a task that knows its dev rows: those it has, or else those of a new run.
+
+    Raises UserError if there are too few texts.
+    """
+    if task.dev_ids is not None:
+        return task
+    paths = task.paths("train", data_dir)
+    examples, _ = read_examples(paths, task.columns, labelled=True)
+    is_dev = drawn_share(task, examples)
+    _check_both_sides(task, is_dev, names_of(paths))
+    chosen = [examples[row] for row in np.flatnonzero(is_dev)]
     digests = () if task.columns.id else map(line_and_digest, chosen)
     ids = frozenset(example.id for example in chosen)
     return replace(task, dev_ids=ids, dev_digests=frozenset(digests))
@@ -100,12 +125,6 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
             f"{task.name} are not on the lines that they were on when the run began, and rows have "
             f"no id to know them by: give --data-dir the data of then"
         )
-
-
-def is_dev_example(task: Task, examples: Sequence[Example], data_dir: Path) -> np.ndarray:
-    """Return which of the training files' R examples are the dev set, (R,) bool."""
-    labels = np.array([example.row_label for example in examples], dtype=np.float32)
-    return is_dev_row(task, [example.id for example in examples], labels, data_dir)
 
 
 def write_dev_rows(run: Path, tasks: Tasks) -> None:
