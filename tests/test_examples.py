@@ -1,5 +1,6 @@
 """Data files as people have them -> examples; what is broken is named with file and line."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_malformed_rows(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(UserError, match=message) as error:
         read_examples(write(tmp_path / "f.csv", text), SST, True)
     assert "\n" not in str(error.value)
+
+
+def test_an_accent_of_its_own_in_a_column_s_name(tmp_path: Path) -> None:
+    """A header that was typed on macOS looks the same and is another text."""
+    path = write(tmp_path / "f.csv", "phrase re\u0301elle\tsentiment\nbon\t1\n")
+    columns = replace(SST, texts=("phrase r\u00e9elle",), id="")
+    with pytest.raises(UserError, match=r"no column 'phrase r.elle'.*copy the name from there"):
+        read_examples(path, columns, True)
 
 
 def test_not_utf8_and_missing(tmp_path: Path) -> None:

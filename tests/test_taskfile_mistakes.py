@@ -27,6 +27,11 @@ from tests.own_tasks import OWN, arguments
             '"utterence"',
             r"\[intent\] .*no column 'utterence'.*it has utterance, what",
         ),
+        (
+            'labels = ["walk", "rest", "none of it"]',
+            'labels = ["caf\u00e9", "b"]\nclass_weight = { "cafe\u0301" = 2 }',
+            r"none of the labels; one has an accent as a character of its own",
+        ),
         ('"classification"', '"clasification"', r"\[intent\] kind = 'clasification': write one of"),
         ("weight = 0.5", "wieght = 0.5", r"\[entails\] 'wieght' .*did you mean weight\?"),
         ('train = "intent.tsv"', 'train = "no.tsv"', r"train = 'no.tsv': no such file in"),

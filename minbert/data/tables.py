@@ -1,6 +1,7 @@
 """A data file of any kind -> its columns' names and rows of text: TSV, CSV, JSON lines, Parquet."""
 
 import json
+import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -133,12 +134,19 @@ def _named_rows(
         yield number, dict(zip(names, cells, strict=True))
 
 
+def composed(text: str) -> str:
+    """Return a text with each letter and its accent as one character; macOS may have two."""
+    return unicodedata.normalize("NFC", text)
+
+
 def check_columns(path: Path, wanted: list[str], names: list[str], layout: Layout) -> None:
     """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
             is_conll = layout.word_columns and kind_of(path) not in (*JSON, ".parquet")
             hint = f"; {BETWEEN}" if is_conll and len(names) == 1 else ""
+            if composed(name) in map(composed, names):
+                hint = "; one has an accent as a character of its own: copy the name from there"
             raise UserError(f"{path}:1: no column {name!r}; it has {', '.join(names)[:200]}{hint}")
         if names.count(name) > 1:
             raise UserError(f"{path}:1: two columns are called {name!r}; rename one of them")

@@ -1,9 +1,10 @@
 """Labels as files have them: parsers that make the numbers of an Example's label of their text."""
 
-import unicodedata
 from collections.abc import Callable, Sequence
 
 import numpy as np
+
+from minbert.data.tables import composed
 
 SEPARATOR = ";"  # between the labels of a multi-label row
 EMPTY_SET = "-"  # stands for no label at all
@@ -30,11 +31,6 @@ def multi_hot(sets: np.ndarray, classes: int) -> np.ndarray:
 def label_names(labels: Sequence[Label]) -> tuple[str, ...]:
     """Return labels as predictions have them: as words, 1 for 1.0."""
     return tuple(x if isinstance(x, str) else str(x).removesuffix(".0") for x in labels)
-
-
-def composed(text: str) -> str:
-    """Return a text with each letter and its accent as one character; macOS may have two."""
-    return unicodedata.normalize("NFC", text)
 
 
 def place_finder(labels: Sequence[Label]) -> Callable[[str], int | None]:

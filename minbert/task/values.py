@@ -8,6 +8,7 @@ from typing import Any
 
 from minbert.data.delimited import QUOTING
 from minbert.data.long_texts import HEAD, LONG
+from minbert.data.tables import composed
 from minbert.model.heads import LARGEST_SIZE
 from minbert.task.task import Table
 
@@ -125,7 +126,9 @@ def check_class_weight(given: Any, classes: Sequence[str]) -> None:
     if not isinstance(given, dict) or not given:
         raise ValueError(f'class_weight = {given!r}: write "balanced" or {{ {classes[0]} = 2 }}')
     if unknown := [name for name in given if name not in classes]:
-        raise ValueError(f"class_weight: {unknown[0]!r} is none of the labels")
+        accent = composed(unknown[0]) in map(composed, classes)
+        why = "; one has an accent as a character of its own: copy it from there" if accent else ""
+        raise ValueError(f"class_weight: {unknown[0]!r} is none of the labels{why}")
     for name, weight in given.items():
         if type(weight) not in NUMBERS or not 1e-6 <= weight <= 1e6:
             raise ValueError(f"class_weight: {name} = {weight!r}: write a number, 0.000001 to 1e6")
