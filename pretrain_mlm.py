@@ -31,7 +31,7 @@ from minbert.run.checkpoint import Best, Scores, TrainState
 from minbert.run.finish import finish_mlm, kept_of_mlm
 from minbert.run.loop import Keeper, check_finite, save
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
-from minbert.run.pre_training import Run, set_up
+from minbert.run.pre_training import PreTraining, set_up
 from minbert.run.runlog import silence
 from minbert.run.steps import StepRecord
 from minbert.task.task import Tasks
@@ -68,7 +68,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
     return state
 
 
-def train_step(run: Run, step: int) -> None:
+def train_step(run: PreTraining, step: int) -> None:
     """Set the rate, draw a batch, mask it, forward, backward, clip, update.
 
     It waits for a GPU only in `records.add`, which reads the losses every few steps.
@@ -97,7 +97,7 @@ def train_step(run: Run, step: int) -> None:
     run.records.add(StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds))
 
 
-def forward_backward(run: Run, rows: np.ndarray, epoch: int) -> tuple[Tensor, float]:
+def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Tensor, float]:
     """Add the gradient of the mean loss over these rows' guesses; return loss and guesses.
 
     The rows go through the model in --accumulate parts, and of several processes each takes its
@@ -118,13 +118,13 @@ def forward_backward(run: Run, rows: np.ndarray, epoch: int) -> tuple[Tensor, fl
     return total, all_guesses
 
 
-def masked_rows(run: Run, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatch:
+def masked_rows(run: PreTraining, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatch:
     """Return these rows, packed and masked, on the model's device."""
     batch = collate(run.text, rows)
     return mask_batch(batch, run.masking, seed, epoch).to(run.model.encoder.device)
 
 
-def evaluate(run: Run, stage: str) -> None:
+def evaluate(run: PreTraining, stage: str) -> None:
     """Score the guesses on the held-out rows: log and show them; --keep best: by their loss."""
     check_finite(run)
     state, step, scores = run.state, run.state.step, Scores()
@@ -148,7 +148,7 @@ def describe(scores: Scores) -> str:
 
 
 @torch.no_grad()
-def held_out_scores(run: Run) -> tuple[Scores, int]:
+def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
     """Return masked-token accuracy, perplexity and loss on the held-out rows, and the tokens.
 
     Raises UserError when there was nothing to guess.

@@ -25,7 +25,7 @@ from minbert.metrics import over_seeds, overall, weighted_mean
 from minbert.progress import say
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
-from minbert.run.fine_tuning import Run, set_up
+from minbert.run.fine_tuning import FineTuning, set_up
 from minbert.run.finish import finish
 from minbert.run.loop import Keeper, check_finite, save
 from minbert.run.recipe_args import is_several
@@ -76,7 +76,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
     return state
 
 
-def train_step(run: Run, step: int) -> None:
+def train_step(run: FineTuning, step: int) -> None:
     """Set the rate, draw a batch, forward, backward, clip, update.
 
     It waits for a GPU only in `records.add`, which reads the losses every few steps.
@@ -105,7 +105,7 @@ def train_step(run: Run, step: int) -> None:
         conflict = {}  # one line of the step has it
 
 
-def rows_of(run: Run, draw: TaskBatch) -> np.ndarray:
+def rows_of(run: FineTuning, draw: TaskBatch) -> np.ndarray:
     """Return the rows of a task's training set that a batch has."""
     rows, batches = len(run.train_sequences[draw.task]), run.plan.batches[draw.task]
     args = run.args
@@ -113,7 +113,7 @@ def rows_of(run: Run, draw: TaskBatch) -> np.ndarray:
 
 
 def add_gradients(
-    run: Run, rows: dict[str, np.ndarray]
+    run: FineTuning, rows: dict[str, np.ndarray]
 ) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
     """Give the parameters the gradient of these rows, by task, of all processes.
 
@@ -136,7 +136,7 @@ def add_gradients(
     return losses, cosines(gradients.by_task)
 
 
-def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
+def forward_backward(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | None:
     """Add the gradient of these rows' mean loss, weighted by the task's weight.
 
     Returns the loss without that weight, None if there was none.
@@ -161,7 +161,7 @@ def forward_backward(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     return total
 
 
-def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
+def batch_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | None:
     """Return the mean loss of these rows; of pairs that are read both ways the two added."""
     if task.name not in run.pairs:
         return head_loss(run, task, rows)
@@ -172,7 +172,7 @@ def batch_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor | None:
     return apart + head_loss(run, task, rows)
 
 
-def head_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor:
+def head_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor:
     """Return a head's mean loss: against labels or a teacher, under one dropout or two."""
     args, name = run.args, task.name
     outputs, labels, items = run.forward(name, rows)
@@ -195,7 +195,7 @@ def head_loss(run: Run, task: Task, rows: np.ndarray) -> Tensor:
     return loss
 
 
-def evaluate(run: Run, stage: str) -> None:
+def evaluate(run: FineTuning, stage: str) -> None:
     """Take dev scores of the weights, and of their mean if there is one; keep the best."""
     check_finite(run)
     state = run.state
@@ -211,7 +211,7 @@ def evaluate(run: Run, stage: str) -> None:
         say(results_table(list(run.tasks.values()), dict(state.stages)))
 
 
-def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
+def assess(run: FineTuning, stage: str, is_mean: bool = False) -> Scores:
     """Score the model as it is, log and show the scores, and save it if it is the best so far.
 
     Returns the main scores. is_mean: the model has the weights' mean.
@@ -245,7 +245,7 @@ def assess(run: Run, stage: str, is_mean: bool = False) -> Scores:
     return by_task
 
 
-def keep_best(run: Run, new: Best, compared: Scores) -> None:
+def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
     """Save the model as best/ if `new` is better than the best so far, and each task's best.
 
     compared: each task's score. The state changes after the saving, because an interrupt between

@@ -20,7 +20,7 @@ BATCH_SIZE = 32  # as in sentence-transformers
 MAX_LENGTH = 256
 CALIBRATION = 300  # texts that the ranges of OpenVINO's int8 are taken from
 # (B, T) inputs by name -> hidden states (B, T, D) and pooled outputs (B, D)
-Run = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+Runtime = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
 
 
 def export(model: str, folder: Path) -> None:
@@ -33,7 +33,7 @@ def export(model: str, folder: Path) -> None:
         quantize_dynamic(path, folder / "int8.onnx", weight_type=QuantType.QInt8)
 
 
-def onnxruntime(settings: dict[str, Any]) -> Run:
+def onnxruntime(settings: dict[str, Any]) -> Runtime:
     """Return an encoder by onnxruntime, optimized as by default. settings: exported, precision."""
     from onnxruntime import InferenceSession
 
@@ -42,7 +42,7 @@ def onnxruntime(settings: dict[str, Any]) -> Run:
     return lambda inputs: session.run(None, inputs)
 
 
-def openvino(settings: dict[str, Any]) -> Run:
+def openvino(settings: dict[str, Any]) -> Runtime:
     """Return an encoder by OpenVINO. settings: exported, precision, model and texts.
 
     int8: by nncf, for transformers, with ranges from the texts themselves.
@@ -67,7 +67,7 @@ def openvino(settings: dict[str, Any]) -> Run:
     return run
 
 
-RUNTIMES: dict[str, Callable[[dict[str, Any]], Run]] = {
+RUNTIMES: dict[str, Callable[[dict[str, Any]], Runtime]] = {
     "onnxruntime": onnxruntime, "OpenVINO": openvino,
 }  # fmt: skip
 

@@ -38,7 +38,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Scores:
+class SeedScores:
     """A task's main score by seed."""
 
     job: str
@@ -61,7 +61,7 @@ class Line:
     """A row's figures. examples, minutes: of training, of a seed's run or runs, as a mean."""
 
     label: str
-    scores: dict[str, Scores]
+    scores: dict[str, SeedScores]
     gains: list[Gain]
     updates: dict[str, int]  # by job
     passes: dict[str, float]  # over each task's set
@@ -154,7 +154,7 @@ def in_short(values: list[str]) -> str:
     return values[0] if len({*values}) == 1 else " / ".join(values)
 
 
-def format_scores(scores: Scores) -> str:
+def format_scores(scores: SeedScores) -> str:
     """Write the mean over seeds, with its spread, of the best step and of the last."""
     if not scores.best:
         return "open"

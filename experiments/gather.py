@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.ablation import Ablation, Gain, Line, Row, Scores
+from experiments.ablation import Ablation, Gain, Line, Row, SeedScores
 from experiments.jobs import (
     Job,
     JobArgs,
@@ -108,12 +108,12 @@ class Records:
 
         return max(row.jobs[task], key=mean)
 
-    def scores(self, row: Row, task: str) -> Scores:
+    def scores(self, row: Row, task: str) -> SeedScores:
         """Return a task's scores in a row, by seed."""
         job = self.best_job(row, task)
         own = self.of(job).values()
         tried = [self.of(one).values() for one in row.jobs[task] if self.of(one)]
-        return Scores(
+        return SeedScores(
             job.name,
             [record.best(row.is_mean).scores[task] for record in own],
             [record.last(row.is_mean).scores[task] for record in own],

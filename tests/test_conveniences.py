@@ -17,7 +17,7 @@ from minbert import Batch, BertModel, UserError
 from minbert.files import read_json_lines as read_log
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run import dry_run
-from minbert.run.fine_tuning import Run
+from minbert.run.fine_tuning import FineTuning
 from minbert.run.runlog import scalars
 from minbert.run.train_args import Args
 from tests.conftest import arguments, run, weights
@@ -117,7 +117,7 @@ def test_a_dry_run_has_what_takes_most_memory(world: Path, monkeypatch: pytest.M
     """The weights' mean, and the batch with the most tokens, which R-Drop reads twice."""
     longest, average, found, means = dry_run.longest_step, dry_run.add_to_average, [], []
 
-    def watched(run: Run, args: Args) -> int:
+    def watched(run: FineTuning, args: Args) -> int:
         step = longest(run, args)
         found.append(next(iter(run.plan.draws(step))).task)
         return step
@@ -163,7 +163,7 @@ def test_tensorboard_has_the_log_s_numbers(world: Path) -> None:
 def test_tensorboard_keeps_the_step_that_a_run_goes_on_from(world: Path, monkeypatch) -> None:
     step = train_multitask.train_step
 
-    def interrupted(run_: train_multitask.Run, number: int) -> None:
+    def interrupted(run_: train_multitask.FineTuning, number: int) -> None:
         if number == 4:
             raise KeyboardInterrupt
         step(run_, number)

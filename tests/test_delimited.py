@@ -8,7 +8,7 @@ import pytest
 
 from minbert import UserError
 from minbert.data.delimited import QUOTING, delimited_rows
-from minbert.data.tables import Layout, table_of
+from minbert.data.tables import Dialect, table_of
 
 PATH = Path("file.tsv")
 
@@ -123,8 +123,8 @@ def test_the_courses_files_are_read_as_by_csv_s_rules(real_data: Path) -> None:
 @pytest.mark.parametrize("quoting", QUOTING)
 def test_a_table_may_begin_with_empty_lines(quoting: str) -> None:
     lines = ["", "\r", "text\tlabel", "a, b\tc"]
-    names, rows = table_of(PATH, iter(lines), Layout(quoting))
+    names, rows = table_of(PATH, iter(lines), Dialect(quoting))
     assert names == ["text", "label"]
     assert list(rows) == [(4, {"text": "a, b", "label": "c"})]
     with pytest.raises(UserError, match="no names of columns"):
-        table_of(PATH, iter(["", ""]), Layout(quoting))
+        table_of(PATH, iter(["", ""]), Dialect(quoting))

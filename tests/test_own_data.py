@@ -10,7 +10,7 @@ import train_multitask
 from minbert import BertTokenizer, UserError
 from minbert.data.examples import Columns, read_examples
 from minbert.data.id_cache import load_split
-from minbert.data.tables import Layout, open_table
+from minbert.data.tables import Dialect, open_table
 from minbert.data.textfile import is_utf8, text_lines
 from minbert.metrics import decimals
 from minbert.report.tables import markdown_table
@@ -68,14 +68,14 @@ def test_of_tasks_in_one_file_the_predictions_say_whose_they_are(tmp_path: Path,
 
 def test_utf_8_is_not_read_as_the_charset_of_other_files(tmp_path: Path) -> None:
     """In training it is refused by name; texts to predict on come from other programs, in UTF-8."""
-    path, layout = tmp_path / "june.tsv", Layout(encoding="cp1252")
+    path, dialect = tmp_path / "june.tsv", Dialect(encoding="cp1252")
     path.write_bytes(UMLAUTS.encode("cp1252"))
-    assert [row["text"] for _, row in open_table(path, layout)[1]] == ["Grüße aus Köln"]
+    assert [row["text"] for _, row in open_table(path, dialect)[1]] == ["Grüße aus Köln"]
     assert not is_utf8(path, "cp1252")
     path.write_bytes(UMLAUTS.encode())
     with pytest.raises(UserError, match=r"june.tsv: UTF-8, not cp1252; save it as cp1252, or all"):
         list(text_lines(path, "cp1252"))
-    _, groups = table_rows(path, Columns(("text",), "label", id="", layout=layout), "june")
+    _, groups = table_rows(path, Columns(("text",), "label", id="", dialect=dialect), "june")
     assert [row.text for group in groups for row in group] == ["Grüße aus Köln"]
     list(text_lines(path, "gb18030"))  # whose characters of two bytes may be UTF-8 by chance
     path.write_text("text\tlabel\nplain\tja\n")
@@ -88,7 +88,7 @@ def test_texts_to_predict_on_are_in_utf_8_or_in_the_task_s_charset(
     tmp_path: Path, charset: str, text: str
 ) -> None:
     path = tmp_path / "june.tsv"
-    columns = Columns(("text",), "label", id="", layout=Layout(encoding=charset))
+    columns = Columns(("text",), "label", id="", dialect=Dialect(encoding=charset))
     for written in ("utf-8", charset):
         path.write_bytes(f"text\tlabel\n{text}\tja\n".encode(written, errors="ignore"))
         _, groups = table_rows(path, columns, "june")
@@ -144,7 +144,7 @@ def test_a_column_that_is_no_id_does_not_stop_predictions(
 def test_blank_rows_of_a_spreadsheet_are_none(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("id;text;label\n1;red cat;ja\n;;\n ; ;\n2;old dog;nein\n;;\n")
-    rows = list(open_table(path, Layout(delimiter=";"))[1])
+    rows = list(open_table(path, Dialect(delimiter=";"))[1])
     assert [(line, cells["id"]) for line, cells in rows] == [(2, "1"), (5, "2")]
 
 
@@ -169,7 +169,7 @@ def test_a_line_of_commas_is_a_row_only_with_a_label(tmp_path: Path) -> None:
             assert [row.text for group in groups for row in group] == expected
     (tmp_path / "films.csv").write_text("pos,a,b\n")
     with pytest.raises(UserError, match=r"films.csv:1: 3 fields, `columns` names 2"):
-        list(open_table(tmp_path / "films.csv", task.columns.layout)[1])
+        list(open_table(tmp_path / "films.csv", task.columns.dialect)[1])
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(

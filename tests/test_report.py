@@ -29,7 +29,7 @@ from minbert.report.charts import (
 )
 from minbert.report.files import read_runs
 from minbert.report.page import stages, throughput
-from minbert.report.runs import Run
+from minbert.report.runs import LoggedRun
 from minbert.report.tables import scatter_table
 from tasks import TASKS
 from tests.conftest import arguments, make_world, run
@@ -140,7 +140,7 @@ def test_classes_are_called_by_their_names(two_runs: list[Path]) -> None:
 def test_the_speed_is_that_of_the_steps_themselves() -> None:
     """A GPU's losses are read 16 steps at a time, so that these lines are of one moment."""
     step = {"event": "step", "time": 1.0, "tokens": 100, "seconds": 0.5}
-    run_ = Run("r", {}, [{**step, "step": n} for n in range(1, 22)], {})
+    run_ = LoggedRun("r", {}, [{**step, "step": n} for n in range(1, 22)], {})
     assert throughput(run_) == [(11, 200.0), (21, 200.0)]
 
 
@@ -199,7 +199,7 @@ def test_a_stage_without_a_task_s_score_has_a_dash() -> None:
             ("epoch 1", {"sst": {"accuracy": 0.4}}),
         )
     ]
-    rows = stages(Run("one", {}, log, {}))
+    rows = stages(LoggedRun("one", {}, log, {}))
     assert "<td>0.400</td><td>-</td>" in rows and "0.000" not in rows
 
 

@@ -223,7 +223,7 @@ def test_a_dev_file_that_is_changed_meanwhile_does_not_cost_the_end(
     """Its texts are not shown: with other lines they would be others, or none."""
     dev, step = world / "data/ids-sst-dev.csv", train_multitask.train_step
 
-    def edited(run_: train_multitask.Run, number: int) -> None:
+    def edited(run_: train_multitask.FineTuning, number: int) -> None:
         dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:2]))
         step(run_, number)
 

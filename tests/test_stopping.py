@@ -86,20 +86,20 @@ def test_weights_that_are_not_finite_are_not_saved(
 def test_a_second_ctrl_c_does_not_cut_the_saving(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rate, write = train_multitask.learning_rate, train_multitask.Run.write
+    rate, write = train_multitask.learning_rate, train_multitask.FineTuning.write
 
     def interrupted(step: int, *rest: Any) -> float:
         if step == 3:
             signal.raise_signal(signal.SIGINT)
         return rate(step, *rest)
 
-    def interrupted_too(run_: train_multitask.Run, folder: Path) -> None:
+    def interrupted_too(run_: train_multitask.FineTuning, folder: Path) -> None:
         if run_.state.step == 4:
             signal.raise_signal(signal.SIGINT)
         write(run_, folder)
 
     monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
-    monkeypatch.setattr(train_multitask.Run, "write", interrupted_too)
+    monkeypatch.setattr(train_multitask.FineTuning, "write", interrupted_too)
     with pytest.raises(KeyboardInterrupt):
         run(world, "--name", "cut")
     assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 4

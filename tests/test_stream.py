@@ -16,7 +16,7 @@ import train_multitask
 from minbert import UserError
 from minbert.cli import run_script
 from minbert.data.examples import Columns
-from minbert.data.tables import Layout
+from minbert.data.tables import Dialect
 from minbert.report.__main__ import main as report
 from minbert.run.runlog import silence
 from minbert.task.inputs import BLOCK, ROWS, line_rows, table_ending, table_rows
@@ -162,7 +162,7 @@ def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None
 
 
 def test_lines_may_be_in_the_encoding_of_the_task_s_files() -> None:
-    columns = Columns(("sentence",), "label", layout=Layout(encoding="cp1252"))
+    columns = Columns(("sentence",), "label", dialect=Dialect(encoding="cp1252"))
     lines = io.BytesIO(b"caf\xe9\r\ncaf\xc3\xa9\n")
     rows = [row.text for group in line_rows(columns, lines.readline(), lines) for row in group]
     assert rows == ["caf\u00e9", "caf\u00e9"]
@@ -210,13 +210,13 @@ def test_what_begins_as_json_and_is_none_is_a_sentence() -> None:
 
 def test_a_comma_is_no_sign_of_a_table_whose_columns_have_no_names() -> None:
     named = ("label", "sentence")
-    columns = Columns(("sentence",), "label", layout=Layout(names=named))
+    columns = Columns(("sentence",), "label", dialect=Dialect(names=named))
     assert table_ending(b"A warm, clever film.\n", columns, has_commas=False) == ""
     assert table_ending(b"1,A warm film.\n", columns, has_commas=True)
     assert table_ending(b"1\tA warm, clever film.\n", columns, has_commas=False) == ".tsv"
     assert table_ending(b"\tA film without a label.\n", columns, has_commas=False) == ".tsv"
     assert not table_ending(b" \r\n", columns, has_commas=False)
-    columns = Columns(("sentence",), "label", layout=Layout(names=named, delimiter=","))
+    columns = Columns(("sentence",), "label", dialect=Dialect(names=named, delimiter=","))
     assert table_ending(b"1,A warm film.\n", columns, has_commas=False)
 
 
@@ -257,7 +257,7 @@ def test_every_row_of_a_long_table_is_answered(tmp_path: Path) -> None:
 @pytest.mark.parametrize("header", ["id,text", "text\tid", '"text","id"', "id;text", "text"])
 def test_a_table_of_another_program_may_have_commas_or_tabs(tmp_path: Path, header: str) -> None:
     """As evaluate.py's own --output has, of a task whose training files have semicolons."""
-    columns = Columns(("text",), "label", id="", layout=Layout(delimiter=";"))
+    columns = Columns(("text",), "label", id="", dialect=Dialect(delimiter=";"))
     assert table_ending(header.encode(), columns, has_commas=True)
     delimiter = next((mark for mark in ",\t;" if mark in header), "")
     cells = ["red cat" if "text" in name else "7" for name in header.split(delimiter or None)]
@@ -269,7 +269,7 @@ def test_a_table_of_another_program_may_have_commas_or_tabs(tmp_path: Path, head
 
 
 def test_a_table_that_no_delimiter_fits_is_refused_as_the_task_s_files_are(tmp_path: Path) -> None:
-    columns = Columns(("text",), "label", id="", layout=Layout(delimiter=";"))
+    columns = Columns(("text",), "label", id="", dialect=Dialect(delimiter=";"))
     (tmp_path / "in.csv").write_text("id;body\n7;red cat\n")
     with pytest.raises(UserError, match=r"in.csv:1: no column 'text'; it has id, body"):
         table_rows(tmp_path / "in.csv", columns, "in.csv")

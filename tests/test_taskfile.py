@@ -13,7 +13,7 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import MultitaskModel, UserError
-from minbert.data.tables import Layout, column_names
+from minbert.data.tables import Dialect, column_names
 from minbert.export import main as export
 from minbert.files import read_json
 from minbert.metrics import accuracy, macro_f1
@@ -111,7 +111,7 @@ def test_columns_of_parquet_are_those_of_its_schema(own: Path) -> None:
     """Also when it has no rows to take them from."""
     path = own / "data" / "stars.parquet"
     parquet.write_table(parquet.read_table(path)[:0], path)
-    assert column_names(path, Layout()) == ["review", "stars"]
+    assert column_names(path, Dialect()) == ["review", "stars"]
 
 
 def test_a_resumed_run_has_its_own_tasks(own: Path) -> None:

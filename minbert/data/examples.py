@@ -10,7 +10,7 @@ import numpy as np
 
 from minbert.data.tables import (
     JSON,
-    Layout,
+    Dialect,
     as_label,
     as_tags,
     as_text,
@@ -64,7 +64,7 @@ class Columns:
     labels: str = ""  # what parse_label knows: part of the key that ids are cached under
     empty_set: str = ""  # what stands for no label at all, of a task of sets of labels
     course: bool = False  # the course's own files: ids are lower-cased
-    layout: Layout = Layout()
+    dialect: Dialect = Dialect()
     bad_rows: float = SHARE  # of the rows of a split that may be left out
 
     def needed(self, labelled: bool) -> list[str]:
@@ -183,7 +183,7 @@ def _examples_of(
         if isinstance(value, BadRow):
             yield value
             continue
-        if columns.layout.word_columns:
+        if columns.dialect.word_columns:
             yield Example(id_, " ".join(texts[0]), None, value, line, file, tuple(texts[0]))
         else:
             yield Example(id_, texts[0], texts[1] if len(texts) > 1 else None, value, line, file)
@@ -216,10 +216,10 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
         yield from _cmu_rows(path, columns, before)
         return
     needed = columns.needed(labelled)
-    text_of, label_of = (as_words, as_tags) if columns.layout.word_columns else (as_text, as_label)
-    names, rows = open_table(path, columns.layout, needed)
+    text_of, label_of = (as_words, as_tags) if columns.dialect.word_columns else (as_text, as_label)
+    names, rows = open_table(path, columns.dialect, needed)
     if kind_of(path) not in JSON:  # whose rows have names of their own
-        check_columns(path, needed, names, columns.layout)
+        check_columns(path, needed, names, columns.dialect)
     for number, row in rows:
         if missing := [name for name in needed if name not in row]:
             if kind_of(path) not in JSON or not {*needed} <= {*names}:  # the first object's names
@@ -239,9 +239,13 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
 
 def _is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
-    if kind_of(path) in (*JSON, ".parquet") or columns.layout.names or columns.layout.word_columns:
+    if (
+        kind_of(path) in (*JSON, ".parquet")
+        or columns.dialect.names
+        or columns.dialect.word_columns
+    ):
         return False
-    first = next(text_lines(path, columns.layout.encoding))
+    first = next(text_lines(path, columns.dialect.encoding))
     return "|||" in first and "\t" not in first
 
 
@@ -256,7 +260,7 @@ def check_exists(path: Path, course: bool) -> None:
 
 def _cmu_rows(path: Path, columns: Columns, before: str) -> Iterator[Row]:
     """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
-    for number, line in enumerate(text_lines(path, columns.layout.encoding), start=1):
+    for number, line in enumerate(text_lines(path, columns.dialect.encoding), start=1):
         if not line.strip():
             continue
         label, *texts = [part.strip() for part in line.split("|||")]

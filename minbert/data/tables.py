@@ -26,8 +26,8 @@ TableRow = tuple[int, Cells]  # number of its first line or its own, from 1
 
 
 @dataclass(frozen=True)
-class Layout:
-    """What a task file says of its files' form."""
+class Dialect:
+    """How a task's files are written: its task file says so."""
 
     quoting: str = "auto"  # see delimited.py
     names: tuple[str, ...] = ()  # of the columns, if the files have no header
@@ -37,13 +37,13 @@ class Layout:
     word_columns: tuple[str, str] | tuple[()] = ()
 
 
-def column_names(path: Path, layout: Layout) -> list[str]:
+def column_names(path: Path, dialect: Dialect) -> list[str]:
     """Return a file's column names: from its schema, a table's header or the first JSON object."""
-    return open_table(path, layout)[0]
+    return open_table(path, dialect)[0]
 
 
 def open_table(
-    path: Path, layout: Layout, wanted: Sequence[str] = ()
+    path: Path, dialect: Dialect, wanted: Sequence[str] = ()
 ) -> tuple[list[str], Iterator[TableRow]]:
     """Return a file's column names and its rows, which are read one by one.
 
@@ -52,20 +52,20 @@ def open_table(
     """
     if kind_of(path) == ".parquet":
         return _open_parquet(path, wanted)
-    return table_of(path, text_lines(path, layout.encoding), layout)
+    return table_of(path, text_lines(path, dialect.encoding), dialect)
 
 
 def table_of(
-    path: Path, lines: Iterator[str], layout: Layout
+    path: Path, lines: Iterator[str], dialect: Dialect
 ) -> tuple[list[str], Iterator[TableRow]]:
     """Return the column names and the rows of a file's lines; its ending tells what they are."""
     if kind_of(path) in JSON:
         rows = _json_rows(path, lines)
         first = next(rows)
         return list(first[1]), chain([first], rows)
-    if layout.word_columns:
-        return conll_table(path, lines, layout.word_columns, layout.names)
-    return _delimited_table(path, lines, layout)
+    if dialect.word_columns:
+        return conll_table(path, lines, dialect.word_columns, dialect.names)
+    return _delimited_table(path, lines, dialect)
 
 
 def kind_of(path: Path) -> str:
@@ -75,7 +75,7 @@ def kind_of(path: Path) -> str:
 
 
 def _delimited_table(
-    path: Path, lines: Iterator[str], layout: Layout
+    path: Path, lines: Iterator[str], dialect: Dialect
 ) -> tuple[list[str], Iterator[TableRow]]:
     """Return the column names, from the header or the task file, and the rows of a table."""
     begin: list[str] = []  # to the first line that is not empty
@@ -84,22 +84,22 @@ def _delimited_table(
         if line.strip("\r"):
             break
     first = begin[-1] if begin else ""
-    names = list(layout.names)
+    names = list(dialect.names)
     # a first line with neither is of one column, whose commas are text; a .csv has CSV's quotes
     has_tabs = "\t" in first or ("," not in first and kind_of(path) != ".csv")
-    delimiter = layout.delimiter or ("\t" if has_tabs else ",")
-    rows = delimited_rows(path, chain(begin, lines), delimiter, layout.quoting)
+    delimiter = dialect.delimiter or ("\t" if has_tabs else ",")
+    rows = delimited_rows(path, chain(begin, lines), delimiter, dialect.quoting)
     if not names:
         _check_header(path, first, delimiter)
         _, header = next(rows, (0, []))
-        if layout.quoting == "none":  # quotes are text in the rows only
+        if dialect.quoting == "none":  # quotes are text in the rows only
             _, header = next(delimited_rows(path, iter([first]), delimiter), (0, []))
         names = [name.strip() for name in header]
         if not any(names):
             for _ in lines:  # an empty file says so at its end
                 pass
             raise UserError(f"{path}:1: no names of columns in the first line")
-    return names, _named_rows(path, rows, names, delimiter, bool(layout.names))
+    return names, _named_rows(path, rows, names, delimiter, bool(dialect.names))
 
 
 def _check_header(path: Path, line: str, delimiter: str) -> None:
@@ -139,11 +139,11 @@ def composed(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
-def check_columns(path: Path, wanted: list[str], names: list[str], layout: Layout) -> None:
+def check_columns(path: Path, wanted: list[str], names: list[str], dialect: Dialect) -> None:
     """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
-            is_conll = layout.word_columns and kind_of(path) not in (*JSON, ".parquet")
+            is_conll = dialect.word_columns and kind_of(path) not in (*JSON, ".parquet")
             hint = f"; {BETWEEN}" if is_conll and len(names) == 1 else ""
             if composed(name) in map(composed, names):
                 hint = "; one has an accent as a character of its own: copy the name from there"

@@ -6,18 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from minbert.data.examples import Columns, Example, read_examples
-from minbert.data.tables import Layout, check_columns, column_names
+from minbert.data.tables import Dialect, check_columns, column_names
 from minbert.data.textfile import is_utf8
 from minbert.errors import UserError
 from minbert.progress import say
 
 
-def usual_layouts(layout: Layout) -> list[Layout]:
-    """Return the layout of other programs' tables, with tabs or commas, if the task's has others.
+def usual_dialects(dialect: Dialect) -> list[Dialect]:
+    """Return the dialect of other programs' tables, with tabs or commas, if the task's has others.
 
     None for files without names of columns: nothing would tell which of the two it is.
     """
-    return [replace(layout, delimiter="")] if layout.delimiter and not layout.names else []
+    return [replace(dialect, delimiter="")] if dialect.delimiter and not dialect.names else []
 
 
 def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, list[Example]]:
@@ -29,19 +29,19 @@ def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, l
     table. Raises UserError, with the columns that are there, for a table without those of the
     task's texts.
     """
-    layout = columns.layout
-    if layout.encoding and is_utf8(path, layout.encoding):  # as other programs write texts
-        layout = replace(layout, encoding="")
-    for usual in (layout, *usual_layouts(layout)):
-        with suppress(UserError):  # what is no such table is refused by the task's own layout
+    dialect = columns.dialect
+    if dialect.encoding and is_utf8(path, dialect.encoding):  # as other programs write texts
+        dialect = replace(dialect, encoding="")
+    for usual in (dialect, *usual_dialects(dialect)):
+        with suppress(UserError):  # what is no such table is refused by the task's own dialect
             if {*columns.texts} <= {*column_names(path, usual)}:
-                layout = usual
+                dialect = usual
                 break
-    names = column_names(path, layout)
-    check_columns(path, list(columns.texts), names, layout)
+    names = column_names(path, dialect)
+    check_columns(path, list(columns.texts), names, dialect)
     id_name = next((name for name in (columns.id, "id") if name and name in names), "")
     # ids are kept as they are
-    found = replace(columns, layout=layout, id=id_name, bad_rows=1.0, course=False)
+    found = replace(columns, dialect=dialect, id=id_name, bad_rows=1.0, course=False)
     try:
         rows, left_out = read_examples(path, found, labelled=False)
     except UserError as error:

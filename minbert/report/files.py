@@ -8,7 +8,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import parse_json_line, read_json, read_json_lines, write_text
 from minbert.report.page import page
-from minbert.report.runs import LARGEST, Run
+from minbert.report.runs import LARGEST, LoggedRun
 from minbert.task.classes import ClassScore
 from minbert.task.run_files import ARGS, LOG, read_arguments
 from minbert.typed import parse
@@ -119,7 +119,7 @@ def check_findings(found: Any, path: Path) -> None:
             raise UserError(f"{path}: {task}: names and confusion differ; the file is damaged")
 
 
-def read_runs(folder: Path) -> list[Run]:
+def read_runs(folder: Path) -> list[LoggedRun]:
     """Return the run in a folder, or the runs inside it: one task each, one seed each, or both.
 
     Raises UserError for a folder without any.
@@ -134,12 +134,12 @@ def read_runs(folder: Path) -> list[Run]:
     return [read_run(path, f"{name}/{path.relative_to(folder)}") for path in inside]
 
 
-def read_run(folder: Path, name: str) -> Run:
+def read_run(folder: Path, name: str) -> LoggedRun:
     """Read args.json, log.jsonl and, if there are predictions, findings.json."""
     args = read_arguments(folder) if (folder / ARGS).is_file() else {}
     findings = renamed(read_json(folder / FINDINGS) if (folder / FINDINGS).is_file() else {})
     check_findings(findings, folder / FINDINGS)
-    return Run(name, args, read_log(folder / LOG), findings)
+    return LoggedRun(name, args, read_log(folder / LOG), findings)
 
 
 def renamed(found: Any) -> Any:
@@ -149,7 +149,7 @@ def renamed(found: Any) -> Any:
     return [renamed(value) for value in found] if isinstance(found, list) else found
 
 
-def write_page(runs: Sequence[Run], path: Path) -> None:
+def write_page(runs: Sequence[LoggedRun], path: Path) -> None:
     """Write the page whole or not at all. Raises UserError where it cannot be written."""
     try:
         write_text(path, page(runs))

@@ -5,13 +5,13 @@ from html import escape
 from typing import Any
 
 from minbert.report.charts import Point, Series, averaged, key, line_chart, thinned
-from minbert.report.runs import Figure, Run
+from minbert.report.runs import Figure, LoggedRun
 from minbert.report.style import STYLE
 from minbert.report.tables import beside, charts, details, line_table, table
 from minbert.report.task_section import task_findings
 
 
-def page(runs: Sequence[Run]) -> str:
+def page(runs: Sequence[LoggedRun]) -> str:
     """Return the whole page."""
     names = ", ".join(run.name for run in runs)
     parts = [f"<h1>{escape(names)}</h1>"]
@@ -41,7 +41,7 @@ def section(title: str, inside: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{inside}</section>" if inside else ""
 
 
-def arguments(runs: Sequence[Run]) -> str:
+def arguments(runs: Sequence[LoggedRun]) -> str:
     """Return a folded table of all arguments and, for several runs, one of those that differ."""
     names = list(dict.fromkeys(name for run in runs for name in run.args))
     rows = [(n, *(format_argument(run.args.get(n)) for run in runs)) for n in names]
@@ -68,7 +68,7 @@ def lines(title: str, series: Sequence[Series]) -> Figure:
 
 
 def over_steps(
-    runs: Sequence[Run], values: Callable[[Run], list[Point]], title: str,
+    runs: Sequence[LoggedRun], values: Callable[[LoggedRun], list[Point]], title: str,
     thin: Callable[[list[Point]], list[Point]] = averaged,
 ) -> Figure:  # fmt: skip
     """Return a chart over the steps; `values` gives a run's points, `thin` leaves fewer of them."""
@@ -76,7 +76,7 @@ def over_steps(
     return lines(title, [one for one in series if one.points])
 
 
-def tasks_of(runs: Sequence[Run]) -> list[str]:
+def tasks_of(runs: Sequence[LoggedRun]) -> list[str]:
     """Return the tasks that the runs trained on, in the order of their logs.
 
     Pre-training has one task, whose name is "".
@@ -85,10 +85,10 @@ def tasks_of(runs: Sequence[Run]) -> list[str]:
     return list(dict.fromkeys(steps))
 
 
-def losses(runs: Sequence[Run]) -> str:
+def losses(runs: Sequence[LoggedRun]) -> str:
     """Return a chart of each task's training loss."""
 
-    def of(task: str) -> Callable[[Run], list[Point]]:
+    def of(task: str) -> Callable[[LoggedRun], list[Point]]:
         return lambda run: [
             (x["step"], x["loss"])
             for x in run.events("step")
@@ -99,10 +99,10 @@ def losses(runs: Sequence[Run]) -> str:
     return charts([over_steps(runs, of(task), title) for task, title in titles.items()])
 
 
-def conflicts(runs: Sequence[Run]) -> str:
+def conflicts(runs: Sequence[LoggedRun]) -> str:
     """Return a chart of the cosine between each two tasks' gradients, of runs in joint mode."""
 
-    def of(pair: str) -> Callable[[Run], list[Point]]:
+    def of(pair: str) -> Callable[[LoggedRun], list[Point]]:
         return lambda run: [
             (x["step"], x["cosines"][pair])
             for x in run.events("step")
@@ -115,7 +115,7 @@ def conflicts(runs: Sequence[Run]) -> str:
     return charts([over_steps(runs, of(pair), f"{pair}: cosine of gradients") for pair in pairs])
 
 
-def dev_scores(runs: Sequence[Run]) -> str:
+def dev_scores(runs: Sequence[LoggedRun]) -> str:
     """Return a table of the best step and a chart of each task's main metric."""
     curves: dict[str, dict[int, list[tuple[float, float]]]] = {}
     for i, run in enumerate(runs):
@@ -135,7 +135,7 @@ def dev_scores(runs: Sequence[Run]) -> str:
     return best_steps(runs) + charts(drawn)
 
 
-def best_steps(runs: Sequence[Run]) -> str:
+def best_steps(runs: Sequence[LoggedRun]) -> str:
     """Return a table of each run's best step and its scores."""
     rows = [best_step(run) for run in runs]
     head = list(dict.fromkeys(name for row in rows for name in row))
@@ -146,7 +146,7 @@ def best_steps(runs: Sequence[Run]) -> str:
     return table(("best step", *head), cells, "Best step") if head else ""
 
 
-def best_step(run: Run) -> dict[str, str]:
+def best_step(run: LoggedRun) -> dict[str, str]:
     """Return the step that best/ holds and its scores, with intervals if there are predictions."""
     ends = [line["best"] for line in run.events("end") if line.get("best")]
     if not ends:
@@ -161,10 +161,10 @@ def best_step(run: Run) -> dict[str, str]:
     return row
 
 
-def rates(runs: Sequence[Run]) -> str:
+def rates(runs: Sequence[LoggedRun]) -> str:
     """Return charts of the learning rate and of the real tokens a second in training steps."""
 
-    def rate(run: Run) -> list[Point]:
+    def rate(run: LoggedRun) -> list[Point]:
         return [(x["step"], x["lr"]) for x in run.events("step")]
 
     return charts(
@@ -175,7 +175,7 @@ def rates(runs: Sequence[Run]) -> str:
     )
 
 
-def throughput(run: Run) -> list[Point]:
+def throughput(run: LoggedRun) -> list[Point]:
     """Return the tokens a second of every ten steps, without the first, which is a warm-up."""
     steps = [x for x in run.events("step")[1:] if "seconds" in x]
     points = []
@@ -186,7 +186,7 @@ def throughput(run: Run) -> list[Point]:
     return points
 
 
-def stages(run: Run) -> str:
+def stages(run: LoggedRun) -> str:
     """Return a table of the scores after every stage: it shows what later stages make forget."""
     evaluations = run.events("dev")
     if len(evaluations) < 2:

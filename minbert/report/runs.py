@@ -8,7 +8,7 @@ Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
 
 
 @dataclass(frozen=True)
-class Run:
+class LoggedRun:
     """A run's files, as the page needs them."""
 
     name: str

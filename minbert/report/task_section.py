@@ -7,7 +7,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.metrics import decimals
 from minbert.report.charts import Series, scatter
-from minbert.report.runs import LARGEST, Figure, Run
+from minbert.report.runs import LARGEST, Figure, LoggedRun
 from minbert.report.tables import (
     charts,
     class_table,
@@ -24,10 +24,10 @@ CALIBRATED = {
     "ece_after": "with a temperature of the other half",
     "temperature": "temperature of all rows",
 }
-Found = list[tuple[int, Run, dict[str, Any]]]  # number, run, its findings on a task
+Found = list[tuple[int, LoggedRun, dict[str, Any]]]  # number, run, its findings on a task
 
 
-def task_findings(task: str, runs: Sequence[Run]) -> tuple[str, str]:
+def task_findings(task: str, runs: Sequence[LoggedRun]) -> tuple[str, str]:
     """Return a task's title, and the findings on its dev set for the best model of each run."""
     found = [(i, run, run.findings[task]) for i, run in enumerate(runs) if task in run.findings]
     if not found:

@@ -19,9 +19,9 @@ from minbert.data.items import gold_of
 from minbert.data.sampler import batch_rows, shuffled
 from minbert.progress import duration, progress
 from minbert.run import pre_training
-from minbert.run.fine_tuning import Run, set_up
+from minbert.run.fine_tuning import FineTuning, set_up
 from minbert.run.mlm_args import Args as MlmArgs
-from minbert.run.pre_training import Run as MlmRun
+from minbert.run.pre_training import PreTraining
 from minbert.run.recipe_args import FROZEN, is_one_by_one
 from minbert.run.runlog import silence
 from minbert.run.several import of_task
@@ -35,8 +35,8 @@ from minbert.training.averaging import add_to_average
 from minbert.training.mixing import Plan
 
 WARM_UP, MEASURED = 2, 6  # steps
-TrainStep = Callable[[Run, int], None]
-MlmTrainStep = Callable[[MlmRun, int], None]
+TrainStep = Callable[[FineTuning, int], None]
+MlmTrainStep = Callable[[PreTraining, int], None]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Forecast:
 
 
 def seconds_a_step(
-    run: Run | MlmRun, train_step: TrainStep | MlmTrainStep, steps: Sequence[int]
+    run: FineTuning | PreTraining, train_step: TrainStep | MlmTrainStep, steps: Sequence[int]
 ) -> float:
     """Measure the mean time of some steps, the first of which warm up."""
     for step in steps[:WARM_UP]:
@@ -62,7 +62,7 @@ def seconds_a_step(
     return (time.monotonic() - started) / len(measured)
 
 
-def forecast(run: Run, args: Args, train_step: TrainStep) -> Forecast:
+def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
     """Measure a few steps of every task, and the step with the most tokens for the memory.
 
     run: from set_up_to_measure. args: the command's own, of all its runs.
@@ -92,14 +92,14 @@ def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
     return {task: steps for task in plan.batches if (steps := plan.count_steps(task))}
 
 
-def forecast_mlm(run: MlmRun, train_step: MlmTrainStep) -> Forecast:
+def forecast_mlm(run: PreTraining, train_step: MlmTrainStep) -> Forecast:
     """Measure a few steps of pre-training."""
     seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
     run.progress.close()
     return Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
 
 
-def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> Run:
+def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     """Set up a run without a frozen encoder's features, which are most of its work."""
     more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
     if isinstance(args.epochs, dict):
@@ -110,7 +110,7 @@ def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> Run:
     return set_up(measured, folder, tasks)
 
 
-def features_seconds(run: Run) -> float:
+def features_seconds(run: FineTuning) -> float:
     """Measure the dev sets' features and return the time of all features.
 
     A frozen encoder reads every row once, and the steps of the heads take next to no time.
@@ -124,7 +124,7 @@ def features_seconds(run: Run) -> float:
     return (time.monotonic() - started) * (of_train + of_dev) / of_dev
 
 
-def longest_step(run: Run, args: Args) -> int:
+def longest_step(run: FineTuning, args: Args) -> int:
     """Return the step, of each task's first pass, whose batch has the most tokens in memory.
 
     A task with R-Drop, or whose pairs are read both ways, has each of them twice.

@@ -51,7 +51,7 @@ Splits = dict[str, EncodedSplit]
 
 
 @dataclass(frozen=True)
-class Run(Training):
+class FineTuning(Training):
     """What one run works with."""
 
     model: MultitaskNetwork
@@ -104,7 +104,7 @@ class Run(Training):
         self.tokenizer.save(folder, self.args.max_length)
 
 
-def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
+def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     source = data_source(args)
     check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
@@ -149,7 +149,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
     if not last:
         begun.log.write("labels", tasks=counts)
     args = rundir.save_arguments(folder, args, tasks)
-    return Run(
+    return FineTuning(
         **vars(begun), args=args, tasks=tasks, train_splits=train_splits, train_sequences=sequences,
         dev_splits=dev_splits, test_splits=test_splits, features=features, pairs=pairs,
         teachers=teachers, plan=plan,

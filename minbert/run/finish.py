@@ -20,9 +20,9 @@ from minbert.report.card import (
 from minbert.report.files import FINDINGS, write_report
 from minbert.report.findings import findings
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
-from minbert.run.fine_tuning import Run
+from minbert.run.fine_tuning import FineTuning
 from minbert.run.loop import step_of
-from minbert.run.pre_training import Run as MlmRun
+from minbert.run.pre_training import PreTraining
 from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
 from minbert.run.train_args import Args, data_source
 from minbert.task.calibration import calibration_of
@@ -36,7 +36,7 @@ from minbert.training import distributed
 SCORES = "scores.json"  # of a folder of several runs
 
 
-def finish(run: Run) -> None:
+def finish(run: FineTuning) -> None:
     """Write predictions, card, report and the log's last line of a run; print its speed."""
     args, state = run.args, run.state
     if state.step < run.steps:
@@ -70,7 +70,7 @@ def kept_step(best: Best | TaskBest) -> str:
     return ("the mean of the weights up to " if best.is_mean else "") + f"step {best.step}"
 
 
-def predict_best(run: Run) -> Findings:
+def predict_best(run: FineTuning) -> Findings:
     """Write the predictions of best/ for dev and, if there is a file, test; and findings.json.
 
     Its heads get their temperatures. Returns what is in findings.json.
@@ -101,7 +101,9 @@ def predict_best(run: Run) -> Findings:
     return found
 
 
-def dev_findings(run: Run, task: Task, head: HeadConfig, outputs: np.ndarray) -> dict[str, Any]:
+def dev_findings(
+    run: FineTuning, task: Task, head: HeadConfig, outputs: np.ndarray
+) -> dict[str, Any]:
     """Return what findings.json has of a task: outputs are those of the dev set's rows."""
     split, calibration = run.dev_splits[task.name], None
     if not why_no_probabilities(task, head):
@@ -114,7 +116,7 @@ def dev_findings(run: Run, task: Task, head: HeadConfig, outputs: np.ndarray) ->
     return found
 
 
-def unchanged_files(run: Run, task: Task, data_dir: Path) -> tuple[Path, ...]:
+def unchanged_files(run: FineTuning, task: Task, data_dir: Path) -> tuple[Path, ...]:
     """Return a task's dev files; none, which is said, if one is not what the run began with."""
     files = tuple(task.paths("dev", data_dir))
     for name, path in training_files([task], data_dir).items():
@@ -131,7 +133,7 @@ def kept_of_mlm(state: TrainState) -> tuple[str, int, Scores]:
     return "last", state.step, state.stages[-1][1]
 
 
-def finish_mlm(run: MlmRun) -> None:
+def finish_mlm(run: PreTraining) -> None:
     """Write card, report and the log's last line of a pre-trained run; print its speed."""
     kept, step, scores = kept_of_mlm(run.state)
     command = Command.of(run.args)

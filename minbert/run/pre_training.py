@@ -26,7 +26,7 @@ from minbert.weights.resolve import resolve
 
 
 @dataclass(frozen=True)
-class Run(Training):
+class PreTraining(Training):
     """What one run works with."""
 
     model: MaskedLanguageModel
@@ -59,7 +59,7 @@ class Run(Training):
         self.tokenizer.save(folder, self.model.encoder.config.max_position_embeddings)
 
 
-def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
+def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     if not args.corpus:
         check_files(list(tasks.values()), Path(args.data_dir), ("train",))
@@ -98,7 +98,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> Run:
         last=last, files={str(i): path for i, path in enumerate(files)}, rows=rows,
     )  # fmt: skip
     args = rundir.save_arguments(folder, args, tasks)
-    return Run(**vars(begun), args=args, files=files, text=text, held_out=held_out, masking=masking)
+    return PreTraining(
+        **vars(begun), args=args, files=files, text=text, held_out=held_out, masking=masking
+    )
 
 
 def text_files(args: Args, tasks: Tasks) -> list[Path]:

@@ -7,13 +7,13 @@ from minbert.files import link_or_copy, read_json, read_manifest
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder
-from minbert.run.fine_tuning import Run
+from minbert.run.fine_tuning import FineTuning
 from minbert.task.calibration import calibration_of
 from minbert.task.evaluation import predict_task
 from minbert.training import distributed
 
 
-def load_for_use(run: Run, kept: str) -> MultitaskNetwork:
+def load_for_use(run: FineTuning, kept: str) -> MultitaskNetwork:
     """Load a model that a run has kept (best, say) for predictions, on the run's device."""
     model, _ = load_multitask(run.folder / kept)
     model.to(run.model.device)
@@ -39,7 +39,7 @@ def keep_temperatures(directory: Path, temperatures: dict[str, float]) -> None:
         (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
 
 
-def calibrate_task_bests(run: Run, of_best: dict[str, float]) -> None:
+def calibrate_task_bests(run: FineTuning, of_best: dict[str, float]) -> None:
     """Give the folder of each task's best step that task's temperature.
 
     of_best: the temperatures of best/, which are those of a task whose best step it holds.

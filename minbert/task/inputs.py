@@ -17,7 +17,7 @@ from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example
 from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, table_of
 from minbert.data.textfile import check_is_text, opened, text_lines
-from minbert.data.unlabelled import read_unlabelled, usual_layouts
+from minbert.data.unlabelled import read_unlabelled, usual_dialects
 from minbert.errors import UserError
 from minbert.progress import progress
 from minbert.task.task import Task
@@ -77,9 +77,9 @@ def columns_of_texts(columns: Columns) -> Columns:
 
     A cell holds no list of words, and the names in the task file are those of CoNLL's columns.
     """
-    if not columns.layout.word_columns:
+    if not columns.dialect.word_columns:
         return columns
-    return replace(columns, layout=replace(columns.layout, word_columns=(), names=()))
+    return replace(columns, dialect=replace(columns.dialect, word_columns=(), names=()))
 
 
 def has_words(path: Path, task: Task) -> bool:
@@ -97,14 +97,14 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
     table's if its first line is a header that names the column of the texts, but not the tags'.
     """
     try:
-        _, rows = open_table(path, columns.layout)
+        _, rows = open_table(path, columns.dialect)
         number, cells = next(rows)
         words = cells[columns.texts[0]]
         for tag in cells.get(columns.label, ()) if len(words) == 1 else ():
             columns.parse_label(tag)
     except (UserError, ValueError):
         return False
-    first = next(islice(text_lines(path, columns.layout.encoding), number - 1, None))
+    first = next(islice(text_lines(path, columns.dialect.encoding), number - 1, None))
     header = re.split("[\t, ]+", first)
     return columns.texts[0] not in header or columns.label in header
 
@@ -122,13 +122,13 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
             return ".jsonl" if isinstance(json.loads(line), dict) else ""
         except (ValueError, RecursionError):
             return ""  # a sentence that begins so
-    if columns.layout.names and not (columns.layout.delimiter or has_commas or "\t" in line):
+    if columns.dialect.names and not (columns.dialect.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
-    layouts = [columns.layout, *usual_layouts(columns.layout)]
-    for layout, ending in product(layouts, (".tsv", ".csv")):
+    dialects = [columns.dialect, *usual_dialects(columns.dialect)]
+    for dialect, ending in product(dialects, (".tsv", ".csv")):
         try:
-            names, rows = table_of(Path(f"line{ending}"), iter([line]), layout)
-            label = as_label(next(rows)[1][columns.label]) if columns.layout.names else ""
+            names, rows = table_of(Path(f"line{ending}"), iter([line]), dialect)
+            label = as_label(next(rows)[1][columns.label]) if columns.dialect.names else ""
             if label:
                 columns.parse_label(label)
         except (UserError, StopIteration, ValueError):  # no line of a table of this task at all
@@ -161,7 +161,7 @@ def line_rows(columns: Columns, first: bytes, file: BinaryIO) -> Groups:
     columns: of the task. first: the line that has been read already. Raises UserError for a line
     that is none, after the rows before it.
     """
-    number, sentences, encoding = 0, len(columns.texts), columns.layout.encoding
+    number, sentences, encoding = 0, len(columns.texts), columns.dialect.encoding
     for block in whole_lines(first, file):
         rows = []
         try:

@@ -10,7 +10,7 @@ import numpy as np
 
 from minbert.data.examples import Columns
 from minbert.data.long_texts import HEAD
-from minbert.data.tables import Layout
+from minbert.data.tables import Dialect
 from minbert.data.unusable import SHARE
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
 from minbert.metrics import (
@@ -146,14 +146,14 @@ def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns
     id_, course = table.get("id", ""), table.get("course", False)
     return Columns(
         texts_of(table), table["label"], parse, id_, repr((table.get("kind"), labels)),
-        course=course, layout=layout_of(table), bad_rows=table.get("bad_rows", SHARE),
+        course=course, dialect=dialect_of(table), bad_rows=table.get("bad_rows", SHARE),
     )  # fmt: skip
 
 
-def layout_of(table: Table) -> Layout:
+def dialect_of(table: Table) -> Dialect:
     """Return the form of the task's files."""
     quoting, names = table.get("quoting", "auto"), tuple(table.get("columns", ()))
-    return Layout(quoting, names, table.get("delimiter", ""), text_encoding(table))
+    return Dialect(quoting, names, table.get("delimiter", ""), text_encoding(table))
 
 
 def text_encoding(table: Table) -> str:

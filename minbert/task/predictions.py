@@ -150,7 +150,7 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
         raise UserError(f"--gold {gold}: no such file")
     fitting = [t for t in tasks if {*t.columns.texts, t.columns.label} <= {*names_by(gold, t)}]
     if not fitting:
-        names = ", ".join(column_names(gold, tasks[0].columns.layout))
+        names = ", ".join(column_names(gold, tasks[0].columns.dialect))
         known = ", ".join(t.name for t in tasks)
         raise UserError(
             f"{gold}: its columns fit none of the tasks {known}: {names[:60]}; "
@@ -178,14 +178,14 @@ def is_named_like(gold: Path, task: Task) -> bool:
 
 
 def names_by(gold: Path, task: Task) -> list[str]:
-    """Return the columns of a file as a task's layout finds them; [] for a file of another layout.
+    """Return the columns of a file as a task's dialect finds them; [] for one of another dialect.
 
     CoNLL files name no columns: for a task that labels words the ending must be the task's.
     """
     if task.per_word and kind_of(gold) not in (*JSON, ".parquet", *task.endings):
         return []
     try:
-        return list(task.columns.layout.names) or column_names(gold, task.columns.layout)
+        return list(task.columns.dialect.names) or column_names(gold, task.columns.dialect)
     except UserError:
         return []
 

@@ -38,9 +38,9 @@ def tagging(name: str, table: Table) -> Task:
         metrics = {**entity_metrics(tags), **metrics}
     parse = class_label(len(tags)) if counted else listed_label(labels)
     of_rows = columns(table, parse, labels)
-    layout = replace(of_rows.layout, word_columns=(of_rows.texts[0], of_rows.label))
+    dialect = replace(of_rows.dialect, word_columns=(of_rows.texts[0], of_rows.label))
     return Task(
-        columns=replace(of_rows, layout=layout),
+        columns=replace(of_rows, dialect=dialect),
         outputs=len(tags), loss=cross_entropy, decode=best_tags(tags),
         metrics=main_first(table.get("metric", next(iter(metrics))), metrics),
         class_names=names, per_word=True, **common(name, table),

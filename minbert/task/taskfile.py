@@ -67,9 +67,9 @@ NOT_HERE = {  # what to say of a key that other kinds have
 }
 NEEDED = ("kind", "train", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
-LAYOUT = ("quoting", "columns", "delimiter", "charset", "bad_rows")  # of the files
+DIALECT = ("quoting", "columns", "delimiter", "charset", "bad_rows")  # of the files
 COMMON = (
-    *NEEDED, "dev", "test", "id", "metric", "weight", "title", *PREDICTIONS, "course", *LAYOUT,
+    *NEEDED, "dev", "test", "id", "metric", "weight", "title", *PREDICTIONS, "course", *DIALECT,
 )  # fmt: skip
 
 
@@ -231,6 +231,6 @@ def _check_columns(task: Task, data_dir: Path) -> None:
                 inside = path.is_relative_to(data_dir)
                 name = str(path.relative_to(data_dir) if inside else path)
                 raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
-            layout = task.columns.layout
+            dialect = task.columns.dialect
             needed = task.columns.needed(labelled=split != "test")
-            check_columns(path, needed, column_names(path, layout), layout)
+            check_columns(path, needed, column_names(path, dialect), dialect)
