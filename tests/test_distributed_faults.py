@@ -12,6 +12,7 @@ import torch
 import evaluate
 from minbert import UserError
 from minbert.cli import parse_given
+from minbert.files import read_json
 from minbert.run import rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.resolve_args import resolve_arguments
@@ -20,7 +21,7 @@ from minbert.run.train_args import Args
 from minbert.training import distributed
 from minbert.training.device import choose_device
 from tasks import TASKS
-from tests.conftest import arguments, run
+from tests.conftest import arguments, run, weights
 from tests.forked import together
 from tests.processes import SECONDS, two, wait_for_step
 
@@ -51,13 +52,23 @@ def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
     assert "ValueError: a bug of one process" in err
 
 
-def test_one_killed_process_ends_the_other(world: Path) -> None:
-    both = together("train", arguments(world, "--name", "cut", "--epochs", "500"), [world, world])
+def test_one_killed_process_ends_the_other_which_saves(world: Path) -> None:
+    """The next saving is minutes away, and the run goes on to the same bits."""
+    argv = arguments(world, "--epochs", "20", "--name")
+    for process in together("train", [*argv, "whole"], [world, world]):
+        assert process.finish().code == 0
+    both = together("train", [*argv, "cut"], [world, world])
     wait_for_step(world / "runs/cut", 3)
     both[1].signal(signal.SIGKILL)
     outcome = both[0].finish()
     assert outcome.code == 2 and "process 0 of 2: another process ended" in outcome.err
     assert both[1].finish().code == -signal.SIGKILL
+    saved = read_json(world / "runs/cut/last/state.json")["step"]
+    assert saved >= 3 and f"stopped at step {saved} of" in outcome.err
+    for process in together("train", ["--resume", "runs/cut"], [world, world]):
+        assert process.finish().code == 0
+    whole, cut = (weights(world / "runs" / name / "last") for name in ("whole", "cut"))
+    assert all(torch.equal(w, cut[name]) for name, w in whole.items())
 
 
 def test_waiting_too_long_is_not_called_the_end_of_a_process(

@@ -148,7 +148,7 @@ def forget_lost_bests(folder: Path, state: TrainState, of_tasks: bool) -> None:
 
 
 class Keeper:
-    """Saves last/ when the loop is interrupted (Ctrl-C), and when it is due.
+    """Saves last/ when the loop is interrupted (Ctrl-C, another process's end), and when it is due.
 
     Within its `with` block SIGNALS raise KeyboardInterrupt, but in a `step` block only after it: a
     half-applied update is never saved. They do so once: torchrun sends Ctrl-C again, which must not
@@ -183,7 +183,9 @@ class Keeper:
         try:
             # the program that read stdout has ended, as `head` does, or tee at Ctrl-C: also a stop
             stdout_closed = isinstance(error, BrokenPipeError) and distributed.size() == 1
-            if stdout_closed or isinstance(error, KeyboardInterrupt):
+            # what a step needs of other processes comes before its update: none is half-applied
+            left_alone = distributed.tells_of_lost_process(error)
+            if stdout_closed or left_alone or isinstance(error, KeyboardInterrupt):
                 self.deferred = True  # no signal interrupts the saving
                 self._save_and_report()
         finally:

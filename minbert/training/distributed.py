@@ -51,7 +51,7 @@ def processes() -> Iterator[None]:
             sys.stdout = nowhere()  # for as long as the process lives
         yield
     except RuntimeError as error:  # torch.distributed's errors are of this class, too
-        if not _lost(error):
+        if not tells_of_lost_process(error):
             raise
         what = f"another process ended ({str(error)[:80]}); its own message is above"
         if "timed out" in str(error).lower():
@@ -75,11 +75,11 @@ def alone() -> Iterator[None]:
         ALONE.reset(token)
 
 
-def _lost(error: RuntimeError) -> bool:
+def tells_of_lost_process(error: BaseException | None) -> bool:
     """Return whether an error says that a connection to another process is gone."""
-    text = str(error)
-    return isinstance(error, dist.DistNetworkError) or any(
-        sign in text for sign in ("Connection", "gloo", "NCCL", "timed out", "Timed out")
+    signs = ("Connection", "gloo", "NCCL", "timed out", "Timed out")
+    return isinstance(error, dist.DistNetworkError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
     )
 
 
