@@ -47,9 +47,9 @@ class Args:
     """The arguments; one of --checkpoint, --verify, --emit and --score says what to do."""
 
     checkpoint: str = job_arg("", "run directory: score dev, write dev and test predictions")
-    text: str = text_arg(None, "a sentence of yours for --checkpoint", parse=str)
-    pair: tuple[str, str] = text_arg(None, "two sentences of yours", parse=str, nargs=2)
-    input: str = text_arg(
+    text: str | None = text_arg(None, "a sentence of yours for --checkpoint", parse=str)
+    pair: tuple[str, str] | None = text_arg(None, "two sentences of yours", parse=str, nargs=2)
+    input: str | None = text_arg(
         None, "file of sentences, of pairs with a tab between, or a table; -: stdin", parse=str
     )
     task: str = text_arg("", "which of the tasks (default: all, or those that fit the text)")
@@ -76,7 +76,7 @@ class Args:
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
     )
-    max_length: int = model_arg(
+    max_length: int | None = model_arg(
         None, "longest sequence in tokens (default: the run's)", parse=int, low=4, high=512
     )
     atol: float = model_arg(1e-5, "absolute tolerance of --verify")
@@ -140,7 +140,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     if not (directory / HEADS).is_file():
         return BertModel.from_pretrained(directory), {}
     model, _ = load_multitask(directory)
-    heads = {name: head for name, head in model.heads.items() if head.config.is_usual}
+    heads = {name: head for name, head in model.heads.items() if head.config.is_bert_head}
     return model.encoder, heads
 
 

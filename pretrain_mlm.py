@@ -109,7 +109,9 @@ def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Te
     guesses = [len(masked.targets) if share else 0 for masked, share in parts]
     total = torch.zeros((), device=run.model.encoder.device)
     all_guesses = distributed.all_reduce_sum(sum(guesses))
-    for (masked, _), own in zip(parts, guesses, strict=True) if all_guesses else ():
+    if not all_guesses:
+        return total, 0.0
+    for (masked, _), own in zip(parts, guesses, strict=True):
         logits = run.model(masked.batch, masked.places)
         loss = cross_entropy(logits, masked.targets) if own else logits.sum()
         loss = loss * (own / all_guesses)

@@ -99,8 +99,10 @@ def train_step(run: FineTuning, step: int) -> None:
     seconds = (time.monotonic() - started) / len(rows)
     for task, own in rows.items():
         tokens = int(run.train_sequences[task].lengths_of(own).sum())
-        loss = losses[task]
-        record = StepRecord(step + 1, task, loss, lr, epoch, len(own), tokens, seconds, conflict)
+        record = StepRecord(
+            step=step + 1, task=task, loss=losses[task], lr=lr, epoch=epoch, examples=len(own),
+            tokens=tokens, seconds=seconds, cosines=conflict,
+        )  # fmt: skip
         run.records.add(record)
         conflict = {}  # one line of the step has it
 
@@ -115,13 +117,13 @@ def rows_of(run: FineTuning, draw: TaskBatch) -> np.ndarray:
 def add_gradients(
     run: FineTuning, rows: dict[str, np.ndarray]
 ) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
-    """Give the parameters the gradient of these rows, by task, of all processes.
+    """Leave in the parameters the gradient of a step, summed over all processes.
 
-    Returns each task's loss. Of several tasks the encoder's gradients are combined as --combine
-    says, and the cosines between them are returned, too.
+    rows: of each of its tasks. Returns each task's loss. Of several tasks the encoder's gradients
+    are combined as --combine says, and the cosines between them are returned, too.
     """
     losses = {}
-    if len(rows) == 1 or run.features:
+    if len(rows) == 1 or run.features:  # no gradient of the encoder to combine
         for task, own in rows.items():
             losses[task] = forward_backward(run, run.tasks[task], own)
         distributed.sum_gradients(run.model.parameters())
@@ -178,14 +180,14 @@ def head_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor:
     outputs, labels, items = run.forward(name, rows)
     if len(items) == 0:  # not a word that the model can read
         return outputs.sum()  # 0, with a gradient: every process needs the same ones
-    if name not in run.teachers and name not in args.r_drop:
-        return task.loss(outputs, labels)
-    if name not in run.teachers:
-        targets = hard_targets(task, labels)
-    else:
+    if name in run.teachers:
         teacher = to_device(run.teachers[name][torch.from_numpy(items)], outputs.device)
         w = run.state.step / max(1, run.steps - 1)
         targets = taught_targets(task, labels, teacher, w)
+    elif name in args.r_drop:
+        targets = hard_targets(task, labels)
+    else:
+        return task.loss(outputs, labels)
     weights = row_weights(task, labels)
     loss = soft_loss(task, outputs, targets, weights)
     if name in args.r_drop:

@@ -140,8 +140,8 @@ def _work(contestant: Contestant, pipe: Connection) -> tuple[float, Work, float]
         raise UserError(f"benchmark {contestant.name} failed; its message is above") from error
 
 
-def _has_job(pipe: Connection) -> bool:
-    """Wait for a job; return whether there is one: the parent closes the pipe after the last."""
+def _wait_for_job(pipe: Connection) -> bool:
+    """Wait for the next job and take it; False: the parent has closed the pipe, there is none."""
     try:
         return bool(pipe.recv())
     except EOFError:
@@ -158,7 +158,7 @@ def _child(contestant: Contestant, pipe: Connection) -> None:
     pipe.recv()
     turn: Callable[[], Work] = getattr(importlib.import_module(module), name)(contestant.settings)
     pipe.send((0.0, Work(), 0.0))
-    while _has_job(pipe):
+    while _wait_for_job(pipe):
         started = time.perf_counter()
         work = turn()
         if DEVICE.type == "cuda":

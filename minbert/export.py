@@ -203,16 +203,10 @@ def check_exportable(model: MultitaskNetwork, task: str) -> None:
     """Raise UserError for a task, or with "" for an encoder, that an export cannot have."""
     if task and task not in model.heads:
         raise UserError(f"--task {task}: this run has {', '.join(model.heads)}")
-    if task and model.heads[task].config.both:
+    if task and (why := model.why_only_minbert(task)):
         mend = "; without --task the encoder is exported" * (model.second_tower is None)
-        raise UserError(
-            f"--task {task}: its pairs are read together and apart, which only minbert does{mend}"
-        )
+        raise UserError(f"--task {task}: {why}{mend}")
     is_cross = task and task not in model.siamese_tasks
-    if is_cross and model.layers:
-        raise UserError(
-            f"--task {task}: its head reads layers {model.layers}, which only minbert does"
-        )
     if model.second_tower is not None and not is_cross:
         raise UserError("a run with separate towers has two encoders, and an export can have one")
 

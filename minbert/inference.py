@@ -11,7 +11,7 @@ import numpy as np
 
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
-from minbert.data.items import by_row, item_labels, read_items
+from minbert.data.items import by_row, item_labels, visible_items
 from minbert.data.tables import as_words, valid_unicode
 from minbert.data.tokenizer import LONGEST, SHORTEST, BertTokenizer
 from minbert.data.vocabulary import read_settings
@@ -121,16 +121,16 @@ class MultitaskModel:
     def answers(self, task: str, texts: Sequence[Text], raw: bool = False) -> list[Answer]:
         """Return each text's label and, if the task has them, its probabilities by class."""
         texts = as_list(texts)
-        found, outputs = self.task_named(task), self.outputs(task, texts)
-        predictions = found.decode(outputs)
-        labels = [found.label_of(p) for p in predictions]
+        spec, outputs = self.task_named(task), self.outputs(task, texts)
+        predictions = spec.decode(outputs)
+        labels = [spec.label_of(p) for p in predictions]
         if self.why_no_probabilities(task):
             parts = zip(labels, texts, predictions, strict=True)
-            return [Answer(label, {}, self._entities_in(found, *row)) for label, *row in parts]
+            return [Answer(label, {}, self._entities_in(spec, *row)) for label, *row in parts]
         temperature = 1.0 if raw else self.network.heads[task].config.temperature
-        rows = class_probabilities(found, outputs, temperature).tolist()
+        rows = class_probabilities(spec, outputs, temperature).tolist()
         return [
-            Answer(label, dict(zip(found.shown_classes, row, strict=True)))
+            Answer(label, dict(zip(spec.shown_classes, row, strict=True)))
             for label, row in zip(labels, rows, strict=True)
         ]
 
@@ -165,15 +165,15 @@ class MultitaskModel:
 
         Of a task that labels words (n,) arrays (words, outputs).
         """
-        found = self.task_named(task)
-        examples = _examples(texts, 1 + found.is_pair, self.tokenizer if found.per_word else None)
+        spec = self.task_named(task)
+        examples = _examples(texts, 1 + spec.is_pair, self.tokenizer if spec.per_word else None)
         if not examples:
-            return np.zeros((0, found.outputs), dtype=np.float32)
+            return np.zeros((0, spec.outputs), dtype=np.float32)
         siamese = task in self.network.siamese_tasks
-        split = encode_examples(examples, self.tokenizer, self.max_length, siamese, found.long)
+        split = encode_examples(examples, self.tokenizer, self.max_length, siamese, spec.long)
         with distributed.alone():
-            outputs = predict_task(self.network, found, split)
-        if found.per_word and (cut := len(item_labels(split)) - len(read_items(split))):
+            outputs = predict_task(self.network, spec, split)
+        if spec.per_word and (cut := len(item_labels(split)) - len(visible_items(split))):
             what = f"{cut:,} words cut off or without a piece, not predicted"
             print(f"{task}: {what} (max_length {self.max_length})", file=sys.stderr)
         return by_row(split, outputs.numpy())

@@ -28,8 +28,8 @@ def layer_norm_backward(
     return torch.ops.aten.native_layer_norm_backward(g, x, w.shape, mean, r, w, b, [True] * 3)
 
 
-def takes_adamw(p: Tensor, g: Tensor) -> bool:
-    """Return whether `adamw` can read them: it takes all for plain fp32 arrays on a CPU."""
+def fits_adamw(p: Tensor, g: Tensor) -> bool:
+    """Return whether these are plain fp32 arrays on the CPU, as which `adamw` reads its memory."""
     fp32 = p.dtype == g.dtype == torch.float32  # in fp64 it would still round the scale to fp32
     return p.device.type == "cpu" and fp32 and p.is_contiguous() and g.is_contiguous()
 

@@ -31,14 +31,8 @@ class PaddedModel(nn.Module):
     def __init__(self, model: MultitaskNetwork | BertModel, task: str = "") -> None:
         super().__init__()
         self.encoder = model if isinstance(model, BertModel) else model.encoder
-        if task and model.heads[task].config.layers:
-            raise UserError(
-                f"{task}: its head reads layers {model.layers}, which only minbert does"
-            )
-        if task and model.heads[task].config.both:
-            raise UserError(
-                f"{task}: its pairs are read together and apart, which only minbert does"
-            )
+        if task and (why := model.why_only_minbert(task)):
+            raise UserError(f"{task}: {why}")
         self.head = model.heads[task] if task else None
         self.siamese = bool(task) and self.head.config.siamese
 

@@ -33,7 +33,8 @@ def predict_text(
     if output and len(names) > 1:
         raise UserError(f"--output {output}: add --task, one of {', '.join(names)}")
     found = {name: model.answers(name, [text], raw)[0] for name in names}
-    for name, answer in found.items() if output else ():
+    if output:
+        ((name, answer),) = found.items()
         head, line = named_columns(model.tasks[name], ending, list(answer.probabilities))
         example = Example("1", *([text] if isinstance(text, str) else text))
         write_text(Path(output), head + line(example, answer))
@@ -41,40 +42,40 @@ def predict_text(
 
 
 def predict_input(
-    model: MultitaskModel, task: str, name: str, output: str,
+    model: MultitaskModel, task_name: str, source: str, output: str,
     probabilities: bool, raw: bool,
 ) -> int:  # fmt: skip
-    """Write what a task says of every text of the file `name`; return how many they are.
+    """Write what a task says of every text of the file `source`; return how many they are.
 
-    name: -, standard input. output: - or "", standard output; a .csv, .tsv or .jsonl has the
+    source: -, standard input. output: - or "", standard output; a .csv, .tsv or .jsonl has the
     probabilities of all classes. probabilities: have them in other outputs, too, with a header.
     Raises UserError if both are the same file.
     """
-    found = model.task_named(task)
+    task = model.task_named(task_name)
     if output in ("", "-"):
         output = ""
-    elif name != "-" and Path(output).exists() and Path(output).samefile(name):
+    elif source != "-" and Path(output).exists() and Path(output).samefile(source):
         raise UserError(f"--output {output}: that is the --input; name another file")
     if Path(output).suffix.lower() in NOT_WRITTEN:
         raise UserError(f"--output {output}: name a .csv, .tsv or .jsonl, or a .txt without names")
     ending = ending_of(output) or (".tsv" if probabilities else "")
     count = 0
     with ExitStack() as stack:
-        checked = f"{name}: rows checked" if output else ""
-        columns, groups = stack.enter_context(open_input(name, found, checked))
+        checked = f"{source}: rows checked" if output else ""
+        columns, groups = stack.enter_context(open_input(source, task, checked))
         if ending:
-            classes = () if model.why_no_probabilities(task) else found.shown_classes
-            head, line = named_columns(found, ending, classes)
+            classes = () if model.why_no_probabilities(task_name) else task.shown_classes
+            head, line = named_columns(task, ending, classes)
         else:
             ids = [columns.id] if columns and columns.id else []
-            names = [found.prediction_header, *ids, *columns.texts] if columns else []
+            names = [task.prediction_header, *ids, *columns.texts] if columns else []
             head, line = label_first(names, bool(ids))
         sink = stack.enter_context(open_output(Path(output))) if output else sys.stdout
         safe = str if output else without_controls  # a file gets the texts as they came
         sink.write(safe(head))
-        for group in progress(groups, f"{name}: rows" if output else "", size=len):
+        for group in progress(groups, f"{source}: rows" if output else "", size=len):
             texts = list(map(text_of, group))
-            answers = model.answers(task, texts, raw)
+            answers = model.answers(task_name, texts, raw)
             sink.writelines(safe(line(e, a)) for e, a in zip(group, answers, strict=True))
             sink.flush()  # a program that reads the output gets each group at once
             count += len(group)

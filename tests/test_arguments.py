@@ -214,7 +214,7 @@ def test_many_names_make_a_name_that_a_folder_can_have(tmp_path: Path) -> None:
 
 def test_resolved_arguments_stay_what_they_are() -> None:
     """--resume resolves a run's own again; "cross" goes before what the task file says."""
-    own = {**TASKS, "quora": replace(TASKS["quora"], encoding="siamese")}
+    own = {**TASKS, "quora": replace(TASKS["quora"], pair_encoding="siamese")}
     for words in ("", "--pair-encoding cross", "--pair-encoding siamese", "--option pretrain"):
         given = parse_given(Args, ["--tasks", "sst,quora,sts", *words.split()], "")
         if "pretrain" in words:

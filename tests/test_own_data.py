@@ -68,7 +68,7 @@ def test_of_tasks_in_one_file_the_predictions_say_whose_they_are(tmp_path: Path,
 
 def test_utf_8_is_not_read_as_the_charset_of_other_files(tmp_path: Path) -> None:
     """In training it is refused by name; texts to predict on come from other programs, in UTF-8."""
-    path, dialect = tmp_path / "june.tsv", Dialect(encoding="cp1252")
+    path, dialect = tmp_path / "june.tsv", Dialect(charset="cp1252")
     path.write_bytes(UMLAUTS.encode("cp1252"))
     assert [row["text"] for _, row in open_table(path, dialect)[1]] == ["Grüße aus Köln"]
     assert not is_utf8(path, "cp1252")
@@ -88,7 +88,7 @@ def test_texts_to_predict_on_are_in_utf_8_or_in_the_task_s_charset(
     tmp_path: Path, charset: str, text: str
 ) -> None:
     path = tmp_path / "june.tsv"
-    columns = Columns(("text",), "label", id="", dialect=Dialect(encoding=charset))
+    columns = Columns(("text",), "label", id="", dialect=Dialect(charset=charset))
     for written in ("utf-8", charset):
         path.write_bytes(f"text\tlabel\n{text}\tja\n".encode(written, errors="ignore"))
         _, groups = table_rows(path, columns, "june")

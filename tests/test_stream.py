@@ -162,7 +162,7 @@ def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None
 
 
 def test_lines_may_be_in_the_encoding_of_the_task_s_files() -> None:
-    columns = Columns(("sentence",), "label", dialect=Dialect(encoding="cp1252"))
+    columns = Columns(("sentence",), "label", dialect=Dialect(charset="cp1252"))
     lines = io.BytesIO(b"caf\xe9\r\ncaf\xc3\xa9\n")
     rows = [row.text for group in line_rows(columns, lines.readline(), lines) for row in group]
     assert rows == ["caf\u00e9", "caf\u00e9"]

@@ -28,7 +28,7 @@ class MultitaskBERT(nn.Module):
         if (directory / HEADS).is_file():
             model, _ = load_multitask(directory, dropout)
             for name in HEADS_OF.keys() & model.heads.keys():
-                if not model.heads[name].config.is_usual:
+                if not model.heads[name].config.is_bert_head:
                     raise UserError(
                         f"{directory}: the head of {name} reads other than BERT's pooler, or pairs "
                         f"apart: train it with --pooling cls and --pair-encoding cross"

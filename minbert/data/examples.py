@@ -245,7 +245,7 @@ def _is_cmu(path: Path, columns: Columns) -> bool:
         or columns.dialect.word_columns
     ):
         return False
-    first = next(text_lines(path, columns.dialect.encoding))
+    first = next(text_lines(path, columns.dialect.charset))
     return "|||" in first and "\t" not in first
 
 
@@ -260,7 +260,7 @@ def check_exists(path: Path, course: bool) -> None:
 
 def _cmu_rows(path: Path, columns: Columns, before: str) -> Iterator[Row]:
     """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
-    for number, line in enumerate(text_lines(path, columns.dialect.encoding), start=1):
+    for number, line in enumerate(text_lines(path, columns.dialect.charset), start=1):
         if not line.strip():
             continue
         label, *texts = [part.strip() for part in line.split("|||")]

@@ -27,17 +27,17 @@ def items_of(split: EncodedSplit, rows: np.ndarray) -> tuple[np.ndarray, np.ndar
     places = np.repeat(np.arange(len(rows)), counts)
     before = np.cumsum(counts) - counts  # words of the rows before
     words = np.arange(len(places)) + np.repeat(starts - before, counts)
-    is_read = split.word_starts[words] >= 0
-    return words[is_read], places[is_read]
+    is_visible = split.word_starts[words] >= 0
+    return words[is_visible], places[is_visible]
 
 
-def read_items(split: EncodedSplit) -> np.ndarray:
-    """Return the items that the model reads, in their order: all but words that are cut off."""
+def visible_items(split: EncodedSplit) -> np.ndarray:
+    """Return the items that the model sees, in order: not words cut off or without a piece."""
     return items_of(split, np.arange(len(split)))[0]
 
 
 def item_counts(split: EncodedSplit, rows: np.ndarray) -> np.ndarray:
-    """Return how many items of each of these n rows are read, (n,)."""
+    """Return how many items of each of these n rows the model sees, (n,)."""
     return np.bincount(items_of(split, rows)[1], minlength=len(rows))
 
 

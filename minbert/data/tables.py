@@ -32,7 +32,7 @@ class Dialect:
     quoting: str = "auto"  # see delimited.py
     names: tuple[str, ...] = ()  # of the columns, if the files have no header
     delimiter: str = ""  # between the cells of a row; "": tab or comma, by the first line
-    encoding: str = ""  # of text; "": UTF-8
+    charset: str = ""  # of text; "": UTF-8
     # of a task that labels words, whose text files are CoNLL's: the words' column and the tags'
     word_columns: tuple[str, str] | tuple[()] = ()
 
@@ -52,7 +52,7 @@ def open_table(
     """
     if kind_of(path) == ".parquet":
         return _open_parquet(path, wanted)
-    return table_of(path, text_lines(path, dialect.encoding), dialect)
+    return table_of(path, text_lines(path, dialect.charset), dialect)
 
 
 def table_of(

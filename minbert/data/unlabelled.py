@@ -12,7 +12,7 @@ from minbert.errors import UserError
 from minbert.progress import say
 
 
-def usual_dialects(dialect: Dialect) -> list[Dialect]:
+def other_dialects(dialect: Dialect) -> list[Dialect]:
     """Return the dialect of other programs' tables, with tabs or commas, if the task's has others.
 
     None for files without names of columns: nothing would tell which of the two it is.
@@ -30,9 +30,9 @@ def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, l
     task's texts.
     """
     dialect = columns.dialect
-    if dialect.encoding and is_utf8(path, dialect.encoding):  # as other programs write texts
-        dialect = replace(dialect, encoding="")
-    for usual in (dialect, *usual_dialects(dialect)):
+    if dialect.charset and is_utf8(path, dialect.charset):  # as other programs write texts
+        dialect = replace(dialect, charset="")
+    for usual in (dialect, *other_dialects(dialect)):
         with suppress(UserError):  # what is no such table is refused by the task's own dialect
             if {*columns.texts} <= {*column_names(path, usual)}:
                 dialect = usual

@@ -37,8 +37,8 @@ class SelfAttention(nn.Module):
         masks = [group.mask for group in layout.groups]
         groups = zip(layout.split_queries(q), layout.split(k), layout.split(v), masks, strict=True)
         out = [self.attend(*group).flatten(0, 1) for group in groups]  # (n H Q, K) each
-        no_group = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])  # for tokens of no sequence
-        return layout.unpad_queries(torch.cat([*out, no_group]))  # (N, D)
+        spare = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])  # tokens of no sequence
+        return layout.unpad_queries(torch.cat([*out, spare]))  # (N, D)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Compute the equation of the class, (.., Q, K), (.., T, K) twice -> (.., Q, K)."""

@@ -1,6 +1,6 @@
 """BertModel (Devlin et al., 2018): embeddings, post-LN transformer layers, pooler.
 
-N tokens in the batch, S sequences, D hidden; the padded door for graders takes (B, T).
+N tokens in the batch, S sequences, D hidden; the padded interface, as transformers', takes (B, T).
 Module names are the courses' (`bert_layers.0.self_attention.query`); minbert.weights maps the
 published ones.
 """

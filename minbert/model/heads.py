@@ -51,7 +51,7 @@ class HeadConfig:
     per_word: bool = False  # it reads each word's first piece, not the pooled sentence
 
     @property
-    def is_usual(self) -> bool:
+    def is_bert_head(self) -> bool:
         """Whether it is BERT's own head: a linear map of the pooler's output, and nothing more."""
         own_ways = self.siamese or self.both or self.layers or self.per_word
         return self.pooling == "cls" and not own_ways

@@ -34,8 +34,8 @@ class Reordered:
         copy = torch.ops.mkldnn._reorder_linear_weight(w)
         return cls(weight, weight._version, w.data_ptr(), entries, entries.clone(), copy)
 
-    def is_of(self, weight: Tensor) -> bool:
-        """Return whether it is of this matrix as it is now.
+    def is_current(self, weight: Tensor) -> bool:
+        """Return whether the copy still equals the matrix.
 
         A change of few entries by weight.data, which PyTorch does not count, may be missed.
         """
@@ -63,8 +63,8 @@ class Linear(nn.Linear):
         Without it every call brings W into that order: half of the time of a single sentence.
         """
         w = self.weight
-        is_usual = w.device.type == "cpu" and w.is_contiguous() and not w.is_inference()
-        if is_usual and has_reordered_products(w.dtype):
+        can_reorder = w.device.type == "cpu" and w.is_contiguous() and not w.is_inference()
+        if can_reorder and has_reordered_products(w.dtype):
             self.reordered = Reordered.of(w)
 
     def reordered_for(self, x: Tensor) -> Tensor | None:
@@ -73,7 +73,7 @@ class Linear(nn.Linear):
             return None
         w = self.weight
         is_alike = x.dtype == w.dtype and x.device == w.device
-        return self.reordered.copy if is_alike and self.reordered.is_of(w) else None
+        return self.reordered.copy if is_alike and self.reordered.is_current(w) else None
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle keeps: not the copy of W, which has no form on a disk."""

@@ -65,7 +65,15 @@ class MultitaskNetwork(nn.Module):
         for encoder in self.encoders:
             encoder.compute_dtype = dtype
 
-    def set_row_gradients(self, on: bool) -> None:
+    def why_only_minbert(self, task: str) -> str:
+        """Return what of a task's head no other program computes; "" if nothing."""
+        config = self.heads[task].config
+        if config.both:
+            return "its pairs are read together and apart, which only minbert does"
+        layers = f"its head reads layers {config.layers}, which only minbert does"
+        return layers if config.layers else ""
+
+    def set_sparse_gradients(self, on: bool) -> None:
         """Let the word embedding's gradient be sparse or not: a batch sees a few hundred words."""
         for encoder in self.encoders:
             encoder.word_embedding.sparse = on

@@ -1,4 +1,4 @@
-"""The encoder's padded door: other libraries' (B, T) tensors to a packed batch and back.
+"""The padded interface: other libraries' (B, T) tensors to a packed batch and back.
 
 B sequences, T their padded length, N real tokens, D hidden.
 """

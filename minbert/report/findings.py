@@ -12,7 +12,7 @@ from minbert.data.items import gold_of
 from minbert.report.tagged import confusion_of_words, worst_sentences
 from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
-from minbert.task.labels import multi_hot
+from minbert.task.labels import label_matrix
 from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 
@@ -63,7 +63,8 @@ def findings(
     if calibration:
         p = class_probabilities(task, outputs, calibration.temperature)
         if task.multi_label:  # the surest of a row's wrong labels
-            wrong_labels = multi_hot(predictions, task.outputs) != multi_hot(labels, task.outputs)
+            predicted, gold = (label_matrix(x, task.outputs) for x in (predictions, labels))
+            wrong_labels = predicted != gold
             p = np.where(wrong_labels, np.maximum(p, 1 - p), 0)
         confidence = p.max(1)
     wrong = np.flatnonzero(predictions != labels)
@@ -114,7 +115,7 @@ def reliability(p: np.ndarray, outcomes: np.ndarray) -> list[tuple[float, float,
 def label_counts(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
     """Count each label's true positives, false negatives and false positives."""
     rows = []
-    predicted, gold = (multi_hot(x, task.outputs) == 1 for x in (predictions, labels))
+    predicted, gold = (label_matrix(x, task.outputs) == 1 for x in (predictions, labels))
     counts = {
         "true positives": predicted & gold,
         "false negatives": gold & ~predicted,

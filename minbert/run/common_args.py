@@ -21,7 +21,7 @@ class CommonArgs:
     """What both scripts have, with defaults and help; a run keeps the resolved values.
 
     A field's type is that of its resolved value, by which args.json is checked. A None before that
-    stands for what depends on other fields.
+    stands for an empty dict, or for what depends on other fields.
     """
 
     script: ClassVar[str]  # whose arguments they are
@@ -103,6 +103,12 @@ def check_task_names(tasks: tuple[str, ...], field: str, names: Iterable[str]) -
     """Raise UserError for a name in an argument that is not one of the tasks; "" means all."""
     if stray := [name for name in names if name and name not in tasks]:
         raise UserError(f"{flag_of(field)} {stray[0]}: not one of --tasks {','.join(tasks)}")
+
+
+def check_accumulate(parts: int, batch_size: int | str) -> None:
+    """Raise UserError for more parts than a batch has rows; adaptive batches have many."""
+    if isinstance(batch_size, int) and parts > batch_size:
+        raise UserError(f"--accumulate {parts}: at most --batch-size {batch_size}")
 
 
 def limits_of(tasks: tuple[str, ...], field: str, limits: dict[str, int]) -> dict[str, int]:

@@ -13,7 +13,7 @@ from minbert.batch import to_device
 from minbert.config import BertConfig
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, one_row_a_sequence
-from minbert.data.items import gold_of, item_labels, items_of, read_items
+from minbert.data.items import gold_of, item_labels, items_of, visible_items
 from minbert.data.sampler import count_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -52,7 +52,7 @@ Splits = dict[str, EncodedSplit]
 
 @dataclass(frozen=True)
 class FineTuning(Training):
-    """What one run works with."""
+    """A fine-tuning run: its model, data and plan, beside what all runs have."""
 
     model: MultitaskNetwork
     args: Args
@@ -124,12 +124,12 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     counts = count_labels(tasks, train_splits)
     sequences = {name: one_row_a_sequence(split) for name, split in train_splits.items()}
-    labels = {n: item_labels(split)[read_items(split)] for n, split in sequences.items()}
+    labels = {n: item_labels(split)[visible_items(split)] for n, split in sequences.items()}
     tasks = {n: with_class_weights(t, labels[n], model.device) for n, t in tasks.items()}
     rows = {name: len(split) for name, split in sequences.items()}
     started = time.monotonic()
-    both = {"train": sequences, "dev": dev_splits}
-    features = freeze(model, both) if args.fine_tune_mode == FROZEN else None
+    read_by_heads = {"train": sequences, "dev": dev_splits}
+    features = freeze(model, read_by_heads) if args.fine_tune_mode == FROZEN else None
     pairs = make_pairs(args, tasks, sequences)
     make_teacher_outputs(args, tasks, teacher_paths)
     teachers = load_teacher_outputs(teacher_paths, train_splits)
@@ -225,7 +225,7 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
     model.to(device).set_precision(choose_precision(args.precision, device))
     set_kernels(model, args.kernels)
     dense = args.kernels == "written-out" or args.mode == "joint"  # whose gradients are projected
-    model.set_row_gradients(distributed.takes_row_gradients(device) and not dense)
+    model.set_sparse_gradients(distributed.allows_sparse_gradients(device) and not dense)
     model.set_checkpointing(args.checkpoint_activations)
     return model
 

@@ -135,11 +135,12 @@ def forget_lost_bests(folder: Path, state: TrainState, of_tasks: bool) -> None:
     lost = []
     if state.best and not (folder / "best").exists():
         lost, state.best = ["best"], None
-    for task in list(state.task_best) if of_tasks else ():
-        name = checkpoint.task_best_folder(task)
-        if not (folder / name).exists():
-            lost.append(name)
-            del state.task_best[task]
+    if of_tasks:
+        for task in list(state.task_best):
+            name = checkpoint.task_best_folder(task)
+            if not (folder / name).exists():
+                lost.append(name)
+                del state.task_best[task]
     for name in lost:
         print(f"{folder / name}: gone; the best step from {state.step} on takes its place")
     if lost and state.assessed == state.step:  # it is evaluated again, and counts once

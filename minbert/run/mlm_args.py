@@ -8,6 +8,7 @@ from minbert.errors import UserError
 from minbert.parsers import comma_list, limit_by_task
 from minbert.run.common_args import (
     CommonArgs,
+    check_accumulate,
     check_tasks,
     data_arg,
     joined_names,
@@ -75,8 +76,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
         args = replace(args, limit=limits_of(args.tasks, "limit", args.limit))
     if args.keep == "best" and args.held_out == 0:
         raise UserError("--keep best chooses by the held-out rows: not with --held-out 0")
-    if args.accumulate > args.batch_size:
-        raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
+    check_accumulate(args.accumulate, args.batch_size)
     return resolve_kernels(args, given)
 
 

@@ -27,7 +27,7 @@ from minbert.weights.resolve import resolve
 
 @dataclass(frozen=True)
 class PreTraining(Training):
-    """What one run works with."""
+    """A pre-training run: its model, text and masking, beside what all runs have."""
 
     model: MaskedLanguageModel
     args: Args

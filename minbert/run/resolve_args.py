@@ -8,6 +8,7 @@ from minbert.data.sampler import ADAPTIVE
 from minbert.errors import UserError
 from minbert.run.common_args import (
     LARGEST_SEED,
+    check_accumulate,
     check_task_names,
     check_tasks,
     limits_of,
@@ -21,7 +22,7 @@ from minbert.task.siamese import (
     IN_BATCH,
     WHOLE_BATCH,
     check_pair_loss,
-    usual_loss,
+    default_pair_loss,
 )  # fmt: skip
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -40,8 +41,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     args = replace(args, **resolve_recipe(args))
     if isinstance(args.epochs, dict) and len(args.tasks) == 1:
         args = replace(args, epochs=args.epochs[args.tasks[0]])
-    if args.batch_size != ADAPTIVE and args.accumulate > args.batch_size:
-        raise UserError(f"--accumulate {args.accumulate}: at most --batch-size {args.batch_size}")
+    check_accumulate(args.accumulate, args.batch_size)
     frozen = args.fine_tune_mode == FROZEN
     return replace(
         args,
@@ -109,7 +109,7 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
     """
     pairs = [name for name in args.tasks if tasks[name].is_pair]
     encoding = spread_over(pairs, "pair_encoding", args.pair_encoding or {})
-    encoding = {name: kind or tasks[name].encoding for name, kind in encoding.items()}
+    encoding = {name: kind or tasks[name].pair_encoding for name, kind in encoding.items()}
     chosen = spread_over(pairs, "pair_loss", args.pair_loss or {})
     for name, kind in encoding.items():
         if kind not in ("", *ENCODINGS):
@@ -120,7 +120,7 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
     for name, kind in apart.items():
         if args.fine_tune_mode == FROZEN:
             raise UserError(f"--pair-encoding {kind} trains the encoder: not with {FROZEN}")
-        chosen[name] = chosen[name] or tasks[name].pair_loss or usual_loss(tasks[name], kind)
+        chosen[name] = chosen[name] or tasks[name].pair_loss or default_pair_loss(tasks[name], kind)
         check_pair_loss(tasks[name], chosen[name], kind)
         if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
@@ -135,7 +135,9 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
         losses = " or ".join(IN_BATCH)
         raise UserError(f"--mnr-scale {args.mnr_scale} goes with --pair-loss {losses}")
     # cross, the default, is kept where it is against what the task file says
-    said = {n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].encoding)}
+    said = {
+        n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].pair_encoding)
+    }
     return {"pair_encoding": said, "pair_loss": {name: chosen[name] for name in apart}}
 
 

@@ -22,8 +22,8 @@ from minbert.task.run_files import (
     ARGS,
     DEV_ROWS,
     LOG,
-    OUTPUTS,
     TASKS_FILE,
+    TEACHER_OUTPUTS,
     read_arguments,
     write_arguments,
 )
@@ -39,7 +39,7 @@ from minbert.training import distributed
 from minbert.typed import from_json
 
 LOCK = ".lock"
-BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, OUTPUTS, LOG, "tensorboard"}
+BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, TEACHER_OUTPUTS, LOG, "tensorboard"}
 # Arguments that a resumed run may change: where files are, what saves memory, what it leaves.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "corpus", "device", "use_gpu", "save_minutes",
@@ -225,7 +225,8 @@ def check_data(
 def check_shared(run: Path, state: TrainState) -> None:
     """Raise UserError in all processes unless all see this folder and start at the same step.
 
-    Machines without a shared disk would otherwise continue from different checkpoints.
+    Machines without a shared disk would otherwise continue from different checkpoints. It waits up
+    to VISIBLE_WITHIN_S for the folder.
     """
     end = time.monotonic() + VISIBLE_WITHIN_S
     while not (run / ARGS).is_file() and time.monotonic() < end:

@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor, from_numpy
 
 from minbert.data.encoded import EncodedSplit, limit_rows
-from minbert.data.items import item_labels, read_items
+from minbert.data.items import item_labels, visible_items
 from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 from minbert.inference import MultitaskModel
@@ -17,7 +17,7 @@ from minbert.run.rundir import command_folder
 from minbert.run.train_args import Args, data_source
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import load_task
-from minbert.task.run_files import OUTPUTS, TASKS_FILE, folders_of_run, read_arguments
+from minbert.task.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run, read_arguments
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.weights.resolve import resolve
@@ -34,7 +34,7 @@ def teacher_files(args: Args, folder: Path) -> dict[str, Path]:
     paths = {}
     for name, teacher in args.teacher.items():
         command = command_folder(folder.absolute())  # "." has no parents
-        places = [place / OUTPUTS / f"{name}.npy" for place in (folder, command)]
+        places = [place / TEACHER_OUTPUTS / f"{name}.npy" for place in (folder, command)]
         there = [path for path in places if path.is_file()]
         if not there:
             teacher_folder(name, Path(teacher))
@@ -82,7 +82,7 @@ def load_teacher_outputs(
         if len(found) != expected:
             what = f"{len(found)} outputs for {expected} training rows"
             raise UserError(f"--teacher {name}: {what}; remove {path}")
-        if np.isnan(found[read_items(split)]).any():
+        if np.isnan(found[visible_items(split)]).any():
             raise UserError(
                 f"--teacher {name}: it read shorter rows than --max-length; train with its length"
             )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from minbert.task.labels import multi_hot
+from minbert.task.labels import label_matrix
 from minbert.task.probabilities import choices, softmax
 from minbert.task.task import Task
 
@@ -72,7 +72,7 @@ def choices_of(
 def right_choices(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return the right class of each choice, (m,); multi-label: 1 for each label of the row."""
     if task.multi_label:
-        return multi_hot(labels, task.outputs).reshape(-1)
+        return label_matrix(labels, task.outputs).reshape(-1)
     return labels.astype(np.int64)
 
 

@@ -1,4 +1,8 @@
-"""The prediction loop that all evaluation uses, and scores of its predictions."""
+"""The prediction loop that all evaluation uses, and scores of its predictions.
+
+R rows of a split, P sequences (of a long text's windows there are several), I items (rows or, if
+words are labelled, words), C outputs of a head.
+"""
 
 import math
 from collections.abc import Callable
@@ -11,7 +15,7 @@ from torch import Tensor, nn
 from minbert.batch import Batch
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, limit_rows, one_row_a_sequence
-from minbert.data.items import by_row, gold_of, item_labels, read_items
+from minbert.data.items import by_row, gold_of, item_labels, visible_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import accuracy
@@ -29,7 +33,7 @@ WHY_UNDEFINED = "all predictions or all labels are equal"
 def predict(
     forward: Callable[[Batch], Tensor], split: EncodedSplit, device: torch.device, what: str = ""
 ) -> Tensor:
-    """Return forward's outputs for all items of a split, in its order, in fp32 on the CPU.
+    """Return forward's outputs for all items of a split, in its order: (I, ...) fp32 on the CPU.
 
     Items are rows or, of a split with words, words: those that are cut off have NaN. The caller
     sets eval(). Of several processes each computes a shard of the batches, and all get the whole
@@ -46,9 +50,9 @@ def predict(
     result = torch.cat([out for _, outs in gathered for out in outs])
     places = [i for items, _ in gathered for i in items]
     order = torch.tensor(places, dtype=torch.int64, device="cpu")
-    every = result.new_full((len(item_labels(sequences)), *result.shape[1:]), math.nan)
-    every.index_copy_(0, order, result)
-    return mean_by_row(every, split.owners) if len(split.owners) else every
+    outputs = result.new_full((len(item_labels(sequences)), *result.shape[1:]), math.nan)
+    outputs.index_copy_(0, order, result)
+    return mean_by_row(outputs, split.owners) if len(split.owners) else outputs
 
 
 def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
@@ -80,7 +84,7 @@ def predict_task(model: nn.Module, task: Task, split: EncodedSplit, what: str = 
 
 @torch.no_grad()
 def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
-    """Return the scores of a split's pairs, (n, 1); every distinct sentence is encoded once."""
+    """Return the scores of a split's pairs, (R, 1); every distinct sentence is encoded once."""
     model.eval()
     device = model.device
     sentences, index = sentences_of(split)
@@ -159,8 +163,9 @@ def score_tasks(
 ) -> dict[str, dict[str, float]]:
     """Return every task's metrics over its whole split, the main one first.
 
-    No metric is averaged over batches. features: what the heads of a frozen encoder read, which is
-    then not run.
+    Beside them is the dev loss or, of a siamese task of two classes, its accuracy at a cosine of
+    0.5 and its threshold. No metric is averaged over batches. features: what the heads of a frozen
+    encoder read, which is then not run.
     """
     model.eval()
     scores = {}
@@ -175,7 +180,7 @@ def score_tasks(
         scores[task.name] = {name: m(predictions, gold) for name, m in task.metrics.items()}
         head = model.heads[task.name]
         if not head.config.siamese:
-            items = read_items(split)
+            items = visible_items(split)
             loss = task.loss(outputs[items], torch.from_numpy(item_labels(split)[items]))
             scores[task.name]["loss"] = float(loss)
         elif (threshold := cosine_threshold(task, head)) is not None:

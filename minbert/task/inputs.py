@@ -17,7 +17,7 @@ from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example
 from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, table_of
 from minbert.data.textfile import check_is_text, opened, text_lines
-from minbert.data.unlabelled import read_unlabelled, usual_dialects
+from minbert.data.unlabelled import other_dialects, read_unlabelled
 from minbert.errors import UserError
 from minbert.progress import progress
 from minbert.task.task import Task
@@ -30,43 +30,43 @@ Groups = Iterator[list[Example]]  # that are predicted together
 
 
 @contextmanager
-def open_input(name: str, task: Task, what: str = "") -> Iterator[tuple[Columns | None, Groups]]:
+def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Columns | None, Groups]]:
     """Yield the columns of a table and its rows, or None and the lines of a plain text.
 
-    name: a file, or -, standard input. what: its name while its lines are checked; "": nothing is
+    source: a file, or -, standard input. what: its name while its lines are checked; "": nothing is
     shown. Raises UserError for what cannot be read, before any row is yielded, but of a pipe's
     lines only when their turn comes.
     """
     columns, of_texts = task.columns, columns_of_texts(task.columns)
-    ending = kind_of(Path(name)) if name != "-" else ""
-    if task.per_word and has_words(Path(name), task):
-        yield table_rows(Path(name), columns, Path(name).name)
+    ending = kind_of(Path(source)) if source != "-" else ""
+    if task.per_word and has_words(Path(source), task):
+        yield table_rows(Path(source), columns, Path(source).name)
         return
     if ending in TABLES:
-        yield table_rows(Path(name), of_texts, Path(name).name)
+        yield table_rows(Path(source), of_texts, Path(source).name)
         return
-    if name == "-" and sys.stdin is None:  # as `<&-` and some schedulers leave it
+    if source == "-" and sys.stdin is None:  # as `<&-` and some schedulers leave it
         raise UserError("--input -: standard input is closed; pipe texts to it, or name a file")
     with ExitStack() as stack:
-        file = sys.stdin.buffer if name == "-" else stack.enter_context(opened(Path(name)))
+        file = sys.stdin.buffer if source == "-" else stack.enter_context(opened(Path(source)))
         first = file.readline()
-        check_is_text(first, name)
+        check_is_text(first, source)
         begin = first.removeprefix(BOM_UTF8).strip()
         if begin in (b"[", b"{") or begin.startswith((b'[{"', b"[ {")):
-            what = "a JSON array" if begin.startswith(b"[") else "an object over several lines"
-            raise UserError(f"{name}: {what}; write one object a line (.jsonl)")
+            kind = "a JSON array" if begin.startswith(b"[") else "an object over several lines"
+            raise UserError(f"{source}: {kind}; write one object a line (.jsonl)")
         if ending := table_ending(first, of_texts, has_commas=".csv" in task.endings):
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory())) / f"input{ending}"
             with copy.open("wb") as target:
                 target.write(first)
                 shutil.copyfileobj(file, target)
             try:
-                table = table_rows(copy, columns if ending in JSON else of_texts, name)
+                table = table_rows(copy, columns if ending in JSON else of_texts, source)
             except UserError as error:
-                raise UserError(str(error).replace(str(copy), name)) from error
+                raise UserError(str(error).replace(str(copy), source)) from error
             yield table
             return
-        if name != "-" and Path(name).is_file():
+        if source != "-" and Path(source).is_file():
             check_lines(columns, first, file, what)
             file.seek(len(first))
         yield None, line_rows(columns, first, file)
@@ -100,11 +100,12 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
         _, rows = open_table(path, columns.dialect)
         number, cells = next(rows)
         words = cells[columns.texts[0]]
-        for tag in cells.get(columns.label, ()) if len(words) == 1 else ():
-            columns.parse_label(tag)
+        if len(words) == 1:
+            for tag in cells.get(columns.label, ()):
+                columns.parse_label(tag)
     except (UserError, ValueError):
         return False
-    first = next(islice(text_lines(path, columns.dialect.encoding), number - 1, None))
+    first = next(islice(text_lines(path, columns.dialect.charset), number - 1, None))
     header = re.split("[\t, ]+", first)
     return columns.texts[0] not in header or columns.label in header
 
@@ -124,7 +125,7 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
             return ""  # a sentence that begins so
     if columns.dialect.names and not (columns.dialect.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
-    dialects = [columns.dialect, *usual_dialects(columns.dialect)]
+    dialects = [columns.dialect, *other_dialects(columns.dialect)]
     for dialect, ending in product(dialects, (".tsv", ".csv")):
         try:
             names, rows = table_of(Path(f"line{ending}"), iter([line]), dialect)
@@ -161,13 +162,13 @@ def line_rows(columns: Columns, first: bytes, file: BinaryIO) -> Groups:
     columns: of the task. first: the line that has been read already. Raises UserError for a line
     that is none, after the rows before it.
     """
-    number, sentences, encoding = 0, len(columns.texts), columns.dialect.encoding
+    number, sentences, charset = 0, len(columns.texts), columns.dialect.charset
     for block in whole_lines(first, file):
         rows = []
         try:
             for raw in block:
                 number += 1
-                line = decode(raw, number, encoding)
+                line = decode(raw, number, charset)
                 if line.strip():
                     rows.append(Example(str(number), *parse_line(line, number, sentences)))
         except UserError:
@@ -193,19 +194,19 @@ def whole_lines(first: bytes, file: BinaryIO) -> Iterator[list[bytes]]:
     yield [b"".join(rest)]
 
 
-def decode(raw: bytes, number: int, encoding: str) -> str:
-    """Return a line as text, without a byte order mark: UTF-8, or else in the task's encoding.
+def decode(raw: bytes, number: int, charset: str) -> str:
+    """Return a line as text, without a byte order mark: UTF-8, or else in the task's charset.
 
-    encoding: "" for a task whose files are UTF-8. Raises UserError for other bytes.
+    charset: "" for a task whose files are UTF-8. Raises UserError for other bytes.
     """
     try:
         return raw.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r")
     except UnicodeDecodeError as error:
-        if encoding and "\n".encode(encoding) == b"\n":  # of others these are no lines
+        if charset and "\n".encode(charset) == b"\n":  # of others these are no lines
             with suppress(UnicodeDecodeError):
-                return raw.decode(encoding).rstrip("\r")
+                return raw.decode(charset).rstrip("\r")
         raise UserError(
-            f"line {number}: not UTF-8{f' or {encoding}' * bool(encoding)} ({error.reason}); "
+            f"line {number}: not UTF-8{f' or {charset}' * bool(charset)} ({error.reason}); "
             f"convert the input"
         ) from error
 

@@ -119,7 +119,7 @@ def common(name: str, table: Table) -> dict[str, Any]:
         "prediction_file": table.get("prediction_file", name + "-{split}-output.csv"),
         "prediction_header": table.get("prediction_header", f"Predicted_{table['label']}"),
         "display_names": tuple(table.get("display_names", ())),
-        "encoding": table.get("encoding", ""),
+        "pair_encoding": table.get("encoding", ""),
         "pair_loss": table.get("loss", ""),
         "weight": table.get("weight", 1.0),
     }
@@ -153,10 +153,10 @@ def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns
 def dialect_of(table: Table) -> Dialect:
     """Return the form of the task's files."""
     quoting, names = table.get("quoting", "auto"), tuple(table.get("columns", ()))
-    return Dialect(quoting, names, table.get("delimiter", ""), text_encoding(table))
+    return Dialect(quoting, names, table.get("delimiter", ""), charset_of(table))
 
 
-def text_encoding(table: Table) -> str:
+def charset_of(table: Table) -> str:
     """Return how the files' bytes become text; "" for UTF-8, by whatever name."""
     name = table.get("charset", "utf-8")
     return "" if codecs.lookup(name).name in ("utf-8", "utf-8-sig") else name

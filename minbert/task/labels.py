@@ -23,7 +23,7 @@ def class_label(classes: int) -> Callable[[str], float]:
     return parse
 
 
-def multi_hot(sets: np.ndarray, classes: int) -> np.ndarray:
+def label_matrix(sets: np.ndarray, classes: int) -> np.ndarray:
     """Return 1 for each label of a set, else 0: (n,) sums of 2^class -> (n, C)."""
     return sets.astype(np.int64)[:, None] >> np.arange(classes) & 1
 

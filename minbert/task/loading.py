@@ -17,7 +17,7 @@ from minbert.data.examples import (
     read_examples,
 )
 from minbert.data.id_cache import load_split
-from minbert.data.items import item_labels, read_items
+from minbert.data.items import item_labels, visible_items
 from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -76,11 +76,12 @@ def load_task(
     """
     paths = task.paths(split_name, source.data_dir)
     split = load_split(
-        paths, task.columns, split_name != "test", tokenizer, source.max_length, source.cache_dir,
-        task.name in source.siamese, task.long,
+        paths, task.columns, labelled=split_name != "test", tokenizer=tokenizer,
+        max_length=source.max_length, cache_dir=source.cache_dir,
+        siamese=task.name in source.siamese, long=task.long,
     )  # fmt: skip
     left_out = f"; {split.left_out}" if split.left_out else ""
-    if unread := len(item_labels(split)) - len(read_items(split)):
+    if unread := len(item_labels(split)) - len(visible_items(split)):
         left_out += f"; words cut off or without a piece, not predicted: {unread:,}"
     lengths = split.lengths
     if task.name in source.siamese:  # each sentence may be so long

@@ -16,7 +16,7 @@ from minbert.files import read_json, sha256_of, write_json
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
 LOG = "log.jsonl"
-OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
+TEACHER_OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
 HASHES = "sha256"  # of these files; the oldest runs have none
 

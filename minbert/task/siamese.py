@@ -28,7 +28,7 @@ IN_BATCH = ("mnr", "mnr-full", "simcse")  # the other sentences of a batch are t
 # Losses that are not a mean over rows: the losses of a batch's parts do not add up to its own.
 WHOLE_BATCH = (*IN_BATCH, "cosent")
 PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
-USUAL_SCALE = 20.0  # of the cosines in in-batch losses, as sentence-transformers has it
+DEFAULT_SCALE = 20.0  # of the cosines in in-batch losses, as sentence-transformers has it
 
 
 def check_pair_loss(task: Task, name: str, encoding: str) -> None:
@@ -43,16 +43,16 @@ def check_pair_loss(task: Task, name: str, encoding: str) -> None:
         raise UserError(
             f"{task.name} has {task.outputs} classes: siamese pairs have two, or scores"
         )
-    if encoding == BOTH and name != usual_loss(task, BOTH):
+    if encoding == BOTH and name != default_pair_loss(task, BOTH):
         raise UserError(
             f"--pair-loss {name}: its score is not on the scale of a head's, and pairs read both "
-            f"ways have the mean of the two; for {task.name} write {usual_loss(task, BOTH)}"
+            f"ways have the mean of the two; for {task.name} write {default_pair_loss(task, BOTH)}"
         )
     if name in (CLASSIFIER, "mnr", "mnr-full") and not task.is_classification:
         raise UserError(f"--pair-loss {name} needs labels 0 and 1; {task.name} has scores")
 
 
-def usual_loss(task: Task, encoding: str) -> str:
+def default_pair_loss(task: Task, encoding: str) -> str:
     """Return the loss of siamese pairs if none is named."""
     if task.is_regression:
         return "cosine-mse"
@@ -146,12 +146,12 @@ def siamese_loss(
     labels = to_device(labels, device)
     u, v = embed_pairs(model, task, pairs, rows, twice=name == "simcse")
     if name == "simcse":
-        return losses.simcse(u, v, mnr_scale or USUAL_SCALE)
+        return losses.simcse(u, v, mnr_scale or DEFAULT_SCALE)
     if name == "mnr":
         return losses.mnr(u, v, labels, mnr_scale or 1.0)
     if name == "mnr-full":
         groups = to_device(torch.from_numpy(pairs.groups[rows]), device)
-        ranked = losses.mnr_full(u, v, labels, groups, mnr_scale or USUAL_SCALE)
+        ranked = losses.mnr_full(u, v, labels, groups, mnr_scale or DEFAULT_SCALE)
         # ranking has only the other rows as negatives: the two sentences of a pair with label 0,
         # which look alike and are the hard case, are told apart by this term alone
         return ranked + losses.contrastive(u, v, labels)

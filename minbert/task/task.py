@@ -41,7 +41,7 @@ class Task:
     unit: float = 1.0  # that scores are learned in, a fifth of their range; labels are in 1
     multi_label: bool = False  # a row has a set of classes, given as the sum of 2^class
     per_word: bool = False  # a row has a class for each of its words: predictions are arrays
-    encoding: str = ""  # of pairs: cross, siamese or both; --pair-encoding goes before it
+    pair_encoding: str = ""  # of pairs: cross, siamese or both; --pair-encoding goes before it
     pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it
     weight: float = 1.0  # of the task's loss
     long: str = "head"  # what is read of a text of more than --max-length tokens, see long_texts.py

@@ -211,14 +211,14 @@ def make_task(name: str, table: Table) -> Task:
     task = kind.make(name, table)
     if "class_weight" in table:
         check_class_weight(table["class_weight"], task.classes)
-    if task.encoding not in ("", *ENCODINGS):
+    if task.pair_encoding not in ("", *ENCODINGS):
         raise ValueError(
-            f"encoding = {task.encoding!r}: write one of {', '.join(ENCODINGS)}; that of the files "
-            f"is charset"
+            f"encoding = {task.pair_encoding!r}: write one of {', '.join(ENCODINGS)}; that of the "
+            f"files is charset"
         )
     if task.pair_loss:
-        check_pair_loss(task, task.pair_loss, task.encoding)
-        if task.encoding in ("", CROSS):
+        check_pair_loss(task, task.pair_loss, task.pair_encoding)
+        if task.pair_encoding in ("", CROSS):
             raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese" or "both"')
     return task
 

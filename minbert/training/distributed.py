@@ -190,7 +190,7 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
     torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(parts, gradients, strict=True)])
 
 
-def takes_row_gradients(device: torch.device) -> bool:
+def allows_sparse_gradients(device: torch.device) -> bool:
     """Return whether the word embedding's gradient may be sparse: the rows of a batch alone.
 
     Only in one process (see `sum_gradients`), and on a CPU, where writing a gradient for every

@@ -125,7 +125,7 @@ class AdamW(torch.optim.Optimizer):
             for t, params in buckets.items():
                 a = corrected_rate(group, t)
                 for p, g, m, v in self.blocks(params, bool(group["weight_decay"])):
-                    fast = self.kernels == "torch" and all(map(kernels.takes_adamw, p, g))
+                    fast = self.kernels == "torch" and all(map(kernels.fits_adamw, p, g))
                     update = kernels.adamw if fast else equations
                     update(p, g, m, v, a, group["betas"], group["eps"], scale)
                     if group["weight_decay"]:
