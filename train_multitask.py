@@ -20,7 +20,6 @@ from torch import Tensor
 from minbert.batch import to_device
 from minbert.cli import parse_given, run_script
 from minbert.data.items import item_counts
-from minbert.data.sampler import batch_rows
 from minbert.metrics import over_seeds, overall, weighted_mean
 from minbert.progress import say
 from minbert.run import dry_run, rundir
@@ -42,7 +41,6 @@ from minbert.task.task import Task, Tasks, has_2024_form, main_scores
 from minbert.training import distributed
 from minbert.training.averaging import add_to_average, averaged
 from minbert.training.gradients import TaskGradients, cosines
-from minbert.training.mixing import TaskBatch
 from minbert.training.optimizer import clip_scale
 from minbert.training.schedule import learning_rate
 from minbert.training.threads import set_threads
@@ -87,7 +85,7 @@ def train_step(run: FineTuning, step: int) -> None:
     for group in run.optimizer.param_groups:
         group["lr"] = lr * group["rate"]
 
-    rows = {draw.task: rows_of(run, draw) for draw in run.plan.draws(step)}
+    rows = {draw.task: run.rows_of(draw) for draw in run.plan.draws(step)}
     losses, conflict = add_gradients(run, rows)
     run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
     run.optimizer.zero_grad(set_to_none=True)
@@ -105,13 +103,6 @@ def train_step(run: FineTuning, step: int) -> None:
         )  # fmt: skip
         run.records.add(record)
         conflict = {}  # one line of the step has it
-
-
-def rows_of(run: FineTuning, draw: TaskBatch) -> np.ndarray:
-    """Return the rows of a task's training set that a batch has."""
-    rows, batches = len(run.train_sequences[draw.task]), run.plan.batches[draw.task]
-    args = run.args
-    return batch_rows(rows, args.batch_size, batches, args.seed, draw.task, draw.epoch, draw.batch)
 
 
 def add_gradients(
@@ -203,8 +194,8 @@ def evaluate(run: FineTuning, stage: str) -> None:
     state = run.state
     if run.averaged_steps:  # first: a siamese threshold, set in it, must end as that of last/
         with averaged(run.optimizer):
-            assess(run, stage, is_mean=True)
-    by_task = assess(run, stage)
+            evaluate_weights(run, stage, is_mean=True)
+    by_task = evaluate_weights(run, stage)
     if state.step == 0:
         state.before = by_task
     without_gain = state.best is not None and state.best.step < state.step
@@ -213,7 +204,7 @@ def evaluate(run: FineTuning, stage: str) -> None:
         say(results_table(list(run.tasks.values()), dict(state.stages)))
 
 
-def assess(run: FineTuning, stage: str, is_mean: bool = False) -> Scores:
+def evaluate_weights(run: FineTuning, stage: str, is_mean: bool = False) -> Scores:
     """Score the model as it is, log and show the scores, and save it if it is the best so far.
 
     Returns the main scores. is_mean: the model has the weights' mean.

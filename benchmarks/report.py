@@ -14,7 +14,7 @@ import torch
 from benchmarks.contest import DEVICE, Outcome
 from minbert.files import read_json, write_json, write_text
 from minbert.report.tables import markdown_table
-from minbert.training.device import cpu_model
+from minbert.training.device import has_amx, machine
 
 HERE = Path(__file__).parent
 
@@ -92,7 +92,8 @@ def write_report(folder: Path, name: str, section: Section, command: str) -> Non
     """Put a section into benchmarks.json under its name, and write BENCHMARKS.md from that file."""
     path = folder / "benchmarks.json"
     known = read_json(path) if path.is_file() else {}
-    place = {"machine": machine(), "command": command, "versions": versions()}
+    units = "with AMX" if has_amx() else "without AMX"
+    place = {"machine": machine(f" {units}"), "command": command, "versions": versions()}
     place |= {"device": DEVICE.type, "commit": commit()}
     known[name] = asdict(section) | place
     write_json(path, known)
@@ -132,19 +133,6 @@ def commit() -> str:
         return found.stdout.strip()
 
     return git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain", ":/*.py"))
-
-
-def has_amx() -> bool:
-    """Return whether the CPU has matrix units, beside which everything but products is slow."""
-    return torch.cpu._is_amx_tile_supported()
-
-
-def machine() -> str:
-    """Return what the benchmarks run on: the GPU's name, or the processor's and the threads."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    units = "with AMX" if has_amx() else "without AMX"
-    return f"{cpu_model()} {units}, {torch.get_num_threads()} threads"
 
 
 def versions() -> str:

@@ -13,10 +13,11 @@ from benchmarks.contest import Contestant, hold
 from benchmarks.contestants import A, B, Places, hold_beside_limits, ours, theirs
 from benchmarks.encoding import encode
 from benchmarks.large import memory_large
-from benchmarks.report import Section, Target, compared, has_amx, target_line
+from benchmarks.report import Section, Target, compared, target_line
 from benchmarks.scaling import scaling
 from benchmarks.start_up import first_step_seconds, seconds_in_turn
 from benchmarks.to_score import time_to_score
+from minbert.training.device import has_amx
 
 WITH_AMX = {32: (2.2, 0.25), 64: (2.5, 0.33)}  # by batch size: against (b), share of the bf16 rate
 

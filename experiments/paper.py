@@ -18,7 +18,7 @@ from experiments.jobs import (
     run_jobs,
 )  # fmt: skip
 from experiments.markdown import write_results_page
-from experiments.recipes import BUDGETS, Table, tables
+from experiments.recipes import BUDGETS, PaperTable, tables
 from experiments.results import RESULTS, Record, gather, with_other_tables
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
@@ -45,7 +45,7 @@ class Args(JobArgs):
     )
 
 
-def chosen_tables(args: Args, wide: int) -> list[Table]:
+def chosen_tables(args: Args, wide: int) -> list[PaperTable]:
     """Return the tables that --table means; Table 4 is made of a run of Table 3."""
     every = tables(args.budget, wide)
     if args.table == "all":
@@ -53,7 +53,7 @@ def chosen_tables(args: Args, wide: int) -> list[Table]:
     return [every["3" if args.table == "4" else args.table]]
 
 
-def jobs_of_tables(chosen: list[Table], only: str) -> list[Job]:
+def jobs_of_tables(chosen: list[PaperTable], only: str) -> list[Job]:
     """Return each job once, every start before what starts from it."""
     jobs = {job.name: job for table in chosen for job in table.jobs}
     return [jobs["parallel"]] if only == "4" else list(jobs.values())

@@ -81,7 +81,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     """Rows, and the jobs they need in an order in which they can run."""
 
     title: str
@@ -138,7 +138,7 @@ def pretrain(name: str, b: Budget, epochs: int, tasks: str) -> Job:
     return Job(name, arguments, script="pretrain_mlm")
 
 
-def table_1(b: Budget) -> Table:
+def table_1(b: Budget) -> PaperTable:
     """Return section 4.3's table: additional pre-training on the task's own text."""
     plain = {task: single(task, b, b.after_pretrain) for task in ("sst", "sts")}
     mlm = {task: pretrain(f"mlm-{task}", b, b.pretrain, task) for task in plain}
@@ -153,10 +153,10 @@ def table_1(b: Budget) -> Table:
         )
     )
     jobs = (*plain.values(), *mlm.values(), *after.values())
-    return Table("Table 1: additional pre-training", ("SST", "STS"), rows, jobs)
+    return PaperTable("Table 1: additional pre-training", ("SST", "STS"), rows, jobs)
 
 
-def table_2(b: Budget, wide: int) -> Table:
+def table_2(b: Budget, wide: int) -> PaperTable:
     """Return section 4.4's table: Sentence-BERT's losses; Quora at a cosine of 0.5 and calibrated.
 
     wide: the size of the larger embedding.
@@ -199,10 +199,10 @@ def table_2(b: Budget, wide: int) -> Table:
         ours = quora in (None, "-") and sts in (None, "-")
         rows.append(Row(label, cells, ours))
     columns = ("Quora", "Quora, calibrated", "STS")
-    return Table("Table 2: Sentence-BERT", columns, tuple(rows), tuple(jobs.values()))
+    return PaperTable("Table 2: Sentence-BERT", columns, tuple(rows), tuple(jobs.values()))
 
 
-def table_3(b: Budget) -> Table:
+def table_3(b: Budget) -> PaperTable:
     """Return section 4.5's table: the multi-task routines."""
     alone = {task: single(task, b, epochs) for task, epochs in b.single.items()}
     frozen = ("--epochs", str(b.frozen))
@@ -240,10 +240,10 @@ def table_3(b: Budget) -> Table:
     cells = {titles[t]: Cell(alone[t].name, t, best[t]) for t in titles}
     rows.insert(1, Row("single task", cells))
     jobs = (baseline, *alone.values(), mlm, *(job for job, _ in list(runs.values())[1:]))
-    return Table(TABLE_3, tuple(titles.values()), tuple(rows), jobs)
+    return PaperTable(TABLE_3, tuple(titles.values()), tuple(rows), jobs)
 
 
-def tables(budget: str, wide: int) -> dict[str, Table]:
+def tables(budget: str, wide: int) -> dict[str, PaperTable]:
     """Return the tables by number; Table 4 is the test predictions of Table 3's parallel run."""
     b = BUDGETS[budget]
     return {"1": table_1(b), "2": table_2(b, wide), "3": table_3(b)}

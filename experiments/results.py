@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from experiments.jobs import FIRST_SEED, Job, RunKey
-from experiments.recipes import Cell, Table
+from experiments.recipes import Cell, PaperTable
 from minbert.files import read_json, read_json_lines
 from minbert.run.runlog import is_finished
 from minbert.task.run_files import LOG
-from minbert.training.device import choose_device, choose_precision, cpu_model
+from minbert.training.device import choose_device, choose_precision, machine
 from minbert.typed import from_json
 from tasks import TASKS
 
@@ -120,7 +120,7 @@ def read_record(folder: Path) -> Record:
 
 
 def gather(
-    chosen: list[Table], root: Path, args: Any, rows: dict[str, list[int]],
+    chosen: list[PaperTable], root: Path, args: Any, rows: dict[str, list[int]],
     small_rows: dict[str, list[int]],
 ) -> Record:  # fmt: skip
     """Read what the runs in `root` came to. rows, small_rows: as a record has them."""
@@ -168,7 +168,7 @@ def with_other_tables(record: Record, folder: Path) -> Record:
     )
 
 
-def collect(chosen: list[Table], root: Path, seeds: int) -> list[Result]:
+def collect(chosen: list[PaperTable], root: Path, seeds: int) -> list[Result]:
     """Return every cell of the tables, without scores where nothing has run."""
     found = []
     for table in chosen:
@@ -211,13 +211,6 @@ def read_stages(folder: Path) -> list[Stage]:
         Stage(line["stage"], {TASKS[t].title: main_score(line, t) for t in line["scores"]})
         for line in evaluations(folder)
     ]
-
-
-def machine() -> str:
-    """Return the name of the processor that did the work."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
-    return f"{cpu_model()}, {torch.get_num_threads()} threads"
 
 
 def products_of(arguments: dict[str, Any]) -> str:

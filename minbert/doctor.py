@@ -17,7 +17,7 @@ from minbert.cli import arg, parse_arguments, run_script
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
-from minbert.training.device import choose_device, choose_precision, cpu_model
+from minbert.training.device import choose_device, choose_precision, cpu_model, has_amx
 from minbert.weights.resolve import ALIASES, found_locally
 
 LIBRARIES = ("torch", "numpy", "scipy", "tokenizers", "safetensors", "tqdm")
@@ -99,7 +99,7 @@ def main(argv: list[str]) -> int:
     print(f"packages {versions(LIBRARIES)}")
     print(f"optional {versions(OPTIONAL)}")
     features = {
-        "amx_bf16": torch.cpu._is_amx_tile_supported(),
+        "amx_bf16": has_amx(),
         "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
     }
     units = ", ".join(name for name, has in features.items() if has) or "no bf16 units"

@@ -19,7 +19,6 @@ from minbert.model.multitask import MultitaskNetwork
 from minbert.run import dry_run
 from minbert.run.fine_tuning import FineTuning
 from minbert.run.runlog import scalars
-from minbert.run.train_args import Args
 from tests.conftest import arguments, run, weights
 
 
@@ -117,8 +116,8 @@ def test_a_dry_run_has_what_takes_most_memory(world: Path, monkeypatch: pytest.M
     """The weights' mean, and the batch with the most tokens, which R-Drop reads twice."""
     longest, average, found, means = dry_run.longest_step, dry_run.add_to_average, [], []
 
-    def watched(run: FineTuning, args: Args) -> int:
-        step = longest(run, args)
+    def watched(run: FineTuning) -> int:
+        step = longest(run)
         found.append(next(iter(run.plan.draws(step))).task)
         return step
 

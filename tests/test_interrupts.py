@@ -51,7 +51,7 @@ class InterruptedAt:
 def test_an_evaluation_that_is_repeated_has_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever Ctrl-C comes in it, --patience and the stages have one evaluation more or none."""
     monkeypatch.setattr(train_multitask, "check_finite", lambda run: None)
-    monkeypatch.setattr(train_multitask, "assess", lambda *_: {"sst": 0.5})
+    monkeypatch.setattr(train_multitask, "evaluate_weights", lambda *_: {"sst": 0.5})
     args, before, counted = SimpleNamespace(mode="parallel"), sys.gettrace(), []
     for line in range(1, 20):
         state = TrainState(steps=20, step=10, best=Best(0.6, 5, {}))

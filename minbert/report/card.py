@@ -34,7 +34,7 @@ Before and after are means of both halves of dev, each with the temperature that
 other half; the probabilities of `best/` use the one that was fitted on all of it."""
 Splits = dict[str, EncodedSplit]
 Findings = dict[str, dict[str, Any]]  # by task, see findings.py; empty without predictions
-Table = list[tuple[str, ...]]  # the first row is its head
+Rows = list[tuple[str, ...]]  # of a table; the first one is its head
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,12 @@ def write_card(
 
     kept: what best/ holds, in words.
     """
-    scores: Table = [("task", "metric", "dev score", "95 % interval", "rows", "other metrics")]
-    data: Table = [("file", "rows used", "sha256")]
+    scores: Rows = [("task", "metric", "dev score", "95 % interval", "rows", "other metrics")]
+    data: Rows = [("file", "rows used", "sha256")]
     for task in tasks:
-        value, interval = best_scores[task.name], "-"
-        metrics = dict(found.get(task.name, {}).get("metrics", {}))
-        if ends := found.get(task.name, {}).get("interval"):
-            value, interval = metrics.pop(task.main_metric), f"{ends[0]:.3f} to {ends[1]:.3f}"
-        rows = f"{len(dev_splits[task.name]):,}"
-        others = ", ".join(f"{name} {decimals(score)}" for name, score in metrics.items()) or "-"
-        scores.append((task.title, task.main_metric, f"{value:.3f}", interval, rows, others))
-        again = count_trained_on(dev_splits[task.name], train_splits[task.name])
-        for name, splits in (("train", train_splits), ("dev", dev_splits)):
-            used = f"{len(splits[task.name]):,}"
-            share = f", {task.dev_share:g} of it: dev" if task.dev_share and name == "dev" else ""
-            used += f" ({again:,} as in train)" if again and name == "dev" else ""
-            for path in task.paths(name, Path(command.args["data_dir"])):
-                data.append((path.name + share, used, f"`{sha256_of(path)}`"))
-                used = ""  # the first file's line has the rows of all of them
+        train, dev, own = (by_task.get(task.name) for by_task in (train_splits, dev_splits, found))
+        scores.append(score_row(task, best_scores[task.name], len(dev), own or {}))
+        data += data_rows(task, train, dev, Path(command.args["data_dir"]))
     titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (
         f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"
@@ -106,6 +94,31 @@ def write_card(
     use = [score, *exports(folder, command.args)]
     more = ["## Labels", *labels, *calibrations_of(tasks, found)]
     write(folder, command, about, scores, use, data, more)
+
+
+def score_row(
+    task: Task, best_score: float, dev_rows: int, found: dict[str, Any]
+) -> tuple[str, ...]:
+    """Return a task's line of the table of scores. found: what findings.json has of it, or {}."""
+    value, interval, metrics = best_score, "-", dict(found.get("metrics", {}))
+    if ends := found.get("interval"):
+        value, interval = metrics.pop(task.main_metric), f"{ends[0]:.3f} to {ends[1]:.3f}"
+    others = ", ".join(f"{name} {decimals(score)}" for name, score in metrics.items()) or "-"
+    return task.title, task.main_metric, f"{value:.3f}", interval, f"{dev_rows:,}", others
+
+
+def data_rows(task: Task, train: EncodedSplit, dev: EncodedSplit, data_dir: Path) -> Rows:
+    """Return a task's lines of the table of files; a split's first file has the rows of all."""
+    again, lines = count_trained_on(dev, train), []
+    of_dev = f" ({again:,} as in train)" if again else ""
+    share = f", {task.dev_share:g} of it: dev" if task.dev_share else ""
+    for name, used, part in (
+        ("train", f"{len(train):,}", ""), ("dev", f"{len(dev):,}{of_dev}", share),
+    ):  # fmt: skip
+        for number, path in enumerate(task.paths(name, data_dir)):
+            rows = "" if number else used
+            lines.append((path.name + part, rows, f"`{sha256_of(path)}`"))
+    return lines
 
 
 def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
@@ -127,7 +140,7 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
 def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:
     """Return how far the tasks' probabilities are off, before and after; nothing without any."""
     error = f"expected calibration error ({BINS} bins)"
-    table: Table = [("task", error, "with a temperature", "temperature of all of dev")]
+    table: Rows = [("task", error, "with a temperature", "temperature of all of dev")]
     for task in tasks:
         if own := found.get(task.name, {}).get("calibrated"):
             errors = (f"{own[key]:.4f}" for key in ("ece_before", "ece_after"))
@@ -169,8 +182,8 @@ def write_mlm_card(
     kept: the folder that --model RUN means, of which step it is, and what was found then.
     """
     head = ("held-out masked tokens", f"step {step}")
-    scores: Table = [head, *((name, f"{value:.3f}") for name, value in found.items())]
-    data: Table = [("file", "sha256"), *((f.name, f"`{sha256_of(f)}`") for f in files)]
+    scores: Rows = [head, *((name, f"{value:.3f}") for name, value in found.items())]
+    data: Rows = [("file", "sha256"), *((f.name, f"`{sha256_of(f)}`") for f in files)]
     about = (
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"
         f"`{command.args['model']}`. `{kept}/` holds step {step}; `--model` takes that."
@@ -180,29 +193,30 @@ def write_mlm_card(
 
 
 def write_several_card(
-    folder: Path, command: Command, tasks: list[Task], every: list[dict[str, float]]
+    folder: Path, command: Command, tasks: list[Task], by_seed: list[dict[str, float]]
 ) -> None:
     """Write the card of a folder of runs, one for each seed or task: scores and their spread.
 
-    every: the scores of each seed.
+    by_seed: the scores of each seed.
     """
-    scores: Table = [("task", "metric", "mean dev score", "spread", "lowest to highest")]
+    scores: Rows = [("task", "metric", "mean dev score", "spread", "lowest to highest")]
     for task in tasks:
-        s = over_seeds(every)[task.name]
-        spread = f"{s['spread']:.4f}" if len(every) > 1 else "-"
+        s = over_seeds(by_seed)[task.name]
+        spread = f"{s['spread']:.4f}" if len(by_seed) > 1 else "-"
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         scores.append((task.title, task.main_metric, f"{s['mean']:.3f}", spread, ends))
     about = (
         f"Runs of minbert from `{command.args['model']}`, each in a folder of its own with its "
         f"README.md;\n"
-        f"`scores.json` has the scores of {len(every)} seeds one by one, `report.html` the curves."
+        f"`scores.json` has the scores of {len(by_seed)} seeds one by one, `report.html` "
+        f"the curves."
     )
     report = f"python -m minbert.report {shlex.quote(str(folder))}"
     write(folder, command, about, scores, [report], [])
 
 
 def write(
-    folder: Path, command: Command, about: str, scores: Table, use: list[str], data: Table,
+    folder: Path, command: Command, about: str, scores: Rows, use: list[str], data: Rows,
     more: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Write a card's text; more: parts of it. Of several processes the first one writes."""
@@ -212,7 +226,7 @@ def write(
     versions = ", ".join((f"minbert {VERSION}", *libraries))
     args = ((k, str(v)) for k, v in command.args.items() if k not in LEFT_OUT)
     listed = ((k, f"`{v}`" if v else "-") for k, v in args)
-    arguments: Table = [("argument", "value"), *listed]
+    arguments: Rows = [("argument", "value"), *listed]
     parts = [
         f"# {escape(folder.name, quote=False)}", about, markdown_table(scores), *more,
         "## Use", "\n".join(f"    {line}" for line in use),

@@ -16,7 +16,7 @@ import torch
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
-from minbert.data.sampler import batch_rows, shuffled
+from minbert.data.sampler import shuffled
 from minbert.progress import duration, progress
 from minbert.run import pre_training
 from minbert.run.fine_tuning import FineTuning, set_up
@@ -75,7 +75,7 @@ def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
         seconds = sum(n * seconds_a_step(run, train_step, some[t]) for t, n in counts.items())
         if args.average:  # one more copy of the weights, which the last steps have
             add_to_average(run.optimizer, 1)
-        train_step(run, longest_step(run, args))
+        train_step(run, longest_step(run))
     run.progress.close()
     gib = peak_gib(run.model.encoder.device)
     return Forecast(args.seeds * sum(counts.values()), args.seeds * seconds / 60, gib)
@@ -124,7 +124,7 @@ def features_seconds(run: FineTuning) -> float:
     return (time.monotonic() - started) * (of_train + of_dev) / of_dev
 
 
-def longest_step(run: FineTuning, args: Args) -> int:
+def longest_step(run: FineTuning) -> int:
     """Return the step, of each task's first pass, whose batch has the most tokens in memory.
 
     A task with R-Drop, or whose pairs are read both ways, has each of them twice.
@@ -132,13 +132,11 @@ def longest_step(run: FineTuning, args: Args) -> int:
     longest = (0, 0)  # tokens, step
     for task, batches in run.plan.batches.items():
         split = run.train_sequences[task]
-        times = 1 + (task in args.r_drop) + (args.pair_encoding.get(task) == BOTH)
+        times = 1 + (task in run.args.r_drop) + (run.args.pair_encoding.get(task) == BOTH)
         for step in islice(run.plan.steps_with(task), batches):
             draw = next(d for d in run.plan.draws(step) if d.task == task)
-            rows = batch_rows(
-                len(split), args.batch_size, batches, args.seed, task, draw.epoch, draw.batch
-            )
-            longest = max(longest, (times * int(split.lengths_of(rows).sum()), step))
+            tokens = int(split.lengths_of(run.rows_of(draw)).sum())
+            longest = max(longest, (times * tokens, step))
     return longest[1]
 
 

@@ -14,7 +14,7 @@ from minbert.config import BertConfig
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, one_row_a_sequence
 from minbert.data.items import gold_of, item_labels, items_of, visible_items
-from minbert.data.sampler import count_batches
+from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
@@ -42,7 +42,7 @@ from minbert.task.task import Task, Tasks
 from minbert.training import distributed
 from minbert.training.averaging import averaged_steps
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.mixing import Plan, resolve_sub_epochs
+from minbert.training.mixing import Plan, TaskBatch, resolve_sub_epochs
 from minbert.training.optimizer import AdamW, parameter_groups
 from minbert.weights.pretrained import names_a_pooler, read_tensors
 from minbert.weights.resolve import resolve
@@ -84,6 +84,12 @@ class FineTuning(Training):
         due = self.args.eval_every and step % self.args.eval_every == 0
         return self.plan.stage_after(step) or (f"step {step}" if due else None)
 
+    def rows_of(self, draw: TaskBatch) -> np.ndarray:
+        """Return the rows of a task's training set that a batch has."""
+        rows, batches = len(self.train_sequences[draw.task]), self.plan.batches[draw.task]
+        size, seed = self.args.batch_size, self.args.seed
+        return batch_rows(rows, size, batches, seed, draw.task, draw.epoch, draw.batch)
+
     def forward(self, task: str, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
         """Return a head's outputs (I, C) on training rows, their labels, and which items they are.
 
@@ -122,7 +128,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     known = list(tasks.values())
     train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
-    counts = count_labels(tasks, train_splits)
+    warn_of_rare_classes(tasks, train_splits)
     sequences = {name: one_row_a_sequence(split) for name, split in train_splits.items()}
     labels = {n: item_labels(split)[visible_items(split)] for n, split in sequences.items()}
     tasks = {n: with_class_weights(t, labels[n], model.device) for n, t in tasks.items()}
@@ -147,7 +153,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
         task_bests=args.save_task_best, passes=plan.passes(), prepared_s=prepared_s,
     )  # fmt: skip
     if not last:
-        begun.log.write("labels", tasks=counts)
+        begun.log.write("labels", tasks=count_labels(tasks, train_splits))
     args = rundir.save_arguments(folder, args, tasks)
     return FineTuning(
         **vars(begun), args=args, tasks=tasks, train_splits=train_splits, train_sequences=sequences,
@@ -181,11 +187,15 @@ def check_model(args: Args, tasks: list[Task], tokenizer: BertTokenizer, directo
             raise UserError(f"--{flag}-layers {layer}: this model has {most} layers")
 
 
-def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
-    """Return every task's label counts, by task; name the classes that have few rows."""
+def warn_of_rare_classes(tasks: Tasks, splits: Splits) -> None:
+    """Print which classes have few training rows, if any."""
     for name, task in tasks.items():
         if warning := rare_classes(task, gold_of(splits[name])):
             print(warning)
+
+
+def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
+    """Return every task's label counts, by task."""
     return {name: label_summary(task, gold_of(splits[name])) for name, task in tasks.items()}
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minbert.data.items import by_row, gold_of
+from minbert.data.items import gold_of
 from minbert.files import sha256_of, write_json, write_text
 from minbert.metrics import bootstrap_interval, over_seeds
 from minbert.model.heads import HeadConfig
@@ -25,11 +25,10 @@ from minbert.run.loop import step_of
 from minbert.run.pre_training import PreTraining
 from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
 from minbert.run.train_args import Args, data_source
-from minbert.task.calibration import calibration_of
-from minbert.task.evaluation import predict_task
+from minbert.task.calibration import calibration_if_any
+from minbert.task.evaluation import outputs_by_row
 from minbert.task.loading import training_files
 from minbert.task.predictions import write_predictions
-from minbert.task.probabilities import why_no_probabilities
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -84,8 +83,7 @@ def predict_best(run: FineTuning) -> Findings:
             if task.name not in splits:
                 continue
             split = splits[task.name]
-            outputs = predict_task(model, task, split, f"{task.title}: {name}").numpy()
-            outputs = by_row(split, outputs)
+            outputs = outputs_by_row(model, task, split, f"{task.title}: {name}")
             if is_first:
                 write_predictions(run.folder / "predictions", task, name, split, outputs)
             if name == "dev":
@@ -105,9 +103,8 @@ def dev_findings(
     run: FineTuning, task: Task, head: HeadConfig, outputs: np.ndarray
 ) -> dict[str, Any]:
     """Return what findings.json has of a task: outputs are those of the dev set's rows."""
-    split, calibration = run.dev_splits[task.name], None
-    if not why_no_probabilities(task, head):
-        calibration = calibration_of(task, outputs, split.labels)
+    split = run.dev_splits[task.name]
+    calibration = calibration_if_any(task, head, outputs, split.labels)
     files = unchanged_files(run, task, data_source(run.args).data_dir)
     found = findings(task, outputs, split, files, calibration)
     if task.main_metric in found["metrics"]:  # only if it is defined

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numpy as np
 import torch
 
 from minbert.batch import to_device
@@ -40,7 +39,7 @@ def train_heads(
         batches = count_batches({name: len(split)}, args.batch_size)[name]
         head.train()
         for step in progress(range(args.heads_first * batches), f"{name}: head"):
-            torch.manual_seed(int(np.random.SeedSequence([args.seed, step]).generate_state(1)[0]))
+            torch.manual_seed(distributed.mixed_seed(args.seed, step))
             epoch, batch = divmod(step, batches)
             rows = batch_rows(len(split), args.batch_size, batches, args.seed, name, epoch, batch)
             items = torch.from_numpy(items_of(split, rows)[0]).to(device)

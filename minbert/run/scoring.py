@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit, take
-from minbert.data.items import by_row, gold_of
+from minbert.data.items import gold_of
 from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, bootstrap_interval, decimals, overall
-from minbert.task.calibration import calibration_of
+from minbert.task.calibration import calibration_if_any
 from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.evaluation import (
     WHY_UNDEFINED,
+    above_half,
     cosine_threshold,
+    outputs_by_row,
     predict,
-    predict_task,
 )
 from minbert.task.loading import DataSource, load_task, load_test
 from minbert.task.predictions import write_predictions
-from minbert.task.probabilities import why_no_probabilities
 from minbert.task.task import Task, has_2024_form
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
@@ -47,8 +47,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
     for name, task in model.tasks.items():
         for split_name, split in splits[name].items():
-            outputs = predict_task(network, task, split, f"{task.title}: {split_name}").numpy()
-            outputs = by_row(split, outputs)
+            outputs = outputs_by_row(network, task, split, f"{task.title}: {split_name}")
             write_predictions(output, task, split_name, split, outputs)
             if split_name == "dev":
                 threshold = cosine_threshold(task, heads[name])
@@ -56,8 +55,8 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
                 found = class_scores(task, task.decode(outputs), gold_of(split))
                 classes |= {name: list(map(asdict, found))} if found else {}
                 print_classes(task, found)
-                if not why_no_probabilities(task, heads[name].config):
-                    calibration = calibration_of(task, outputs, split.labels)
+                head = heads[name].config
+                if calibration := calibration_if_any(task, head, outputs, split.labels):
                     calibrated[name] = calibration.to_json()
                     print(f"{task.title:7} {'calibration':15} {calibration}")
                 if name in network.siamese_tasks and reads_pairs:
@@ -96,7 +95,7 @@ def intervals(
     """
     rows = {name: (metric, task.decode(outputs)) for name, metric in task.metrics.items()}
     if threshold is not None:
-        rows["accuracy_at_0.5"] = (accuracy, outputs[:, 0] + threshold > 0.5)
+        rows["accuracy_at_0.5"] = (accuracy, above_half(outputs, threshold))
     result = {}
     for name, (metric, predictions) in rows.items():
         value = metric(predictions, labels)

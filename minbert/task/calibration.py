@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from minbert.model.heads import HeadConfig
 from minbert.task.labels import label_matrix
-from minbert.task.probabilities import choices, softmax
+from minbert.task.probabilities import choices, softmax, why_no_probabilities
 from minbert.task.task import Task
 
 BINS = 15  # of the expected calibration error, as in the paper's table 1
@@ -60,6 +61,13 @@ def calibration_of(task: Task, outputs: np.ndarray, labels: np.ndarray) -> Calib
             errors.append([calibration_error(logits / t, gold) for t in (1.0, temperature)])
     before, after = np.mean(errors, axis=0).tolist()
     return Calibration(fitted_on(order), before, after, held_out)
+
+
+def calibration_if_any(
+    task: Task, head: HeadConfig, outputs: np.ndarray, labels: np.ndarray
+) -> Calibration | None:
+    """Return `calibration_of`; None for outputs that give no probabilities."""
+    return None if why_no_probabilities(task, head) else calibration_of(task, outputs, labels)
 
 
 def choices_of(

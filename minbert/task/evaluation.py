@@ -82,6 +82,19 @@ def predict_task(model: nn.Module, task: Task, split: EncodedSplit, what: str = 
     return outputs
 
 
+def outputs_by_row(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> np.ndarray:
+    """Return `predict_task`'s outputs by row: (R, C), or R arrays (words, C)."""
+    return by_row(split, predict_task(model, task, split, what).numpy())
+
+
+def above_half(outputs: np.ndarray, threshold: float) -> np.ndarray:
+    """Return the paper's predictions for pairs, (R,) bool: is their cosine above 0.5?
+
+    outputs: (R, 1), the cosines less the threshold.
+    """
+    return outputs[:, 0] + threshold > 0.5
+
+
 @torch.no_grad()
 def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
     """Return the scores of a split's pairs, (R, 1); every distinct sentence is encoded once."""
@@ -184,7 +197,7 @@ def score_tasks(
             loss = task.loss(outputs[items], torch.from_numpy(item_labels(split)[items]))
             scores[task.name]["loss"] = float(loss)
         elif (threshold := cosine_threshold(task, head)) is not None:
-            fixed = accuracy(outputs[:, 0].numpy() + threshold > 0.5, split.labels)
+            fixed = accuracy(above_half(outputs.numpy(), threshold), split.labels)
             scores[task.name] |= {"accuracy_at_0.5": fixed, "threshold": threshold}
     return scores
 

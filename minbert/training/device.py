@@ -54,8 +54,23 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":  # older GPUs emulate it, slowly
         major, _ = torch.cuda.get_device_capability(device)
         return torch.bfloat16 if major >= 8 else torch.float32
-    fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    fast = torch.cpu._is_avx512_bf16_supported() or has_amx()
     return torch.bfloat16 if fast else torch.float32
+
+
+def has_amx() -> bool:
+    """Return whether the CPU has matrix units, beside which everything but products is slow."""
+    return torch.cpu._is_amx_tile_supported()
+
+
+def machine(about_cpu: str = "") -> str:
+    """Return the GPU's name, or the processor's and how many threads it has.
+
+    about_cpu: what stands after the processor's name.
+    """
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    return f"{cpu_model()}{about_cpu}, {torch.get_num_threads()} threads"
 
 
 def cpu_model() -> str:

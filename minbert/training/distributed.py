@@ -126,7 +126,12 @@ def own_seed(seed: int, step: int) -> int:
     Dropout's draws thus depend on how many processes and micro-batches a batch is split among;
     nothing else of a step does, but for the order of its sums.
     """
-    return int(np.random.SeedSequence([seed, step, rank()]).generate_state(1)[0])
+    return mixed_seed(seed, step, rank())
+
+
+def mixed_seed(*numbers: int) -> int:
+    """Return a seed that differs wherever one of these numbers does."""
+    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
 
 
 def micro_batches(
