@@ -148,13 +148,13 @@ class TwoWayHead(Head):
         return f"TwoWayHead({self.config.outputs} outputs, {self.apart})"
 
 
-def make_head(hidden_size: int, config: HeadConfig, dropout_prob: float) -> nn.Module:
+def make_head(hidden_size: int, config: HeadConfig, dropout_prob: float) -> Head | SiameseHead:
     """Return a new head of the kind that its configuration says."""
     if config.siamese:
         return SiameseHead(hidden_size, config)
     return (TwoWayHead if config.both else Head)(hidden_size, config, dropout_prob)
 
 
-def siamese_part(head: nn.Module) -> SiameseHead:
+def siamese_part(head: TwoWayHead | SiameseHead) -> SiameseHead:
     """Return what compares the sentences of a task's pairs: its head, or one beside it."""
     return head.apart if isinstance(head, TwoWayHead) else head

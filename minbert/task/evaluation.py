@@ -7,6 +7,7 @@ words are labelled, words), C outputs of a head.
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -19,7 +20,9 @@ from minbert.data.items import by_row, gold_of, item_labels, visible_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import accuracy
-from minbert.model.heads import siamese_part
+from minbert.model.encoder import BertModel
+from minbert.model.heads import Head, SiameseHead, siamese_part
+from minbert.model.multitask import MultitaskNetwork
 from minbert.progress import progress
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -27,6 +30,20 @@ from minbert.training import distributed
 THRESHOLD_ROWS = 2000  # training pairs that a siamese threshold is set on
 LOWEST = -1.0  # that any metric can be
 WHY_UNDEFINED = "all predictions or all labels are equal"
+
+
+class TaskModel(Protocol):
+    """What predicts: a MultitaskNetwork, or what stands in its place, as a model.onnx."""
+
+    heads: nn.ModuleDict
+    second_tower: BertModel | None
+    device: torch.device
+
+    def eval(self) -> object: ...
+
+    def __call__(self, task: str, batch: Batch) -> Tensor: ...
+
+    def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -67,7 +84,7 @@ def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
     return total / counts[:, None]
 
 
-def predict_task(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
+def predict_task(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
     """Return a task's outputs, (I, task.outputs): of a siamese task the scores of its pairs.
 
     Of one that reads pairs both ways it is the mean of the two. I: the rows or words of the split.
@@ -82,7 +99,7 @@ def predict_task(model: nn.Module, task: Task, split: EncodedSplit, what: str = 
     return outputs
 
 
-def outputs_by_row(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> np.ndarray:
+def outputs_by_row(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> np.ndarray:
     """Return `predict_task`'s outputs by row: (R, C), or R arrays (words, C)."""
     return by_row(split, predict_task(model, task, split, what).numpy())
 
@@ -96,7 +113,7 @@ def above_half(outputs: np.ndarray, threshold: float) -> np.ndarray:
 
 
 @torch.no_grad()
-def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
+def siamese_outputs(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
     """Return the scores of a split's pairs, (R, 1); every distinct sentence is encoded once."""
     model.eval()
     device = model.device
@@ -117,7 +134,7 @@ def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str
     ).cpu()
 
 
-def cosine_threshold(task: Task, head: nn.Module) -> float | None:
+def cosine_threshold(task: Task, head: Head | SiameseHead) -> float | None:
     """Return the threshold above which a cosine means class 1; None for a task without one.
 
     Only siamese tasks of two classes have it, if their head is not a classifier.
@@ -127,7 +144,7 @@ def cosine_threshold(task: Task, head: nn.Module) -> float | None:
     return None
 
 
-def set_threshold(model: nn.Module, task: Task, split: EncodedSplit) -> None:
+def set_threshold(model: MultitaskNetwork, task: Task, split: EncodedSplit) -> None:
     """Set the threshold of a siamese head to the best one on some of its training pairs.
 
     A task of scores has no threshold, nor has one that reads pairs both ways: they are left alone.
@@ -159,7 +176,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(lower if middle == upper else middle)  # of neighbours it may round to the upper
 
 
-def encode_features(model: nn.Module, splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
+def encode_features(model: MultitaskNetwork, splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
     """Return what a frozen model's heads read of each task's split, (I, D), without dropout."""
     model.eval()
     return {
@@ -169,7 +186,7 @@ def encode_features(model: nn.Module, splits: dict[str, EncodedSplit]) -> dict[s
 
 
 def score_tasks(
-    model: nn.Module,
+    model: MultitaskNetwork,
     tasks: list[Task],
     splits: dict[str, EncodedSplit],
     features: dict[str, Tensor] | None = None,

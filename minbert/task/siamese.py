@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from minbert import losses
 from minbert.batch import to_device
@@ -18,7 +18,7 @@ from minbert.data.pairs import (
 )
 from minbert.errors import UserError
 from minbert.model.heads import HeadConfig, siamese_part
-from minbert.model.multitask import CONFIGS
+from minbert.model.multitask import CONFIGS, MultitaskNetwork
 from minbert.task.task import Task
 
 CROSS, SIAMESE, BOTH = "cross", "siamese", "both"  # pairs are read together, apart, both ways
@@ -131,8 +131,9 @@ class PairData:
 
 
 def siamese_loss(
-    model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, name: str, mnr_scale: float
-) -> Tensor | None:
+    model: MultitaskNetwork, task: Task, pairs: PairData, rows: np.ndarray, name: str,
+    mnr_scale: float,
+) -> Tensor | None:  # fmt: skip
     """Return the loss `name` of these rows; None if mnr has fewer than two pairs with label 1.
 
     mnr_scale: of the cosines in in-batch losses; 0: the paper's 1 for mnr, 20 for the others.
@@ -166,7 +167,7 @@ def siamese_loss(
 
 
 def embed_pairs(
-    model: nn.Module, task: Task, pairs: PairData, rows: np.ndarray, twice: bool
+    model: MultitaskNetwork, task: Task, pairs: PairData, rows: np.ndarray, twice: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the pairs' embeddings u and v, (S, E) each, by one forward of all their sentences.
 
