@@ -139,8 +139,9 @@ def test_a_table_of_thousands_of_classes_is_left_out(classes: int, shown: bool) 
                          np.arange(4), np.ones(3, np.int32))  # fmt: skip
     outputs = np.eye(3, classes, 1, dtype=np.float32)
     found = findings(make("classification", classes), outputs, split, (), None)
-    assert ("confusion" in found) == ("names" in found) == shown
-    assert len(found["classes"]) == classes and found["worst"] == []
+    saved = found.to_json()
+    assert ("confusion" in saved) == ("names" in saved) == shown
+    assert len(saved["classes"]) == classes and saved["worst"] == []
 
 
 def test_of_many_classes_those_are_listed_that_are_found_least() -> None:

@@ -39,12 +39,12 @@ def test_the_worst_rows_come_first(world: Path) -> None:
             task.paths("dev", world / "data"),
         )
         if task.is_regression:
-            worst = findings(task, outputs, split, files, None)["worst"]
-            values = [abs(float(row["gold"]) - float(row["predicted"])) for row in worst]
+            worst = findings(task, outputs, split, files, None).worst
+            values = [abs(float(row.gold) - float(row.predicted)) for row in worst]
         else:
             calibration = calibration_of(task, outputs, split.labels)
-            worst = findings(task, outputs, split, files, calibration)["worst"]
-            values = [row["confidence"] for row in worst]
+            worst = findings(task, outputs, split, files, calibration).worst
+            values = [row.confidence for row in worst]
         # they are rounded
         assert len(values) > 3 and values[0] > values[-1] + 0.1 and max(np.diff(values)) < 0.011
 
@@ -61,10 +61,10 @@ def test_the_surest_wrong_labels_of_sets_come_first(tmp_path: Path) -> None:
     split = encode_files(file, task.columns, True, tokenizer, 32)
     outputs = np.array([[9.0, -9], [9, 2], [9, 1], [4, -9]])
     found = findings(task, outputs, split, (file,), calibration_of(task, outputs, split.labels))
-    worst = [(row["texts"], row["gold"], row["predicted"]) for row in found["worst"]]
+    worst = [(row.texts, row.gold, row.predicted) for row in found.worst]
     assert worst == [
         (["surely a"], "-", "a"),
         (["surely b"], "a", "a;b"),
         (["hardly b"], "a", "a;b"),
     ]
-    assert found["labels"] and "confusion" not in found
+    assert found.labels and found.confusion is None

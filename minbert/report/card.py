@@ -18,8 +18,9 @@ from minbert.files import sha256_of, write_text
 from minbert.metrics import decimals, over_seeds
 from minbert.parsers import as_typed
 from minbert.report.tables import markdown_table
+from minbert.report.task_findings import TaskFindings
 from minbert.task.calibration import BINS
-from minbert.task.classes import ClassScore, describe_labels, shown_counts, worst_first
+from minbert.task.classes import describe_labels, shown_counts, worst_first
 from minbert.task.loading import count_trained_on
 from minbert.task.siamese import BOTH
 from minbert.task.task import Task
@@ -33,7 +34,7 @@ CALIBRATED = """\
 Before and after are means of both halves of dev, each with the temperature that was fitted on the
 other half; the probabilities of `best/` use the one that was fitted on all of it."""
 Splits = dict[str, EncodedSplit]
-Findings = dict[str, dict[str, Any]]  # by task, see findings.py; empty without predictions
+Findings = dict[str, TaskFindings]  # by task; empty without predictions
 Rows = list[tuple[str, ...]]  # of a table; the first one is its head
 
 
@@ -82,7 +83,7 @@ def write_card(
     data: Rows = [("file", "rows used", "sha256")]
     for task in tasks:
         train, dev, own = (by_task.get(task.name) for by_task in (train_splits, dev_splits, found))
-        scores.append(score_row(task, best_scores[task.name], len(dev), own or {}))
+        scores.append(score_row(task, best_scores[task.name], len(dev), own))
         data += data_rows(task, train, dev, Path(command.args["data_dir"]))
     titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (
@@ -97,12 +98,13 @@ def write_card(
 
 
 def score_row(
-    task: Task, best_score: float, dev_rows: int, found: dict[str, Any]
+    task: Task, best_score: float, dev_rows: int, found: TaskFindings | None
 ) -> tuple[str, ...]:
-    """Return a task's line of the table of scores. found: what findings.json has of it, or {}."""
-    value, interval, metrics = best_score, "-", dict(found.get("metrics", {}))
-    if ends := found.get("interval"):
-        value, interval = metrics.pop(task.main_metric), f"{ends[0]:.3f} to {ends[1]:.3f}"
+    """Return a task's line of the table of scores."""
+    value, interval, metrics = best_score, "-", dict(found.metrics if found else {})
+    if found and found.interval:
+        low, high = found.interval
+        value, interval = metrics.pop(task.main_metric), f"{low:.3f} to {high:.3f}"
     others = ", ".join(f"{name} {decimals(score)}" for name, score in metrics.items()) or "-"
     return task.title, task.main_metric, f"{value:.3f}", interval, f"{dev_rows:,}", others
 
@@ -123,7 +125,7 @@ def data_rows(task: Task, train: EncodedSplit, dev: EncodedSplit, data_dir: Path
 
 def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
     """Return how many training rows a task's classes have, and how well they are found on dev."""
-    scores = [ClassScore(**row) for row in found.get(task.name, {}).get("classes", [])]
+    scores = found[task.name].classes if task.name in found else []
     if not scores:
         rows = f"{task.title}, training rows: {describe_labels(task, labels)}"
         return escape(rows, quote=False)
@@ -141,10 +143,10 @@ def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:
     """Return how far the tasks' probabilities are off, before and after; nothing without any."""
     error = f"expected calibration error ({BINS} bins)"
     table: Rows = [("task", error, "with a temperature", "temperature of all of dev")]
-    for task in tasks:
-        if own := found.get(task.name, {}).get("calibrated"):
-            errors = (f"{own[key]:.4f}" for key in ("ece_before", "ece_after"))
-            table.append((task.title, *errors, f"{own['temperature']:g}"))
+    for own in (found[task.name] for task in tasks if task.name in found):
+        if numbers := own.calibrated:
+            errors = (f"{numbers[key]:.4f}" for key in ("ece_before", "ece_after"))
+            table.append((own.title, *errors, f"{numbers['temperature']:g}"))
     return ["## Calibration", markdown_table(table), CALIBRATED] if len(table) > 1 else []
 
 

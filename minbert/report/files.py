@@ -1,7 +1,6 @@
 """Reading the runs' folders for the page, and writing it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +8,12 @@ from minbert.errors import UserError
 from minbert.files import parse_json_line, read_json, read_json_lines, write_text
 from minbert.report.page import page
 from minbert.report.runs import LARGEST, LoggedRun
-from minbert.task.classes import ClassScore
+from minbert.report.task_findings import TaskFindings
 from minbert.task.run_files import ARGS, LOG, read_arguments
 from minbert.typed import parse
 
 FINDINGS, REPORT = "findings.json", "report.html"
-# Keys of findings.json in the oldest runs, and what they are called since.
-RENAMED = {"right": "gold", "sure": "confidence", "calibration": "reliability"}
-# What the page needs of the lines of a log, by their event, and of a task's findings.
+# What the page needs of the lines of a log, by their event.
 LINES: dict[str, dict[str, Any]] = {
     "step": {"step": int, "loss": float | None, "lr": float, "tokens": int},
     "dev": {"step": int, "stage": str, "scores": dict[str, dict[str, float]], "overall": float},
@@ -28,28 +25,6 @@ OPTIONAL: dict[str, dict[str, Any]] = {
     "end": {"best": dict[str, Any] | None},
 }
 BEST: dict[str, Any] = {"step": int, "scores": dict[str, float]}
-CALIBRATION = {"temperature", "ece_before", "ece_after"}
-
-
-@dataclass(frozen=True)
-class WorstRow:
-    """A row that the model gets most wrong, as `findings` describes it."""
-
-    id: str
-    texts: list[str]
-    gold: str
-    predicted: str
-    confidence: float = 0.0
-    mistakes: int = 0  # of a sentence whose words are labelled
-
-
-FINDING: dict[str, Any] = {
-    "title": str, "names": list[str], "confusion": list[list[int]],
-    "points": list[tuple[float, float]], "reliability": list[tuple[float, float, int]],
-    "reliability_calibrated": list[tuple[float, float, int]], "calibrated": dict[str, float],
-    "interval": tuple[float, float], "metrics": dict[str, float], "classes": list[ClassScore],
-    "worst": list[WorstRow], "labels": list[dict[str, str | int]],
-}  # fmt: skip
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
@@ -103,20 +78,12 @@ def readable_log_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     return found, damaged
 
 
-def check_findings(found: Any, path: Path) -> None:
-    """Raise UserError if findings.json is not what a run writes."""
-    check_numbers(found, str(path))
-    for task, own in parse(dict[str, dict[str, Any]], found, str(path)).items():
-        for key, kind in FINDING.items():
-            if key in own:
-                parse(kind, own[key], f"{path}: {task}: {key}")
-        if "title" not in own or ("points" in own and "worst" not in own):
-            raise UserError(f"{path}: {task}: title or worst is missing; the file is damaged")
-        sizes = {len(own.get("names", [])), *map(len, own.get("confusion", []))}
-        if not {*own.get("calibrated", CALIBRATION)} >= CALIBRATION:
-            raise UserError(f"{path}: {task}: calibrated lacks a key; the file is damaged")
-        if "confusion" in own and sizes != {len(own["confusion"])}:
-            raise UserError(f"{path}: {task}: names and confusion differ; the file is damaged")
+def read_findings(path: Path) -> dict[str, TaskFindings]:
+    """Return what findings.json has, by task. Raises UserError for what no run writes."""
+    saved = read_json(path)
+    check_numbers(saved, str(path))
+    by_task = parse(dict[str, dict[str, Any]], saved, str(path))
+    return {n: TaskFindings.from_json(own, f"{path}: {n}") for n, own in by_task.items()}
 
 
 def read_runs(folder: Path) -> list[LoggedRun]:
@@ -137,16 +104,9 @@ def read_runs(folder: Path) -> list[LoggedRun]:
 def read_run(folder: Path, name: str) -> LoggedRun:
     """Read args.json, log.jsonl and, if there are predictions, findings.json."""
     args = read_arguments(folder) if (folder / ARGS).is_file() else {}
-    findings = renamed(read_json(folder / FINDINGS) if (folder / FINDINGS).is_file() else {})
-    check_findings(findings, folder / FINDINGS)
+    path = folder / FINDINGS
+    findings = read_findings(path) if path.is_file() else {}
     return LoggedRun(name, args, read_log(folder / LOG), findings)
-
-
-def renamed(found: Any) -> Any:
-    """Return findings with the present names of their keys."""
-    if isinstance(found, dict):
-        return {RENAMED.get(key, key): renamed(value) for key, value in found.items()}
-    return [renamed(value) for value in found] if isinstance(found, list) else found
 
 
 def write_page(runs: Sequence[LoggedRun], path: Path) -> None:

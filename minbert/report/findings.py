@@ -1,7 +1,7 @@
 """What a model gets right and wrong on a dev set, as numbers and examples for the report."""
 
 import math
-from dataclasses import asdict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Files, read_examples
 from minbert.data.items import gold_of
 from minbert.report.tagged import confusion_of_words, worst_sentences
+from minbert.report.task_findings import Points, TaskFindings, WorstRow
 from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
 from minbert.task.labels import label_matrix
@@ -25,52 +26,79 @@ SCATTER_POINTS = 1500  # most points of a scatter plot
 def findings(
     task: Task, outputs: np.ndarray, split: EncodedSplit, files: Files,
     calibration: Calibration | None,
-) -> dict[str, Any]:  # fmt: skip
-    """Describe outputs (n, task.outputs) for a split, which was read from these files.
+) -> TaskFindings:  # fmt: skip
+    """Describe outputs (R, C) for a split, which was read from these files.
 
     files: (), if they have other texts by now: then none are shown. calibration: None for outputs
     that give no probabilities.
     """
     predictions, labels = task.decode(outputs), gold_of(split)
-    found: dict[str, Any] = {"title": task.title, "rows": len(split)}
     scores = {name: metric(predictions, labels) for name, metric in task.metrics.items()}
-    found["metrics"] = {name: score for name, score in scores.items() if not math.isnan(score)}
-    found["classes"] = [asdict(score) for score in class_scores(task, predictions, labels)]
+    found = TaskFindings(
+        task.title, [], len(split),
+        metrics={name: score for name, score in scores.items() if not math.isnan(score)},
+        classes=class_scores(task, predictions, labels),
+    )  # fmt: skip
     if task.per_word:
-        if len(task.shown_classes) <= MOST_CONFUSED:
-            names, counts = confusion_of_words(task, predictions, labels)
-            found |= {"names": names, "confusion": counts.tolist()}
-        found["worst"] = worst_sentences(task, predictions, split, files, WORST)
-        return found
+        worst = worst_sentences(task, predictions, split, files, WORST)
+        return replace(found, worst=worst, **confusion_of(task, predictions, labels))
     if calibration:
-        found["calibrated"] = calibration.to_json()
-        for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
-            p = class_probabilities(task, outputs, temperature)
-            found[f"reliability{name}"] = reliability(*predicted_and_true(task, p, labels))
+        found = replace(found, **calibration_found(task, outputs, labels, calibration))
     if task.is_regression:
         chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
-        found["points"] = np.stack([labels, predictions], 1)[chosen].round(task.places + 1).tolist()
+        points = np.stack([labels, predictions], 1)[chosen].round(task.places + 1).tolist()
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
-        found["worst"] = listed_rows(task, order[:WORST], split, predictions, None, files)
-        return found
-    names = task.shown_classes
+        worst = listed_rows(task, order[:WORST], split, predictions, None, files)
+        return replace(found, points=points, worst=worst)
     if task.multi_label:
-        found["labels"] = label_counts(task, predictions, labels)
-    elif len(names) <= MOST_CONFUSED:
-        found["names"] = names
-        found["confusion"] = confusion(predictions, labels, len(names)).tolist()
-    confidence = np.abs(outputs[:, 0])  # of cosines
-    if calibration:
-        p = class_probabilities(task, outputs, calibration.temperature)
-        if task.multi_label:  # the surest of a row's wrong labels
-            predicted, gold = (label_matrix(x, task.outputs) for x in (predictions, labels))
-            wrong_labels = predicted != gold
-            p = np.where(wrong_labels, np.maximum(p, 1 - p), 0)
-        confidence = p.max(1)
+        found = replace(found, labels=label_counts(task, predictions, labels))
+    else:
+        found = replace(found, **confusion_of(task, predictions, labels))
+    sure = confidence(task, outputs, predictions, labels, calibration)
     wrong = np.flatnonzero(predictions != labels)
-    order = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    found["worst"] = listed_rows(task, order[:WORST], split, predictions, confidence, files)
+    order = wrong[np.argsort(-sure[wrong], kind="stable")]
+    worst = listed_rows(task, order[:WORST], split, predictions, sure, files)
+    return replace(found, worst=worst)
+
+
+def confusion_of(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Return the counts of gold by predicted classes and their names; {} of too many classes."""
+    if len(task.shown_classes) > MOST_CONFUSED:
+        return {}
+    if task.per_word:
+        names, counts = confusion_of_words(task, predictions, labels)
+    else:
+        names = list(task.shown_classes)
+        counts = confusion(predictions, labels, len(names))
+    return {"names": names, "confusion": counts.tolist()}
+
+
+def calibration_found(
+    task: Task, outputs: np.ndarray, labels: np.ndarray, calibration: Calibration
+) -> dict[str, Any]:
+    """Return a calibration's numbers and the points of reliability before it and after it."""
+    found: dict[str, Any] = {"calibrated": calibration.to_json()}
+    for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
+        p = class_probabilities(task, outputs, temperature)
+        found[f"reliability{name}"] = reliability(*predicted_and_true(task, p, labels))
     return found
+
+
+def confidence(
+    task: Task, outputs: np.ndarray, predictions: np.ndarray, labels: np.ndarray,
+    calibration: Calibration | None,
+) -> np.ndarray:  # fmt: skip
+    """Return how sure the model is of each row's prediction, (R,): a probability.
+
+    Of several labels it is that of the surest wrong one; without probabilities the cosine's size.
+    """
+    if calibration is None:
+        return np.abs(outputs[:, 0])
+    p = class_probabilities(task, outputs, calibration.temperature)
+    if task.multi_label:
+        predicted, gold = (label_matrix(x, task.outputs) for x in (predictions, labels))
+        p = np.where(predicted != gold, np.maximum(p, 1 - p), 0)
+    return p.max(1)
 
 
 def confusion(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
@@ -96,7 +124,7 @@ def predicted_and_true(
     return p.max(1), p.argmax(1) == gold
 
 
-def reliability(p: np.ndarray, outcomes: np.ndarray) -> list[tuple[float, float, int]]:
+def reliability(p: np.ndarray, outcomes: np.ndarray) -> Points:
     """Return the points of a reliability diagram: three numbers for each bin that is not empty.
 
     They are the mean predicted probability, the observed frequency, and how many are in the bin.
@@ -112,7 +140,9 @@ def reliability(p: np.ndarray, outcomes: np.ndarray) -> list[tuple[float, float,
     return points
 
 
-def label_counts(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[dict[str, Any]]:
+def label_counts(
+    task: Task, predictions: np.ndarray, labels: np.ndarray
+) -> list[dict[str, str | int]]:
     """Count each label's true positives, false negatives and false positives."""
     rows = []
     predicted, gold = (label_matrix(x, task.outputs) == 1 for x in (predictions, labels))
@@ -130,7 +160,7 @@ def label_counts(task: Task, predictions: np.ndarray, labels: np.ndarray) -> lis
 def listed_rows(
     task: Task, rows: np.ndarray, split: EncodedSplit, predictions: np.ndarray,
     confidence: np.ndarray | None, files: Files,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[WorstRow]:  # fmt: skip
     """Return the texts of these rows with their gold and predicted labels."""
     if not files:
         return []
@@ -139,13 +169,8 @@ def listed_rows(
     for row in rows.tolist():
         example = examples[split.row_ids[row].decode()]
         texts = [example.text] if example.pair is None else [example.text, example.pair]
-        entry = {
-            "id": example.id,
-            "texts": texts,
-            "gold": task.describe(float(split.labels[row])),
-            "predicted": task.describe(float(predictions[row])),
-        }
-        if confidence is not None:
-            entry["confidence"] = round(float(confidence[row]), 3)
-        listed.append(entry)
+        gold, predicted = float(split.labels[row]), float(predictions[row])
+        sure = None if confidence is None else round(float(confidence[row]), 3)
+        described = task.describe(gold), task.describe(predicted)
+        listed.append(WorstRow(example.id, texts, *described, confidence=sure))
     return listed

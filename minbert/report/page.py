@@ -156,8 +156,9 @@ def best_step(run: LoggedRun) -> dict[str, str]:
         row["weights"] = "mean of the last steps"
     for task, score in ends[-1]["scores"].items():
         row[task] = f"{score:.3f}"
-        if interval := run.findings.get(task, {}).get("interval"):
-            row[task] += f" ({interval[0]:.3f} to {interval[1]:.3f})"
+        if (found := run.findings.get(task)) and found.interval:
+            low, high = found.interval
+            row[task] += f" ({low:.3f} to {high:.3f})"
     return row
 
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+from minbert.report.task_findings import TaskFindings
+
 LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
 Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
 
@@ -14,7 +16,7 @@ class LoggedRun:
     name: str
     args: dict[str, Any]
     log: list[dict[str, Any]]
-    findings: dict[str, dict[str, Any]]  # by task; empty without predictions
+    findings: dict[str, TaskFindings]  # by task; empty without predictions
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the log's lines of one kind, as "step" or "dev"."""

@@ -7,7 +7,8 @@ from html import escape
 from typing import Any
 
 from minbert.report.charts import Series, short
-from minbert.task.classes import ClassScore, worst_first
+from minbert.report.task_findings import TaskFindings
+from minbert.task.classes import worst_first
 
 CODE = re.compile("`[^`]*`")  # of Markdown, which reads no entities in it
 
@@ -80,12 +81,10 @@ def scatter_table(title: str, series: Sequence[Series]) -> str:
     return table(("run", "gold", "rows", "mean predicted", "lowest", "highest"), rows, title)
 
 
-def confusion_table(run: str, f: dict[str, Any]) -> str:
+def confusion_table(run: str, f: TaskFindings) -> str:
     """Return a table of gold by predicted classes; a darker cell is a larger share of its row."""
-    lines = [
-        "".join(f'<th scope="col">{escape(n)}</th>' for n in ("gold / predicted", *f["names"]))
-    ]
-    for name, counts in zip(f["names"], f["confusion"], strict=True):
+    lines = ["".join(f'<th scope="col">{escape(n)}</th>' for n in ("gold / predicted", *f.names))]
+    for name, counts in zip(f.names, f.confusion, strict=True):
         total = sum(counts) or 1
         cells = (
             f'<td class="share" style="--share:{count / total:.2f}">{count}</td>'
@@ -97,24 +96,27 @@ def confusion_table(run: str, f: dict[str, Any]) -> str:
     return f"<h3>{escape(label)}</h3>" + scrolling(f"<table>{rows}</table>", label)
 
 
-def class_table(run: str, f: dict[str, Any]) -> str:
+def class_table(run: str, f: TaskFindings) -> str:
     """Return a table of precision, recall and F1 of each class; one never found is marked."""
-    scores = worst_first([ClassScore(**row) for row in f["classes"]])
+    scores = worst_first(f.classes)
     rows = [
         (s.label, f"{s.rows:,}", *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
         for s in scores
     ]
-    label = f"Classes of {run}" + (", the worst" if len(scores) < len(f["classes"]) else "")
+    label = f"Classes of {run}" + (", the worst" if len(scores) < len(f.classes) else "")
     head = ("class", "rows", "precision", "recall", "F1", "")
     return f"<h3>{escape(label)}</h3>" + table(head, rows, label)
 
 
-def worst_table(run: str, f: dict[str, Any], opened: bool) -> str:
+def worst_table(run: str, f: TaskFindings, opened: bool) -> str:
     """Return a table of the rows with the largest errors; folded unless `opened`."""
     titles = {"confidence": "most confident mistakes", "mistakes": "most mistakes"}
-    more = [key for key in titles if key in f["worst"][0]]
+    more = [key for key in titles if getattr(f.worst[0], key) is not None]
     keys = ("gold", "predicted", *more, "id")
-    rows = [(" / ".join(row["texts"]), *(row.get(key, "-") for key in keys)) for row in f["worst"]]
+    rows = [
+        (" / ".join(row.texts), *("-" if (x := getattr(row, key)) is None else x for key in keys))
+        for row in f.worst
+    ]
     inside = f'<div class="texts">{table(("text", *keys), rows, f"Worst rows of {run}")}</div>'
     title = f"{run}: {titles[more[0]] if more else 'largest differences'}"
     return f"<h3>{escape(title)}</h3>{inside}" if opened else details(title, inside)

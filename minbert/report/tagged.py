@@ -1,12 +1,11 @@
 """What a task that labels words gets right and wrong: entities, or tags without entities."""
 
-from typing import Any
-
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Files, read_examples
 from minbert.data.items import gold_of
+from minbert.report.task_findings import WorstRow
 from minbert.task.tagging import has_entities, spans, types_of
 from minbert.task.task import Task
 
@@ -51,7 +50,7 @@ def described(task: Task, words: tuple[str, ...], tags: np.ndarray) -> str:
 
 def worst_sentences(
     task: Task, predictions: np.ndarray, split: EncodedSplit, files: Files, most: int
-) -> list[dict[str, Any]]:
+) -> list[WorstRow]:
     """Return the sentences with the most mistakes, at most so many, with gold and predicted."""
     if not files:
         return []
@@ -63,12 +62,12 @@ def worst_sentences(
     for row in order[counts[order] > 0].tolist():
         example = examples[split.row_ids[row].decode()]
         listed.append(
-            {
-                "id": example.id,
-                "texts": [example.text],
-                "gold": described(task, example.words, labels[row]),
-                "predicted": described(task, example.words, predictions[row]),
-                "mistakes": int(counts[row]),
-            }
+            WorstRow(
+                example.id,
+                [example.text],
+                described(task, example.words, labels[row]),
+                described(task, example.words, predictions[row]),
+                mistakes=int(counts[row]),
+            )
         )
     return listed

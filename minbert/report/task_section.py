@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from minbert.errors import UserError
 from minbert.metrics import decimals
@@ -17,6 +16,7 @@ from minbert.report.tables import (
     table,
     worst_table,
 )  # fmt: skip
+from minbert.report.task_findings import TaskFindings
 
 # Keys of a task's calibration in findings.json, and what they are called on the page.
 CALIBRATED = {
@@ -24,7 +24,7 @@ CALIBRATED = {
     "ece_after": "with a temperature of the other half",
     "temperature": "temperature of all rows",
 }
-Found = list[tuple[int, LoggedRun, dict[str, Any]]]  # number, run, its findings on a task
+Found = list[tuple[int, LoggedRun, TaskFindings]]  # number, run, its findings on a task
 
 
 def task_findings(task: str, runs: Sequence[LoggedRun]) -> tuple[str, str]:
@@ -38,39 +38,39 @@ def task_findings(task: str, runs: Sequence[LoggedRun]) -> tuple[str, str]:
         reliability_diagram(found, "reliability_calibrated", "the same with the temperature"),
     ]
     parts = [charts(drawn), calibration_table(found)]
-    if any(len(f.get("metrics", {})) > 1 for _, _, f in found):
+    if any(len(f.metrics) > 1 for _, _, f in found):
         parts.append(metrics_table(found))
     for _, run, f in found:
-        if f.get("classes"):
+        if f.classes:
             parts.append(class_table(run.name, f))
-        if "confusion" in f:
+        if f.confusion is not None:
             parts.append(confusion_table(run.name, f))
-        if f.get("labels"):
-            rows = [tuple(row.values()) for row in f["labels"]]
-            parts.append(table(tuple(f["labels"][0]), rows, f"Labels of {run.name}"))
-        if f.get("worst"):
+        if f.labels:
+            rows = [tuple(row.values()) for row in f.labels]
+            parts.append(table(tuple(f.labels[0]), rows, f"Labels of {run.name}"))
+        if f.worst:
             parts.append(worst_table(run.name, f, opened=len(found) == 1))
-    return found[0][2]["title"], "".join(parts)
+    return found[0][2].title, "".join(parts)
 
 
 def metrics_table(found: Found) -> str:
     """Return a table of all metrics of a task, a row for each run."""
-    names = list(dict.fromkeys(name for _, _, f in found for name in f.get("metrics", {})))
+    names = list(dict.fromkeys(name for _, _, f in found for name in f.metrics))
     rows = []
     for _, run, f in found:
-        scores = f.get("metrics", {})
-        rows.append((run.name, *(decimals(scores[n]) if n in scores else "-" for n in names)))
+        shown = (decimals(f.metrics[n]) if n in f.metrics else "-" for n in names)
+        rows.append((run.name, *shown))
     return table(("best step", *names), rows, "All metrics")
 
 
 def predicted_against_gold(found: Found) -> Figure:
     """Draw scores as dots; the largest differences, which a table lists, are marked."""
     title = "predicted against gold"
-    with_points = [(i, run, f) for i, run, f in found if "points" in f]
-    dots = [Series(run.name, i, f["points"]) for i, run, f in with_points]
+    with_points = [(i, run, f) for i, run, f in found if f.points is not None]
+    dots = [Series(run.name, i, f.points) for i, run, f in with_points]
     marked = [
-        Series(run.name, i, [(number(w["gold"]), number(w["predicted"])) for w in f["worst"]],
-               [" / ".join(w["texts"]) for w in f["worst"]])
+        Series(run.name, i, [(number(w.gold), number(w.predicted)) for w in f.worst],
+               [" / ".join(w.texts) for w in f.worst])
         for i, run, f in with_points
     ]  # fmt: skip
     return title, scatter(title, dots, marked, "gold", "predicted"), scatter_table(title, dots)
@@ -90,10 +90,12 @@ def number(text: str) -> float:
 def reliability_diagram(found: Found, name: str, title: str) -> Figure:
     """Draw observed frequency over predicted probability: if calibrated, they are equal.
 
-    name: of the points in findings.json, see `findings.predicted_and_true`.
+    name: of the points, see `findings.predicted_and_true`.
     """
     series = [
-        Series(run.name, i, [(p[0], p[1]) for p in f[name]]) for i, run, f in found if name in f
+        Series(run.name, i, [(p, share) for p, share, _ in getattr(f, name)])
+        for i, run, f in found
+        if getattr(f, name) is not None
     ]
     x, y = "predicted probability", "observed frequency"
     return title, scatter(title, [], series, x, y), line_table(title, series, x)
@@ -102,9 +104,9 @@ def reliability_diagram(found: Found, name: str, title: str) -> Figure:
 def calibration_table(found: Found) -> str:
     """Return a table of the expected calibration errors on rows of dev that were held out."""
     rows = [
-        (run.name, *(f"{f['calibrated'][key]:.4g}" for key in CALIBRATED))
+        (run.name, *(f"{f.calibrated[key]:.4g}" for key in CALIBRATED))
         for _, run, f in found
-        if "calibrated" in f
+        if f.calibrated
     ]
     head = ("calibration", *CALIBRATED.values())
     return table(head, rows, "Calibration") if rows else ""

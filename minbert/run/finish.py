@@ -1,8 +1,8 @@
 """What a finished run leaves beside its weights: predictions, findings, card, report, scores."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from minbert.report.card import (
 )
 from minbert.report.files import FINDINGS, write_report
 from minbert.report.findings import findings
+from minbert.report.task_findings import TaskFindings
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
 from minbert.run.fine_tuning import FineTuning
 from minbert.run.loop import step_of
@@ -56,7 +57,7 @@ def finish(run: FineTuning) -> None:
         run.folder, Command.of(args), list(run.tasks.values()), run.train_splits, run.dev_splits,
         kept, best.scores, found,
     )  # fmt: skip
-    calibrated = {name: own["calibrated"] for name, own in found.items() if "calibrated" in own}
+    calibrated = {name: own.calibrated for name, own in found.items() if own.calibrated}
     run.log.write(
         "end", step=state.step, **bests, calibrated=calibrated, **run.progress.rates()
     )  # fmt: skip
@@ -89,10 +90,12 @@ def predict_best(run: FineTuning) -> Findings:
             if name == "dev":
                 found[task.name] = dev_findings(run, task, model.heads[task.name].config, outputs)
     temperatures = {
-        name: own["calibrated"]["temperature"] for name, own in found.items() if "calibrated" in own
+        name: own.calibrated["temperature"] for name, own in found.items() if own.calibrated
     }
     if is_first:
-        write_text(run.folder / FINDINGS, json.dumps(found))
+        write_text(
+            run.folder / FINDINGS, json.dumps({n: own.to_json() for n, own in found.items()})
+        )
         keep_temperatures(run.folder / "best", temperatures)
     if run.args.save_task_best:
         calibrate_task_bests(run, temperatures)
@@ -101,16 +104,16 @@ def predict_best(run: FineTuning) -> Findings:
 
 def dev_findings(
     run: FineTuning, task: Task, head: HeadConfig, outputs: np.ndarray
-) -> dict[str, Any]:
+) -> TaskFindings:
     """Return what findings.json has of a task: outputs are those of the dev set's rows."""
     split = run.dev_splits[task.name]
     calibration = calibration_if_any(task, head, outputs, split.labels)
     files = unchanged_files(run, task, data_source(run.args).data_dir)
     found = findings(task, outputs, split, files, calibration)
-    if task.main_metric in found["metrics"]:  # only if it is defined
-        metric = task.metrics[task.main_metric]
-        found["interval"] = bootstrap_interval(metric, task.decode(outputs), gold_of(split))
-    return found
+    if task.main_metric not in found.metrics:  # it is not defined
+        return found
+    metric = task.metrics[task.main_metric]
+    return replace(found, interval=bootstrap_interval(metric, task.decode(outputs), gold_of(split)))
 
 
 def unchanged_files(run: FineTuning, task: Task, data_dir: Path) -> tuple[Path, ...]:
