@@ -39,10 +39,10 @@ def theirs(
     name: str, function: str, places: Places, module: str = "others", **settings: Any
 ) -> Contestant:
     """Return a library's loop or trainer as a contestant; settings: changes of the usual ones."""
-    where = {"data_dir": places.data_dir, "output_dir": places.cache, "limit": {"quora": 16000}}
-    where["model"] = settings.pop("model", places.model)
-    where |= settings.pop("where", {})
-    base = {"where": where, "batch_size": 32, "steps": 6, "fast": False}
+    args = {"data_dir": places.data_dir, "output_dir": places.cache, "limit": {"quora": 16000}}
+    args["model"] = settings.pop("model", places.model)
+    args |= settings.pop("args", {})
+    base = {"args": args, "batch_size": 32, "steps": 6, "fast": False}
     settings = base | settings
     precision = "bf16" if settings["fast"] else "fp32"
     return Contestant(name, f"benchmarks.{module}:{function}", settings, precision=precision)

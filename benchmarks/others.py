@@ -38,12 +38,12 @@ def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array).to(DEVICE) for name, array in arrays.items()}
 
 
-def training_splits(where: Args) -> dict[str, EncodedSplit]:
+def training_splits(args: Args) -> dict[str, EncodedSplit]:
     """Return the rows that minbert trains on with these arguments, by task."""
-    tokenizer = BertTokenizer.from_directory(Path(where.model))
-    source = data_source(where)
-    splits = {name: load_task(TASKS[name], "train", tokenizer, source) for name in where.tasks}
-    return {name: limit_rows(split, where.limit.get(name)) for name, split in splits.items()}
+    tokenizer = BertTokenizer.from_directory(Path(args.model))
+    source = data_source(args)
+    splits = {name: load_task(TASKS[name], "train", tokenizer, source) for name in args.tasks}
+    return {name: limit_rows(split, args.limit.get(name)) for name, split in splits.items()}
 
 
 def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iterator[np.ndarray]:
@@ -66,16 +66,16 @@ def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iter
 class PlainLoop:
     """transformers' BertModel in a loop over the tasks.
 
-    settings: where (arguments of train_multitask.py), batch_size, fast. fast: bf16 autocast, rows
+    settings: args (arguments of train_multitask.py), batch_size, fast. fast: bf16 autocast, rows
     grouped by length and fused AdamW; else fp32, random batches and AdamW's default.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
         torch.manual_seed(0)
         self.fast, size = settings["fast"], settings["batch_size"]
-        where = resolve_arguments(settings["where"], TASKS)
-        self.splits = training_splits(where)
-        self.encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE)
+        args = resolve_arguments(settings["args"], TASKS)
+        self.splits = training_splits(args)
+        self.encoder = transformers.BertModel.from_pretrained(args.model).to(DEVICE)
         width = self.encoder.config.hidden_size
         heads = {name: torch.nn.Linear(width, TASKS[name].outputs) for name in self.splits}
         self.heads = torch.nn.ModuleDict(heads).to(DEVICE)
@@ -122,12 +122,12 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
     """Set up a loop as in run_mlm.py on the tasks' sentences. settings: as plain_loop's."""
     torch.manual_seed(0)
     fast, size = settings["fast"], settings["batch_size"]
-    where = resolve_arguments(settings["where"], TASKS)
-    tokenizer = transformers.AutoTokenizer.from_pretrained(where.model)
-    tasks = [TASKS[name] for name in where.tasks]
-    sentences = distinct_sentences(tasks, Path(where.data_dir), where.limit)
-    ids = tokenizer(sentences, truncation=True, max_length=where.max_length)["input_ids"]
-    model = transformers.BertForMaskedLM.from_pretrained(where.model).to(DEVICE).train()
+    args = resolve_arguments(settings["args"], TASKS)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
+    tasks = [TASKS[name] for name in args.tasks]
+    sentences = distinct_sentences(tasks, Path(args.data_dir), args.limit)
+    ids = tokenizer(sentences, truncation=True, max_length=args.max_length)["input_ids"]
+    model = transformers.BertForMaskedLM.from_pretrained(args.model).to(DEVICE).train()
     collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)
     adamw = torch.optim.AdamW(model.parameters(), lr=LR, **({"fused": True} if fast else {}))
     rng = np.random.default_rng(0)
@@ -153,11 +153,11 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
 def frozen_loop(settings: dict[str, Any]) -> Turn:
     """Set up heads on a frozen BertModel in fp32, which runs again in every epoch.
 
-    settings: where, and the epochs of a turn.
+    settings: args, and the epochs of a turn.
     """
-    where = resolve_arguments(settings["where"], TASKS)
-    splits = training_splits(where)
-    encoder = transformers.BertModel.from_pretrained(where.model).to(DEVICE).eval()
+    args = resolve_arguments(settings["args"], TASKS)
+    splits = training_splits(args)
+    encoder = transformers.BertModel.from_pretrained(args.model).to(DEVICE).eval()
     width, size = encoder.config.hidden_size, 32
     heads = torch.nn.ModuleDict({n: torch.nn.Linear(width, TASKS[n].outputs) for n in splits})
     adamw = torch.optim.AdamW(heads.to(DEVICE).parameters(), lr=1e-3)

@@ -117,12 +117,12 @@ def trainers(
     model = places.large if large else places.model
     options = ["--mode", "single", "--tasks", task, "--model", model]
     options += ["--batch-size", str(batch_size)]
-    where: dict[str, Any] = {"tasks": (task,), "limit": {}}
+    args: dict[str, Any] = {"tasks": (task,), "limit": {}}
     if siamese:
         options += ["--pair-encoding", "siamese", "--pair-loss", "cosine-mse", "--pooling", "mean"]
-        where["pair_encoding"] = {task: "siamese"}
+        args["pair_encoding"] = {task: "siamese"}
     function = "trainer" if task == "sst" else "sentence_trainer"
-    same = {"model": model, "where": where, "cross": not siamese, "batch_size": batch_size}
+    same = {"model": model, "args": args, "cross": not siamese, "batch_size": batch_size}
     contestants = [
         ours("minbert", places, *options),
         theirs(f"{name}, bf16", function, places, module="trainers", fast=True, **same),
@@ -137,11 +137,11 @@ def trainers(
 
 def mlm_step(places: Places) -> Section:
     """Compare steps of masked-language-model pre-training on the sentences of SST and STS."""
-    where = {"where": {"tasks": ("sst", "sts"), "limit": {}}}
+    texts = {"args": {"tasks": ("sst", "sts"), "limit": {}}}
     contestants = [
         ours("minbert", places, "--tasks", "sst,sts", script="pretrain_mlm"),
-        theirs("run_mlm-style, bf16 autocast, fused AdamW", "mlm_loop", places, fast=True, **where),
-        theirs("run_mlm-style loop, fp32", "mlm_loop", places, **where),
+        theirs("run_mlm-style, bf16 autocast, fused AdamW", "mlm_loop", places, fast=True, **texts),
+        theirs("run_mlm-style loop, fp32", "mlm_loop", places, **texts),
     ]
     targets = [Target("minbert", contestants[-1].name, 3)]
     outcomes, limits = hold_beside_limits(contestants, places.turns)
@@ -159,7 +159,7 @@ def frozen(places: Places) -> Section:
     other = "BertModel in every epoch, fp32"
     contestants = [
         Contestant("minbert", "benchmarks.ours:frozen", {"arguments": arguments}, ours=True),
-        theirs(other, "frozen_loop", places, where={"limit": limit}, epochs=10),
+        theirs(other, "frozen_loop", places, args={"limit": limit}, epochs=10),
     ]
     outcomes = hold(contestants, min(places.turns, 3))  # a turn of the other one takes a minute
     return compared(

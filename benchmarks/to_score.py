@@ -82,11 +82,9 @@ def loop(settings: dict[str, Any]) -> Turn:
     from benchmarks.others import PlainLoop  # slow: it imports transformers
 
     trained = PlainLoop(settings)
-    where = resolve_arguments(settings["where"], TASKS)
-    tokenizer = BertTokenizer.from_directory(Path(where.model))
-    _, dev = load_train_and_dev(
-        [TASKS[name] for name in where.tasks], tokenizer, data_source(where)
-    )
+    args = resolve_arguments(settings["args"], TASKS)
+    tokenizer = BertTokenizer.from_directory(Path(args.model))
+    _, dev = load_train_and_dev([TASKS[name] for name in args.tasks], tokenizer, data_source(args))
 
     @torch.no_grad()
     def score() -> float:
@@ -112,7 +110,7 @@ def time_to_score(places: Places) -> Section:
     """Measure the seconds of training until the mean dev score reaches each of WANTED."""
     dev = ",".join(f"{name}={rows}" for name, rows in DEV_ROWS.items())
     library = ours("minbert", places, "--limit", "quora=16000", "--limit-dev", dev)
-    other = theirs(B, "plain_loop", places, fast=True, where={"limit_dev": DEV_ROWS})
+    other = theirs(B, "plain_loop", places, fast=True, args={"limit_dev": DEV_ROWS})
     contestants = [
         replace(library, factory="benchmarks.to_score:minbert", settings=library.settings | TURN),
         replace(other, factory="benchmarks.to_score:loop", settings=other.settings | TURN),

@@ -49,8 +49,8 @@ def trainer_turn(make: Make, layers: torch.nn.Module, settings: dict[str, Any]) 
     make: takes callbacks and options. A trainer does not tell which rows it uses: each one counts
     as the mean tokens of the set.
     """
-    where = resolve_arguments(settings["where"], TASKS)
-    (split,) = training_splits(where).values()
+    args = resolve_arguments(settings["args"], TASKS)
+    (split,) = training_splits(args).values()
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     options = dict(
@@ -72,12 +72,12 @@ def trainer_turn(make: Make, layers: torch.nn.Module, settings: dict[str, Any]) 
 
 def trainer(settings: dict[str, Any]) -> Turn:
     """Set up transformers' Trainer on SST. settings: as benchmarks.others.plain_loop's."""
-    where = resolve_arguments(settings["where"], TASKS)
-    split = training_splits(where)["sst"]
+    args = resolve_arguments(settings["args"], TASKS)
+    split = training_splits(args)["sst"]
     model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        where.model, num_labels=5
+        args.model, num_labels=5
     )
-    tokenizer = transformers.AutoTokenizer.from_pretrained(where.model)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
     rows = [
         {"input_ids": split.ids[a:b].tolist(), "labels": int(label)}
         for a, b, label in zip(split.offsets, split.offsets[1:], split.labels, strict=False)
@@ -104,8 +104,8 @@ def sentence_trainer(settings: dict[str, Any]) -> Turn:
     from sentence_transformers.cross_encoder.losses import BinaryCrossEntropyLoss
     from sentence_transformers.losses import CosineSimilarityLoss
 
-    where = resolve_arguments(settings["where"], TASKS)
-    files = TASKS["sts"].paths("train", Path(where.data_dir))
+    args = resolve_arguments(settings["args"], TASKS)
+    files = TASKS["sts"].paths("train", Path(args.data_dir))
     examples, _ = read_examples(files, TASKS["sts"].columns, labelled=True)
     columns = {
         "sentence1": [e.text for e in examples],
@@ -114,12 +114,12 @@ def sentence_trainer(settings: dict[str, Any]) -> Turn:
     }
     rows = datasets.Dataset.from_dict(columns)
     if settings["cross"]:
-        model = st.CrossEncoder(where.model, num_labels=1, device=str(DEVICE))
+        model = st.CrossEncoder(args.model, num_labels=1, device=str(DEVICE))
         layers = model.model.base_model.encoder
         loss = BinaryCrossEntropyLoss(model)
         trainer_type, options_type = st.CrossEncoderTrainer, st.CrossEncoderTrainingArguments
     else:
-        model = st.SentenceTransformer(where.model, device=str(DEVICE))
+        model = st.SentenceTransformer(args.model, device=str(DEVICE))
         layers = model[0].auto_model.encoder
         loss = CosineSimilarityLoss(model)
         trainer_type = st.SentenceTransformerTrainer

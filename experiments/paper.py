@@ -100,10 +100,10 @@ def count_rows(args: Args, root: Path, data: tuple[str, ...]) -> dict[str, list[
     """
     places = ["--data-dir", args.data_dir, "--output-dir", str(root)]
     given = parse_given(train_multitask.Args, [*data, *places], "")
-    where = resolve_arguments(given, TASKS)
+    resolved = resolve_arguments(given, TASKS)
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
-    tasks = [TASKS[name] for name in where.tasks]
-    train, dev = load_train_and_dev(tasks, tokenizer, data_source(where))
+    tasks = [TASKS[name] for name in resolved.tasks]
+    train, dev = load_train_and_dev(tasks, tokenizer, data_source(resolved))
     return {task.title: [len(train[task.name]), len(dev[task.name])] for task in tasks}
 
 
