@@ -5,7 +5,6 @@ from typing import Any
 
 from minbert.report.task_findings import TaskFindings
 
-LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
 Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
 
 

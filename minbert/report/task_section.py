@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from minbert.errors import UserError
 from minbert.metrics import decimals
 from minbert.report.charts import Series, scatter
-from minbert.report.runs import LARGEST, Figure, LoggedRun
+from minbert.report.runs import Figure, LoggedRun
 from minbert.report.tables import (
     charts,
     class_table,
@@ -17,6 +17,7 @@ from minbert.report.tables import (
     worst_table,
 )  # fmt: skip
 from minbert.report.task_findings import TaskFindings
+from minbert.task.log_lines import LARGEST
 
 # Keys of a task's calibration in findings.json, and what they are called on the page.
 CALIBRATED = {

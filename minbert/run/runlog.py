@@ -11,7 +11,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import parse_json_line, write_text
 from minbert.printable import nowhere
-from minbert.report.files import readable_log_lines
+from minbert.task.log_lines import readable_log_lines
 from minbert.task.run_files import LOG
 from minbert.training import distributed
 
