@@ -1,5 +1,6 @@
 """A table of ablations: rows of runs over seeds, each beside the first row and others."""
 
+import math
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ SELECTED = (
     "that were tried. Below are differences to other rows, at the best step and at the last, with\n"
     "a 95 % interval by resampling the dev rows (paired, over the seeds that both have). It is\n"
     "about these runs: other seeds would differ more, and with one seed it says nothing of them.\n"
+    "~ marks a difference below the spread over seeds, of which both rows have two or more.\n"
     "`open` has not run. The minutes are of the steps and of what a run computes before the first\n"
     "one. Each run's evaluations and dev predictions are in `runs/`."
 )
@@ -102,7 +104,12 @@ def ablation_text(table: Ablation) -> str:
         rows[-1] += format_figures(line)
         for gain in line.gains:
             label = f"less {gain.beside}" + ", last step" * gain.at_last
-            rows.append([label, *map(format_gain, gain.by_task.values()), *[""] * len(figures)])
+            other = next(one for one in table.lines if one.label == gain.beside)
+            cells = [
+                format_gain(values, spread_of(line, other, task, gain.at_last))
+                for task, values in gain.by_task.items()
+            ]
+            rows.append([label, *cells, *[""] * len(figures)])
     on = f" on\n{'; '.join(table.machines)}" if table.machines else ""
     runs = "\n".join(f"- `{name}`: `{command}`" for name, command in table.runs.items())
     return "\n\n".join(
@@ -163,6 +170,17 @@ def format_scores(scores: SeedScores) -> str:
     return f"{best:.3f}{spread} ({last:.3f})"
 
 
-def format_gain(gain: list[float] | None) -> str:
-    """Write a difference with the ends of its interval."""
-    return "-" if gain is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*gain)
+def spread_of(line: Line, other: Line, task: str, at_last: bool) -> float:
+    """Return the spread over seeds of the difference of two rows; 0 if one has a single seed."""
+    scores = [one.scores[task].last if at_last else one.scores[task].best for one in (line, other)]
+    if min(map(len, scores)) < 2:
+        return 0.0
+    return math.hypot(*map(statistics.stdev, scores))
+
+
+def format_gain(gain: list[float] | None, spread: float) -> str:
+    """Write a difference with the ends of its interval; ~ marks one below the spread."""
+    if gain is None:
+        return "-"
+    mark = "~ " if abs(gain[0]) < spread else ""
+    return mark + "{:+.3f} [{:+.3f}, {:+.3f}]".format(*gain)

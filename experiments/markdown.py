@@ -135,7 +135,7 @@ def differences_table(record: Record) -> str:
         dict.fromkeys(column for table in record.tables.values() for column in table.columns)
     )
     by_row = {(r.row, r.column): r for r in record.results if r.scores}
-    lines = [["", *columns, "updates"]]
+    lines = [["", *columns, "updates", "passes"]]
     for question in QUESTIONS:
         cells = []
         for column in columns:
@@ -148,14 +148,14 @@ def differences_table(record: Record) -> str:
         if any(cell != "-" for cell in cells):
             name = f"{question.text} {question.row} less {question.against}".strip()
             both = (question.row, question.against)
-            lines.append([name, *cells, " against ".join(updates_of(record, r) for r in both)])
+            trained = zip(*(trained_of(record, row) for row in both), strict=True)
+            lines.append([name, *cells, *map(" against ".join, trained)])
     return markdown_table(lines) if len(lines) > 1 else ""
 
 
-def updates_of(record: Record, row: str) -> str:
-    """Write the updates of a row's runs."""
-    cells = {r.column: r for r in record.results if r.row == row}
-    return format_trained(record, cells)[0]
+def trained_of(record: Record, row: str) -> tuple[str, str]:
+    """Write the updates of a row's runs, and their passes."""
+    return format_trained(record, {r.column: r for r in record.results if r.row == row})
 
 
 def format_difference(one: Result, other: Result) -> str:

@@ -40,5 +40,6 @@ def lack_of_memory(error: Exception) -> str:
     where = f" when {asked[1]} were asked for" if asked else ""
     return (
         f"out of memory{where}: take a smaller --max-length; in training also a smaller "
-        "--batch-size, or --accumulate or --checkpoint-activations, which --resume takes, too"
+        "--batch-size, or --checkpoint-activations, or for long texts --accumulate, which --resume "
+        "takes, too"
     )

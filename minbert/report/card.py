@@ -79,7 +79,9 @@ def write_card(
 
     kept: what best/ holds, in words.
     """
-    scores: Rows = [("task", "metric", "dev score", "95 % interval", "rows", "other metrics")]
+    scores: Rows = [
+        ("task", "metric", "dev score, best step by dev", "95 % interval", "rows", "others")
+    ]
     data: Rows = [("file", "rows used", "sha256")]
     for task in tasks:
         train, dev, own = (by_task.get(task.name) for by_task in (train_splits, dev_splits, found))
@@ -201,7 +203,9 @@ def write_several_card(
 
     by_seed: the scores of each seed.
     """
-    scores: Rows = [("task", "metric", "mean dev score", "spread", "lowest to highest")]
+    scores: Rows = [
+        ("task", "metric", "mean dev score, best step by dev", "spread", "lowest to highest")
+    ]
     for task in tasks:
         s = over_seeds(by_seed)[task.name]
         spread = f"{s['spread']:.4f}" if len(by_seed) > 1 else "-"
