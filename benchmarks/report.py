@@ -14,7 +14,7 @@ import torch
 from benchmarks.contest import DEVICE, Outcome
 from minbert.files import read_json, write_json, write_text
 from minbert.report.tables import markdown_table
-from minbert.training.device import has_amx, machine
+from minbert.training.device import describe_machine, has_amx
 
 HERE = Path(__file__).parent
 
@@ -93,7 +93,11 @@ def write_report(folder: Path, name: str, section: Section, command: str) -> Non
     path = folder / "benchmarks.json"
     known = read_json(path) if path.is_file() else {}
     units = "with AMX" if has_amx() else "without AMX"
-    place = {"machine": machine(f" {units}"), "command": command, "versions": versions()}
+    place = {
+        "machine": describe_machine(DEVICE, f" {units}"),
+        "command": command,
+        "versions": versions(),
+    }
     place |= {"device": DEVICE.type, "commit": commit()}
     known[name] = asdict(section) | place
     write_json(path, known)

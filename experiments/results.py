@@ -12,7 +12,12 @@ from experiments.recipes import Cell, PaperTable
 from minbert.files import read_json, read_json_lines
 from minbert.run.runlog import is_finished
 from minbert.task.run_files import LOG
-from minbert.training.device import choose_device, choose_precision, machine
+from minbert.training.device import (
+    choose_device,
+    choose_precision,
+    describe_machine,
+    precision_name,
+)  # fmt: skip
 from minbert.typed import from_json
 from tasks import TASKS
 
@@ -127,8 +132,9 @@ def gather(
     flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
     jobs = {job.name: job for table in chosen for job in table.jobs}
     command = f"python -m experiments.paper {flags} --data-dir DIR"
-    products = f"{products_of({'device': 'auto', 'precision': 'auto'})} products"
-    made = (command, args.seeds, f"{machine()}, {products}, torch {torch.__version__}")
+    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
+    runs = [RunKey(root, name, seed).folder for name in jobs for seed in seeds]
+    made = (command, args.seeds, f"{machines_of(runs)}, torch {torch.__version__}")
     return Record(
         model=args.model,
         budget=args.budget,
@@ -213,9 +219,16 @@ def read_stages(folder: Path) -> list[Stage]:
     ]
 
 
-def products_of(arguments: dict[str, Any]) -> str:
-    """Return the precision that a run of this machine had, which `auto` leaves to the processor."""
+def machine_now(arguments: dict[str, Any]) -> str:
+    """Return what a run with these arguments is computed on here: machine, precision."""
     device = choose_device(arguments["device"])
-    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[
-        choose_precision(arguments["precision"], device)
-    ]
+    products = precision_name(choose_precision(arguments["precision"], device))
+    return f"{describe_machine(device)}, {products} products"
+
+
+def machines_of(runs: list[Path]) -> str:
+    """Return what finished runs were computed on; of runs of before 2026-11-28 this machine."""
+    lines = (line for run in runs if is_finished(run) for line in read_json_lines(run / LOG))
+    found = {x.get("machine", "") for x in lines if x["event"] in ("start", "resume")}
+    here = machine_now({"device": "auto", "precision": "auto"})
+    return "; ".join(sorted({name or here for name in found or {here}}))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.jobs import Origin, RunKey, origin_of, settings_in
-from experiments.results import chosen_by, logged_passes, main_score, products_of
+from experiments.results import chosen_by, logged_passes, machine_now, main_score
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
@@ -20,7 +20,7 @@ from minbert.task.loading import DataSource, load_task
 from minbert.task.run_files import LOG, read_arguments
 from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
-from minbert.training.device import choose_precision, machine
+from minbert.training.device import choose_precision
 from minbert.typed import from_json
 
 EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weights' mean?
@@ -108,7 +108,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
     ]  # fmt: skip
     before = sum(line.get("prepared_s", 0) for line in lines)
     record = RunRecord(
-        machine=f"{machine()}, {products_of(arguments)} products",
+        machine=machine_now(arguments),
         examples=arguments["batch_size"] * len(steps),
         minutes=(before + sum(line["seconds"] for line in steps)) / 60,
         evaluations=found,

@@ -80,7 +80,7 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
     [
         "--mode annealed --average 0.5 --task-weight sst=2 --layer-decay 0.8 --no-correct-bias",
         "--mode joint --combine pcgrad --heads-first 2 --accumulate 2 --reinit-layers 1",
-        "--teacher {teacher} --r-drop sst=1,sts=0.5 --steps 12",
+        "--teacher {teacher} --r-drop sst=1,sts=0.5 --steps 12 --mode annealed --average 0.5",
         "--mode annealed --sampling-power 0.5 --pool-layers 1,2 --pooling mean",
     ],
 )
@@ -92,7 +92,11 @@ def test_recipes_in_two_processes_equal_one(still: Path, words: str) -> None:
     run(still, "--name", "one", *options)
     shutil.rmtree(still / "runs/.teachers", ignore_errors=True)  # two make it themselves
     in_two(still, "train", arguments(still, "--name", "two", *options))
-    one, other = (weights(still / f"runs/{name}/last") for name in ("one", "two"))
+    for folder in ("last", "best"):
+        one, other = (weights(still / "runs" / name / folder) for name in ("one", "two"))
+        assert_near(one, other)
+    # with the moments is the weights' mean, if there is one
+    one, other = (load_file(still / f"runs/{n}/last/optimizer.safetensors") for n in ("one", "two"))
     assert_near(one, other)
 
 

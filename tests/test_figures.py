@@ -1,5 +1,6 @@
 """The figures of RESULTS.md: which there are, what they are drawn from, where their labels lie."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -54,3 +55,11 @@ def test_labels_do_not_lie_on_each_other() -> None:
     assert spread_out(far, gap=0.05) == far
     moved = spread_out({"a": 0.854, "b": 0.834, "c": 0.475}, gap=0.05)
     assert moved == pytest.approx({"a": 0.869, "b": 0.819, "c": 0.475})
+
+
+def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
+    text = (HOME / "results.json").read_text(encoding="utf-8")
+    (tmp_path / "results.json").write_text(re.sub(r'"seeds": (\d+)', r'"seeds": "\1"', text))
+    what = r"results\.json: tables: Table 1.*: seeds is '\d+', not of the type int"
+    with pytest.raises(UserError, match=what):
+        read_record(tmp_path)

@@ -18,12 +18,13 @@ from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from torch import nn
 
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import remove_unfinished, sha256_of
 from minbert.model.encoder import BertModel
+from minbert.model.mlm import MaskedLanguageModel
+from minbert.model.multitask import MultitaskNetwork
 from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
@@ -32,6 +33,7 @@ from minbert.run.steps import AFTER_NAN, Progress, StepRecords
 from minbert.task.run_files import LOG
 from minbert.training import distributed
 from minbert.training.averaging import put_back
+from minbert.training.device import describe_machine, precision_name
 from minbert.training.optimizer import AdamW
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a closed terminal
@@ -43,7 +45,7 @@ class Training:
 
     folder: Path
     tokenizer: BertTokenizer
-    model: nn.Module
+    model: MultitaskNetwork | MaskedLanguageModel
     optimizer: AdamW
     state: TrainState
     log: RunLog
@@ -98,7 +100,8 @@ def recover_last(folder: Path) -> Path | None:
 
 
 def begin(
-    folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer, model: nn.Module,
+    folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
+    model: MultitaskNetwork | MaskedLanguageModel,
     optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
     task_bests: bool = False, **about: Any,
 ) -> Training:  # fmt: skip
@@ -120,11 +123,18 @@ def begin(
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
     log = RunLog(path, begun, state.assessed, args.tensorboard)
-    log.write("resume" if last else "start", step=state.step, steps=steps, **about)
+    event = "resume" if last else "start"
+    log.write(event, step=state.step, steps=steps, machine=machine_of(model), **about)
     progress = Progress(steps, state.step, args.quiet)
     device = next(model.parameters()).device
     records = StepRecords(log, progress, device)
     return Training(folder, tokenizer, model, optimizer, state, log, progress, records)
+
+
+def machine_of(model: MultitaskNetwork | MaskedLanguageModel) -> str:
+    """Return what computes a model's steps: the machine, and the precision of the products."""
+    encoder: BertModel = model.encoder
+    return f"{describe_machine(encoder.device)}, {precision_name(encoder.compute_dtype)} products"
 
 
 def forget_lost_bests(folder: Path, state: TrainState, of_tasks: bool) -> None:

@@ -58,18 +58,23 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if fast else torch.float32
 
 
+def precision_name(dtype: torch.dtype) -> str:
+    """Return what --precision calls a dtype of the products."""
+    return {torch.float32: "fp32", torch.bfloat16: "bf16"}[dtype]
+
+
 def has_amx() -> bool:
     """Return whether the CPU has matrix units, beside which everything but products is slow."""
     return torch.cpu._is_amx_tile_supported()
 
 
-def machine(about_cpu: str = "") -> str:
-    """Return the GPU's name, or the processor's and how many threads it has.
+def describe_machine(device: torch.device, about_cpu: str = "") -> str:
+    """Return a GPU's name, or the processor's and how many threads there are.
 
     about_cpu: what stands after the processor's name.
     """
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"{cpu_model()}{about_cpu}, {torch.get_num_threads()} threads"
 
 
