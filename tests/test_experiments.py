@@ -271,8 +271,10 @@ def test_a_table_leaves_the_others_alone(tmp_path: Path, capsys) -> None:
     others = [r for r in whole.results if r.table != title]
     assert sorted(both.results, key=repr) == sorted(own + others, key=repr)
     page = results_page(both)
-    assert page.count("One seed: ") == 2 and page.count("On another one. 3 seeds.\n") == 1
-    assert page.count("| seeds | updates |") == 1 and "| 0.500 ± 0.000 (0.533) | " in page
+    others_of_one = sum(t.seeds == 1 for name, t in whole.tables.items() if name != title)
+    assert page.count("One seed: ") == others_of_one > 0 and "On another one. 3 seeds.\n" in page
+    assert page.count("| seeds | updates |") == 3 - others_of_one
+    assert "| 0.500 ± 0.000 (0.533) | " in page
     assert capsys.readouterr().out == ""
     assert with_other_tables(replace(one, budget="other"), tmp_path).tables == one.tables
     assert "had other budget; its other tables are left out" in capsys.readouterr().out
