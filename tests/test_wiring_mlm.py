@@ -14,6 +14,7 @@ from minbert import BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
 from minbert.files import read_json
 from minbert.model.mlm import load_mlm
+from minbert.run import fine_tuning
 from minbert.tensors import load_tensors
 from minbert.weights.resolve import resolve
 from tests.conftest import arguments, logged
@@ -125,15 +126,19 @@ def test_pre_training_names_the_rows_it_leaves_out_and_the_tasks_to_go_on_with(
     assert capsys.readouterr().out.rstrip().endswith("--tasks sts")
 
 
-@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
-def test_every_pass_has_an_order_of_its_own(world: Path, monkeypatch, script: Any) -> None:
-    drawn, batch_rows = [], script.batch_rows
+@pytest.mark.parametrize(
+    ("script", "module"), [(train_multitask, fine_tuning), (pretrain_mlm, pretrain_mlm)]
+)
+def test_every_pass_has_an_order_of_its_own(
+    world: Path, monkeypatch: pytest.MonkeyPatch, script: Any, module: Any
+) -> None:
+    drawn, batch_rows = [], module.batch_rows
 
     def watched(*about: Any) -> np.ndarray:
         drawn.append(batch_rows(*about))
         return drawn[-1]
 
-    monkeypatch.setattr(script, "batch_rows", watched)
+    monkeypatch.setattr(module, "batch_rows", watched)
     script.main(arguments(world, "--name", "r", "--tasks", "sst", "--epochs", "2"))
     half = len(drawn) // 2
     one, other = np.concatenate(drawn[:half]), np.concatenate(drawn[half:])
