@@ -1,12 +1,12 @@
 """A table of ablations: rows of runs over seeds, each beside the first row and others."""
 
-import math
 import statistics
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from experiments.jobs import Job
+from experiments.results import is_within_spread
 from minbert.files import read_json
 from minbert.report.tables import markdown_table
 from minbert.typed import from_json
@@ -47,6 +47,10 @@ class SeedScores:
     best: list[float]  # at the best step
     last: list[float]  # at the last one
     best_of: int  # evaluations, over all jobs that were tried
+
+    def by_seed(self, at_last: bool) -> list[float]:
+        """Return the scores at the last step, or at the best one."""
+        return self.last if at_last else self.best
 
 
 @dataclass(frozen=True)
@@ -105,10 +109,10 @@ def ablation_text(table: Ablation) -> str:
         for gain in line.gains:
             label = f"less {gain.beside}" + ", last step" * gain.at_last
             other = next(one for one in table.lines if one.label == gain.beside)
-            cells = [
-                format_gain(values, spread_of(line, other, task, gain.at_last))
-                for task, values in gain.by_task.items()
-            ]
+            cells = []
+            for task, values in gain.by_task.items():
+                of_both = [one.scores[task].by_seed(gain.at_last) for one in (line, other)]
+                cells.append(format_gain(values, *of_both))
             rows.append([label, *cells, *[""] * len(figures)])
     on = f" on\n{'; '.join(table.machines)}" if table.machines else ""
     runs = "\n".join(f"- `{name}`: `{command}`" for name, command in table.runs.items())
@@ -170,17 +174,9 @@ def format_scores(scores: SeedScores) -> str:
     return f"{best:.3f}{spread} ({last:.3f})"
 
 
-def spread_of(line: Line, other: Line, task: str, at_last: bool) -> float:
-    """Return the spread over seeds of the difference of two rows; 0 if one has a single seed."""
-    scores = [one.scores[task].last if at_last else one.scores[task].best for one in (line, other)]
-    if min(map(len, scores)) < 2:
-        return 0.0
-    return math.hypot(*map(statistics.stdev, scores))
-
-
-def format_gain(gain: list[float] | None, spread: float) -> str:
-    """Write a difference with the ends of its interval; ~ marks one below the spread."""
+def format_gain(gain: list[float] | None, scores: list[float], others: list[float]) -> str:
+    """Write a difference with the ends of its interval; ~ marks one within the seeds' spread."""
     if gain is None:
         return "-"
-    mark = "~ " if abs(gain[0]) < spread else ""
+    mark = "~ " if is_within_spread(gain[0], scores, others) else ""
     return mark + "{:+.3f} [{:+.3f}, {:+.3f}]".format(*gain)

@@ -1,13 +1,12 @@
 """RESULTS.md: what results.json holds, as tables and differences for people."""
 
-import math
 from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.ablation import ablation_text, in_short, read_ablation
 from experiments.figures import figure_names, task_title
 from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_3
-from experiments.results import RESULTS, Record, Result, TableRecord, read_record
+from experiments.results import RESULTS, Record, Result, TableRecord, is_within_spread, read_record
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
@@ -163,9 +162,9 @@ def format_difference(one: Result, other: Result) -> str:
 
     One below the spread over seeds, of which both have several, is called that.
     """
-    difference, spread = one.mean - other.mean, math.hypot(one.spread, other.spread)
+    difference = one.mean - other.mean
     ours = f"{difference:+.3f}"
-    if min(len(one.scores), len(other.scores)) > 1 and abs(difference) < spread:
+    if is_within_spread(difference, one.scores, other.scores):
         ours += " (within the spread)"
     if one.paper is None or other.paper is None:
         return ours

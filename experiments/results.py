@@ -1,6 +1,8 @@
 """What the finished runs came to: read from their logs, kept in results.json."""
 
+import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -70,6 +72,16 @@ class Result:
     def spread(self) -> float:
         """The standard deviation of the seeds; 0 for a single one."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else 0.0
+
+
+def is_within_spread(difference: float, one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether two means over seeds differ by less than their scores spread.
+
+    With a single seed on one side it is not known, and False.
+    """
+    if min(len(one), len(other)) < 2:
+        return False
+    return abs(difference) < math.hypot(statistics.stdev(one), statistics.stdev(other))
 
 
 @dataclass(frozen=True)
@@ -228,7 +240,11 @@ def machine_now(arguments: dict[str, Any]) -> str:
 
 def machines_of(runs: list[Path]) -> str:
     """Return what finished runs were computed on; of runs of before 2026-11-28 this machine."""
-    lines = (line for run in runs if is_finished(run) for line in read_json_lines(run / LOG))
-    found = {x.get("machine", "") for x in lines if x["event"] in ("start", "resume")}
+    found = [logged_machines(read_json_lines(run / LOG)) for run in runs if is_finished(run)]
     here = machine_now({"device": "auto", "precision": "auto"})
-    return "; ".join(sorted({name or here for name in found or {here}}))
+    return "; ".join(sorted(set().union(*(names or {here} for names in found)) or {here}))
+
+
+def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
+    """Return what a run was computed on, from its log; nothing of a run of before 2026-11-28."""
+    return {line["machine"] for line in lines if "machine" in line}

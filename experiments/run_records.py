@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from experiments.jobs import Origin, RunKey, origin_of, settings_in
-from experiments.results import chosen_by, logged_passes, machine_now, main_score
+from experiments.results import chosen_by, logged_machines, logged_passes, machine_now, main_score
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
@@ -108,7 +108,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
     ]  # fmt: skip
     before = sum(line.get("prepared_s", 0) for line in lines)
     record = RunRecord(
-        machine=machine_now(arguments),
+        machine="; ".join(sorted(logged_machines(lines))) or machine_now(arguments),
         examples=arguments["batch_size"] * len(steps),
         minutes=(before + sum(line["seconds"] for line in steps)) / 60,
         evaluations=found,

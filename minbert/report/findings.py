@@ -54,7 +54,7 @@ def findings(
         found = replace(found, labels=label_counts(task, predictions, labels))
     else:
         found = replace(found, **confusion_of(task, predictions, labels))
-    sure = confidence(task, outputs, predictions, labels, calibration)
+    sure = confidence_of_rows(task, outputs, predictions, labels, calibration)
     wrong = np.flatnonzero(predictions != labels)
     order = wrong[np.argsort(-sure[wrong], kind="stable")]
     worst = listed_rows(task, order[:WORST], split, predictions, sure, files)
@@ -84,7 +84,7 @@ def calibration_found(
     return found
 
 
-def confidence(
+def confidence_of_rows(
     task: Task, outputs: np.ndarray, predictions: np.ndarray, labels: np.ndarray,
     calibration: Calibration | None,
 ) -> np.ndarray:  # fmt: skip

@@ -195,7 +195,7 @@ class Keeper:
             # the program that read stdout has ended, as `head` does, or tee at Ctrl-C: also a stop
             stdout_closed = isinstance(error, BrokenPipeError) and distributed.size() == 1
             # what a step needs of other processes comes before its update: none is half-applied
-            left_alone = distributed.tells_of_lost_process(error)
+            left_alone = distributed.size() > 1 and distributed.tells_of_lost_process(error)
             if stdout_closed or left_alone or isinstance(error, KeyboardInterrupt):
                 self.deferred = True  # no signal interrupts the saving
                 self._save_and_report()
