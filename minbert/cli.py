@@ -8,10 +8,12 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import field, fields
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from minbert.errors import UserError
+from minbert.interrupt import command_of
 from minbert.memory import lack_of_memory, tune_allocator
 from minbert.parsers import as_typed
 from minbert.printable import escape_unencodable, nowhere, one_line
@@ -49,13 +51,14 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message.removeprefix("argument "))
 
 
-def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
+def parse_given(cls: type, argv: list[str], description: str, places: str = "") -> dict[str, Any]:
     """Return the fields that argv or its --config file sets, parsed and checked one by one.
 
-    Dashes and underscores are both accepted. Raises UserError for a value that does not fit and for
-    an unknown flag, with the nearest known one.
+    Dashes and underscores are both accepted. places: how --help names what is written without a
+    flag. Raises UserError for a value that does not fit and for an unknown flag, with the nearest
+    known one.
     """
-    parser = _parser_of(cls, description)
+    parser = _parser_of(cls, description, places)
     words = [_dashes(word) for word in argv]
     given, _ = parser.parse_known_args(words)
     for config in reversed(vars(given).pop("config", [])):  # the last of several wins
@@ -67,11 +70,12 @@ def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
 
 
-def _parser_of(cls: type, description: str) -> argparse.ArgumentParser:
+def _parser_of(cls: type, description: str, places: str) -> argparse.ArgumentParser:
     """Return a parser with a flag for each field of a dataclass, and --config."""
+    module = command_of(sys.orig_argv)  # whose file's name says little, as __main__.py
     parser = _Parser(
-        description=description, usage="%(prog)s [ARGUMENTS]", allow_abbrev=False,
-        argument_default=argparse.SUPPRESS,
+        description=description, usage=f"%(prog)s {places}[ARGUMENTS]", allow_abbrev=False,
+        prog=f"python -m {module}" if module else None, argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     titles = dict.fromkeys(f.metadata["group"] for f in fields(cls))
     groups = {t: parser.add_argument_group(t) if t else parser for t in titles}
@@ -169,6 +173,22 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
 def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:
     """Return the arguments that argv sets, and the defaults of all others."""
     return cls(**parse_given(cls, argv, description))
+
+
+def parse_with_places(
+    cls: type[T], argv: list[str], description: str, places: str
+) -> tuple[list[str], T]:
+    """Return the words that stand without a flag, and the arguments that all others set.
+
+    places: these words' names in --help, as "RUN NEW_DIRECTORY". Every flag has a value.
+    """
+    found, options, words = [], [], iter(argv)
+    for word in words:
+        if not word.startswith("-"):
+            found.append(word)
+        else:
+            options += [word] if "=" in word else [word, *islice(words, 1)]
+    return found, cls(**parse_given(cls, options, description, f"{places} "))
 
 
 def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:

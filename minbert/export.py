@@ -7,13 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from minbert.cli import arg, parse_given, run_script
+from minbert.cli import arg, parse_with_places, run_script
 from minbert.data.encoded import limit_rows
 from minbert.data.long_texts import HEAD
 from minbert.data.pairs import sentences_of
@@ -31,6 +30,7 @@ from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published
 
+PLACES = "RUN NEW_DIRECTORY"  # are written without a flag
 COMPARED_ROWS = 2000  # most rows of dev that a quantized model is compared on
 MODULE = "sentence_transformers.models."  # every version of the library finds its modules by it
 ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
@@ -38,7 +38,7 @@ ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
 
 @dataclass(frozen=True)
 class Args:
-    """The options; the run and the new directory are written without a flag."""
+    """The options, beside PLACES."""
 
     to: str = arg(
         "transformers",
@@ -161,15 +161,9 @@ EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path, int], None]] = {
 
 
 def main(argv: list[str]) -> int:
-    places, options, words = [], [], iter(argv)
-    for word in words:
-        if not word.startswith("-"):
-            places.append(word)
-        else:  # every option has a value
-            options += [word] if "=" in word else [word, *islice(words, 1)]
-    args = Args(**parse_given(Args, options, __doc__.split("\n")[0]))
+    places, args = parse_with_places(Args, argv, __doc__.split("\n")[0], PLACES)
     if len(places) != 2:
-        raise UserError("write python -m minbert.export RUN NEW_DIRECTORY, and options")
+        raise UserError(f"write python -m minbert.export {PLACES}, and options")
     if args.quantize and args.to != "onnx":
         raise UserError(f"--quantize {args.quantize} goes with --to onnx")
     if args.data_dir and not args.quantize:

@@ -5,11 +5,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+import train_multitask
+from minbert.export import main as export
 from minbert.interrupt import command_of
+from minbert.report.__main__ import main as report
 from tests.conftest import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +76,25 @@ def test_ctrl_c_while_a_command_imports_is_one_line(command: str) -> None:
     os.kill(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130 and err == "stopped.\n"
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "usage"),
+    [
+        (train_multitask.main, "train_multitask.py", "train_multitask.py [ARGUMENTS]"),
+        (report, "-m minbert.report", "python -m minbert.report RUN... [ARGUMENTS]"),
+        (export, "-m minbert.export", "python -m minbert.export RUN NEW_DIRECTORY [ARGUMENTS]"),
+    ],
+)
+def test_usage_is_what_to_type(
+    main: Callable[[list[str]], int], words: str, usage: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "orig_argv", ["python", *words.split(), "--help"])
+    monkeypatch.setattr(sys, "argv", [words.split()[0], "--help"])
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {usage}\n")
 
 
 def test_other_people_s_programs_keep_their_ctrl_c() -> None:

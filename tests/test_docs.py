@@ -43,12 +43,12 @@ LINKED = (
     *SCRIPTS, "minbert", "tasks", "experiments", "benchmarks", "compat", "recipes", "Makefile"
 )  # fmt: skip
 MODULES = (
-    "tasks.download", "minbert.doctor", "minbert.export", "experiments.paper",
-    "experiments.figures", "experiments.long_texts", "experiments.one_model",
+    "tasks.download", "minbert.doctor", "minbert.export", "minbert.report.__main__",
+    "experiments.paper", "experiments.figures", "experiments.long_texts", "experiments.one_model",
     "benchmarks.__main__", "benchmarks.quality",
 )  # fmt: skip
 OTHER_FLAGS = {
-    "--help", "--config", "--output",  # of every script, and of minbert.report
+    "--help", "--config",  # of every script
     "--nproc-per-node", "--nnodes", "--rdzv-backend", "--rdzv-endpoint",  # torchrun's
 }  # fmt: skip
 MOST_README_LINES, MOST_LINES_TO_READ = 120, 3000

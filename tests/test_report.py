@@ -212,10 +212,10 @@ def test_names_are_not_markup(world: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "usage: "),
+        ([], r"write python -m minbert\.report RUN"),
         (["nowhere"], "nowhere: no log.jsonl"),
         (["--colour"], "unknown argument"),
-        (["run", "--output"], "--output needs the name of a file"),
+        (["run", "--output"], "--output: expected one argument"),
         (["run", "--output="], "--output needs the name of a file"),
     ],
 )
