@@ -26,7 +26,7 @@ SELECTED = (
 
 
 @dataclass(frozen=True)
-class Row:
+class AblationRow:
     """A line of the table: for each task some jobs, of which the best one is shown.
 
     is_mean: which scores count, those of the weights (False), of their mean (True), or (None) both.
@@ -75,6 +75,7 @@ class Line:
     minutes: float
     # between two tasks' gradients, means over steps and seeds, by "a b"; {}: a step has one task
     cosines: dict[str, float] = field(default_factory=dict)
+    opposed: dict[str, float] = field(default_factory=dict)  # the share of steps with one below 0
 
 
 @dataclass(frozen=True)
@@ -130,16 +131,19 @@ def ablation_text(table: Ablation) -> str:
 
 def conflicts(lines: list[Line]) -> list[str]:
     """Write how far the tasks' gradients agree, a paragraph for each row that knows it."""
-    known = {
-        line.label: ", ".join(f"{cosine:+.3f} ({pair})" for pair, cosine in line.cosines.items())
+    return [
+        f"{line.label}: cosines between the tasks' gradients of the encoder, means over the "
+        f"steps:\n{', '.join(format_cosine(line, pair) for pair in line.cosines)}. Below 0 the "
+        "tasks pull against each other."
         for line in lines
         if line.cosines
-    }
-    return [
-        f"{label}: cosines between the tasks' gradients of the encoder, means over the steps:\n"
-        f"{found}. Below 0 the tasks pull against each other."
-        for label, found in known.items()
     ]
+
+
+def format_cosine(line: Line, pair: str) -> str:
+    """Write the mean cosine of two tasks' gradients, and how often it was below 0 if known."""
+    often = f", below 0 in {line.opposed[pair]:.0%} of the steps" if line.opposed else ""
+    return f"{line.cosines[pair]:+.3f} ({pair}{often})"
 
 
 def format_figures(line: Line) -> list[str]:

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from experiments.results import Record, Result, Stage, read_record
+from experiments.results import PaperRecord, Result, Stage, read_record
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.errors import UserError
 from tasks import TASKS
@@ -55,7 +55,7 @@ def figure_names(title: str) -> dict[str, str]:
     return {theme.name: f"{stem}-{theme.name}.svg" for theme in THEMES}
 
 
-def draw_figures(record: Record, folder: Path) -> list[Path]:
+def draw_figures(record: PaperRecord, folder: Path) -> list[Path]:
     """Draw a dot plot of every table and the forgetting of sequential training; return the files.
 
     Raises UserError without matplotlib.
@@ -88,7 +88,7 @@ def draw_figures(record: Record, folder: Path) -> list[Path]:
     return paths
 
 
-def dot_plot(record: Record, results: list[Result], theme: Theme) -> Any:
+def dot_plot(record: PaperRecord, results: list[Result], theme: Theme) -> Any:
     """Draw a table: a column of dots for every task, ours with its interval, the paper's hollow."""
     from matplotlib.figure import Figure
 
@@ -158,7 +158,7 @@ def task_title(column: str) -> str:
     return column.split(",")[0]
 
 
-def forgetting_plot(record: Record, theme: Theme) -> Any:
+def forgetting_plot(record: PaperRecord, theme: Theme) -> Any:
     """Draw every task's score from stage to stage, and at the right what parallel training ends at.
 
     Each line has its name and score at its end, and the score of the stage that trained it.

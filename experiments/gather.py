@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.ablation import Ablation, Gain, Line, Row, SeedScores
+from experiments.ablation import Ablation, AblationRow, Gain, Line, SeedScores
 from experiments.jobs import (
     Job,
     JobArgs,
@@ -23,7 +23,7 @@ from tasks import TASKS
 
 
 def gather_ablation(
-    title: str, module: str, rows: list[Row], root: Path, args: JobArgs, note: str = ""
+    title: str, module: str, rows: list[AblationRow], root: Path, args: JobArgs, note: str = ""
 ) -> Ablation:
     """Put the records of the runs that there are in a table. module: what to type for it."""
     records = Records(root, args)
@@ -37,7 +37,7 @@ def gather_ablation(
     )  # fmt: skip
 
 
-def gather_line(row: Row, rows: list[Row], records: "Records") -> Line:
+def gather_line(row: AblationRow, rows: list[AblationRow], records: "Records") -> Line:
     """Return a row's figures, beside the first row and the one that it names."""
     chosen = {task: records.best_job(row, task) for task in row.jobs}
     # annealed draws the tasks by seed: as of scores, the mean; the first records have no passes
@@ -61,6 +61,7 @@ def gather_line(row: Row, rows: list[Row], records: "Records") -> Line:
         sum(statistics.fmean(record.examples for record in found) for found in runs.values()),
         sum(statistics.fmean(record.minutes for record in found) for found in runs.values()),
         mean_by_name([record.cosines for found in runs.values() for record in found]),
+        mean_by_name([record.opposed for found in runs.values() for record in found]),
     )
 
 
@@ -94,7 +95,7 @@ class Records:
             self.known[job.name] = found
         return self.known[job.name]
 
-    def best_job(self, row: Row, task: str) -> Job:
+    def best_job(self, row: AblationRow, task: str) -> Job:
         """Return the job with the highest mean of a task's scores; without any run the first.
 
         The mean is over the seeds that all jobs with a finished run have in common.
@@ -108,7 +109,7 @@ class Records:
 
         return max(row.jobs[task], key=mean)
 
-    def scores(self, row: Row, task: str) -> SeedScores:
+    def scores(self, row: AblationRow, task: str) -> SeedScores:
         """Return a task's scores in a row, by seed."""
         job = self.best_job(row, task)
         own = self.of(job).values()
@@ -120,7 +121,7 @@ class Records:
             sum(max(len(record.of_kind(row.is_mean)) for record in found) for found in tried),
         )
 
-    def gains(self, row: Row, other: Row) -> list[Gain]:
+    def gains(self, row: AblationRow, other: AblationRow) -> list[Gain]:
         """Return the differences of a row to another: at the best steps, then at the last ones.
 
         They are once where both are the same, and none where nothing has run.
@@ -132,7 +133,9 @@ class Records:
                 found.append(Gain(other.label, at_last, by_task))
         return found
 
-    def gain(self, row: Row, other: Row, task: str, at_last: bool) -> list[float] | None:
+    def gain(
+        self, row: AblationRow, other: AblationRow, task: str, at_last: bool
+    ) -> list[float] | None:
         """Return the mean difference of a task's score over seeds, and its bootstrap interval.
 
         It is of the seeds that both have; None if there is none, or if predictions of one were not

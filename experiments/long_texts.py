@@ -6,7 +6,7 @@ Prints the plan, then runs it, as experiments.one_model does; writes a table of 
 
 from pathlib import Path
 
-from experiments.ablation import Row
+from experiments.ablation import AblationRow
 from experiments.jobs import Job
 from experiments.jobs import JobArgs as Args
 from experiments.markdown import LONG_TEXTS
@@ -30,12 +30,12 @@ NOTE = (
 )
 
 
-def table_6(root: Path) -> list[Row]:
+def table_6(root: Path) -> list[AblationRow]:
     """Return the rows of the table; each has its task file in `root`."""
     rows = []
     for way in WAYS:
         words = (*ARGUMENTS, "--task-file", str(task_file(root, way)))
-        rows.append(Row(way, {"cfimdb": (Job(way, words),)}))
+        rows.append(AblationRow(way, {"cfimdb": (Job(way, words),)}))
     return rows
 
 

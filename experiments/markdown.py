@@ -6,7 +6,14 @@ from pathlib import Path
 from experiments.ablation import ablation_text, in_short, read_ablation
 from experiments.figures import figure_names, task_title
 from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_3
-from experiments.results import RESULTS, Record, Result, TableRecord, is_within_spread, read_record
+from experiments.results import (
+    RESULTS,
+    PaperRecord,
+    Result,
+    TableRecord,
+    is_within_spread,
+    read_record,
+)
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
@@ -40,7 +47,7 @@ def write_results_page(folder: Path) -> None:
     write_text(folder / "RESULTS.md", "\n".join(parts))
 
 
-def results_page(record: Record) -> str:
+def results_page(record: PaperRecord) -> str:
     """Return what RESULTS.md says of results.json."""
     parts = [
         "# Results",
@@ -85,7 +92,7 @@ def picture(names: dict[str, str], alt: str) -> str:
     return f"<picture>\n  {dark}\n  {light}\n</picture>"
 
 
-def results_table(record: Record, title: str) -> str:
+def results_table(record: PaperRecord, title: str) -> str:
     """Return one of the paper's tables; a row that is not in the paper is marked."""
     own = [r for r in record.results if r.table == title]
     columns, has_seeds = record.tables[title].columns, record.tables[title].seeds > 1
@@ -106,7 +113,7 @@ def job_names(results: Iterable[Result]) -> list[str]:
     return list(dict.fromkeys(result.job for result in results))
 
 
-def format_trained(record: Record, cells: dict[str, Result]) -> tuple[str, str]:
+def format_trained(record: PaperRecord, cells: dict[str, Result]) -> tuple[str, str]:
     """Write the updates of a row's runs, and the passes over the set of each task in its cells."""
     trained = [record.trained.get(job) for job in job_names(cells.values())]
     if not all(trained):
@@ -128,7 +135,7 @@ def format_cell(result: Result) -> str:
     return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
 
 
-def differences_table(record: Record) -> str:
+def differences_table(record: PaperRecord) -> str:
     """Return every question's difference between two rows, by column; nothing if there is none."""
     columns = list(
         dict.fromkeys(column for table in record.tables.values() for column in table.columns)
@@ -152,7 +159,7 @@ def differences_table(record: Record) -> str:
     return markdown_table(lines) if len(lines) > 1 else ""
 
 
-def trained_of(record: Record, row: str) -> tuple[str, str]:
+def trained_of(record: PaperRecord, row: str) -> tuple[str, str]:
     """Write the updates of a row's runs, and their passes."""
     return format_trained(record, {r.column: r for r in record.results if r.row == row})
 
@@ -171,7 +178,7 @@ def format_difference(one: Result, other: Result) -> str:
     return f"{ours} ({one.paper - other.paper:+.3f})"
 
 
-def stages_table(record: Record) -> str:
+def stages_table(record: PaperRecord) -> str:
     """Return what each stage of sequential training left of every task."""
     titles = list(record.stages[0].scores)
     rows = ([s.name, *format_scores(s.scores[t] for t in titles)] for s in record.stages)

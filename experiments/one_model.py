@@ -7,7 +7,7 @@ of RESULTS.md is written anew after every run.
 import shutil
 from pathlib import Path
 
-from experiments.ablation import Row
+from experiments.ablation import AblationRow
 from experiments.jobs import Job, RunKey, seeds_of
 from experiments.jobs import JobArgs as Args
 from experiments.markdown import ONE_MODEL
@@ -62,7 +62,7 @@ def alone(task: str, rate: str, reading: tuple[str, ...], tag: str = "") -> Job:
     return Job(f"alone-{task}-{rate}{tag}", (*words, "--lr", rate, *SMOOTH, *reading, NO_FILES))
 
 
-def table_5() -> list[Row]:
+def table_5() -> list[AblationRow]:
     """Return the rows of the table: each ingredient beside what it is compared with."""
     alone_runs = {task: tuple(alone(task, rate, READ[task]) for rate in RATES) for task in TASKS}
     teachers = ",".join(f"{task}={{{runs[0].name}}}" for task, runs in alone_runs.items())
@@ -71,14 +71,14 @@ def table_5() -> list[Row]:
 
     def row(
         label: str, name: str, *words: str, is_mean: bool | None = False, beside: str = ""
-    ) -> Row:
+    ) -> AblationRow:
         job = Job(name, words if name in HANDED_IN else (*words, NO_FILES))
-        return Row(label, dict.fromkeys(TASKS, (job,)), is_mean, beside)
+        return AblationRow(label, dict.fromkeys(TASKS, (job,)), is_mean, beside)
 
     annealed, joint = "short: annealed", "short: joint"
     mean = f"{annealed} + mean of tokens"
     return [
-        Row("single tasks (three models)", alone_runs),
+        AblationRow("single tasks (three models)", alone_runs),
         row(PARALLEL, "parallel", *IN_TURN, "--epochs", "3"),
         row(PARALLEL_ENDED, "parallel-7731", *IN_TURN, "--steps", "7731"),
         row("short: parallel", "short", "--mode", "parallel", *SHORT),

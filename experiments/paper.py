@@ -19,7 +19,7 @@ from experiments.jobs import (
 )  # fmt: skip
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, PaperTable, tables
-from experiments.results import RESULTS, Record, gather, with_other_tables
+from experiments.results import RESULTS, PaperRecord, gather, with_other_tables
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     rows = count_rows(args, root, budget.data)
     small_rows = count_rows(args, root, budget.small) if budget.small != budget.data else {}
 
-    def write_results() -> Record:
+    def write_results() -> PaperRecord:
         record = with_other_tables(gather(chosen, root, args, rows, small_rows), folder)
         write_json(folder / RESULTS, record.to_json())
         write_results_page(folder)

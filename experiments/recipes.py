@@ -72,7 +72,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class PaperRow:
     """One line of a table, by column. `ours`: not in the paper."""
 
     label: str
@@ -86,7 +86,7 @@ class PaperTable:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[PaperRow, ...]
     jobs: tuple[Job, ...] = field(repr=False)
 
 
@@ -147,7 +147,7 @@ def table_1(b: Budget) -> PaperTable:
     }
     paper = {"sst": (0.524, 0.515), "sts": (0.863, 0.870)}
     rows = tuple(
-        Row(label, {t.upper(): Cell(jobs[t].name, t, paper[t][i]) for t in jobs})
+        PaperRow(label, {t.upper(): Cell(jobs[t].name, t, paper[t][i]) for t in jobs})
         for i, (label, jobs) in enumerate(
             {"without pre-training": plain, "with pre-training": after}.items()
         )
@@ -164,7 +164,7 @@ def table_2(b: Budget, wide: int) -> PaperTable:
     is_small, b = b.small != b.data, b.of_small
     jobs = {task: single(task, b, b.pairs[task]) for task in ("quora", "sts")}
     rows = [
-        Row(
+        PaperRow(
             "vanilla BERT",
             {
                 "Quora": Cell(jobs["quora"].name, "quora", 0.889, is_small=is_small),
@@ -197,7 +197,7 @@ def table_2(b: Budget, wide: int) -> PaperTable:
                 cells["Quora"] = Cell(job.name, "quora", paper, "accuracy_at_0.5", is_small)
             cells["Quora, calibrated"] = Cell(job.name, "quora", is_small=is_small)
         ours = quora in (None, "-") and sts in (None, "-")
-        rows.append(Row(label, cells, ours))
+        rows.append(PaperRow(label, cells, ours))
     columns = ("Quora", "Quora, calibrated", "STS")
     return PaperTable("Table 2: Sentence-BERT", columns, tuple(rows), tuple(jobs.values()))
 
@@ -235,10 +235,10 @@ def table_3(b: Budget) -> PaperTable:
         figures = dict(zip(titles, paper or (None,) * 3, strict=True))
         is_small = bool(job.start) and b.small != b.data
         cells = {titles[t]: Cell(job.name, t, figures[t], is_small=is_small) for t in titles}
-        rows.append(Row(label, cells, ours=paper is None))
+        rows.append(PaperRow(label, cells, ours=paper is None))
     best = dict(zip(titles, (0.533, 0.889, 0.874), strict=True))
     cells = {titles[t]: Cell(alone[t].name, t, best[t]) for t in titles}
-    rows.insert(1, Row("single task", cells))
+    rows.insert(1, PaperRow("single task", cells))
     jobs = (baseline, *alone.values(), mlm, *(job for job, _ in list(runs.values())[1:]))
     return PaperTable(TABLE_3, tuple(titles.values()), tuple(rows), jobs)
 

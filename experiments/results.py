@@ -112,7 +112,7 @@ class TableRecord:
 
 
 @dataclass(frozen=True)
-class Record:
+class PaperRecord:
     """Everything that RESULTS.md and the figures are made from; results.json holds it."""
 
     model: str
@@ -130,16 +130,16 @@ class Record:
         return asdict(self)
 
 
-def read_record(folder: Path) -> Record:
+def read_record(folder: Path) -> PaperRecord:
     """Return what a folder's results.json holds. Raises UserError if it is damaged."""
     path = folder / RESULTS
-    return from_json(Record, read_json(path), str(path))
+    return from_json(PaperRecord, read_json(path), str(path))
 
 
 def gather(
     chosen: list[PaperTable], root: Path, args: Any, rows: dict[str, list[int]],
     small_rows: dict[str, list[int]],
-) -> Record:  # fmt: skip
+) -> PaperRecord:  # fmt: skip
     """Read what the runs in `root` came to. rows, small_rows: as a record has them."""
     flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
     jobs = {job.name: job for table in chosen for job in table.jobs}
@@ -147,7 +147,7 @@ def gather(
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     runs = [RunKey(root, name, seed).folder for name in jobs for seed in seeds]
     made = (command, args.seeds, f"{machines_of(runs)}, torch {torch.__version__}")
-    return Record(
+    return PaperRecord(
         model=args.model,
         budget=args.budget,
         rows=rows,
@@ -160,7 +160,7 @@ def gather(
     )
 
 
-def with_other_tables(record: Record, folder: Path) -> Record:
+def with_other_tables(record: PaperRecord, folder: Path) -> PaperRecord:
     """Return a record with the tables that results.json has beside, each with what made it.
 
     Those of another model, budget or number of rows are left out, which is said.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from experiments.ablation import Row
+from experiments.ablation import AblationRow
 from experiments.gather import Records, gather_ablation
 from experiments.jobs import (
     Job,
@@ -19,14 +19,14 @@ from experiments.run_records import record_path, write_run_record
 from minbert.files import write_json
 
 
-def jobs_of_rows(rows: list[Row]) -> list[Job]:
+def jobs_of_rows(rows: list[AblationRow]) -> list[Job]:
     """Return every job once, those of the first row first: they may teach others."""
     jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
     return list({job.name: job for job in jobs}.values())
 
 
 def run_ablation(
-    title: str, module: str, file: str, rows: list[Row], root: Path, args: JobArgs,
+    title: str, module: str, file: str, rows: list[AblationRow], root: Path, args: JobArgs,
     after_each: Callable[[], None] = lambda: None, note: str = "",
 ) -> None:  # fmt: skip
     """Print the plan of the chosen runs, run those without a record, write the table after each.

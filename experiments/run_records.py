@@ -59,6 +59,7 @@ class RunRecord:
     settings: dict[str, Any] = field(default_factory=dict)  # see jobs.settings_in
     # between two tasks' gradients, of a run in joint mode: the mean over its steps, by "a b"
     cosines: dict[str, float] = field(default_factory=dict)
+    opposed: dict[str, float] = field(default_factory=dict)  # the share of steps with one below 0
     origin: Origin = field(default_factory=Origin)
 
     @property
@@ -107,6 +108,7 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         for line in lines if line["event"] in EVENTS and line["step"]
     ]  # fmt: skip
     before = sum(line.get("prepared_s", 0) for line in lines)
+    cosines = cosines_by_pair(steps)
     record = RunRecord(
         machine="; ".join(sorted(logged_machines(lines))) or machine_now(arguments),
         examples=arguments["batch_size"] * len(steps),
@@ -114,7 +116,8 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         evaluations=found,
         passes=logged_passes(lines),
         settings=settings_in(arguments),
-        cosines=mean_cosines(steps),
+        cosines={pair: statistics.fmean(found) for pair, found in cosines.items()},
+        opposed={pair: statistics.fmean(x < 0 for x in found) for pair, found in cosines.items()},
         origin=origin_of(run, arguments),
     )
     best = record.best()
@@ -130,13 +133,13 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
     return replace(record, evaluations=evaluations)
 
 
-def mean_cosines(steps: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the means, over a log's steps, of the cosines between two tasks' gradients."""
+def cosines_by_pair(steps: list[dict[str, Any]]) -> dict[str, list[float]]:
+    """Return the cosines between two tasks' gradients at each of a log's steps."""
     found: dict[str, list[float]] = {}
     for line in steps:
         for pair, cosine in line.get("cosines", {}).items():
             found.setdefault(pair, []).append(cosine)
-    return {pair: statistics.fmean(values) for pair, values in found.items()}
+    return found
 
 
 def dev_predictions(directory: Path, is_mean: bool, data_dir: Path) -> dict[str, str]:

@@ -72,7 +72,14 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     is_bf16 = choose_precision("auto", choose_device("auto")) == torch.bfloat16
     assert all(f"{'bf16' if is_bf16 else 'fp32'} products" in name for name in table.machines)
     pairs = {"sst quora", "sst sts", "quora sts"}
-    assert joint.cosines.keys() == pairs and all(-1 <= c <= 1 for c in joint.cosines.values())
+    runs = [root / f"{next(iter(joint.updates))}-{seed}" for seed in (11711, 11712)]
+    steps = [
+        x["cosines"] for run in runs for x in read_json_lines(run / "log.jsonl") if "cosines" in x
+    ]
+    assert steps and joint.cosines.keys() == joint.opposed.keys() == pairs
+    for pair in pairs:
+        assert joint.cosines[pair] == pytest.approx(np.mean([x[pair] for x in steps]))
+        assert joint.opposed[pair] == pytest.approx(np.mean([x[pair] < 0 for x in steps]))
     assert (
         not annealed.cosines
         and annealed.examples < recipe.examples
@@ -80,6 +87,7 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     )
     text = (world / "results/RESULTS.md").read_text()
     assert "short: joint: cosines between" in text
+    assert f"(sst sts, below 0 in {joint.opposed['sst sts']:.0%} of the steps)" in text
     assert text.startswith("## Table 5") and "| less single tasks (three models) |" in text
     assert "--teacher sst=checkpoints/alone-sst-1e-4" in text
     written = {path.parent.name for path in (world / "runs").glob("*/*/predictions")}
@@ -113,7 +121,7 @@ def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
         return RunRecord("here", 1, 1.0, [Evaluation(1, False, score, {"sst": score})], {})
 
     slow, fast, untried = Job("slow", ()), Job("fast", ()), Job("untried", ())
-    row = ablation.Row("alone", {"sst": (untried, slow, fast)})
+    row = ablation.AblationRow("alone", {"sst": (untried, slow, fast)})
     records = gather.Records(Path(), jobs.JobArgs(seeds=2))
     records.known = {
         "untried": {},
@@ -130,7 +138,7 @@ def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
 def test_predictions_are_compared_with_the_labels_that_they_are_of() -> None:
     """Older records do not say which data they are of, but how many rows it had."""
     one = Evaluation(1, False, 0.5, {"sst": 0.5}, {"sst": "1 2 3"})
-    rows = [ablation.Row(name, {"sst": (Job(name, ()),)}) for name in "ab"]
+    rows = [ablation.AblationRow(name, {"sst": (Job(name, ()),)}) for name in "ab"]
     records = gather.Records(Path(), jobs.JobArgs())
     records.known = {name: {11711: RunRecord("here", 1, 1.0, [one], {})} for name in "ab"}
     records.known_labels["sst"] = np.zeros(3)
@@ -145,7 +153,7 @@ def test_a_row_that_is_half_run_has_the_sum_of_its_runs() -> None:
         return RunRecord("here", examples, 1.0, [Evaluation(1, False, 0.5, {task: 0.5})], {})
 
     alone = {task: (Job(task, ()),) for task in ("sst", "quora", "sts")}
-    row = ablation.Row("alone", alone)
+    row = ablation.AblationRow("alone", alone)
     records = gather.Records(Path(), jobs.JobArgs(seeds=3))
     records.known = {
         "sst": {seed: record("sst", 100) for seed in (11711, 11712, 11713)},
