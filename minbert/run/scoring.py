@@ -3,7 +3,7 @@
 import math
 import os
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -30,44 +30,63 @@ from minbert.task.task import Task, has_2024_form
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
 
+@dataclass(frozen=True)
+class DevReport:
+    """What was printed of a task's dev set; {} or [] where a task has no such thing."""
+
+    scores: dict[str, dict[str, float]]  # by metric: value, low, high
+    classes: list[dict[str, object]]
+    calibrated: dict[str, float]
+    pairs_per_s: dict[str, float]
+
+
 def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, object]:
     """Print dev metrics with intervals; write the predictions for dev and, if it has files, test.
 
     output: the folder of the predictions. Returns what was printed, by name.
     """
-    network, heads = model.network, model.network.heads
-    source = DataSource(data_dir, None, model.max_length, network.siamese_tasks)
-    result: dict[str, dict[str, dict[str, float]]] = {}
-    reads_pairs = network.encoder.config.type_vocab_size > 1  # together, for the comparison
-    speed: dict[str, dict[str, float]] = {}
-    classes: dict[str, list[dict[str, object]]] = {}
-    calibrated: dict[str, dict[str, float]] = {}
+    source = DataSource(data_dir, None, model.max_length, model.network.siamese_tasks)
     check_writable(output)
     # all are read before anything is written: a file that cannot be read leaves nothing behind
     splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
+    reports = {}
     for name, task in model.tasks.items():
         for split_name, split in splits[name].items():
-            outputs = outputs_by_row(network, task, split, f"{task.title}: {split_name}")
+            what = f"{task.title}: {split_name}"
+            outputs = outputs_by_row(model.network, task, split, what)
             write_predictions(output, task, split_name, split, outputs)
             if split_name == "dev":
-                threshold = cosine_threshold(task, heads[name])
-                result[name] = intervals(task, outputs, gold_of(split), threshold)
-                found = class_scores(task, task.decode(outputs), gold_of(split))
-                classes |= {name: list(map(asdict, found))} if found else {}
-                print_classes(task, found)
-                head = heads[name].config
-                if calibration := calibration_if_any(task, head, outputs, split.labels):
-                    calibrated[name] = calibration.to_json()
-                    print(f"{task.title:7} {'calibration':15} {calibration}")
-                if name in network.siamese_tasks and reads_pairs:
-                    speed[name] = pairs_per_second(model, task, source)
-    main = {name: rows[model.tasks[name].main_metric]["value"] for name, rows in result.items()}
+                reports[name] = report_dev(model, task, split, outputs, source)
+    main = {name: of.scores[model.tasks[name].main_metric]["value"] for name, of in reports.items()}
     mean, form_2024 = overall(main, {n for n, task in model.tasks.items() if task.is_regression})
     form = f", 2024 form {form_2024:.4f}" if has_2024_form(list(model.tasks.values())) else ""
     print(f"overall: raw mean {mean:.4f}{form}; predictions in {output}")
-    overalls = {"overall": mean, "overall_2024": form_2024}
-    more = {"classes": classes, "calibrated": calibrated, "pairs_per_s": speed}
-    return {"scores": result, **more, **overalls}
+    by_kind = {
+        kind.name: {
+            name: found for name, of in reports.items() if (found := getattr(of, kind.name))
+        }
+        for kind in fields(DevReport)
+    }
+    return {**by_kind, "overall": mean, "overall_2024": form_2024}
+
+
+def report_dev(
+    model: MultitaskModel, task: Task, split: EncodedSplit, outputs: np.ndarray, source: DataSource
+) -> DevReport:
+    """Print and return how good a task's outputs are on its dev set."""
+    head = model.network.heads[task.name]
+    scores = intervals(task, outputs, gold_of(split), cosine_threshold(task, head))
+    classes = class_scores(task, task.decode(outputs), gold_of(split))
+    print_classes(task, classes)
+    calibration = calibration_if_any(task, head.config, outputs, split.labels)
+    if calibration:
+        print(f"{task.title:7} {'calibration':15} {calibration}")
+    reads_pairs = model.network.encoder.config.type_vocab_size > 1  # together, for the comparison
+    is_siamese = task.name in model.network.siamese_tasks
+    return DevReport(
+        scores, list(map(asdict, classes)), calibration.to_json() if calibration else {},
+        pairs_per_second(model, task, source) if is_siamese and reads_pairs else {},
+    )  # fmt: skip
 
 
 def check_writable(folder: Path) -> None:
