@@ -13,19 +13,19 @@ from minbert.task.dev_rows import draw_dev_rows
 from minbert.task.task import Task
 from tasks import TASKS
 
-MODULES = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}
+SCRIPTS = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}
 
 
 def resolved(script: str, argv: list[str]) -> tuple[Any, dict[str, Task]]:
     """Return the arguments that a script has with these words, and the tasks that it knows."""
-    module = MODULES[script]
+    module = SCRIPTS[script]
     given, known = with_task_file(parse_given(module.Args, argv, ""), module.Args, TASKS)
     return module.resolve_arguments(given, known), known
 
 
 def estimate(script: str, argv: list[str]) -> Forecast:
     """Set the run up in a folder of its own, take a few steps, throw it away."""
-    module = MODULES[script]
+    module = SCRIPTS[script]
     with tempfile.TemporaryDirectory() as folder:
         args, known = resolved(script, [*argv, "--quiet"])
         tasks = draw_dev_rows({name: known[name] for name in args.tasks}, Path(args.data_dir))

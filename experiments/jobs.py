@@ -9,9 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pretrain_mlm
-import train_multitask
-from experiments.estimate import estimate, resolved
+from experiments.estimate import SCRIPTS, estimate, resolved
 from minbert.cli import arg
 from minbert.errors import UserError
 from minbert.files import read_json, sha256_of
@@ -26,7 +24,6 @@ from tasks import TASKS
 
 FIRST_SEED = 11711
 NAMED_JOB = re.compile(r"\{([\w.-]+)\}")  # in an argument: the folder of its run
-SCRIPTS = {"train_multitask": train_multitask.main, "pretrain_mlm": pretrain_mlm.main}
 
 
 @dataclass(frozen=True)
@@ -265,6 +262,6 @@ def run_jobs(
     for number, (key, job) in enumerate(keys, start=1):
         print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
         started = time.monotonic()
-        SCRIPTS[job.script](script_arguments(job, key, args))
+        SCRIPTS[job.script].main(script_arguments(job, key, args))
         print(f"took {duration(time.monotonic() - started)}", flush=True)
         after_each(key)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import train_multitask
 from experiments import jobs, paper, recipes
 from experiments.estimate import estimate
 from experiments.jobs import Job, RunKey
@@ -221,20 +222,20 @@ def test_runs_of_other_data_or_another_model_are_refused(arguments: list[str], w
 
 
 def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, capsys) -> None:
-    original = jobs.SCRIPTS["train_multitask"]
+    original = train_multitask.main
 
     def stopped(argv: list[str]) -> int:
         original(argv)
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(jobs.SCRIPTS, "train_multitask", stopped)
+    monkeypatch.setattr(train_multitask, "main", stopped)
     with pytest.raises(KeyboardInterrupt):
         paper.main([*arguments, "--table", "4"])
     key = RunKey(world / "runs" / "paper-cpu-model", "parallel", 11711)
     log = key.folder / "log.jsonl"
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # before its end
     assert read_score(key, Cell("parallel", "sst")) is None
-    monkeypatch.setitem(jobs.SCRIPTS, "train_multitask", original)
+    monkeypatch.setattr(train_multitask, "main", original)
     paper.main([*arguments, "--table", "4"])
     assert "parallel: 0 of 1 done, 1 to go on" in capsys.readouterr().out
     assert read_score(key, Cell("parallel", "sst")) is not None
