@@ -54,7 +54,7 @@ def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
 
 def test_one_killed_process_ends_the_other_which_saves(world: Path) -> None:
     """The next saving is minutes away, and the run goes on to the same bits."""
-    argv = arguments(world, "--epochs", "20", "--name")
+    argv = arguments(world, "--epochs", "6", "--name")
     for process in together("train", [*argv, "whole"], [world, world]):
         assert process.finish().code == 0
     both = together("train", [*argv, "cut"], [world, world])
