@@ -116,8 +116,8 @@ def record_of(run: Path, data_dir: Path) -> RunRecord:
         evaluations=found,
         passes=logged_passes(lines),
         settings=settings_in(arguments),
-        cosines={pair: statistics.fmean(found) for pair, found in cosines.items()},
-        opposed={pair: statistics.fmean(x < 0 for x in found) for pair, found in cosines.items()},
+        cosines={pair: statistics.fmean(values) for pair, values in cosines.items()},
+        opposed={pair: statistics.fmean(x < 0 for x in values) for pair, values in cosines.items()},
         origin=origin_of(run, arguments),
     )
     best = record.best()

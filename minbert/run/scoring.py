@@ -62,10 +62,8 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     form = f", 2024 form {form_2024:.4f}" if has_2024_form(list(model.tasks.values())) else ""
     print(f"overall: raw mean {mean:.4f}{form}; predictions in {output}")
     by_kind = {
-        kind.name: {
-            name: found for name, of in reports.items() if (found := getattr(of, kind.name))
-        }
-        for kind in fields(DevReport)
+        kind: {name: found for name, of in reports.items() if (found := getattr(of, kind))}
+        for kind in (field.name for field in fields(DevReport))
     }
     return {**by_kind, "overall": mean, "overall_2024": form_2024}
 
