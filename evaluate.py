@@ -32,7 +32,7 @@ from minbert.task.answers import ending_of
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import WHY_UNDEFINED
 from minbert.task.predictions import score_predictions
-from minbert.task.run_files import data_dir_of
+from minbert.task.run_files import data_dir_of, predictions_folder
 from minbert.task.taskfile import read_task_file
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
@@ -65,7 +65,9 @@ class Args:
     )
     data_dir: str = data_arg("", "directory with the tasks' files (default: the run's)")
     output: str = text_arg(
-        "", "where predictions go (default: RUN/predictions; of texts of yours, the screen)"
+        "",
+        "where predictions go (default: RUN/predictions, for RUN/best RUN/predictions-best; of "
+        "texts of yours, the screen)",
     )
     probabilities: bool = text_arg(
         False, "say each class's probability; a .csv, .tsv or .jsonl always has them", parse=bool
@@ -97,8 +99,9 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     if args.task:
         model = replace(model, tasks={args.task: model.task_named(args.task)})
     print(f"{model.directory}, {args.precision} on {model.network.encoder.device}")
-    output = Path(args.output) if args.output else Path(args.checkpoint) / "predictions"
-    return score_run(model, Path(args.data_dir or data_dir_of(Path(args.checkpoint))), output)
+    checkpoint = Path(args.checkpoint)
+    output = Path(args.output) if args.output else predictions_folder(checkpoint)
+    return score_run(model, Path(args.data_dir or data_dir_of(checkpoint)), output)
 
 
 def use_checkpoint(args: Args) -> dict[str, object]:

@@ -152,6 +152,35 @@ def test_a_best_that_is_gone_is_made_anew_and_said(
     assert events.count("dev") == 3 and events.count("end") == 1
 
 
+def test_predictions_of_a_saved_model_outlive_it(world: Path) -> None:
+    """evaluate.py is given RUN/best, which the resumed run replaces as a whole."""
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions", "--save-task-best")
+    folder = world / "runs/run"
+    for saved in ("best", "best-sst"):
+        evaluate.main(["--checkpoint", str(folder / saved), "--task", "sst"])
+        assert not (folder / saved / "predictions").exists()
+    shutil.copytree(folder / "best", world / "copied")
+    evaluate.main(["--checkpoint", str(world / "copied"), "--data-dir", str(world / "data")])
+    assert (world / "copied/predictions").is_dir()
+    train_multitask.main(["--resume", str(folder), "--no-skip-predictions"])
+    for saved in ("best", "best-sst"):
+        assert (folder / f"predictions-{saved}/sst-dev-output.csv").is_file()
+
+
+def test_a_finished_run_keeps_its_card(world: Path) -> None:
+    """--resume with --skip-predictions makes no new predictions, and forgets no old ones."""
+    run(world, "--name", "run", "--epochs", "1")
+    card = world / "runs/run/README.md"
+    before = card.read_text()
+    assert "95 % interval" in before and "calibration" in before
+    train_multitask.main(["--resume", str(world / "runs/run"), "--skip-predictions"])
+    after = card.read_text().replace(" --skip-predictions", "")
+    assert after.replace("skip_predictions | `True`", "skip_predictions | `False`") == before
+    shutil.rmtree(world / "runs/run/best")  # another best step: the old findings are not of it
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert not (world / "runs/run/findings.json").exists()
+
+
 @pytest.mark.parametrize("mode", ["parallel", "single"])
 def test_what_killed_processes_left_is_removed(world: Path, mode: str) -> None:
     """Of a run, and of the folder around several."""

@@ -17,7 +17,7 @@ from minbert.report.card import (
     write_mlm_card,
     write_several_card,
 )
-from minbert.report.files import FINDINGS, write_report
+from minbert.report.files import FINDINGS, read_findings, write_report
 from minbert.report.findings import findings
 from minbert.report.task_findings import TaskFindings
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
@@ -30,6 +30,7 @@ from minbert.task.calibration import calibration_if_any
 from minbert.task.evaluation import outputs_by_row
 from minbert.task.loading import training_files
 from minbert.task.predictions import write_predictions
+from minbert.task.run_files import PREDICTIONS
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -45,7 +46,7 @@ def finish(run: FineTuning) -> None:
     run.progress.print_rates()
     if state.skipped:
         print(f"batches without two pairs to tell apart, skipped: {state.skipped}")
-    found = {} if args.skip_predictions else predict_best(run)
+    found = kept_findings(run.folder) if args.skip_predictions else predict_best(run)
     bests = {key: state.to_json()[key] for key in ("best", "task_best")}
     best, kept = state.best, kept_step(state.best)
     if args.save_task_best:
@@ -70,6 +71,11 @@ def kept_step(best: Best | TaskBest) -> str:
     return ("the mean of the weights up to " if best.is_mean else "") + f"step {best.step}"
 
 
+def kept_findings(folder: Path) -> Findings:
+    """Return what findings.json has, of a run that had made its predictions before."""
+    return read_findings(folder / FINDINGS) if (folder / FINDINGS).is_file() else {}
+
+
 def predict_best(run: FineTuning) -> Findings:
     """Write the predictions of best/ for dev and, if there is a file, test; and findings.json.
 
@@ -86,7 +92,7 @@ def predict_best(run: FineTuning) -> Findings:
             split = splits[task.name]
             outputs = outputs_by_row(model, task, split, f"{task.title}: {name}")
             if is_first:
-                write_predictions(run.folder / "predictions", task, name, split, outputs)
+                write_predictions(run.folder / PREDICTIONS, task, name, split, outputs)
             if name == "dev":
                 found[task.name] = dev_findings(run, task, model.heads[task.name].config, outputs)
     temperatures = {

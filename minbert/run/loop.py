@@ -25,6 +25,7 @@ from minbert.files import remove_unfinished, sha256_of
 from minbert.model.encoder import BertModel
 from minbert.model.mlm import MaskedLanguageModel
 from minbert.model.multitask import MultitaskNetwork
+from minbert.report.files import FINDINGS
 from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
@@ -145,6 +146,7 @@ def forget_lost_bests(folder: Path, state: TrainState, of_tasks: bool) -> None:
     lost = []
     if state.best and not (folder / "best").exists():
         lost, state.best = ["best"], None
+        (folder / FINDINGS).unlink(missing_ok=True)  # they are of the model that is gone
     if of_tasks:
         for task in list(state.task_best):
             name = checkpoint.task_best_folder(task)

@@ -16,6 +16,7 @@ from minbert.files import read_json, sha256_of, write_json
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
 LOG = "log.jsonl"
+PREDICTIONS = "predictions"  # a folder: the answers of best/ for the dev and test files
 TEACHER_OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
 HASHES = "sha256"  # of these files; the oldest runs have none
@@ -53,6 +54,17 @@ def data_dir_of(run: Path) -> str:
     """Return the --data-dir that a run was trained with; data, if nothing says it."""
     folders = folders_of_run(run)
     return str(read_arguments(folders[0]).get("data_dir", "data")) if folders else "data"
+
+
+def predictions_folder(checkpoint: Path) -> Path:
+    """Return where predictions of a run, or of one of its saved models, go by default.
+
+    RUN/best-sst has them beside it, in RUN/predictions-best-sst: it is replaced as a whole.
+    """
+    saved = checkpoint.resolve()
+    if not (saved / ARGS).is_file() and (saved.parent / ARGS).is_file():
+        return saved.parent / f"{PREDICTIONS}-{saved.name}"
+    return checkpoint / PREDICTIONS
 
 
 def _hashes(run: Path, arguments: dict[str, Any]) -> dict[str, str]:
