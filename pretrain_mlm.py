@@ -168,7 +168,11 @@ def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
             loss += float(cross_entropy(logits, masked.targets)) * len(masked.targets)
     right, total, loss = map(distributed.all_reduce_sum, (right, total, loss))
     if total == 0:
-        raise UserError("nothing to guess in the held-out texts: raise --held-out or --mask-rate")
+        few = f"nothing to guess in {len(run.held_out):,} held-out texts"
+        most = " (a twentieth of all at most)" if len(run.held_out) < run.args.held_out else ""
+        raise UserError(
+            f"{few}{most}: raise --mask-rate, give more texts, or train on all with --held-out 0"
+        )
     loss /= total
     if loss > LARGEST_LOSS:
         raise UserError(f"held-out loss {loss:.0f}: training has diverged; start with a lower --lr")
@@ -177,9 +181,9 @@ def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
 
 def same_tasks(args: Args) -> str:
     """Return the arguments of a fine-tuning on the tasks whose sentences were read."""
-    if args.task_file:
-        return f" --task-file {quote(args.task_file)}"
-    return "" if args.tasks == Args.tasks else f" --tasks {','.join(args.tasks)}"
+    task_file = f" --task-file {quote(args.task_file)}" if args.task_file else ""
+    is_default = args.tasks == Args.tasks and not task_file  # the file may have more tasks
+    return task_file + ("" if is_default else f" --tasks {','.join(args.tasks)}")
 
 
 def main(argv: list[str]) -> int:

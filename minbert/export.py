@@ -6,7 +6,7 @@ python -m minbert.export checkpoints/run out --to transformers --task sst
 import os
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,7 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     data_dir = Path(args.data_dir or data_dir_of(directory))
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
+    task = replace(task, long=HEAD)  # as what is exported reads it
     max_length = max_length_of_run(directory, model.encoder)
     source = DataSource(data_dir, None, max_length, model.siamese_tasks)
     split = load_task(task, "dev", BertTokenizer.from_directory(directory), source)

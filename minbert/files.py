@@ -24,6 +24,17 @@ HALF_PAIR = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @contextmanager
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Give an error of the block that names no file, as that of a full disk, the name of this."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:
+            error.filename = str(path)
+        raise
+
+
+@contextmanager
 def replaced_file(path: Path) -> Iterator[BinaryIO]:
     """Yield a file to write that takes the place of `path` at the end, but not after an error.
 
@@ -40,7 +51,7 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
     # another process may write it, too, perhaps on another machine with the same disk
     new = path.with_name(f"{path.name}.{HOST}.{os.getpid()}.new")
     try:
-        with new.open("wb") as file:
+        with named_in_errors(path), new.open("wb") as file:
             yield file
         flush_to_disk(new)
         os.replace(new, path)

@@ -15,7 +15,10 @@ def number_list(text: str) -> tuple[int, ...]:
     words = comma_list(text)
     if not words or not all(word.isdecimal() and int(word) for word in words):
         raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 1 with commas between")
-    return tuple(map(int, words))
+    numbers = tuple(map(int, words))
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError(f"{text!r} has a number twice")
+    return numbers
 
 
 def word_by_task(text: str) -> dict[str, str]:

@@ -76,6 +76,29 @@ def test_rows_without_ids_are_not_others_on_the_same_lines(own: Path, run: Path)
     assert evaluate.main(argv) == 0
 
 
+def test_rows_with_ids_are_not_others_with_the_same_ids(own: Path) -> None:
+    """A file that was numbered anew; a label that was corrected is no other row."""
+    file, drawn = own / "data/entails.jsonl", 'dev = 0.25\nid = "key"'
+    (own / "own.toml").write_text(OWN.replace('dev = "entails.jsonl"\nid = "key"', drawn))
+    train_multitask.main([*arguments(own), "--tasks", "entails"])
+    run, lines = own / "runs/own", [json.loads(line) for line in file.read_text().splitlines()]
+    argv = ["--checkpoint", str(run), "--data-dir", str(own / "data")]
+    for line in lines:
+        line["answer"] = 2
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert evaluate.main(argv) == 0
+    keys = [line["key"] for line in lines]
+    for line, key in zip(lines, [*keys[1:], keys[0]], strict=True):
+        line["key"] = key
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(UserError, match=r"\d of the \d dev rows of entails have another text"):
+        evaluate.main(argv)
+    kept = json.loads((run / "dev_rows.json").read_text())
+    before = {"entails": [row.rpartition(" ")[0] for row in kept["entails"]]}
+    (run / "dev_rows.json").write_text(json.dumps(before))  # as a run of before wrote it
+    assert evaluate.main(argv) == 0
+
+
 def test_the_same_rows_for_training_evaluation_scores_and_report(
     own: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -225,7 +248,7 @@ def test_dev_rows_that_are_trained_on_are_told_of(
     (own / "own.toml").write_text(OWN)
     train_multitask.main([*arguments(own), "--tasks", "intent"])
     said = capsys.readouterr().out
-    assert "intent: 16 of 16 dev rows have the text of a training row" in said
+    assert "intent: 16 of 16 dev rows are, as the model reads them, training rows" in said
     assert "| 16 (16 as in train) |" in (own / "runs/own/README.md").read_text()
 
 
@@ -240,7 +263,7 @@ def test_rows_of_the_same_text_are_all_drawn_or_none(
     (own / "data/entails.jsonl").write_text("".join(pairs + again))
     (own / "own.toml").write_text(ONE.replace('dev = "entails.jsonl"\n', ""))
     train_multitask.main([*arguments(own), "--tasks", "intent,entails"])
-    assert "have the text of a training row" not in capsys.readouterr().out
+    assert "training rows too" not in capsys.readouterr().out
     run = own / "runs/own"
     tasks = tasks_of_run(run, ["intent", "entails"])
     for name in ("intent", "entails"):

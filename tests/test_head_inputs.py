@@ -54,6 +54,8 @@ def test_heads_read_other_layers(world: Path, frozen: list[str]) -> None:
     assert not torch.allclose(found, top)
     with pytest.raises(UserError, match="its head reads layers"):
         export([str(folder), str(world / "out"), "--task", "sst"])
+    with pytest.raises(UserError, match=r"--pool-layers: '1,2,1' has a number twice"):
+        run(world, "--pool-layers", "1,2,1")
     with pytest.raises(UserError, match="--pool-layers 3: this model has 2 layers"):
         run(world, "--pool-layers", "3")
 

@@ -16,7 +16,9 @@ from minbert.data.encoded import EncodedSplit, encode_examples, limit_rows, one_
 from minbert.data.examples import Example
 from minbert.data.id_cache import load_split
 from minbert.data.long_texts import parts_of, shorten
+from minbert.export import Args, describe_quantized
 from minbert.export import main as export
+from minbert.model.multitask import load_multitask
 from minbert.task.evaluation import mean_by_row
 from minbert.task.loading import count_trained_on
 from minbert.task.taskfile import read_task_file
@@ -133,7 +135,9 @@ def test_a_cache_of_ids_is_of_one_way(own: Path, tokenizer: BertTokenizer) -> No
 
 
 @pytest.mark.parametrize("long", ["tail", "head+tail", "windows"])
-def test_a_run_reads_texts_the_same_way_wherever_it_is_used(own: Path, long: str, capsys) -> None:
+def test_a_run_reads_texts_the_same_way_wherever_it_is_used(
+    own: Path, long: str, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = train(own, long, "long", "--lr", "1e-2")
     found = logits(run)
     card = (run / "README.md").read_text()
@@ -154,6 +158,15 @@ def test_a_run_reads_texts_the_same_way_wherever_it_is_used(own: Path, long: str
     capsys.readouterr()
     export([str(run), str(own / "export"), "--task", "intent"])
     assert f"long = {long!r} is not exported" in capsys.readouterr().out
+    network, directory = load_multitask(run)
+    (own / "model.onnx").write_bytes(bytes(4))
+    compared = []
+    monkeypatch.setattr("minbert.export.agreement", lambda *seen: compared.append(seen[2]))
+    args = Args(to="onnx", task="intent", quantize="int8")
+    describe_quantized(network, args, directory, own / "model.onnx")
+    columns = model.tasks["intent"].columns
+    first = load_split(own / "data/intent.tsv", columns, True, model.tokenizer, LONGEST, None)
+    assert np.array_equal(compared[0].ids, first.ids)  # their first tokens
 
 
 def test_every_window_is_trained_on(own: Path) -> None:

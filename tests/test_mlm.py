@@ -146,6 +146,28 @@ def test_missing_files_are_named_before_weights_are_looked_for(world: Path) -> N
         pretrain(world, "--corpus", *[str(world / "text.txt")] * 2)
 
 
+def test_texts_without_a_word_to_guess(world: Path) -> None:
+    """More than a twentieth of the texts is never held out: no flag could have raised that."""
+    (world / "text.txt").write_text("red cat\n" * 40)
+    few = ["--corpus", str(world / "text.txt"), "--mask-rate", "0.01"]
+    message = r"nothing to guess in 2 held-out texts \(a twentieth of all at most\): raise --mask"
+    with pytest.raises(UserError, match=message):
+        pretrain(world, *few, "--held-out", "3")
+    with pytest.raises(UserError, match="nothing to guess in 2 held-out texts: raise --mask-rate"):
+        pretrain(world, *few, "--held-out", "2")
+
+
+def test_the_next_command_is_of_the_same_tasks(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--model", str(own / "model"), "--data-dir", str(own / "data"), "--epochs", "1"]
+    where += ["--output-dir", str(own / "runs"), "--held-out", "0", "--tasks"]
+    for tasks, task_file in (("intent,stars", ["--task-file", str(own / "own.toml")]), ("sst", [])):
+        pretrain_mlm.main([*where, tasks, *task_file])
+        following = capsys.readouterr().out.splitlines()[-1]
+        assert following.endswith(" ".join([*task_file, "--tasks", tasks]))
+
+
 def pretrain(world: Path, *extra: str) -> None:
     base = arguments(world)[:-4]  # without --tasks and --epochs
     pretrain_mlm.main([*base, "--epochs", "3", *extra])

@@ -189,6 +189,11 @@ def test_pre_training_and_several_runs_in_a_folder(world: Path, tmp_path: Path) 
     run(world, "--name", "alone", "--mode", "single", "--skip-predictions")
     main([str(world / "runs/alone"), f"--output={tmp_path / 'x.html'}"])
     assert "alone/sst, alone/sts" in Page(tmp_path / "x.html").text
+    (world / "runs/a/b").mkdir(parents=True)
+    (world / "runs/alone").rename(world / "runs/a/b/alone")
+    (world / "runs/linked").symlink_to(world / "runs/mlm")
+    names = [found.name for found in read_runs(world / "runs")]
+    assert names == ["runs/a/b/alone/sst", "runs/a/b/alone/sts", "runs/linked", "runs/mlm"]
 
 
 def test_a_stage_without_a_task_s_score_has_a_dash() -> None:

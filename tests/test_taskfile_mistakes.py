@@ -91,6 +91,10 @@ from tests.own_tasks import OWN, arguments
         ("labels = 3", 'labels = 3\ndisplay_names = ["a"]', r"write a name for each of"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a", "b", "a"]', r"'a' is there twice"),
         ("[intent]", "[type]", r"\[type\]: PyTorch has that name"),
+        ("[intent]", "[Best]", r"\[Best\]: a run keeps a model in a folder of that name; write"),
+        ("[intent]", "[last]", r"\[last\]: a run keeps a model in a folder of that name"),
+        ("[intent]", "[teachers]", r"\[teachers\]: a run keeps what teachers say in a folder"),
+        ("[intent]", "[mean]", r"\[mean\]: --best-by mean is the mean of all tasks; write mean_"),
     ],
 )
 def test_mistakes(own: Path, old: str, new: str, message: str) -> None:

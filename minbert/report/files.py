@@ -25,14 +25,14 @@ def read_findings(path: Path) -> dict[str, TaskFindings]:
 
 
 def read_runs(folder: Path) -> list[LoggedRun]:
-    """Return the run in a folder, or the runs inside it: one task each, one seed each, or both.
+    """Return the run in a folder, or all runs inside it, however deep.
 
     Raises UserError for a folder without any.
     """
     if (folder / LOG).is_file():
         return [read_run(folder, folder.resolve().name)]
-    logs = (path for depth in ("*", "*/*") for path in folder.glob(f"{depth}/{LOG}"))
-    inside = sorted(path.parent for path in logs)
+    linked = folder.glob(f"*/{LOG}")  # a run on another disk, which rglob does not look at
+    inside = sorted({path.parent for path in (*linked, *folder.rglob(LOG))})
     if not inside:
         raise UserError(f"{folder}: no {LOG} in it; give a run's folder, as checkpoints/NAME")
     name = folder.resolve().name

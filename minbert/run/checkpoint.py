@@ -18,6 +18,7 @@ from minbert.files import (
     check_content,
     flush_to_disk,
     has_all_files,
+    named_in_errors,
     read_json,
     read_manifest,
     unfinished_file,
@@ -112,8 +113,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
     try:
-        yield new
-        write_manifest(new)
+        with named_in_errors(path):
+            yield new
+            write_manifest(new)
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)  # of a full disk, say, where its space is needed
         raise

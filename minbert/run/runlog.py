@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
-from minbert.files import parse_json_line, write_text
+from minbert.files import named_in_errors, parse_json_line, write_text
 from minbert.printable import nowhere
 from minbert.task.log_lines import readable_log_lines
 from minbert.task.run_files import LOG
@@ -34,8 +34,9 @@ class RunLog:
     def write(self, event: str, **values: Any) -> None:
         """Add a line: its time, its event and the values."""
         line = {"time": round(time.time(), 2), "event": event, **values}
-        self.file.write(json.dumps(line) + "\n")
-        self.file.flush()
+        with named_in_errors(Path(self.file.name)):
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
         if self.board and "step" in values:
             for name, value in scalars(event, values).items():
                 self.board.add_scalar(name, value, values["step"])

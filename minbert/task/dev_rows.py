@@ -1,11 +1,12 @@
 """Dev sets that are a share of the training rows: drawn once, kept in the run by their ids.
 
 A run that goes on, and whatever is done with it later, has the rows of its beginning, even if the
-file has got others since: no row that was trained on is ever scored. Rows without ids are known by
-their lines, and by hashes of what stood on them.
+file has got others since: no row that was trained on is ever scored. Each is known by its id, or
+without ids by its line, and by a hash of what stood there.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from minbert.files import read_json, write_json
 from minbert.task.run_files import DEV_ROWS
 from minbert.task.task import Task, Tasks
 from minbert.typed import parse
+
+HASHED = re.compile(r" [0-9a-f]{12}\Z")  # the end of a row as `id_and_digest` writes it
 
 
 def stratified_share(labels: np.ndarray, share: float, of_each: bool = False) -> np.ndarray:
@@ -99,31 +102,36 @@ def with_drawn_rows(task: Task, data_dir: Path) -> Task:
     is_dev = drawn_share(task, examples)
     _check_both_sides(task, is_dev, names_of(paths))
     chosen = [examples[row] for row in np.flatnonzero(is_dev)]
-    digests = () if task.columns.id else map(line_and_digest, chosen)
     ids = frozenset(example.id for example in chosen)
-    return replace(task, dev_ids=ids, dev_digests=frozenset(digests))
+    return replace(task, dev_ids=ids, dev_digests=frozenset(id_and_digest(task, e) for e in chosen))
 
 
-def line_and_digest(example: Example) -> str:
-    """Return a row's line, which is its id, and a hash of its texts and label."""
-    content = repr((example.text, example.pair, example.row_label))
+def id_and_digest(task: Task, example: Example) -> str:
+    """Return a row's id and a hash of its texts and, if its line is its id, of its label.
+
+    The label of a row that has an id may be corrected.
+    """
+    texts = (example.text, example.pair)
+    content = repr(texts if task.columns.id else (*texts, example.row_label))
     return f"{example.id} {hashlib.sha256(content.encode()).hexdigest()[:12]}"
 
 
 def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> None:
-    """Raise UserError if other rows stand where a run's dev rows without ids stood.
+    """Raise UserError if other texts than a run's dev rows have their ids, or stand on their lines.
 
     rows: of the training files, called `files` in messages.
     """
     if not task.dev_digests:
         return
     own = (row for row in rows if isinstance(row, Example) and row.id in task.dev_ids)
-    found = sum(line_and_digest(row) in task.dev_digests for row in own)
+    found = sum(id_and_digest(task, row) in task.dev_digests for row in own)
     if moved := len(task.dev_digests) - found:
+        what = "are not on the lines that they were on when the run began"
+        if task.columns.id:
+            what = "have another text than when the run began, which may have been trained on"
         raise UserError(
-            f"{files}: {moved:,} of the {len(task.dev_digests):,} dev rows of "
-            f"{task.name} are not on the lines that they were on when the run began, and rows have "
-            f"no id to know them by: give --data-dir the data of then"
+            f"{files}: {moved:,} of the {len(task.dev_digests):,} dev rows of {task.name} {what}: "
+            f"give --data-dir the data of then"
         )
 
 
@@ -155,11 +163,11 @@ def with_dev_rows(tasks: Tasks, folder: Path, all_of_them: bool = True) -> Tasks
 
 
 def _with_kept_rows(task: Task, rows: list[str]) -> Task:
-    """Return a task that knows its dev rows: their ids, or lines with hashes.
+    """Return a task that knows its dev rows: their ids, or lines, with hashes.
 
-    The oldest runs have no hashes.
+    Older runs have no hashes.
     """
-    if task.columns.id or not all(" " in row for row in rows):
+    if not all(map(HASHED.search, rows)):
         return replace(task, dev_ids=frozenset(rows))
-    ids = frozenset(row.split(" ")[0] for row in rows)
+    ids = frozenset(HASHED.sub("", row) for row in rows)
     return replace(task, dev_ids=ids, dev_digests=frozenset(rows))

@@ -25,7 +25,7 @@ from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
-from minbert.task.run_files import TASKS_FILE, folders_of_run
+from minbert.task.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run
 from minbert.task.siamese import CROSS, ENCODINGS, check_pair_loss
 from minbert.task.tagging import tagging
 from minbert.task.task import Table, Task
@@ -65,6 +65,11 @@ NOT_HERE = {  # what to say of a key that other kinds have
     "encoding": "that of the files is charset",
     "long": "it is for single sentences; of a pair, the longer one is cut at its end",
 }
+TAKEN = {  # names that no task may have, and why
+    **dict.fromkeys(("best", "last"), "a run keeps a model in a folder of that name"),
+    TEACHER_OUTPUTS: "a run keeps what teachers say in a folder of that name",
+    "mean": "--best-by mean is the mean of all tasks",
+}
 NEEDED = ("kind", "train", "text", "label")
 PREDICTIONS = ("prediction_file", "prediction_header")
 DIALECT = ("quoting", "columns", "delimiter", "charset", "bad_rows")  # of the files
@@ -102,6 +107,8 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
             raise UserError(f"{where[:100]}: write a name of {most}")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
+        if data_dir is not None and name.casefold() in TAKEN:  # else it is a run's, of before
+            raise UserError(f"{where}: {TAKEN[name.casefold()]}; write {name}_task, say")
         if hasattr(nn.ModuleDict(), name):  # which the heads are kept in
             raise UserError(f"{where}: PyTorch has that name for itself; write {name}_task, say")
         try:
