@@ -16,12 +16,12 @@ SELECTED = (
     "Dev scores of the step that is best by the mean dev score, and in brackets those of the\n"
     "last step: choosing on the rows that are reported makes a score look better than it is.\n"
     "`best of` says among how many evaluations it was chosen, for each task those of all rates\n"
-    "that were tried. Below are differences to other rows, at the best step and at the last, with\n"
-    "a 95 % interval by resampling the dev rows (paired, over the seeds that both have). It is\n"
-    "about these runs: other seeds would differ more, and with one seed it says nothing of them.\n"
-    "~ marks a difference below the spread over seeds, of which both rows have two or more.\n"
-    "`open` has not run. The minutes are of the steps and of what a run computes before the first\n"
-    "one. Each run's evaluations and dev predictions are in `runs/`."
+    "and ways of reading that were tried. Below are differences to other rows, at the best step\n"
+    "and at the last, with a 95 % interval by resampling the dev rows (paired, over the seeds\n"
+    "that both have). It is about these runs: other seeds would differ more, and with one seed it\n"
+    "says nothing of them. ~ marks a difference below the spread over seeds, of which both rows\n"
+    "have two or more. `open` has not run. The minutes are of the steps and of what a run\n"
+    "computes before the first one. Each run's evaluations and dev predictions are in `runs/`."
 )
 
 

@@ -35,6 +35,10 @@ ONE_SEED = (
     "runs overlap, their difference may be luck"
 )
 
+NOISE = (
+    "Where a side has one seed, a difference below about .04 (SST, Quora) or .03 (STS) may be luck."
+)
+
 
 def write_results_page(folder: Path) -> None:
     """Write RESULTS.md: of results.json and the tables of ablations those that are there."""
@@ -52,8 +56,10 @@ def results_page(record: PaperRecord) -> str:
     parts = [
         "# Results",
         "Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all\n"
-        "data). Rows with * are not in the paper; `open` is what has not run. Updates, of each\n"
-        "run, and passes, over each task's set, are those of fine-tuning.",
+        "data). It is chosen among as many evaluations as a run's command has `--epochs` (in\n"
+        "sequential training: stages); the best of several looks better than it is. Rows with *\n"
+        "are not in the paper; `open` is what has not run. Updates, of each run, and passes, over\n"
+        "each task's set, are those of fine-tuning.",
         f"Rows to train and to evaluate on: {format_rows(record.rows)}."
         + (f"\nWhere † stands: {format_rows(record.small_rows)}." if record.small_rows else ""),
         *(note for key, note in NOTES.items() if key in (record.budget, record.model)),
@@ -65,7 +71,7 @@ def results_page(record: PaperRecord) -> str:
         if title == TABLE_3:
             parts += ["## Table 4: test scores of parallel training", TABLE_4]
     if differences := differences_table(record):
-        parts += ["## What it says", differences]
+        parts += ["## What it says", NOISE, differences]
     if record.stages:
         title = "Dev scores after every stage of sequential training"
         parts += [f"## {title}", stages_table(record), picture(figure_names("forgetting"), title)]
@@ -102,10 +108,15 @@ def results_table(record: PaperRecord, title: str) -> str:
         mark = " *" if next(iter(cells.values())).ours else ""
         values = [format_cell(cells[c]) if c in cells else "-" for c in columns]
         jobs = ", ".join(f"`{job}`" for job in job_names(cells.values()))
-        seeds = in_short([str(len(result.scores)) for result in cells.values()])
+        seeds = [format_seeds(cells)] * has_seeds
         trained = format_trained(record, cells)
-        lines.append([row + mark, *values, *[seeds] * has_seeds, *trained, jobs])
+        lines.append([row + mark, *values, *seeds, *trained, jobs])
     return markdown_table(lines)
+
+
+def format_seeds(cells: dict[str, Result]) -> str:
+    """Write how many seeds the cells of a row have."""
+    return in_short([str(len(result.scores)) for result in cells.values()])
 
 
 def job_names(results: Iterable[Result]) -> list[str]:
@@ -137,11 +148,9 @@ def format_cell(result: Result) -> str:
 
 def differences_table(record: PaperRecord) -> str:
     """Return every question's difference between two rows, by column; nothing if there is none."""
-    columns = list(
-        dict.fromkeys(column for table in record.tables.values() for column in table.columns)
-    )
+    columns = sorted({c for table in record.tables.values() for c in table.columns}, key=place_of)
     by_row = {(r.row, r.column): r for r in record.results if r.scores}
-    lines = [["", *columns, "updates", "passes"]]
+    lines = [["", *columns, "seeds", "updates", "passes"]]
     for question in QUESTIONS:
         cells = []
         for column in columns:
@@ -159,9 +168,15 @@ def differences_table(record: PaperRecord) -> str:
     return markdown_table(lines) if len(lines) > 1 else ""
 
 
-def trained_of(record: PaperRecord, row: str) -> tuple[str, str]:
-    """Write the updates of a row's runs, and their passes."""
-    return format_trained(record, {r.column: r for r in record.results if r.row == row})
+def place_of(column: str) -> tuple[int, str]:
+    """Return where a column stands: in the order of the paper's tasks."""
+    return list(PAPER_TEST_SCORES).index(task_title(column)), column
+
+
+def trained_of(record: PaperRecord, row: str) -> tuple[str, str, str]:
+    """Write the seeds of a row's runs, their updates, and their passes."""
+    cells = {r.column: r for r in record.results if r.row == row}
+    return format_seeds(cells), *format_trained(record, cells)
 
 
 def format_difference(one: Result, other: Result) -> str:

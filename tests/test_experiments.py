@@ -149,7 +149,8 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     text = (world / "results/RESULTS.md").read_text()
     assert "SST 40 and 12, Quora 40 and 12, STS 20 and 6" in text
     assert re.search(r"\| parallel \| .* \| 6 \| 1.0 / 1.0 / 2.0 \| `parallel` \|", text)
-    assert "| 6 against 2 / 2 / 1 |" in text  # parallel less single task
+    assert "| 1 against 1 | 6 against 2 / 2 / 1 |" in text  # parallel less single task
+    assert "| SST | Quora | Quora, calibrated | STS | seeds | updates | passes |" in text
     assert "open |" not in text and "(0.505)" in text and "| shuffle * |" in text
     capsys.readouterr()
     paper.main([*arguments, "--table", "all"])
@@ -274,7 +275,9 @@ def test_a_table_leaves_the_others_alone(tmp_path: Path, capsys) -> None:
     page = results_page(both)
     others_of_one = sum(t.seeds == 1 for name, t in whole.tables.items() if name != title)
     assert page.count("One seed: ") == others_of_one > 0 and "On another one. 3 seeds.\n" in page
-    assert page.count("| seeds | updates |") == 3 - others_of_one
+    of_tables, of_differences = page.split("## What it says")
+    assert of_tables.count("| seeds | updates |") == 3 - others_of_one
+    assert of_differences.count("| seeds | updates |") == 1
     assert "| 0.500 ± 0.000 (0.533) | " in page
     assert capsys.readouterr().out == ""
     assert with_other_tables(replace(one, budget="other"), tmp_path).tables == one.tables

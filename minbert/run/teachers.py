@@ -93,7 +93,9 @@ def load_teacher_outputs(
 def teacher_folder(task: str, run: Path) -> Path:
     """Return the folder of a teacher's model. Raises UserError if it is no run."""
     if not run.is_dir():
-        raise UserError(f"--teacher {task}={run}: no such run; give a run's folder, its path without a comma")
+        raise UserError(
+            f"--teacher {task}={run}: no such run; give a run's folder, its path without a comma"
+        )
     directory = resolve(run)
     needed = [directory / name for name in ("model.safetensors", HEADS, CONFIGS)]
     if missing := [file for file in needed if not file.is_file()]:
