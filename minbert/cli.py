@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.interrupt import command_of
 from minbert.memory import lack_of_memory, tune_allocator
 from minbert.parsers import as_typed
@@ -125,9 +125,7 @@ def check_values(args: Any, where: str) -> None:
                 outside = True
         choices = f.metadata.get("choices", ())
         if outside or (choices and value not in (*choices, f.default)):
-            raise UserError(
-                f"{where}: {f.name} is {repr(value)[:60]}, out of range; the file is damaged"
-            )
+            raise UserError(f"{where}: {f.name} is {repr(value)[:60]}, out of range; {DAMAGED}")
 
 
 def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:

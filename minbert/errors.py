@@ -1,5 +1,8 @@
 """The one exception for mistakes that the user can mend."""
 
+# the end of a message on what no script of ours writes, after file, key and value
+DAMAGED = "the file is damaged: correct it, or put back a copy"
+
 
 class UserError(Exception):
     """A mistake in one line: what is wrong, where (file, line, value), what to do.

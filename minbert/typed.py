@@ -4,7 +4,7 @@ from dataclasses import fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 
 T = TypeVar("T")
 
@@ -42,18 +42,18 @@ def parse(kind: Any, value: Any, where: str) -> Any:
     if kind is Any or (isinstance(kind, type) and type(value) is kind):
         return value
     name = getattr(kind, "__name__", str(kind))
-    raise UserError(f"{where} is {str(value)[:60]!r}, not of the type {name}; the file is damaged")
+    raise UserError(f"{where} is {str(value)[:60]!r}, not of the type {name}; {DAMAGED}")
 
 
 def _parse_fields(kind: Any, value: dict[str, Any], where: str) -> Any:
     """Return a dataclass of an object's values."""
     hints, known = get_type_hints(kind), {f.name for f in fields(kind)}
     if unknown := [name for name in value if name not in known]:
-        raise UserError(f"{where}: {unknown[0]!r} is not a key of it; the file is damaged")
+        raise UserError(f"{where}: {unknown[0]!r} is not a key of it; {DAMAGED}")
     try:
         return kind(**{k: parse(hints[k], v, f"{where}: {k}") for k, v in value.items()})
     except TypeError as error:  # a field without a default
-        raise UserError(f"{where}: {error}; the file is damaged") from error
+        raise UserError(f"{where}: {error}; {DAMAGED}") from error
 
 
 def _parse_one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -87,7 +87,7 @@ def test_a_task_that_a_run_has_no_head_of_is_named(world: Path) -> None:
     run(world, "--name", "run", "--epochs", "1", "--tasks", "sst", "--skip-predictions")
     path = world / "runs/run/args.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tasks": ["sst", "sts"]}))
-    with pytest.raises(UserError, match=r"run/last: no head of sts, which the run's args.json"):
+    with pytest.raises(UserError, match=r"run/last: no head of sts, a task of the run; the file"):
         train_multitask.main(["--resume", str(world / "runs/run")])
 
 

@@ -236,7 +236,9 @@ def test_a_task_that_is_in_neither_is_named(world: Path) -> None:
     for file in (folder / "best").glob("heads.*"):
         file.write_bytes(file.read_bytes().replace(b"sst", b"xyz"))
     (folder / "best/manifest.json").unlink()
-    with pytest.raises(UserError, match="head 'xyz' is of no known task"):
+    with pytest.raises(
+        UserError, match="head 'xyz' is of no task in tasks.toml; the file is damaged"
+    ):
         MultitaskModel.load(folder, device="cpu")
 
 

@@ -15,8 +15,8 @@ from minbert.files import write_manifest
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import load_multitask
 from minbert.onnx import INPUTS, PaddedModel
+from minbert.task.heads import head_config
 from minbert.task.kinds import scores
-from minbert.task.siamese import head_config
 from minbert.task.soft import disagreement, hard_targets, soft_loss
 from tests.conftest import WORDS, cut, logged, weights
 

@@ -10,7 +10,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.files import check_content, first_line, read_json
 
 MAX_ID = 10**7
@@ -109,7 +109,7 @@ def check_ids_of(path: Path) -> None:
     except (KeyError, TypeError, AttributeError):
         return  # of another form than WordPiece's, which the library says better
     if largest := max((i for i in ids if isinstance(i, int) and i > MAX_ID), default=0):
-        raise UserError(f"{path}: a token with the id {largest}; the file is damaged")
+        raise UserError(f"{path}: a token with the id {largest}; {DAMAGED}")
 
 
 def is_cased(tokenizer: Tokenizer) -> bool:

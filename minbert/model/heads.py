@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from minbert.batch import Batch, to_device
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.model.layers import Dropout, Linear
 from minbert.typed import from_json
 
@@ -67,7 +67,7 @@ class HeadConfig:
         in_range = sizes and all(abs(x) < LARGEST for x in numbers.values())  # NaN is not
         positive = config.unit > 0 and config.temperature > 0
         if config.pooling not in POOLINGS or not (in_range and positive):
-            raise UserError(f"{where}: not a head of this program; the file is damaged")
+            raise UserError(f"{where}: not a head of this program; {DAMAGED}")
         # a whole number of JSON may be more than a tensor can be multiplied by
         return replace(config, **{key: float(x) for key, x in numbers.items()})
 

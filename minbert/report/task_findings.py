@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.task.classes import ClassScore
 from minbert.typed import from_json
 
@@ -58,11 +58,11 @@ class TaskFindings:
             saved = {k: v for k, v in renamed(saved).items() if k in cls.__dataclass_fields__}
         found = from_json(cls, saved, where)
         if not {*(found.calibrated or CALIBRATION)} >= CALIBRATION:
-            raise UserError(f"{where}: calibrated lacks a key; the file is damaged")
+            raise UserError(f"{where}: calibrated lacks a key; {DAMAGED}")
         if found.confusion is not None:
             sizes = {len(found.names or []), *map(len, found.confusion)}
             if sizes != {len(found.confusion)}:
-                raise UserError(f"{where}: names and confusion differ; the file is damaged")
+                raise UserError(f"{where}: names and confusion differ; {DAMAGED}")
         return found
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.metrics import decimals
 from minbert.report.charts import Series, scatter
 from minbert.report.runs import Figure, LoggedRun
@@ -84,7 +84,7 @@ def number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not abs(value) < LARGEST:  # NaN, too
-        raise UserError(f"findings.json: {text!r} is not a score; the file is damaged")
+        raise UserError(f"findings.json: {text!r} is not a score; {DAMAGED}")
     return value
 
 

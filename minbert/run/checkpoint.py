@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.files import (
     beside,
     check_content,
@@ -89,7 +89,7 @@ class TrainState:
         state = from_json(cls, {**saved, "best": best}, where)
         steps = (state.step, state.assessed + 1, state.best.step if state.best else 0)
         if not all(0 <= step <= state.steps + 1 for step in steps) or state.step > state.steps:
-            raise UserError(f"{where}: step {steps[0]} of {state.steps}; the file is damaged")
+            raise UserError(f"{where}: step {steps[0]} of {state.steps}; {DAMAGED}")
         return state
 
 
@@ -200,7 +200,7 @@ def read_state(directory: Path) -> tuple[TrainState, dict[str, int]]:
     path = directory / STATE
     saved = read_json(path)
     if not isinstance(saved, dict):
-        raise UserError(f"{path}: not an object; the file is damaged")
+        raise UserError(f"{path}: not an object; {DAMAGED}")
     steps = parse(dict[str, int], saved.pop("optimizer_steps", None), f"{path}: optimizer_steps")
     return TrainState.from_json(saved, str(path)), steps
 
@@ -224,7 +224,7 @@ def load_training_state(
     for name in {*moments, *steps}:
         fits = name in params and (name not in steps or 0 < steps[name] <= state.step)
         if not fits or any(t.shape != params[name].shape for t in moments.get(name, {}).values()):
-            raise UserError(f"{path}: does not fit {MOMENTS} at {name!r}; the files are damaged")
+            raise UserError(f"{path}: does not fit {MOMENTS} at {name!r}; {DAMAGED}")
         p = params[name]
         optimizer.state[p] = {k: t.to(p.device) for k, t in moments.get(name, {}).items()}
         if name in steps:

@@ -16,7 +16,7 @@ from minbert.data.encoded import EncodedSplit, one_row_a_sequence
 from minbert.data.items import gold_of, item_labels, items_of, visible_items
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.tokenizer import BertTokenizer
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask
@@ -29,6 +29,7 @@ from minbert.run.train_args import Args, data_source
 from minbert.task.balance import with_class_weights
 from minbert.task.classes import label_summary, rare_classes
 from minbert.task.evaluation import encode_features
+from minbert.task.heads import check_head, head_config
 from minbert.task.kinds import in_unit
 from minbert.task.loading import (
     check_files,
@@ -37,7 +38,7 @@ from minbert.task.loading import (
     load_train_and_dev,
     training_files,
 )  # fmt: skip
-from minbert.task.siamese import BOTH, PairData, check_head, describe_pairs, head_config
+from minbert.task.siamese import BOTH, PairData, describe_pairs
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed
 from minbert.training.averaging import averaged_steps
@@ -214,7 +215,7 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
         model = load_multitask(directory, args.hidden_dropout_prob)[0]
         for name, task in tasks.items():
             if name not in model.heads:
-                raise UserError(f"{directory}: no head of {name}, which the run's args.json names")
+                raise UserError(f"{directory}: no head of {name}, a task of the run; {DAMAGED}")
             check_head(task, model.heads[name].config, directory)
     else:
         encoder = BertModel.from_pretrained(directory)

@@ -10,7 +10,7 @@ from typing import Any
 
 from minbert.cli import check_values, flag_of
 from minbert.data.tables import valid_unicode
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.files import write_text
 from minbert.locks import is_locked, locked
 from minbert.parsers import as_typed
@@ -254,7 +254,7 @@ def saved_arguments(cls: type[ScriptArgs], run: Path) -> ScriptArgs:
     if hasattr(cls, "keep"):
         saved.setdefault("keep", "best")
     if missing := sorted(own - {*saved, *NEWER}):
-        raise UserError(f"{run / ARGS}: {missing[0]} is missing; the file is damaged")
+        raise UserError(f"{run / ARGS}: {missing[0]} is missing; {DAMAGED}")
     args = from_json(cls, saved, str(run / ARGS))
     check_values(args, str(run / ARGS))
     return replace(args, task_file=str(run / TASKS_FILE) if args.task_file else "")

@@ -15,7 +15,7 @@ import numpy as np
 
 from minbert.data.examples import Example, names_of, read_examples
 from minbert.data.unusable import BadRow
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json, write_json
 from minbert.task.run_files import DEV_ROWS
 from minbert.task.task import Task, Tasks
@@ -158,7 +158,7 @@ def with_dev_rows(tasks: Tasks, folder: Path, all_of_them: bool = True) -> Tasks
     known = {name: kept[name] for name in shares if kept.get(name)}
     if all_of_them and len(known) < len(shares):
         lacking = next(name for name in shares if name not in known)
-        raise UserError(f"{path}: {lacking} is missing; the file is damaged")
+        raise UserError(f"{path}: {lacking} is missing; {DAMAGED}")
     return tasks | {name: _with_kept_rows(tasks[name], rows) for name, rows in known.items()}
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.files import parse_json_line, read_json_lines
 from minbert.typed import parse
 
@@ -57,7 +57,7 @@ def check_numbers(value: Any, where: str) -> None:
         for part in value.values() if isinstance(value, dict) else value:
             check_numbers(part, where)
     elif isinstance(value, int | float) and not abs(value) < LARGEST:  # NaN, too
-        raise UserError(f"{where}: the number {str(value)[:60]} is out of range")
+        raise UserError(f"{where}: the number {str(value)[:60]} is out of range; {DAMAGED}")
 
 
 def readable_log_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json, sha256_of, write_json
 
 ARGS = "args.json"  # the arguments a run was made with
@@ -41,7 +41,7 @@ def read_arguments(run: Path) -> dict[str, Any]:
     path = run / ARGS
     arguments = read_json(path)
     if not isinstance(arguments, dict):
-        raise UserError(f"{path}: not an object of arguments; the file is damaged")
+        raise UserError(f"{path}: not an object of arguments; {DAMAGED}")
     hashes = arguments.pop(HASHES, {})
     for name, found in _hashes(run, arguments).items():
         if hashes and (not isinstance(hashes, dict) or hashes.get(name) != found):

@@ -1,7 +1,6 @@
-"""Sentence-BERT on the pair tasks (paper, section 3.2): heads, pairs and losses by name."""
+"""Sentence-BERT on the pair tasks (paper, section 3.2): pairs and losses by name."""
 
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,8 +16,8 @@ from minbert.data.pairs import (
     without_repeats,
 )
 from minbert.errors import UserError
-from minbert.model.heads import HeadConfig, siamese_part
-from minbert.model.multitask import CONFIGS, MultitaskNetwork
+from minbert.model.heads import siamese_part
+from minbert.model.multitask import MultitaskNetwork
 from minbert.task.task import Task
 
 CROSS, SIAMESE, BOTH = "cross", "siamese", "both"  # pairs are read together, apart, both ways
@@ -35,8 +34,6 @@ def check_pair_loss(task: Task, name: str, encoding: str) -> None:
     """Raise UserError for a loss that is unknown or does not fit the task's labels or encoding."""
     if name not in PAIR_LOSSES:
         raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
-    if not task.is_pair:
-        raise UserError(f"{task.name} has single sentences: siamese options are for pair tasks")
     if "class_weight" in task.table:
         raise UserError(f"{task.name} has class_weight, which no siamese loss has: take it out")
     if task.outputs != 1:
@@ -68,44 +65,6 @@ def describe_pairs(task: Task, loss: str) -> str:
         return ""
     low, high = task.shown_classes
     return f"{task.name}: cosines of pairs labelled {high} are to be high, of {low} low"
-
-
-def head_config(
-    task: Task, loss: str | None, pooling: str, embedding_size: int,
-    layers: tuple[int, ...] = (), both: bool = False,
-) -> HeadConfig:  # fmt: skip
-    """Return the configuration of a task's head.
-
-    With a pair loss the head is siamese, or has a siamese one beside it (both); its cosines from 0
-    to 1 are scaled to the labels' range. pooling: of sentences; a head of words reads each of them.
-    layers: that it reads if it is not siamese.
-    """
-    names = task.class_names or task.display_names
-    together = HeadConfig(
-        task.outputs, class_names=names, layers=layers, problem_type=task.problem_type,
-        unit=task.unit, shift=task.low, per_word=task.per_word,
-        pooling="cls" if task.per_word else pooling,
-    )  # fmt: skip
-    if loss is None:
-        return together
-    apart = {
-        "embedding_size": embedding_size, "classifier": loss == CLASSIFIER,
-        "scale": task.high - task.low,
-    }  # fmt: skip
-    if both:
-        return replace(together, both=True, **apart)
-    return HeadConfig(siamese=True, pooling=pooling, unit=task.unit, shift=task.low, **apart)
-
-
-def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
-    """Raise UserError if a directory's heads.json has a head of another kind of task."""
-    has_unit = (config.unit, config.shift) != (1, 0)
-    is_other = config.problem_type not in ("", task.problem_type) or config.outputs != task.outputs
-    if is_other or config.per_word != task.per_word or (has_unit and not task.is_regression):
-        raise UserError(
-            f"{directory / CONFIGS}: {task.name}: a head of another kind of task or number of "
-            f"labels: the file is damaged, or the run's tasks.toml has been changed"
-        )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from typing import Any
 from torch import nn
 
 from minbert.data.tables import check_columns, column_names
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
@@ -189,7 +189,7 @@ def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
     if any(name not in known for name in names):
         known = read_tasks(COURSE_TASKS, "the course's tasks", None) | known
     if unknown := [name for name in names if name not in known]:
-        raise UserError(f"{folder}: head {unknown[0]!r} is of no known task")
+        raise UserError(f"{folder}: head {unknown[0]!r} is of no task in {TASKS_FILE}; {DAMAGED}")
     tasks = {name: known[name] for name in names}
     return with_dev_rows(tasks, kept.parent) if kept else tasks
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minbert.config import BertConfig
-from minbert.errors import UserError
+from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json
 from minbert.tensors import load_pickled, load_tensors, save_tensors
 from minbert.weights.convert import convert, to_ours
@@ -117,7 +117,7 @@ def check_weights(tensors: dict[str, Tensor], path: Path) -> None:
             raise UserError(f"{path}: {name} has the type {tensor.dtype}; weights are floats")
         tensor = tensor.float() if tensor.element_size() == 1 else tensor  # fp8 has no comparison
         if not (tensor.abs() < LARGEST).all():  # false for NaN, too
-            raise UserError(f"{path}: {name} is not finite in every entry; the file is damaged")
+            raise UserError(f"{path}: {name} is not finite in every entry; {DAMAGED}")
 
 
 def new_pooler(config: BertConfig) -> dict[str, Tensor]:

@@ -1,0 +1,48 @@
+"""From a task to the configuration of its head, and whether a saved head is the task's."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from minbert.errors import UserError
+from minbert.model.heads import HeadConfig
+from minbert.model.multitask import CONFIGS
+from minbert.task.siamese import CLASSIFIER
+from minbert.task.task import Task
+
+
+def head_config(
+    task: Task, loss: str | None, pooling: str, embedding_size: int,
+    layers: tuple[int, ...] = (), both: bool = False,
+) -> HeadConfig:  # fmt: skip
+    """Return the configuration of a task's head.
+
+    With a pair loss the head is siamese, or has a siamese one beside it (both); its cosines from 0
+    to 1 are scaled to the labels' range. pooling: of sentences; a head of words reads each of them.
+    layers: that it reads if it is not siamese.
+    """
+    names = task.class_names or task.display_names
+    together = HeadConfig(
+        task.outputs, class_names=names, layers=layers, problem_type=task.problem_type,
+        unit=task.unit, shift=task.low, per_word=task.per_word,
+        pooling="cls" if task.per_word else pooling,
+    )  # fmt: skip
+    if loss is None:
+        return together
+    apart = {
+        "embedding_size": embedding_size, "classifier": loss == CLASSIFIER,
+        "scale": task.high - task.low,
+    }  # fmt: skip
+    if both:
+        return replace(together, both=True, **apart)
+    return HeadConfig(siamese=True, pooling=pooling, unit=task.unit, shift=task.low, **apart)
+
+
+def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
+    """Raise UserError if a directory's heads.json has a head of another kind of task."""
+    has_unit = (config.unit, config.shift) != (1, 0)
+    is_other = config.problem_type not in ("", task.problem_type) or config.outputs != task.outputs
+    if is_other or config.per_word != task.per_word or (has_unit and not task.is_regression):
+        raise UserError(
+            f"{directory / CONFIGS}: {task.name}: a head of another kind of task or number of "
+            f"labels: the file is damaged, or the run's tasks.toml has been changed"
+        )
