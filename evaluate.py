@@ -27,12 +27,12 @@ from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.printable import without_controls
 from minbert.run.scoring import score_run
+from minbert.run_files import data_dir_of, predictions_folder
 from minbert.stream import predict_input, predict_text
 from minbert.task.answers import ending_of
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import WHY_UNDEFINED
 from minbert.task.predictions import score_predictions
-from minbert.task.run_files import data_dir_of, predictions_folder
 from minbert.task.taskfile import read_task_file
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve

@@ -27,7 +27,6 @@ from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best
 from minbert.run.fine_tuning import FineTuning, set_up
 from minbert.run.finish import finish
 from minbert.run.loop import Keeper, check_finite, save
-from minbert.run.recipe_args import is_several
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.runlog import silence
 from minbert.run.several import best_scores, closing_text, results_table, train_several
@@ -169,12 +168,13 @@ def head_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor:
     """Return a head's mean loss: against labels or a teacher, under one dropout or two."""
     args, name = run.args, task.name
     outputs, labels, items = run.forward(name, rows)
-    if len(items) == 0:  # not a word that the model can read
-        return outputs.sum()  # 0, with a gradient: every process needs the same ones
+    if len(items) == 0:  # of sentences with labelled words: all of them were cut off
+        # 0, with gradients of 0: of several processes each sums up those of the same parameters
+        return outputs.sum()
     if name in run.teachers:
         teacher = to_device(run.teachers[name][torch.from_numpy(items)], outputs.device)
-        w = run.state.step / max(1, run.steps - 1)
-        targets = taught_targets(task, labels, teacher, w)
+        label_share = run.state.step / max(1, run.steps - 1)
+        targets = taught_targets(task, labels, teacher, label_share)
     elif name in args.r_drop:
         targets = hard_targets(task, labels)
     else:
@@ -268,7 +268,7 @@ def main(argv: list[str]) -> int:
             dry_run.show(args, lambda f: dry_run.preview(args, tasks, train_step, f))
             return 0
         with silence(args.quiet):
-            if is_several(vars(args)):
+            if args.is_several:
                 by_seed = train_several(args, folder, tasks, train)
             else:
                 by_seed = [[train(args, folder, tasks)]]

@@ -16,7 +16,7 @@ from experiments.jobs import Job, JobArgs, Origin, check_origin, current_origin,
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.files import read_json_lines
 from minbert.run.runlog import is_finished
-from minbert.task.run_files import ARGS, read_arguments
+from minbert.run_files import ARGS, read_arguments
 
 PATHS = ("default", "fp32, written out")
 

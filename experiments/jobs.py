@@ -18,8 +18,8 @@ from minbert.progress import duration
 from minbert.run.checkpoint import STATE
 from minbert.run.rundir import FREE_ON_RESUME
 from minbert.run.runlog import is_finished
+from minbert.run_files import ARGS, read_arguments
 from minbert.task.loading import training_files
-from minbert.task.run_files import ARGS, read_arguments
 from tasks import TASKS
 
 FIRST_SEED = 11711

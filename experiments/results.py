@@ -13,7 +13,7 @@ from experiments.jobs import FIRST_SEED, Job, RunKey
 from experiments.recipes import Cell, PaperTable
 from minbert.files import read_json, read_json_lines
 from minbert.run.runlog import is_finished
-from minbert.task.run_files import LOG
+from minbert.run_files import LOG
 from minbert.training.device import (
     choose_device,
     choose_precision,

@@ -15,9 +15,9 @@ from experiments.results import chosen_by, logged_machines, logged_passes, machi
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
+from minbert.run_files import LOG, read_arguments
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import DataSource, load_task
-from minbert.task.run_files import LOG, read_arguments
 from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
 from minbert.training.device import choose_precision

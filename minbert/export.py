@@ -24,8 +24,8 @@ from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
+from minbert.run_files import data_dir_of, folders_of_run
 from minbert.task.loading import DataSource, load_task
-from minbert.task.run_files import data_dir_of, folders_of_run
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published

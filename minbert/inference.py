@@ -20,11 +20,11 @@ from minbert.losses import normalized
 from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS
 from minbert.model.multitask import MultitaskNetwork, load_multitask, pooled_sentences
+from minbert.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.answers import Answer, Entity
 from minbert.task.evaluation import predict, predict_task
 from minbert.task.heads import check_head
 from minbert.task.probabilities import class_probabilities, why_no_probabilities
-from minbert.task.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.tagging import spans
 from minbert.task.task import Table, Task
 from minbert.task.taskfile import make_task, tasks_of_run

@@ -176,7 +176,7 @@ FAULTS = [
     ),
     Fault(
         "a teacher's share stays", "train_multitask.py",
-        "w = run.state.step / max(1, run.steps - 1)", "w = 0.0",
+        "label_share = run.state.step / max(1, run.steps - 1)", "label_share = 0.0",
         "test_teachers.py", "learned_at_first",
     ),
     Fault(

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
     ("errors", "interrupt", "kernels", "memory", "printable", "version"),
     ("files", "locks", "progress", "typed"),
-    ("batch", "config", "losses", "metrics", "parsers", "tensors"),
+    ("batch", "config", "log_lines", "losses", "metrics", "parsers", "run_files", "tensors"),
     ("weights",),
     ("cli", "data", "training"),
     ("model",),

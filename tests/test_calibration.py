@@ -184,11 +184,11 @@ def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
 
 
 def test_a_run_ends_with_predictions_beside_its_weights(tmp_path: Path, monkeypatch) -> None:
-    """They are what `evaluate.py --checkpoint RUN/best` writes while the run is stopped."""
+    """They are what `evaluate.py --checkpoint RUN/best` wrote before while the run is stopped."""
     world = make_world(tmp_path)
     cut(world, monkeypatch, 15, "--name", "run", "--lr", "0")  # step 10 stays the best
     best = world / "runs/run/best"
-    evaluate.main(["--checkpoint", str(best)])
+    evaluate.main(["--checkpoint", str(best), "--output", str(best / "predictions")])
     assert (best / "predictions").is_dir()
     train_multitask.main(["--resume", str(world / "runs/run")])
     assert has_all_files(best) and heads(best)["sst"]["temperature"] != 1

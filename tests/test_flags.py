@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from minbert import BertModel
-from minbert.task.run_files import read_arguments
+from minbert.run_files import read_arguments
 from tests.conftest import TINY, make_world
 from tests.flag_checks import CHECKS, SCRIPTS, WATCH
 from tests.flags import BASE, Outcome, defaults, start

@@ -157,15 +157,14 @@ def test_texts_without_a_word_to_guess(world: Path) -> None:
         pretrain(world, *few, "--held-out", "2")
 
 
-def test_the_next_command_is_of_the_same_tasks(
+def test_the_next_command_is_of_the_same_tasks_of_a_file(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     where = ["--model", str(own / "model"), "--data-dir", str(own / "data"), "--epochs", "1"]
-    where += ["--output-dir", str(own / "runs"), "--held-out", "0", "--tasks"]
-    for tasks, task_file in (("intent,stars", ["--task-file", str(own / "own.toml")]), ("sst", [])):
-        pretrain_mlm.main([*where, tasks, *task_file])
-        following = capsys.readouterr().out.splitlines()[-1]
-        assert following.endswith(" ".join([*task_file, "--tasks", tasks]))
+    where += ["--output-dir", str(own / "runs"), "--held-out", "0"]
+    tasks = ["--task-file", str(own / "own.toml"), "--tasks", "intent,stars"]
+    pretrain_mlm.main([*where, *tasks])
+    assert capsys.readouterr().out.splitlines()[-1].endswith(" ".join(tasks))
 
 
 def pretrain(world: Path, *extra: str) -> None:

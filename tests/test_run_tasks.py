@@ -236,9 +236,7 @@ def test_a_task_that_is_in_neither_is_named(world: Path) -> None:
     for file in (folder / "best").glob("heads.*"):
         file.write_bytes(file.read_bytes().replace(b"sst", b"xyz"))
     (folder / "best/manifest.json").unlink()
-    with pytest.raises(
-        UserError, match="head 'xyz' is of no task in tasks.toml; the file is damaged"
-    ):
+    with pytest.raises(UserError, match=r"head 'xyz' is of no task in tasks.toml; the file"):
         MultitaskModel.load(folder, device="cpu")
 
 

@@ -121,7 +121,7 @@ def test_pre_training_names_the_rows_it_leaves_out_and_the_tasks_to_go_on_with(
     pretrain_mlm.main([*base, *own, "--name", "own"])
     out = capsys.readouterr().out
     assert "own.tsv: left out: 1 " in out
-    assert out.rstrip().endswith(f"--task-file {world / 'own.toml'}")
+    assert out.rstrip().endswith(f"--task-file {world / 'own.toml'} --tasks own")
     pretrain_mlm.main([*base, "--tasks", "sts", "--epochs", "1", "--name", "sts"])
     assert capsys.readouterr().out.rstrip().endswith("--tasks sts")
 

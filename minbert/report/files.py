@@ -6,11 +6,11 @@ from typing import Any
 
 from minbert.errors import UserError
 from minbert.files import read_json, write_text
+from minbert.log_lines import check_numbers, read_log
 from minbert.report.page import page
 from minbert.report.runs import LoggedRun
 from minbert.report.task_findings import TaskFindings
-from minbert.task.log_lines import check_numbers, read_log
-from minbert.task.run_files import ARGS, LOG, read_arguments
+from minbert.run_files import ARGS, LOG, read_arguments
 from minbert.typed import parse
 
 FINDINGS, REPORT = "findings.json", "report.html"

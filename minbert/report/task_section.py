@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from minbert.errors import DAMAGED, UserError
+from minbert.log_lines import LARGEST
 from minbert.metrics import decimals
 from minbert.report.charts import Series, scatter
 from minbert.report.runs import Figure, LoggedRun
@@ -17,7 +18,6 @@ from minbert.report.tables import (
     worst_table,
 )  # fmt: skip
 from minbert.report.task_findings import TaskFindings
-from minbert.task.log_lines import LARGEST
 
 # Keys of a task's calibration in findings.json, and what they are called on the page.
 CALIBRATED = {

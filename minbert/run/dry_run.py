@@ -22,7 +22,7 @@ from minbert.run import pre_training
 from minbert.run.fine_tuning import FineTuning, set_up
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.pre_training import PreTraining
-from minbert.run.recipe_args import FROZEN, is_one_by_one
+from minbert.run.recipe_args import FROZEN
 from minbert.run.runlog import silence
 from minbert.run.several import of_task
 from minbert.run.teachers import teacher_files
@@ -83,7 +83,7 @@ def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
 
 def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
     """Return how many steps of each task there are; in joint mode the first stands for all."""
-    if is_one_by_one(vars(args)):
+    if args.is_one_by_one:
         epochs = {task: of_task(args, task)["epochs"] for task in plan.batches}
         return {task: args.steps or epochs[task] * b for task, b in plan.batches.items()}
     if args.mode == "joint":
@@ -104,7 +104,7 @@ def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
     if isinstance(args.epochs, dict):
         more["epochs"] = max(args.epochs.values())
-    if is_one_by_one(vars(args)):
+    if args.is_one_by_one:
         more["steps"] = args.steps * len(args.tasks)  # measured in one run, each task in turn
     measured = replace(args, fine_tune_mode="full-model", seeds=1, quiet=True, **more)
     return set_up(measured, folder, tasks)
@@ -199,7 +199,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     data.append("labels to train on:")
     for name, split in run.train_splits.items():
         data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")
-    if not is_one_by_one(vars(args)):
+    if not args.is_one_by_one:
         passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())
         data.append(f"passes over each set: {', '.join(passes)}")
     return describe(args, data, found), found

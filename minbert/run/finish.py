@@ -26,11 +26,11 @@ from minbert.run.loop import step_of
 from minbert.run.pre_training import PreTraining
 from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
 from minbert.run.train_args import Args, data_source
+from minbert.run_files import PREDICTIONS
 from minbert.task.calibration import calibration_if_any
 from minbert.task.evaluation import outputs_by_row
 from minbert.task.loading import training_files
 from minbert.task.predictions import write_predictions
-from minbert.task.run_files import PREDICTIONS
 from minbert.task.task import Task
 from minbert.training import distributed
 

@@ -31,7 +31,7 @@ from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
 from minbert.run.runlog import RunLog, has_trained
 from minbert.run.steps import AFTER_NAN, Progress, StepRecords
-from minbert.task.run_files import LOG
+from minbert.run_files import LOG
 from minbert.training import distributed
 from minbert.training.averaging import put_back
 from minbert.training.device import describe_machine, precision_name

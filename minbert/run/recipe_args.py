@@ -84,13 +84,8 @@ class RecipeArgs(CommonArgs):
 
 
 def is_one_by_one(arguments: dict[str, Any]) -> bool:
-    """Return whether a command trains every task alone, in a folder of its own."""
+    """Return whether a command, by its args.json, trains every task in a folder of its own."""
     return arguments.get("mode") == "single" and len(arguments.get("tasks", ())) > 1
-
-
-def is_several(arguments: dict[str, Any]) -> bool:
-    """Return whether a command is more than one run: its folder holds theirs."""
-    return arguments.get("seeds", 1) > 1 or is_one_by_one(arguments)
 
 
 def runs_of(folder: Path, args: dict[str, Any]) -> list[Path]:

@@ -14,7 +14,7 @@ from minbert.run.common_args import (
     limits_of,
     resolve_kernels,
 )
-from minbert.run.recipe_args import FROZEN, FROZEN_LR, is_one_by_one
+from minbert.run.recipe_args import FROZEN, FROZEN_LR
 from minbert.run.train_args import Args
 from minbert.task.siamese import (
     CROSS,
@@ -161,7 +161,7 @@ def resolve_recipe(args: Args) -> dict[str, Any]:
     best_by = args.best_by or {}
     if best_by and not any(best_by.values()):
         raise UserError("--best-by: one weight at least is above 0")
-    if best_by and is_one_by_one(vars(args)):
+    if best_by and args.is_one_by_one:
         raise UserError("--best-by weighs the tasks of one run; --mode single has a run for each")
     teacher = args.teacher or {}
     if "" in teacher:
@@ -197,7 +197,7 @@ def check_combinations(args: Args) -> None:
         (anneals and power, "--sampling-power holds what --anneal-to changes: write one"),
         (annealed and args.batch_size == ADAPTIVE,
          "--mode annealed draws by numbers of batches, which --batch-size adaptive makes equal"),
-        (is_one_by_one(vars(args)) and args.batch_size == ADAPTIVE,
+        (args.is_one_by_one and args.batch_size == ADAPTIVE,
          "--batch-size adaptive gives several sets as many batches: --mode single has one set"),
         (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
         (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),

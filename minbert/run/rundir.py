@@ -17,8 +17,7 @@ from minbert.parsers import as_typed
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs, runs_of
-from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
-from minbert.task.run_files import (
+from minbert.run_files import (
     ARGS,
     DEV_ROWS,
     LOG,
@@ -27,6 +26,7 @@ from minbert.task.run_files import (
     read_arguments,
     write_arguments,
 )
+from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
 from minbert.task.task import Tasks
 from minbert.task.taskfile import (
     check_prediction_files,

@@ -10,9 +10,9 @@ from typing import Any
 
 from minbert.errors import UserError
 from minbert.files import named_in_errors, parse_json_line, write_text
+from minbert.log_lines import readable_log_lines
 from minbert.printable import nowhere
-from minbert.task.log_lines import readable_log_lines
-from minbert.task.run_files import LOG
+from minbert.run_files import LOG
 from minbert.training import distributed
 
 

@@ -15,7 +15,7 @@ from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_fol
 from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
 from minbert.run.loop import describe_finished
-from minbert.run.recipe_args import FROZEN, is_one_by_one, runs_of
+from minbert.run.recipe_args import FROZEN, runs_of
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
@@ -69,7 +69,7 @@ def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
     """
     source, now = data_source(args).data_dir, {}
     for run in runs_of(folder, vars(args)):
-        own = [tasks[run.name]] if is_one_by_one(vars(args)) else list(tasks.values())
+        own = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
         files = {n: f for n, f in training_files(own, source).items() if f.is_file()}
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
         begun = read_state(run / "last")[0].data if has_all_files(run / "last") else {}
@@ -82,7 +82,7 @@ def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Tra
 
     A run that was stopped continues.
     """
-    if not is_one_by_one(vars(args)):
+    if not args.is_one_by_one:
         return [finished_state(args, folder) or train(args, folder, tasks)]
     states = []
     for name in args.tasks:

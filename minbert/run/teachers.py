@@ -15,9 +15,9 @@ from minbert.inference import MultitaskModel
 from minbert.model.multitask import CONFIGS, HEADS
 from minbert.run.rundir import command_folder
 from minbert.run.train_args import Args, data_source
+from minbert.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run, read_arguments
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import load_task
-from minbert.task.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run, read_arguments
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.weights.resolve import resolve

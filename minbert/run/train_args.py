@@ -16,7 +16,7 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg
+from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg, is_one_by_one
 from minbert.task.loading import DataSource
 from minbert.task.siamese import BOTH, PAIR_LOSSES
 from minbert.training.mixing import MODES
@@ -126,8 +126,18 @@ class Args(RecipeArgs):
 
     @property
     def siamese_tasks(self) -> frozenset[str]:
-        """The tasks whose pairs are read apart alone; those read both ways have a loss, too."""
+        """The tasks whose pairs are read apart; not those that are read together as well."""
         return frozenset(n for n in self.pair_loss if self.pair_encoding.get(n) != BOTH)
+
+    @property
+    def is_one_by_one(self) -> bool:
+        """Whether every task is trained alone, in a folder of its own."""
+        return is_one_by_one(vars(self))
+
+    @property
+    def is_several(self) -> bool:
+        """Whether the command is more than one run: its folder holds theirs."""
+        return self.seeds > 1 or self.is_one_by_one
 
     def pooling_of(self, task: str) -> str:
         """Return what a task's head reads of a sentence."""

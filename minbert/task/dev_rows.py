@@ -17,7 +17,7 @@ from minbert.data.examples import Example, names_of, read_examples
 from minbert.data.unusable import BadRow
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json, write_json
-from minbert.task.run_files import DEV_ROWS
+from minbert.run_files import DEV_ROWS
 from minbert.task.task import Task, Tasks
 from minbert.typed import parse
 

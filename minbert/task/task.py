@@ -38,7 +38,7 @@ class Task:
     display_names: tuple[str, ...] = ()  # of classes that are numbers: for people and exports
     low: float = 0.0  # the lowest label, which a cosine of 0 stands for
     high: float = 1.0  # the highest label, which a cosine of 1 stands for
-    unit: float = 1.0  # that scores are learned in, a fifth of their range; labels are in 1
+    unit: float = 1.0  # of scores: a fifth of their range, in multiples of which they are learned
     multi_label: bool = False  # a row has a set of classes, given as the sum of 2^class
     per_word: bool = False  # a row has a class for each of its words: predictions are arrays
     pair_encoding: str = ""  # of pairs: cross, siamese or both; --pair-encoding goes before it
@@ -47,8 +47,7 @@ class Task:
     long: str = "head"  # what is read of a text of more than --max-length tokens, see long_texts.py
     dev_share: float = 0.0  # of train's rows, that are the dev set; 0: it has files of its own
     dev_ids: frozenset[str] | None = None  # of these rows, as the run has drawn them
-    # of rows without ids, whose line is their id: each line and a hash of what stands on it
-    dev_digests: frozenset[str] = frozenset()
+    dev_digests: frozenset[str] = frozenset()  # of each its id, or line, and a hash of its texts
     class_weights: Tensor | None = None  # that its loss has, see balance.py
 
     def paths(self, split: str, data_dir: Path) -> tuple[Path, ...]:

@@ -22,10 +22,10 @@ from torch import nn
 
 from minbert.data.tables import check_columns, column_names
 from minbert.errors import DAMAGED, UserError
+from minbert.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run
 from minbert.task.course import COURSE_TASKS
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, scores, texts_of
-from minbert.task.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run
 from minbert.task.siamese import CROSS, ENCODINGS, check_pair_loss
 from minbert.task.tagging import tagging
 from minbert.task.task import Table, Task
