@@ -54,8 +54,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
         if args.mode == "sequential":
             print("sub-epochs: " + ", ".join(f"{t} {n}" for t, n in run.plan.sub_epochs.items()))
         if len(tasks) > 1:
-            passes = run.plan.passes()
-            print("passes over each set: " + ", ".join(f"{t} {n:.1f}" for t, n in passes.items()))
+            print(run.plan.describe_passes())
         print(run.outlook(), flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
             for step in range(state.step, run.steps + 1):  # step: how many are done

@@ -196,10 +196,5 @@ def format_difference(one: Result, other: Result) -> str:
 def stages_table(record: PaperRecord) -> str:
     """Return what each stage of sequential training left of every task."""
     titles = list(record.stages[0].scores)
-    rows = ([s.name, *format_scores(s.scores[t] for t in titles)] for s in record.stages)
+    rows = ([s.name, *(f"{s.scores[title]:.3f}" for title in titles)] for s in record.stages)
     return markdown_table([["after", *titles], *rows])
-
-
-def format_scores(scores: Iterable[float]) -> list[str]:
-    """Write scores to three places."""
-    return [f"{score:.3f}" for score in scores]

@@ -11,6 +11,7 @@ from experiments.ablation import AblationRow
 from experiments.jobs import Job, RunKey, seeds_of
 from experiments.jobs import JobArgs as Args
 from experiments.markdown import ONE_MODEL
+from experiments.recipes import NO_FILES
 from experiments.run_ablation import run_ablation
 from minbert.cli import parse_arguments, run_script
 
@@ -36,9 +37,8 @@ PARALLEL = f"parallel as in the paper, at {PARALLEL_RATE}"
 # Evaluated as often as the recipe: a step that is chosen among more looks better.
 IN_TURN = ("--mode", "parallel", *BATCH, "--lr", PARALLEL_RATE, "--eval-every", "1300")
 PARALLEL_ENDED = "parallel, as many updates as the recipe"
-# Whose test predictions are kept; others have none.
+# Whose test predictions are kept; others have none (NO_FILES).
 HANDED_IN = ("parallel", "parallel-7731", "one-model")
-NO_FILES = "--skip-predictions"
 NOTE = (
     "Single tasks are read as in the recipe, Quora by [CLS] and the others by the mean of tokens,\n"
     "in as many passes, and STS in the best of three ways: the pair together, apart (siamese), or\n"

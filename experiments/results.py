@@ -146,12 +146,16 @@ def gather(
     command = f"python -m experiments.paper {flags} --data-dir DIR"
     seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
     runs = [RunKey(root, name, seed).folder for name in jobs for seed in seeds]
-    made = (command, args.seeds, f"{machines_of(runs)}, torch {torch.__version__}")
+    machine = f"{machines_of(runs)}, torch {torch.__version__}"
+    tables = {
+        table.title: TableRecord(list(table.columns), command, args.seeds, machine)
+        for table in chosen
+    }
     return PaperRecord(
         model=args.model,
         budget=args.budget,
         rows=rows,
-        tables={table.title: TableRecord(list(table.columns), *made) for table in chosen},
+        tables=tables,
         results=collect(chosen, root, args.seeds),
         stages=read_stages(RunKey(root, "sequential").folder),
         runs={name: job.command(args.model) for name, job in jobs.items()},

@@ -200,8 +200,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     for name, split in run.train_splits.items():
         data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")
     if not args.is_one_by_one:
-        passes = (f"{task} {n:.1f}" for task, n in run.plan.passes().items())
-        data.append(f"passes over each set: {', '.join(passes)}")
+        data.append(run.plan.describe_passes())
     return describe(args, data, found), found
 
 
