@@ -16,6 +16,7 @@ from minbert.files import read_json, sha256_of, write_json
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
 LOG = "log.jsonl"
+FINDINGS = "findings.json"  # what best/ gets right and wrong on dev
 PREDICTIONS = "predictions"  # a folder: the answers of best/ for the dev and test files
 TEACHER_OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows

@@ -10,14 +10,20 @@ from minbert.log_lines import check_numbers, read_log
 from minbert.report.page import page
 from minbert.report.runs import LoggedRun
 from minbert.report.task_findings import TaskFindings
-from minbert.run_files import ARGS, LOG, read_arguments
+from minbert.run_files import ARGS, FINDINGS, LOG, read_arguments
 from minbert.typed import parse
 
-FINDINGS, REPORT = "findings.json", "report.html"
+REPORT = "report.html"
 
 
-def read_findings(path: Path) -> dict[str, TaskFindings]:
-    """Return what findings.json has, by task. Raises UserError for what no run writes."""
+def read_findings(folder: Path) -> dict[str, TaskFindings]:
+    """Return what a run's findings.json has, by task; {} if it has made no predictions.
+
+    Raises UserError for what no run writes.
+    """
+    path = folder / FINDINGS
+    if not path.is_file():
+        return {}
     saved = read_json(path)
     check_numbers(saved, str(path))
     by_task = parse(dict[str, dict[str, Any]], saved, str(path))
@@ -31,8 +37,8 @@ def read_runs(folder: Path) -> list[LoggedRun]:
     """
     if (folder / LOG).is_file():
         return [read_run(folder, folder.resolve().name)]
-    linked = folder.glob(f"*/{LOG}")  # a run on another disk, which rglob does not look at
-    inside = sorted({path.parent for path in (*linked, *folder.rglob(LOG))})
+    # rglob goes into no link but the one that it begins with, as of a run on another disk
+    inside = sorted(log.parent for place in folder.glob("*/") for log in place.rglob(LOG))
     if not inside:
         raise UserError(f"{folder}: no {LOG} in it; give a run's folder, as checkpoints/NAME")
     name = folder.resolve().name
@@ -42,9 +48,7 @@ def read_runs(folder: Path) -> list[LoggedRun]:
 def read_run(folder: Path, name: str) -> LoggedRun:
     """Read args.json, log.jsonl and, if there are predictions, findings.json."""
     args = read_arguments(folder) if (folder / ARGS).is_file() else {}
-    path = folder / FINDINGS
-    findings = read_findings(path) if path.is_file() else {}
-    return LoggedRun(name, args, read_log(folder / LOG), findings)
+    return LoggedRun(name, args, read_log(folder / LOG), read_findings(folder))
 
 
 def write_page(runs: Sequence[LoggedRun], path: Path) -> None:

@@ -17,7 +17,7 @@ from minbert.report.card import (
     write_mlm_card,
     write_several_card,
 )
-from minbert.report.files import FINDINGS, read_findings, write_report
+from minbert.report.files import read_findings, write_report
 from minbert.report.findings import findings
 from minbert.report.task_findings import TaskFindings
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
@@ -26,7 +26,7 @@ from minbert.run.loop import step_of
 from minbert.run.pre_training import PreTraining
 from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
 from minbert.run.train_args import Args, data_source
-from minbert.run_files import PREDICTIONS
+from minbert.run_files import FINDINGS, PREDICTIONS
 from minbert.task.calibration import calibration_if_any
 from minbert.task.evaluation import outputs_by_row
 from minbert.task.loading import training_files
@@ -46,7 +46,7 @@ def finish(run: FineTuning) -> None:
     run.progress.print_rates()
     if state.skipped:
         print(f"batches without two pairs to tell apart, skipped: {state.skipped}")
-    found = kept_findings(run.folder) if args.skip_predictions else predict_best(run)
+    found = read_findings(run.folder) if args.skip_predictions else predict_best(run)
     bests = {key: state.to_json()[key] for key in ("best", "task_best")}
     best, kept = state.best, kept_step(state.best)
     if args.save_task_best:
@@ -69,11 +69,6 @@ def finish(run: FineTuning) -> None:
 def kept_step(best: Best | TaskBest) -> str:
     """Return what a folder of a best step holds."""
     return ("the mean of the weights up to " if best.is_mean else "") + f"step {best.step}"
-
-
-def kept_findings(folder: Path) -> Findings:
-    """Return what findings.json has, of a run that had made its predictions before."""
-    return read_findings(folder / FINDINGS) if (folder / FINDINGS).is_file() else {}
 
 
 def predict_best(run: FineTuning) -> Findings:

@@ -25,13 +25,12 @@ from minbert.files import remove_unfinished, sha256_of
 from minbert.model.encoder import BertModel
 from minbert.model.mlm import MaskedLanguageModel
 from minbert.model.multitask import MultitaskNetwork
-from minbert.report.files import FINDINGS
 from minbert.run import checkpoint, rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
 from minbert.run.runlog import RunLog, has_trained
 from minbert.run.steps import AFTER_NAN, Progress, StepRecords
-from minbert.run_files import LOG
+from minbert.run_files import FINDINGS, LOG
 from minbert.training import distributed
 from minbert.training.averaging import put_back
 from minbert.training.device import describe_machine, precision_name

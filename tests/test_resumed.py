@@ -1,0 +1,144 @@
+"""--resume: which data and arguments a run goes on with, and what of it stays."""
+
+import shutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+import evaluate
+import pretrain_mlm
+import train_multitask
+from minbert import UserError
+from minbert.files import read_json_lines as read_log
+from minbert.run import rundir
+from minbert.run.resolve_args import resolve_arguments
+from tasks import TASKS
+from tests.conftest import arguments, run, weights
+
+
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
+    more = ["--held-out", "2"] if script is pretrain_mlm else []
+    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
+    shutil.copytree(world / "data", world / "fewer")
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()
+    (world / "fewer/ids-sst-train.csv").write_text("\n".join(lines[:25]) + "\n")
+    with pytest.raises(UserError, match=r"runs/run is a run of 10 steps, .* would be 6"):
+        script.main(["--resume", str(world / "runs/run"), "--data-dir", str(world / "fewer")])
+    assert script.main(["--resume", str(world / "runs/run")]) == 0
+
+
+def test_a_corpus_that_only_moved_goes_on(world: Path) -> None:
+    (world / "a.txt").write_text("red cat runs\n" * 60)
+    (world / "b.txt").write_text("old dog sleeps\n" * 60)
+    base = arguments(world, "--name", "run", "--mask-rate", "0.5", "--corpus", str(world / "a.txt"))
+    base = [w for i, w in enumerate(base) if "--tasks" not in (w, base[i - 1])]
+    pretrain_mlm.main(base)
+    (world / "a.txt").rename(world / "moved.txt")
+    resume = ["--resume", str(world / "runs/run"), "--corpus"]
+    assert pretrain_mlm.main([*resume, str(world / "moved.txt")]) == 0
+    with pytest.raises(UserError, match=r"b.txt: not what .*runs/run began with"):
+        pretrain_mlm.main([*resume, str(world / "b.txt")])
+    with pytest.raises(UserError, match=r"a run of 16 steps, with the data .* it would be 30"):
+        pretrain_mlm.main([*resume, str(world / "moved.txt"), str(world / "b.txt")])
+
+
+@pytest.mark.parametrize("change", ["labels", "order"])
+@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
+def test_data_of_the_same_size_is_not_the_same(
+    world: Path, script: ModuleType, change: str
+) -> None:
+    """Labels swapped or rows reordered; what only moved goes on."""
+    more = ["--held-out", "2"] if script is pretrain_mlm else []
+    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
+    shutil.copytree(world / "data", world / "moved")
+    shutil.copytree(world / "data", world / "other")
+    file = world / "other/ids-sst-train.csv"
+    header, *rows = file.read_text().splitlines()
+    if change == "labels":
+        rows = [row[:-1] + str((int(row[-1]) + 1) % 5) for row in rows]
+    file.write_text("\n".join([header, *(rows if change == "labels" else rows[::-1])]) + "\n")
+    resume = ["--resume", str(world / "runs/run"), "--data-dir"]
+    with pytest.raises(UserError, match=r"ids-sst-train.csv: not what .*runs/run began with"):
+        script.main([*resume, str(world / "other")])
+    assert script.main([*resume, str(world / "moved")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--lr", "0.5"], "--lr 0.5 differs from the run's 0.001: leave it out"),
+        (["--resume", "nowhere"], "no args.json in nowhere"),
+        (["--name", "other"], "--name other differs"),
+        (["--limit", "30"], "--limit 30 differs from the run's sst=40,sts=40: leave it out"),
+        (["--option", "finetune"], "--option finetune differs"),
+    ],
+)
+def test_resume_with_other_arguments(world: Path, extra: list[str], message: str) -> None:
+    typed = ["--limit", "40", "--written-out", "--option", "pretrain", "--epochs", "1"]
+    run(world, "--name", "run", *typed)
+    with pytest.raises(UserError, match=message):
+        train_multitask.main(["--resume", str(world / "runs/run"), *extra])
+    assert train_multitask.main(["--resume", str(world / "runs/run"), *typed]) == 0
+
+
+def test_a_run_goes_on_on_a_gpu(world: Path) -> None:
+    """Both ways to say it; a run that is begun with --device auto does not contradict them."""
+    begun = resolve_arguments({"tasks": ("sst",)}, TASKS)
+    for given in ({"use_gpu": True}, {"device": "cuda"}, {"use_gpu": True, "device": "cuda"}):
+        again = rundir.resumed_arguments(
+            begun, given, world, lambda fields: resolve_arguments(fields, TASKS)
+        )
+        assert again.device == "cuda" and not again.use_gpu
+
+
+def test_a_best_that_is_gone_is_made_anew_and_said(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also of a run that is over; one that lies beside, left by a kill, takes its place first."""
+    run(world, "--name", "run")
+    folder = world / "runs/run"
+    before = weights(folder / "best")
+    (folder / "best").rename(folder / "best.old")
+    shutil.rmtree(folder / "predictions")
+    train_multitask.main(["--resume", str(folder)])
+    assert "best: gone" not in capsys.readouterr().out and (folder / "predictions").is_dir()
+    assert all(torch.equal(w, before[name]) for name, w in weights(folder / "best").items())
+    shutil.rmtree(folder / "best")
+    train_multitask.main(["--resume", str(folder)])
+    assert "best: gone; the best step from 20 on" in capsys.readouterr().out
+    last = weights(folder / "last")
+    assert all(torch.equal(w, last[name]) for name, w in weights(folder / "best").items())
+    events = [line["event"] for line in read_log(folder / "log.jsonl")]
+    assert events.count("dev") == 3 and events.count("end") == 1
+
+
+def test_predictions_of_a_saved_model_outlive_it(world: Path) -> None:
+    """evaluate.py is given RUN/best, which the resumed run replaces as a whole."""
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions", "--save-task-best")
+    folder = world / "runs/run"
+    for saved in ("best", "best-sst"):
+        evaluate.main(["--checkpoint", str(folder / saved), "--task", "sst"])
+        assert not (folder / saved / "predictions").exists()
+    shutil.copytree(folder / "best", world / "copied")
+    evaluate.main(["--checkpoint", str(world / "copied"), "--data-dir", str(world / "data")])
+    assert (world / "copied/predictions").is_dir()
+    train_multitask.main(["--resume", str(folder), "--no-skip-predictions"])
+    for saved in ("best", "best-sst"):
+        assert (folder / f"predictions-{saved}/sst-dev-output.csv").is_file()
+
+
+def test_a_finished_run_keeps_its_card(world: Path) -> None:
+    """--resume with --skip-predictions makes no new predictions, and forgets no old ones."""
+    run(world, "--name", "run", "--epochs", "1")
+    card = world / "runs/run/README.md"
+    before = card.read_text()
+    assert "95 % interval" in before and "calibration" in before
+    train_multitask.main(["--resume", str(world / "runs/run"), "--skip-predictions"])
+    after = card.read_text().replace(" --skip-predictions", "")
+    assert after.replace("skip_predictions | `True`", "skip_predictions | `False`") == before
+    shutil.rmtree(world / "runs/run/best")  # another best step: the old findings are not of it
+    train_multitask.main(["--resume", str(world / "runs/run")])
+    assert not (world / "runs/run/findings.json").exists()
