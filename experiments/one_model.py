@@ -103,7 +103,7 @@ def table_5() -> list[AblationRow]:
         row(f"{joint} + PCGrad", "pcgrad", *SHORT_JOINT, "--combine", "pcgrad", beside=joint),
         row(RECIPE, "one-model", "--config",
             "recipes/one-model.toml", is_mean=None, beside=PARALLEL_ENDED),
-        row("the same and its seed on a CPU", "one-model-cpu", "--config",
+        row("the recipe on a CPU", "one-model-cpu", "--config",
             "recipes/one-model.toml", "--device", "cpu", is_mean=None, beside=RECIPE),
     ]  # fmt: skip
 
