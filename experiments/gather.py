@@ -6,16 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.ablation import Ablation, AblationRow, Gain, Line, SeedScores
-from experiments.jobs import (
-    Job,
-    JobArgs,
-    RunKey,
-    check_origin,
-    check_settings,
-    current_origin,
-    seeds_of,
-)
-from experiments.run_records import RunRecord, read_run_record, record_path
+from experiments.jobs import Job, JobArgs
+from experiments.run_records import Records, RunRecord
 from minbert.data.examples import read_examples
 from minbert.errors import UserError
 from minbert.metrics import RESAMPLES
@@ -26,7 +18,7 @@ def gather_ablation(
     title: str, module: str, rows: list[AblationRow], root: Path, args: JobArgs, note: str = ""
 ) -> Ablation:
     """Put the records of the runs that there are in a table. module: what to type for it."""
-    records = Records(root, args)
+    records = RowRecords(root, args)
     flags = f"--model {args.model} --seeds {args.seeds} --data-dir DIR"
     jobs = {job.name: job for row in rows for runs in row.jobs.values() for job in runs}
     every = [record for job in jobs.values() for record in records.of(job).values()]
@@ -37,7 +29,7 @@ def gather_ablation(
     )  # fmt: skip
 
 
-def gather_line(row: AblationRow, rows: list[AblationRow], records: "Records") -> Line:
+def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords") -> Line:
     """Return a row's figures, beside the first row and the one that it names."""
     chosen = {task: records.best_job(row, task) for task in row.jobs}
     # annealed draws the tasks by seed: as of scores, the mean; the first records have no passes
@@ -71,29 +63,12 @@ def mean_by_name(values: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.fmean(one[name] for one in values if name in one) for name in names}
 
 
-class Records:
-    """The records of a table's runs, by job and seed, and what is computed of them."""
+class RowRecords(Records):
+    """The records of a table's runs, and what is computed of them for its rows."""
 
     def __init__(self, root: Path, args: JobArgs) -> None:
-        self.root, self.args = root, args
-        self.now = current_origin(args)
-        self.known: dict[str, dict[int, RunRecord]] = {}
+        super().__init__(root, args)
         self.known_labels: dict[str, np.ndarray] = {}
-
-    def of(self, job: Job) -> dict[int, RunRecord]:
-        """Return the records of a job by seed, of the seeds whose run has come to its end.
-
-        Raises UserError for one that was made with other settings, or of another model or data.
-        """
-        if job.name not in self.known:
-            folder, found = Path(self.args.results), {}
-            for key in (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args)):
-                if record := read_run_record(folder, key):
-                    check_settings(job, record.settings, record_path(folder, key), self.args)
-                    check_origin(job, record.origin, self.now, record_path(folder, key))
-                    found[key.seed] = record
-            self.known[job.name] = found
-        return self.known[job.name]
 
     def best_job(self, row: AblationRow, task: str) -> Job:
         """Return the job with the highest mean of a task's scores; without any run the first.

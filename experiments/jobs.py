@@ -1,24 +1,18 @@
-"""Runs of the scripts that an experiment is made of: planned, run, gone on with, reused."""
+"""Runs of the scripts that an experiment is made of, and what tells one from another."""
 
 import json
 import re
-import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiments.estimate import SCRIPTS, estimate, resolved
+from experiments.estimate import resolved
 from minbert.cli import arg
 from minbert.errors import UserError
 from minbert.files import read_json, sha256_of
 from minbert.parsers import comma_list
-from minbert.progress import duration
 from minbert.run.checkpoint import STATE
 from minbert.run.rundir import FREE_ON_RESUME
-from minbert.run.runlog import is_finished
-from minbert.run_files import ARGS, read_arguments
 from minbert.task.loading import training_files
 from tasks import TASKS
 
@@ -82,7 +76,6 @@ class RunKey:
         return self.root / self.name
 
 
-IsDone = Callable[[RunKey], bool]
 # Arguments of a run that do not tell it from others of its job: places, the seed, what a resumed
 # run may change, and the length of texts, which a short model lowers.
 NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file", "max_length"}
@@ -160,35 +153,6 @@ def check_places(args: JobArgs) -> None:
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
 
 
-def script_arguments(job: Job, key: RunKey, args: JobArgs) -> list[str]:
-    """Return the arguments with which a job's script starts a run, or continues it."""
-    if (key.folder / ARGS).is_file():
-        return ["--resume", str(key.folder), "--data-dir", args.data_dir]
-    start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
-    places = ["--data-dir", args.data_dir, "--output-dir", str(key.root), "--name", key.name]
-    words = [fill_in(word, key) for word in job.arguments]
-    return [*words, "--model", start, "--seed", str(key.seed), *places]
-
-
-def fill_in(word: str, key: RunKey) -> str:
-    """Return an argument with the folder of the job's run with the same seed for each {job}."""
-    return NAMED_JOB.sub(lambda m: str(RunKey(key.root, m[1], key.seed).folder), word)
-
-
-def without_teachers(arguments: tuple[str, ...]) -> list[str]:
-    """Return arguments without --teacher, whose runs may not be there yet."""
-    words = list(arguments)
-    if "--teacher" in words:
-        place = words.index("--teacher")
-        del words[place : place + 2]
-    return words
-
-
-def has_finished(key: RunKey) -> bool:
-    """Return whether a job's run has come to its end, and its folder is there."""
-    return is_finished(key.folder)
-
-
 def starts_of(job: Job) -> set[str]:
     """Return the names of the jobs whose runs a job needs: its start, and its teachers."""
     named = NAMED_JOB.findall(" ".join(job.arguments))
@@ -205,63 +169,3 @@ def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
         raise UserError(f"--only {unknown[0]}: write names of {', '.join(known)}")
     needed = set().union(*(starts_of(known[name]) for name in names))
     return [job for job in jobs if job.name in {*names, *needed}] or jobs
-
-
-def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Job]:
-    """Return the jobs of a seed that are not done, and those that they need the folders of."""
-    due = [job for job in jobs if not is_done(RunKey(root, job.name, seed))]
-    needed = {name for job in due for name in starts_of(job)}
-    gone = [
-        job for job in jobs if job.name in needed and not has_finished(RunKey(root, job.name, seed))
-    ]
-    return [job for job in jobs if job in due or job in gone]
-
-
-def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone = has_finished) -> None:
-    """Print each run's script, steps and estimated time; those that are done, as done.
-
-    Raises UserError for a run that is there with other settings than its job has, or of another
-    model or data.
-    """
-    seeds, now = seeds_of(args), current_origin(args)
-    print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
-    total = 0.0
-    with tempfile.TemporaryDirectory() as ids:
-        for job in jobs:
-            keys = [RunKey(root, job.name, seed) for seed in seeds]
-            for folder in (key.folder for key in keys if (key.folder / ARGS).is_file()):
-                arguments = read_arguments(folder)
-                check_settings(job, settings_in(arguments), folder, args)
-                check_origin(job, origin_of(folder, arguments), now, folder)
-            done = sum(map(is_done, keys))
-            begun = sum(key.folder.exists() and not is_done(key) for key in keys)
-            about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)
-            if done < len(seeds):
-                places = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", ids]
-                found = estimate(job.script, [*without_teachers(job.arguments), *places])
-                minutes = found.minutes * (len(seeds) - done)
-                total += minutes
-                about += f", {found.steps:,} steps, {duration(60 * minutes)}"
-            print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)
-    print(
-        f"about {duration(60 * total)} of training steps in all; evaluation adds about a tenth,\n"
-        "and teachers and heads first read every row once"
-    )
-
-
-def run_jobs(
-    jobs: list[Job], root: Path, args: JobArgs, after_each: Callable[[RunKey], object],
-    is_done: IsDone = has_finished,
-) -> None:  # fmt: skip
-    """Run what is not done, seed by seed: one seed's tables are whole early."""
-    keys = [
-        (RunKey(root, job.name, seed), job)
-        for seed in seeds_of(args)
-        for job in jobs_due(jobs, root, seed, is_done)
-    ]
-    for number, (key, job) in enumerate(keys, start=1):
-        print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
-        started = time.monotonic()
-        SCRIPTS[job.script].main(script_arguments(job, key, args))
-        print(f"took {duration(time.monotonic() - started)}", flush=True)
-        after_each(key)

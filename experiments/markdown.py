@@ -82,7 +82,8 @@ def results_page(record: PaperRecord) -> str:
 def made_by(table: TableRecord) -> str:
     """Return what made a table's scores, and how far they can be told apart."""
     seeds = f"{table.seeds} seeds" if table.seeds > 1 else ONE_SEED
-    parts = [f"`{table.command}`", f"On {table.machine}. {seeds}.", table.note]
+    on = f"On {table.machine}. {seeds}." if table.machine else ""  # "": nothing has run
+    parts = [f"`{table.command}`", on, table.note]
     return "\n\n".join(filter(None, parts))
 
 

@@ -1,25 +1,20 @@
 """Run the paper's tables: python -m experiments.paper --table 3 --model all-MiniLM-L6-v2
 
-Prints the plan, then runs it; a finished run is reused, a stopped one goes on.
+Prints the plan, then runs it; a run whose record is kept is done, a stopped one goes on.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import train_multitask
 from experiments.figures import FIGURES, draw_figures
-from experiments.jobs import (
-    Job,
-    JobArgs,
-    RunKey,
-    check_places,
-    chosen_jobs,
-    print_plan,
-    run_jobs,
-)  # fmt: skip
+from experiments.jobs import Job, JobArgs, RunKey
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, PaperTable, tables
-from experiments.results import RESULTS, PaperRecord, gather, with_other_tables
+from experiments.results import RESULTS, gather, read_record, with_other_tables
+from experiments.run_records import Records
+from experiments.run_table import run_table
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
@@ -62,33 +57,32 @@ def jobs_of_tables(chosen: list[PaperTable], only: str) -> list[Job]:
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
-    check_places(args)
     config = BertConfig.from_file(resolve(args.model) / "config.json")
     chosen = chosen_tables(args, wide=4 * config.hidden_size)
-    jobs = chosen_jobs(jobs_of_tables(chosen, args.table), args.only)
     root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
-    print_plan(jobs, root, args)
-    if args.plan:
-        return 0
     folder, budget = Path(args.results), BUDGETS[args.budget]
-    rows = count_rows(args, root, budget.data)
-    small_rows = count_rows(args, root, budget.small) if budget.small != budget.data else {}
 
-    def write_results() -> PaperRecord:
-        record = with_other_tables(gather(chosen, root, args, rows, small_rows), folder)
-        write_json(folder / RESULTS, record.to_json())
+    @cache
+    def rows_of(data: tuple[str, ...]) -> dict[str, list[int]]:
+        return count_rows(args, root, data)
+
+    def write_results() -> None:
+        rows = rows_of(budget.data)
+        small_rows = rows_of(budget.small) if budget.small != budget.data else {}
+        record = gather(chosen, Records(root, args), args, rows, small_rows)
+        write_json(folder / RESULTS, with_other_tables(record, folder).to_json())
         write_results_page(folder)
-        return record
 
-    run_jobs(jobs, root, args, lambda _: write_results())
-    record = write_results()
+    jobs = jobs_of_tables(chosen, args.table)
+    if not run_table(jobs, root, args, write_results, keeps_predictions=False):
+        return 0
     print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")
     try:
-        draw_figures(record, folder / FIGURES)
+        draw_figures(read_record(folder), folder / FIGURES)
     except UserError as error:
         print(error)
-    if args.table in ("4", "all"):
-        predictions = RunKey(root, "parallel").folder / "predictions"
+    predictions = RunKey(root, "parallel").folder / "predictions"
+    if args.table in ("4", "all") and predictions.is_dir():
         print(f"Table 4: hand in the test predictions in {predictions} (the labels are not public)")
     return 0
 

@@ -1,4 +1,4 @@
-"""What the finished runs came to: read from their logs, kept in results.json."""
+"""What the paper's tables came to: put together from the runs' records, kept in results.json."""
 
 import math
 import statistics
@@ -7,47 +7,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from experiments.jobs import FIRST_SEED, Job, RunKey
 from experiments.recipes import Cell, PaperTable
-from minbert.files import read_json, read_json_lines
-from minbert.run.runlog import is_finished
-from minbert.run_files import LOG
-from minbert.training.device import (
-    choose_device,
-    choose_precision,
-    describe_machine,
-    precision_name,
-)  # fmt: skip
+from experiments.run_records import Records, RunRecord
+from minbert.files import read_json
 from minbert.typed import from_json
 from tasks import TASKS
 
 RESULTS = "results.json"
-
-
-def evaluations(folder: Path) -> list[dict[str, Any]]:
-    """Return the dev scores of a run's log, a line for every stage."""
-    return [x for x in read_json_lines(folder / LOG) if x["event"] == "dev"]
-
-
-def read_score(key: RunKey, cell: Cell) -> float | None:
-    """Return the task's score at the run's best step; None if the run is not finished."""
-    if not is_finished(key.folder):
-        return None
-    lines = [line for line in evaluations(key.folder) if line["step"]]
-    best = max(lines, key=chosen_by)
-    return best["scores"][cell.task][cell.metric] if cell.metric else main_score(best, cell.task)
-
-
-def chosen_by(line: dict[str, Any]) -> float:
-    """Return what an evaluation was compared by: of runs of before 2026-11-27 the mean score."""
-    return line.get("chosen_by", line["overall"])
-
-
-def main_score(line: dict[str, Any], task: str) -> float:
-    """Return a task's score out of a line of the log; the first metric is the main one."""
-    return next(iter(line["scores"][task].values()))
 
 
 @dataclass(frozen=True)
@@ -137,29 +103,29 @@ def read_record(folder: Path) -> PaperRecord:
 
 
 def gather(
-    chosen: list[PaperTable], root: Path, args: Any, rows: dict[str, list[int]],
+    chosen: list[PaperTable], records: Records, args: Any, rows: dict[str, list[int]],
     small_rows: dict[str, list[int]],
 ) -> PaperRecord:  # fmt: skip
-    """Read what the runs in `root` came to. rows, small_rows: as a record has them."""
+    """Put what the runs came to in the paper's tables. rows, small_rows: as a record has them."""
     flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
     jobs = {job.name: job for table in chosen for job in table.jobs}
     command = f"python -m experiments.paper {flags} --data-dir DIR"
-    seeds = range(FIRST_SEED, FIRST_SEED + args.seeds)
-    runs = [RunKey(root, name, seed).folder for name in jobs for seed in seeds]
-    machine = f"{machines_of(runs)}, torch {torch.__version__}"
     tables = {
-        table.title: TableRecord(list(table.columns), command, args.seeds, machine)
+        table.title: TableRecord(
+            list(table.columns), command, args.seeds, machines_of(table, records)
+        )
         for table in chosen
     }
+    first = {name: found[0] for name, job in jobs.items() if (found := [*records.of(job).values()])}
     return PaperRecord(
         model=args.model,
         budget=args.budget,
         rows=rows,
         tables=tables,
-        results=collect(chosen, root, args.seeds),
-        stages=read_stages(RunKey(root, "sequential").folder),
+        results=[result for table in chosen for result in collect(table, records)],
+        stages=stages_of(first["sequential"]) if "sequential" in first else [],
         runs={name: job.command(args.model) for name, job in jobs.items()},
-        trained=collect_trained([job for job in jobs.values() if job.is_fine_tuning], root),
+        trained={name: Trained(run.updates, by_title(run.passes)) for name, run in first.items()},
         small_rows=small_rows,
     )
 
@@ -190,65 +156,37 @@ def with_other_tables(record: PaperRecord, folder: Path) -> PaperRecord:
     )
 
 
-def collect(chosen: list[PaperTable], root: Path, seeds: int) -> list[Result]:
-    """Return every cell of the tables, without scores where nothing has run."""
-    found = []
-    for table in chosen:
-        for row in table.rows:
-            for column, cell in row.cells.items():
-                keys = (RunKey(root, cell.job, FIRST_SEED + i) for i in range(seeds))
-                scores = tuple(s for key in keys if (s := read_score(key, cell)) is not None)
-                found.append(
-                    Result(
-                        table.title, row.label, column, scores, cell.paper, row.ours, cell.job,
-                        cell.is_small,
-                    )
-                )  # fmt: skip
-    return found
-
-
-def collect_trained(jobs: list[Job], root: Path) -> dict[str, Trained]:
-    """Return how much each finished run with the first seed was trained, by job."""
-    folders = {job.name: RunKey(root, job.name).folder for job in jobs}
-    return {name: read_trained(folder) for name, folder in folders.items() if is_finished(folder)}
-
-
-def read_trained(folder: Path) -> Trained:
-    """Return how much a finished run was trained, from its log."""
-    lines = read_json_lines(folder / LOG)
-    updates = max(line["step"] for line in lines if line["event"] == "step")
-    return Trained(updates, {TASKS[task].title: n for task, n in logged_passes(lines).items()})
-
-
-def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the passes over each task's set out of a log; a run may have gone on for more."""
-    return next((line["passes"] for line in reversed(lines) if "passes" in line), {})
-
-
-def read_stages(folder: Path) -> list[Stage]:
-    """Return what each stage of a run left of every task; nothing if it is not finished."""
-    if not is_finished(folder):
-        return []
+def collect(table: PaperTable, records: Records) -> list[Result]:
+    """Return every cell of a table, without scores where nothing has run."""
+    by_name = {job.name: job for job in table.jobs}
     return [
-        Stage(line["stage"], {TASKS[t].title: main_score(line, t) for t in line["scores"]})
-        for line in evaluations(folder)
-    ]
+        Result(
+            table.title, row.label, column,
+            tuple(score(run, cell) for run in records.of(by_name[cell.job]).values()),
+            cell.paper, row.ours, cell.job, cell.is_small,
+        )
+        for row in table.rows
+        for column, cell in row.cells.items()
+    ]  # fmt: skip
 
 
-def machine_now(arguments: dict[str, Any]) -> str:
-    """Return what a run with these arguments is computed on here: machine, precision."""
-    device = choose_device(arguments["device"])
-    products = precision_name(choose_precision(arguments["precision"], device))
-    return f"{describe_machine(device)}, {products} products"
+def score(run: RunRecord, cell: Cell) -> float:
+    """Return what a cell has of a run: of its best step."""
+    best = run.best()
+    return (best.at_half if cell.is_at_half else best.scores)[cell.task]
 
 
-def machines_of(runs: list[Path]) -> str:
-    """Return what finished runs were computed on; of runs of before 2026-11-28 this machine."""
-    found = [logged_machines(read_json_lines(run / LOG)) for run in runs if is_finished(run)]
-    here = machine_now({"device": "auto", "precision": "auto"})
-    return "; ".join(sorted(set().union(*(names or {here} for names in found)) or {here}))
+def machines_of(table: PaperTable, records: Records) -> str:
+    """Return what the runs of a table were computed on; nothing if none has run."""
+    runs = (run for job in table.jobs for run in records.of(job).values())
+    return "; ".join(sorted({run.machine for run in runs}))
 
 
-def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
-    """Return what a run was computed on, from its log; nothing of a run of before 2026-11-28."""
-    return {line["machine"] for line in lines if "machine" in line}
+def stages_of(run: RunRecord) -> list[Stage]:
+    """Return what each stage of a run left of every task."""
+    return [Stage(one.stage, by_title(one.scores)) for one in run.evaluations]
+
+
+def by_title(values: dict[str, float]) -> dict[str, float]:
+    """Return what is by task by the tasks' titles."""
+    return {TASKS[task].title: value for task, value in values.items()}

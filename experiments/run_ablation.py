@@ -1,21 +1,13 @@
-"""Running a table of ablations: plan, runs, records, the table's file and RESULTS.md."""
+"""Running a table of ablations, and writing its file and RESULTS.md after every run."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 from experiments.ablation import AblationRow
-from experiments.gather import Records, gather_ablation
-from experiments.jobs import (
-    Job,
-    JobArgs,
-    RunKey,
-    check_places,
-    chosen_jobs,
-    print_plan,
-    run_jobs,
-)  # fmt: skip
+from experiments.gather import gather_ablation
+from experiments.jobs import Job, JobArgs
 from experiments.markdown import write_results_page
-from experiments.run_records import record_path, write_run_record
+from experiments.run_table import run_table
 from minbert.files import write_json
 
 
@@ -29,33 +21,17 @@ def run_ablation(
     title: str, module: str, file: str, rows: list[AblationRow], root: Path, args: JobArgs,
     after_each: Callable[[], None] = lambda: None, note: str = "",
 ) -> None:  # fmt: skip
-    """Print the plan of the chosen runs, run those without a record, write the table after each.
+    """Run a table of ablations.
 
     title, file, note: of the table. module: that is run, as `python -m` names it. root: where the
     runs' folders are.
     """
-    check_places(args)
-    folder, every = Path(args.results), jobs_of_rows(rows)
-    jobs = chosen_jobs(every, args.only)
-
-    def is_done(key: RunKey) -> bool:
-        return record_path(folder, key).is_file()
+    folder = Path(args.results)
 
     def write_table() -> None:
         write_json(folder / file, gather_ablation(title, module, rows, root, args, note).to_json())
         write_results_page(folder)
         after_each()
 
-    def keep(key: RunKey) -> None:
-        write_run_record(folder, key, Path(args.data_dir))
-        write_table()
-
-    records = Records(root, args)
-    for job in every:
-        records.of(job)  # before hours of work: records of other settings are no use
-    print_plan(jobs, root, args, is_done)
-    if args.plan:
-        return
-    run_jobs(jobs, root, args, keep, is_done)
-    write_table()
-    print(f"\nwrote {folder / 'RESULTS.md'} and {file}")
+    if run_table(jobs_of_rows(rows), root, args, write_table):
+        print(f"\nwrote {folder / 'RESULTS.md'} and {file}")

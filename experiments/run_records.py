@@ -1,4 +1,4 @@
-"""What a run came to, in a small file that outlives it: a table grows over many sittings.
+"""What a run came to, in a small file that outlives it: tables grow over many sittings.
 
 The records of a table's runs are in a folder of their own, experiments/runs/TABLE/.
 """
@@ -10,8 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from experiments.jobs import Origin, RunKey, origin_of, settings_in
-from experiments.results import chosen_by, logged_machines, logged_passes, machine_now, main_score
+from experiments.jobs import (
+    Job,
+    JobArgs,
+    Origin,
+    RunKey,
+    check_origin,
+    check_settings,
+    current_origin,
+    origin_of,
+    seeds_of,
+    settings_in,
+)
+from minbert.data.sampler import ADAPTIVE
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
@@ -20,9 +31,15 @@ from minbert.task.evaluation import predict_task
 from minbert.task.loading import DataSource, load_task
 from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
-from minbert.training.device import choose_precision
+from minbert.training.device import (
+    choose_device,
+    choose_precision,
+    describe_machine,
+    precision_name,
+)
 from minbert.typed import from_json
 
+AT_HALF = "accuracy_at_0.5"  # the paper's threshold, a metric of siamese pairs
 EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weights' mean?
 
 
@@ -30,10 +47,12 @@ EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weight
 class Evaluation:
     """Every task's main dev score after some steps, of the weights or of their mean.
 
-    overall: the mean, or what else the best step was chosen by.
+    overall: the mean, or what else the best step was chosen by. at_half: of siamese pairs of two
+    classes the accuracy at a cosine of 0.5. stage: what ended with this step.
 
     predictions: for a task's dev rows, in the file's order, a blank between them. The best
-    evaluation has them and the last one of each kind; of runs of before 2026-11-26 the best alone.
+    evaluation has them and the last one of each kind; of runs of before 2026-11-26 the best alone,
+    of the paper's tables none.
     """
 
     step: int
@@ -41,6 +60,8 @@ class Evaluation:
     overall: float
     scores: dict[str, float]
     predictions: dict[str, str] = field(default_factory=dict)
+    at_half: dict[str, float] = field(default_factory=dict)
+    stage: str = ""
 
     def predicted(self, task: str) -> np.ndarray:
         """Return the predictions for a task's dev rows, (n,)."""
@@ -76,8 +97,9 @@ class RunRecord:
         return max(self.of_kind(is_mean), key=lambda one: (one.step, one.is_mean))
 
     def of_kind(self, is_mean: bool | None) -> list[Evaluation]:
-        """Return the evaluations of the weights, of their mean, or (None) of both."""
-        return [one for one in self.evaluations if is_mean in (None, one.is_mean)]
+        """Return those of the trained weights, of their mean, or (None) of both."""
+        trained = (one for one in self.evaluations if one.step)
+        return [one for one in trained if is_mean in (None, one.is_mean)]
 
 
 def record_path(folder: Path, key: RunKey) -> Path:
@@ -91,46 +113,100 @@ def read_run_record(folder: Path, key: RunKey) -> RunRecord | None:
     return from_json(RunRecord, read_json(path), str(path)) if path.is_file() else None
 
 
-def write_run_record(folder: Path, key: RunKey, data_dir: Path) -> None:
+def write_run_record(folder: Path, key: RunKey, record: RunRecord) -> None:
     """Write the record of a finished run."""
-    write_json(record_path(folder, key), asdict(record_of(key.folder, data_dir)))
+    write_json(record_path(folder, key), asdict(record))
 
 
-def record_of(run: Path, data_dir: Path) -> RunRecord:
-    """Read a finished run's log, and predict its dev rows by its best and its last weights."""
+class Records:
+    """The records of a table's runs, by job and seed."""
+
+    def __init__(self, root: Path, args: JobArgs) -> None:
+        self.root, self.args = root, args
+        self.now = current_origin(args)
+        self.known: dict[str, dict[int, RunRecord]] = {}
+
+    def of(self, job: Job) -> dict[int, RunRecord]:
+        """Return the records of a job by seed, of the seeds whose run has come to its end.
+
+        Raises UserError for one that was made with other settings, or of another model or data.
+        """
+        if job.name not in self.known:
+            folder, found = Path(self.args.results), {}
+            for key in (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args)):
+                if record := read_run_record(folder, key):
+                    check_settings(job, record.settings, record_path(folder, key), self.args)
+                    check_origin(job, record.origin, self.now, record_path(folder, key))
+                    found[key.seed] = record
+            self.known[job.name] = found
+        return self.known[job.name]
+
+
+def record_of(run: Path) -> RunRecord:
+    """Read what a finished run came to from its log."""
     lines, arguments = read_json_lines(run / LOG), read_arguments(run)
     steps = [line for line in lines if line["event"] == "step"]
-    found = [
-        Evaluation(
-            line["step"], EVENTS[line["event"]], chosen_by(line),
-            {task: main_score(line, task) for task in line["scores"]},
-        )
-        for line in lines if line["event"] in EVENTS and line["step"]
-    ]  # fmt: skip
+    # of a step, in runs of before 2026-11-29; of adaptive batches it is not known
+    rows = 0 if arguments["batch_size"] == ADAPTIVE else arguments["batch_size"]
     before = sum(line.get("prepared_s", 0) for line in lines)
     cosines = cosines_by_pair(steps)
-    record = RunRecord(
+    return RunRecord(
         machine="; ".join(sorted(logged_machines(lines))) or machine_now(arguments),
-        examples=arguments["batch_size"] * len(steps),
+        examples=sum(line.get("examples", rows) for line in steps),
         minutes=(before + sum(line["seconds"] for line in steps)) / 60,
-        evaluations=found,
+        evaluations=[evaluation_of(line) for line in lines if line["event"] in EVENTS],
         passes=logged_passes(lines),
         settings=settings_in(arguments),
         cosines={pair: statistics.fmean(values) for pair, values in cosines.items()},
         opposed={pair: statistics.fmean(x < 0 for x in values) for pair, values in cosines.items()},
         origin=origin_of(run, arguments),
     )
+
+
+def evaluation_of(line: dict[str, Any]) -> Evaluation:
+    """Return what a line of the log says of the dev scores; a task's first metric is its main."""
+    scores = line["scores"]
+    return Evaluation(
+        step=line["step"],
+        is_mean=EVENTS[line["event"]],
+        overall=line.get("chosen_by", line["overall"]),  # runs of before 2026-11-27: the mean
+        scores={task: next(iter(metrics.values())) for task, metrics in scores.items()},
+        at_half={task: metrics[AT_HALF] for task, metrics in scores.items() if AT_HALF in metrics},
+        stage=line.get("stage", ""),
+    )
+
+
+def with_predictions(record: RunRecord, run: Path, data_dir: Path) -> RunRecord:
+    """Return a run's record with its dev predictions, by its best and its last weights."""
     best = record.best()
     # best/ has the weights that were best, be they a mean
     predicted = {(best.step, best.is_mean): dev_predictions(run / "best", False, data_dir)}
-    for is_mean in {one.is_mean for one in found}:
+    for is_mean in {one.is_mean for one in record.evaluations}:
         last = record.last(is_mean)
         if (last.step, is_mean) not in predicted:
             predicted[last.step, is_mean] = dev_predictions(run / "last", is_mean, data_dir)
     evaluations = [
-        replace(one, predictions=predicted.get((one.step, one.is_mean), {})) for one in found
+        replace(one, predictions=predicted.get((one.step, one.is_mean), {}))
+        for one in record.evaluations
     ]
     return replace(record, evaluations=evaluations)
+
+
+def machine_now(arguments: dict[str, Any]) -> str:
+    """Return what a run with these arguments is computed on here: machine, precision."""
+    device = choose_device(arguments["device"])
+    products = precision_name(choose_precision(arguments["precision"], device))
+    return f"{describe_machine(device)}, {products} products"
+
+
+def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
+    """Return what a run was computed on, from its log; nothing of a run of before 2026-11-28."""
+    return {line["machine"] for line in lines if "machine" in line}
+
+
+def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the passes over each task's set out of a log; a run may have gone on for more."""
+    return next((line["passes"] for line in reversed(lines) if "passes" in line), {})
 
 
 def cosines_by_pair(steps: list[dict[str, Any]]) -> dict[str, list[float]]:

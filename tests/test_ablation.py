@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import ablation, gather, jobs, one_model, run_ablation
+from experiments import ablation, gather, jobs, one_model, run_ablation, run_table
 from experiments.ablation import read_ablation
 from experiments.estimate import resolved
 from experiments.jobs import Job
 from experiments.markdown import ONE_MODEL
-from experiments.results import logged_passes
-from experiments.run_records import Evaluation, RunRecord
+from experiments.run_records import Evaluation, RunRecord, logged_passes
 from minbert import UserError
 from minbert.files import read_json_lines
 from minbert.training.device import choose_device, choose_precision
@@ -41,7 +40,7 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
         "--results": "results",
     }
     shared = [word for flag, name in places.items() for word in (flag, str(world / name))]
-    monkeypatch.setattr(run_ablation, "print_plan", lambda *_: None)
+    monkeypatch.setattr(run_table, "print_plan", lambda *_: None)
     monkeypatch.setattr(gather, "RESAMPLES", 20)
     one_model.main([*shared, "--seeds", "2"])
     table = read_ablation(world / "results" / ONE_MODEL)
@@ -122,7 +121,7 @@ def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
 
     slow, fast, untried = Job("slow", ()), Job("fast", ()), Job("untried", ())
     row = ablation.AblationRow("alone", {"sst": (untried, slow, fast)})
-    records = gather.Records(Path(), jobs.JobArgs(seeds=2))
+    records = gather.RowRecords(Path(), jobs.JobArgs(seeds=2))
     records.known = {
         "untried": {},
         "slow": {11711: record(0.50)},
@@ -139,7 +138,7 @@ def test_predictions_are_compared_with_the_labels_that_they_are_of() -> None:
     """Older records do not say which data they are of, but how many rows it had."""
     one = Evaluation(1, False, 0.5, {"sst": 0.5}, {"sst": "1 2 3"})
     rows = [ablation.AblationRow(name, {"sst": (Job(name, ()),)}) for name in "ab"]
-    records = gather.Records(Path(), jobs.JobArgs())
+    records = gather.RowRecords(Path(), jobs.JobArgs())
     records.known = {name: {11711: RunRecord("here", 1, 1.0, [one], {})} for name in "ab"}
     records.known_labels["sst"] = np.zeros(3)
     assert records.gain(*rows, "sst", at_last=True)[0] == 0
@@ -154,7 +153,7 @@ def test_a_row_that_is_half_run_has_the_sum_of_its_runs() -> None:
 
     alone = {task: (Job(task, ()),) for task in ("sst", "quora", "sts")}
     row = ablation.AblationRow("alone", alone)
-    records = gather.Records(Path(), jobs.JobArgs(seeds=3))
+    records = gather.RowRecords(Path(), jobs.JobArgs(seeds=3))
     records.known = {
         "sst": {seed: record("sst", 100) for seed in (11711, 11712, 11713)},
         "quora": {11711: record("quora", 1000)},
@@ -211,9 +210,9 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
     )
     jobs_ = [teacher, taught, other]
     done = {"teacher", "o"}  # by their records; no folder is there
-    due = jobs.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
+    due = run_table.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
     assert due == [teacher, taught], "the teacher's folder is gone, and somebody needs it"
-    assert jobs.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []
+    assert run_table.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []
 
 
 def test_a_run_that_went_on_for_more_has_all_its_passes() -> None:

@@ -12,7 +12,7 @@ from experiments import figures
 from experiments.figures import THEMES, figure_names, interval, spread_out
 from experiments.results import Result, read_record
 from minbert import UserError
-from tests.test_experiments import HOME
+from tests.test_results_page import HOME
 
 
 def test_every_figure_is_there_for_light_and_dark_pages() -> None:

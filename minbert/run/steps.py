@@ -188,7 +188,7 @@ class StepRecords:
         cosines = {names: round(float(cosine), 4) for names, cosine in r.cosines.items()}
         more = {"cosines": cosines} if cosines else {}
         self.log.write(
-            "step", step=r.step, task=r.task, loss=loss, lr=r.lr, tokens=r.tokens,
-            seconds=round(seconds, 5), **more,
+            "step", step=r.step, task=r.task, loss=loss, lr=r.lr, examples=r.examples,
+            tokens=r.tokens, seconds=round(seconds, 5), **more,
         )  # fmt: skip
         self.progress.step(r, loss, seconds)  # last: it fails if nobody reads it any more

@@ -1,0 +1,161 @@
+"""Running a table: its plan, its runs, a record of each, and what is written after each."""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from experiments.estimate import SCRIPTS, estimate
+from experiments.jobs import (
+    NAMED_JOB,
+    Job,
+    JobArgs,
+    RunKey,
+    check_origin,
+    check_places,
+    check_settings,
+    chosen_jobs,
+    current_origin,
+    origin_of,
+    seeds_of,
+    settings_in,
+    starts_of,
+)
+from experiments.run_records import (
+    Records,
+    record_of,
+    record_path,
+    with_predictions,
+    write_run_record,
+)
+from minbert.progress import duration
+from minbert.run.runlog import is_finished
+from minbert.run_files import ARGS, read_arguments
+
+IsDone = Callable[[RunKey], bool]
+
+
+def run_table(
+    jobs: list[Job], root: Path, args: JobArgs, write_table: Callable[[], object],
+    keeps_predictions: bool = True,
+) -> bool:  # fmt: skip
+    """Print the plan of the chosen runs, run those without a record, write the table after each.
+
+    jobs: all of the table. root: where the runs' folders are. keeps_predictions: those of the dev
+    rows, in a run's record. Returns whether it was more than the plan.
+    """
+    check_places(args)
+    folder, chosen = Path(args.results), chosen_jobs(jobs, args.only)
+    is_done = is_done_in(folder, jobs)
+    records = Records(root, args)
+    for job in jobs:
+        records.of(job)  # before hours of work: records of other settings are no use
+    print_plan(chosen, root, args, is_done)
+    if args.plan:
+        return False
+    keys = [
+        (RunKey(root, job.name, seed), job)
+        for seed in seeds_of(args)  # seed by seed: one seed's table is whole early
+        for job in jobs_due(chosen, root, seed, is_done)
+    ]
+    for number, (key, job) in enumerate(keys, start=1):
+        print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
+        started = time.monotonic()
+        SCRIPTS[job.script].main(script_arguments(job, key, args))
+        print(f"took {duration(time.monotonic() - started)}", flush=True)
+        if job.is_fine_tuning:
+            record = record_of(key.folder)
+            if keeps_predictions:
+                record = with_predictions(record, key.folder, Path(args.data_dir))
+            write_run_record(folder, key, record)
+        write_table()
+    write_table()
+    return True
+
+
+def is_done_in(folder: Path, jobs: list[Job]) -> IsDone:
+    """Return what tells whether a run is done: its record is in this folder of results.
+
+    Pre-training has none: it is done if its run's folder is there or nothing needs it any more.
+    """
+    by_name = {job.name: job for job in jobs}
+
+    def is_done(key: RunKey) -> bool:
+        if by_name[key.job].is_fine_tuning:
+            return record_path(folder, key).is_file()
+        needing = [replace(key, job=job.name) for job in jobs if key.job in starts_of(job)]
+        return has_finished(key) or (bool(needing) and all(map(is_done, needing)))
+
+    return is_done
+
+
+def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> None:
+    """Print each run's script, steps and estimated time; those that are done, as done.
+
+    Raises UserError for a run that is there with other settings than its job has, or of another
+    model or data.
+    """
+    seeds, now = seeds_of(args), current_origin(args)
+    print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
+    total = 0.0
+    with tempfile.TemporaryDirectory() as ids:
+        for job in jobs:
+            keys = [RunKey(root, job.name, seed) for seed in seeds]
+            for folder in (key.folder for key in keys if (key.folder / ARGS).is_file()):
+                arguments = read_arguments(folder)
+                check_settings(job, settings_in(arguments), folder, args)
+                check_origin(job, origin_of(folder, arguments), now, folder)
+            done = sum(map(is_done, keys))
+            begun = sum(key.folder.exists() and not is_done(key) for key in keys)
+            about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)
+            if done < len(seeds):
+                places = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", ids]
+                found = estimate(job.script, [*without_teachers(job.arguments), *places])
+                minutes = found.minutes * (len(seeds) - done)
+                total += minutes
+                about += f", {found.steps:,} steps, {duration(60 * minutes)}"
+            print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)
+    print(
+        f"about {duration(60 * total)} of training steps in all; evaluation adds about a tenth,\n"
+        "and teachers and heads first read every row once"
+    )
+
+
+def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Job]:
+    """Return the jobs of a seed that are not done, and those that they need the folders of."""
+    due = [job for job in jobs if not is_done(RunKey(root, job.name, seed))]
+    needed = {name for job in due for name in starts_of(job)}
+    gone = [
+        job for job in jobs if job.name in needed and not has_finished(RunKey(root, job.name, seed))
+    ]
+    return [job for job in jobs if job in due or job in gone]
+
+
+def script_arguments(job: Job, key: RunKey, args: JobArgs) -> list[str]:
+    """Return the arguments with which a job's script starts a run, or continues it."""
+    if (key.folder / ARGS).is_file():
+        return ["--resume", str(key.folder), "--data-dir", args.data_dir]
+    start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
+    places = ["--data-dir", args.data_dir, "--output-dir", str(key.root), "--name", key.name]
+    words = [fill_in(word, key) for word in job.arguments]
+    return [*words, "--model", start, "--seed", str(key.seed), *places]
+
+
+def fill_in(word: str, key: RunKey) -> str:
+    """Return an argument with the folder of the job's run with the same seed for each {job}."""
+    return NAMED_JOB.sub(lambda m: str(RunKey(key.root, m[1], key.seed).folder), word)
+
+
+def without_teachers(arguments: tuple[str, ...]) -> list[str]:
+    """Return arguments without --teacher, whose runs may not be there yet."""
+    words = list(arguments)
+    if "--teacher" in words:
+        place = words.index("--teacher")
+        del words[place : place + 2]
+    return words
+
+
+def has_finished(key: RunKey) -> bool:
+    """Return whether a job's run has come to its end, and its folder is there."""
+    return is_finished(key.folder)
