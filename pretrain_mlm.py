@@ -29,7 +29,7 @@ from minbert.progress import progress
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
 from minbert.run.finish import finish_mlm, kept_of_mlm
-from minbert.run.loop import Keeper, check_finite, save
+from minbert.run.keeper import Keeper, check_finite, save
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
 from minbert.run.pre_training import PreTraining, set_up
 from minbert.run.runlog import silence

@@ -26,7 +26,7 @@ from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
 from minbert.run.fine_tuning import FineTuning, set_up
 from minbert.run.finish import finish
-from minbert.run.loop import Keeper, check_finite, save
+from minbert.run.keeper import Keeper, check_finite, save
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.runlog import silence
 from minbert.run.several import best_scores, closing_text, results_table, train_several

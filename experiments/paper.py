@@ -12,7 +12,7 @@ from experiments.figures import FIGURES, draw_figures
 from experiments.jobs import Job, JobArgs, RunKey
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, PaperTable, tables
-from experiments.results import RESULTS, gather, read_record, with_other_tables
+from experiments.results import RESULTS, gather_tables, read_record, with_other_tables
 from experiments.run_records import Records
 from experiments.run_table import run_table
 from minbert.cli import arg, parse_arguments, parse_given, run_script
@@ -69,7 +69,7 @@ def main(argv: list[str]) -> int:
     def write_results() -> None:
         rows = rows_of(budget.data)
         small_rows = rows_of(budget.small) if budget.small != budget.data else {}
-        record = gather(chosen, Records(root, args), args, rows, small_rows)
+        record = gather_tables(chosen, Records(root, args), args, rows, small_rows)
         write_json(folder / RESULTS, with_other_tables(record, folder).to_json())
         write_results_page(folder)
 

@@ -102,7 +102,7 @@ def read_record(folder: Path) -> PaperRecord:
     return from_json(PaperRecord, read_json(path), str(path))
 
 
-def gather(
+def gather_tables(
     chosen: list[PaperTable], records: Records, args: Any, rows: dict[str, list[int]],
     small_rows: dict[str, list[int]],
 ) -> PaperRecord:  # fmt: skip

@@ -7,7 +7,7 @@ import minbert.inference
 import minbert.model.encoder
 import minbert.model.layers
 import minbert.run.fine_tuning
-import minbert.run.loop
+import minbert.run.keeper
 import minbert.run.pre_training
 import minbert.run.scoring
 import minbert.training.gradients
@@ -36,7 +36,7 @@ SCRIPTS = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm, "ev
 IN_BOTH = [
     (torch, "set_num_threads"),
     (minbert.model.encoder, "checkpoint"),
-    (minbert.run.loop, "save"),
+    (minbert.run.keeper, "save"),
     (minbert.model.derived.kernels, "layer_norm"),
     (minbert.model.derived, "attend"),
 ]

@@ -13,8 +13,9 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.run import checkpoint, loop
-from minbert.run.loop import Keeper, Training
+from minbert.run import checkpoint, keeper
+from minbert.run.beginning import Training
+from minbert.run.keeper import Keeper
 from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, cut, run, weights
 from tests.forked import Command
@@ -265,15 +266,15 @@ def test_a_run_under_nohup_outlives_its_terminal(
 def test_last_is_due_every_so_many_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
     """And not at every step from the first time on."""
     clock, due = SimpleNamespace(seconds=0.0), []
-    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
-    monkeypatch.setattr(loop, "save", lambda run, name: None)
-    keeper = Keeper(None, 5.0)
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
+    monkeypatch.setattr(keeper, "save", lambda run, name: None)
+    saver = Keeper(None, 5.0)
     for clock.seconds in (299.0, 301.0, 302.0, 600.0, 602.0):
-        with keeper.step():
+        with saver.step():
             pass
-        due.append(keeper.due)
-        if keeper.due:
-            keeper.save()
+        due.append(saver.due)
+        if saver.due:
+            saver.save()
     assert due == [False, True, False, False, True]
 
 

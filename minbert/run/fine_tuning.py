@@ -21,8 +21,8 @@ from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import rundir
+from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.heads_first import train_heads
-from minbert.run.loop import Training, begin, recover_last
 from minbert.run.recipe_args import FROZEN
 from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source

@@ -22,7 +22,7 @@ from minbert.report.findings import findings
 from minbert.report.task_findings import TaskFindings
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
 from minbert.run.fine_tuning import FineTuning
-from minbert.run.loop import step_of
+from minbert.run.keeper import step_of
 from minbert.run.pre_training import PreTraining
 from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
 from minbert.run.train_args import Args, data_source

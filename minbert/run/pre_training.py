@@ -15,7 +15,7 @@ from minbert.errors import UserError
 from minbert.model.layers import set_kernels
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.run import rundir
-from minbert.run.loop import Training, begin, recover_last
+from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.mlm_args import Args
 from minbert.task.loading import check_files, distinct_sentences
 from minbert.task.task import Tasks

@@ -11,10 +11,10 @@ from minbert.files import has_all_files, remove_unfinished, sha256_of
 from minbert.metrics import over_seeds
 from minbert.report.files import REPORT
 from minbert.run import rundir
+from minbert.run.beginning import describe_finished
 from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
 from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
-from minbert.run.loop import describe_finished
 from minbert.run.recipe_args import FROZEN, runs_of
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
