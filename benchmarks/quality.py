@@ -13,8 +13,8 @@ from pathlib import Path
 import train_multitask
 from benchmarks.report import Section, write_report
 from experiments.jobs import Job, JobArgs, Origin, check_origin, current_origin, origin_of
+from experiments.run_records import RunRecord, record_of
 from minbert.cli import arg, parse_arguments, run_script
-from minbert.files import read_json_lines
 from minbert.run.runlog import is_finished
 from minbert.run_files import ARGS, read_arguments
 
@@ -40,15 +40,14 @@ def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     root = Path(args.output_dir) / "quality"
     now = current_origin(JobArgs(model=args.model, data_dir=args.data_dir))
-    scores: dict[str, list[dict[str, float]]] = {path: [] for path in PATHS}
+    runs: dict[str, list[RunRecord]] = {path: [] for path in PATHS}
     for seed in range(11711, 11711 + args.seeds):
         for path in PATHS:
             name = f"{path.split(',')[0]}-{settings(args)}-{seed}"
             train(args, root, name, seed, now, path == PATHS[1])
-            end = read_json_lines(root / name / "log.jsonl")[-1]
-            scores[path].append(end["best"]["scores"])
+            runs[path].append(record_of(root / name))
     what = f"epochs {args.epochs}, {args.limit}, lr {args.lr}, seeds {args.seeds}"
-    section = compared_scores(f"Quality of the fast path: {what}", scores)
+    section = compared_scores(f"Quality of the fast path: {what}", runs)
     command = (
         f"python -m benchmarks.quality --model {Path(args.model).name} --data-dir DIR "
         f"--seeds {args.seeds} --epochs {args.epochs} "
@@ -88,18 +87,19 @@ def train(args: Args, root: Path, name: str, seed: int, now: Origin, written_out
     train_multitask.main(argv)
 
 
-def compared_scores(title: str, scores: dict[str, list[dict[str, float]]]) -> Section:
+def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
     """Return a section with the mean and spread of every score, a row for each path."""
-    columns = list(next(iter(scores.values()))[0])
+    columns = list(next(iter(by_path.values()))[0].passes)
     rows = []
-    for path, runs in scores.items():
+    for path, runs in by_path.items():
         cells = []
         for column in columns:
-            values = [run[column] for run in runs]
+            values = [run.best().scores[column] for run in runs]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.3f}{spread}")
-        rows.append((path, *cells))
-    return Section(title, ("", *columns), tuple(rows))
+        passes = " / ".join(f"{runs[0].passes[column]:.1f}" for column in columns)
+        rows.append((path, *cells, f"{runs[0].updates:,}", passes))
+    return Section(title, ("", *columns, "updates", "passes"), tuple(rows))
 
 
 if __name__ == "__main__":

@@ -135,7 +135,9 @@ def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
         quality.main([*argv, "--model", str(world / "other/model")])
     text = (world / "bench/BENCHMARKS.md").read_text()
     assert "python -m benchmarks.quality --model model --data-dir DIR" in text
-    assert re.search(r"\| fp32, written out \| [\d.]+ ± [\d.]+ \|", text)
+    assert "|  | sst | quora | sts | updates | passes |" in text
+    fp32 = r"\| fp32, written out \| [\d.]+ ± [\d.]+ \| .* \| 6 \| 1.0 / 2.0 / 2.0 \|"
+    assert re.search(fp32, text)
 
 
 def test_a_section_names_the_commit_that_was_measured(

@@ -19,7 +19,7 @@ from minbert.task.inputs import open_input, table_rows
 from minbert.task.predictions import gold_task, header_of, read_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import read_tasks
-from minbert.task.values import check_values
+from minbert.task.values import check_table
 from tests.own_tasks import arguments
 
 UMLAUTS = "text\tlabel\nGrüße aus Köln\tja\n"
@@ -151,10 +151,10 @@ def test_blank_rows_of_a_spreadsheet_are_none(tmp_path: Path) -> None:
 def test_letters_that_are_not_printed_are_no_control_characters() -> None:
     base = {"kind": "classification", "text": "text", "label": "label", "train": "a.csv"}
     persian = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"  # with a joiner
-    check_values({**base, "labels": [persian, "👩\u200d🔧", "Service\u00a0client"]})
+    check_table({**base, "labels": [persian, "👩\u200d🔧", "Service\u00a0client"]})
     for text in ("a\x1b[31mb", "a\nb", "a\u2028b"):
         with pytest.raises(ValueError, match="without control characters"):
-            check_values({**base, "labels": [text, "b"]})
+            check_table({**base, "labels": [text, "b"]})
 
 
 def test_a_line_of_commas_is_a_row_only_with_a_label(tmp_path: Path) -> None:

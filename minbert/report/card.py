@@ -19,7 +19,7 @@ from minbert.metrics import decimals, over_seeds
 from minbert.parsers import as_typed
 from minbert.report.tables import markdown_table
 from minbert.report.task_findings import TaskFindings
-from minbert.task.calibration import BINS
+from minbert.task.calibration import ECE_BINS
 from minbert.task.classes import describe_labels, shown_counts, worst_first
 from minbert.task.loading import count_trained_on
 from minbert.task.siamese import BOTH
@@ -143,7 +143,7 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
 
 def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:
     """Return how far the tasks' probabilities are off, before and after; nothing without any."""
-    error = f"expected calibration error ({BINS} bins)"
+    error = f"expected calibration error ({ECE_BINS} bins)"
     table: Rows = [("task", error, "with a temperature", "temperature of all of dev")]
     for own in (found[task.name] for task in tasks if task.name in found):
         if numbers := own.calibrated:

@@ -19,7 +19,7 @@ from minbert.task.task import Task
 
 WORST = 12  # how many of the worst rows are listed
 MOST_CONFUSED = 150  # classes of a table, which has the square of them
-BINS = 10  # of the reliability diagram
+DIAGRAM_BINS = 10  # of the reliability diagram
 SCATTER_POINTS = 1500  # most points of a scatter plot
 
 
@@ -130,9 +130,9 @@ def reliability(p: np.ndarray, outcomes: np.ndarray) -> Points:
     They are the mean predicted probability, the observed frequency, and how many are in the bin.
     p, outcomes: from `predicted_and_true`.
     """
-    bins = np.minimum((p * BINS).astype(int), BINS - 1)
+    bins = np.minimum((p * DIAGRAM_BINS).astype(int), DIAGRAM_BINS - 1)
     points = []
-    for number in range(BINS):
+    for number in range(DIAGRAM_BINS):
         inside = bins == number
         if inside.any():
             mean, share = float(p[inside].mean()), float(outcomes[inside].mean())

@@ -13,7 +13,7 @@ from minbert.task.labels import label_matrix
 from minbert.task.probabilities import choices, softmax, why_no_probabilities
 from minbert.task.task import Task
 
-BINS = 15  # of the expected calibration error, as in the paper's table 1
+ECE_BINS = 15  # of the expected calibration error, as in the paper's table 1
 RANGE = (0.1, 10.0)  # of temperatures
 DECIMALS = 4  # of a temperature: the last digits of outputs do not change it
 FEWEST_ROWS = 5  # that a temperature is fitted on: by half of dev, too
@@ -31,7 +31,7 @@ class Calibration:
     def to_json(self) -> dict[str, float | int]:
         """Return its numbers by name."""
         errors = {"ece_before": self.before, "ece_after": self.after}
-        return {"temperature": self.temperature, **errors, "bins": BINS}
+        return {"temperature": self.temperature, **errors, "bins": ECE_BINS}
 
     def __str__(self) -> str:
         return (
@@ -106,10 +106,10 @@ def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
 def calibration_error(logits: np.ndarray, gold: np.ndarray) -> float:
     """Return the expected calibration error of choices (m, K), the paper's equation 3.
 
-    It is the mean of |accuracy - confidence| over BINS equal bins of the confidence, each weighted
-    by its choices. The confidence is the probability of the predicted class.
+    It is the mean of |accuracy - confidence| over ECE_BINS equal bins of the confidence, each
+    weighted by its choices. The confidence is the probability of the predicted class.
     """
     p = softmax(logits)
     confidence, right = p.max(1), p.argmax(1) == gold
-    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    bins = np.minimum((confidence * ECE_BINS).astype(int), ECE_BINS - 1)
     return float(np.abs(np.bincount(bins, weights=right - confidence)).sum() / len(gold))

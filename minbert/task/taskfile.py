@@ -35,7 +35,7 @@ from minbert.task.values import (
     check_display_names,
     check_label_ends,
     check_labels,
-    check_values,
+    check_table,
 )
 
 
@@ -208,7 +208,7 @@ def make_task(name: str, table: Table) -> Task:
         raise ValueError(f"{unknown[0]!r} is not a key of {table['kind']}; {hint}")
     if missing := [key for key in (*NEEDED, *kind.needed) if key not in table]:
         raise ValueError(f"{missing[0]} is missing")
-    check_values(table)
+    check_table(table)
     if len(texts_of(table)) != kind.sentences:
         raise ValueError(f"text = {table['text']!r}: {table['kind']} has {kind.sentences}")
     if "labels" in table:

@@ -24,7 +24,7 @@ CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
 NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool for an int
 
 
-def check_values(table: Table) -> None:
+def check_table(table: Table) -> None:
     """Raise ValueError for a value of a type that its key cannot have."""
     for key, value in table.items():
         if key not in NOT_TEXT and not isinstance(value, str):
@@ -66,7 +66,7 @@ def check_form(table: Table) -> None:
             if not 0 < table["dev"] < 1:
                 raise ValueError(f"dev = {table['dev']!r}: a share of train is between 0 and 1")
         else:
-            check_files(split, table.get(split, ""))
+            check_file_names(split, table.get(split, ""))
     if type(table.get("course", False)) is not bool:
         raise ValueError(f"course = {table['course']!r}: write true or false")
     if table.get("quoting", "auto") not in QUOTING:
@@ -102,7 +102,7 @@ def check_distinct(key: str, values: Sequence[Any]) -> None:
         raise ValueError(f"{key}: {again!r} is there twice")
 
 
-def check_files(split: str, names: Any) -> None:
+def check_file_names(split: str, names: Any) -> None:
     """Raise ValueError unless these are the names of a split's files: one, or a list of them."""
     listed = [names] if isinstance(names, str) else names
     if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):

@@ -35,7 +35,7 @@ class Plan:
     sub_epochs: dict[str, int]  # N_i, for sequential
     seed: int = 0  # for shuffle and annealed
     powers: tuple[float, float] = (1.0, 1.0)  # for annealed: a at the first step, and at the last
-    most_steps: int = 0  # the run ends after so many; 0: after its epochs
+    max_steps: int = 0  # the run ends after so many; 0: after its epochs
 
     @property
     def epoch_steps(self) -> int:
@@ -53,7 +53,7 @@ class Plan:
     @property
     def steps(self) -> int:
         """How many steps the run has."""
-        return self.most_steps or self.epochs * self.epoch_steps
+        return self.max_steps or self.epochs * self.epoch_steps
 
     def draws(self, step: int) -> tuple[TaskBatch, ...]:
         """Return the batches of a step: one, but in joint mode one of every task."""
@@ -77,7 +77,7 @@ class Plan:
             sizes = tuple(self.batches.values())
             tasks, _ = annealed_order(sizes, self.powers, self.steps, self.seed)
             return int((tasks == list(self.batches).index(task)).sum())
-        if self.most_steps:
+        if self.max_steps:
             return sum(any(d.task == task for d in self.draws(step)) for step in range(self.steps))
         if self.mode == "sequential":
             return self.epochs * self.batches[task] * self.sub_epochs[task]
