@@ -89,7 +89,7 @@ def train(args: Args, root: Path, name: str, seed: int, now: Origin, written_out
 
 def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
     """Return a section with the mean and spread of every score, a row for each path."""
-    columns = list(next(iter(by_path.values()))[0].passes)
+    columns = list(next(iter(by_path.values()))[0].best().scores)
     rows = []
     for path, runs in by_path.items():
         cells = []
@@ -97,8 +97,8 @@ def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
             values = [run.best().scores[column] for run in runs]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.3f}{spread}")
-        passes = " / ".join(f"{runs[0].passes[column]:.1f}" for column in columns)
-        rows.append((path, *cells, f"{runs[0].updates:,}", passes))
+        passes = " / ".join(f"{n:.1f}" for n in runs[0].passes.values())  # "" of the first runs
+        rows.append((path, *cells, f"{runs[0].updates:,}", passes or "-"))
     return Section(title, ("", *columns, "updates", "passes"), tuple(rows))
 
 

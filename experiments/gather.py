@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.ablation import Ablation, AblationRow, Gain, Line, SeedScores
 from experiments.jobs import Job, JobArgs
-from experiments.run_records import Records, RunRecord
+from experiments.run_records import Records, RunRecord, machines_of
 from minbert.data.examples import read_examples
 from minbert.errors import UserError
 from minbert.metrics import RESAMPLES
@@ -23,7 +23,7 @@ def gather_ablation(
     jobs = {job.name: job for row in rows for runs in row.jobs.values() for job in runs}
     every = [record for job in jobs.values() for record in records.of(job).values()]
     return Ablation(
-        title, f"python -m {module} {flags}", sorted({record.machine for record in every}),
+        title, f"python -m {module} {flags}", machines_of(every),
         [gather_line(row, rows, records) for row in rows],
         {name: job.command(args.model) for name, job in jobs.items()}, note,
     )  # fmt: skip

@@ -28,7 +28,10 @@ class JobArgs:
     data_dir: str = arg("data", "directory with the tasks' files")
     seeds: int = arg(1, "runs of everything, with seeds 11711, 11712, ...", low=1, high=100)
     output_dir: str = arg("checkpoints", "the runs go to a folder in it")
-    results: str = arg("experiments", "RESULTS.md, results.json and figures/ go here")
+    results: str = arg(
+        "experiments",
+        "RESULTS.md, results.json, runs/ and figures/ go here; what has a record in runs/ is done",
+    )
     plan: bool = arg(False, "print the plan and stop", parse=bool)
     only: tuple[str, ...] = arg((), "some of the runs, by the plan's names", parse=comma_list)
 

@@ -128,7 +128,7 @@ def job_names(results: Iterable[Result]) -> list[str]:
 def format_trained(record: PaperRecord, cells: dict[str, Result]) -> tuple[str, str]:
     """Write the updates of a row's runs, and the passes over the set of each task in its cells."""
     trained = [record.trained.get(job) for job in job_names(cells.values())]
-    if not all(trained):
+    if not all(trained) or not all(result.scores for result in cells.values()):
         return "-", "-"
     by_task = {task_title(column): record.trained[r.job].passes for column, r in cells.items()}
     passes = [f"{of[task]:.1f}" if task in of else "-" for task, of in by_task.items()]

@@ -49,12 +49,12 @@ NOTE = (
     "and fourteen times those over STS. It is also run for as many updates as the recipe has.\n"
     "Intervals are of 1,000 draws of dev rows: their ends are good to about .002. Minutes are\n"
     "means over the machines above, by which rows cannot be compared. Short rows have equal\n"
-    "numbers of updates and examples, a step of joint counted as three. On top come the second\n"
-    "readings of R-Drop's tasks and of pairs read both ways, the one reading of all rows and the\n"
-    "heads' passes of heads first, and teachers' training. On a CPU the recipe draws other\n"
-    "dropout than on a GPU, so that the same seed is another run. The test predictions of\n"
-    "`parallel`, `parallel-7731`, `one-model` and `one-model-cpu`, ids and labels only, are in\n"
-    "`predictions/NAME-SEED/` for each seed that has run; what they score is not known here."
+    "numbers of updates and, within half a percent, of examples, a step of joint counted as\n"
+    "three. On top come the second readings of R-Drop's tasks and of pairs read both ways, the\n"
+    "one reading of all rows and the heads' passes of heads first, and teachers' training. On a\n"
+    "CPU the recipe draws other dropout than on a GPU, so that the same seed is another run. What\n"
+    "the test predictions in `predictions/NAME-SEED/` score, ids and labels only, is not known\n"
+    f"here. They are of each seed of\n {', '.join(f'`{name}`' for name in HANDED_IN)}."
 )
 
 

@@ -3,17 +3,16 @@
 Prints the plan, then runs it; a run whose record is kept is done, a stopped one goes on.
 """
 
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import train_multitask
 from experiments.figures import FIGURES, draw_figures
-from experiments.jobs import Job, JobArgs, RunKey
+from experiments.jobs import JobArgs, RunKey
 from experiments.markdown import write_results_page
-from experiments.recipes import BUDGETS, PaperTable, tables
+from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
 from experiments.results import RESULTS, gather_tables, read_record, with_other_tables
-from experiments.run_records import Records
+from experiments.run_records import Records, record_path
 from experiments.run_table import run_table
 from minbert.cli import arg, parse_arguments, parse_given, run_script
 from minbert.config import BertConfig
@@ -48,32 +47,27 @@ def chosen_tables(args: Args, wide: int) -> list[PaperTable]:
     return [every["3" if args.table == "4" else args.table]]
 
 
-def jobs_of_tables(chosen: list[PaperTable], only: str) -> list[Job]:
-    """Return each job once, every start before what starts from it."""
-    jobs = {job.name: job for table in chosen for job in table.jobs}
-    return [jobs["parallel"]] if only == "4" else list(jobs.values())
-
-
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    if args.table == "4":
+        args = replace(args, only=args.only or (TABLE_4_JOB,))
     config = BertConfig.from_file(resolve(args.model) / "config.json")
     chosen = chosen_tables(args, wide=4 * config.hidden_size)
     root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
     folder, budget = Path(args.results), BUDGETS[args.budget]
 
-    @cache
-    def rows_of(data: tuple[str, ...]) -> dict[str, list[int]]:
-        return count_rows(args, root, data)
+    rows, small_rows = {}, {}
+    if not args.plan:  # before hours of work: it needs the files of all tasks
+        rows = count_rows(args, root, budget.data)
+        small_rows = count_rows(args, root, budget.small) if budget.small != budget.data else {}
 
     def write_results() -> None:
-        rows = rows_of(budget.data)
-        small_rows = rows_of(budget.small) if budget.small != budget.data else {}
         record = gather_tables(chosen, Records(root, args), args, rows, small_rows)
         write_json(folder / RESULTS, with_other_tables(record, folder).to_json())
         write_results_page(folder)
 
-    jobs = jobs_of_tables(chosen, args.table)
+    jobs = list({job.name: job for table in chosen for job in table.jobs}.values())
     if not run_table(jobs, root, args, write_results, keeps_predictions=False):
         return 0
     print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")
@@ -81,9 +75,12 @@ def main(argv: list[str]) -> int:
         draw_figures(read_record(folder), folder / FIGURES)
     except UserError as error:
         print(error)
-    predictions = RunKey(root, "parallel").folder / "predictions"
-    if args.table in ("4", "all") and predictions.is_dir():
-        print(f"Table 4: hand in the test predictions in {predictions} (the labels are not public)")
+    key = RunKey(root, TABLE_4_JOB)
+    predictions, record = key.folder / "predictions", record_path(folder, key)
+    if args.table in ("4", "all") and record.is_file():
+        hand_in = f"hand in the test predictions in {predictions} (the labels are not public)"
+        gone = f"{predictions} is gone: remove {record}, and the run is made anew"
+        print(f"Table 4: {hand_in if predictions.is_dir() else gone}")
     return 0
 
 

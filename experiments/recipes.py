@@ -28,6 +28,7 @@ class Budget:
 
 
 TABLE_3 = "Table 3: routines"
+TABLE_4_JOB = "parallel"  # whose test predictions are Table 4
 PAPER_TEST_SCORES = {"SST": 0.514, "Quora": 0.879, "STS": 0.859}  # Table 4, of parallel training
 WIDE = "siamese, larger embedding"
 NO_FILES = "--skip-predictions"
@@ -116,8 +117,8 @@ QUESTIONS = (
 
 
 def fine_tune(name: str, b: Budget, epochs: int, *options: str, start: str = "") -> Job:
-    """Return a run on all three tasks; the parallel one's predictions are Table 4."""
-    files = () if name == "parallel" else (NO_FILES,)
+    """Return a run on all three tasks."""
+    files = () if name == TABLE_4_JOB else (NO_FILES,)
     common = ("--epochs", str(epochs), "--lr", b.lr, *b.data, *files)
     return Job(name, (*common, *options), start=start)
 

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.recipes import Cell, PaperTable
-from experiments.run_records import Records, RunRecord
+from experiments.recipes import TABLE_3, Cell, PaperTable
+from experiments.run_records import Records, RunRecord, machines_of
 from minbert.files import read_json
 from minbert.typed import from_json
 from tasks import TASKS
@@ -86,7 +86,7 @@ class PaperRecord:
     rows: dict[str, list[int]]  # by the task's title: to train on and to evaluate on
     tables: dict[str, TableRecord]  # by the table's title
     results: list[Result]
-    stages: list[Stage]  # of the sequential run with the first seed; empty if it has not run
+    stages: list[Stage]  # of the sequential run with the first seed there is; empty if none has run
     runs: dict[str, str]  # each job's command, by its name
     trained: dict[str, Trained] = field(default_factory=dict)  # by job: of fine-tuning that ran
     small_rows: dict[str, list[int]] = field(default_factory=dict)  # of results with less data
@@ -112,7 +112,7 @@ def gather_tables(
     command = f"python -m experiments.paper {flags} --data-dir DIR"
     tables = {
         table.title: TableRecord(
-            list(table.columns), command, args.seeds, machines_of(table, records)
+            list(table.columns), command, args.seeds, computed_on(table, records)
         )
         for table in chosen
     }
@@ -150,7 +150,7 @@ def with_other_tables(record: PaperRecord, folder: Path) -> PaperRecord:
         record,
         tables=dict(sorted((others | record.tables).items())),
         results=sorted(kept + record.results, key=lambda result: result.table),
-        stages=record.stages or old.stages,
+        stages=old.stages if TABLE_3 in others else record.stages,
         runs=old.runs | record.runs,
         trained=old.trained | record.trained,
     )
@@ -176,10 +176,11 @@ def score(run: RunRecord, cell: Cell) -> float:
     return (best.at_half if cell.is_at_half else best.scores)[cell.task]
 
 
-def machines_of(table: PaperTable, records: Records) -> str:
-    """Return what the runs of a table were computed on; nothing if none has run."""
-    runs = (run for job in table.jobs for run in records.of(job).values())
-    return "; ".join(sorted({run.machine for run in runs}))
+def computed_on(table: PaperTable, records: Records) -> str:
+    """Return what the runs of a table were computed on, and with which torch; "": none has run."""
+    runs = [run for job in table.jobs for run in records.of(job).values()]
+    versions = sorted({f"torch {run.torch}" for run in runs if run.torch})
+    return ", ".join(filter(None, ["; ".join(machines_of(runs)), " and ".join(versions)]))
 
 
 def stages_of(run: RunRecord) -> list[Stage]:

@@ -4,6 +4,7 @@ The records of a table's runs are in a folder of their own, experiments/runs/TAB
 """
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from minbert.data.sampler import ADAPTIVE
 from minbert.files import read_json, read_json_lines, write_json
 from minbert.inference import MultitaskModel
 from minbert.run.checkpoint import MOMENTS
-from minbert.run_files import LOG, read_arguments
+from minbert.run_files import ARGS, LOG, read_arguments
 from minbert.task.evaluation import predict_task
 from minbert.task.loading import DataSource, load_task
 from minbert.tensors import load_tensors
@@ -72,16 +73,18 @@ class Evaluation:
 class RunRecord:
     """A finished run. passes, settings: {} of runs of before 2026-11-26."""
 
-    machine: str
-    examples: int  # seen in training
+    machine: str  # or several, with "; " between them
+    examples: int  # seen in training; of runs of before 2026-11-29 as if all batches were full
     minutes: float  # of its steps, and of what was computed before the first one
     evaluations: list[Evaluation]
     passes: dict[str, float]  # over each task's set
     settings: dict[str, Any] = field(default_factory=dict)  # see jobs.settings_in
+    start: dict[str, Any] = field(default_factory=dict)  # those of the run that it started from
     # between two tasks' gradients, of a run in joint mode: the mean over its steps, by "a b"
     cosines: dict[str, float] = field(default_factory=dict)
     opposed: dict[str, float] = field(default_factory=dict)  # the share of steps with one below 0
     origin: Origin = field(default_factory=Origin)
+    torch: str = ""  # its version; of runs of before 2026-11-29 it is not known
 
     @property
     def updates(self) -> int:
@@ -145,6 +148,7 @@ class Records:
 def record_of(run: Path) -> RunRecord:
     """Read what a finished run came to from its log."""
     lines, arguments = read_json_lines(run / LOG), read_arguments(run)
+    start = Path(arguments["model"])
     steps = [line for line in lines if line["event"] == "step"]
     # of a step, in runs of before 2026-11-29; of adaptive batches it is not known
     rows = 0 if arguments["batch_size"] == ADAPTIVE else arguments["batch_size"]
@@ -157,9 +161,11 @@ def record_of(run: Path) -> RunRecord:
         evaluations=[evaluation_of(line) for line in lines if line["event"] in EVENTS],
         passes=logged_passes(lines),
         settings=settings_in(arguments),
+        start=settings_in(read_arguments(start)) if (start / ARGS).is_file() else {},
         cosines={pair: statistics.fmean(values) for pair, values in cosines.items()},
         opposed={pair: statistics.fmean(x < 0 for x in values) for pair, values in cosines.items()},
         origin=origin_of(run, arguments),
+        torch=next((line["torch"] for line in lines if "torch" in line), ""),
     )
 
 
@@ -202,6 +208,11 @@ def machine_now(arguments: dict[str, Any]) -> str:
 def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
     """Return what a run was computed on, from its log; nothing of a run of before 2026-11-28."""
     return {line["machine"] for line in lines if "machine" in line}
+
+
+def machines_of(runs: Iterable[RunRecord]) -> list[str]:
+    """Return what some runs were computed on, each machine once."""
+    return sorted({machine for run in runs for machine in run.machine.split("; ")})
 
 
 def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:

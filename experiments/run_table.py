@@ -47,10 +47,8 @@ def run_table(
     """
     check_places(args)
     folder, chosen = Path(args.results), chosen_jobs(jobs, args.only)
-    is_done = is_done_in(folder, jobs)
-    records = Records(root, args)
-    for job in jobs:
-        records.of(job)  # before hours of work: records of other settings are no use
+    is_done = is_done_in(folder, chosen)
+    check_records(jobs, Records(root, args))
     print_plan(chosen, root, args, is_done)
     if args.plan:
         return False
@@ -62,7 +60,8 @@ def run_table(
     for number, (key, job) in enumerate(keys, start=1):
         print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
         started = time.monotonic()
-        SCRIPTS[job.script].main(script_arguments(job, key, args))
+        if not has_finished(key):  # one that has, before it left a record, is only recorded
+            SCRIPTS[job.script].main(script_arguments(job, key, args))
         print(f"took {duration(time.monotonic() - started)}", flush=True)
         if job.is_fine_tuning:
             record = record_of(key.folder)
@@ -74,10 +73,20 @@ def run_table(
     return True
 
 
+def check_records(jobs: list[Job], records: Records) -> None:
+    """Raise UserError for a record of other settings, also of its start's: before hours of work."""
+    by_name = {job.name: job for job in jobs}
+    for job in jobs:
+        for seed, record in records.of(job).items():
+            if job.start:
+                path = record_path(Path(records.args.results), RunKey(records.root, job.name, seed))
+                check_settings(by_name[job.start], record.start, path, records.args)
+
+
 def is_done_in(folder: Path, jobs: list[Job]) -> IsDone:
     """Return what tells whether a run is done: its record is in this folder of results.
 
-    Pre-training has none: it is done if its run's folder is there or nothing needs it any more.
+    Pre-training has none: it is done if its run has finished or none of the jobs needs it any more.
     """
     by_name = {job.name: job for job in jobs}
 
@@ -107,12 +116,14 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
                 check_settings(job, settings_in(arguments), folder, args)
                 check_origin(job, origin_of(folder, arguments), now, folder)
             done = sum(map(is_done, keys))
-            begun = sum(key.folder.exists() and not is_done(key) for key in keys)
+            left = [key for key in keys if not is_done(key) and not has_finished(key)]
+            begun, finished = sum(key.folder.exists() for key in left), len(keys) - done - len(left)
             about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)
-            if done < len(seeds):
+            about += f", {finished} to be recorded" * (finished > 0)
+            if left:
                 places = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", ids]
                 found = estimate(job.script, [*without_teachers(job.arguments), *places])
-                minutes = found.minutes * (len(seeds) - done)
+                minutes = found.minutes * len(left)
                 total += minutes
                 about += f", {found.steps:,} steps, {duration(60 * minutes)}"
             print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)

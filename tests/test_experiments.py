@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import train_multitask
 from experiments import jobs, paper, recipes
@@ -161,8 +162,8 @@ def test_one_run_alone(arguments: list[str], world: Path, capsys) -> None:
     assert {r.job for r in record.results if r.scores} == {"single-sst-1"}
     assert {len(r.scores) for r in record.results} == {0, 2}
     start = read_json_lines(world / "runs/paper-cpu-model/single-sst-1-11712/log.jsonl")[0]
-    machines = [table.machine for table in record.tables.values()]
-    assert machines == [start["machine"], "", start["machine"]]
+    here = f"{start['machine']}, torch {torch.__version__}"
+    assert [table.machine for table in record.tables.values()] == [here, "", here]
     assert "2 runs in" in capsys.readouterr().out
     with pytest.raises(UserError, match="--only single-sst: write names of single-sst-1, single-"):
         paper.main([*arguments, "--only", "single-sst"])
@@ -219,6 +220,40 @@ def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, c
     paper.main([*arguments, "--table", "4"])
     assert "parallel: 0 of 1 done, 1 to go on" in capsys.readouterr().out
     assert record.is_file()
+
+
+def test_a_finished_run_without_a_record_is_only_recorded(
+    arguments: list[str], world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is of before there were records, or of another --results."""
+    paper.main([*arguments, "--table", "4"])
+    key = RunKey(world / "runs/paper-cpu-model", "parallel")
+    log, record = key.folder / "log.jsonl", record_path(world / "results", key)
+    before, kept = log.read_text(), record.read_text()
+    record.unlink()
+    capsys.readouterr()
+    paper.main([*arguments, "--table", "4"])
+    plan = capsys.readouterr().out
+    assert "parallel: 0 of 1 done, 1 to be recorded\n" in plan and "0.0 seconds of training" in plan
+    assert log.read_text() == before and record.read_text() == kept
+    shutil.rmtree(key.folder)
+    paper.main([*arguments, "--table", "4"])
+    said = f"Table 4: {key.folder / 'predictions'} is gone: remove {record}, and the run is made a"
+    assert said in capsys.readouterr().out
+
+
+def test_what_pre_training_was_is_part_of_a_record(arguments: list[str], world: Path) -> None:
+    """It has no record of its own, and its folder may be gone."""
+    words = [*arguments, "--table", "1", "--only", "single-sst-1-mlm"]
+    paper.main(words)
+    folder = world / "runs/paper-cpu-model/mlm-sst-11711"
+    assert folder.is_dir()
+    shutil.rmtree(folder)
+    paper.main(words)
+    assert not folder.exists(), "nothing that was asked for needs it any more"
+    recipes.BUDGETS["cpu"] = replace(TINY_BUDGET, pretrain=2)  # put back by the fixture
+    with pytest.raises(UserError, match=r"sst-1-mlm-11711.json: made with epochs 1, and mlm-sst h"):
+        paper.main(words)
 
 
 def test_the_plan_runs_nothing(arguments: list[str], world: Path, capsys) -> None:

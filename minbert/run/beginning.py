@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import remove_unfinished, sha256_of
@@ -107,7 +109,8 @@ def begin(
         print(f"{path}: gone; it begins anew at step {state.step}")
     log = RunLog(path, begun, state.assessed, args.tensorboard)
     event = "resume" if last else "start"
-    log.write(event, step=state.step, steps=steps, machine=machine_of(model), **about)
+    made_by = {"machine": machine_of(model), "torch": torch.__version__}
+    log.write(event, step=state.step, steps=steps, **made_by, **about)
     progress = Progress(steps, state.step, args.quiet)
     device = next(model.parameters()).device
     records = StepRecords(log, progress, device)

@@ -17,7 +17,7 @@ from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.run import rundir
 from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.mlm_args import Args
-from minbert.task.loading import check_files, distinct_sentences
+from minbert.task.loading import check_files, distinct_sentences, training_files
 from minbert.task.task import Tasks
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
@@ -95,18 +95,24 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     files = text_files(args, tasks)
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=steps,
-        last=last, files={str(i): path for i, path in enumerate(files)}, rows=rows,
+        last=last, files=files, rows=rows,
     )  # fmt: skip
     args = rundir.save_arguments(folder, args, tasks)
     return PreTraining(
-        **vars(begun), args=args, files=files, text=text, held_out=held_out, masking=masking
+        **vars(begun),
+        args=args,
+        files=list(files.values()),
+        text=text,
+        held_out=held_out,
+        masking=masking,
     )
 
 
-def text_files(args: Args, tasks: Tasks) -> list[Path]:
-    """Return the files that are trained on."""
-    of_tasks = [task.paths("train", Path(args.data_dir)) for task in tasks.values()]
-    return [Path(file) for file in args.corpus] or [path for paths in of_tasks for path in paths]
+def text_files(args: Args, tasks: Tasks) -> dict[str, Path]:
+    """Return the files that are trained on, by names that stay when they move."""
+    if args.corpus:
+        return {f"corpus {i}": Path(file) for i, file in enumerate(args.corpus, start=1)}
+    return training_files(list(tasks.values()), Path(args.data_dir), ("train",))
 
 
 def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:

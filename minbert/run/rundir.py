@@ -214,6 +214,8 @@ def check_data(
     if begun_with and len(begun_with) != len(now):
         what = f"{run} began with {len(begun_with)} files to train and evaluate on, not {len(now)}"
         raise UserError(f"{what}: give it those, or start a new run")
+    if not begun_with.keys() & now.keys():  # pre-training of before 2026-11-29 numbered its files
+        begun_with = dict(zip(now, begun_with.values(), strict=False))
     for name, path in files.items():
         if begun_with.get(name, now[name]) != now[name]:
             raise UserError(

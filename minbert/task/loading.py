@@ -56,11 +56,13 @@ def check_segments(tasks: list[Task], source: DataSource, segments: int) -> None
         )
 
 
-def training_files(tasks: list[Task], data_dir: Path) -> dict[str, Path]:
+def training_files(
+    tasks: list[Task], data_dir: Path, splits: tuple[str, ...] = ("train", "dev")
+) -> dict[str, Path]:
     """Return the files that are trained and evaluated on, by names that stay when they move."""
     found = {}
     for task in tasks:
-        for split in ("train", "dev"):
+        for split in splits:
             paths = task.paths(split, data_dir) if split in task.files else ()
             for number, path in enumerate(paths, start=1):
                 found[f"{task.name} {split}" + (f" {number}" if number > 1 else "")] = path
