@@ -12,7 +12,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
-from minbert.run import rundir
+from minbert.run import checkpoint, rundir
 from minbert.run.resolve_args import resolve_arguments
 from tasks import TASKS
 from tests.conftest import arguments, run, weights
@@ -43,6 +43,18 @@ def test_a_corpus_that_only_moved_goes_on(world: Path) -> None:
         pretrain_mlm.main([*resume, str(world / "b.txt")])
     with pytest.raises(UserError, match=r"a run of 16 steps, with the data .* it would be 30"):
         pretrain_mlm.main([*resume, str(world / "moved.txt"), str(world / "b.txt")])
+
+
+def test_pre_training_knows_its_files_by_task(world: Path) -> None:
+    """And goes on with runs that numbered them, by their place."""
+    pretrain_mlm.main([*arguments(world, "--name", "run", "--tasks", "sst,sts"), "--held-out", "2"])
+    state, _ = checkpoint.read_state(world / "runs/run/last")
+    assert list(state.data) == ["sst train", "sts train"]
+    files = {"sst train": Path("one.csv"), "sts train": Path("two.csv")}
+    numbered, now = {"0": "a", "1": "b"}, {"sst train": "a", "sts train": "b"}
+    rundir.check_data(Path("run"), numbered, files, now)
+    with pytest.raises(UserError, match=r"two.csv: not what run began with"):
+        rundir.check_data(Path("run"), numbered, files, now | {"sts train": "c"})
 
 
 @pytest.mark.parametrize("change", ["labels", "order"])
