@@ -57,7 +57,8 @@ NOTE = (
     "one reading of all rows and the heads' passes of heads first, and teachers' training. On a\n"
     "CPU the recipe draws other dropout than on a GPU, so that the same seed is another run. What\n"
     "the test predictions in `predictions/NAME-SEED/` score, ids and labels only, is not known\n"
-    f"here. They are of each seed of\n {', '.join(f'`{name}`' for name in HANDED_IN)}."
+    "here. They are of each seed of\n"
+    f"{', '.join(f'`{name}`' for name in HANDED_IN)}."
 )
 
 
