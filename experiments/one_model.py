@@ -74,6 +74,11 @@ def table_5() -> list[AblationRow]:
     teachers = ",".join(f"{task}={{{runs[0].name}}}" for task, runs in alone_runs.items())
     for way, words in (("-siamese", SIAMESE_STS), ("-both", STS_BOTH_WAYS)):
         alone_runs["sts"] += tuple(alone("sts", rate, words, way) for rate in RATES)
+    with_r_drop = {
+        "sst": (alone("sst", RATES[0], (*MEAN, "--r-drop", "sst=4"), "-r-drop"),),
+        "quora": alone_runs["quora"],
+        "sts": (alone("sts", RATES[0], (*STS_BOTH_WAYS, "--r-drop", "sts=1"), "-both-r-drop"),),
+    }
 
     def row(
         label: str, name: str, *words: str, is_mean: bool | None = False, beside: str = ""
@@ -85,6 +90,7 @@ def table_5() -> list[AblationRow]:
     mean = f"{annealed} + mean of tokens"
     return [
         AblationRow("single tasks (three models)", alone_runs),
+        AblationRow("single tasks with the recipe's R-Drop", with_r_drop, beside=RECIPE),
         row(PARALLEL, "parallel", *IN_TURN, "--epochs", "3"),
         row(PARALLEL_ENDED, "parallel-7731", *IN_TURN, "--steps", "7731"),
         row("short: parallel", "short", "--mode", "parallel", *SHORT),
