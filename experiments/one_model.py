@@ -68,17 +68,27 @@ def alone(task: str, rate: str, reading: tuple[str, ...], tag: str = "") -> Job:
     return Job(f"alone-{task}-{rate}{tag}", (*words, "--lr", rate, *SMOOTH, *reading, NO_FILES))
 
 
-def table_5() -> list[AblationRow]:
-    """Return the rows of the table: each ingredient beside what it is compared with."""
-    alone_runs = {task: tuple(alone(task, rate, READ[task]) for rate in RATES) for task in TASKS}
-    teachers = ",".join(f"{task}={{{runs[0].name}}}" for task, runs in alone_runs.items())
+def single_tasks() -> list[AblationRow]:
+    """Return the rows of three models, without R-Drop and with that of the recipe."""
+    plain = {task: tuple(alone(task, rate, READ[task]) for rate in RATES) for task in TASKS}
     for way, words in (("-siamese", SIAMESE_STS), ("-both", STS_BOTH_WAYS)):
-        alone_runs["sts"] += tuple(alone("sts", rate, words, way) for rate in RATES)
+        plain["sts"] += tuple(alone("sts", rate, words, way) for rate in RATES)
     with_r_drop = {
         "sst": (alone("sst", RATES[0], (*MEAN, "--r-drop", "sst=4"), "-r-drop"),),
-        "quora": alone_runs["quora"],
+        "quora": plain["quora"],
         "sts": (alone("sts", RATES[0], (*STS_BOTH_WAYS, "--r-drop", "sts=1"), "-both-r-drop"),),
     }
+    return [
+        AblationRow("single tasks (three models)", plain),
+        AblationRow("single tasks with the recipe's R-Drop", with_r_drop, beside=RECIPE),
+    ]
+
+
+def table_5() -> list[AblationRow]:
+    """Return the rows of the table: each ingredient beside what it is compared with."""
+    alone_rows = single_tasks()
+    taught_by = {task: jobs[0].name for task, jobs in alone_rows[0].jobs.items()}
+    teachers = ",".join(f"{task}={{{name}}}" for task, name in taught_by.items())
 
     def row(
         label: str, name: str, *words: str, is_mean: bool | None = False, beside: str = ""
@@ -89,8 +99,7 @@ def table_5() -> list[AblationRow]:
     annealed, joint = "short: annealed", "short: joint"
     mean = f"{annealed} + mean of tokens"
     return [
-        AblationRow("single tasks (three models)", alone_runs),
-        AblationRow("single tasks with the recipe's R-Drop", with_r_drop, beside=RECIPE),
+        *alone_rows,
         row(PARALLEL, "parallel", *IN_TURN, "--epochs", "3"),
         row(PARALLEL_ENDED, "parallel-7731", *IN_TURN, "--steps", "7731"),
         row("short: parallel", "short", "--mode", "parallel", *SHORT),
