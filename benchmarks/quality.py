@@ -97,7 +97,7 @@ def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
             values = [run.best().scores[column] for run in runs]
             spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
             cells.append(f"{statistics.fmean(values):.3f}{spread}")
-        passes = " / ".join(f"{n:.1f}" for n in runs[0].passes.values())  # "" of the first runs
+        passes = " / ".join(f"{n:.1f}" for n in runs[0].passes.values())  # old runs have none
         rows.append((path, *cells, f"{runs[0].updates:,}", passes or "-"))
     return Section(title, ("", *columns, "updates", "passes"), tuple(rows))
 

@@ -38,7 +38,7 @@ PARALLEL = f"parallel as in the paper, at {PARALLEL_RATE}"
 IN_TURN = ("--mode", "parallel", *BATCH, "--lr", PARALLEL_RATE, "--eval-every", "1300")
 PARALLEL_ENDED = "parallel, as many updates as the recipe"
 RECIPE = "one model: recipes/one-model.toml"
-LESS_R_DROP = "the recipe with R-Drop of SST at 1"  # as it was before
+LESS_R_DROP = "the recipe with R-Drop of SST at 1"  # the recipe until 2026-11-29
 # Whose test predictions are kept; others have none (NO_FILES).
 HANDED_IN = (
     "parallel", "parallel-7731", "one-model", "one-model-r-drop-1", "one-model-r-drop-1-cpu"

@@ -195,7 +195,7 @@ def table_2(b: Budget, wide: int) -> PaperTable:
                 cells["STS"] = Cell(job.name, "sts", paper)
                 continue
             if loss != "softmax":
-                cells["Quora"] = Cell(job.name, "quora", paper, True, is_small)
+                cells["Quora"] = Cell(job.name, "quora", paper, is_at_half=True, is_small=is_small)
             cells["Quora, calibrated"] = Cell(job.name, "quora", is_small=is_small)
         ours = quora in (None, "-") and sts in (None, "-")
         rows.append(PaperRow(label, cells, ours))

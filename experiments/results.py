@@ -185,7 +185,8 @@ def computed_on(table: PaperTable, records: Records) -> str:
 
 def stages_of(run: RunRecord) -> list[Stage]:
     """Return what each stage of a run left of every task."""
-    return [Stage(one.stage, by_title(one.scores)) for one in run.evaluations]
+    of_weights = (one for one in run.evaluations if not one.is_mean)
+    return [Stage(one.stage, by_title(one.scores)) for one in of_weights]
 
 
 def by_title(values: dict[str, float]) -> dict[str, float]:
