@@ -27,7 +27,7 @@ from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.printable import without_controls
 from minbert.run.scoring import score_run
-from minbert.run_files import data_dir_of, predictions_folder
+from minbert.run_files import check_stays, data_dir_of, predictions_folder
 from minbert.stream import predict_input, predict_text
 from minbert.task.answers import ending_of
 from minbert.task.dev_rows import with_dev_rows
@@ -211,6 +211,9 @@ def main(argv: list[str]) -> int:
     if args.input == "":
         raise UserError("--input is empty: name a file, or - for standard input")
     check_flags(args, jobs[0], bool(given))
+    for name in ("output", "emit"):
+        if path := getattr(args, name):
+            check_stays(Path(path), flag_of(name))
     set_threads(args.threads)
     code = 0
     if jobs == ["checkpoint"]:

@@ -24,7 +24,7 @@ from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
-from minbert.run_files import data_dir_of, folders_of_run
+from minbert.run_files import check_stays, data_dir_of, folders_of_run
 from minbert.task.loading import DataSource, load_task
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
@@ -169,6 +169,7 @@ def main(argv: list[str]) -> int:
     if args.data_dir and not args.quantize:
         raise UserError(f"--data-dir {args.data_dir} goes with --quantize")
     folder = new_folder(places[1])
+    check_stays(folder, "NEW_DIRECTORY")
     model, directory = load_multitask(Path(places[0]))
     check_exportable(model, args.task)
     max_length = max_length_of_run(directory, model.encoder)

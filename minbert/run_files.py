@@ -6,12 +6,13 @@ keeps a hash of each and a change is reported, because a damaged disk changes th
 
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from minbert.errors import DAMAGED, UserError
-from minbert.files import read_json, sha256_of, write_json
+from minbert.files import MANIFEST, read_json, sha256_of, write_json
 
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
@@ -66,6 +67,15 @@ def predictions_folder(checkpoint: Path) -> Path:
     if not (saved / ARGS).is_file() and (saved.parent / ARGS).is_file():
         return saved.parent / f"{PREDICTIONS}-{saved.name}"
     return checkpoint / PREDICTIONS
+
+
+def check_stays(path: Path, flag: str) -> None:
+    """Raise UserError for a place in best/ or another folder that a run replaces as a whole."""
+    place = Path(os.path.realpath(path))
+    for folder in (place, *place.parents):
+        if (folder / MANIFEST).is_file() and (folder.parent / ARGS).is_file():
+            text = f"in {folder}, which its run replaces as a whole; choose another place"
+            raise UserError(f"{flag} {path}: {text}")
 
 
 def _hashes(run: Path, arguments: dict[str, Any]) -> dict[str, str]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import pytest
 import evaluate
 import pretrain_mlm
 import train_multitask
-from minbert import MultitaskModel, UserError
+from minbert import MultitaskModel, UserError, export
 from minbert.files import HOST
+from minbert.report import __main__ as report
 from minbert.run import rundir
 from tests.conftest import arguments, run
 from tests.forked import Command
@@ -167,6 +169,33 @@ def test_a_run_of_the_other_script(world: Path) -> None:
     places = ["--output-dir", str(world / "runs"), "--data-dir", str(world / "data")]
     with pytest.raises(UserError, match=r"tuned: a run of train_multitask\.py, which goes on with"):
         pretrain_mlm.main(["--resume", "tuned", *places])
+
+
+def test_nothing_is_written_where_a_run_would_replace_it(world: Path) -> None:
+    """best/ and last/ are replaced as wholes: what another command put there would be gone."""
+    run(world, "--epochs", "1", "--name", "run")
+    trained = world / "runs/run"
+    best = trained / "best"
+    scripts: dict[str, tuple[Callable[[list[str]], int], list[str]]] = {
+        "scores": (evaluate.main, ["--checkpoint", str(trained), "--output", f"{best}/mine"]),
+        "texts": (
+            evaluate.main,
+            ["--checkpoint", str(best), "--text", "a film", "--output", f"{best}/a.csv"],
+        ),
+        "reference": (evaluate.main, ["--model", str(best), "--emit", f"{best}/r.npz"]),
+        "page": (report.main, [str(trained), "--output", f"{trained}/last/page.html"]),
+        "export": (export.main, [str(trained), f"{best}/hub"]),
+        "training": (train_multitask.main, [*arguments(world), "--output-dir", f"{best}/runs"]),
+        "pre-training": (
+            pretrain_mlm.main,
+            ["--model", str(world / "model"), "--data-dir", str(world), "--output-dir", str(best)],
+        ),
+    }
+    before = sorted(trained.rglob("*"))
+    for name, (main, argv) in scripts.items():
+        with pytest.raises(UserError, match="replaces as a whole; choose another place"):
+            main(argv)
+        assert sorted(trained.rglob("*")) == before, name
 
 
 def test_a_folder_of_several_runs_is_no_model(world: Path) -> None:

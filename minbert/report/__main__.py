@@ -9,6 +9,7 @@ from pathlib import Path
 from minbert.cli import arg, parse_with_places, run_script
 from minbert.errors import UserError
 from minbert.report.files import read_runs, write_page
+from minbert.run_files import check_stays
 
 PLACES = "RUN..."  # are written without a flag
 
@@ -26,6 +27,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"write python -m minbert.report {PLACES}, and options")
     if not args.output:
         raise UserError("--output needs the name of a file")
+    check_stays(Path(args.output), "--output")
     found = [(folder, run) for folder in map(Path, folders) for run in read_runs(folder)]
     runs = [run for _, run in found]
     if len({run.name for run in runs}) < len(runs):  # as of a/seed-11711 and b/seed-11711

@@ -23,9 +23,10 @@ from minbert.run_files import (
     LOG,
     TASKS_FILE,
     TEACHER_OUTPUTS,
+    check_stays,
     read_arguments,
     write_arguments,
-)
+)  # fmt: skip
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
 from minbert.task.task import Tasks
 from minbert.task.taskfile import (
@@ -67,6 +68,7 @@ def open_run(
         if (text := as_typed(value)) != valid_unicode(text):  # args.json could not be read again
             raise UserError(f"{flag_of(name)} {text!r}: not UTF-8; choose another")
     root = Path(given.get("output_dir", cls.output_dir))
+    check_stays(root, "--output-dir")
     if "resume" in given:
         folder = find_run(root, given["resume"])
         saved = saved_arguments(cls, folder)
