@@ -198,10 +198,11 @@ def check_flags(args: Args, job: str, has_text: bool) -> None:
             raise UserError(f"{flag_of(name)} does nothing beside --{job}{texts}: leave it out")
 
 
-def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("evaluate.py works in one process: start it with python, not torchrun")
+def job_of(args: Args) -> tuple[str, bool]:
+    """Return which of the four jobs is asked for, and whether it is to read texts.
+
+    Raises UserError for none or several, and for other arguments that do not go with it.
+    """
     jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
     if len(jobs) != 1:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
@@ -214,13 +215,21 @@ def main(argv: list[str]) -> int:
     for name in ("output", "emit"):
         if path := getattr(args, name):
             check_stays(Path(path), flag_of(name))
+    return jobs[0], bool(given)
+
+
+def main(argv: list[str]) -> int:
+    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("evaluate.py works in one process: start it with python, not torchrun")
+    job, has_text = job_of(args)
     set_threads(args.threads)
     code = 0
-    if jobs == ["checkpoint"]:
-        report = use_checkpoint(args) if given else score_checkpoint(args)
-    elif jobs == ["verify"]:
+    if job == "checkpoint":
+        report = use_checkpoint(args) if has_text else score_checkpoint(args)
+    elif job == "verify":
         report, code = verify_model(args)
-    elif jobs == ["emit"]:
+    elif job == "emit":
         encoder, heads = load_for_verification(args)
         emit_reference(encoder, Path(args.emit), heads)
         report = {"written": args.emit}

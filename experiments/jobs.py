@@ -12,7 +12,7 @@ from minbert.errors import UserError
 from minbert.files import read_json, sha256_of
 from minbert.parsers import comma_list
 from minbert.run.checkpoint import STATE
-from minbert.run.rundir import FREE_ON_RESUME
+from minbert.run.resumed import FREE_ON_RESUME
 from minbert.task.loading import training_files
 from tasks import TASKS
 

@@ -12,8 +12,9 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
-from minbert.run import checkpoint, rundir
+from minbert.run import checkpoint
 from minbert.run.resolve_args import resolve_arguments
+from minbert.run.resumed import check_data, resumed_arguments
 from tasks import TASKS
 from tests.conftest import arguments, run, weights
 
@@ -52,9 +53,9 @@ def test_pre_training_knows_its_files_by_task(world: Path) -> None:
     assert list(state.data) == ["sst train", "sts train"]
     files = {"sst train": Path("one.csv"), "sts train": Path("two.csv")}
     numbered, now = {"0": "a", "1": "b"}, {"sst train": "a", "sts train": "b"}
-    rundir.check_data(Path("run"), numbered, files, now)
+    check_data(Path("run"), numbered, files, now)
     with pytest.raises(UserError, match=r"two.csv: not what run began with"):
-        rundir.check_data(Path("run"), numbered, files, now | {"sts train": "c"})
+        check_data(Path("run"), numbered, files, now | {"sts train": "c"})
 
 
 @pytest.mark.parametrize("change", ["labels", "order"])
@@ -100,7 +101,7 @@ def test_a_run_goes_on_on_a_gpu(world: Path) -> None:
     """Both ways to say it; a run that is begun with --device auto does not contradict them."""
     begun = resolve_arguments({"tasks": ("sst",)}, TASKS)
     for given in ({"use_gpu": True}, {"device": "cuda"}, {"use_gpu": True, "device": "cuda"}):
-        again = rundir.resumed_arguments(
+        again = resumed_arguments(
             begun, given, world, lambda fields: resolve_arguments(fields, TASKS)
         )
         assert again.device == "cuda" and not again.use_gpu

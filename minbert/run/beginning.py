@@ -13,9 +13,10 @@ from minbert.files import remove_unfinished, sha256_of
 from minbert.model.encoder import BertModel
 from minbert.model.mlm import MaskedLanguageModel
 from minbert.model.multitask import MultitaskNetwork
-from minbert.run import checkpoint, rundir
+from minbert.run import checkpoint
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import CommonArgs
+from minbert.run.resumed import check_data, check_steps
 from minbert.run.runlog import RunLog, has_trained
 from minbert.run.steps import Progress, StepRecords
 from minbert.run_files import FINDINGS, LOG
@@ -99,8 +100,8 @@ def begin(
     state = TrainState(steps, data=hashes)
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)
-        rundir.check_steps(folder, state.steps, steps)
-        rundir.check_data(folder, state.data, files, hashes)
+        check_steps(folder, state.steps, steps)
+        check_data(folder, state.data, files, hashes)
         state.data = hashes
         checkpoint.check_bests(folder, state, task_bests)
         forget_lost_bests(folder, state, task_bests)

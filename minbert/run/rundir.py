@@ -1,22 +1,23 @@
-"""The folder of a run: a new one overwrites nothing, a resumed one has its own arguments."""
+"""The folder of a run: its name, which overwrites nothing, its files and who may write there."""
 
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import check_values, flag_of
+from minbert.cli import flag_of
 from minbert.data.tables import valid_unicode
-from minbert.errors import DAMAGED, UserError
+from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.locks import is_locked, locked
 from minbert.parsers import as_typed
 from minbert.run.checkpoint import TrainState
-from minbert.run.common_args import CommonArgs, ScriptArgs
-from minbert.run.recipe_args import RecipeArgs, runs_of
+from minbert.run.common_args import ScriptArgs
+from minbert.run.recipe_args import runs_of
+from minbert.run.resumed import resumed_arguments, saved_arguments
 from minbert.run_files import (
     ARGS,
     DEV_ROWS,
@@ -26,31 +27,19 @@ from minbert.run_files import (
     check_stays,
     read_arguments,
     write_arguments,
-)  # fmt: skip
+)
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
 from minbert.task.task import Tasks
 from minbert.task.taskfile import (
     check_prediction_files,
-    is_copied,
     read_task_file,
     tasks_of_run,
     text_of_run,
 )
 from minbert.training import distributed
-from minbert.typed import from_json
 
 LOCK = ".lock"
 BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, TEACHER_OUTPUTS, LOG, "tensorboard"}
-# Arguments that a resumed run may change: where files are, what saves memory, what it leaves.
-FREE_ON_RESUME = {
-    "resume", "output_dir", "data_dir", "corpus", "device", "use_gpu", "save_minutes",
-    "tensorboard", "quiet", "json", "accumulate", "checkpoint_activations", "threads",
-    "skip_predictions",
-}  # fmt: skip
-SCRIPT_OF = {"mode": "train_multitask.py", "corpus": "pretrain_mlm.py"}  # that has the argument
-LENGTH = {"epochs", "steps"}  # more of them make another schedule of rates and of tasks
-# What the oldest runs do not have.
-NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)} | {"threads"}
 VISIBLE_WITHIN_S = 60  # other machines may see a new file on a network disk only after a while
 
 
@@ -68,6 +57,7 @@ def open_run(
         if (text := as_typed(value)) != valid_unicode(text):  # args.json could not be read again
             raise UserError(f"{flag_of(name)} {text!r}: not UTF-8; choose another")
     root = Path(given.get("output_dir", cls.output_dir))
+    check_stays(root, "--output-dir")
     check_stays(root, "--output-dir")
     if "resume" in given:
         folder = find_run(root, given["resume"])
@@ -197,35 +187,6 @@ def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
     return args
 
 
-def check_steps(run: Path, begun_with: int, now: int) -> None:
-    """Raise UserError if a resumed run has another number of steps: its data has changed."""
-    if begun_with != now:
-        raise UserError(
-            f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
-            f"{now}: give it the data it began with, or start a new run"
-        )
-
-
-def check_data(
-    run: Path, begun_with: dict[str, str], files: dict[str, Path], now: dict[str, str]
-) -> None:
-    """Raise UserError if a file has another content than the one of its name that the run had.
-
-    begun_with, now: hashes by name.
-    """
-    if begun_with and len(begun_with) != len(now):
-        what = f"{run} began with {len(begun_with)} files to train and evaluate on, not {len(now)}"
-        raise UserError(f"{what}: give it those, or start a new run")
-    if not begun_with.keys() & now.keys():  # pre-training of before 2026-11-29 numbered its files
-        begun_with = dict(zip(now, begun_with.values(), strict=False))
-    for name, path in files.items():
-        if begun_with.get(name, now[name]) != now[name]:
-            raise UserError(
-                f"{path}: not what {run} began with (sha256 {now[name][:12]}, then "
-                f"{begun_with[name][:12]}): give it that data again, or start a new run"
-            )
-
-
 def check_shared(run: Path, state: TrainState) -> None:
     """Raise UserError in all processes unless all see this folder and start at the same step.
 
@@ -244,58 +205,3 @@ def check_shared(run: Path, state: TrainState) -> None:
                 f"{run.absolute()}: process {number} {what}: a run's folder must be one for all "
                 f"machines, on a shared disk"
             )
-
-
-def saved_arguments(cls: type[ScriptArgs], run: Path) -> ScriptArgs:
-    """Return what a run's args.json has. Raises UserError if it is damaged."""
-    saved, own = read_arguments(run), {f.name for f in fields(cls)}
-    for name, script in SCRIPT_OF.items():
-        if name in saved and name not in own:
-            raise UserError(f"--resume {run}: a run of {script}, which goes on with that script")
-    # the oldest runs have no such argument, and used PyTorch's kernels; what else an older run
-    # has not is off by default
-    saved.setdefault("kernels", "written-out" if saved.get("written_out") else "torch")
-    if hasattr(cls, "keep"):
-        saved.setdefault("keep", "best")
-    if missing := sorted(own - {*saved, *NEWER}):
-        raise UserError(f"{run / ARGS}: {missing[0]} is missing; {DAMAGED}")
-    args = from_json(cls, saved, str(run / ARGS))
-    check_values(args, str(run / ARGS))
-    return replace(args, task_file=str(run / TASKS_FILE) if args.task_file else "")
-
-
-def resumed_arguments(
-    saved: ScriptArgs, given: dict[str, Any], run: Path,
-    resolve: Callable[[dict[str, Any]], ScriptArgs],
-) -> ScriptArgs:  # fmt: skip
-    """Return a run's saved arguments, changed by those given now that are in FREE_ON_RESUME.
-
-    Others may be given as they were typed for the run, or as it has them. Raises UserError if one
-    means another value.
-    """
-    begun = vars(saved)
-    for name, value in given.items():
-        if name in FREE_ON_RESUME or value == begun[name]:
-            continue
-        if name == "task_file" and is_copied(value, run):
-            continue
-        if not changes_nothing(resolve, begun, name, value):
-            mend = "leave it out"
-            if name in LENGTH:
-                mend += f", or start a new run from this one: --model {run}"
-            now, then = as_typed(value), as_typed(begun[name])
-            raise UserError(f"{flag_of(name)} {now} differs from the run's {then}: {mend}")
-    free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
-    if free.get("use_gpu") and "device" not in free:
-        free |= {"use_gpu": False, "device": "cuda"}
-    return resolve({**begun, **free})
-
-
-def changes_nothing(
-    resolve: Callable[[dict[str, Any]], ScriptArgs], begun: dict[str, Any], name: str, value: Any
-) -> bool:
-    """Return whether a run's arguments resolve to the same ones if `name` has this value."""
-    try:
-        return vars(resolve({**begun, name: value})) == vars(resolve(begun))
-    except UserError:  # it does not go with the others, which did go together
-        return False

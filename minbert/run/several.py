@@ -16,6 +16,7 @@ from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_fol
 from minbert.run.fine_tuning import check_model
 from minbert.run.finish import finish_several
 from minbert.run.recipe_args import FROZEN, runs_of
+from minbert.run.resumed import check_data
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
@@ -74,7 +75,7 @@ def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
         begun = read_state(run / "last")[0].data if has_all_files(run / "last") else {}
         begun = {name: digest for name, digest in begun.items() if name in files}
-        rundir.check_data(run, begun, files, {name: now[name] for name in files})
+        check_data(run, begun, files, {name: now[name] for name in files})
 
 
 def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:
