@@ -135,7 +135,7 @@ def evaluate(run: PreTraining, stage: str) -> None:
         epoch = step // run.epoch_steps
         run.log.write("held-out", step=step, epoch=epoch, **scores, tokens=tokens)
         run.progress.print_scores(f"{stage}: held-out masked tokens", describe(scores))
-        is_best = step and (state.best is None or -scores["loss"] > state.best.overall)
+        is_best = step and (state.best is None or -scores["loss"] > state.best.chosen_by)
         if run.args.keep == "best" and is_best:
             save(run, "best")  # before the state says so: an interrupt repeats this evaluation
             state.best = Best(-scores["loss"], step, scores)

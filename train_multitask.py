@@ -166,24 +166,25 @@ def batch_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | None:
 def head_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor:
     """Return a head's mean loss: against labels or a teacher, under one dropout or two."""
     args, name = run.args, task.name
+    r_drop = args.r_drop.get(name, 0.0)
     outputs, labels, items = run.forward(name, rows)
     if len(items) == 0:  # of sentences with labelled words: all of them were cut off
         # 0, with gradients of 0: of several processes each sums up those of the same parameters
         return outputs.sum()
     if name in run.teachers:
         teacher = to_device(run.teachers[name][torch.from_numpy(items)], outputs.device)
-        label_share = run.state.step / max(1, run.steps - 1)
+        label_share = run.state.step / (run.steps - 1) if run.steps > 1 else 1.0
         targets = taught_targets(task, labels, teacher, label_share)
-    elif name in args.r_drop:
+    elif r_drop:
         targets = hard_targets(task, labels)
     else:
         return task.loss(outputs, labels)
     weights = row_weights(task, labels)
     loss = soft_loss(task, outputs, targets, weights)
-    if name in args.r_drop:
+    if r_drop:
         again, *_ = run.forward(name, rows)
         loss = (loss + soft_loss(task, again, targets, weights)) / 2
-        loss = loss + args.r_drop[name] * disagreement(task, outputs, again, weights)
+        loss = loss + r_drop * disagreement(task, outputs, again, weights)
     return loss
 
 
@@ -244,7 +245,7 @@ def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
     them repeats the evaluation.
     """
     state = run.state
-    if state.best is None or new.overall > state.best.overall:
+    if state.best is None or new.chosen_by > state.best.chosen_by:
         save(run, "best")
         state.best = new
     for name, score in compared.items():

@@ -43,6 +43,7 @@ def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords"
     )
     # a task's seeds may be fewer than another's: means by job, then their sum
     runs = {job.name: [*found.values()] for job in chosen.values() if (found := records.of(job))}
+    every = [record for found in runs.values() for record in found]
     labels = {rows[0].label, row.beside} - {row.label}
     return Line(
         row.label,
@@ -52,8 +53,9 @@ def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords"
         passes,
         sum(statistics.fmean(record.examples for record in found) for found in runs.values()),
         sum(statistics.fmean(record.minutes for record in found) for found in runs.values()),
-        mean_by_name([record.cosines for found in runs.values() for record in found]),
-        mean_by_name([record.opposed for found in runs.values() for record in found]),
+        mean_by_name([record.cosines for record in every]),
+        # the first records have none: both are of the same seeds
+        mean_by_name([record.opposed for record in every if all(one.opposed for one in every)]),
     )
 
 

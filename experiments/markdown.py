@@ -28,7 +28,7 @@ TABLE_4 = (
     "The paper's, with bert-base-uncased: "
     + ", ".join(f"{task} {score:.3f}" for task, score in PAPER_TEST_SCORES.items())
     + ".\nOurs are not known: the labels of the test sets are not public. The run leaves its test\n"
-    "predictions in its folder; those of Table 5's runs on all rows are kept in `predictions/`."
+    "predictions in its folder; `predictions/parallel-SEED/` has those of Table 5's on all rows."
 )
 ONE_SEED = (
     "One seed: the lines in the figure are 95 % intervals of the dev rows. Where those of two "

@@ -38,7 +38,7 @@ PARALLEL = f"parallel as in the paper, at {PARALLEL_RATE}"
 IN_TURN = ("--mode", "parallel", *BATCH, "--lr", PARALLEL_RATE, "--eval-every", "1300")
 PARALLEL_ENDED = "parallel, as many updates as the recipe"
 RECIPE = "one model: recipes/one-model.toml"
-LESS_R_DROP = "the recipe with R-Drop of SST at 1"  # the recipe until 2026-11-29
+LESS_R_DROP = "the recipe with R-Drop of SST alone, at 1"  # the recipe until 2026-11-29
 # Whose test predictions are kept; others have none (NO_FILES).
 HANDED_IN = (
     "parallel", "parallel-7731", "one-model", "one-model-r-drop-1", "one-model-r-drop-1-cpu"
@@ -51,13 +51,14 @@ NOTE = (
     "each task for each of Quora's: in three passes over Quora ten times the recipe's over SST\n"
     "and fourteen times those over STS. It is also run for as many updates as the recipe has.\n"
     "Intervals are of 1,000 draws of dev rows: their ends are good to about .002. Minutes are\n"
-    "means over the machines above, by which rows cannot be compared. Short rows have equal\n"
-    "numbers of updates and, within half a percent, of examples, a step of joint counted as\n"
-    "three. On top come the second readings of R-Drop's tasks and of pairs read both ways, the\n"
-    "one reading of all rows and the heads' passes of heads first, and teachers' training. On a\n"
-    "CPU the recipe draws other dropout than on a GPU, so that the same seed is another run. What\n"
-    "the test predictions in `predictions/NAME-SEED/` score, ids and labels only, is not known\n"
-    "here. They are of each seed of\n"
+    "means over the machines above, by which rows cannot be compared. Short rows have, within\n"
+    "half a percent, equal numbers of examples, and of updates all but joint, which has a third\n"
+    "of them at the same rate: its rows show both. On top come the second readings of R-Drop's\n"
+    "tasks and of pairs read both ways, the one reading of all rows and the heads' passes of\n"
+    "heads first, and teachers' training. On a CPU the recipe draws other dropout than on a GPU,\n"
+    "so that the same seed is another run. What the test predictions in\n"
+    "`predictions/NAME-SEED/` score, ids and labels only, is not known here. They are of each\n"
+    "seed of\n"
     f"{', '.join(f'`{name}`' for name in HANDED_IN)}."
 )
 

@@ -48,8 +48,8 @@ EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weight
 class Evaluation:
     """Every task's main dev score after some steps, of the weights or of their mean.
 
-    overall: the mean, or what else the best step was chosen by. at_half: of siamese pairs of two
-    classes the accuracy at a cosine of 0.5. stage: what ended with this step.
+    chosen_by: the mean, or as --best-by says. at_half: of siamese pairs of two classes the accuracy
+    at a cosine of 0.5. stage: what ended with this step.
 
     predictions: for a task's dev rows, in the file's order, a blank between them. The best
     evaluation has them and the last one of each kind; of runs of before 2026-11-26 the best alone,
@@ -58,7 +58,7 @@ class Evaluation:
 
     step: int
     is_mean: bool
-    overall: float
+    chosen_by: float
     scores: dict[str, float]
     predictions: dict[str, str] = field(default_factory=dict)
     at_half: dict[str, float] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class RunRecord:
 
     def best(self, is_mean: bool | None = None) -> Evaluation:
         """Return the evaluation with the highest mean score, of one kind or of both."""
-        return max(self.of_kind(is_mean), key=lambda one: one.overall)
+        return max(self.of_kind(is_mean), key=lambda one: one.chosen_by)
 
     def last(self, is_mean: bool | None = None) -> Evaluation:
         """Return the last evaluation; of both kinds that of the mean, with which a run ends."""
@@ -175,7 +175,7 @@ def evaluation_of(line: dict[str, Any]) -> Evaluation:
     return Evaluation(
         step=line["step"],
         is_mean=EVENTS[line["event"]],
-        overall=line.get("chosen_by", line["overall"]),  # runs of before 2026-11-27: the mean
+        chosen_by=line.get("chosen_by", line["overall"]),  # runs of before 2026-11-27: the mean
         scores={task: next(iter(metrics.values())) for task, metrics in scores.items()},
         at_half={task: metrics[AT_HALF] for task, metrics in scores.items() if AT_HALF in metrics},
         stage=line.get("stage", ""),

@@ -8,10 +8,12 @@ from minbert.files import parse_json_line, read_json_lines
 from minbert.typed import parse
 
 LARGEST = 1e100  # of all numbers: a chart's axis is computed from them
+SCORES = {"step": int, "stage": str, "scores": dict[str, dict[str, float]], "overall": float}
 # What the report needs of a line, by its event.
 LINES: dict[str, dict[str, Any]] = {
     "step": {"step": int, "loss": float | None, "lr": float, "tokens": int},
-    "dev": {"step": int, "stage": str, "scores": dict[str, dict[str, float]], "overall": float},
+    "dev": SCORES,
+    "mean-dev": SCORES,  # of the weights' mean
     "held-out": {"step": int, "accuracy": float, "perplexity": float},
 }
 # What it reads if it is there.
@@ -39,7 +41,7 @@ def check_log_line(line: Any, where: str) -> None:
         if key not in line:
             raise UserError(f"{where}: {key} is missing; take the line out")
         parse(kind, line[key], f"{where}: {key}")
-    if line["event"] == "dev" and not all(line["scores"].values()):
+    if LINES.get(line["event"]) is SCORES and not all(line["scores"].values()):
         raise UserError(f"{where}: a task without a score; take the line out")
     for key, kind in OPTIONAL.get(line["event"], {}).items():
         if key in line:

@@ -72,12 +72,12 @@ FAULTS = [
     ),
     Fault(
         "best/ keeps the worst", "train_multitask.py",
-        "new.overall > state.best.overall", "new.overall < state.best.overall",
+        "new.chosen_by > state.best.chosen_by", "new.chosen_by < state.best.chosen_by",
         "test_wiring.py", "highest_mean",
     ),
     Fault(
         "best/ of pre-training keeps the worst", "pretrain_mlm.py",
-        '-scores["loss"] > state.best.overall', '-scores["loss"] < state.best.overall',
+        '-scores["loss"] > state.best.chosen_by', '-scores["loss"] < state.best.chosen_by',
         "test_wiring_mlm.py", "lowest_loss",
     ),
     Fault(
@@ -176,7 +176,8 @@ FAULTS = [
     ),
     Fault(
         "a teacher's share stays", "train_multitask.py",
-        "label_share = run.state.step / max(1, run.steps - 1)", "label_share = 0.0",
+        "label_share = run.state.step / (run.steps - 1) if run.steps > 1 else 1.0",
+        "label_share = 0.0",
         "test_teachers.py", "learned_at_first",
     ),
     Fault(

@@ -160,7 +160,7 @@ RECIPE: dict[str, Row] = {
     "best_by": (
         "--best-by sts=1",
         lambda run, base: near(
-            [run.events("end")[0]["best"]["overall"]],
+            [run.events("end")[0]["best"]["chosen_by"]],
             [max(line["scores"]["sts"]["pearson"] for line in run.events("dev")[1:])],
         ),
     ),

@@ -186,8 +186,8 @@ def test_a_run_ends_with_the_mean() -> None:
     scores = [(10, False, 0.5), (10, True, 0.4), (20, False, 0.6), (20, True, 0.7)]
     every = [Evaluation(step, mean, score, {"sst": score}) for step, mean, score in scores]
     record = RunRecord("here", 1, 1.0, every, {})
-    assert (record.last().overall, record.last(False).overall) == (0.7, 0.6)
-    assert (record.best().overall, record.best(False).overall) == (0.7, 0.6)
+    assert (record.last().chosen_by, record.last(False).chosen_by) == (0.7, 0.6)
+    assert (record.best().chosen_by, record.best(False).chosen_by) == (0.7, 0.6)
 
 
 def test_runs_are_chosen_by_name() -> None:

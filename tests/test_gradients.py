@@ -6,6 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from minbert.tensors import load_tensors
+from minbert.training import gradients as combining
 from minbert.training.gradients import TaskGradients, cosines, projected_sum
 from tests.conftest import logged, run
 
@@ -62,6 +64,26 @@ def test_gradients_are_combined_as_said(combine: str, expected: list[float]) -> 
         gradients.take(name)
     gradients.put(combine, [0])
     torch.testing.assert_close(p.grad, torch.tensor(expected))
+
+
+def test_what_is_combined_is_the_encoder_s(
+    world: Path, monkeypatch: pytest.MonkeyPatch, no_dropout: None
+) -> None:
+    """The heads have the gradients of their own tasks, whatever becomes of the others'."""
+    options = ["--mode", "joint", "--steps", "1", "--clip", "0", "--hidden-dropout-prob", "0"]
+    run(world, "--name", "sum", *options)
+    nothing = lambda by_task, seed: torch.zeros_like(next(iter(by_task.values())))  # noqa: E731
+    monkeypatch.setattr(combining, "projected_sum", nothing)
+    run(world, "--name", "pcgrad", *options, "--combine", "pcgrad")
+    added, projected = (
+        load_tensors(world / "runs" / name / "last/optimizer.safetensors")
+        for name in ("sum", "pcgrad")
+    )
+    heads = [key for key in added if key.startswith("exp_avg/heads.")]
+    encoder = [key for key in added if key.startswith("exp_avg/encoder.")]
+    assert heads and all(added[key].any() for key in heads)
+    assert all(torch.equal(added[key], projected[key]) for key in heads)
+    assert encoder and not any(projected[key].any() for key in encoder)
 
 
 def test_gradients_of_three_tasks_are_projected_in_random_order() -> None:

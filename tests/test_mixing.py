@@ -52,7 +52,7 @@ def test_every_batch_of_a_task_comes_once_before_any_comes_twice() -> None:
     assert [plan.draws(s) for s in steps] != [other.draws(s) for s in steps]
 
 
-@pytest.mark.parametrize("steps", [0, 11])
+@pytest.mark.parametrize("steps", [0, 11, 45])
 @pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint", "sequential"])
 def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> None:
     batches = {"a": 3, "b": 7}
@@ -64,8 +64,12 @@ def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> 
 
 
 @pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint"])
-def test_a_run_ends_after_steps(world: Path, mode: str) -> None:
+def test_a_run_ends_after_steps(world: Path, mode: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """And says before how many passes each set will get."""
     run(world, "--name", "run", "--mode", mode, "--steps", "7", "--skip-predictions")
+    drawn = [line["task"] for line in logged(world / "runs/run", "step")]
+    sst, sts = drawn.count("sst") / 5, drawn.count("sts") / 3  # batches of the sets
+    assert f"passes over each set: sst {sst:.1f}, sts {sts:.1f}\n" in capsys.readouterr().out
     assert {line["step"] for line in logged(world / "runs/run", "step")} == set(range(1, 8))
     assert logged(world / "runs/run", "dev")[-1]["step"] == 7
 

@@ -27,7 +27,10 @@ def test_a_joint_step_has_a_batch_of_every_task(world: Path, no_dropout: None) -
     lines = logged(world / "runs/run", "step")
     assert [line["task"] for line in lines] == ["sst", "sts"] and {x["step"] for x in lines} == {1}
     assert list(lines[0]["cosines"]) == ["sst sts"] and "cosines" not in lines[1]
-    assert "sst sts: cosine of gradients" in (world / "runs/run/report.html").read_text()
+    page = (world / "runs/run/report.html").read_text()
+    assert "sst sts: cosine of gradients" in page
+    share = "100%" if lines[0]["cosines"]["sst sts"] < 0 else "0%"
+    assert f'<th scope="row">run</th><td>{share}</td>' in page
     # the first moments of the first step are its gradients, times 1 - b1
     moments = load_tensors(world / "runs/run/last/optimizer.safetensors")
     key = "exp_avg/encoder.bert_layers.0.self_attention.query.weight"
@@ -83,14 +86,17 @@ def test_ctrl_c_while_the_mean_is_put_in_leaves_the_weights(
 
 
 def test_best_is_the_better_one_of_the_weights_and_their_mean(
-    world: Path, monkeypatch: pytest.MonkeyPatch
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     means = iter([0.0, 0.6, 0.5])
     monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
     run(world, "--name", "run", "--epochs", "1", "--average", "0.5", "--lr", "1e-3")
     state = json.loads((world / "runs/run/last/state.json").read_text())
-    assert state["best"]["is_mean"] and state["best"]["overall"] == 0.6
-    assert "mean of the last steps" in (world / "runs/run/report.html").read_text()
+    assert state["best"]["is_mean"] and state["best"]["chosen_by"] == 0.6
+    page = (world / "runs/run/report.html").read_text()
+    assert "mean of the last steps" in page
+    assert '<th scope="row">epoch 1, mean of the weights</th>' in page
+    assert "best/ holds the mean of the weights up to step 10\n" in capsys.readouterr().out
     card = (world / "runs/run/README.md").read_text()
     assert "`best/` holds the mean of the weights up to step 10" in card
     best, last = (weights(world / "runs/run" / name) for name in ("best", "last"))
@@ -158,6 +164,9 @@ def test_disagreement_counts_by_its_weight(world: Path, monkeypatch: pytest.Monk
         losses.append(logged(world / f"runs/by-{weight}", "step")[0]["loss"])
     assert seen[0] > 0
     assert losses[1] - losses[0] == pytest.approx(1000 * seen[0], rel=1e-3)
+    seen.clear()  # by nothing: without the time of a second reading
+    run(world, "--name", "by-0", "--tasks", "sst", "--steps", "1", "--r-drop", "sst=0")
+    assert not seen
 
 
 def test_rates_fall_with_the_depth() -> None:
@@ -221,6 +230,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--tasks sts --pool-layers 1 --pair-encoding siamese", "--pool-layers leaves siamese"),
         ("--mode sequential --steps 5", "--steps would end before the later tasks"),
         ("--tasks sts --heads-first 1 --pair-encoding siamese", "all tasks are siamese"),
+        ("--heads-first 1 --option pretrain", "last-linear-layer trains the heads alone anyway"),
         ("--tasks sts --embedding-size 8", "--embedding-size 8 goes with --pair-encoding siamese"),
         ("--tasks sst --mnr-scale 5", "--mnr-scale 5.0 goes with --pair-encoding siamese"),
         (

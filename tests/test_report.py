@@ -199,10 +199,10 @@ def test_pre_training_and_several_runs_in_a_folder(world: Path, tmp_path: Path) 
 
 def test_a_stage_without_a_task_s_score_has_a_dash() -> None:
     log = [
-        {"event": "dev", "stage": stage, "scores": scores}
-        for stage, scores in (
-            ("before training", {"sst": {"accuracy": 0.2}, "sts": {"pearson": 0.8}}),
-            ("epoch 1", {"sst": {"accuracy": 0.4}}),
+        {"event": "dev", "step": step, "stage": stage, "scores": scores}
+        for step, stage, scores in (
+            (0, "before training", {"sst": {"accuracy": 0.2}, "sts": {"pearson": 0.8}}),
+            (5, "epoch 1", {"sst": {"accuracy": 0.4}}),
         )
     ]
     rows = stages(LoggedRun("one", {}, log, {}))

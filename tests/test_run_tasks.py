@@ -219,7 +219,7 @@ def test_the_best_step_of_pre_training_of_before_is_read() -> None:
     saved.pop("optimizer_steps")
     state = TrainState.from_json(saved, "state.json")
     assert state.best and state.best.scores["loss"] == saved["best"]["loss"]
-    assert state.best.overall == -saved["best"]["loss"] and state.step == saved["step"]
+    assert state.best.chosen_by == -saved["best"]["loss"] and state.step == saved["step"]
 
 
 def test_the_record_of_the_course_s_tasks_is_what_old_runs_had() -> None:

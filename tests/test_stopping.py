@@ -20,11 +20,16 @@ from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, cut, run, weights
 from tests.forked import Command
 from tests.processes import assert_same_run, wait_for_step
+from tests.test_teachers import teach
 
 
-def test_kill_9_and_resume_ends_in_the_same_weights_and_log(world: Path) -> None:
-    run(world, "--name", "whole")
-    process = Command("train", arguments(world, "--name", "cut", "--save-minutes", "0"), world)
+@pytest.mark.parametrize("recipe", [[], ["--mode=annealed", "--steps=20", "--average=0.9"]])
+def test_kill_9_and_resume_ends_in_the_same_weights_and_log(world: Path, recipe: list[str]) -> None:
+    """As the paper has it, and a distilled, averaged, annealed run."""
+    options = [*recipe, *teach(world)] if recipe else []
+    run(world, "--name", "whole", *options)
+    argv = arguments(world, "--name", "cut", "--save-minutes", "0", *options)
+    process = Command("train", argv, world)
     wait_for_step(world / "runs/cut", 12)
     process.signal(signal.SIGKILL)
     assert process.finish().code == -signal.SIGKILL

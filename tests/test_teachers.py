@@ -10,7 +10,7 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.inference import MultitaskModel
-from minbert.run import rundir
+from minbert.run import rundir, teachers
 from minbert.run.resolve_args import resolve_arguments
 from minbert.task.kinds import classification, multi_labels, scores
 from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
@@ -106,6 +106,21 @@ def test_a_teacher_s_outputs_are_what_is_learned_at_first(
     assert nearest.max() < 1e-5
     run(world, "--name", "again", *options)
     assert "reads its" not in capsys.readouterr().out
+
+
+def test_of_a_run_of_one_step_the_labels_are_learned(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last step is the first one."""
+    shares, taught = [], train_multitask.taught_targets
+
+    def watched(task, labels, teacher, label_share: float) -> torch.Tensor:
+        shares.append(label_share)
+        return taught(task, labels, teacher, label_share)
+
+    monkeypatch.setattr(train_multitask, "taught_targets", watched)
+    run(world, *teach(world), "--steps", "1", "--skip-predictions")
+    assert shares == [1.0]
 
 
 def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
@@ -216,6 +231,17 @@ def test_a_teacher_reads_again_what_it_reads_otherwise(
     (world / "data/own.tsv").write_text("title\tbody\tlabel\n" + rows.replace("old", "new"))
     run(world, *options)
     assert capsys.readouterr().out.count(reads) == 1
+
+
+def test_a_teacher_reads_again_in_another_precision(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`auto` is another one on another machine with the same disk."""
+    options = [*teach(world), "--precision", "auto", "--steps", "1", "--skip-predictions"]
+    for dtype, times in ((torch.float32, 2), (torch.bfloat16, 2), (torch.float32, 0)):
+        monkeypatch.setattr(teachers, "choose_precision", lambda name, device, of=dtype: of)
+        run(world, *options)
+        assert capsys.readouterr().out.count("training rows once") == times
 
 
 def test_a_teacher_of_classes_in_another_order_is_refused(own: Path) -> None:

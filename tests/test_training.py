@@ -174,10 +174,13 @@ def test_smaller_sets_cycle_with_new_passes() -> None:
     assert b == [(i // 2, i % 2) for i in range(10)]
 
 
-def test_patience_stops_after_evaluations_without_a_better_mean(world: Path) -> None:
+def test_patience_stops_after_evaluations_without_a_better_mean(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A rate of 0 changes nothing: the first evaluation stays the best."""
     options = ["--lr", "0", "--eval-every", "2", "--patience", "3", "--skip-predictions"]
-    run(world, "--name", "tired", *options)
+    run(world, "--name", "tired", *options, "--average", "0.3")
+    assert "--average 0.3: stopped before those steps, so" in capsys.readouterr().out
     log = read_log(world / "runs" / "tired" / "log.jsonl")
     stages = [line["step"] for line in log if line["event"] == "dev"]
     assert stages == [0, 2, 4, 6, 8]

@@ -124,7 +124,7 @@ def test_a_model_without_a_score_is_no_best(world: Path, monkeypatch, capsys) ->
     monkeypatch.setattr(train_multitask, "score_tasks", scored)
     run(world, "--name", "r", "--tasks", "sts", "--epochs", "3", "--skip-predictions")
     state = json.loads((world / "runs/r/last/state.json").read_text())
-    assert state["best"]["overall"] == -0.3 and state["task_best"]["sts"]["score"] == -0.3
+    assert state["best"]["chosen_by"] == -0.3 and state["task_best"]["sts"]["score"] == -0.3
     assert capsys.readouterr().out.count("sts: pearson not defined") == 1
 
 

@@ -1,6 +1,7 @@
 """One HTML page of several runs: charts and tables for phones, in light and dark colours."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from html import escape
 from typing import Any
 
@@ -100,19 +101,33 @@ def losses(runs: Sequence[LoggedRun]) -> str:
 
 
 def conflicts(runs: Sequence[LoggedRun]) -> str:
-    """Return a chart of the cosine between each two tasks' gradients, of runs in joint mode."""
+    """Return the cosines between each two tasks' gradients, of runs in joint mode.
 
-    def of(pair: str) -> Callable[[LoggedRun], list[Point]]:
-        return lambda run: [
-            (x["step"], x["cosines"][pair])
-            for x in run.events("step")
-            if pair in x.get("cosines", {})
-        ]
-
+    A chart has means of neighbouring steps; how often one is below 0 is a table.
+    """
     pairs = dict.fromkeys(
         pair for run in runs for x in run.events("step") for pair in x.get("cosines", {})
     )
-    return charts([over_steps(runs, of(pair), f"{pair}: cosine of gradients") for pair in pairs])
+    if not pairs:
+        return ""
+    drawn = [
+        over_steps(runs, partial(cosines_of, pair=pair), f"{pair}: cosine of gradients")
+        for pair in pairs
+    ]
+    rows = [(run.name, *(share_below_0(cosines_of(run, pair)) for pair in pairs)) for run in runs]
+    label = "steps with a cosine below 0"
+    return charts(drawn) + table((label, *pairs), rows, label.capitalize())
+
+
+def cosines_of(run: LoggedRun, pair: str) -> list[Point]:
+    """Return the cosine of two tasks' gradients at every step that has one."""
+    steps = run.events("step")
+    return [(x["step"], x["cosines"][pair]) for x in steps if pair in x.get("cosines", {})]
+
+
+def share_below_0(points: Sequence[Point]) -> str:
+    """Return the share of points below 0, in words; of none a dash."""
+    return f"{sum(y < 0 for _, y in points) / len(points):.0%}" if points else "-"
 
 
 def dev_scores(runs: Sequence[LoggedRun]) -> str:
@@ -188,8 +203,12 @@ def throughput(run: LoggedRun) -> list[Point]:
 
 
 def stages(run: LoggedRun) -> str:
-    """Return a table of the scores after every stage: it shows what later stages make forget."""
-    evaluations = run.events("dev")
+    """Return a table of the scores after every stage: it shows what later stages make forget.
+
+    Those of the weights' mean stand below the weights' own.
+    """
+    found = run.events("dev") + run.events("mean-dev")
+    evaluations = sorted(found, key=lambda line: line["step"])
     if len(evaluations) < 2:
         return ""
     tasks = list(evaluations[0]["scores"])
@@ -197,5 +216,6 @@ def stages(run: LoggedRun) -> str:
     for line in evaluations:
         scores = (line["scores"].get(task) for task in tasks)
         cells = (f"{next(iter(own.values())):.3f}" if own else "-" for own in scores)
-        rows.append((line["stage"], *cells))
+        weights = ", mean of the weights" if line["event"] == "mean-dev" else ""
+        rows.append((line["stage"] + weights, *cells))
     return table((run.name, *tasks), rows, f"Scores of {run.name} after every stage")

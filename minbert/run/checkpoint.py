@@ -36,7 +36,7 @@ Scores = dict[str, float]
 class Best:
     """The step that best/ holds."""
 
-    overall: float  # what it was chosen by; larger is better
+    chosen_by: float  # the mean score, or as --best-by says; larger is better
     step: int
     scores: Scores  # each task's main metric; in pre-training the scores on held-out tokens
     is_mean: bool = False  # of the weights' mean, see averaging.py
@@ -80,12 +80,16 @@ class TrainState:
     def from_json(cls, saved: dict[str, Any], where: str) -> "TrainState":
         """Make a state of what `to_json` returned; `where`: its file, for messages.
 
-        Pre-training's `best` has other keys in the oldest runs. Raises UserError for a damaged one.
+        Runs of before 2026-11-29 have `overall` for `chosen_by`, and pre-training's `best` has
+        other keys in the oldest. Raises UserError for a damaged one.
         """
         best = saved.get("best")
-        if isinstance(best, dict) and "overall" not in best and "loss" in best:
+        if isinstance(best, dict) and "overall" in best:
+            rest = {key: value for key, value in best.items() if key != "overall"}
+            best = {"chosen_by": best["overall"], **rest}
+        elif isinstance(best, dict) and "loss" in best:
             scores = {key: value for key, value in best.items() if key != "step"}
-            best = {"overall": -best["loss"], "step": best.get("step"), "scores": scores}
+            best = {"chosen_by": -best["loss"], "step": best.get("step"), "scores": scores}
         state = from_json(cls, {**saved, "best": best}, where)
         steps = (state.step, state.assessed + 1, state.best.step if state.best else 0)
         if not all(0 <= step <= state.steps + 1 for step in steps) or state.step > state.steps:

@@ -52,7 +52,9 @@ def finish(run: FineTuning) -> None:
     if args.save_task_best:
         of_tasks = state.task_best.items()
         kept += "".join(f", `{task_best_folder(n)}/` {kept_step(one)}" for n, one in of_tasks)
-    if best.is_mean or args.save_task_best:
+    if args.average and not run.averaged_steps:
+        print(f"--average {args.average:g}: stopped before those steps, so there is no mean")
+    if args.average or args.save_task_best:
         print(f"best/ holds {kept}".replace("`", ""))
     write_card(
         run.folder, Command.of(args), list(run.tasks.values()), run.train_splits, run.dev_splits,

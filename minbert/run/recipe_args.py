@@ -30,7 +30,7 @@ class RecipeArgs(CommonArgs):
     """What a recipe for one model of several tasks is made of; see docs/recipes.md."""
 
     steps: int = training_arg(
-        0, "end after so many steps, whatever --epochs is; 0: do not", low=0, high=10**9
+        0, "end after so many steps, whatever --epochs is; 0: do not", low=0, high=10**7
     )
     anneal_from: float = tasks_arg(
         1.0, "annealed mode draws tasks by size^a; a goes from this: over 1, small sets come late",

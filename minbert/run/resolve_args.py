@@ -205,6 +205,7 @@ def check_combinations(args: Args) -> None:
         (args.reinit_layers and frozen, f"--reinit-layers {encoder}"),
         (args.layer_decay != 1 and frozen, f"--layer-decay {encoder}"),
         (args.heads_first and siamese, f"--heads-first {others}"),
+        (args.heads_first and frozen, f"--heads-first: {FROZEN} trains the heads alone anyway"),
         (args.pool_layers and siamese, f"--pool-layers {others}"),
         (siamese and args.hidden_dropout_prob not in (0, Args.hidden_dropout_prob),
          f"--hidden-dropout-prob {others}"),

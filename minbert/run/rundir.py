@@ -58,7 +58,6 @@ def open_run(
             raise UserError(f"{flag_of(name)} {text!r}: not UTF-8; choose another")
     root = Path(given.get("output_dir", cls.output_dir))
     check_stays(root, "--output-dir")
-    check_stays(root, "--output-dir")
     if "resume" in given:
         folder = find_run(root, given["resume"])
         saved = saved_arguments(cls, folder)

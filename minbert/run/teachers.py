@@ -20,6 +20,7 @@ from minbert.task.evaluation import predict_task
 from minbert.task.loading import load_task
 from minbert.task.task import Task
 from minbert.training import distributed
+from minbert.training.device import choose_device, choose_precision
 from minbert.weights.resolve import resolve
 
 CACHE = ".teachers"  # in --output-dir, as the caches of ids: for other runs
@@ -106,8 +107,8 @@ def teacher_folder(task: str, run: Path) -> Path:
 def cache_path(args: Args, task: Task, run: Path) -> Path:
     """Return the file of a teacher's outputs that all runs share.
 
-    Its name has a hash of the teacher's files and of the rows that it reads. Raises UserError for a
-    teacher that is no run.
+    Its name has a hash of the teacher's files, of the rows that it reads and of how it computes.
+    Raises UserError for a teacher that is no run.
     """
     directory = teacher_folder(task.name, run)
     files = [file for file in sorted(directory.iterdir()) if file.is_file()]
@@ -116,7 +117,9 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
     files += [*filter(Path.is_file, kept), *task.paths("train", Path(args.data_dir))]
     lengths = [read_arguments(place).get("max_length") for place in own]
     rows = (task.table, args.limit.get(task.name), sorted(task.dev_ids or ()))
-    key = hashlib.sha256(repr((rows, args.precision, lengths)).encode())
+    device = choose_device(args.device)  # --precision auto is another one on another machine
+    precision = choose_precision(args.precision, device)
+    key = hashlib.sha256(repr((rows, precision, device.type, lengths)).encode())
     for file in files:
         key.update(sha256_of(file).encode())
     return Path(args.output_dir) / CACHE / f"{task.name}-{key.hexdigest()[:16]}.npy"

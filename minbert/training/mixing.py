@@ -77,13 +77,16 @@ class Plan:
             sizes = tuple(self.batches.values())
             tasks, _ = annealed_order(sizes, self.powers, self.steps, self.seed)
             return int((tasks == list(self.batches).index(task)).sum())
-        if self.max_steps:
-            return sum(any(d.task == task for d in self.draws(step)) for step in range(self.steps))
         if self.mode == "sequential":
-            return self.epochs * self.batches[task] * self.sub_epochs[task]
-        if self.mode == "shuffle":
-            return self.epochs * self.batches[task]
-        return self.epochs * max(self.batches.values())
+            in_epoch = self.batches[task] * self.sub_epochs[task]
+        elif self.mode == "shuffle":
+            in_epoch = self.batches[task]
+        else:
+            in_epoch = max(self.batches.values())
+        epochs, rest = divmod(self.steps, self.epoch_steps)
+        begun = range(self.steps - rest, self.steps)  # of an epoch that --steps ends
+        in_rest = sum(any(d.task == task for d in self.draws(step)) for step in begun)
+        return epochs * in_epoch + in_rest
 
     def passes(self) -> dict[str, float]:
         """Return how many passes over its set each task gets."""
