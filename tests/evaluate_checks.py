@@ -1,5 +1,7 @@
 """The checks of evaluate.py's flags; see tests/flag_checks.py."""
 
+import torch
+
 from tasks.sst import SST
 from tests.flags import (
     Row,
@@ -49,7 +51,9 @@ EVALUATE: dict[str, Row] = {
     ),
     "precision": (
         "--checkpoint run --precision bf16",
-        lambda run, _: run.seen["choose_precision"][0][0][0] == "bf16" and ", bf16 on" in run.out,
+        lambda run, _: (
+            run.seen["for_inference"][0][0][1] == torch.bfloat16 and ", bf16 on" in run.out
+        ),
     ),
     "threads": ("--checkpoint run --text red --threads 1", uses_one_thread),
     "device": ("--checkpoint run --device cuda", refused("cuda")),

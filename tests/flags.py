@@ -169,6 +169,14 @@ def uses_one_thread(run: Outcome, base: Outcome | None) -> bool:
     return asked and not any("--threads" in card for card in cards)
 
 
+def draws_otherwise(run: Outcome, base: Outcome) -> bool:
+    """Return whether the order of rows is another, and so are the weights that start at random."""
+    orders = [[line["tokens"] for line in one.steps] for one in (run, base)]
+    first = [(one.events("dev") or one.events("held-out"))[0] for one in (run, base)]
+    scores = [[line.get("scores"), line.get("loss")] for line in first]
+    return orders[0] != orders[1] and scores[0] != scores[1] and run.differs(base)
+
+
 def encoder_is_untouched(run: Outcome) -> bool:
     before = load_tensors(run.place / "model/model.safetensors")
     return all(before[n].equal(t) for n, t in run.weights.items() if n in before)

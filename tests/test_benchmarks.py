@@ -16,6 +16,7 @@ from benchmarks.contestants import Places, ours, theirs
 from benchmarks.report import Target, compared, ratio_line
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
+from minbert.run_files import read_arguments
 from tests.conftest import TINY
 
 
@@ -129,6 +130,12 @@ def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
             for seed in (11711, 11712)
         ]
         assert all(sum(x["event"] == "start" for x in read_log(log)) == 1 for log in logs)
+    made = [read_arguments(log.parent) for log in logs]
+    paths = [("minbert", "auto")] * 2 + [("written-out", "fp32")] * 2
+    assert [(args["kernels"], args["precision"]) for args in made] == paths
+    assert [args["seed"] for args in made] == [11711, 11712] * 2
+    rows = {"quora": 8}
+    assert all((a["lr"], a["limit"], a["limit_dev"]) == (5e-5, rows, rows) for a in made)
     (world / "other/model").parent.mkdir()
     shutil.copytree(world / "model", world / "other/model")
     with pytest.raises(UserError, match=r"made of --model \S+/model, not of \S+/other/model"):

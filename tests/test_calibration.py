@@ -66,6 +66,14 @@ def test_a_half_s_own_labels_do_not_count() -> None:
     assert (after[half] == before[half]).all() and (after[~half] != before[~half]).all()
 
 
+def test_the_error_with_a_temperature_is_of_rows_that_it_was_not_fitted_on() -> None:
+    outputs, labels = overconfident(TASKS["sst"], 200)
+    found, gold = calibration_of(TASKS["sst"], outputs, labels), labels.astype(int)
+    halves = [(t, found.held_out == t) for t in sorted(set(found.held_out))]
+    errors = [calibration_error(outputs[half] / t, gold[half]) for t, half in halves]
+    assert len(errors) == 2 and found.after == pytest.approx(np.mean(errors), rel=1e-9)
+
+
 def test_rows_that_say_nothing_leave_it_alone() -> None:
     outputs = np.eye(5) * 3
     assert fit_temperature(outputs, np.arange(5)) == 1.0  # without a mistake
@@ -143,8 +151,11 @@ def test_probabilities_use_it_and_nothing_else_does(world_with_run: Path, tmp_pa
         np.testing.assert_allclose([[*row.values()] for row in rows], expected)
     logits = (folder / "predictions/sst-dev-logits.jsonl").read_text().splitlines()
     written = np.array([json.loads(line)["logits"] for line in logits])
+    lines = (world_with_run / "data/ids-sst-dev.csv").read_text().splitlines()[1:]
+    own = model.outputs("sst", [line.split("\t")[2] for line in lines])
+    np.testing.assert_allclose(written, own, atol=1e-5)
     last = MultitaskModel.load(folder / "last", device="cpu", precision="fp32")
-    assert np.isfinite(written).all() and last.network.heads["sst"].config.temperature == 1.0
+    assert last.network.heads["sst"].config.temperature == 1.0
     export([str(folder), str(tmp_path / "sst"), "--task", "sst"])
     config = json.loads((tmp_path / "sst/config.json").read_text())
     assert config["calibration_temperature"] == temperature and "temperature" not in config
@@ -188,7 +199,8 @@ def test_a_run_ends_with_predictions_beside_its_weights(tmp_path: Path, monkeypa
     world = make_world(tmp_path)
     cut(world, monkeypatch, 15, "--name", "run", "--lr", "0")  # step 10 stays the best
     best = world / "runs/run/best"
-    evaluate.main(["--checkpoint", str(best), "--output", str(best / "predictions")])
+    evaluate.main(["--checkpoint", str(best), "--output", str(world / "old")])
+    shutil.move(world / "old", best / "predictions")
     assert (best / "predictions").is_dir()
     train_multitask.main(["--resume", str(world / "runs/run")])
     assert has_all_files(best) and heads(best)["sst"]["temperature"] != 1

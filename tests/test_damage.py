@@ -55,8 +55,11 @@ def test_a_run_does_not_go_on_beside_a_damaged_best(
 
 def test_a_folder_that_is_no_task_s_best_is_left_alone(world: Path) -> None:
     run(world, "--name", "run", "--epochs", "1")
-    (world / "runs/run/best-onnx").mkdir()
+    mine = world / "runs/run/best-onnx/model.onnx"
+    mine.parent.mkdir()
+    mine.write_text("mine")
     assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+    assert mine.read_text() == "mine"
 
 
 def test_a_damaged_checkpoint_is_named(world: Path) -> None:

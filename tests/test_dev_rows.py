@@ -57,6 +57,17 @@ def test_a_class_of_two_rows_has_one_in_the_share() -> None:
     assert not stratified_share(labels, 0.02)[labels == 2].any()
 
 
+def test_a_run_draws_of_every_class(own: Path) -> None:
+    """Of thirty, of eight, and of the two rows of the rarest."""
+    labels = ["walk"] * 30 + ["rest"] * 8 + ["none of it"] * 2
+    lines = [f"cat {row}\t{label}\n" for row, label in enumerate(labels)]
+    (own / "data/intent.tsv").write_text("utterance\twhat\n" + "".join(lines))
+    (own / "own.toml").write_text(ONE.replace("dev = 0.25", "dev = 0.1"))
+    train_multitask.main([*arguments(own), "--tasks", "intent"])
+    drawn = [labels[int(line) - 2] for line in rows(own / "runs/own")]  # line 1 is the header
+    assert [drawn.count(label) for label in ("walk", "rest", "none of it")] == [3, 1, 1]
+
+
 def test_rows_without_ids_are_not_others_on_the_same_lines(own: Path, run: Path) -> None:
     """A row that was put in before them moves all, and some that were trained on to their lines."""
     file = own / "data/intent.tsv"

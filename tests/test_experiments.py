@@ -17,6 +17,7 @@ from experiments.results import read_record, score
 from experiments.run_records import RunRecord, evaluation_of, record_path
 from minbert import UserError
 from minbert.files import read_json_lines
+from minbert.run_files import read_arguments
 
 # the paper's figures: table, row, then its columns
 PAPER = {
@@ -165,6 +166,9 @@ def test_one_run_alone(arguments: list[str], world: Path, capsys) -> None:
     here = f"{start['machine']}, torch {torch.__version__}"
     assert [table.machine for table in record.tables.values()] == [here, "", here]
     assert "2 runs in" in capsys.readouterr().out
+    of_seeds = (world / "runs/paper-cpu-model").glob("single-sst-1-*")
+    seeds = {folder.name[-5:]: read_arguments(folder)["seed"] for folder in of_seeds}
+    assert seeds == {"11711": 11711, "11712": 11712}
     with pytest.raises(UserError, match="--only single-sst: write names of single-sst-1, single-"):
         paper.main([*arguments, "--only", "single-sst"])
 

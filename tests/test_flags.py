@@ -7,12 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from minbert import BertModel
+from benchmarks import quality
+from experiments import figures, long_texts, one_model, paper
+from minbert import BertModel, doctor, export
+from minbert.report import __main__ as report
 from minbert.run_files import read_arguments
+from tasks import download, sample
 from tests.conftest import TINY, make_world
 from tests.flag_checks import CHECKS, SCRIPTS, WATCH
 from tests.flags import BASE, Outcome, defaults, start
 
+COMMANDS = {  # beside the three scripts
+    module.__name__: module
+    for module in (
+        doctor, download, export, figures, long_texts, one_model, paper, quality, report, sample,
+    )
+}  # fmt: skip
 EVERY = [(script, name) for script, checks in CHECKS.items() for name in checks]
 
 
@@ -99,11 +109,12 @@ def test_every_argument_has_a_check(script: str) -> None:
     assert set(CHECKS[script]) == {*defaults(SCRIPTS[script].Args), "config"}
 
 
-@pytest.mark.parametrize("script", CHECKS)
+@pytest.mark.parametrize("script", [*CHECKS, *COMMANDS])
 def test_defaults_are_those_that_are_written_down(script: str) -> None:
     """tests/defaults.json is changed by hand, beside the paper and docs/usage.md."""
     known = json.loads(Path(__file__).with_name("defaults.json").read_text())[script]
-    assert json.loads(json.dumps(defaults(SCRIPTS[script].Args))) == known
+    arguments = (SCRIPTS | COMMANDS)[script].Args
+    assert json.loads(json.dumps(defaults(arguments))) == known
 
 
 @pytest.mark.parametrize("script", ["train_multitask", "pretrain_mlm"])

@@ -74,6 +74,15 @@ def test_a_run_ends_after_steps(world: Path, mode: str, capsys: pytest.CaptureFi
     assert logged(world / "runs/run", "dev")[-1]["step"] == 7
 
 
+@pytest.mark.parametrize("mode", ["annealed", "shuffle"])
+def test_the_order_of_tasks_is_drawn_by_the_seed(world: Path, mode: str) -> None:
+    orders = []
+    for seed in ("1", "2"):
+        run(world, "--name", seed, "--seed", seed, "--mode", mode, "--skip-predictions")
+        orders.append([line["task"] for line in logged(world / "runs" / seed, "step")])
+    assert orders[0] != orders[1]
+
+
 def test_single_tasks_have_epochs_of_their_own(world: Path) -> None:
     run(world, "--name", "run", "--mode", "single", "--epochs", "sst=1,sts=3")
     steps = {task: len(logged(world / "runs/run" / task, "step")) for task in ("sst", "sts")}

@@ -75,6 +75,11 @@ def test_probabilities_are_softmax_sigmoid_and_one_a_label() -> None:
     assert huge.tolist() == [[1, 0, 0, 0, 0]]
 
 
+def test_a_set_has_what_is_likelier_than_not() -> None:
+    outputs = np.array([[0.2, -0.2, 0.4], [-3, -2, -0.1]])
+    assert KINDS["topics"].decode(outputs).tolist() == [0b101, 0]
+
+
 def test_names_of_classes_for_people() -> None:
     assert TASKS["sst"].label_of(3) == "somewhat positive"
     assert TASKS["quora"].label_of(1.0) == "duplicate" and TASKS["sts"].label_of(2.25) == "2.25"

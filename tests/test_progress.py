@@ -30,6 +30,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minbert.run.steps.DRAW_EVERY_S", 0)
 
 
+def test_a_bar_comes_after_two_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for seconds, is_shown in ((1.9, False), (2.1, True)):
+        start = [0.0]
+        clock = lambda start=start, then=seconds: start.pop() if start else then  # noqa: E731
+        monkeypatch.setattr("minbert.progress.time.monotonic", clock)
+        with terminal(60) as screen:
+            for _ in progress([1, 2], "texts"):
+                pass
+        assert any(BAR.search(row) for row in screen.drawn) == is_shown
+
+
 def without_numbers(lines: list[str]) -> list[str]:
     return [re.sub(r"\d+(\.\d+)?", "#", line.strip()) for line in lines if line.strip()]
 

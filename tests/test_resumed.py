@@ -1,6 +1,9 @@
 """--resume: which data and arguments a run goes on with, and what of it stays."""
 
+import io
+import json
 import shutil
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from types import ModuleType
 
@@ -8,15 +11,19 @@ import pytest
 import torch
 
 import evaluate
+import minbert.model.encoder
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
-from minbert.run import checkpoint
+from minbert.run import checkpoint, keeper
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.resumed import check_data, resumed_arguments
 from tasks import TASKS
-from tests.conftest import arguments, run, weights
+from tests.conftest import arguments, cut, run, weights
+from tests.flags import Outcome, watched
+from tests.processes import assert_same_run
+from tests.test_stopping import interrupt_at
 
 
 @pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
@@ -155,3 +162,37 @@ def test_a_finished_run_keeps_its_card(world: Path) -> None:
     shutil.rmtree(world / "runs/run/best")  # another best step: the old findings are not of it
     train_multitask.main(["--resume", str(world / "runs/run")])
     assert not (world / "runs/run/findings.json").exists()
+
+
+def test_several_runs_go_on_together(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also with --quiet the answer to Ctrl-C names the folder that holds all of them."""
+    interrupt_at(monkeypatch, 3)
+    more = ["--seeds", "2", "--mode", "single", "--quiet"]
+    with pytest.raises(KeyboardInterrupt):
+        run(world, "--name", "cut", *more)
+    assert f"go on with --resume {world / 'runs/cut'}\n" in capsys.readouterr().err
+    monkeypatch.undo()
+    run(world, "--name", "whole", *more)
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    for one in ("seed-11711/sst", "seed-11711/sts", "seed-11712/sst", "seed-11712/sts"):
+        assert_same_run(world, f"whole/{one}", f"cut/{one}")
+
+
+def test_what_may_change_on_the_way_does(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut(world, monkeypatch, 12, "--name", "cut")
+    outcome, folder = Outcome(world), world / "runs/cut"
+    words = "--checkpoint-activations --threads 1 --save-minutes 0 --tensorboard --quiet --json"
+    functions = (
+        (torch, "set_num_threads"), (minbert.model.encoder, "checkpoint"), (keeper, "save")
+    )  # fmt: skip
+    with ExitStack() as stack, redirect_stdout(io.StringIO()) as out:
+        for module, name in functions:
+            stack.enter_context(watched(outcome, module, name))
+        train_multitask.main(["--resume", str(folder), *words.split()])
+    assert outcome.seen["set_num_threads"] == [((1,), {})] and outcome.calls["checkpoint"] > 0
+    assert outcome.calls["save"] >= 8  # after each of the last steps
+    assert len(list(folder.glob("tensorboard/events*"))) == 1
+    (line,) = out.getvalue().splitlines()
+    assert json.loads(line)["run"] == str(folder)

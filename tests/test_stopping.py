@@ -67,17 +67,6 @@ def interrupt_at(monkeypatch: pytest.MonkeyPatch, call: int) -> None:
     monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
 
 
-def test_several_runs_go_on_together(
-    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Also with --quiet the answer to Ctrl-C names the folder that holds all of them."""
-    interrupt_at(monkeypatch, 3)
-    more = ["--seeds", "2", "--mode", "single", "--quiet"]
-    with pytest.raises(KeyboardInterrupt):
-        run(world, "--name", "cut", *more)
-    assert f"go on with --resume {world / 'runs/cut'}\n" in capsys.readouterr().err
-
-
 def test_weights_that_are_not_finite_are_not_saved(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,21 +89,22 @@ def test_a_teacher_s_outputs_are_what_is_learned_at_first(
 
     def watched(task, labels, teacher, w):
         found = taught(task, labels, teacher, w)
-        targets.append((task.name, w, found))
+        targets.append((task.name, w, found, labels))
         return found
 
     monkeypatch.setattr(train_multitask, "taught_targets", watched)
     run(world, "--name", "run", *options)
-    assert [w for _, w, _ in targets] == pytest.approx([i / 19 for i in range(20)])
+    assert [w for _, w, *_ in targets] == pytest.approx([i / 19 for i in range(20)])
     assert "sst: " in (out := capsys.readouterr().out) and "reads its 40 training rows once" in out
     teacher = MultitaskModel.load(world / "runs/teachers/sst", "cpu")
     lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
     texts = [line.split("\t")[2] for line in lines]
     expected = torch.from_numpy(teacher.outputs("sst", texts)).softmax(-1)
-    name, w, first = targets[0]
+    name, w, first, labels = targets[0]
     assert name == "sst" and w == 0
-    nearest = (first[:, None] - expected[None]).abs().sum(-1).min(1).values
-    assert nearest.max() < 1e-5
+    nearest = (first[:, None] - expected[None]).abs().sum(-1).min(1)
+    assert nearest.values.max() < 1e-5
+    assert [row % 5 for row in nearest.indices.tolist()] == labels.tolist()  # of the same row
     run(world, "--name", "again", *options)
     assert "reads its" not in capsys.readouterr().out
 

@@ -1,0 +1,31 @@
+"""Every row is learned with its own label, however it is read."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from minbert import MultitaskModel
+from tests.conftest import logged, run
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [(), ("--fine-tune-mode", "last-linear-layer"), ("--pair-encoding", "siamese")],
+    ids=["together", "frozen", "siamese"],
+)
+def test_the_loss_of_an_epoch_is_that_of_the_rows_with_their_labels(
+    still: Path, extra: tuple[str, ...]
+) -> None:
+    """At a rate of 0 the model is the same at every step, and at the end."""
+    options = ("--tasks", "sts", "--epochs", "1", "--lr", "0", "--hidden-dropout-prob", "0")
+    run(still, "--name", "run", *options, *extra)
+    rows = (still / "data/sts-train.csv").read_text().splitlines()[1:]
+    cells = [row.split("\t") for row in rows]
+    model = MultitaskModel.load(still / "runs/run", device="cpu")
+    answers = model.outputs("sts", [(row[2], row[3]) for row in cells])[:, 0]
+    labels = np.array([float(row[4]) for row in cells])
+    steps = logged(still / "runs/run", "step")
+    total = sum(line["loss"] * line["examples"] for line in steps) / len(cells)
+    assert sum(line["examples"] for line in steps) == len(cells)
+    assert total == pytest.approx(np.mean((answers - labels) ** 2), rel=1e-4)
