@@ -33,10 +33,13 @@ def test_evaluations_and_ends_are_logged_once(world: Path) -> None:
 
 @pytest.mark.parametrize(
     ("event", "values"),
-    [("mean-dev", {}), ("held-out", {"accuracy": 0.5, "perplexity": 2.0})],
+    [
+        ("mean-dev", {"stage": "epoch 1", "scores": {"sst": {"accuracy": 0.5}}, "overall": 0.5}),
+        ("held-out", {"accuracy": 0.5, "perplexity": 2.0}),
+    ],
 )
 def test_an_evaluation_that_the_checkpoint_lacks_is_logged_once(
-    tmp_path: Path, event: str, values: dict[str, float]
+    tmp_path: Path, event: str, values: dict[str, object]
 ) -> None:
     log = tmp_path / "log.jsonl"
     lines = [{"event": event, "step": step, **values} for step in (0, 10)]
