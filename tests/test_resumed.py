@@ -182,7 +182,7 @@ def test_several_runs_go_on_together(
 
 def test_what_may_change_on_the_way_does(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut(world, monkeypatch, 12, "--name", "cut")
-    outcome, folder = Outcome(world), world / "runs/cut"
+    outcome, folder, threads = Outcome(world), world / "runs/cut", torch.get_num_threads()
     words = "--checkpoint-activations --threads 1 --save-minutes 0 --tensorboard --quiet --json"
     functions = (
         (torch, "set_num_threads"), (minbert.model.encoder, "checkpoint"), (keeper, "save")
@@ -191,6 +191,7 @@ def test_what_may_change_on_the_way_does(world: Path, monkeypatch: pytest.Monkey
         for module, name in functions:
             stack.enter_context(watched(outcome, module, name))
         train_multitask.main(["--resume", str(folder), *words.split()])
+    torch.set_num_threads(threads)
     assert outcome.seen["set_num_threads"] == [((1,), {})] and outcome.calls["checkpoint"] > 0
     assert outcome.calls["save"] >= 8  # after each of the last steps
     assert len(list(folder.glob("tensorboard/events*"))) == 1
