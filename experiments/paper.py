@@ -34,7 +34,7 @@ class Args(JobArgs):
     budget: str = arg(
         "full",
         "full: the paper's settings; cpu: 16,000 rows of Quora, one or two passes; all-rows: all "
-        "rows, three passes, but siamese pairs and pre-training as in cpu",
+        "rows, two passes, but siamese pairs and pre-training as in cpu",
         choices=list(BUDGETS),
     )
 

@@ -57,7 +57,7 @@ BUDGETS = {
         routine_after=3,
     ),
     "cpu": CPU,
-    "all-rows": replace(CPU, single={"sst": 5, "quora": 3, "sts": 5}, routine=3, data=()),
+    "all-rows": replace(CPU, single={"sst": 5, "quora": 2, "sts": 5}, routine=2, data=()),
 }
 
 

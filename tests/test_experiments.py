@@ -99,9 +99,9 @@ def test_all_rows_are_of_single_tasks_and_routines() -> None:
     assert small == {*pairs, "mlm-all", "sequential-mlm", "parallel-mlm"}
     cells = [cell for table in found for row in table.rows for cell in row.cells.values()]
     assert {cell.job for cell in cells if cell.is_small} == small - {"mlm-all"}
-    for name in ("single-quora-3", "sequential", "parallel", "shuffle", "adaptive"):
+    for name in ("single-quora-2", "sequential", "parallel", "shuffle", "adaptive"):
         words = by_name[name].arguments
-        assert words[words.index("--epochs") + 1] == "3" and "--limit" not in words
+        assert words[words.index("--epochs") + 1] == "2" and "--limit" not in words
     same = [cell for table in tables("cpu", 100).values() for row in table.rows
             for cell in row.cells.values()]  # fmt: skip
     assert not any(cell.is_small for cell in same)
