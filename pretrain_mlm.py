@@ -180,7 +180,7 @@ def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
 
 
 def same_tasks(args: Args) -> str:
-    """Return the arguments of a fine-tuning on the tasks whose sentences were read."""
+    """Return the arguments of a fine-tuning on the tasks that were named, if any were."""
     task_file = f" --task-file {quote(args.task_file)}" if args.task_file else ""
     is_default = args.tasks == Args.tasks and not task_file  # the file may have more tasks
     return task_file + ("" if is_default else f" --tasks {','.join(args.tasks)}")

@@ -10,7 +10,7 @@ from experiments.jobs import Job, JobArgs
 from experiments.run_records import Records, RunRecord, machines_of
 from minbert.data.examples import read_examples
 from minbert.errors import UserError
-from minbert.metrics import RESAMPLES
+from minbert.metrics import bootstrap_interval
 from tasks import TASKS
 
 
@@ -129,22 +129,21 @@ class RowRecords(Records):
             return None
         pairs = [(a.predicted(task), b.predicted(task)) for a, b in both]
         metric, labels = TASKS[task].metrics[TASKS[task].main_metric], self.labels(task)
-        rng, n = np.random.default_rng(0), len(labels)
+        n = len(labels)
         if wrong := [len(one) for pair in pairs for one in pair if len(one) != n]:
             raise UserError(
                 f"--data-dir {self.args.data_dir}: {n} dev rows of {task}, and this table's runs "
                 f"had {wrong[0]}: give it their data"
             )
 
-        def mean_difference(rows: np.ndarray) -> float:
+        def mean_difference(rows: np.ndarray, _: np.ndarray) -> float:
             gains = (
                 metric(a[rows], labels[rows]) - metric(b[rows], labels[rows]) for a, b in pairs
             )
             return statistics.fmean(gains)
 
-        resampled = [mean_difference(rng.integers(0, n, n)) for _ in range(RESAMPLES)]
-        ends = np.percentile(resampled, [2.5, 97.5])
-        return [mean_difference(np.arange(n)), *map(float, ends)]
+        rows = np.arange(n)
+        return [mean_difference(rows, rows), *bootstrap_interval(mean_difference, rows, rows)]
 
     def labels(self, task: str) -> np.ndarray:
         """Return the labels of a task's dev rows, (n,), in the file's order."""

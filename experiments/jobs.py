@@ -150,7 +150,7 @@ def seeds_of(args: JobArgs) -> range:
     return range(FIRST_SEED, FIRST_SEED + args.seeds)
 
 
-def check_places(args: JobArgs) -> None:
+def check_data_dir(args: JobArgs) -> None:
     """Raise UserError for a data directory that is not there."""
     if not Path(args.data_dir).is_dir():
         raise UserError(f"--data-dir {args.data_dir}: no such directory")

@@ -12,12 +12,12 @@ from experiments.jobs import JobArgs as Args
 from experiments.markdown import LONG_TEXTS
 from experiments.run_ablation import run_ablation
 from minbert.cli import parse_arguments, run_script
+from minbert.data.long_texts import LONG
 from minbert.files import write_text
 from minbert.task.taskfile import make_task, task_file_text
 from tasks import cfimdb
 
 TITLE = "Table 6: what is read of long texts, CFIMDB at 128 tokens"
-WAYS = ("head", "tail", "head+tail", "windows")
 MAX_LENGTH = 128
 ARGUMENTS = (
     "--mode", "single", "--tasks", "cfimdb", "--max-length", str(MAX_LENGTH), "--epochs", "2",
@@ -33,7 +33,7 @@ NOTE = (
 def table_6(root: Path) -> list[AblationRow]:
     """Return the rows of the table; each has its task file in `root`."""
     rows = []
-    for way in WAYS:
+    for way in LONG:
         words = (*ARGUMENTS, "--task-file", str(task_file(root, way)))
         rows.append(AblationRow(way, {"cfimdb": (Job(way, words),)}))
     return rows
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> int:
     """Write the task files, print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     root = Path(args.output_dir) / f"long-texts-{Path(args.model).name}"
-    for way in WAYS:
+    for way in LONG:
         task = make_task("cfimdb", {**cfimdb.TABLE, "long": way})
         write_text(task_file(root, way), task_file_text([task]))
     run_ablation(TITLE, "experiments.long_texts", LONG_TEXTS, table_6(root), root, args, note=NOTE)

@@ -16,7 +16,7 @@ from experiments.run_ablation import run_ablation
 from minbert.cli import parse_arguments, run_script
 
 TITLE = "Table 5: one model beside three, all rows of all sets"
-TASKS = ("sst", "quora", "sts")
+NAMES = ("sst", "quora", "sts")
 RATES = ("1e-4", "2e-4")  # of the single tasks, which have the better one; else the first
 PASSES = {"sst": 5, "quora": 3, "sts": 5}  # what the recipe gives each set, too
 BATCH = ("--batch-size", "64")  # SST alone is as good as with 32, and faster
@@ -71,7 +71,7 @@ def alone(task: str, rate: str, reading: tuple[str, ...], tag: str = "") -> Job:
 
 def single_tasks() -> list[AblationRow]:
     """Return the rows of three models, without R-Drop and with that of the recipe."""
-    plain = {task: tuple(alone(task, rate, READ[task]) for rate in RATES) for task in TASKS}
+    plain = {task: tuple(alone(task, rate, READ[task]) for rate in RATES) for task in NAMES}
     for way, words in (("-siamese", SIAMESE_STS), ("-both", STS_BOTH_WAYS)):
         plain["sts"] += tuple(alone("sts", rate, words, way) for rate in RATES)
     with_r_drop = {
@@ -95,7 +95,7 @@ def table_5() -> list[AblationRow]:
         label: str, name: str, *words: str, is_mean: bool | None = False, beside: str = ""
     ) -> AblationRow:
         job = Job(name, words if name in HANDED_IN else (*words, NO_FILES))
-        return AblationRow(label, dict.fromkeys(TASKS, (job,)), is_mean, beside)
+        return AblationRow(label, dict.fromkeys(NAMES, (job,)), is_mean, beside)
 
     annealed, joint = "short: annealed", "short: joint"
     mean = f"{annealed} + mean of tokens"

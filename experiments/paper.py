@@ -6,7 +6,7 @@ Prints the plan, then runs it; a run whose record is kept is done, a stopped one
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import train_multitask
+from experiments.estimate import resolved
 from experiments.figures import FIGURES, draw_figures
 from experiments.jobs import JobArgs, RunKey
 from experiments.markdown import write_results_page
@@ -14,16 +14,14 @@ from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
 from experiments.results import RESULTS, gather_tables, read_record, with_other_tables
 from experiments.run_records import Records, record_path
 from experiments.run_table import run_table
-from minbert.cli import arg, parse_arguments, parse_given, run_script
+from minbert.cli import arg, parse_arguments, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import write_json
-from minbert.run.resolve_args import resolve_arguments
 from minbert.run.train_args import data_source
 from minbert.task.loading import load_train_and_dev
 from minbert.weights.resolve import resolve
-from tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -90,11 +88,10 @@ def count_rows(args: Args, root: Path, data: tuple[str, ...]) -> dict[str, list[
     data: arguments that make them fewer.
     """
     places = ["--data-dir", args.data_dir, "--output-dir", str(root)]
-    given = parse_given(train_multitask.Args, [*data, *places], "")
-    resolved = resolve_arguments(given, TASKS)
+    of_run, known = resolved("train_multitask", [*data, *places])
     tokenizer = BertTokenizer.from_directory(resolve(args.model))
-    tasks = [TASKS[name] for name in resolved.tasks]
-    train, dev = load_train_and_dev(tasks, tokenizer, data_source(resolved))
+    tasks = [known[name] for name in of_run.tasks]
+    train, dev = load_train_and_dev(tasks, tokenizer, data_source(of_run))
     return {task.title: [len(train[task.name]), len(dev[task.name])] for task in tasks}
 
 

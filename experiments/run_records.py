@@ -24,23 +24,18 @@ from experiments.jobs import (
     settings_in,
 )
 from minbert.data.sampler import ADAPTIVE
-from minbert.files import read_json, read_json_lines, write_json
+from minbert.files import read_json, write_json
 from minbert.inference import MultitaskModel
+from minbert.log_lines import read_log
 from minbert.run.checkpoint import MOMENTS
 from minbert.run_files import ARGS, LOG, read_arguments
-from minbert.task.evaluation import predict_task
+from minbert.task.evaluation import AT_HALF, predict_task
 from minbert.task.loading import DataSource, load_task
 from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
-from minbert.training.device import (
-    choose_device,
-    choose_precision,
-    describe_machine,
-    precision_name,
-)
+from minbert.training.device import choose_precision
 from minbert.typed import from_json
 
-AT_HALF = "accuracy_at_0.5"  # the paper's threshold, a metric of siamese pairs
 EVENTS = {"dev": False, "mean-dev": True}  # of a run's log; is it of the weights' mean?
 
 
@@ -147,7 +142,7 @@ class Records:
 
 def record_of(run: Path) -> RunRecord:
     """Read what a finished run came to from its log."""
-    lines, arguments = read_json_lines(run / LOG), read_arguments(run)
+    lines, arguments = read_log(run / LOG), read_arguments(run)
     start = Path(arguments["model"])
     steps = [line for line in lines if line["event"] == "step"]
     # of a step, in runs of before 2026-11-29; of adaptive batches it is not known
@@ -155,7 +150,7 @@ def record_of(run: Path) -> RunRecord:
     before = sum(line.get("prepared_s", 0) for line in lines)
     cosines = cosines_by_pair(steps)
     return RunRecord(
-        machine="; ".join(sorted(logged_machines(lines))) or machine_now(arguments),
+        machine="; ".join(sorted(logged_machines(lines))),
         examples=sum(line.get("examples", rows) for line in steps),
         minutes=(before + sum(line["seconds"] for line in steps)) / 60,
         evaluations=[evaluation_of(line) for line in lines if line["event"] in EVENTS],
@@ -198,13 +193,6 @@ def with_predictions(record: RunRecord, run: Path, data_dir: Path) -> RunRecord:
     return replace(record, evaluations=evaluations)
 
 
-def machine_now(arguments: dict[str, Any]) -> str:
-    """Return what a run with these arguments is computed on here: machine, precision."""
-    device = choose_device(arguments["device"])
-    products = precision_name(choose_precision(arguments["precision"], device))
-    return f"{describe_machine(device)}, {products} products"
-
-
 def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
     """Return what a run was computed on, from its log; nothing of a run of before 2026-11-28."""
     return {line["machine"] for line in lines if "machine" in line}
@@ -212,7 +200,7 @@ def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
 
 def machines_of(runs: Iterable[RunRecord]) -> list[str]:
     """Return what some runs were computed on, each machine once."""
-    return sorted({machine for run in runs for machine in run.machine.split("; ")})
+    return sorted({machine for run in runs for machine in run.machine.split("; ")} - {""})
 
 
 def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:

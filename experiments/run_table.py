@@ -12,8 +12,8 @@ from experiments.jobs import (
     Job,
     JobArgs,
     RunKey,
+    check_data_dir,
     check_origin,
-    check_places,
     check_settings,
     chosen_jobs,
     current_origin,
@@ -45,7 +45,7 @@ def run_table(
     jobs: all of the table. root: where the runs' folders are. keeps_predictions: those of the dev
     rows, in a run's record. Returns whether it was more than the plan.
     """
-    check_places(args)
+    check_data_dir(args)
     folder, chosen = Path(args.results), chosen_jobs(jobs, args.only)
     is_done = is_done_in(folder, chosen)
     check_records(jobs, Records(root, args))

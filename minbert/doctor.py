@@ -17,7 +17,13 @@ from minbert.cli import arg, parse_arguments, run_script
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
-from minbert.training.device import choose_device, choose_precision, cpu_model, has_amx
+from minbert.training.device import (
+    choose_device,
+    choose_precision,
+    cpu_model,
+    has_amx,
+    precision_name,
+)
 from minbert.weights.resolve import ALIASES, found_locally
 
 LIBRARIES = ("torch", "numpy", "scipy", "tokenizers", "safetensors", "tqdm")
@@ -114,7 +120,7 @@ def main(argv: list[str]) -> int:
     hub = ", ".join(f"{name}={os.environ[name]}" for name in HUB if name in os.environ)
     print(f"hub      {hub or 'none set of ' + ', '.join(HUB)}")
     print("\n".join(data_lines(Path(args.data_dir))))
-    auto = "bf16" if choose_precision("auto", device) == torch.bfloat16 else "fp32"
+    auto = precision_name(choose_precision("auto", device))
     best = "bf16" if rates["bfloat16"] > rates["float32"] else "fp32"
     advice = "" if best == auto else f"; here --precision {best} is faster"
     print(f"fastest  --device {device.type} --precision {auto}, which is what auto takes{advice}")

@@ -22,9 +22,9 @@ from minbert.exported import agreement, encoder_agreement, quantize
 from minbert.files import read_json, write_json
 from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
-from minbert.model.multitask import MultitaskNetwork, load_multitask
+from minbert.model.multitask import HEAD_DROPOUT, MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
-from minbert.run_files import check_stays, data_dir_of, folders_of_run
+from minbert.run_files import check_stays, data_dir_of, folders_of_run, read_arguments
 from minbert.task.loading import DataSource, load_task
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
@@ -170,7 +170,10 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--data-dir {args.data_dir} goes with --quantize")
     folder = new_folder(places[1])
     check_stays(folder, "NEW_DIRECTORY")
-    model, directory = load_multitask(Path(places[0]))
+    runs = folders_of_run(Path(places[0]))
+    trained_with = read_arguments(runs[0]) if runs else {}
+    dropout = trained_with.get("hidden_dropout_prob", HEAD_DROPOUT)
+    model, directory = load_multitask(Path(places[0]), dropout)
     check_exportable(model, args.task)
     max_length = max_length_of_run(directory, model.encoder)
     if folders_of_run(directory) and args.task:

@@ -134,7 +134,7 @@ def weighted_mean(scores: dict[str, float], weights: dict[str, float]) -> float:
 
 
 def decimals(score: float, places: int = 3) -> str:
-    """Return a score as text, with as many digits if it is too small for so many places."""
+    """Return a score to so many places; a very small one to so many digits: 0.000123."""
     is_small = 0 < abs(score) < 10 ** (1 - places)
     return f"{score:.{places}g}" if is_small else f"{score:.{places}f}"
 

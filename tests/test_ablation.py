@@ -41,7 +41,6 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     }
     shared = [word for flag, name in places.items() for word in (flag, str(world / name))]
     monkeypatch.setattr(run_table, "print_plan", lambda *_: None)
-    monkeypatch.setattr(gather, "RESAMPLES", 20)
     one_model.main([*shared, "--seeds", "2"])
     table = read_ablation(world / "results" / ONE_MODEL)
     single, annealed, mean, taught, joint, recipe = table.lines

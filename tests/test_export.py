@@ -68,13 +68,15 @@ def test_classifiers_have_the_same_logits_in_transformers(
         ),  # two classes, one logit: the second one's
     ],
 )
-def test_the_names_of_the_classes_go_along(
+def test_the_names_of_the_classes_and_the_dropout_go_along(
     world: Path, tmp_path: Path, task: str, problem: str, names: list[str]
 ) -> None:
-    run(world, "--name", "named", "--tasks", task, "--epochs", "1")
+    dropout = ("--hidden-dropout-prob", "0.2")  # neither our default nor transformers'
+    run(world, "--name", "named", "--tasks", task, "--epochs", "1", *dropout)
     export([str(world / "runs/named"), str(tmp_path / "out"), "--task", task])
     model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "out")
     assert model.config.id2label == dict(enumerate(names))
+    assert model.config.classifier_dropout == 0.2
     assert model.config.problem_type == problem  # that of the loss: by it pipelines show numbers
 
 

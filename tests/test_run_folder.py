@@ -132,7 +132,7 @@ def test_a_dev_file_that_is_changed_meanwhile_does_not_cost_the_end(
     said = "ids-sst-dev.csv: changed since the run began; the report shows no texts of it"
     assert said in capsys.readouterr().out
     found = json.loads((world / "runs/run/findings.json").read_text())
-    assert found["sst"]["worst"] == [] and found["sst"]["rows"] == 12 and found["sts"]["worst"]
+    assert found["sst"]["worst"] == [] and found["sts"]["worst"]
     assert (world / "runs/run/report.html").is_file()
 
 

@@ -16,7 +16,7 @@ from typing import IO
 from minbert.errors import UserError
 from minbert.files import first_line
 
-UTF_16 = 'UTF-16 text; save it as UTF-8, or give a task file charset = "utf-16"'
+UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
 KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),

@@ -21,6 +21,7 @@ from minbert.weights.resolve import resolve
 
 HEADS, CONFIGS = "heads.safetensors", "heads.json"
 SECOND = "second.safetensors"  # the encoder of second sentences, if the towers are separate
+HEAD_DROPOUT = 0.3  # the course's
 
 
 class MultitaskNetwork(nn.Module):
@@ -36,7 +37,7 @@ class MultitaskNetwork(nn.Module):
         self,
         encoder: BertModel,
         heads: dict[str, HeadConfig],
-        head_dropout: float = 0.3,
+        head_dropout: float = HEAD_DROPOUT,
         separate_towers: bool = False,
     ) -> None:
         super().__init__()
@@ -136,7 +137,7 @@ def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
     (directory / CONFIGS).write_text(json.dumps(configs, indent=1) + "\n")
 
 
-def load_multitask(run: Path, head_dropout: float = 0.3) -> tuple[MultitaskNetwork, Path]:
+def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[MultitaskNetwork, Path]:
     """Return the model of a run (its best/, else last/), in eval mode, and where it was found.
 
     Raises UserError for a directory that is no such run, or whose files do not fit each other.

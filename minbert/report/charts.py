@@ -78,7 +78,7 @@ def axis(values: Sequence[float], start: float, end: float) -> Axis:
 
 
 def short(value: float, digits: int = 4) -> str:
-    """Write a number with at most so many digits: 12000 -> 12k, 0.00011 -> 1.1e-4."""
+    """Write a number for people: 12000 -> 12k, 0.25, 0.00011 -> 1.1e-4."""
     if value and abs(value) < 1e-3:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
         return f"{float(mantissa):.{digits}g}e{int(exponent)}"

@@ -35,7 +35,7 @@ def findings(
     predictions, labels = task.decode(outputs), gold_of(split)
     scores = {name: metric(predictions, labels) for name, metric in task.metrics.items()}
     found = TaskFindings(
-        task.title, [], len(split),
+        task.title, [],
         metrics={name: score for name, score in scores.items() if not math.isnan(score)},
         classes=class_scores(task, predictions, labels),
     )  # fmt: skip

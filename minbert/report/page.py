@@ -8,7 +8,7 @@ from typing import Any
 from minbert.report.charts import Point, Series, averaged, key, line_chart, thinned
 from minbert.report.runs import Figure, LoggedRun
 from minbert.report.style import STYLE
-from minbert.report.tables import beside, charts, details, line_table, table
+from minbert.report.tables import beside, details, figures, line_table, table
 from minbert.report.task_section import task_findings
 
 
@@ -80,9 +80,9 @@ def over_steps(
 def tasks_of(runs: Sequence[LoggedRun]) -> list[str]:
     """Return the tasks that the runs trained on, in the order of their logs.
 
-    Pre-training has one task, whose name is "".
+    Pre-training has one task, mlm, which the oldest logs do not name.
     """
-    steps = (line.get("task", "") for run in runs for line in run.events("step"))
+    steps = (line.get("task", "mlm") for run in runs for line in run.events("step"))
     return list(dict.fromkeys(steps))
 
 
@@ -93,11 +93,11 @@ def losses(runs: Sequence[LoggedRun]) -> str:
         return lambda run: [
             (x["step"], x["loss"])
             for x in run.events("step")
-            if x.get("task", "") == task and x["loss"] is not None  # null: a batch without any loss
+            if x.get("task", "mlm") == task and x["loss"] is not None  # null: no loss in a batch
         ]
 
-    titles = {task: f"{task or 'mlm'}: training loss" for task in tasks_of(runs)}
-    return charts([over_steps(runs, of(task), title) for task, title in titles.items()])
+    titles = {task: f"{task}: training loss" for task in tasks_of(runs)}
+    return figures([over_steps(runs, of(task), title) for task, title in titles.items()])
 
 
 def conflicts(runs: Sequence[LoggedRun]) -> str:
@@ -116,7 +116,7 @@ def conflicts(runs: Sequence[LoggedRun]) -> str:
     ]
     rows = [(run.name, *(share_below_0(cosines_of(run, pair)) for pair in pairs)) for run in runs]
     label = "steps with a cosine below 0"
-    return charts(drawn) + table((label, *pairs), rows, label.capitalize())
+    return figures(drawn) + table((label, *pairs), rows, label.capitalize())
 
 
 def cosines_of(run: LoggedRun, pair: str) -> list[Point]:
@@ -147,7 +147,7 @@ def dev_scores(runs: Sequence[LoggedRun]) -> str:
     for title, by_run in curves.items():
         series = [Series(runs[i].name, i, points) for i, points in by_run.items()]
         drawn.append(lines(title, series))
-    return best_steps(runs) + charts(drawn)
+    return best_steps(runs) + figures(drawn)
 
 
 def best_steps(runs: Sequence[LoggedRun]) -> str:
@@ -183,7 +183,7 @@ def rates(runs: Sequence[LoggedRun]) -> str:
     def rate(run: LoggedRun) -> list[Point]:
         return [(x["step"], x["lr"]) for x in run.events("step")]
 
-    return charts(
+    return figures(
         [
             over_steps(runs, rate, "learning rate", thinned),
             over_steps(runs, throughput, "real tokens a second"),

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from minbert.report.charts import Series, short
+from minbert.report.runs import Figure
 from minbert.report.task_findings import TaskFindings
 from minbert.task.classes import worst_first
 
@@ -35,7 +36,7 @@ def details(summary: str, inside: str) -> str:
     return f"<details><summary>{escape(summary)}</summary>{inside}</details>"
 
 
-def charts(drawn: Sequence[tuple[str, str, str]]) -> str:
+def figures(drawn: Sequence[Figure]) -> str:
     """Return figures of (title, drawing, table) side by side, the tables folded."""
     return beside(
         f"<figure><figcaption>{escape(title)}</figcaption>{svg}"
@@ -76,7 +77,7 @@ def scatter_table(title: str, series: Sequence[Series]) -> str:
             near.setdefault(round(gold, places), []).append(predicted)
         for gold, values in sorted(near.items()):
             mean = sum(values) / len(values)
-            numbers = (short(v, 3) for v in (mean, min(values), max(values)))
+            numbers = (short(v) for v in (mean, min(values), max(values)))
             rows.append((one.name, f"{gold:.10g}", len(values), *numbers))
     return table(("run", "gold", "rows", "mean predicted", "lowest", "highest"), rows, title)
 

@@ -31,7 +31,6 @@ class TaskFindings:
 
     title: str
     worst: list[WorstRow]
-    rows: int = 0
     metrics: dict[str, float] = field(default_factory=dict)  # those that are defined
     interval: tuple[float, float] | None = None  # of the main metric
     classes: list[ClassScore] = field(default_factory=list)

@@ -9,9 +9,9 @@ from minbert.metrics import decimals
 from minbert.report.charts import Series, scatter
 from minbert.report.runs import Figure, LoggedRun
 from minbert.report.tables import (
-    charts,
     class_table,
     confusion_table,
+    figures,
     line_table,
     scatter_table,
     table,
@@ -38,7 +38,7 @@ def task_findings(task: str, runs: Sequence[LoggedRun]) -> tuple[str, str]:
         reliability_diagram(found, "reliability", "reliability diagram"),
         reliability_diagram(found, "reliability_calibrated", "the same with the temperature"),
     ]
-    parts = [charts(drawn), calibration_table(found)]
+    parts = [figures(drawn), calibration_table(found)]
     if any(len(f.metrics) > 1 for _, _, f in found):
         parts.append(metrics_table(found))
     for _, run, f in found:

@@ -10,7 +10,7 @@ from typing import Any
 
 from minbert.errors import UserError
 from minbert.files import named_in_errors, parse_json_line, write_text
-from minbert.log_lines import readable_log_lines
+from minbert.log_lines import check_log_line, readable_log_lines
 from minbert.printable import nowhere
 from minbert.run_files import LOG
 from minbert.training import distributed
@@ -70,8 +70,11 @@ def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
 def is_finished(folder: Path) -> bool:
     """Return whether the last line of a run's log says that the run came to its end."""
     path = folder / LOG
-    last = path.read_bytes().split(b"\n")[-2:-1] if path.is_file() else []
-    return any(parse_json_line(line, str(path))["event"] == "end" for line in last)
+    if not path.is_file() or not (lines := path.read_bytes().split(b"\n")[:-1]):
+        return False
+    last = parse_json_line(lines[-1], str(path))
+    check_log_line(last, str(path))
+    return last["event"] == "end"
 
 
 def has_trained(folder: Path) -> bool:

@@ -17,6 +17,7 @@ from minbert.metrics import accuracy, bootstrap_interval, decimals, overall
 from minbert.task.calibration import calibration_if_any
 from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.evaluation import (
+    AT_HALF,
     WHY_UNDEFINED,
     above_half,
     cosine_threshold,
@@ -112,7 +113,7 @@ def intervals(
     """
     rows = {name: (metric, task.decode(outputs)) for name, metric in task.metrics.items()}
     if threshold is not None:
-        rows["accuracy_at_0.5"] = (accuracy, above_half(outputs, threshold))
+        rows[AT_HALF] = (accuracy, above_half(outputs, threshold))
     result = {}
     for name, (metric, predictions) in rows.items():
         value = metric(predictions, labels)

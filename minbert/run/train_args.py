@@ -7,6 +7,7 @@ from pathlib import Path
 from minbert.cli import args_of
 from minbert.data.sampler import ADAPTIVE
 from minbert.model.heads import POOLINGS
+from minbert.model.multitask import HEAD_DROPOUT
 from minbert.parsers import limit_by_task, number_by_task, number_or_by_task, word_by_task
 from minbert.run.common_args import (
     data_arg,
@@ -108,7 +109,7 @@ class Args(RecipeArgs):
         512, "longest sequence in tokens; longer ones are cut", low=4, high=512
     )
     hidden_dropout_prob: float = training_arg(
-        0.3, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
+        HEAD_DROPOUT, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
     )
     use_gpu: bool = machine_arg(False, "the same as --device cuda", parse=bool)
     eval_every: int = training_arg(

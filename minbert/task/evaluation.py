@@ -29,6 +29,7 @@ from minbert.training import distributed
 
 THRESHOLD_ROWS = 2000  # training pairs that a siamese threshold is set on
 LOWEST = -1.0  # that any metric can be
+AT_HALF = "accuracy_at_0.5"  # of siamese pairs, by the paper's threshold
 WHY_UNDEFINED = "all predictions or all labels are equal"
 
 
@@ -215,7 +216,7 @@ def score_tasks(
             scores[task.name]["loss"] = float(loss)
         elif (threshold := cosine_threshold(task, head)) is not None:
             fixed = accuracy(above_half(outputs.numpy(), threshold), split.labels)
-            scores[task.name] |= {"accuracy_at_0.5": fixed, "threshold": threshold}
+            scores[task.name] |= {AT_HALF: fixed, "threshold": threshold}
     return scores
 
 
