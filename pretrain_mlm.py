@@ -94,7 +94,7 @@ def train_step(run: PreTraining, step: int) -> None:
 
     tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
     loss = loss if guesses else None
-    run.records.add(StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds))
+    run.records.add([StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds)])
 
 
 def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Tensor, float]:

@@ -53,7 +53,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
         state = run.state
         if args.mode == "sequential":
             print("sub-epochs: " + ", ".join(f"{t} {n}" for t, n in run.plan.sub_epochs.items()))
-        if len(tasks) > 1:
+        if len(tasks) > 1 or args.steps:
             print(run.plan.describe_passes())
         print(run.outlook(), flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
@@ -92,15 +92,16 @@ def train_step(run: FineTuning, step: int) -> None:
         add_to_average(run.optimizer, count)
 
     epoch = step // run.plan.epoch_steps + 1
-    seconds = (time.monotonic() - started) / len(rows)
+    seconds, records = (time.monotonic() - started) / len(rows), []
     for task, own in rows.items():
         tokens = int(run.train_sequences[task].lengths_of(own).sum())
         record = StepRecord(
             step=step + 1, task=task, loss=losses[task], lr=lr, epoch=epoch, examples=len(own),
             tokens=tokens, seconds=seconds, cosines=conflict,
         )  # fmt: skip
-        run.records.add(record)
+        records.append(record)
         conflict = {}  # one line of the step has it
+    run.records.add(records)
 
 
 def add_gradients(

@@ -80,7 +80,7 @@ class RunKey:
 
 
 # Arguments of a run that do not tell it from others of its job: places, the seed, what a resumed
-# run may change, and the length of texts, which a short model lowers.
+# run may change, and the length of texts, which older runs of a short model lowered.
 NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file", "max_length"}
 
 

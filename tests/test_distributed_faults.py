@@ -12,7 +12,7 @@ import torch
 import evaluate
 from minbert import UserError
 from minbert.cli import parse_given
-from minbert.files import read_json
+from minbert.files import read_json, read_json_lines
 from minbert.run import rundir
 from minbert.run.checkpoint import TrainState
 from minbert.run.resolve_args import resolve_arguments
@@ -69,6 +69,36 @@ def test_one_killed_process_ends_the_other_which_saves(world: Path) -> None:
         assert process.finish().code == 0
     whole, cut = (weights(world / "runs" / name / "last") for name in ("whole", "cut"))
     assert all(torch.equal(w, cut[name]) for name, w in whole.items())
+
+
+LOST = """
+import os, signal
+import train_multitask
+from minbert.run import steps
+from minbert.training import distributed
+from minbert.cli import run_script
+
+steps.READ_EVERY["cpu"] = 7  # as on a GPU: there are losses that wait
+rate = train_multitask.learning_rate
+
+def lost(step, *rest):
+    if step == 3 and distributed.rank() == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rate(step, *rest)
+
+train_multitask.learning_rate = lost
+run_script(train_multitask.main)
+"""
+
+
+def test_a_lost_process_takes_only_the_losses_that_were_not_read(world: Path) -> None:
+    (world / "lost.py").write_text(LOST)
+    started = two(str(world / "lost.py"), arguments(world, "--name", "cut", "--epochs", "500"))
+    _, err = started.communicate(timeout=SECONDS)
+    assert "stopped at step 3 of" in err
+    assert read_json(world / "runs/cut/last/state.json")["step"] == 3
+    steps = [x for x in read_json_lines(world / "runs/cut/log.jsonl") if x["event"] == "step"]
+    assert [(x["step"], x["loss"]) for x in steps] == [(1, None), (2, None), (3, None)]
 
 
 def test_waiting_too_long_is_not_called_the_end_of_a_process(

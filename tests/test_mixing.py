@@ -74,6 +74,14 @@ def test_a_run_ends_after_steps(world: Path, mode: str, capsys: pytest.CaptureFi
     assert logged(world / "runs/run", "dev")[-1]["step"] == 7
 
 
+def test_single_runs_say_their_passes_where_steps_end_them(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--name", "run", "--mode", "single", "--steps", "7", "--skip-predictions")
+    told = capsys.readouterr().out
+    assert "passes over each set: sst 1.4\n" in told and "passes over each set: sts 2.3\n" in told
+
+
 @pytest.mark.parametrize("mode", ["annealed", "shuffle"])
 def test_the_order_of_tasks_is_drawn_by_the_seed(world: Path, mode: str) -> None:
     orders = []

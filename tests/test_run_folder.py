@@ -16,7 +16,7 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import MultitaskModel, UserError, export
-from minbert.files import HOST
+from minbert.files import HOST, sha256_of
 from minbert.report import __main__ as report
 from minbert.run import rundir
 from tests.conftest import arguments, run
@@ -120,11 +120,17 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
 def test_a_dev_file_that_is_changed_meanwhile_does_not_cost_the_end(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its texts are not shown: with other lines they would be others, or none."""
+    """Its texts are not shown: with other lines they would be others, or none.
+
+    Nor does a training file that is gone, and the card has the hashes of those it began with.
+    """
     dev, step = world / "data/ids-sst-dev.csv", train_multitask.train_step
+    train = world / "data/ids-sst-train.csv"
+    began_with = [sha256_of(path) for path in (train, dev)]
 
     def edited(run_: train_multitask.FineTuning, number: int) -> None:
         dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:2]))
+        train.unlink(missing_ok=True)
         step(run_, number)
 
     monkeypatch.setattr(train_multitask, "train_step", edited)
@@ -134,6 +140,8 @@ def test_a_dev_file_that_is_changed_meanwhile_does_not_cost_the_end(
     found = json.loads((world / "runs/run/findings.json").read_text())
     assert found["sst"]["worst"] == [] and found["sts"]["worst"]
     assert (world / "runs/run/report.html").is_file()
+    card = (world / "runs/run/README.md").read_text()
+    assert all(f"| `{digest}` |" in card for digest in began_with)
 
 
 def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:

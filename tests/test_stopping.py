@@ -100,9 +100,12 @@ def test_a_second_ctrl_c_does_not_cut_the_saving(
     assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 4
 
 
-def test_a_reader_that_ends_costs_nothing(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("mode", ["parallel", "joint"])
+def test_a_reader_that_ends_costs_nothing(
+    world: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
     """As `head`, or as tee, which Ctrl-C ends before the step is done."""
-    run(world, "--name", "whole")
+    run(world, "--name", "whole", "--mode", mode)
     shown = Progress.step
 
     def unheard(progress: Progress, record: StepRecord, *rest: Any) -> None:
@@ -113,7 +116,7 @@ def test_a_reader_that_ends_costs_nothing(world: Path, monkeypatch: pytest.Monke
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "step", unheard)
         with pytest.raises(BrokenPipeError):
-            run(world, "--name", "cut")
+            run(world, "--name", "cut", "--mode", mode)
     assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 5
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")

@@ -208,6 +208,8 @@ def test_a_frozen_encoder_needs_a_pooler_of_its_own(world: Path) -> None:
         run(world, *words, "--name", "cls")
     with pytest.raises(UserError, match="no pooler, and last-linear-layer"):
         run(world, *words, "--name", "several", "--seeds", "2")
+    with pytest.raises(UserError, match="no pooler, and last-linear-layer"):
+        run(world, *words, "--dry-run")
     assert run(world, *words, "--name", "mean", "--pooling", "mean") == 0
     assert run(world, "--epochs", "1", "--name", "full") == 0
 
@@ -219,5 +221,8 @@ def test_no_text_has_more_tokens_than_the_model_has_positions(world: Path) -> No
     options = ["--tasks", "sst", "--max-length", "512", "--epochs", "1", "--skip-predictions"]
     run(world, "--name", "run", *options)
     pretrain_mlm.main(arguments(world, "--name", "mlm", *options[:-1]))
+    for script, name in ((train_multitask, "run"), (pretrain_mlm, "mlm")):
+        again = ["--resume", str(world / "runs" / name), "--max-length", "512"]
+        assert script.main(again) == 0, "it may be given as it was typed"
     model = MultitaskModel.load(world / "runs/run", device="cpu", max_length=512)
     assert model.max_length == 64 and model.predict("sst", ["red " * 100])

@@ -14,14 +14,14 @@ import numpy as np
 from minbert.cli import flag_of
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
-from minbert.files import sha256_of, write_text
+from minbert.files import write_text
 from minbert.metrics import decimals, over_seeds
 from minbert.parsers import as_typed
 from minbert.report.tables import markdown_table
 from minbert.report.task_findings import TaskFindings
 from minbert.task.calibration import ECE_BINS
 from minbert.task.classes import describe_labels, shown_counts, worst_first
-from minbert.task.loading import count_trained_on
+from minbert.task.loading import count_trained_on, training_files
 from minbert.task.siamese import BOTH
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -73,11 +73,11 @@ class Command:
 
 def write_card(
     folder: Path, command: Command, tasks: list[Task], train_splits: Splits, dev_splits: Splits,
-    kept: str, best_scores: dict[str, float], found: Findings,
+    hashes: dict[str, str], kept: str, best_scores: dict[str, float], found: Findings,
 ) -> None:  # fmt: skip
     """Write the card of a fine-tuned run: the scores of its best step, and of each class.
 
-    kept: what best/ holds, in words.
+    hashes: of the files that it began with, by name. kept: what best/ holds, in words.
     """
     scores: Rows = [
         ("task", "metric", "dev score, best step by dev", "95 % interval", "rows", "others")
@@ -86,7 +86,7 @@ def write_card(
     for task in tasks:
         train, dev, own = (by_task.get(task.name) for by_task in (train_splits, dev_splits, found))
         scores.append(score_row(task, best_scores[task.name], len(dev), own))
-        data += data_rows(task, train, dev, Path(command.args["data_dir"]))
+        data += data_rows(task, train, dev, Path(command.args["data_dir"]), hashes)
     titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (
         f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"
@@ -111,8 +111,11 @@ def score_row(
     return task.title, task.main_metric, f"{value:.3f}", interval, f"{dev_rows:,}", others
 
 
-def data_rows(task: Task, train: EncodedSplit, dev: EncodedSplit, data_dir: Path) -> Rows:
+def data_rows(
+    task: Task, train: EncodedSplit, dev: EncodedSplit, data_dir: Path, hashes: dict[str, str]
+) -> Rows:
     """Return a task's lines of the table of files; a split's first file has the rows of all."""
+    of_file = {path: hashes[name] for name, path in training_files([task], data_dir).items()}
     again, lines = count_trained_on(dev, train), []
     of_dev = f" ({again:,} as in train)" if again else ""
     share = f", {task.dev_share:g} of it: dev" if task.dev_share else ""
@@ -121,7 +124,7 @@ def data_rows(task: Task, train: EncodedSplit, dev: EncodedSplit, data_dir: Path
     ):  # fmt: skip
         for number, path in enumerate(task.paths(name, data_dir)):
             rows = "" if number else used
-            lines.append((path.name + part, rows, f"`{sha256_of(path)}`"))
+            lines.append((path.name + part, rows, f"`{of_file[path]}`"))
     return lines
 
 
@@ -178,16 +181,17 @@ def exports(folder: Path, args: dict[str, Any]) -> list[str]:
 
 
 def write_mlm_card(
-    folder: Path, command: Command, files: list[Path], rows: int, kept: str, step: int,
+    folder: Path, command: Command, hashes: dict[Path, str], rows: int, kept: str, step: int,
     found: dict[str, float],
 ) -> None:  # fmt: skip
     """Write the card of a pre-trained run: how well what it keeps predicts held-out tokens.
 
-    kept: the folder that --model RUN means, of which step it is, and what was found then.
+    hashes: of the files that it began with. kept: the folder that --model RUN means, of which step
+    it is, and what was found then.
     """
     head = ("held-out masked tokens", f"step {step}")
     scores: Rows = [head, *((name, f"{value:.3f}") for name, value in found.items())]
-    data: Rows = [("file", "sha256"), *((f.name, f"`{sha256_of(f)}`") for f in files)]
+    data: Rows = [("file", "sha256"), *((f.name, f"`{own}`") for f, own in hashes.items())]
     about = (
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"
         f"`{command.args['model']}`. `{kept}/` holds step {step}; `--model` takes that."

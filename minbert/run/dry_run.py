@@ -17,9 +17,10 @@ import torch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import shuffled
+from minbert.data.tokenizer import BertTokenizer
 from minbert.progress import duration, progress
 from minbert.run import pre_training
-from minbert.run.fine_tuning import FineTuning, set_up
+from minbert.run.fine_tuning import FineTuning, check_model, set_up
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.pre_training import PreTraining
 from minbert.run.recipe_args import FROZEN
@@ -33,6 +34,7 @@ from minbert.task.siamese import BOTH
 from minbert.task.task import Tasks
 from minbert.training.averaging import add_to_average
 from minbert.training.mixing import Plan
+from minbert.weights.resolve import resolve
 
 WARM_UP, MEASURED = 2, 6  # steps
 TrainStep = Callable[[FineTuning, int], None]
@@ -188,6 +190,8 @@ def show(args: Args | MlmArgs, make: Callable[[Path], tuple[str, Forecast]]) -> 
 def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tuple[str, Forecast]:
     """Return the forecast of train_multitask.py, as text and numbers."""
     teacher_files(args, folder)  # raises for a teacher that is no run
+    directory = resolve(args.model)
+    check_model(args, list(tasks.values()), BertTokenizer.from_directory(directory), directory)
     run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]

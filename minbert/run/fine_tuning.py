@@ -108,7 +108,8 @@ class FineTuning(Training):
     def write(self, folder: Path) -> None:
         """Write model, heads and tokenizer."""
         save_multitask(self.model, folder)
-        self.tokenizer.save(folder, self.args.max_length)
+        most = self.model.encoder.config.max_position_embeddings
+        self.tokenizer.save(folder, min(self.args.max_length, most))
 
 
 def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
@@ -124,8 +125,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     model = make_model(args, tasks, directory, whole=bool(last))
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
-    args = replace(args, max_length=min(args.max_length, config.max_position_embeddings))
-    source = replace(source, max_length=args.max_length)
+    longest = min(args.max_length, config.max_position_embeddings)
+    source = replace(source, max_length=longest)
     known = list(tasks.values())
     train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)

@@ -58,7 +58,7 @@ def finish(run: FineTuning) -> None:
         print(f"best/ holds {kept}".replace("`", ""))
     write_card(
         run.folder, Command.of(args), list(run.tasks.values()), run.train_splits, run.dev_splits,
-        kept, best.scores, found,
+        state.data, kept, best.scores, found,
     )  # fmt: skip
     calibrated = {name: own.calibrated for name, own in found.items() if own.calibrated}
     run.log.write(
@@ -140,7 +140,8 @@ def finish_mlm(run: PreTraining) -> None:
     """Write card, report and the log's last line of a pre-trained run; print its speed."""
     kept, step, scores = kept_of_mlm(run.state)
     command = Command.of(run.args)
-    write_mlm_card(run.folder, command, run.files, run.train_rows, kept, step, scores)
+    hashes = {path: run.state.data[name] for name, path in run.files.items()}
+    write_mlm_card(run.folder, command, hashes, run.train_rows, kept, step, scores)
     run.log.write("end", step=run.steps, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)

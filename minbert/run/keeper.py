@@ -75,6 +75,8 @@ class Keeper:
     def _save_and_report(self) -> None:
         """Write last/ and print the command that continues from it."""
         put_back(self.run.optimizer)  # if Ctrl-C came before `averaged` could
+        if distributed.size() > 1:  # the others may be gone, or not as far
+            self.run.records.give_up_losses()
         save(self.run, "last")
         if distributed.rank() == 0:  # on stderr, which --quiet does not silence
             whole = shlex.quote(str(rundir.command_folder(self.run.folder)))
@@ -102,7 +104,8 @@ class Keeper:
             yield
             is_due = time.monotonic() - self.saved_at >= 60 * self.save_minutes
             self.due = distributed.any_rank(is_due)
-            stop = distributed.any_rank(self.pending)
+            if stop := distributed.any_rank(self.pending):
+                self.run.records.flush()  # here all processes are as far
         finally:
             self.deferred = False
         if stop:

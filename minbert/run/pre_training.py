@@ -31,7 +31,7 @@ class PreTraining(Training):
 
     model: MaskedLanguageModel
     args: Args
-    files: list[Path]  # that are trained on
+    files: dict[str, Path]  # that are trained on, by names that stay when they move
     text: EncodedSplit
     held_out: np.ndarray  # rows of `text` to evaluate on, in ascending order; the others train
     masking: Masking
@@ -101,7 +101,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     return PreTraining(
         **vars(begun),
         args=args,
-        files=list(files.values()),
+        files=files,
         text=text,
         held_out=held_out,
         masking=masking,

@@ -4,7 +4,7 @@ import math
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -160,11 +160,18 @@ class StepRecords:
         self.read_every = READ_EVERY.get(device.type, 1)
         self.waiting: list[StepRecord] = []
 
-    def add(self, record: StepRecord) -> None:
-        """Add a step; if it is time, read the losses. Raises UserError as `flush` does."""
-        self.waiting.append(record)
+    def add(self, records: Sequence[StepRecord]) -> None:
+        """Add a step's records, of joint training one a task; if it is time, read the losses.
+
+        Raises UserError as `flush` does.
+        """
+        self.waiting += records
         if len(self.waiting) >= self.read_every:
             self.flush()
+
+    def give_up_losses(self) -> None:
+        """Let the steps that wait have no loss: of the process with another part nothing comes."""
+        self.waiting = [replace(record, loss=None) for record in self.waiting]
 
     def flush(self) -> None:
         """Read, check and log all losses added. Raises UserError for one that is not finite."""
@@ -175,6 +182,7 @@ class StepRecords:
         own = [r.loss for r in records if r.loss is not None]
         losses = iter(distributed.all_reduce_sums(torch.stack(own)) if own else [])
         waited = (time.monotonic() - started) / len(records)
+        logged = []
         for record in records:
             loss = None if record.loss is None else next(losses)
             if loss is not None and not math.isfinite(loss):
@@ -182,13 +190,15 @@ class StepRecords:
                     f"loss of {record.task} is {loss} at step {record.step}, {AFTER_NAN}"
                 )
             self.write(record, loss, record.seconds + waited)
+            logged.append((record, loss, record.seconds + waited))
+        for record, loss, seconds in logged:  # last: it fails if nobody reads it any more
+            self.progress.step(record, loss, seconds)
 
     def write(self, r: StepRecord, loss: float | None, seconds: float) -> None:
-        """Write one step's numbers to the log and the progress bar."""
+        """Write one step's numbers to the log."""
         cosines = {names: round(float(cosine), 4) for names, cosine in r.cosines.items()}
         more = {"cosines": cosines} if cosines else {}
         self.log.write(
             "step", step=r.step, task=r.task, loss=loss, lr=r.lr, examples=r.examples,
             tokens=r.tokens, seconds=round(seconds, 5), **more,
         )  # fmt: skip
-        self.progress.step(r, loss, seconds)  # last: it fails if nobody reads it any more
