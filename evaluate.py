@@ -12,6 +12,7 @@ if __name__ == "__main__":  # Ctrl-C during the imports, which take seconds, pri
     signal.signal(signal.SIGINT, lambda *_: (os.write(2, b"stopped.\n"), os._exit(130)))
 
 import json
+import math
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -144,6 +145,8 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
         return BertModel.from_pretrained(directory), {}
     model, _ = load_multitask(directory)
     heads = {name: head for name, head in model.heads.items() if head.config.is_bert_head}
+    if others := [name for name in model.heads if name not in heads]:
+        print(f"left out, as they do not read BERT's pooler: the heads of {', '.join(others)}")
     return model.encoder, heads
 
 
@@ -160,6 +163,15 @@ def verify_model(args: Args) -> tuple[dict[str, object], int]:
         print(f"first diverging layer: {report['first_diverging']}")
     print("PASS" if report["pass"] else "FAIL")
     return report, 0 if report["pass"] else 1
+
+
+def finite(report: object) -> object:
+    """Return a report with None for NaN and infinity, which JSON has not."""
+    if isinstance(report, dict):
+        return {name: finite(value) for name, value in report.items()}
+    if isinstance(report, list):
+        return list(map(finite, report))
+    return None if isinstance(report, float) and not math.isfinite(report) else report
 
 
 def score_file(args: Args) -> tuple[dict[str, object], int]:
@@ -179,7 +191,6 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
         print(f"{key},{value}")
         if value != value:
             print(f"{key}: not defined: {WHY_UNDEFINED}", file=sys.stderr)
-            report[key] = None  # JSON has no NaN
     return report, 1 if report["missing"] or report["extra"] or report["duplicate"] else 0
 
 
@@ -237,7 +248,7 @@ def main(argv: list[str]) -> int:
     else:
         report, code = score_file(args)
     if args.json:
-        print(json.dumps(report))
+        print(json.dumps(finite(report)))
     return code
 
 

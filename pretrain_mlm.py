@@ -41,7 +41,7 @@ from minbert.training.schedule import learning_rate
 from minbert.training.threads import set_threads
 from tasks import TASKS
 
-LARGEST_LOSS = 230  # e to the power of it is a number that the report takes: below 1e100
+LARGEST_LOSS = 230  # exp(230) < 1e100, the largest perplexity that a report takes
 HELD_OUT_EPOCH = 2**32 - 1  # held-out tokens are masked the same at every evaluation
 
 
@@ -81,43 +81,44 @@ def train_step(run: PreTraining, step: int) -> None:
 
     epoch, number = divmod(step, run.epoch_steps)
     places = batch_rows(
-        run.train_rows, args.batch_size, run.epoch_steps, args.seed, "mlm", epoch, number
-    )
+        run.train_rows, args.batch_size, num_batches=run.epoch_steps, seed=args.seed, task="mlm",
+        epoch=epoch, batch=number,
+    )  # fmt: skip
     rows = rows_without(run.held_out, places)
 
-    loss, guesses = forward_backward(run, rows, epoch)
-    if guesses:  # a batch of a few short texts may have nothing to guess
+    loss, num_masked = forward_backward(run, rows, epoch)
+    if num_masked:  # a batch of a few short texts may have no masked token
         distributed.sum_gradients(run.model.parameters())
         run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
         run.optimizer.zero_grad(set_to_none=True)
     run.state.step = step + 1
 
     tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
-    loss = loss if guesses else None
+    loss = loss if num_masked else None
     run.records.add([StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds)])
 
 
 def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Tensor, float]:
-    """Add the gradient of the mean loss over these rows' guesses; return loss and guesses.
+    """Add the gradient of the mean loss over these rows' masked tokens; return loss and count.
 
-    The rows go through the model in --accumulate parts, and of several processes each takes its
-    share: every part counts by its guesses, and one without any takes part with zeros.
+    The rows are split among the processes and into --accumulate parts. A part counts by its masked
+    tokens, and one without any takes part with zeros.
     """
     run.model.train()
     shares = distributed.micro_batches(rows, run.args.accumulate)
     parts = [(masked_rows(run, part, run.args.seed, epoch), share) for part, share in shares]
-    guesses = [len(masked.targets) if share else 0 for masked, share in parts]
+    counts = [len(masked.targets) if share else 0 for masked, share in parts]
     total = torch.zeros((), device=run.model.encoder.device)
-    all_guesses = distributed.all_reduce_sum(sum(guesses))
-    if not all_guesses:
+    all_masked = distributed.all_reduce_sum(sum(counts))
+    if not all_masked:
         return total, 0.0
-    for (masked, _), own in zip(parts, guesses, strict=True):
+    for (masked, _), own in zip(parts, counts, strict=True):
         logits = run.model(masked.batch, masked.places)
         loss = cross_entropy(logits, masked.targets) if own else logits.sum()
-        loss = loss * (own / all_guesses)
+        loss = loss * (own / all_masked)
         loss.backward()
         total += loss.detach()
-    return total, all_guesses
+    return total, all_masked
 
 
 def masked_rows(run: PreTraining, rows: np.ndarray, seed: int, epoch: int) -> MaskedBatch:
@@ -127,7 +128,7 @@ def masked_rows(run: PreTraining, rows: np.ndarray, seed: int, epoch: int) -> Ma
 
 
 def evaluate(run: PreTraining, stage: str) -> None:
-    """Score the guesses on the held-out rows: log and show them; --keep best: by their loss."""
+    """Score the held-out rows' masked tokens: log and show that; --keep best: by their loss."""
     check_finite(run)
     state, step, scores = run.state, run.state.step, Scores()
     if len(run.held_out):

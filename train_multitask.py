@@ -35,7 +35,7 @@ from minbert.run.train_args import Args, default_name
 from minbert.task.balance import row_weights
 from minbert.task.evaluation import LOWEST, replace_undefined, score_tasks, set_threshold
 from minbert.task.siamese import siamese_loss
-from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
+from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, soft_loss
 from minbert.task.task import Task, Tasks, has_2024_form, main_scores
 from minbert.training import distributed
 from minbert.training.averaging import add_to_average, averaged
@@ -84,7 +84,7 @@ def train_step(run: FineTuning, step: int) -> None:
         group["lr"] = lr * group["rate"]
 
     rows = {draw.task: run.rows_of(draw) for draw in run.plan.draws(step)}
-    losses, conflict = add_gradients(run, rows)
+    losses, task_cosines = add_gradients(run, rows)
     run.optimizer.step(scale=clip_scale(run.model.parameters(), args.clip))
     run.optimizer.zero_grad(set_to_none=True)
     run.state.step = step + 1
@@ -97,20 +97,21 @@ def train_step(run: FineTuning, step: int) -> None:
         tokens = int(run.train_sequences[task].lengths_of(own).sum())
         record = StepRecord(
             step=step + 1, task=task, loss=losses[task], lr=lr, epoch=epoch, examples=len(own),
-            tokens=tokens, seconds=seconds, cosines=conflict,
+            tokens=tokens, seconds=seconds, cosines=task_cosines,
         )  # fmt: skip
         records.append(record)
-        conflict = {}  # one line of the step has it
+        task_cosines = {}  # only the step's first record has them
     run.records.add(records)
 
 
 def add_gradients(
     run: FineTuning, rows: dict[str, np.ndarray]
 ) -> tuple[dict[str, Tensor | None], dict[str, Tensor]]:
-    """Leave in the parameters the gradient of a step, summed over all processes.
+    """Compute the gradients of a step and leave them in the parameters, summed over all processes.
 
-    rows: of each of its tasks. Returns each task's loss. Of several tasks the encoder's gradients
-    are combined as --combine says, and the cosines between them are returned, too.
+    rows: the batch's row numbers, by task. Returns each task's loss and, where several tasks share
+    the step (joint mode), the cosines between their gradients of the encoder, which are combined as
+    --combine says.
     """
     losses = {}
     if len(rows) == 1 or run.features:  # no gradient of the encoder to combine
@@ -133,9 +134,8 @@ def forward_backward(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | 
 
     Returns the loss without that weight, None if there was none.
 
-    The rows go through the model in --accumulate parts, and of several processes each takes its
-    share: every part counts by its rows, or by its words if they are labelled, so that the gradient
-    is that of the whole batch.
+    The rows are split among the processes and into --accumulate parts. A part counts by its rows or
+    labelled words, so that the gradient is that of the whole batch.
     """
     run.model.train()
     if run.features:
@@ -144,7 +144,7 @@ def forward_backward(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | 
     counts = item_counts(run.train_sequences[task.name], rows)
     for part, share in distributed.micro_batches(rows, run.args.accumulate, counts):
         loss = batch_loss(run, task, part)
-        if loss is None:  # an in-batch loss without two pairs to tell apart
+        if loss is None:  # fewer than two pairs: an in-batch loss has nothing to tell apart
             run.state.skipped += 1
             continue
         loss = loss * share
@@ -154,7 +154,7 @@ def forward_backward(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | 
 
 
 def batch_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | None:
-    """Return the mean loss of these rows; of pairs that are read both ways the two added."""
+    """Return the mean loss of these rows; with --pair-encoding both it is the sum of two losses."""
     if task.name not in run.pairs:
         return head_loss(run, task, rows)
     args, pairs = run.args, run.pairs[task.name]
@@ -169,13 +169,14 @@ def head_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor:
     args, name = run.args, task.name
     r_drop = args.r_drop.get(name, 0.0)
     outputs, labels, items = run.forward(name, rows)
-    if len(items) == 0:  # of sentences with labelled words: all of them were cut off
-        # 0, with gradients of 0: of several processes each sums up those of the same parameters
+    if len(items) == 0:  # token classification: all labelled words were cut off
+        # 0, with gradients of 0: all processes sum up gradients of the same parameters
         return outputs.sum()
     if name in run.teachers:
         teacher = to_device(run.teachers[name][torch.from_numpy(items)], outputs.device)
+        # w of teacher annealing: 0 at the first step, 1 at the last one
         label_share = run.state.step / (run.steps - 1) if run.steps > 1 else 1.0
-        targets = taught_targets(task, labels, teacher, label_share)
+        targets = distillation_targets(task, labels, teacher, label_share)
     elif r_drop:
         targets = hard_targets(task, labels)
     else:
@@ -185,7 +186,7 @@ def head_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor:
     if r_drop:
         again, *_ = run.forward(name, rows)
         loss = (loss + soft_loss(task, again, targets, weights)) / 2
-        loss = loss + r_drop * disagreement(task, outputs, again, weights)
+        loss = loss + r_drop * r_drop_loss(task, outputs, again, weights)
     return loss
 
 
@@ -193,7 +194,7 @@ def evaluate(run: FineTuning, stage: str) -> None:
     """Take dev scores of the weights, and of their mean if there is one; keep the best."""
     check_finite(run)
     state = run.state
-    if run.averaged_steps:  # first: a siamese threshold, set in it, must end as that of last/
+    if run.averaged_steps:  # first: it sets siamese thresholds, and last/ has those of the weights
         with averaged(run.optimizer):
             evaluate_weights(run, stage, is_mean=True)
     by_task = evaluate_weights(run, stage)
@@ -206,9 +207,9 @@ def evaluate(run: FineTuning, stage: str) -> None:
 
 
 def evaluate_weights(run: FineTuning, stage: str, is_mean: bool = False) -> Scores:
-    """Score the model as it is, log and show the scores, and save it if it is the best so far.
+    """Score the model on dev, log and show the scores, and save it if it is the best so far.
 
-    Returns the main scores. is_mean: the model has the weights' mean.
+    Returns the main scores. is_mean: the model has the mean of the weights over its last steps.
     """
     args, step, tasks = run.args, run.state.step, list(run.tasks.values())
     for name in run.pairs:

@@ -23,6 +23,9 @@ NEED_LARGE = {"train_step_large", *GPU_SETS}
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 
 
+DEFAULT_MODEL = "all-MiniLM-L6-v2"
+
+
 @dataclass(frozen=True)
 class Args:
     """What to measure and where."""
@@ -30,7 +33,7 @@ class Args:
     only: tuple[str, ...] = arg(
         (), f"of {', '.join(ALL)} (default: all with a GPU, else those for a CPU)", parse=comma_list
     )
-    model: str = arg("all-MiniLM-L6-v2", "model name or directory")
+    model: str = arg(DEFAULT_MODEL, "model name or directory")
     data_dir: str = arg("data", "directory with the tasks' files")
     output_dir: str = arg("checkpoints", "the tasks' ids are cached in it")
     turns: int = arg(5, "of every contestant, after one to warm up", low=1, high=1000)
@@ -53,12 +56,15 @@ def main(argv: list[str]) -> int:
             for path in (model / name for name in TOKENIZER_FILES):
                 if path.is_file():
                     shutil.copy(path, large)
-        places = Places(str(model), str(large), args.data_dir, args.output_dir, args.turns)
-        for name in chosen:
-            print(f"{name} ...", flush=True)
-            section = ALL[name](places)
-            command = f"python -m benchmarks --only {name} --turns {args.turns} --data-dir DIR"
-            write_report(Path(args.results), name, section, command)
+        name = Path(args.model).name
+        title = "MiniLM" if name == DEFAULT_MODEL else name
+        places = Places(str(model), str(large), args.data_dir, args.output_dir, args.turns, title)
+        other = "" if name == DEFAULT_MODEL else f" --model {name}"
+        for one in chosen:
+            print(f"{one} ...", flush=True)
+            section = ALL[one](places)
+            words = f"--only {one} --turns {args.turns}{other} --data-dir DIR"
+            write_report(Path(args.results), one, section, f"python -m benchmarks {words}")
             for row in section.rows:
                 print("  " + "  ".join(row))
             for line in section.lines:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.contest import Contestant, Outcome, hold
+from benchmarks.contest import DEVICE, Contestant, Outcome, hold
+from minbert.training.device import choose_precision, precision_name
 
 A, B = "(a) transformers loop, fp32, random batches", "(b) bf16 autocast, grouped, fused AdamW"
 LIMITS = [
@@ -21,6 +22,7 @@ class Places:
     data_dir: str
     cache: str  # a directory that ids are cached in
     turns: int
+    name: str = "MiniLM"  # of `model`, in titles
 
 
 def ours(name: str, places: Places, *options: str, script: str = "train_multitask") -> Contestant:
@@ -31,8 +33,9 @@ def ours(name: str, places: Places, *options: str, script: str = "train_multitas
     fixed = ["--data-dir", places.data_dir, "--output-dir", places.cache, "--lr", "5e-5"]
     model = [] if "--model" in options else ["--model", places.model]
     settings = {"script": script, "arguments": [*fixed, *model, *options], "steps": 6}
-    precision = "fp32" if "fp32" in options else "bf16"
-    return Contestant(name, "benchmarks.ours:training", settings, True, precision)
+    precision = "fp32" if "fp32" in options else "auto"
+    computed = precision_name(choose_precision(precision, DEVICE))
+    return Contestant(name, "benchmarks.ours:training", settings, True, computed)
 
 
 def theirs(

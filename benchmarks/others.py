@@ -59,7 +59,10 @@ def batches_of(split: EncodedSplit, task: str, size: int, grouped: bool) -> Iter
             yield from (order[p * size : (p + 1) * size] for p in places)
         else:
             yield from (
-                batch_rows(len(split), size, count, 0, task, epoch, b) for b in range(count)
+                batch_rows(
+                    len(split), size, num_batches=count, seed=0, task=task, epoch=epoch, batch=b
+                )
+                for b in range(count)
             )
 
 

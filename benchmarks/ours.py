@@ -22,7 +22,7 @@ from minbert.data.examples import Example
 from minbert.losses import normalized
 from minbert.model.heads import pool
 from minbert.run.resolve_args import resolve_arguments
-from minbert.task.evaluation import predict
+from minbert.task.evaluation import compute_outputs
 from minbert.training.threads import set_threads
 from tasks import TASKS
 
@@ -114,7 +114,7 @@ def encoding(settings: dict[str, Any]) -> Turn:
         return normalized(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
 
     def encode(texts: list[Text]) -> np.ndarray:
-        return predict(forward, tokenize(texts, tokenizer), encoder.device).numpy()
+        return compute_outputs(forward, tokenize(texts, tokenizer), encoder.device).numpy()
 
     return encoding_turn(encode, settings, products(encoder.bert_layers))
 

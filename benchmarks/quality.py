@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import train_multitask
-from benchmarks.report import Section, write_report
-from experiments.jobs import Job, JobArgs, Origin, check_origin, current_origin, origin_of
-from experiments.run_records import RunRecord, record_of
+from benchmarks.report import Section, versions, write_report
+from experiments.jobs import (
+    Job,
+    JobArgs,
+    Origin,
+    check_origin,
+    check_settings,
+    current_origin,
+    origin_of,
+    settings_in,
+)
+from experiments.run_records import RunRecord, machines_of, record_of
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.run.runlog import is_finished
 from minbert.run_files import ARGS, read_arguments
@@ -38,6 +47,7 @@ class Args:
 
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    versions()  # before hours of training: it fails without the extras
     root = Path(args.output_dir) / "quality"
     now = current_origin(JobArgs(model=args.model, data_dir=args.data_dir))
     runs: dict[str, list[RunRecord]] = {path: [] for path in PATHS}
@@ -69,22 +79,23 @@ def settings(args: Args) -> str:
 def train(args: Args, root: Path, name: str, seed: int, now: Origin, written_out: bool) -> None:
     """Run train_multitask.py, or continue a run that was stopped; do nothing if it is finished.
 
-    now: what the run is to be made of. Raises UserError for a run that was made of something else.
+    now: what the run is to be made of. Raises UserError for one of something else, or that was made
+    with other settings.
     """
     folder = root / name
-    if (folder / ARGS).is_file():
-        check_origin(Job(name, ()), origin_of(folder, read_arguments(folder)), now, folder)
-    if is_finished(folder):
+    argv = ["--epochs", str(args.epochs), "--lr", args.lr, "--limit", args.limit]
+    argv += ["--limit-dev", args.limit_dev, "--skip-predictions"]
+    argv += ["--precision", "fp32", "--kernels", "written-out"] if written_out else []
+    places = ["--data-dir", args.data_dir]
+    if not (folder / ARGS).is_file():
+        places += ["--model", args.model, "--output-dir", str(root), "--seed", str(seed)]
+        train_multitask.main([*argv, *places, "--name", name])
         return
-    if (folder / ARGS).is_file():
-        argv = ["--resume", str(folder), "--data-dir", args.data_dir]
-    else:
-        argv = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", str(root)]
-        argv += ["--epochs", str(args.epochs), "--lr", args.lr, "--limit", args.limit]
-        argv += ["--limit-dev", args.limit_dev, "--seed", str(seed), "--name", name]
-        argv += ["--skip-predictions"]
-        argv += ["--precision", "fp32", "--kernels", "written-out"] if written_out else []
-    train_multitask.main(argv)
+    job, arguments = Job(name, tuple(argv)), read_arguments(folder)
+    check_settings(job, settings_in(arguments), folder, JobArgs(data_dir=args.data_dir))
+    check_origin(job, origin_of(folder, arguments), now, folder)
+    if not is_finished(folder):
+        train_multitask.main(["--resume", str(folder), *places])
 
 
 def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
@@ -99,7 +110,11 @@ def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
             cells.append(f"{statistics.fmean(values):.3f}{spread}")
         passes = " / ".join(f"{n:.1f}" for n in runs[0].passes.values())  # old runs have none
         rows.append((path, *cells, f"{runs[0].updates:,}", passes or "-"))
-    return Section(title, ("", *columns, "updates", "passes"), tuple(rows))
+    every = [run for runs in by_path.values() for run in runs]
+    torches = " and ".join(sorted({f"torch {run.torch}" for run in every if run.torch}))
+    trained = ", ".join(filter(None, ["; ".join(machines_of(every)), torches]))
+    lines = (f"trained, now or before, on {trained or 'a machine that is not known'}",)
+    return Section(title, ("", *columns, "updates", "passes"), tuple(rows), lines)
 
 
 if __name__ == "__main__":

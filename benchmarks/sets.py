@@ -54,7 +54,7 @@ def train_step(
         target_line("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
     )
     targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, factor)]
-    size = "bert-base-sized" if large else "MiniLM"
+    size = "bert-base-sized" if large else places.name
     name = f"Training step, {size}, batch {batch_size}{', one core busy' if busy else ''}"
     return compared(name, outcomes, "tokens", targets, lines, limits)
 
@@ -103,10 +103,8 @@ def step_parts(places: Places) -> Section:
         f"{ms[other] / ms[alone]:.1f}x (b); 2.5x leaves {left:.0f} ms for all the rest, which "
         f"takes {ms[whole.name] - ms[alone]:.0f} ms",
     )
-    return Section(
-        "Where a training step's time goes, MiniLM, batch 32", ("", "ms", "share"), tuple(rows),
-        lines,
-    )  # fmt: skip
+    title = f"Where a training step's time goes, {places.name}, batch 32"
+    return Section(title, ("", "ms", "share"), tuple(rows), lines)
 
 
 def trainers(
@@ -130,7 +128,7 @@ def trainers(
     ]
     outcomes, limits = hold_beside_limits(contestants, places.turns)
     targets = [Target("minbert", f"{name}, bf16", 4)] if large else []
-    what = f"{task}{' siamese' if siamese else ''}, {'bert-base-sized' if large else 'MiniLM'}"
+    what = f"{task}{' siamese' if siamese else ''}, {'bert-base-sized' if large else places.name}"
     title = f"Training, {what}, batch {batch_size}"
     return compared(title, outcomes, "examples", targets, (), limits)
 

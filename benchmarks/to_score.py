@@ -128,7 +128,7 @@ def time_to_score(places: Places) -> Section:
         "one seed; the evaluations' time is not counted",
         "best means: " + ", ".join(best),
     )
-    title = "Time to a mean dev score, MiniLM, batch 32"
+    title = f"Time to a mean dev score, {places.name}, batch 32"
     return Section(title, ("mean score", *outcomes, "ratio"), tuple(rows), lines)
 
 

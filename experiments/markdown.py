@@ -62,7 +62,7 @@ def results_page(record: PaperRecord) -> str:
         "each task's set, are those of fine-tuning.",
         f"Rows to train and to evaluate on: {format_rows(record.rows)}."
         + (f"\nWhere † stands: {format_rows(record.small_rows)}." if record.small_rows else ""),
-        *(note for key, note in NOTES.items() if key in (record.budget, record.model)),
+        *(note for key, note in NOTES.items() if key in (record.budget, Path(record.model).name)),
     ]
     for title, table in record.tables.items():
         parts += [f"## {title}", made_by(table), results_table(record, title)]

@@ -29,7 +29,7 @@ from minbert.inference import MultitaskModel
 from minbert.log_lines import read_log
 from minbert.run.checkpoint import MOMENTS
 from minbert.run_files import ARGS, LOG, read_arguments
-from minbert.task.evaluation import AT_HALF, predict_task
+from minbert.task.evaluation import AT_HALF, task_outputs
 from minbert.task.loading import DataSource, load_task
 from minbert.tensors import load_tensors
 from minbert.training.averaging import MEAN
@@ -222,13 +222,14 @@ def dev_predictions(directory: Path, is_mean: bool, data_dir: Path) -> dict[str,
 
     is_mean: of the mean of the weights, which last/ has beside them.
     """
-    model = MultitaskModel.load(directory)
+    arguments = read_arguments(directory.parent)
+    model = MultitaskModel.load(directory, arguments["device"])
     if is_mean:
         moments = load_tensors(directory / MOMENTS).items()
         means = {name.partition("/")[2]: w for name, w in moments if name.startswith(f"{MEAN}/")}
         model.network.load_state_dict(means, strict=False)
     device = model.network.encoder.device
-    precision = choose_precision(read_arguments(directory.parent)["precision"], device)
+    precision = choose_precision(arguments["precision"], device)
     for encoder in model.network.encoders:
         encoder.for_inference(precision)
     source = DataSource(data_dir, None, model.max_length, model.network.siamese_tasks)
@@ -236,7 +237,7 @@ def dev_predictions(directory: Path, is_mean: bool, data_dir: Path) -> dict[str,
     for name, task in model.tasks.items():
         split = load_task(task, "dev", model.tokenizer, source)
         what = f"{task.title}: {directory.name}"
-        outputs = predict_task(model.network, task, split, what)
+        outputs = task_outputs(model.network, task, split, what)
         found[name] = as_text(task.decode(outputs.numpy()))
     return found
 

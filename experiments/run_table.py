@@ -63,7 +63,7 @@ def run_table(
         if not has_finished(key):  # one that has, before it left a record, is only recorded
             SCRIPTS[job.script].main(script_arguments(job, key, args))
         print(f"took {duration(time.monotonic() - started)}", flush=True)
-        if job.is_fine_tuning:
+        if job.is_fine_tuning and not is_done(key):  # else it ran again as another's start
             record = record_of(key.folder)
             if keeps_predictions:
                 record = with_predictions(record, key.folder, Path(args.data_dir))
@@ -107,6 +107,7 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
     """
     seeds, now = seeds_of(args), current_origin(args)
     print(f"{len(jobs) * len(seeds)} runs in {root}; the times are those of a few steps each:")
+    due = {RunKey(root, j.name, s) for s in seeds for j in jobs_due(jobs, root, s, is_done)}
     total = 0.0
     with tempfile.TemporaryDirectory() as ids:
         for job in jobs:
@@ -115,11 +116,14 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
                 arguments = read_arguments(folder)
                 check_settings(job, settings_in(arguments), folder, args)
                 check_origin(job, origin_of(folder, arguments), now, folder)
-            done = sum(map(is_done, keys))
-            left = [key for key in keys if not is_done(key) and not has_finished(key)]
-            begun, finished = sum(key.folder.exists() for key in left), len(keys) - done - len(left)
-            about = f"{done} of {len(seeds)} done" + f", {begun} to go on" * (begun > 0)
-            about += f", {finished} to be recorded" * (finished > 0)
+            left = [key for key in keys if key in due and not has_finished(key)]
+            counts = {
+                "to go on": sum(key.folder.exists() for key in left),
+                "to be recorded": sum(has_finished(key) and not is_done(key) for key in keys),
+                "to run again, whose folders others need": sum(map(is_done, left)),
+            }
+            about = f"{sum(map(is_done, keys))} of {len(seeds)} done"
+            about += "".join(f", {count} {what}" for what, count in counts.items() if count)
             if left:
                 places = ["--model", args.model, "--data-dir", args.data_dir, "--output-dir", ids]
                 found = estimate(job.script, [*without_teachers(job.arguments), *places])

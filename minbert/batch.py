@@ -15,20 +15,22 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """What the model reads: S sequences of N tokens in all, each one contiguous, without padding.
+    """Hold S sequences of N tokens in all, laid end to end without padding.
 
-    Sequences sorted by length run fastest. Lengths are Python ints, so that laying out attention
-    never waits for the device.
+    Of two texts of 3 and 4 tokens the positions are 0 1 2 0 1 2 3, and the lengths (3, 4). An item
+    is what has a label and a prediction: a row or, in token classification, a word; I is their
+    number. Sequences sorted by length run fastest. Lengths are Python ints, so that laying out
+    attention never waits for the device.
     """
 
     ids: Tensor  # (N,) int64
     positions: Tensor  # (N,) int64, the column of each token in its own sequence
     segments: Tensor  # (N,) int64, 0 or 1
     lengths: tuple[int, ...]  # S
-    labels: Tensor | None = None  # (I,) float32, of what a head has an output for: I = S or words
-    rows: tuple[int, ...] = ()  # S, which row of the split each sequence is
-    items: tuple[int, ...] = ()  # I, which row or, if words are labelled, word of the split
-    words: Tensor | None = None  # (I,) int64, the first piece of each word; None: rows are labelled
+    labels: Tensor | None = None  # (I,) float32
+    rows: tuple[int, ...] = ()  # S, each sequence's row in the split
+    items: tuple[int, ...] = ()  # I, each item's number in the split
+    word_starts: Tensor | None = None  # (I,) int64, each word's first token; None: items are rows
 
     @property
     def cu_seqlens(self) -> Tensor:
@@ -38,6 +40,6 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""
-        names = ("ids", "positions", "segments", "labels", "words")
+        names = ("ids", "positions", "segments", "labels", "word_starts")
         names = [name for name in names if getattr(self, name) is not None]
         return replace(self, **{name: to_device(getattr(self, name), device) for name in names})

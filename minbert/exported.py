@@ -19,7 +19,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.items import by_row, gold_of
 from minbert.errors import UserError
 from minbert.model.multitask import MultitaskNetwork
-from minbert.task.evaluation import predict, predict_task
+from minbert.task.evaluation import compute_outputs, task_outputs
 from minbert.task.task import Task
 
 NEEDED = '--quantize needs onnxruntime: pip install -e ".[onnx]"'
@@ -70,10 +70,10 @@ class ExportedModel(nn.Module):
     def forward(self, task: str, batch: Batch) -> Tensor:
         """Return a task's logits, (I, outputs): of sequences, or of words."""
         outputs = self.outputs(batch)
-        if batch.words is None:
+        if batch.word_starts is None:
             return outputs
         rows = zip(outputs, batch.lengths, strict=True)  # (T, outputs) each
-        return torch.cat([row[:length] for row, length in rows])[batch.words]
+        return torch.cat([row[:length] for row, length in rows])[batch.word_starts]
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
         """Return a siamese task's embeddings of sentences, (S, E)."""
@@ -98,7 +98,7 @@ class ExportedModel(nn.Module):
 def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: Path) -> str:
     """Return how near a task's model.onnx comes to the network in fp32 on the rows of a split."""
     exported = ExportedModel(path, network)
-    ours, theirs = (predict_task(model, task, split).numpy() for model in (network, exported))
+    ours, theirs = (task_outputs(model, task, split).numpy() for model in (network, exported))
     apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
     predicted, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
     before, after = (metric(predictions, gold_of(split)) for predictions in (predicted, then))
@@ -115,7 +115,9 @@ def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: 
 def encoder_agreement(network: MultitaskNetwork, split: EncodedSplit, path: Path) -> str:
     """Return how near an encoder's model.onnx comes to the encoder in fp32 on a split's rows."""
     exported, device = ExportedModel(path, network), torch.device("cpu")
-    u, v = (predict(f, split, device) for f in (network.encoder.pooled_output, exported.outputs))
+    u, v = (
+        compute_outputs(f, split, device) for f in (network.encoder.pooled_output, exported.outputs)
+    )
     cosines = torch.cosine_similarity(u, v)
     return (
         f"pooled outputs of {len(split):,} rows of dev: cosine {cosines.mean():.4f} to those "

@@ -22,7 +22,7 @@ from minbert.model.heads import POOLINGS
 from minbert.model.multitask import MultitaskNetwork, load_multitask, pooled_sentences
 from minbert.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.answers import Answer, Entity
-from minbert.task.evaluation import predict, predict_task
+from minbert.task.evaluation import compute_outputs, task_outputs
 from minbert.task.heads import check_head
 from minbert.task.probabilities import class_probabilities, why_no_probabilities
 from minbert.task.tagging import spans
@@ -172,7 +172,7 @@ class MultitaskModel:
         siamese = task in self.network.siamese_tasks
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, spec.long)
         with distributed.alone():
-            outputs = predict_task(self.network, spec, split)
+            outputs = task_outputs(self.network, spec, split)
         if spec.per_word and (cut := len(item_labels(split)) - len(visible_items(split))):
             what = f"{cut:,} words cut off or without a piece, not predicted"
             print(f"{task}: {what} (max_length {self.max_length})", file=sys.stderr)
@@ -194,7 +194,7 @@ class MultitaskModel:
         split = encode_examples(examples, self.tokenizer, self.max_length)
         forward = partial(pooled_sentences, encoder, pooling=pooling)
         with distributed.alone():
-            vectors = predict(forward, split, encoder.device)
+            vectors = compute_outputs(forward, split, encoder.device)
         return (normalized(vectors) if normalize else vectors).numpy()
 
     def task_named(self, name: str) -> Task:

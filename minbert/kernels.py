@@ -38,7 +38,7 @@ def adamw(
     p: list[Tensor], g: list[Tensor], m: list[Tensor], v: list[Tensor], a: float,
     betas: tuple[float, float], eps: float, scale: float | Tensor,
 ) -> None:  # fmt: skip
-    """Do what minbert.training.optimizer.equations does, in one pass."""
+    """Do what minbert.training.optimizer.adamw_equations does, in one pass."""
     is_scaled = isinstance(scale, Tensor) or scale != 1  # a division by 1 would be another pass
     # the scale of gradients whose norm is infinite is 0, which a number cannot be divided by
     scale = torch.as_tensor(scale, dtype=torch.float32, device="cpu")

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPResponse
+from http.client import HTTPException, HTTPResponse, InvalidURL
 from pathlib import Path
 
 from tqdm import tqdm
@@ -121,10 +121,10 @@ def _fetch(url: str, part: Path, checked: bool) -> bool:
                 f"{url}: {error.code} {error.reason}; is MINBERT_DATA_URL right?"
             ) from error
         raise Interrupted(str(error)) from error
+    except (ValueError, InvalidURL) as error:
+        raise UserError(f"{url}: not an address ({error})") from error
     except (OSError, HTTPException) as error:
         raise Interrupted(str(error)) from error
-    except ValueError as error:
-        raise UserError(f"{url}: not an address ({error})") from error
     with answer:
         if answer.status != 206:
             return _store(answer, part, 0)

@@ -46,7 +46,7 @@ IN_BOTH = [
 WATCH = {
     "train_multitask": [
         *IN_BOTH,
-        *((train_multitask, name) for name in ("batch_loss", "clip_scale", "disagreement")),
+        *((train_multitask, name) for name in ("batch_loss", "clip_scale", "r_drop_loss")),
         (minbert.run.fine_tuning, "parameter_groups"),
         (minbert.run.heads_first, "batch_rows"),
         (minbert.training.gradients.TaskGradients, "put"),
@@ -153,7 +153,7 @@ RECIPE: dict[str, Row] = {
     ),
     "r_drop": (
         "--r-drop sst=1",
-        lambda run, base: run.calls["disagreement"] == 10 and run.differs(base),
+        lambda run, base: run.calls["r_drop_loss"] == 10 and run.differs(base),
     ),
     "layer_decay": (
         "--layer-decay 0.5",

@@ -17,6 +17,7 @@ from experiments.markdown import ONE_MODEL
 from experiments.run_records import Evaluation, RunRecord, logged_passes
 from minbert import UserError
 from minbert.files import read_json_lines
+from minbert.run.dry_run import Forecast
 from minbert.training.device import choose_device, choose_precision
 
 ROWS_OF_TABLE_5 = (
@@ -26,7 +27,9 @@ ROWS_OF_TABLE_5 = (
 
 
 @pytest.mark.thorough
-def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_model_beside_three(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(Path(__file__).parents[1])  # where recipes/ is
     short = ("--mode", "annealed", *one_model.SMOOTH, "--steps", "3")
     monkeypatch.setattr(one_model, "ANNEALED", short)
@@ -40,7 +43,7 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
         "--results": "results",
     }
     shared = [word for flag, name in places.items() for word in (flag, str(world / name))]
-    monkeypatch.setattr(run_table, "print_plan", lambda *_: None)
+    monkeypatch.setattr(run_table, "estimate", lambda *_: Forecast(1, 0.0, 0.0))
     one_model.main([*shared, "--seeds", "2"])
     table = read_ablation(world / "results" / ONE_MODEL)
     single, annealed, mean, taught, joint, recipe = table.lines
@@ -98,6 +101,16 @@ def test_one_model_beside_three(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert sorted(path.name for path in kept.iterdir()) == [
         "para-test-output.csv", "sst-test-output.csv", "sts-test-output.csv"
     ]  # fmt: skip
+    # a run that is missing needs its teachers' folders again, whose records stay
+    records = world / "results/runs/one-model-model"
+    (records / "teachers-11712.json").unlink()
+    before = {path.name: path.read_bytes() for path in records.iterdir()}
+    capsys.readouterr()
+    one_model.main([*shared, "--seeds", "2", "--only", "teachers"])
+    again = "alone-sst-1e-4: 2 of 2 done, 1 to run again, whose folders others need, 1 steps"
+    assert again in capsys.readouterr().out
+    after = {path.name: path.read_bytes() for path in records.iterdir()}
+    assert before.items() <= after.items() and after.keys() - before == {"teachers-11712.json"}
 
 
 def test_parallel_is_evaluated_as_the_recipe_is_and_one_row_of_it_ends_with_it() -> None:

@@ -9,7 +9,7 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.task.balance import row_weights, with_class_weights
-from minbert.task.soft import disagreement, hard_targets, soft_loss
+from minbert.task.soft import hard_targets, r_drop_loss, soft_loss
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks, task_file_text
 from tests.conftest import logged, weights
@@ -85,7 +85,7 @@ def test_a_weight_counts_a_row_so_often(kind: str) -> None:
         soft_loss(given, outputs, hard_targets(given, labels), each), given.loss(outputs, labels)
     )
     torch.testing.assert_close(
-        disagreement(given, outputs, again, each), disagreement(plain, often[0], often[1])
+        r_drop_loss(given, outputs, again, each), r_drop_loss(plain, often[0], often[1])
     )
 
 

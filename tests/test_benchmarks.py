@@ -96,6 +96,17 @@ def test_memory_with_and_without_what_saves_it(
     assert "asked 8 GiB at most" in section.lines[0] and "NOT" not in section.lines[0]
 
 
+def test_a_contestant_s_limit_is_of_the_precision_that_it_computes_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    places = Places("model", "", "data", "runs", 1)
+    for has_units, auto in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda a=has_units: a)
+        monkeypatch.setattr("minbert.training.device.has_amx", lambda: False)
+        assert ours("minbert", places).precision == auto
+        assert ours("minbert fp32", places, "--precision", "fp32").precision == "fp32"
+
+
 def test_the_clock_stops_when_a_score_is_reached() -> None:
     works = tuple(Work(seconds=2.0, score=score) for score in (0.3, 0.6, 0.5))
     outcome = Outcome("ours", (2.0, 2.0, 2.0), works, 50.0)

@@ -179,6 +179,8 @@ def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         download.download("http://127.0.0.1:9/f", tmp_path / "f")
     with pytest.raises(UserError, match="not an address"):
         download.download("data.example", tmp_path / "f")
+    with pytest.raises(UserError, match="not an address"):
+        download.download("http://127.0.0.1:9/a folder/f", tmp_path / "f")
 
 
 def test_all_files_of_the_tasks(server: str, tmp_path: Path, monkeypatch, capsys) -> None:

@@ -11,8 +11,9 @@ from torch.nn.utils import vector_to_parameters
 
 from minbert import AdamW
 from minbert.model.encoder import BertLayer
-from minbert.model.layers import Dropout, LayerNorm, Linear, has_reordered_products
+from minbert.model.layers import Dropout, LayerNorm, Linear
 from minbert.model.packing import lay_out
+from minbert.model.reordered import has_reordered_products
 from tests.conftest import TINY
 
 

@@ -145,7 +145,7 @@ def test_rows_that_no_gradient_has_reached_are_not_computed(
 ) -> None:
     """But for weight decay, which is theirs, too."""
     sizes = []
-    monkeypatch.setattr(optimizer_file, "equations", lambda p, *_: sizes.append(p[0].shape))
+    monkeypatch.setattr(optimizer_file, "adamw_equations", lambda p, *_: sizes.append(p[0].shape))
     for decay in (0.0, 0.01):
         words = torch.nn.Parameter(torch.ones(50, 4))
         adamw = AdamW([words], weight_decay=decay)
@@ -170,7 +170,7 @@ def test_what_the_kernel_cannot_read_the_equations_do() -> None:
 
 
 def test_roots_of_tiny_second_moments_are_floored_without_a_trace() -> None:
-    """The floor of `equations`: zero and denormal v give the same p as the exact root."""
+    """The floor of `adamw_equations`: zero and denormal v give the same p as the exact root."""
     p = torch.nn.Parameter(torch.ones(4))
     optimizer = AdamW([p], lr=1e-2, correct_bias=False, kernels="minbert")
     p.grad = torch.tensor([0.0, 1e-30, 1e-20, 1e-8])

@@ -14,7 +14,7 @@ from minbert.export import Args, describe_quantized
 from minbert.export import main as export
 from minbert.exported import ExportedModel, quantize
 from minbert.model.multitask import load_multitask
-from minbert.task.evaluation import predict_task
+from minbert.task.evaluation import task_outputs
 from minbert.task.loading import DataSource, load_task
 from tests.conftest import run
 from tests.word_world import add_pets, train
@@ -46,8 +46,8 @@ def test_a_classifier_in_8_bits(trained: Path, tmp_path: Path, capsys) -> None:
     assert not (out / "fp32.onnx").exists()
 
     exported = ExportedModel(out / "model.onnx", model.network)
-    theirs = predict_task(exported, model.tasks["sst"], split).numpy()
-    ours = predict_task(model.network, model.tasks["sst"], split).numpy()
+    theirs = task_outputs(exported, model.tasks["sst"], split).numpy()
+    ours = task_outputs(model.network, model.tasks["sst"], split).numpy()
     apart = np.abs(ours - theirs)
     assert 0 < apart.max() < 0.1 and theirs.shape == (12, 5)
     same = np.mean(ours.argmax(1) == theirs.argmax(1))

@@ -147,17 +147,17 @@ def test_the_card_has_the_command_of_the_recipe(world: Path) -> None:
     assert "minbert.export" not in card  # whose formats have no such heads
 
 
-def test_disagreement_counts_by_its_weight(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_r_drop_counts_by_its_weight(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the first step, whose weights and dropouts are those of every run."""
     seen: list[float] = []
-    original = train_multitask.disagreement
+    original = train_multitask.r_drop_loss
 
     def watched(*words) -> torch.Tensor:
         found = original(*words)
         seen.append(found.item())
         return found
 
-    monkeypatch.setattr(train_multitask, "disagreement", watched)
+    monkeypatch.setattr(train_multitask, "r_drop_loss", watched)
     losses = []
     for weight in (1, 1001):  # random outputs are all alike, and so they hardly disagree
         run(world, "--name", f"by-{weight}", "--tasks", "sst", "--r-drop", f"sst={weight}")
@@ -258,7 +258,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
 
 def test_both_readings_are_learned_from(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The loss is the mean of theirs, and their disagreement by its weight."""
-    seen: dict[str, list[float]] = {"soft_loss": [], "disagreement": []}
+    seen: dict[str, list[float]] = {"soft_loss": [], "r_drop_loss": []}
 
     def watch(name: str) -> None:
         original = getattr(train_multitask, name)

@@ -33,6 +33,8 @@ def test_less_data_is_marked_and_compared_with_its_like() -> None:
     assert "parallel less single task | +0.350 (-0.028) |" in page
     assert "Does it help parallel training?" not in page
     assert "Does it help parallel training?" in results_page(whole)
+    elsewhere = replace(whole, model=f"sentence-transformers/{whole.model}")
+    assert "was itself trained on duplicate questions of Quora" in results_page(elsewhere)
 
 
 def test_the_page_is_what_the_recorded_results_say(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from minbert import UserError
 from minbert.inference import MultitaskModel
 from minbert.run import rundir, teachers
 from minbert.run.resolve_args import resolve_arguments
-from minbert.task.kinds import classification, multi_labels, scores
-from minbert.task.soft import disagreement, hard_targets, soft_loss, taught_targets
+from minbert.task.kinds import classification, multi_labels, regression
+from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, soft_loss
 from tasks import TASKS as BUILTIN
 from tests.conftest import make_world, run
 from tests.own_tasks import arguments as own_arguments
@@ -25,7 +25,7 @@ TASKS = {
                                         text=["a", "b"], label="y", labels=2)),
     "sets": multi_labels("t", dict(kind="multi-label", train="", dev="", text="x", label="y",
                                    labels=["a", "b", "c"])),
-    "scores": scores("t", dict(kind="regression", train="", dev="", text="x", label="y")),
+    "scores": regression("t", dict(kind="regression", train="", dev="", text="x", label="y")),
 }  # fmt: skip
 
 
@@ -41,7 +41,7 @@ def test_against_labels_the_soft_loss_is_the_task_s(kind: str) -> None:
     teacher = torch.randn(4, task.outputs)
     expected = task.loss(outputs, labels)
     torch.testing.assert_close(soft_loss(task, outputs, hard_targets(task, labels)), expected)
-    w1 = taught_targets(task, labels, teacher, 1.0)
+    w1 = distillation_targets(task, labels, teacher, 1.0)
     torch.testing.assert_close(soft_loss(task, outputs, w1), expected)
 
 
@@ -50,10 +50,10 @@ def test_a_teacher_alone_is_the_best_target_of_itself(kind: str) -> None:
     """At w = 0 the gradient vanishes where the outputs are the teacher's."""
     task, teacher = TASKS[kind], torch.randn(4, TASKS[kind].outputs)
     outputs = teacher.clone().requires_grad_()
-    soft_loss(task, outputs, taught_targets(task, labels_of(kind), teacher, 0.0)).backward()
+    soft_loss(task, outputs, distillation_targets(task, labels_of(kind), teacher, 0.0)).backward()
     assert outputs.grad.abs().max() < 1e-6
-    half = taught_targets(task, labels_of(kind), teacher, 0.5)
-    both = [taught_targets(task, labels_of(kind), teacher, w) for w in (0.0, 1.0)]
+    half = distillation_targets(task, labels_of(kind), teacher, 0.5)
+    both = [distillation_targets(task, labels_of(kind), teacher, w) for w in (0.0, 1.0)]
     torch.testing.assert_close(half, sum(both) / 2)
 
 
@@ -61,7 +61,7 @@ def test_a_teacher_alone_is_the_best_target_of_itself(kind: str) -> None:
 def test_two_dropouts_disagree_by_both_divergences(kind: str) -> None:
     task = TASKS[kind]
     one, other = torch.randn(2, 4, task.outputs, generator=torch.manual_seed(2))
-    assert disagreement(task, one, one) == 0
+    assert r_drop_loss(task, one, one) == 0
     if kind == "scores":
         expected = (one - other).square().mean()
     else:
@@ -71,7 +71,7 @@ def test_two_dropouts_disagree_by_both_divergences(kind: str) -> None:
         p, q = made(logits=one), made(logits=other)
         both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
         expected = both.mean() / 2
-    torch.testing.assert_close(disagreement(task, one, other), expected)
+    torch.testing.assert_close(r_drop_loss(task, one, other), expected)
 
 
 def teach(world: Path) -> list[str]:
@@ -85,14 +85,14 @@ def test_a_teacher_s_outputs_are_what_is_learned_at_first(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = teach(world)
-    targets, taught = [], train_multitask.taught_targets
+    targets, taught = [], train_multitask.distillation_targets
 
     def watched(task, labels, teacher, w):
         found = taught(task, labels, teacher, w)
         targets.append((task.name, w, found, labels))
         return found
 
-    monkeypatch.setattr(train_multitask, "taught_targets", watched)
+    monkeypatch.setattr(train_multitask, "distillation_targets", watched)
     run(world, "--name", "run", *options)
     assert [w for _, w, *_ in targets] == pytest.approx([i / 19 for i in range(20)])
     assert "sst: " in (out := capsys.readouterr().out) and "reads its 40 training rows once" in out
@@ -113,13 +113,13 @@ def test_of_a_run_of_one_step_the_labels_are_learned(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last step is the first one."""
-    shares, taught = [], train_multitask.taught_targets
+    shares, taught = [], train_multitask.distillation_targets
 
     def watched(task, labels, teacher, label_share: float) -> torch.Tensor:
         shares.append(label_share)
         return taught(task, labels, teacher, label_share)
 
-    monkeypatch.setattr(train_multitask, "taught_targets", watched)
+    monkeypatch.setattr(train_multitask, "distillation_targets", watched)
     run(world, *teach(world), "--steps", "1", "--skip-predictions")
     assert shares == [1.0]
 

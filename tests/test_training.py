@@ -116,7 +116,8 @@ def test_every_row_once_an_epoch_in_a_new_order(batch_size: int | str) -> None:
 
     def epoch(task: str, number: int) -> list[int]:
         n, b = rows[task], batches[task]
-        drawn = [batch_rows(n, batch_size, b, 1, task, number, i) for i in range(b)]
+        about = {"num_batches": b, "seed": 1, "task": task, "epoch": number}
+        drawn = [batch_rows(n, batch_size, **about, batch=i) for i in range(b)]
         assert all(len(d) for d in drawn)
         return np.concatenate(drawn).tolist()
 

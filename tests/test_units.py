@@ -16,8 +16,8 @@ from minbert.model.heads import HeadConfig
 from minbert.model.multitask import load_multitask
 from minbert.onnx import INPUTS, PaddedModel
 from minbert.task.heads import head_config
-from minbert.task.kinds import scores
-from minbert.task.soft import disagreement, hard_targets, soft_loss
+from minbert.task.kinds import regression
+from minbert.task.soft import hard_targets, r_drop_loss, soft_loss
 from tests.conftest import WORDS, cut, logged, weights
 
 TASKS = """
@@ -39,9 +39,9 @@ range = [{low}, {high}]
 """
 
 
-def regression(low: float, high: float):
+def stars(low: float, high: float):
     table = {"kind": "regression", "train": "", "dev": "", "text": "x", "label": "y"}
-    return scores("stars", {**table, "range": [low, high]})
+    return regression("stars", {**table, "range": [low, high]})
 
 
 def write_task(world: Path, low: float, high: float, rows: int = 40) -> None:
@@ -127,19 +127,19 @@ def test_ranges_that_begin_elsewhere_are_learned_alike(world: Path) -> None:
 
 
 def test_cosines_of_0_and_1_are_the_ends_of_the_range() -> None:
-    task = regression(-1, 3)
+    task = stars(-1, 3)
     config = head_config(task, "cosine-mse", "mean", 0)
     assert (config.scale, config.unit, config.shift) == (4.0, 0.8, -1.0)
-    assert head_config(regression(0, 5), None, "cls", 0) == HeadConfig(problem_type="regression")
+    assert head_config(stars(0, 5), None, "cls", 0) == HeadConfig(problem_type="regression")
 
 
 def test_soft_losses_are_in_the_unit_too() -> None:
-    task, labels = regression(0, 100), torch.tensor([0.0, 20, 100])
+    task, labels = stars(0, 100), torch.tensor([0.0, 20, 100])
     one = torch.tensor([[20.0], [40.0], [100.0]])
     # (20^2 + 20^2 + 0) / 3 over 20^2
     assert task.loss(one, labels) == pytest.approx(2 / 3)
     assert soft_loss(task, one, hard_targets(task, labels)) == pytest.approx(2 / 3)
-    assert disagreement(task, one, labels[:, None]) == pytest.approx(2 / 3)
+    assert r_drop_loss(task, one, labels[:, None]) == pytest.approx(2 / 3)
 
 
 def test_exports_are_in_the_labels_unit(world: Path, tmp_path: Path) -> None:

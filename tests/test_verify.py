@@ -1,5 +1,6 @@
 """evaluate.py --verify against a reference made with transformers."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import evaluate
 from minbert import BertModel, UserError
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import read_reference, sanity_inputs
+from tests.conftest import run
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,29 @@ def test_emitted_reference_verifies(
     for job in ("--emit", "--verify"):
         file = str(tmp_path / f"ref{suffix}")
         assert evaluate.main([job, file, "--model", str(tmp_path / "model")]) == 0
+
+
+def test_a_reference_with_nan_fails_in_json_too(tiny: BertModel, tmp_path: Path, capsys) -> None:
+    tiny.save_pretrained(tmp_path / "model")
+    model = ["--model", str(tmp_path / "model")]
+    ids = np.array([[1, 2, 3]])
+    states = np.full((1, 3, tiny.config.hidden_size), np.nan, dtype=np.float32)
+    np.savez(tmp_path / "ref.npz", input_ids=ids, last_hidden_state=states)
+    assert evaluate.main(["--verify", str(tmp_path / "ref.npz"), *model, "--json"]) == 1
+    report = json.loads(capsys.readouterr().out.splitlines()[-1], parse_constant=pytest.fail)
+    assert report["tensors"]["last_hidden_state"]["max"] is None
+
+
+def test_heads_of_a_run_that_are_not_compared_are_named(world: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr("minbert.weights.verify.SANITY_IDS", [[1, 2, 0], [5, 6, 7]])
+    monkeypatch.setattr("minbert.weights.verify.SANITY_MASK", [[1, 1, 0], [1, 1, 1]])
+    run(world, "--name", "run", "--pooling", "mean,sst=cls", "--epochs", "1")
+    capsys.readouterr()
+    reference = str(world / "ref.safetensors")
+    assert evaluate.main(["--emit", reference, "--model", str(world / "runs/run")]) == 0
+    out = capsys.readouterr().out
+    assert "left out, as they do not read BERT's pooler: the heads of sts\n" in out
+    assert "logits.sst" in read_reference(Path(reference))
 
 
 def test_a_pickle_with_code_is_refused(tiny: BertModel, tmp_path: Path) -> None:

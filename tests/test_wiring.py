@@ -157,7 +157,7 @@ def test_epochs_and_rate_are_the_paper_s(words: str, epochs: int, lr: float) -> 
 
 def test_the_dropout_of_a_step_is_its_own(world: Path, monkeypatch) -> None:
     """With rate 0 and the same rows two steps differ by their dropout alone."""
-    monkeypatch.setattr(fine_tuning, "batch_rows", lambda *_: np.arange(8))
+    monkeypatch.setattr(fine_tuning, "batch_rows", lambda *_, **__: np.arange(8))
     for seed in ("1", "2"):
         flags = ("--lr", "0", "--epochs", "1", "--seed", seed, "--name", seed)
         run(world, *flags, "--tasks", "sst", "--skip-predictions")

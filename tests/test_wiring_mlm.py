@@ -134,8 +134,8 @@ def test_every_pass_has_an_order_of_its_own(
 ) -> None:
     drawn, batch_rows = [], module.batch_rows
 
-    def watched(*about: Any) -> np.ndarray:
-        drawn.append(batch_rows(*about))
+    def watched(*sizes: Any, **about: Any) -> np.ndarray:
+        drawn.append(batch_rows(*sizes, **about))
         return drawn[-1]
 
     monkeypatch.setattr(module, "batch_rows", watched)
@@ -159,7 +159,7 @@ def test_every_epoch_has_masks_of_its_own_by_the_run_s_seed(world: Path, monkeyp
 
 def test_the_dropout_of_a_step_of_pre_training_is_its_own(world: Path, monkeypatch) -> None:
     """With rate 0, the same rows and the same masks two steps differ by their dropout alone."""
-    monkeypatch.setattr(pretrain_mlm, "batch_rows", lambda *_: np.arange(8))
+    monkeypatch.setattr(pretrain_mlm, "batch_rows", lambda *_, **__: np.arange(8))
     masked = pretrain_mlm.masked_rows
     monkeypatch.setattr(pretrain_mlm, "masked_rows", lambda run, rows, *_: masked(run, rows, 1, 1))
     pretrain_mlm.main(arguments(world, "--name", "r", "--lr", "0", "--mask-rate", "0.5"))

@@ -188,7 +188,7 @@ def test_a_batch_knows_where_its_words_begin(tiny_words: BertTokenizer, tmp_path
     assert [x.tolist() for x in gold_of(split)] == [[1, 2, 3], [4], [5, 6, 7]]
     for own, rows in ((split, [2, 0, 1]), (take(split, np.array([2, 0, 1])), [0, 1, 2])):
         batch = collate(own, np.array(rows))  # shortest first
-        pieces = batch.ids[batch.words].tolist()
+        pieces = batch.ids[batch.word_starts].tolist()
         cat, red = (tiny_words.tokenizer.token_to_id(word) for word in ("cat", "red"))
         named = list(zip(pieces, batch.labels.tolist(), strict=True))
         assert sorted(named) == sorted([(cat, 1), (red, 3), (red, 4), (cat, 5), (cat, 6)])

@@ -28,5 +28,5 @@ def collate(split: EncodedSplit, rows: np.ndarray) -> Batch:
         labels=torch.from_numpy(item_labels(split)[items]),
         rows=tuple(rows.tolist()),
         items=tuple(items.tolist()),
-        words=words,
+        word_starts=words,
     )

@@ -212,7 +212,7 @@ Row = tuple[int, str, list[str] | list[list[str]], str | list[str]]
 def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator[Row]:
     """Yield the rows of a file of any kind."""
     check_exists(path, columns.course)
-    if _is_cmu(path, columns):
+    if is_cmu(path, columns):
         yield from _cmu_rows(path, columns, before)
         return
     needed = columns.needed(labelled)
@@ -237,11 +237,12 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
         yield number, id_, texts, label
 
 
-def _is_cmu(path: Path, columns: Columns) -> bool:
+def is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
     if (
         kind_of(path) in (*JSON, ".parquet")
         or columns.dialect.names
+        or columns.dialect.delimiter
         or columns.dialect.word_columns
     ):
         return False

@@ -9,6 +9,7 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit, encode_files
 from minbert.data.examples import Columns, Files, paths_of
 from minbert.data.long_texts import HEAD
+from minbert.data.tables import kind_of
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import (
     has_its_hash,
@@ -36,11 +37,9 @@ def load_split(
     if cache_dir is not None and all(path.is_file() for path in paths):
         key = hashlib.sha256(CACHE_VERSION + "".join(map(sha256_of, paths)).encode())
         key.update(tokenizer.fingerprint)
-        key.update(
-            repr(
-                (replace(columns, parse_label=float), labelled, max_length, siamese, long)
-            ).encode()
-        )
+        kinds = [kind_of(path) for path in paths]
+        read_as = (replace(columns, parse_label=float), labelled, max_length, siamese, long, kinds)
+        key.update(repr(read_as).encode())
         cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
         if split := read_cache(cache):
             return split

@@ -1,4 +1,4 @@
-"""Items: what a head has an output for. A row of a split is one or, if words are labelled, several.
+"""Items: what has a label and an output. One per row or, in token classification, one per word.
 
 R rows, I items in all: I = R, or the rows' words.
 """

@@ -36,7 +36,7 @@ def shuffled(rows: int, seed: int, task: str, epoch: int) -> np.ndarray:
 def random_order(rows: int, seed: int | list[int]) -> np.ndarray:
     """Return the numbers of the rows in random order, (rows,) int32.
 
-    Of more than a million rows they are kept on the disk, in a temporary file.
+    More than a million of them are kept on the disk, in a temporary file.
     """
     if rows > ROWS_IN_MEMORY:
         file = TemporaryFile()  # noqa: SIM115 - it is deleted when the order is
@@ -63,15 +63,16 @@ def rows_without(left_out: np.ndarray, places: np.ndarray) -> np.ndarray:
 
 
 def batch_rows(
-    rows: int, batch_size: int | str, batches: int, seed: int, task: str, epoch: int, batch: int
-) -> np.ndarray:
-    """Return the row numbers of one of an epoch's `batches`; every row is in exactly one of them.
+    num_rows: int, batch_size: int | str, *, num_batches: int, seed: int, task: str, epoch: int,
+    batch: int,
+) -> np.ndarray:  # fmt: skip
+    """Return the row numbers of batch `batch`, from 0, of a pass; every row is in one batch.
 
-    Adaptive batches of one set differ in size by one row at most.
+    num_batches: of the pass. Adaptive batches of one set differ in size by one row at most.
     """
-    order = shuffled(rows, seed, task, epoch)
+    order = shuffled(num_rows, seed, task, epoch)
     if batch_size == ADAPTIVE:
-        return order[batch * rows // batches : (batch + 1) * rows // batches]
+        return order[batch * num_rows // num_batches : (batch + 1) * num_rows // num_batches]
     return order[batch * batch_size : (batch + 1) * batch_size]
 
 

@@ -1,6 +1,7 @@
 """A data file of any kind -> its columns' names and rows of text: TSV, CSV, JSON lines, Parquet."""
 
 import json
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -106,7 +107,7 @@ def _check_header(path: Path, line: str, delimiter: str) -> None:
     """Raise UserError for a first line that is the beginning of another kind of file."""
     if line.startswith("sep="):
         raise UserError(f"{path}:1: {line.rstrip()!r} is Excel's; take that line out")
-    if line.startswith("["):
+    if re.match(r"\[\s*([\[{\"]|$)", line):  # SQL Server has names in brackets: [id],[text]
         raise UserError(f"{path}: a JSON array; write one object a line, in a .jsonl file")
     if ";" in line and delimiter not in line:
         raise UserError(f"{path}:1: {SEMICOLON}")
@@ -227,7 +228,7 @@ def as_label(value: Any) -> str:
     if isinstance(value, list):
         if any(isinstance(part, list) or ";" in as_label(part) for part in value):
             raise ValueError(f"a list of names without `;` was expected, found {str(value)[:60]}")
-        return ";".join(map(as_label, value)) or "-"
+        return ";".join(map(as_label, value)) if value else "-"
     return as_text(value)
 
 

@@ -33,6 +33,7 @@ class SelfAttention(nn.Module):
         """
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)  # (N, D)
+        # split D into H heads of K numbers, and pad the sequences of each group to its length T
         q, k, v = layout.pad_queries(q), layout.pad(k), layout.pad(v)  # (R, K)
         masks = [group.mask for group in layout.groups]
         groups = zip(layout.split_queries(q), layout.split(k), layout.split(v), masks, strict=True)
@@ -41,8 +42,8 @@ class SelfAttention(nn.Module):
         return layout.unpad_queries(torch.cat([*out, spare]))  # (N, D)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Compute the equation of the class, (.., Q, K), (.., T, K) twice -> (.., Q, K)."""
-        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (.., Q, T)
+        """Return softmax(q k^T / sqrt(K) + mask) v of a group: q (n H, Q, K), k, v (n H, T, K)."""
+        scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (n H, Q, T)
         if mask is not None:
             scores = scores + mask
         return self.dropout(scores.softmax(-1)) @ v

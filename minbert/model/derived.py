@@ -1,4 +1,4 @@
-"""Both halves of a layer with their gradients derived by hand: one step of autograd each.
+"""The two sub-layers of a BERT layer, each one autograd Function with its gradient by hand.
 
 The equations and their order are those of minbert.model.encoder.BertLayer, which leaves the
 gradients to autograd. Here fewer operations run. N tokens, D hidden, M the size of the feed-forward
@@ -21,11 +21,11 @@ from minbert.model.layers import (
     Dropout,
     LayerNorm,
     Linear,
+    apply_dropout_mask,
     at_least_fp32,
     draw_keep,
+    dropout_scale,
     is_plain,
-    kept_scale,
-    masked,
 )
 from minbert.model.packing import Layout
 
@@ -34,21 +34,21 @@ gelu_backward = torch.ops.aten.gelu_backward
 # How many attention scores are computed at once if no gradient needs them, 16 MiB in fp32. For long
 # texts this is faster than all at once, and takes less memory.
 SCORES_AT_ONCE = 2**22
-Kept = tuple[Tensor | None, ...]  # what a gradient needs of the forward pass
+Saved = tuple[Tensor | None, ...]  # what the backward pass needs of the forward pass
 
 
 @dataclass(frozen=True)
 class AddNorm:
-    """y = LN(s), s = x + keep f / (1 - p), (N, D): the end of both halves."""
+    """y = LN(s), s = x + keep f / (1 - p), (N, D): the end of both sub-layers."""
 
     eps: float
     p: float  # of the dropout, 0 in evaluation
     kernels: str  # one of minbert.kernels.KERNELS
 
-    def forward(self, x: Tensor, f: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Kept]:
+    def forward(self, x: Tensor, f: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Saved]:
         """Compute h = (s - mean s) r, r = (var s + eps)^-1/2, y = w h + b, in fp32 at least."""
-        keep, dtype = draw(f, self.p), at_least_fp32(w.dtype)
-        s = x.to(dtype, copy=True).add_(masked(f, keep), alpha=kept_scale(self.p))
+        keep, dtype = draw_dropout(f, self.p), at_least_fp32(w.dtype)
+        s = x.to(dtype, copy=True).add_(apply_dropout_mask(f, keep), alpha=dropout_scale(self.p))
         if self.kernels == "torch":
             y, mean, r = kernels.layer_norm(s, w.to(dtype), b.to(dtype), self.eps)
             return y.to(x.dtype), (keep, w, b, s, mean, r)
@@ -57,13 +57,13 @@ class AddNorm:
         r = variance.add_(self.eps).rsqrt_().unsqueeze(-1)  # (N, 1)
         return torch.addcmul(b, h.mul_(r), w).to(x.dtype), (keep, w, b, h, r)
 
-    def backward(self, g: Tensor, kept: Kept) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def backward(self, g: Tensor, saved: Saved) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return dx, df, dw and db, with means over D and sums over N:
 
         dw = sum g h,  db = sum g,  dx = ds = r (w g - mean(w g) - h mean(w g h)),
         df = keep ds / (1 - p)
         """
-        keep, w, b, *rest = kept
+        keep, w, b, *rest = saved
         dtype = rest[0].dtype
         dy, w, b = g.to(dtype), w.to(dtype), b.to(dtype)
         if self.kernels == "torch":
@@ -78,11 +78,11 @@ class AddNorm:
             dx = df = ds.to(g.dtype)
         else:
             dx = ds.to(g.dtype, copy=True)
-            df = masked(ds.mul_(kept_scale(self.p)).to(g.dtype), keep)
+            df = apply_dropout_mask(ds.mul_(dropout_scale(self.p)).to(g.dtype), keep)
         return dx, df, dw, db
 
 
-def draw(x: Tensor, p: float) -> Tensor | None:
+def draw_dropout(x: Tensor, p: float) -> Tensor | None:
     """Draw which entries a dropout of p keeps; None for all of them."""
     return draw_keep(x, p) if p else None
 
@@ -92,7 +92,7 @@ def matrix_gradients(g: Tensor, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     return (g.t() @ x).to(dtype), g.sum(0, dtype=dtype)
 
 
-class AttentionHalf(torch.autograd.Function):
+class AttentionSublayer(torch.autograd.Function):
     """y = LN(x + dropout(o Wo^T + bo)), o = softmax(q k^T / sqrt(K) + mask) v
 
     with q = x Wq^T + bq of x, k = c Wk^T + bk and v = c Wv^T + bv of the context c. x, y and c are
@@ -110,22 +110,22 @@ class AttentionHalf(torch.autograd.Function):
         wq, bq, wk, bk, wv, bv, wo, bo = (t.to(x.dtype) for t in (wq, bq, wk, bk, wv, bv, wo, bo))
         q = layout.pad_queries(F.linear(x, wq, bq))  # (R, K)
         k, v = layout.pad(F.linear(c, wk, bk)), layout.pad(F.linear(c, wv, bv))  # (R, K)
-        kept: list[Tensor] = []
-        o = layout.unpad_queries(attend(q, k, v, layout, p, kept))  # (N, D)
-        y, kept_norm = norm.forward(x, F.linear(o, wo, bo), w, b)
-        ctx.save_for_backward(x, context, wq, wk, wv, wo, q, k, v, o, *kept_norm, *kept)
-        ctx.norm_keeps = len(kept_norm)
+        saved: list[Tensor] = []
+        o = layout.unpad_queries(attend(q, k, v, layout, p, saved))  # (N, D)
+        y, saved_norm = norm.forward(x, F.linear(o, wo, bo), w, b)
+        ctx.save_for_backward(x, context, wq, wk, wv, wo, q, k, v, o, *saved_norm, *saved)
+        ctx.num_saved_norm = len(saved_norm)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, context, wq, wk, wv, wo, q, k, v, o, *kept = ctx.saved_tensors
+        x, context, wq, wk, wv, wo, q, k, v, o, *saved = ctx.saved_tensors
         c, layout = x if context is None else context, ctx.layout
-        dx, da, dw, db = ctx.norm.backward(g, kept[: ctx.norm_keeps])
+        dx, da, dw, db = ctx.norm.backward(g, saved[: ctx.num_saved_norm])
         dwo, dbo = matrix_gradients(da, o, ctx.dtype)
         do = layout.pad_queries(da @ wo)  # (R, K)
-        dq, dk, dv = attention_gradients(do, q, k, v, layout, ctx.p, kept[ctx.norm_keeps :])
+        dq, dk, dv = attention_gradients(do, q, k, v, layout, ctx.p, saved[ctx.num_saved_norm :])
         dq, dk, dv = layout.unpad_queries(dq), layout.unpad(dk), layout.unpad(dv)  # (N, D)
         dx = torch.addmm(dx, dq, wq)
         dc = torch.addmm(dk @ wk if context is not None else torch.addmm(dx, dk, wk), dv, wv)
@@ -137,12 +137,12 @@ class AttentionHalf(torch.autograd.Function):
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float, kept: list[Tensor] | None = None
+    q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float, saved: list[Tensor] | None = None
 ) -> Tensor:
     """Return o = A v of every group, laid out as q is: A = keep P / (1 - p),
 
-    P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). kept: a list that gets P and keep of each
-    group, for the gradient. None: there is no gradient, and a CPU makes P of a few heads at a time.
+    P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). saved: a list that gets each group's P and
+    keep for the backward pass; None: there is none, and a CPU computes a few heads at a time.
     """
     out, scale = layout.empty_like(q), 1 / math.sqrt(q.shape[-1])
     parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))
@@ -150,20 +150,20 @@ def attend(
         beta = int(group.mask is not None)  # with 0 baddbmm does not read what stands for the mask
         tensors.append(tensors[0][:, :1, :1] if group.mask is None else group.mask)
         heads, Q = tensors[0].shape[:2]
-        whole = kept is not None or q.is_cuda  # a GPU's time grows with the number of products
+        whole = saved is not None or q.is_cuda  # a GPU's time grows with the number of products
         at_once = heads if whole else max(1, SCORES_AT_ONCE // (Q * group.T))
         for q_, k_, v_, o, mask in zip(*(t.split(at_once) for t in tensors), strict=True):
             scores = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale)
             P = scores.softmax(-1)  # (at_once, Q, T)
-            keep = draw(P, p)
-            if kept is not None:
-                kept += [P] if keep is None else [P, keep]
-            torch.baddbmm(o, masked(P, keep), v_, beta=0, alpha=kept_scale(p), out=o)
+            keep = draw_dropout(P, p)
+            if saved is not None:
+                saved += [P] if keep is None else [P, keep]
+            torch.baddbmm(o, apply_dropout_mask(P, keep), v_, beta=0, alpha=dropout_scale(p), out=o)
     return out
 
 
 def attention_gradients(
-    g: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float, kept: list[Tensor]
+    g: Tensor, q: Tensor, k: Tensor, v: Tensor, layout: Layout, p: float, saved: list[Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return dq, dk and dv of `attend`, laid out as q, k and v are:
 
@@ -173,20 +173,20 @@ def attention_gradients(
     dq, dk, dv = layout.empty_like(q), layout.empty_like(k), layout.empty_like(v)
     queries = (layout.split_queries(t) for t in (g, q, dq))
     keys = (layout.split(t) for t in (k, v, dk, dv))
-    rest = iter(kept)
+    rest = iter(saved)
     for g_, q_, dq_, k_, v_, dk_, dv_ in zip(*queries, *keys, strict=True):
         P, keep = next(rest), next(rest) if p else None
-        c = kept_scale(p)  # 1 / (1 - p), which the products with A and dS multiply by
+        c = dropout_scale(p)  # 1 / (1 - p), which the products with A and dS multiply by
         scale = c / math.sqrt(q_.shape[-1])
-        A, dA = masked(P, keep), g_ @ v_.transpose(1, 2)  # (n H, Q, T)
+        A, dA = apply_dropout_mask(P, keep), g_ @ v_.transpose(1, 2)  # (n H, Q, T)
         torch.baddbmm(dv_, A.transpose(1, 2), g_, beta=0, alpha=c, out=dv_)
-        dS = softmax_backward(masked(dA, keep), P, -1, P.dtype)
+        dS = softmax_backward(apply_dropout_mask(dA, keep), P, -1, P.dtype)
         torch.baddbmm(dq_, dS, k_, beta=0, alpha=scale, out=dq_)
         torch.baddbmm(dk_, dS.transpose(1, 2), q_, beta=0, alpha=scale, out=dk_)
     return dq, dk, dv
 
 
-class FeedForwardHalf(torch.autograd.Function):
+class FeedForwardSublayer(torch.autograd.Function):
     """y = LN(x + dropout(W2 gelu(u) + b2)), u = W1 x + b1; x, y: (N, D), u: (N, M)"""
 
     @staticmethod
@@ -198,15 +198,15 @@ class FeedForwardHalf(torch.autograd.Function):
         w1, b1, w2, b2 = (t.to(x.dtype) for t in (w1, b1, w2, b2))
         u = F.linear(x, w1, b1)  # (N, M)
         e = F.gelu(u)
-        y, kept = norm.forward(x, F.linear(e, w2, b2), w, b)
-        ctx.save_for_backward(x, w1, w2, u, e, *kept)
+        y, saved = norm.forward(x, F.linear(e, w2, b2), w, b)
+        ctx.save_for_backward(x, w1, w2, u, e, *saved)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        x, w1, w2, u, e, *kept = ctx.saved_tensors
-        dx, df, dw, db = ctx.norm.backward(g, kept)
+        x, w1, w2, u, e, *saved = ctx.saved_tensors
+        dx, df, dw, db = ctx.norm.backward(g, saved)
         dw2, db2 = matrix_gradients(df, e, ctx.dtype)
         du = gelu_backward(df @ w2, u)  # (N, M)
         dw1, db1 = matrix_gradients(du, x, ctx.dtype)
@@ -243,12 +243,12 @@ def run(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> 
     p_attention = a.dropout.p if a.dropout.training else 0.0
     end_a, end_f = (AddNorm(n.eps, p, layer.kernels) for n in (norm, norm_f))
     if torch.is_grad_enabled():
-        x = AttentionHalf.apply(
+        x = AttentionSublayer.apply(
             x, context, a.query.weight, a.query.bias, a.key.weight, a.key.bias, a.value.weight,
             a.value.bias, dense.weight, dense.bias, norm.weight, norm.bias, layout, p_attention,
             end_a,
         )  # fmt: skip
-        return FeedForwardHalf.apply(
+        return FeedForwardSublayer.apply(
             x, inner.weight, inner.bias, outer.weight, outer.bias, norm_f.weight, norm_f.bias, end_f
         )
     c = x if context is None else context

@@ -130,21 +130,21 @@ class BertModel(nn.Module):
                     nn.init.ones_(part.weight)
                     nn.init.zeros_(part.bias)
 
-    def embed(self, batch: Batch, words: Tensor | None = None) -> Tensor:
+    def embed(self, batch: Batch, inputs_embeds: Tensor | None = None) -> Tensor:
         """Return dropout(LN(word + position + segment embedding)), (N, D).
 
-        words: (N, D), in place of the ids' word embeddings.
+        inputs_embeds: (N, D), in place of the ids' word embeddings.
         """
-        words = self.word_embedding(batch.ids) if words is None else words
+        words = self.word_embedding(batch.ids) if inputs_embeds is None else inputs_embeds
         x = words + self.pos_embedding(batch.positions) + self.tk_type_embedding(batch.segments)
         x = self.embed_layer_norm(x)
         if x.dtype == torch.float32:  # fp64 models stay fp64: the tests' exact reference
             x = x.to(self.compute_dtype)
         return self.dropout(x)
 
-    def hidden_states(self, batch: Batch, words: Tensor | None = None) -> list[Tensor]:
-        """Return the outputs of `embed` and of every layer, each (N, D); words: see `embed`."""
-        x = add_rows(self.embed(batch, words), spare_rows(batch.lengths))
+    def hidden_states(self, batch: Batch, inputs_embeds: Tensor | None = None) -> list[Tensor]:
+        """Return the outputs of `embed`, which takes the same, and of every layer, each (N, D)."""
+        x = add_rows(self.embed(batch, inputs_embeds), spare_rows(batch.lengths))
         layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         states = [x]
         for layer in self.bert_layers:
@@ -157,10 +157,10 @@ class BertModel(nn.Module):
         return hidden, self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
 
     def pooled_output(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:
-        """Return the pooled output (S, D), the same numbers as `encode`'s second.
+        """Return tanh(W h[CLS] + b) (S, D), as `encode` does.
 
-        The last layer computes only the first tokens: of six layers that saves nearly a sixth of
-        the work. layers: numbers, from 1, of layers whose mean output is pooled instead of the top
+        The last layer computes only the first tokens, which saves nearly a sixth of the work of six
+        layers. layers: numbers, from 1, of layers whose mean output is pooled instead of the top
         layer's (Sun et al., 2019).
         """
         if layers:
@@ -219,7 +219,7 @@ class BertModel(nn.Module):
         packed = pack(
             self.config, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         )
-        states = self.hidden_states(packed.batch, packed.words)
+        states = self.hidden_states(packed.batch, packed.inputs_embeds)
         pooled = self.pool(states[-1].index_select(0, packed.batch.cu_seqlens[:-1]))
         padded = tuple(map(packed.unpack, states if output_hidden_states else states[-1:]))
         out = BertOutput(last_hidden_state=padded[-1], pooler_output=packed.unsort(pooled))

@@ -35,8 +35,8 @@ class HeadConfig:
     """What a head is made of; saved beside its weights."""
 
     outputs: int = 1
-    siamese: bool = False  # both sentences of a pair are encoded alone and compared
-    both: bool = False  # a pair is read together, and apart as by siamese; its score is their mean
+    siamese: bool = False  # a bi-encoder: a pair's sentences are encoded alone, then compared
+    both: bool = False  # cross-encoder and bi-encoder; a pair's score is the mean of the two
     pooling: str = "cls"  # what the head reads of a sentence, one of POOLINGS
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
@@ -135,9 +135,9 @@ class SiameseHead(nn.Module):
 
 
 class TwoWayHead(Head):
-    """A head on the pair read together, with a siamese one beside it: `apart`.
+    """A cross-encoder's head on the pair, with a bi-encoder's beside it: `apart`.
 
-    The pair's score is the mean of the two, which `task.evaluation.predict_task` takes.
+    The pair's score is the mean of the two, which `task.evaluation.task_outputs` takes.
     """
 
     def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float) -> None:

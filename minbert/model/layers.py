@@ -3,48 +3,13 @@
 N tokens, D hidden. `kernels` of a module is one of minbert.kernels.KERNELS.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True)
-class Reordered:
-    """A copy of a matrix in oneDNN's order, and how to tell that the matrix has changed since.
-
-    Most changes raise its `_version`, but not those of fused optimizers or by weight.data. Of these
-    `weight.data = new`, half() and cuda() move the matrix; some of its entries tell of the others.
-    """
-
-    weight: Tensor
-    version: int  # weight._version when it was copied
-    address: int  # in memory, then
-    entries: Tensor  # a view of some 64 entries of the matrix, as they are now
-    values: Tensor  # what these entries were then
-    copy: Tensor
-
-    @classmethod
-    def of(cls, weight: Tensor) -> "Reordered":
-        """Copy a contiguous matrix on the CPU."""
-        w = weight.detach()
-        entries = w.view(-1)[:: w.numel() // 64 + 1]
-        copy = torch.ops.mkldnn._reorder_linear_weight(w)
-        return cls(weight, weight._version, w.data_ptr(), entries, entries.clone(), copy)
-
-    def is_current(self, weight: Tensor) -> bool:
-        """Return whether the copy still equals the matrix.
-
-        A change of few entries by weight.data, which PyTorch does not count, may be missed.
-        """
-        return (
-            weight is self.weight
-            and weight._version == self.version
-            and weight.data_ptr() == self.address
-            and torch.equal(self.entries, self.values)
-        )
+from minbert.model.reordered import Reordered, has_reordered_products
 
 
 class Linear(nn.Linear):
@@ -58,9 +23,9 @@ class Linear(nn.Linear):
         return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
 
     def reorder(self) -> None:
-        """Keep W once more, in the order that a CPU's products read it in (oneDNN).
+        """Keep a second copy of W, in the order of oneDNN's matrix products.
 
-        Without it every call brings W into that order: half of the time of a single sentence.
+        Without it every call reorders W, which is half of the time of a single sentence.
         """
         w = self.weight
         can_reorder = w.device.type == "cpu" and w.is_contiguous() and not w.is_inference()
@@ -76,21 +41,13 @@ class Linear(nn.Linear):
         return self.reordered.copy if is_alike and self.reordered.is_current(w) else None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what a copy or a pickle keeps: not the copy of W, which has no form on a disk."""
+        """Return what a copy or a pickle keeps: not the copy of W, which cannot be pickled."""
         return {key: x for key, x in super().__getstate__().items() if key != "reordered"}
 
 
 def is_recorded() -> bool:
     """Return whether calls are recorded for a compiler, an export or a trace."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
-def has_reordered_products(dtype: torch.dtype) -> bool:
-    """Return whether this build of PyTorch and this CPU have oneDNN's products of a dtype."""
-    if not torch.backends.mkldnn.is_available():
-        return False
-    bf16 = torch.ops.mkldnn._is_mkldnn_bf16_supported
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and bf16())
 
 
 class Dropout(nn.Module):
@@ -107,14 +64,15 @@ class Dropout(nn.Module):
         if x.device.type != "cpu" or self.kernels == "written-out":
             return F.dropout(x, self.p)
         keep = draw_keep(x, self.p).to(x.dtype)
-        return (x * keep).mul_(kept_scale(self.p))  # not keep times scale: bf16 would round that
+        # the scale comes last: in bf16 its product with keep would be rounded
+        return (x * keep).mul_(dropout_scale(self.p))
 
 
 def draw_keep(x: Tensor, p: float) -> Tensor:
-    """Draw which entries of x a dropout of p keeps, 1 or 0.
+    """Return a dropout mask for x: 1 with probability 1 - p, else 0; p is rounded to 1/65536.
 
-    On a CPU one Bernoulli draw a value is a tenth of a training step: there one 64-bit draw decides
-    four values.
+    To draw a number for every entry takes a tenth of a training step on a CPU: there one number of
+    64 bits decides four entries.
     """
     # torch.compile cannot view 64 bits as four numbers, as is done below
     if x.device.type != "cpu" or torch.compiler.is_compiling():
@@ -127,12 +85,12 @@ def draw_keep(x: Tensor, p: float) -> Tensor:
     return bits.ge_(round(p * 65536) - 32768)
 
 
-def kept_scale(p: float) -> float:
-    """Return the factor of the entries that are kept: 1 / (1 - p), p rounded to 1/65536."""
+def dropout_scale(p: float) -> float:
+    """Return 1 / (1 - p), the factor of what dropout keeps; p is rounded to 1/65536."""
     return 65536 / (65536 - round(p * 65536))
 
 
-def masked(x: Tensor, keep: Tensor | None) -> Tensor:
+def apply_dropout_mask(x: Tensor, keep: Tensor | None) -> Tensor:
     """Return x where keep is 1, 0 where it is 0; keep None: x itself."""
     if keep is None:
         return x

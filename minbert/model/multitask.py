@@ -1,4 +1,4 @@
-"""One shared encoder, one head a task; saved and loaded with its heads."""
+"""One shared encoder, one head per task; saved and loaded with its heads."""
 
 import copy
 import json
@@ -101,7 +101,7 @@ class MultitaskNetwork(nn.Module):
         config = self.heads[task].config
         if config.per_word:
             states = self.encoder.token_states(batch, self.layers)
-            return states.index_select(0, batch.words).to(self.encoder.dtype)
+            return states.index_select(0, batch.word_starts).to(self.encoder.dtype)
         return pooled_sentences(self.encoder, batch, config.pooling, self.layers)
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:

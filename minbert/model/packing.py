@@ -52,11 +52,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the heads of a batch's tokens lie, group by group; the same for all layers.
+    """Map a packed batch to padded groups of heads and back; all layers share one layout.
 
-    Every token has H rows of K numbers. In a group they are (n, H, T, K); in the place of padding
-    is always the first row of the tokens that `add_rows` added. One more row follows the last
-    group: `unpad` gives it to all added tokens, and attention leaves zeros in it. R rows in all.
+    A token's D numbers are split into H rows of K. Consecutive sequences whose lengths round up to
+    the same T form a group, stored as (n, H, T, K), and all groups lie in one matrix (R, K): in
+    steps of 16 lengths 10, 12 and 20 give a group of n = 2, T = 16 and one of n = 1, T = 32, and
+    R = 2 H 16 + H 32 + 1. Padding is filled from a zero token that `add_rows` added. The last row
+    stands for the added tokens: attention leaves it zero, and `unpad` reads it for them.
     """
 
     groups: tuple[Group, ...]
@@ -108,7 +110,7 @@ class Layout:
 
 
 def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
-    """Group runs of sequences whose lengths round up to the same step.
+    """Group consecutive sequences whose lengths round up to the same multiple of LENGTH_STEP.
 
     x: what is laid out, (N, D), with what `add_rows` added.
     """

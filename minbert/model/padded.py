@@ -48,7 +48,7 @@ class Packed:
     """The real tokens of padded inputs, shortest sequence first, and where they came from."""
 
     batch: Batch
-    words: Tensor | None  # (N, D), in place of the word embeddings of the batch's ids
+    inputs_embeds: Tensor | None  # (N, D), in place of the word embeddings of the batch's ids
     row: Tensor  # (N,)
     column: Tensor  # (N,)
     order: Tensor  # (B,), the row of each of the batch's sequences
@@ -92,8 +92,8 @@ def pack(
         check_range("position_ids", position_ids, ids.shape, config.max_position_embeddings - 1)
         positions = position_ids[row, column]
     batch = Batch(ids[row, column], positions, segments[row, column], tuple(lengths.tolist()))
-    words = None if inputs_embeds is None else inputs_embeds[row, column]
-    return Packed(batch, words, row, column, order, tuple(ids.shape))
+    embeds = None if inputs_embeds is None else inputs_embeds[row, column]
+    return Packed(batch, embeds, row, column, order, tuple(ids.shape))
 
 
 def padded_ids(

@@ -229,7 +229,7 @@ def write(
     folder: Path, command: Command, about: str, scores: Rows, use: list[str], data: Rows,
     more: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Write a card's text; more: parts of it. Of several processes the first one writes."""
+    """Write a card's text; more: parts of it. Only process 0 writes."""
     if distributed.rank() > 0:
         return
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)

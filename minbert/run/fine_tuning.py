@@ -87,9 +87,11 @@ class FineTuning(Training):
 
     def rows_of(self, draw: TaskBatch) -> np.ndarray:
         """Return the rows of a task's training set that a batch has."""
-        rows, batches = len(self.train_sequences[draw.task]), self.plan.batches[draw.task]
-        size, seed = self.args.batch_size, self.args.seed
-        return batch_rows(rows, size, batches, seed, draw.task, draw.epoch, draw.batch)
+        return batch_rows(
+            len(self.train_sequences[draw.task]), self.args.batch_size,
+            num_batches=self.plan.batches[draw.task], seed=self.args.seed, task=draw.task,
+            epoch=draw.epoch, batch=draw.batch,
+        )  # fmt: skip
 
     def forward(self, task: str, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
         """Return a head's outputs (I, C) on training rows, their labels, and which items they are.
@@ -122,7 +124,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     tokenizer = BertTokenizer.from_directory(directory)
     config = BertConfig.from_file(directory / "config.json")
     check_model(args, list(tasks.values()), tokenizer, directory)
-    model = make_model(args, tasks, directory, whole=bool(last))
+    model = make_model(args, tasks, directory, load_heads=bool(last))
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     longest = min(args.max_length, config.max_position_embeddings)
@@ -132,8 +134,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     warn_of_rare_classes(tasks, train_splits)
     sequences = {name: one_row_a_sequence(split) for name, split in train_splits.items()}
-    labels = {n: item_labels(split)[visible_items(split)] for n, split in sequences.items()}
-    tasks = {n: with_class_weights(t, labels[n], model.device) for n, t in tasks.items()}
+    tasks = weight_classes(tasks, sequences, model.device)
     rows = {name: len(split) for name, split in sequences.items()}
     started = time.monotonic()
     read_by_heads = {"train": sequences, "dev": dev_splits}
@@ -196,6 +197,12 @@ def warn_of_rare_classes(tasks: Tasks, splits: Splits) -> None:
             print(warning)
 
 
+def weight_classes(tasks: Tasks, sequences: Splits, device: torch.device) -> Tasks:
+    """Return the tasks with the class weights that their training labels give."""
+    labels = {n: item_labels(split)[visible_items(split)] for n, split in sequences.items()}
+    return {n: with_class_weights(task, labels[n], device) for n, task in tasks.items()}
+
+
 def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
     """Return every task's label counts, by task."""
     return {name: label_summary(task, gold_of(splits[name])) for name, task in tasks.items()}
@@ -209,10 +216,10 @@ def make_pairs(args: Args, tasks: Tasks, splits: Splits) -> dict[str, PairData]:
     return {n: PairData.of(tasks[n], splits[n], loss) for n, loss in args.pair_loss.items()}
 
 
-def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> MultitaskNetwork:
-    """Load the encoder of a directory and make new heads; whole: load its heads too."""
+def make_model(args: Args, tasks: Tasks, directory: Path, load_heads: bool) -> MultitaskNetwork:
+    """Load the encoder of a directory; load its heads, too (load_heads), or make new ones."""
     torch.manual_seed(args.seed)
-    if whole:
+    if load_heads:
         model = load_multitask(directory, args.hidden_dropout_prob)[0]
         for name, task in tasks.items():
             if name not in model.heads:
@@ -236,7 +243,8 @@ def make_model(args: Args, tasks: Tasks, directory: Path, whole: bool) -> Multit
     device = choose_device(args.device)
     model.to(device).set_precision(choose_precision(args.precision, device))
     set_kernels(model, args.kernels)
-    dense = args.kernels == "written-out" or args.mode == "joint"  # whose gradients are projected
+    # joint mode keeps the gradients of each task as one dense vector (TaskGradients)
+    dense = args.kernels == "written-out" or args.mode == "joint"
     model.set_sparse_gradients(distributed.allows_sparse_gradients(device) and not dense)
     model.set_checkpointing(args.checkpoint_activations)
     return model

@@ -12,7 +12,7 @@ from minbert.model.multitask import MultitaskNetwork
 from minbert.progress import progress
 from minbert.run.recipe_args import FROZEN_LR
 from minbert.run.train_args import Args
-from minbert.task.evaluation import predict
+from minbert.task.evaluation import compute_outputs
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.optimizer import AdamW
@@ -33,7 +33,7 @@ def train_heads(
         if head.config.siamese:
             continue
         forward, what = partial(model.head_input, name), f"{name}: features"
-        features = to_device(predict(forward, split, device, what), device)
+        features = to_device(compute_outputs(forward, split, device, what), device)
         labels = to_device(torch.from_numpy(item_labels(split)), device)
         optimizer = AdamW(head.parameters(), lr=FROZEN_LR, kernels=args.kernels)
         batches = count_batches({name: len(split)}, args.batch_size)[name]
@@ -41,7 +41,10 @@ def train_heads(
         for step in progress(range(args.heads_first * batches), f"{name}: head"):
             torch.manual_seed(distributed.mixed_seed(args.seed, step))
             epoch, batch = divmod(step, batches)
-            rows = batch_rows(len(split), args.batch_size, batches, args.seed, name, epoch, batch)
+            rows = batch_rows(
+                len(split), args.batch_size, num_batches=batches, seed=args.seed, task=name,
+                epoch=epoch, batch=batch,
+            )  # fmt: skip
             items = torch.from_numpy(items_of(split, rows)[0]).to(device)
             if len(items) == 0:  # not a word in them that the model can read
                 continue

@@ -28,11 +28,11 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # Ctrl-C, a polite kill, a closed ter
 
 
 class Keeper:
-    """Saves last/ when the loop is interrupted (Ctrl-C, another process's end), and when it is due.
+    """Saves last/ when the loop is interrupted, and tells the loop when saving is `due`.
 
-    Within its `with` block SIGNALS raise KeyboardInterrupt, but in a `step` block only after it: a
-    half-applied update is never saved. They do so once: torchrun sends Ctrl-C again, which must not
-    interrupt the saving.
+    Within its `with` block SIGNALS raise KeyboardInterrupt; within `step` they wait until the step
+    is done: a half-applied update is never saved. Only the first one raises: torchrun sends Ctrl-C
+    twice, and the second must not interrupt the saving.
     """
 
     def __init__(self, run: Training, save_minutes: float) -> None:
@@ -63,7 +63,7 @@ class Keeper:
         try:
             # the program that read stdout has ended, as `head` does, or tee at Ctrl-C: also a stop
             stdout_closed = isinstance(error, BrokenPipeError) and distributed.size() == 1
-            # what a step needs of other processes comes before its update: none is half-applied
+            # a lost process is missed in the sum of gradients, before the update: none is half-done
             left_alone = distributed.size() > 1 and distributed.tells_of_lost_process(error)
             if stdout_closed or left_alone or isinstance(error, KeyboardInterrupt):
                 self.deferred = True  # no signal interrupts the saving
@@ -136,7 +136,7 @@ def check_finite(run: Training) -> None:
 def save(run: Training, name: str) -> None:
     """Write best/ (for use) or last/ (to continue from) completely or not at all.
 
-    Of several processes the first one writes.
+    Only process 0 writes.
     """
     check_finite(run)
     if distributed.rank() > 0:

@@ -19,7 +19,7 @@ from minbert.training import distributed
 class RunLog:
     """log.jsonl: an object a line, flushed at once. A resumed run keeps the lines up to its `step`.
 
-    Of several processes the first one writes.
+    Only process 0 writes.
     """
 
     def __init__(self, path: Path, step: int, assessed: int, tensorboard: bool = False) -> None:

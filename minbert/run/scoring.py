@@ -20,9 +20,9 @@ from minbert.task.evaluation import (
     AT_HALF,
     WHY_UNDEFINED,
     above_half,
+    compute_outputs,
     cosine_threshold,
     outputs_by_row,
-    predict,
 )
 from minbert.task.loading import DataSource, load_task, load_test
 from minbert.task.predictions import write_predictions
@@ -149,7 +149,7 @@ def pairs_per_second(model: MultitaskModel, task: Task, source: DataSource) -> d
     for kind, split in [*splits.items()] * 2:
         started = time.perf_counter()
         sequences = sentences_of(split)[0] if kinds[kind] else split
-        predict(encoder.pooled_output, sequences, encoder.device)
+        compute_outputs(encoder.pooled_output, sequences, encoder.device)
         rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
     print(
         f"{task.title:7} pairs/s         cross {rates['cross']:.0f}, siamese {rates['siamese']:.0f}"

@@ -96,7 +96,7 @@ def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Tra
 def finished_state(args: Args, folder: Path) -> TrainState | None:
     """Return the state of one of several runs if it is finished, None if it is to be trained.
 
-    Of several processes the first one decides, so that all do the same.
+    Process 0 decides, so that all do the same.
     """
     state = None
     if distributed.rank() == 0 and args.resume and is_finished(folder):

@@ -16,7 +16,7 @@ from minbert.model.multitask import CONFIGS, HEADS
 from minbert.run.rundir import command_folder
 from minbert.run.train_args import Args, data_source
 from minbert.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run, read_arguments
-from minbert.task.evaluation import predict_task
+from minbert.task.evaluation import task_outputs
 from minbert.task.loading import load_task
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -154,4 +154,4 @@ def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
         rows = load_task(replace(task, long=own.long), "train", teacher.tokenizer, source)
     split = limit_rows(rows, args.limit.get(task.name))
     print(f"{task.name}: {run} reads its {len(split):,} training rows once")
-    return predict_task(teacher.network, own, split, f"{task.name}: teacher").numpy()
+    return task_outputs(teacher.network, own, split, f"{task.name}: teacher").numpy()

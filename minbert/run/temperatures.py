@@ -9,7 +9,7 @@ from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder
 from minbert.run.fine_tuning import FineTuning
 from minbert.task.calibration import calibration_of
-from minbert.task.evaluation import predict_task
+from minbert.task.evaluation import task_outputs
 from minbert.training import distributed
 
 
@@ -50,7 +50,7 @@ def calibrate_task_bests(run: FineTuning, of_best: dict[str, float]) -> None:
         own, temperature = state.task_best[task.name], of_best[task.name]
         if (own.step, own.is_mean) != (state.best.step, state.best.is_mean):
             model, split = load_for_use(run, kept), run.dev_splits[task.name]
-            outputs = predict_task(model, task, split, f"{task.title}: dev").numpy()
+            outputs = task_outputs(model, task, split, f"{task.title}: dev").numpy()
             temperature = calibration_of(task, outputs, split.labels).temperature
         if distributed.rank() == 0:
             keep_temperatures(run.folder / kept, {task.name: temperature})

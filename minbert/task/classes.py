@@ -52,7 +52,7 @@ def shown_counts(task: Task, labels: np.ndarray) -> dict[str, int]:
 def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
     """Return precision, recall and F1 of each class over a whole split; of scores, nothing.
 
-    Of words those of each type of entity.
+    In token classification those of each type of entity.
     """
     if not task.classes:
         return []

@@ -48,14 +48,13 @@ class TaskModel(Protocol):
 
 
 @torch.no_grad()
-def predict(
+def compute_outputs(
     forward: Callable[[Batch], Tensor], split: EncodedSplit, device: torch.device, what: str = ""
 ) -> Tensor:
-    """Return forward's outputs for all items of a split, in its order: (I, ...) fp32 on the CPU.
+    """Compute forward's outputs for all items of a split, in its order: (I, ...) fp32 on the CPU.
 
-    Items are rows or, of a split with words, words: those that are cut off have NaN. The caller
-    sets eval(). Of several processes each computes a shard of the batches, and all get the whole
-    result. what: the name that a bar over the sequences has; "": there is none.
+    Words that were cut off get NaN. The caller sets eval(). Every process computes a shard of the
+    batches and gets all results. what: the name of a progress bar over the sequences; "": none.
     """
     items, outs = [], []
     sequences = one_row_a_sequence(split)
@@ -85,24 +84,24 @@ def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
     return total / counts[:, None]
 
 
-def predict_task(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
-    """Return a task's outputs, (I, task.outputs): of a siamese task the scores of its pairs.
+def task_outputs(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
+    """Compute a task's logits, or the scores of siamese pairs: (I, task.outputs).
 
-    Of one that reads pairs both ways it is the mean of the two. I: the rows or words of the split.
+    A task that reads pairs both ways gets the mean of the two. `task.decode` makes predictions.
     """
     model.eval()
     config = model.heads[task.name].config
     if config.siamese:
         return siamese_outputs(model, task, split, what)
-    outputs = predict(lambda batch: model(task.name, batch), split, model.device, what)
+    outputs = compute_outputs(lambda batch: model(task.name, batch), split, model.device, what)
     if config.both:
         return (outputs + siamese_outputs(model, task, split, what)) / 2
     return outputs
 
 
 def outputs_by_row(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> np.ndarray:
-    """Return `predict_task`'s outputs by row: (R, C), or R arrays (words, C)."""
-    return by_row(split, predict_task(model, task, split, what).numpy())
+    """Return `task_outputs`'s outputs by row: (R, C), or R arrays (words, C)."""
+    return by_row(split, task_outputs(model, task, split, what).numpy())
 
 
 def above_half(outputs: np.ndarray, threshold: float) -> np.ndarray:
@@ -121,7 +120,7 @@ def siamese_outputs(model: TaskModel, task: Task, split: EncodedSplit, what: str
     sentences, index = sentences_of(split)
     sides = 1 if model.second_tower is None else 2
     towers = [
-        predict(
+        compute_outputs(
             lambda batch, side=side: model.embed(task.name, batch, side), sentences, device, what
         )
         for side in range(sides)
@@ -148,7 +147,7 @@ def cosine_threshold(task: Task, head: Head | SiameseHead) -> float | None:
 def set_threshold(model: MultitaskNetwork, task: Task, split: EncodedSplit) -> None:
     """Set the threshold of a siamese head to the best one on some of its training pairs.
 
-    A task of scores has no threshold, nor has one that reads pairs both ways: they are left alone.
+    Regression has no threshold, nor have tasks that read pairs both ways: they are left alone.
     """
     head = model.heads[task.name]
     if head.config.both or not task.is_classification:
@@ -181,7 +180,9 @@ def encode_features(model: MultitaskNetwork, splits: dict[str, EncodedSplit]) ->
     """Return what a frozen model's heads read of each task's split, (I, D), without dropout."""
     model.eval()
     return {
-        name: predict(partial(model.head_input, name), split, model.device, f"{name}: features")
+        name: compute_outputs(
+            partial(model.head_input, name), split, model.device, f"{name}: features"
+        )
         for name, split in splits.items()
     }
 
@@ -203,7 +204,7 @@ def score_tasks(
     for task in tasks:
         split = splits[task.name]
         if features is None:
-            outputs = predict_task(model, task, split, f"{task.title}: dev")
+            outputs = task_outputs(model, task, split, f"{task.title}: dev")
         else:
             with torch.no_grad():
                 outputs = model.heads[task.name](features[task.name].to(model.device)).float().cpu()

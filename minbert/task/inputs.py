@@ -39,7 +39,7 @@ def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Column
     """
     columns, of_texts = task.columns, columns_of_texts(task.columns)
     ending = kind_of(Path(source)) if source != "-" else ""
-    if task.per_word and has_words(Path(source), task):
+    if source != "-" and task.per_word and has_words(Path(source), task):
         yield table_rows(Path(source), columns, Path(source).name)
         return
     if ending in TABLES:
@@ -87,7 +87,8 @@ def has_words(path: Path, task: Task) -> bool:
     ending = kind_of(path)
     if ending in (*OBJECTS, *CONLL):
         return True
-    return ending in task.endings and begins_as_conll(path, task.columns)
+    # a pipe can be read once
+    return ending in task.endings and path.is_file() and begins_as_conll(path, task.columns)
 
 
 def begins_as_conll(path: Path, columns: Columns) -> bool:

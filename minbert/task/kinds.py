@@ -64,7 +64,7 @@ def classification(name: str, table: Table) -> Task:
     )  # fmt: skip
 
 
-def scores(name: str, table: Table) -> Task:
+def regression(name: str, table: Table) -> Task:
     """Make a task that gives every sentence (regression) or pair (similarity) a number.
 
     Its loss has the same size for every `range`, so that none drowns the other tasks.
@@ -82,7 +82,7 @@ def scores(name: str, table: Table) -> Task:
 
 
 def in_unit(task: Task, unit: float) -> Task:
-    """Return a task of scores with the loss (error / unit)^2."""
+    """Return a regression task with the loss ((output - label) / unit)^2."""
     if task.unit == unit:
         return task
     return replace(task, unit=unit, loss=partial(mean_squared_error, unit=unit))

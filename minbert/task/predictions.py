@@ -14,7 +14,7 @@ import numpy as np
 
 from minbert.data.delimited import delimited_line, delimited_rows
 from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import Example, read_examples
+from minbert.data.examples import Example, is_cmu, read_examples
 from minbert.data.items import objects
 from minbert.data.tables import JSON, column_names, kind_of
 from minbert.data.textfile import text_lines
@@ -51,9 +51,14 @@ def write_predictions(
         text = "".join(delimited_line(line, ",") for line in lines)
     write_text(path, text)
     logits = [{"id": i, "logits": as_json(row)} for i, row in zip(ids, outputs, strict=True)]
-    beside = directory / f"{task.name}-{split_name}-logits.jsonl"
+    beside = directory / logits_file(task.name, split_name)
     write_text(beside, "".join(json.dumps(row) + "\n" for row in logits))
     return path
+
+
+def logits_file(task: str, split: str) -> str:
+    """Return the name of the file with the logits of a task's split."""
+    return f"{task}-{split}-logits.jsonl"
 
 
 def as_json(logits: np.ndarray) -> list[Any]:
@@ -129,8 +134,9 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     names = next(rows)[1] if header else []
     for number, cells in rows:
         if "label" in names and len(cells) == len(names):  # an --output of evaluate.py
-            cells = [cells[0], cells[names.index("label")]]
-        yield number, [without_guard(cell) for cell in cells]
+            yield number, [cells[0], cells[names.index("label")]]
+        else:
+            yield number, [without_guard(cell) for cell in cells]
 
 
 def separator_of(line: str) -> str:
@@ -185,6 +191,8 @@ def names_by(gold: Path, task: Task) -> list[str]:
     if task.per_word and kind_of(gold) not in (*JSON, ".parquet", *task.endings):
         return []
     try:
+        if is_cmu(gold, task.columns):
+            return [*task.columns.texts, task.columns.label]
         return list(task.columns.dialect.names) or column_names(gold, task.columns.dialect)
     except UserError:
         return []
@@ -194,9 +202,12 @@ def split_of(gold: Path, task: Task) -> tuple[str, Path] | None:
     """Return which split of a task a file belongs to, and the data directory; None if to none."""
     found, path = None, gold.absolute()
     for split, names in task.files.items():
-        for parts in (Path(name).parts for name in names):
-            if path.parts[-len(parts) :] == parts:
-                found = split, path.parents[len(parts) - 1]
+        for name in map(Path, names):
+            if name.is_absolute():
+                if name == path:
+                    found = split, path.parent
+            elif path.parts[-len(name.parts) :] == name.parts:
+                found = split, path.parents[len(name.parts) - 1]
     return found
 
 

@@ -20,7 +20,8 @@ from minbert.model.heads import siamese_part
 from minbert.model.multitask import MultitaskNetwork
 from minbert.task.task import Task
 
-CROSS, SIAMESE, BOTH = "cross", "siamese", "both"  # pairs are read together, apart, both ways
+# A pair is read by a cross-encoder (one sequence), a bi-encoder (each sentence alone), or by both.
+CROSS, SIAMESE, BOTH = "cross", "siamese", "both"
 ENCODINGS = (CROSS, SIAMESE, BOTH)
 COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
 IN_BATCH = ("mnr", "mnr-full", "simcse")  # the other sentences of a batch are the negatives

@@ -1,7 +1,7 @@
-"""Losses against soft targets: a teacher's outputs, or the same model under another dropout.
+"""Losses against soft targets: knowledge distillation from a teacher, and R-Drop.
 
-S sequences or pairs, C outputs. Targets are probabilities of a task of classes, (S, C), and numbers
-of a task of scores, (S, 1).
+S sequences or pairs, C outputs. Targets are probabilities in classification, (S, C), and numbers in
+regression, (S, 1).
 """
 
 from torch import Tensor
@@ -29,8 +29,10 @@ def hard_targets(task: Task, labels: Tensor) -> Tensor:
     return labels.float()[:, None]
 
 
-def taught_targets(task: Task, labels: Tensor, teacher: Tensor, w: float) -> Tensor:
-    """Return w label + (1 - w) teacher, (S, C): teacher annealing (BAM, Clark et al., 2019).
+def distillation_targets(task: Task, labels: Tensor, teacher: Tensor, w: float) -> Tensor:
+    """Return w label + (1 - w) teacher, (S, C): distillation with teacher annealing (BAM).
+
+    Clark et al. (2019), section 3.
 
     labels (S,); teacher: the outputs of a teacher, (S, C).
     """
@@ -54,11 +56,11 @@ def soft_loss(
     return F.binary_cross_entropy_with_logits(outputs, targets, weights)
 
 
-def disagreement(task: Task, one: Tensor, other: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return how far two outputs (S, C) of the same rows differ (R-Drop, Liang et al., 2021).
+def r_drop_loss(task: Task, one: Tensor, other: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the R-Drop loss of two outputs (S, C) of the same rows (Liang et al., 2021).
 
-    Of classes the mean of both Kullback-Leibler divergences, of scores the squared difference in
-    the task's unit. weights: of the rows, from `row_weights`.
+    In classification the mean of both Kullback-Leibler divergences, in regression the squared
+    difference in the task's unit. weights: of the rows, from `row_weights`.
     """
     one, other = one.float(), other.float()
     if task.problem_type == REGRESSION:

@@ -36,19 +36,19 @@ class Task:
     title: str
     class_names: tuple[str, ...] = ()  # in the data and in predictions; (): classes are numbers
     display_names: tuple[str, ...] = ()  # of classes that are numbers: for people and exports
-    low: float = 0.0  # the lowest label, which a cosine of 0 stands for
-    high: float = 1.0  # the highest label, which a cosine of 1 stands for
-    unit: float = 1.0  # of scores: a fifth of their range, in multiples of which they are learned
-    multi_label: bool = False  # a row has a set of classes, given as the sum of 2^class
-    per_word: bool = False  # a row has a class for each of its words: predictions are arrays
-    pair_encoding: str = ""  # of pairs: cross, siamese or both; --pair-encoding goes before it
-    pair_loss: str = ""  # of siamese pairs; --pair-loss goes before it
-    weight: float = 1.0  # of the task's loss
-    long: str = "head"  # what is read of a text of more than --max-length tokens, see long_texts.py
-    dev_share: float = 0.0  # of train's rows, that are the dev set; 0: it has files of its own
-    dev_ids: frozenset[str] | None = None  # of these rows, as the run has drawn them
-    dev_digests: frozenset[str] = frozenset()  # of each its id, or line, and a hash of its texts
-    class_weights: Tensor | None = None  # that its loss has, see balance.py
+    low: float = 0.0  # lowest label, which a siamese cosine of 0 means
+    high: float = 1.0  # highest label, which a siamese cosine of 1 means
+    unit: float = 1.0  # regression: the loss is ((output - label) / unit)^2; a fifth of the range
+    multi_label: bool = False  # a label is a set of classes, as the sum of 2^class
+    per_word: bool = False  # token classification: a class for each word; predictions are arrays
+    pair_encoding: str = ""  # of pairs: cross, siamese or both; --pair-encoding overrides it
+    pair_loss: str = ""  # of siamese pairs; --pair-loss overrides it
+    weight: float = 1.0  # factor of the task's loss
+    long: str = "head"  # which part of too long a text is read, see long_texts.py
+    dev_share: float = 0.0  # share of the training rows that is the dev set; 0: dev has own files
+    dev_ids: frozenset[str] | None = None  # ids of those rows, once they are drawn
+    dev_digests: frozenset[str] = frozenset()  # "id hash" of each, which tells of changed texts
+    class_weights: Tensor | None = None  # factors in the loss, see balance.py
 
     def paths(self, split: str, data_dir: Path) -> tuple[Path, ...]:
         """Return the files that a split's rows are in, one after the other; () if there are none.

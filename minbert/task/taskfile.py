@@ -20,12 +20,14 @@ from typing import Any
 
 from torch import nn
 
+from minbert.data.examples import is_cmu
 from minbert.data.tables import check_columns, column_names
 from minbert.errors import DAMAGED, UserError
 from minbert.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run
 from minbert.task.course import COURSE_TASKS
 from minbert.task.dev_rows import with_dev_rows
-from minbert.task.kinds import classification, multi_labels, scores, texts_of
+from minbert.task.kinds import classification, multi_labels, regression, texts_of
+from minbert.task.predictions import logits_file
 from minbert.task.siamese import CROSS, ENCODINGS, check_pair_loss
 from minbert.task.tagging import tagging
 from minbert.task.task import Table, Task
@@ -56,8 +58,8 @@ WORDS = {"text": "tokens", "label": "tags"}  # a CoNLL file has no names of its 
 KINDS = {
     "classification": Kind(classification, 1, (*CLASSES, "long"), ("labels",)),
     "pair-classification": Kind(classification, 2, (*CLASSES, *PAIR), ("labels",)),
-    "pair-similarity": Kind(scores, 2, ("range", *PAIR)),
-    "regression": Kind(scores, 1, ("range", "long")),
+    "pair-similarity": Kind(regression, 2, ("range", *PAIR)),
+    "regression": Kind(regression, 1, ("range", "long")),
     "multi-label": Kind(multi_labels, 1, ("labels", "class_weight", "long"), ("labels",)),
     "token-classification": Kind(tagging, 1, CLASSES, ("labels",), WORDS),
 }
@@ -102,7 +104,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
     tasks = {}
     for name, table in tables.items():
         where = f"{path}: [{name}]"
-        if not name.isidentifier() or len(name) > LONGEST_NAME:
+        if not name.isidentifier() or len(name.encode()) > LONGEST_NAME:
             most = f"at most {LONGEST_NAME} letters, digits and _"
             raise UserError(f"{where[:100]}: write a name of {most}")
         if not isinstance(table, dict):
@@ -123,9 +125,15 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
 
 
 def check_prediction_files(tasks: Mapping[str, Task], path: str) -> None:
-    """Raise UserError for two tasks whose predictions would be in one file; path: the task file."""
+    """Raise UserError for two tasks whose predictions would be in one file; path: the task file.
+
+    Beside the predictions are the logits.
+    """
+    of_logits = {logits_file(name, "{split}") for name in tasks}
     of_file: dict[str, str] = {}
     for name, task in tasks.items():
+        if task.prediction_file in of_logits:
+            raise UserError(f"{path}: prediction_file of [{name}] is one of logits; name another")
         other = of_file.setdefault(task.prediction_file, name)
         if other != name:
             raise UserError(
@@ -239,5 +247,7 @@ def _check_columns(task: Task, data_dir: Path) -> None:
                 name = str(path.relative_to(data_dir) if inside else path)
                 raise UserError(f"{split} = {name!r}: no such file in {data_dir}")
             dialect = task.columns.dialect
+            if is_cmu(path, task.columns):  # which names no columns
+                continue
             needed = task.columns.needed(labelled=split != "test")
             check_columns(path, needed, column_names(path, dialect), dialect)

@@ -12,7 +12,7 @@ from minbert.data.tables import composed
 from minbert.model.heads import LARGEST_SIZE
 from minbert.task.task import Table
 
-LONGEST_NAME = 100  # of a task or of a prediction file: files are called so
+LONGEST_NAME = 100  # bytes of a task's or a prediction file's name: files are called so
 BALANCED = "balanced"  # of class_weight: every class counts alike
 SPLITS = ("train", "dev", "test")
 NOT_TEXT = (
@@ -44,7 +44,7 @@ def check_table(table: Table) -> None:
     file = table.get("prediction_file", "{split}")
     if "{split}" not in file:
         raise ValueError(f"prediction_file = {file!r}: {{split}} is missing")
-    if {*"{}/\\"} & {*file.replace("{split}", "")} or len(file) > LONGEST_NAME:
+    if {*"{}/\\"} & {*file.replace("{split}", "")} or len(file.encode()) > LONGEST_NAME:
         raise ValueError(f"prediction_file = {file[:60]!r}: write the name of a file, no folder")
     weight = table.get("weight", 1)
     if type(weight) not in NUMBERS or not 0 <= weight < math.inf:

@@ -1,7 +1,8 @@
 """Which task's which batch comes at which step: pure functions, so resuming needs a number only.
 
-Paper, section 3.3. B_i: batches of one pass over task i; a global epoch is one pass over the
-largest set.
+Paper, section 3.3. B_i is the number of batches of one pass over task i. A global epoch is one pass
+over the largest set (parallel, joint; in annealed mode as expected), over every set (shuffle), or
+N_i passes over each set (sequential).
 """
 
 import math
@@ -17,7 +18,10 @@ MODES = ("parallel", "sequential", "shuffle", "annealed", "joint", "single")
 
 @dataclass(frozen=True)
 class TaskBatch:
-    """Batch `batch` of pass `epoch` over `task`; `stage_end`: its sub-epochs end here."""
+    """Name a batch: number `batch` of pass `epoch` over `task`, both from 0.
+
+    stage_end: it is the last one of the task's sub-epochs, in sequential mode.
+    """
 
     task: str
     epoch: int
@@ -175,7 +179,7 @@ def shuffled_batches(batches: int, seed: int, epoch: int) -> np.ndarray:
 
 @lru_cache(maxsize=2)
 def annealed_steps(sizes: tuple[int, ...], powers: tuple[float, float]) -> int:
-    """Return the steps in which the largest set is expected to be passed over once."""
+    """Return the number of steps after which the largest set is expected to be seen once."""
     return math.ceil(max(sizes) / annealed_shares(sizes, powers, 1000).mean(0).max())
 
 
@@ -183,8 +187,8 @@ def annealed_shares(sizes: tuple[int, ...], powers: tuple[float, float], steps: 
     """Return each task's probability at every step, (steps, tasks): proportional to n_i^a.
 
     a goes linearly from the first of `powers` to the second (BERT and PALs, Stickland and Murray,
-    2019, have 1 to 0.2): the tasks are drawn by their sizes at first, almost alike at the end. Of a
-    above 1 the small sets come even later.
+    2019: 1 to 0.2). With a = 1 tasks are drawn by their sizes, with 0 all alike; where a is above 1
+    at the start, the small sets come later still.
     """
     a = np.linspace(*powers, steps)[:, None]
     weights = (np.array(sizes) / max(sizes)) ** a

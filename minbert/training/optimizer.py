@@ -25,17 +25,24 @@ Block = tuple[Tensors, Tensors, Tensors, Tensors]
 
 
 class AdamW(torch.optim.Optimizer):
-    """Per step t, with gradient g:
+    """Update p at step t, with gradient g:
 
-    m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
-    a = lr sqrt(1-b2^t) / (1-b1^t)  (just lr without correct_bias)
-    p -= a m / (sqrt(v) + eps);  then  p -= lr weight_decay p
-    Parameters without a gradient are left alone, state and all. State is fp32. A sparse gradient
-    (rows of an embedding) counts as the dense one it stands for; rows that never had one keep m = v
-    = 0, and without weight decay nothing is computed for them.
+        m = b1 m + (1 - b1) g
+        v = b2 v + (1 - b2) g^2
+        a = lr sqrt(1 - b2^t) / (1 - b1^t)    (a = lr without correct_bias)
+        p = p - a m / (sqrt(v) + eps)
+        p = p - lr weight_decay p
+
+    Both corrections of the bias are in a: the form at the end of section 2 of Kingma and Ba (2015),
+    whose eps is that of their Algorithm 1 times sqrt(1 - b2^t). The decay of the weights is apart
+    from the gradient, as in Loshchilov and Hutter (2019).
+
+    Parameters without a gradient keep their value and state. State is fp32. A sparse gradient (rows
+    of an embedding) acts like the dense one; rows that never had one have m = v = 0, and without
+    weight decay nothing is computed for them.
 
     kernels: "torch" lets PyTorch's kernel compute what comes before the weight decay, where it can
-    read the tensors; any other value `equations` below.
+    read the tensors; any other value `adamw_equations` below.
     """
 
     # PyTorch wraps some methods for torch.compile, which the first call imports: 1.4 s.
@@ -126,7 +133,7 @@ class AdamW(torch.optim.Optimizer):
                 a = corrected_rate(group, t)
                 for p, g, m, v in self.blocks(params, bool(group["weight_decay"])):
                     fast = self.kernels == "torch" and all(map(kernels.fits_adamw, p, g))
-                    update = kernels.adamw if fast else equations
+                    update = kernels.adamw if fast else adamw_equations
                     update(p, g, m, v, a, group["betas"], group["eps"], scale)
                     if group["weight_decay"]:
                         # not p *= 1 - lr wd: that factor drifts in fp32 by 1e-6 within 50 steps
@@ -137,7 +144,7 @@ class AdamW(torch.optim.Optimizer):
     def begin_step(self, p: nn.Parameter) -> int:
         """Count one more step of p and return the count, t; at the first, make its state."""
         state = self.state[p]
-        if "step" not in state:  # it may have a mean, see averaging.py
+        if "step" not in state:  # the state may have a mean of the weights, see averaging.py
             dtype = torch.promote_types(p.dtype, torch.float32)
             state["step"] = 0
             state["exp_avg"] = torch.zeros_like(p, dtype=dtype)
@@ -193,7 +200,7 @@ def corrected_rate(group: dict[str, Any], t: int) -> float:
     return lr * math.sqrt(1 - b2**t) / (1 - b1**t)
 
 
-def equations(
+def adamw_equations(
     p: Tensors, g: Tensors, m: Tensors, v: Tensors, a: float, betas: tuple[float, float],
     eps: float, scale: float | Tensor,
 ) -> None:  # fmt: skip

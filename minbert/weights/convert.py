@@ -30,6 +30,7 @@ LAYER_INVERSE = {theirs: ours for ours, theirs in LAYER_TABLE.items()}
 # What a checkpoint may have beside an encoder's parameters: position indices (a constant) and the
 # heads of pre-training and of the courses' models.
 IGNORED = re.compile(r"(embeddings\.)?position_ids$|cls\.|classifier\.|heads?\.|qa_outputs\.")
+PREFIX = re.compile(r"^(bert|encoder(?!\.layer\.))\.")  # what the model is called in others
 
 
 def to_published(name: str) -> str:
@@ -52,7 +53,7 @@ def to_published(name: str) -> str:
 
 def to_ours(name: str) -> str:
     """Return our name of a parameter in any known naming; an unknown name is not changed."""
-    name = re.sub(r"^(bert|encoder(?!\.layer\.))\.", "", name)
+    name = PREFIX.sub("", name)
     stem, _, kind = name.rpartition(".")
     kind = {"gamma": "weight", "beta": "bias"}.get(kind, kind)
     layer = re.fullmatch(r"encoder\.layer\.(\d+)\.(.+)", stem)
@@ -85,7 +86,7 @@ def convert(
     """
     found: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
-        if IGNORED.match(re.sub(r"^bert\.", "", name)):
+        if IGNORED.match(PREFIX.sub("", name)):
             continue
         ours = to_ours(name)
         if ours not in expected:
