@@ -151,7 +151,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
 
 
 def verify_model(args: Args) -> tuple[dict[str, object], int]:
-    """Print a line a tensor and PASS or FAIL; the exit code says the same."""
+    """Print one line per tensor and PASS or FAIL; the exit code says the same."""
     encoder, heads = load_for_verification(args)
     report = verify(encoder, Path(args.verify), heads, args.atol, args.rtol)
     for name, row in report["tensors"].items():

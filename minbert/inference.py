@@ -104,8 +104,8 @@ class MultitaskModel:
     ) -> list[str] | list[dict[str, float]]:
         """Return each text's label: its class's name, its labels with `;` between, or its score.
 
-        Of a task that labels words it is their tags, with blanks between: of a list's words, or of
-        those that BERT splits a text in.
+        In token classification it is a text's tags, with blanks between: one per word of a list, or
+        per word that BERT splits a string into.
         probabilities: return each text's probabilities by class instead, of labels each by itself.
         raw: these without the temperature that was fitted on dev. Raises UserError for a task that
         has no probabilities.
@@ -163,7 +163,7 @@ class MultitaskModel:
     def outputs(self, task: str, texts: Sequence[Text]) -> np.ndarray:
         """Return the head's outputs, (n, outputs), in the order of the texts.
 
-        Of a task that labels words (n,) arrays (words, outputs).
+        In token classification n arrays (words, outputs).
         """
         spec = self.task_named(task)
         examples = _examples(texts, 1 + spec.is_pair, self.tokenizer if spec.per_word else None)

@@ -220,7 +220,7 @@ FAULTS = [
     ),
     Fault(
         "only a row's first window is trained on", "minbert/run/fine_tuning.py",
-        "one_row_a_sequence(split) for name", "split for name",
+        "one_row_per_sequence(split) for name", "split for name",
         "test_long_texts.py", "every_window",
     ),
     Fault(

@@ -12,7 +12,13 @@ from safetensors.torch import load_file
 import evaluate
 import train_multitask
 from minbert import BertTokenizer, MultitaskModel, UserError
-from minbert.data.encoded import EncodedSplit, encode_examples, limit_rows, one_row_a_sequence, take
+from minbert.data.encoded import (
+    EncodedSplit,
+    encode_examples,
+    limit_rows,
+    one_row_per_sequence,
+    take,
+)
 from minbert.data.examples import Example
 from minbert.data.id_cache import load_split
 from minbert.data.long_texts import parts_of, shorten
@@ -76,7 +82,7 @@ def test_windows_are_sequences_of_a_row(tokenizer: BertTokenizer) -> None:
     split = encode_examples(examples(4, 12, 7), tokenizer, LONGEST, long="windows")
     assert len(split) == 3 and split.labels.tolist() == [0, 1, 2]
     assert split.owners.tolist() == [0, 1, 1, 1, 2, 2] and split.lengths.tolist() == [6] + [8] * 5
-    single = one_row_a_sequence(split)
+    single = one_row_per_sequence(split)
     assert len(single) == 6 and single.labels.tolist() == [0, 1, 1, 1, 2, 2]
     assert single.id_strings() == ["r0", "r1", "r1", "r1", "r2", "r2"]
     taken = take(split, np.array([2, 1]))

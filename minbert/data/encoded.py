@@ -48,7 +48,7 @@ class EncodedSplit:
     last_line: int = 0  # of the last file: where its last row begins
     # (P,) int32, each sequence's row, in ascending order; empty: sequence r is row r
     owners: np.ndarray = field(default_factory=no_owners)
-    # Of a task that labels words, W in all; None for others.
+    # In token classification, of W words in all; None for other tasks.
     tags: np.ndarray | None = None  # (W,) float32, the words' labels, NaN where not given
     word_starts: np.ndarray | None = None  # (W,) int32, a word's first piece in its row; -1: none
     word_offsets: np.ndarray | None = None  # (R+1,) int64, of row r they are [r] to [r+1]
@@ -217,7 +217,7 @@ def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:
     )
 
 
-def one_row_a_sequence(split: EncodedSplit) -> EncodedSplit:
+def one_row_per_sequence(split: EncodedSplit) -> EncodedSplit:
     """Return a split whose rows are the P sequences, each with the label and id of its row."""
     if not len(split.owners):
         return split

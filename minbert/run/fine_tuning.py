@@ -12,7 +12,7 @@ from torch import Tensor
 from minbert.batch import to_device
 from minbert.config import BertConfig
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, one_row_a_sequence
+from minbert.data.encoded import EncodedSplit, one_row_per_sequence
 from minbert.data.items import gold_of, item_labels, items_of, visible_items
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.tokenizer import BertTokenizer
@@ -133,7 +133,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     warn_of_rare_classes(tasks, train_splits)
-    sequences = {name: one_row_a_sequence(split) for name, split in train_splits.items()}
+    sequences = {name: one_row_per_sequence(split) for name, split in train_splits.items()}
     tasks = weight_classes(tasks, sequences, model.device)
     rows = {name: len(split) for name, split in sequences.items()}
     started = time.monotonic()

@@ -46,8 +46,7 @@ def teacher_files(args: Args, folder: Path) -> dict[str, Path]:
 def make_teacher_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> None:
     """Write the teachers' outputs (I, C) on the training sets into these files, if need be.
 
-    I: the rows or words that the run trains on, in its order. Of several processes the first one
-    writes.
+    I: the rows or words that the run trains on, in its order. Only process 0 writes.
     """
     for name, path in paths.items():
         if distributed.all_gather(not has_its_hash(path))[0]:

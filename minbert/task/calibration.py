@@ -1,4 +1,4 @@
-"""Temperature scaling: one number a head, so that probabilities are right as often as they say.
+"""Temperature scaling: one number per head, so that probabilities are right as often as they say.
 
 Guo et al. (2017), On Calibration of Modern Neural Networks. n rows; m choices among K classes each,
 as `choices` has them.

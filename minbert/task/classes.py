@@ -83,7 +83,7 @@ def worst_first(scores: Sequence[ClassScore]) -> list[ClassScore]:
 def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
     """Return the rows of each class, by its name in files; of scores lowest, mean and highest.
 
-    Of words it is `shown_counts`. labels: (n,), by row.
+    In token classification it is `shown_counts`. labels: (n,), by row.
     """
     if task.per_word:
         return shown_counts(task, labels)

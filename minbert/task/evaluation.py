@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, limit_rows, one_row_a_sequence
+from minbert.data.encoded import EncodedSplit, limit_rows, one_row_per_sequence
 from minbert.data.items import by_row, gold_of, item_labels, visible_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
@@ -57,7 +57,7 @@ def compute_outputs(
     batches and gets all results. what: the name of a progress bar over the sequences; "": none.
     """
     items, outs = [], []
-    sequences = one_row_a_sequence(split)
+    sequences = one_row_per_sequence(split)
     batches = distributed.shard(length_sorted_batches(split.lengths))
     for chosen in progress(batches, what, size=len):
         batch = collate(sequences, chosen).to(device)

@@ -152,7 +152,7 @@ def task_file_text(tasks: Iterable[Task]) -> str:
 def text_of_run(task_file: str, tasks: Mapping[str, Task]) -> str:
     """Return what a run keeps as its tasks.toml: a copy of its task file, then its other tasks.
 
-    task_file: "" for none. Of one that has been changed since it was read nothing is copied.
+    task_file: "" for none. One that has changed since it was read is not copied.
     """
     copied, known = "", {}
     if task_file:
