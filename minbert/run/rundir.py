@@ -173,7 +173,8 @@ def alone_in(run: Path, resumed: bool) -> Iterator[None]:
 def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
     """Write args.json and, unless the run has them, tasks.toml and dev_rows.json.
 
-    Returns the arguments, in which tasks.toml takes the place of --task-file. Only process 0 writes.
+    Returns the arguments, in which tasks.toml takes the place of --task-file. Only process 0
+    writes.
     """
     kept = run / TASKS_FILE
     if distributed.rank() == 0 and not kept.is_file():

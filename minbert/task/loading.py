@@ -136,8 +136,8 @@ def load_train_and_dev(
 ) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
     """Load every task's training and dev set, by task, limited to the source's rows.
 
-    A row of windows is still one; see `one_row_per_sequence`. Dev rows that are trained on, too, are
-    told of. Process 0 makes the caches of ids, before the others read them.
+    A row of windows is still one; see `one_row_per_sequence`. Dev rows that are trained on, too,
+    are told of. Process 0 makes the caches of ids, before the others read them.
     """
 
     def load(split: str, limits: dict[str, int]) -> dict[str, EncodedSplit]:
