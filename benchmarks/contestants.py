@@ -17,7 +17,7 @@ LIMITS = [
 class Places:
     """Models, data and settings that the benchmarks run with."""
 
-    model: str  # a directory with MiniLM's weights
+    model: str  # a directory with weights, usually MiniLM's
     large: str  # a directory with a bert-base-sized encoder of random weights
     data_dir: str
     cache: str  # a directory that ids are cached in

@@ -118,7 +118,7 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
                 check_origin(job, origin_of(folder, arguments), now, folder)
             left = [key for key in keys if key in due and not has_finished(key)]
             counts = {
-                "to go on": sum(key.folder.exists() for key in left),
+                "to go on": sum(key.folder.exists() and not is_done(key) for key in left),
                 "to be recorded": sum(has_finished(key) and not is_done(key) for key in keys),
                 "to run again, whose folders others need": sum(map(is_done, left)),
             }

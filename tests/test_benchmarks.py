@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import __main__ as benchmarks
 from benchmarks import large, quality, report, to_score
@@ -100,6 +101,7 @@ def test_a_contestant_s_limit_is_of_the_precision_that_it_computes_in(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     places = Places("model", "", "data", "runs", 1)
+    monkeypatch.setattr("benchmarks.contestants.DEVICE", torch.device("cpu"))
     for has_units, auto in ((True, "bf16"), (False, "fp32")):
         monkeypatch.setattr("torch.cpu._is_avx512_bf16_supported", lambda a=has_units: a)
         monkeypatch.setattr("minbert.training.device.has_amx", lambda: False)

@@ -41,6 +41,9 @@ def test_lines_of_label_and_text_need_no_names(tmp_path: Path, capsys) -> None:
     words = ["--gold", str(tmp_path / "own.txt"), "--task-file", str(tmp_path / "own.toml")]
     assert evaluate.main(["--score", str(tmp_path / "p.csv"), *words]) == 0
     assert "accuracy,0.5\n" in capsys.readouterr().out
+    (tmp_path / "p.csv").write_text("id,label,text\n1,2,red cats\n2,1,it rains\n")  # an --output
+    assert evaluate.main(["--score", str(tmp_path / "p.csv"), *words]) == 0
+    assert "accuracy,0.5\n" in capsys.readouterr().out
 
 
 def test_a_delimiter_of_bars_is_none_of_theirs(tmp_path: Path) -> None:
@@ -110,11 +113,12 @@ def test_a_list_of_nothing_is_no_label(tmp_path: Path, label: str) -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("['" + "名" * 40 + "']", "write a name of at most 100 letters"),
+        ("['" + "名" * 40 + "']", "write a name of at most 100 bytes"),
         ("[own]\nprediction_file = 'own-{split}-logits.jsonl'", "is one of logits; name another"),
     ],
 )
 def test_names_of_files_that_cannot_be(tmp_path: Path, table: str, message: str) -> None:
     text = f"{table}\nkind = 'classification'\nlabels = 2\ntrain = 'a.csv'\ntext = 'a'\nlabel = 'b'"
+    (tmp_path / "a.csv").write_text("a,b\nred,1\n")
     with pytest.raises(UserError, match=message):
-        read_tasks(text, "own.toml", None)
+        read_tasks(text, "own.toml", tmp_path)

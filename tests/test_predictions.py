@@ -220,8 +220,9 @@ def test_a_text_of_an_output_may_have_line_ends_and_commas(
 
 def test_a_quote_before_a_formula_is_taken_away_where_a_run_has_put_it(tmp_path: Path) -> None:
     """An --output has ids as they were."""
-    for header, id_ in (("id,Predicted_stars", "+4912"), ("id,label", "'+4912")):
-        (tmp_path / "p.csv").write_text(f"{header}\n'+4912,1\n")
+    of_runs = [("id,Predicted_stars", "'+4912,1", "+4912"), ("id,label", "'+4912,1", "+4912")]
+    for header, row, id_ in (*of_runs, ("id,label,text", "'+4912,1,red", "'+4912")):
+        (tmp_path / "p.csv").write_text(f"{header}\n{row}\n")
         assert list(read_predictions(tmp_path / "p.csv", float, False)[0]) == [id_]
 
 

@@ -87,7 +87,7 @@ from tests.own_tasks import OWN, arguments
         ("weight = 0.5", 'prediction_file = "../{split}"', "write the name of a file, no folder"),
         ("weight = 0.5", 'prediction_file = "{split}{x}"', "write the name of a file, no folder"),
         ("labels = 3", "labels = 10000000000", r"labels: more than 100,000 of them"),
-        ("[entails]", f"[{'x' * 300}]", "write a name of at most 100 letters"),
+        ("[entails]", f"[{'x' * 300}]", "write a name of at most 100 bytes"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a"]', r"write a name for each of"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a", "b", "a"]', r"'a' is there twice"),
         ("[intent]", "[type]", r"\[type\]: PyTorch has that name"),

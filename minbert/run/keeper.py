@@ -63,7 +63,7 @@ class Keeper:
         try:
             # the program that read stdout has ended, as `head` does, or tee at Ctrl-C: also a stop
             stdout_closed = isinstance(error, BrokenPipeError) and distributed.size() == 1
-            # a lost process is missed in the sum of gradients, before the update: none is half-done
+            # processes wait for each other before an update or after it: none is half-done
             left_alone = distributed.size() > 1 and distributed.tells_of_lost_process(error)
             if stdout_closed or left_alone or isinstance(error, KeyboardInterrupt):
                 self.deferred = True  # no signal interrupts the saving

@@ -170,17 +170,18 @@ class StepRecords:
             self.flush()
 
     def give_up_losses(self) -> None:
-        """Let the steps that wait have no loss: of the process with another part nothing comes."""
+        """Let the steps that wait have no loss: another process's part of it will not come."""
         self.waiting = [replace(record, loss=None) for record in self.waiting]
 
     def flush(self) -> None:
         """Read, check and log all losses added. Raises UserError for one that is not finite."""
         if not self.waiting:
             return
-        records, self.waiting = self.waiting, []
+        records = self.waiting
         started = time.monotonic()
         own = [r.loss for r in records if r.loss is not None]
         losses = iter(distributed.all_reduce_sums(torch.stack(own)) if own else [])
+        self.waiting = []  # from here on: if another process is lost in the sum, they still wait
         waited = (time.monotonic() - started) / len(records)
         logged = []
         for record in records:

@@ -133,7 +133,8 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     rows = delimited_rows(path, iter(lines), separator, "csv")
     names = next(rows)[1] if header else []
     for number, cells in rows:
-        if "label" in names and len(cells) == len(names):  # an --output of evaluate.py
+        # an --output of evaluate.py; a run's own predictions have two columns
+        if "label" in names and len(cells) == len(names) > 2:
             yield number, [cells[0], cells[names.index("label")]]
         else:
             yield number, [without_guard(cell) for cell in cells]
@@ -227,6 +228,8 @@ def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> list[Example]:
         return examples
     ids = {}
     for place, path in enumerate(files):
+        if is_cmu(path, task.columns):  # which has no ids
+            continue
         found, rows = read_unlabelled(path, task.columns, str(path))
         ids |= {(place, row.line): row.id for row in rows if found.id}
     return [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples]

@@ -104,8 +104,9 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
     tasks = {}
     for name, table in tables.items():
         where = f"{path}: [{name}]"
-        if not name.isidentifier() or len(name.encode()) > LONGEST_NAME:
-            most = f"at most {LONGEST_NAME} letters, digits and _"
+        size = len(name if data_dir is None else name.encode())  # of a run, as runs were before
+        if not name.isidentifier() or size > LONGEST_NAME:
+            most = f"at most {LONGEST_NAME} bytes of letters, digits and _"
             raise UserError(f"{where[:100]}: write a name of {most}")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
