@@ -21,8 +21,6 @@ from minbert.weights.resolve import resolve
 ALL = SETS | GPU_SETS
 NEED_LARGE = {"train_step_large", *GPU_SETS}
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
-
-
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 
 

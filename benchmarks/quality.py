@@ -22,7 +22,7 @@ from experiments.jobs import (
     origin_of,
     settings_in,
 )
-from experiments.run_records import RunRecord, machines_of, record_of
+from experiments.run_records import RunRecord, computed_on, record_of
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.run.runlog import is_finished
 from minbert.run_files import ARGS, read_arguments
@@ -111,9 +111,7 @@ def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
         passes = " / ".join(f"{n:.1f}" for n in runs[0].passes.values())  # old runs have none
         rows.append((path, *cells, f"{runs[0].updates:,}", passes or "-"))
     every = [run for runs in by_path.values() for run in runs]
-    torches = " and ".join(sorted({f"torch {run.torch}" for run in every if run.torch}))
-    trained = ", ".join(filter(None, ["; ".join(machines_of(every)), torches]))
-    lines = (f"trained, now or before, on {trained or 'a machine that is not known'}",)
+    lines = (f"trained, now or before, on {computed_on(every) or 'a machine that is not known'}",)
     return Section(title, ("", *columns, "updates", "passes"), tuple(rows), lines)
 
 

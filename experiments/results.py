@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.recipes import TABLE_3, Cell, PaperTable
-from experiments.run_records import Records, RunRecord, machines_of
+from experiments.run_records import Records, RunRecord, computed_on
 from minbert.files import read_json
 from minbert.typed import from_json
 from tasks import TASKS
@@ -112,7 +112,10 @@ def gather_tables(
     command = f"python -m experiments.paper {flags} --data-dir DIR"
     tables = {
         table.title: TableRecord(
-            list(table.columns), command, args.seeds, computed_on(table, records)
+            list(table.columns),
+            command,
+            args.seeds,
+            computed_on([run for job in table.jobs for run in records.of(job).values()]),
         )
         for table in chosen
     }
@@ -174,13 +177,6 @@ def score(run: RunRecord, cell: Cell) -> float:
     """Return what a cell has of a run: of its best step."""
     best = run.best()
     return (best.at_half if cell.is_at_half else best.scores)[cell.task]
-
-
-def computed_on(table: PaperTable, records: Records) -> str:
-    """Return what the runs of a table were computed on, and with which torch; "": none has run."""
-    runs = [run for job in table.jobs for run in records.of(job).values()]
-    versions = sorted({f"torch {run.torch}" for run in runs if run.torch})
-    return ", ".join(filter(None, ["; ".join(machines_of(runs)), " and ".join(versions)]))
 
 
 def stages_of(run: RunRecord) -> list[Stage]:

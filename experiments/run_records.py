@@ -4,7 +4,7 @@ The records of a table's runs are in a folder of their own, experiments/runs/TAB
 """
 
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -201,6 +201,12 @@ def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
 def machines_of(runs: Iterable[RunRecord]) -> list[str]:
     """Return what some runs were computed on, each machine once."""
     return sorted({machine for run in runs for machine in run.machine.split("; ")} - {""})
+
+
+def computed_on(runs: Sequence[RunRecord]) -> str:
+    """Return what some runs were computed on, and with which torch; "" if it is not known."""
+    versions = sorted({f"torch {run.torch}" for run in runs if run.torch})
+    return ", ".join(filter(None, ["; ".join(machines_of(runs)), " and ".join(versions)]))
 
 
 def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:

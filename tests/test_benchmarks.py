@@ -158,6 +158,11 @@ def test_quality_trains_both_paths_and_reuses_them(world: Path) -> None:
     assert "|  | sst | quora | sts | updates | passes |" in text
     fp32 = r"\| fp32, written out \| [\d.]+ ± [\d.]+ \| .* \| 6 \| 1.0 / 2.0 / 2.0 \|"
     assert re.search(fp32, text)
+    assert re.search(r"\n- trained, now or before, on .*, torch \d", text)
+    path = logs[0].parent / "args.json"
+    path.write_text(path.read_text().replace('"weight_decay": 0.0', '"weight_decay": 0.5'))
+    with pytest.raises(UserError, match=r"made with weight_decay 0.5, and .* has 0.0 now"):
+        quality.main(argv)
 
 
 def test_a_section_names_the_commit_that_was_measured(

@@ -3,6 +3,7 @@
 import shutil
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -25,16 +26,19 @@ from tests.conftest import arguments, run, weights
 from tests.forked import together
 from tests.processes import SECONDS, two, wait_for_step
 
-BUG = """
+BROKEN = """
+import os, signal
 import train_multitask
+from minbert.run import steps
 from minbert.training import distributed
 from minbert.cli import run_script
 
+steps.READ_EVERY["cpu"] = {read_every}
 rate = train_multitask.learning_rate
 
 def broken(step, *rest):
     if step == 3 and distributed.rank() == 1:
-        raise ValueError("a bug of one process")
+        {fault}
     return rate(step, *rest)
 
 train_multitask.learning_rate = broken
@@ -42,9 +46,18 @@ run_script(train_multitask.main)
 """
 
 
+def start_broken(world: Path, fault: str, read_every: int = 1) -> subprocess.Popen[str]:
+    """Start two processes; in the fourth step the second one does what `fault` says.
+
+    read_every: losses are read every so many steps, on a GPU not at each.
+    """
+    script = world / "broken.py"
+    script.write_text(BROKEN.format(fault=fault, read_every=read_every))
+    return two(str(script), arguments(world, "--name", "cut", "--epochs", "500"))
+
+
 def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
-    (world / "broken.py").write_text(BUG)
-    started = two(str(world / "broken.py"), arguments(world, "--name", "cut", "--epochs", "500"))
+    started = start_broken(world, 'raise ValueError("a bug of one process")')
     wait_for_step(world / "runs/cut", 3)
     before = time.monotonic()
     _, err = started.communicate(timeout=SECONDS)
@@ -71,29 +84,8 @@ def test_one_killed_process_ends_the_other_which_saves(world: Path) -> None:
     assert all(torch.equal(w, cut[name]) for name, w in whole.items())
 
 
-LOST = """
-import os, signal
-import train_multitask
-from minbert.run import steps
-from minbert.training import distributed
-from minbert.cli import run_script
-
-steps.READ_EVERY["cpu"] = 7  # as on a GPU: there are losses that wait
-rate = train_multitask.learning_rate
-
-def lost(step, *rest):
-    if step == 3 and distributed.rank() == 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return rate(step, *rest)
-
-train_multitask.learning_rate = lost
-run_script(train_multitask.main)
-"""
-
-
 def test_a_lost_process_takes_only_the_losses_that_were_not_read(world: Path) -> None:
-    (world / "lost.py").write_text(LOST)
-    started = two(str(world / "lost.py"), arguments(world, "--name", "cut", "--epochs", "500"))
+    started = start_broken(world, "os.kill(os.getpid(), signal.SIGKILL)", read_every=7)
     _, err = started.communicate(timeout=SECONDS)
     assert "stopped at step 3 of" in err
     assert read_json(world / "runs/cut/last/state.json")["step"] == 3

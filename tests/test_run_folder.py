@@ -144,6 +144,27 @@ def test_a_dev_file_that_is_changed_meanwhile_does_not_cost_the_end(
     assert all(f"| `{digest}` |" in card for digest in began_with)
 
 
+def test_a_card_of_pre_training_has_the_hashes_that_it_began_with(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [world / "one.txt", world / "two.txt"]
+    for file in files:
+        file.write_text(f"{file.stem} red cat\nold dog\n" * 5)
+    began_with, step = [sha256_of(file) for file in files], pretrain_mlm.train_step
+
+    def edited(run_: Any, number: int) -> None:
+        files[0].write_text("green\n")
+        files[1].unlink(missing_ok=True)
+        step(run_, number)
+
+    monkeypatch.setattr(pretrain_mlm, "train_step", edited)
+    options = ["--corpus", *map(str, files), "--epochs", "1", "--held-out", "0"]
+    pretrain_mlm.main(arguments(world, "--name", "mlm", *options))
+    card = (world / "runs/mlm/README.md").read_text()
+    for file, digest in zip(files, began_with, strict=True):
+        assert f"| {file.name} | `{digest}` |" in card
+
+
 def test_a_start_elsewhere_is_not_gone_into(world: Path) -> None:
     """Another command that has not yet found its weights and data."""
     with rundir.alone_in(world / "runs/parallel-sst-sts", resumed=True):
