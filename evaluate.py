@@ -48,8 +48,12 @@ class Args:
     """The arguments; one of --checkpoint, --verify, --emit and --score says what to do."""
 
     checkpoint: str = job_arg("", "run directory: score dev, write dev and test predictions")
-    text: str | None = text_arg(None, "a sentence of yours for --checkpoint", parse=str)
-    pair: tuple[str, str] | None = text_arg(None, "two sentences of yours", parse=str, nargs=2)
+    text: str | None = text_arg(
+        None, "a sentence of yours for --checkpoint", parse=str, may_be_empty=True
+    )
+    pair: tuple[str, str] | None = text_arg(
+        None, "two sentences of yours", parse=str, nargs=2, may_be_empty=True
+    )
     input: str | None = text_arg(
         None, "file of sentences, of pairs with a tab between, or a table; -: stdin", parse=str
     )
@@ -220,8 +224,6 @@ def job_of(args: Args) -> tuple[str, bool]:
     given = [one for one in (args.text, args.pair, args.input) if one is not None]
     if len(given) > 1 or (given and not args.checkpoint):
         raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
-    if args.input == "":
-        raise UserError("--input is empty: name a file, or - for standard input")
     check_flags(args, jobs[0], bool(given))
     for name in ("output", "emit"):
         if path := getattr(args, name):

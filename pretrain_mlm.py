@@ -29,7 +29,7 @@ from minbert.progress import progress
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
 from minbert.run.finish import finish_mlm, kept_of_mlm
-from minbert.run.keeper import Keeper, check_finite, save
+from minbert.run.keeper import Keeper, check_finite, save_checkpoint
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
 from minbert.run.pre_training import PreTraining, set_up
 from minbert.run.runlog import silence
@@ -93,9 +93,12 @@ def train_step(run: PreTraining, step: int) -> None:
         run.optimizer.zero_grad(set_to_none=True)
     run.state.step = step + 1
 
-    tokens, seconds = int(run.text.lengths_of(rows).sum()), time.monotonic() - started
-    loss = loss if num_masked else None
-    run.records.add([StepRecord(step + 1, "mlm", loss, lr, epoch + 1, len(rows), tokens, seconds)])
+    tokens = int(run.text.lengths_of(rows).sum())
+    record = StepRecord(
+        step=step + 1, task="mlm", loss=loss if num_masked else None, lr=lr, epoch=epoch + 1,
+        examples=len(rows), tokens=tokens, seconds=time.monotonic() - started,
+    )  # fmt: skip
+    run.records.add([record])
 
 
 def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Tensor, float]:
@@ -129,8 +132,10 @@ def masked_rows(run: PreTraining, rows: np.ndarray, seed: int, epoch: int) -> Ma
 
 def evaluate(run: PreTraining, stage: str) -> None:
     """Score the held-out rows' masked tokens: log and show that; --keep best: by their loss."""
+    run.records.flush()
     check_finite(run)
-    state, step, scores = run.state, run.state.step, Scores()
+    state, step = run.state, run.state.step
+    scores: Scores = {}
     if len(run.held_out):
         scores, tokens = held_out_scores(run)
         epoch = step // run.epoch_steps
@@ -138,7 +143,9 @@ def evaluate(run: PreTraining, stage: str) -> None:
         run.progress.print_scores(f"{stage}: held-out masked tokens", describe(scores))
         is_best = step and (state.best is None or -scores["loss"] > state.best.chosen_by)
         if run.args.keep == "best" and is_best:
-            save(run, "best")  # before the state says so: an interrupt repeats this evaluation
+            save_checkpoint(
+                run, "best"
+            )  # before the state says so: an interrupt repeats this evaluation
             state.best = Best(-scores["loss"], step, scores)
     state.count_evaluation(stage, scores)
 

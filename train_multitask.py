@@ -26,14 +26,20 @@ from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
 from minbert.run.fine_tuning import FineTuning, set_up
 from minbert.run.finish import finish
-from minbert.run.keeper import Keeper, check_finite, save
+from minbert.run.keeper import Keeper, check_finite, save_checkpoint
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.runlog import silence
 from minbert.run.several import best_scores, closing_text, results_table, train_several
 from minbert.run.steps import StepRecord
 from minbert.run.train_args import Args, default_name
 from minbert.task.balance import row_weights
-from minbert.task.evaluation import LOWEST, replace_undefined, score_tasks, set_threshold
+from minbert.task.evaluation import (
+    LOWEST,
+    defined_or,
+    replace_undefined,
+    score_tasks,
+    set_threshold,
+)
 from minbert.task.siamese import siamese_loss
 from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, soft_loss
 from minbert.task.task import Task, Tasks, has_2024_form, main_scores
@@ -192,6 +198,7 @@ def head_loss(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor:
 
 def evaluate(run: FineTuning, stage: str) -> None:
     """Take dev scores of the weights, and of their mean if there is one; keep the best."""
+    run.records.flush()
     check_finite(run)
     state = run.state
     if run.averaged_steps:  # first: it sets siamese thresholds, and last/ has those of the weights
@@ -216,18 +223,17 @@ def evaluate_weights(run: FineTuning, stage: str, is_mean: bool = False) -> Scor
         set_threshold(run.model, run.tasks[name], run.train_sequences[name])
     features = run.features and run.features["dev"]
     scores = score_tasks(run.model, tasks, run.dev_splits, features)
+    main = main_scores(tasks, scores)
     undefined = replace_undefined(scores)
     for name in undefined:
         if name not in run.reported_undefined:
             say(undefined[name])
     run.reported_undefined.update(undefined)
-    by_task = main_scores(tasks, scores)
+    # an undefined score is shown as 0, and is lower than any other where steps are compared
+    by_task, compared = defined_or(main, 0.0), defined_or(main, LOWEST)
     raw_mean, form_2024 = overall(by_task, {task.name for task in tasks if task.is_regression})
     values = {"stage": stage, "scores": scores, "overall": raw_mean, "overall_2024": form_2024}
-    # an undefined score, shown as 0, counts as the lowest: any defined one is better
-    compared = {name: LOWEST if name in undefined else score for name, score in by_task.items()}
-    weights = args.best_by or dict.fromkeys(compared, 1.0)
-    chosen_by = weighted_mean(compared, weights) if undefined or args.best_by else raw_mean
+    chosen_by = weighted_mean(compared, args.best_by or dict.fromkeys(compared, 1.0))
     kind = "mean-dev" if is_mean else "dev"
     run.log.write(kind, step=step, **values, chosen_by=chosen_by)
     found = "  ".join(f"{task.title} {by_task[task.name]:.3f}" for task in tasks)
@@ -248,13 +254,13 @@ def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
     """
     state = run.state
     if state.best is None or new.chosen_by > state.best.chosen_by:
-        save(run, "best")
+        save_checkpoint(run, "best")
         state.best = new
     for name, score in compared.items():
         best = state.task_best.get(name)
         if best is None or score > best.score:
             if run.args.save_task_best:
-                save(run, task_best_folder(name))
+                save_checkpoint(run, task_best_folder(name))
             state.task_best[name] = TaskBest(score, new.step, new.is_mean)
 
 

@@ -28,7 +28,9 @@ def estimate(script: str, argv: list[str]) -> Forecast:
     module = SCRIPTS[script]
     with tempfile.TemporaryDirectory() as folder:
         args, known = resolved(script, [*argv, "--quiet"])
-        tasks = draw_dev_rows({name: known[name] for name in args.tasks}, Path(args.data_dir))
+        tasks = draw_dev_rows(
+            {name: known[name] for name in args.tasks}, Path(args.data_dir), args.model
+        )
         if module is pretrain_mlm:
             run = pretrain_mlm.set_up(args, Path(folder), tasks)
             return forecast_mlm(run, pretrain_mlm.train_step)

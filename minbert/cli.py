@@ -7,7 +7,7 @@ import sys
 import tomllib
 from collections.abc import Callable
 from dataclasses import field, fields
-from functools import partial
+from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -29,7 +29,8 @@ def arg(default: Any, help: str, *, group: str = "", **options: Any) -> Any:
     """Return a dataclass field with a default, a help line and its place in --help.
 
     group: the title it stands under. options: `parse` makes a value of the text, `low` and `high`
-    limit it (both are allowed values); others, as `choices`, go to argparse.
+    limit it (both are allowed values), `may_be_empty` is for a text that is read for itself;
+    others, as `choices`, go to argparse.
     """
     return field(default=default, metadata={"help": help, "group": group, **options})
 
@@ -100,6 +101,7 @@ def _parser_of(cls: type, description: str, places: str) -> argparse.ArgumentPar
             place.add_argument(off, action="store_false", dest=f.name, help=off_help)
         else:
             checked = parse if low is None else _in_range(parse, low, high)
+            checked = checked if options.pop("may_be_empty", False) else _not_empty(checked)
             place.add_argument(flag, type=checked, help=help_line, **options)
     parser.add_argument("--config", metavar="FILE", action="append", help=CONFIG_HELP)
     return parser
@@ -203,6 +205,18 @@ def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callab
         if not low <= value <= high:  # NaN fails every comparison, so this refuses it too
             raise argparse.ArgumentTypeError(f"{text}: write a number from {low} to {high}")
         return value
+
+    return checked
+
+
+def _not_empty(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Return a parser that refuses an empty text: it is a slip, and not to be without the flag."""
+
+    @wraps(parse)  # argparse's messages have its name
+    def checked(text: str) -> T:
+        if not text.strip():
+            raise argparse.ArgumentTypeError("empty, as of a shell variable that is not set")
+        return parse(text)
 
     return checked
 

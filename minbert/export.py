@@ -191,7 +191,8 @@ def main(argv: list[str]) -> int:
         if folder.exists():
             folder.rmdir()  # it is empty
         os.replace(new, folder)
-    print(f"wrote {folder} for {args.to}" + (f", task {args.task}" if args.task else ""))
+    what = f"task {args.task}" if args.task else "the encoder without a head (--task takes one)"
+    print(f"wrote {folder} for {args.to}, {what}")
     if args.quantize:
         print(describe_quantized(model, args, directory, folder / "model.onnx"))
     return 0

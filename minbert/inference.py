@@ -12,7 +12,7 @@ import numpy as np
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.data.items import by_row, item_labels, visible_items
-from minbert.data.tables import as_words, valid_unicode
+from minbert.data.tables import as_words
 from minbert.data.tokenizer import LONGEST, SHORTEST, BertTokenizer
 from minbert.data.vocabulary import read_settings
 from minbert.errors import UserError
@@ -20,6 +20,7 @@ from minbert.losses import normalized
 from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS
 from minbert.model.multitask import MultitaskNetwork, load_multitask, pooled_sentences
+from minbert.printable import valid_unicode
 from minbert.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.answers import Answer, Entity
 from minbert.task.evaluation import compute_outputs, task_outputs
@@ -130,7 +131,7 @@ class MultitaskModel:
         temperature = 1.0 if raw else self.network.heads[task].config.temperature
         rows = class_probabilities(spec, outputs, temperature).tolist()
         return [
-            Answer(label, dict(zip(spec.shown_classes, row, strict=True)))
+            Answer(label, dict(zip(spec.display_classes, row, strict=True)))
             for label, row in zip(labels, rows, strict=True)
         ]
 

@@ -29,7 +29,7 @@ def layer_norm_backward(
 
 
 def fits_adamw(p: Tensor, g: Tensor) -> bool:
-    """Return whether these are plain fp32 arrays on the CPU, as which `adamw` reads its memory."""
+    """Return whether these are contiguous fp32 tensors on the CPU, which `adamw` needs."""
     fp32 = p.dtype == g.dtype == torch.float32  # in fp64 it would still round the scale to fp32
     return p.device.type == "cpu" and fp32 and p.is_contiguous() and g.is_contiguous()
 

@@ -33,6 +33,8 @@ def word_by_task(text: str) -> dict[str, str]:
         if task in result:
             raise argparse.ArgumentTypeError(f"{text!r} says {task or 'what is for all'} twice")
         result[task] = word
+    if not result:
+        raise argparse.ArgumentTypeError(f"{text!r} has nothing between its commas")
     return result
 
 

@@ -1,7 +1,8 @@
-"""Texts of any file as they may be printed: what would be a command or an error is escaped."""
+"""Texts of any file as they may be printed, compared and saved."""
 
 import io
 import os
+import unicodedata
 from typing import TextIO
 
 # all but tab and line feed
@@ -30,3 +31,17 @@ def escape_unencodable(stream: TextIO) -> None:
 def nowhere() -> TextIO:
     """Return an open file that takes every text, whatever the locale's encoding, and keeps none."""
     return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def composed(text: str) -> str:
+    """Return a text with each letter and its accent as one character; macOS may have two."""
+    return unicodedata.normalize("NFC", text)
+
+
+def valid_unicode(text: str) -> str:
+    """Replace halves of surrogate pairs, which tweets cut in the middle have, by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text

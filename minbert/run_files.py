@@ -30,6 +30,35 @@ def folders_of_run(folder: Path) -> list[Path]:
     return [place for place in places if (place / ARGS).is_file()]
 
 
+def is_one_by_one(arguments: dict[str, Any]) -> bool:
+    """Return whether a command, by its args.json, trains every task in a folder of its own."""
+    return arguments.get("mode") == "single" and len(arguments.get("tasks", ())) > 1
+
+
+def runs_of(folder: Path, args: dict[str, Any]) -> list[Path]:
+    """Return the folders of a command's runs: of each seed, and in it of each task alone."""
+    first, count = args["seed"], args.get("seeds", 1)
+    seeds = [folder / f"seed-{seed}" for seed in range(first, first + count)]
+    places = seeds if count > 1 else [folder]
+    return [place / t for place in places for t in args["tasks"]] if is_one_by_one(args) else places
+
+
+def command_folder(run: Path) -> Path:
+    """Return the folder to --resume for a run: its own or, of one of several, their command's."""
+    for folder in run.parents[1::-1]:  # as of seed-1/sst, the folder that is furthest out first
+        if _has_run(folder, run):
+            return folder
+    return run
+
+
+def _has_run(folder: Path, run: Path) -> bool:
+    """Return whether a run is one of a folder's; an args.json there may be another program's."""
+    try:
+        return (folder / ARGS).is_file() and run in runs_of(folder, read_arguments(folder))
+    except (UserError, KeyError, TypeError):
+        return False
+
+
 def write_arguments(run: Path, arguments: dict[str, Any]) -> None:
     """Write a run's args.json, beside its other two files."""
     write_json(run / ARGS, {**arguments, HASHES: _hashes(run, arguments)})

@@ -64,7 +64,7 @@ def predict_input(
         checked = f"{source}: rows checked" if output else ""
         columns, groups = stack.enter_context(open_input(source, task, checked))
         if ending:
-            classes = () if model.why_no_probabilities(task_name) else task.shown_classes
+            classes = () if model.why_no_probabilities(task_name) else task.display_classes
             head, line = named_columns(task, ending, classes)
         else:
             ids = [columns.id] if columns and columns.id else []

@@ -104,7 +104,8 @@ def _fetch(url: str, part: Path, checked: bool) -> bool:
     """
     have, tag = _size(part), ""
     if _tag_file(part).is_file():
-        tag = _tag_file(part).read_text(encoding="utf-8")
+        text = _tag_file(part).read_text(encoding="latin-1")
+        tag = text if text.isascii() and text.isprintable() else ""  # a damaged one is none
     headers = {}
     if have and (tag or checked):
         headers = {"Range": f"bytes={have}-"} | ({"If-Range": tag} if tag else {})

@@ -21,7 +21,7 @@ EVALUATE: dict[str, Row] = {
     "probabilities": (
         "--checkpoint run --text red --probabilities",
         lambda run, _: (
-            {line[15:].strip() for line in run.out.splitlines()[1:]} == {*SST.shown_classes}
+            {line[15:].strip() for line in run.out.splitlines()[1:]} == {*SST.display_classes}
         ),
     ),
     "raw": (

@@ -38,7 +38,7 @@ SCRIPTS = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm, "ev
 IN_BOTH = [
     (torch, "set_num_threads"),
     (minbert.model.encoder, "checkpoint"),
-    (minbert.run.keeper, "save"),
+    (minbert.run.keeper, "save_checkpoint"),
     (minbert.model.derived.kernels, "layer_norm"),
     (minbert.model.derived.kernels, "adamw"),
     (minbert.model.derived, "attend"),
@@ -110,7 +110,7 @@ COMMON: dict[str, Row] = {
     "seed": ("--seed 5", draws_otherwise),
     "save_minutes": (
         "--save-minutes 0",
-        lambda run, base: run.calls["save"] > 20 > base.calls["save"],
+        lambda run, base: run.calls["save_checkpoint"] > 20 > base.calls["save_checkpoint"],
     ),
     "dry_run": (
         "--dry-run",

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from experiments import ablation, gather, jobs, one_model, run_ablation, run_table
+from experiments import ablation, gather, jobs, long_texts, one_model, run_ablation, run_table
 from experiments.ablation import read_ablation
 from experiments.estimate import resolved
 from experiments.jobs import Job
@@ -229,3 +229,17 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
 
 def test_a_run_that_went_on_for_more_has_all_its_passes() -> None:
     assert logged_passes([{"passes": {"sst": 1.0}}, {}, {"passes": {"sst": 3.0}}, {}]) == {"sst": 3}
+
+
+def test_each_way_to_read_long_texts_is_trained_by_its_own_task_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables: list[list[ablation.AblationRow]] = []
+    monkeypatch.setattr(long_texts, "run_ablation", lambda *a, **more: tables.append(a[3]))
+    long_texts.main(["--model", "somewhere/small", "--output-dir", str(tmp_path)])
+    for row in tables[0]:
+        (job,) = row.jobs["cfimdb"]
+        file = Path(job.arguments[job.arguments.index("--task-file") + 1])
+        assert tomllib.loads(file.read_text())["cfimdb"]["long"] == row.label
+        assert file.parent == tmp_path / "long-texts-small"
+    assert {row.label for row in tables[0]} == {"head", "tail", "head+tail", "windows"}

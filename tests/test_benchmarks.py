@@ -190,10 +190,6 @@ def test_a_section_names_the_commit_that_was_measured(
     assert f"; commit {measured}+; `command`" in (tmp_path / "BENCHMARKS.md").read_text()
 
 
-def test_results_go_where_the_report_is() -> None:
-    assert benchmarks.Args().results == quality.Args().results == "benchmarks"
-
-
 def test_an_unknown_benchmark_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"--only speed: write some of train_step"):
         benchmarks.main(["--only", "speed"])

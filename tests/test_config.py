@@ -43,3 +43,9 @@ def test_a_config_that_is_no_object(tiny: BertModel, tmp_path: Path, content: st
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config.json: "):
         BertModel.from_pretrained(tmp_path)
+
+
+def test_a_configuration_by_its_name_of_2018_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "bert_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"copy its bert_config.json to config.json"):
+        BertModel.from_pretrained(tmp_path)

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -69,6 +70,12 @@ def test_a_mistake_in_a_later_run_shows_before_the_first(
     assert run(world, *words) == 0
 
 
+def test_runs_of_a_command_read_each_file_once(world: Path) -> None:
+    """As long as the model can, not as long as --max-length says: it has fewer positions."""
+    run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--max-length", "512")
+    assert len(list((world / "runs/.ids").glob("*.npz"))) == 6  # two tasks, three splits
+
+
 def test_finished_runs_of_a_command_need_no_start(world: Path) -> None:
     start = shutil.copytree(world / "model", world / "start")
     run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--model", str(start))
@@ -110,6 +117,23 @@ def test_a_dry_run_says_everything_and_leaves_nothing(
     assert found["minutes"] > 0 and found["gib"] > 0 and found["steps"] == 20
     pretrain_mlm.main([*arguments(world), "--dry-run", "--held-out", "2"])
     assert "rows to train on and held out: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "minutes"),
+    [((), 1.0), (("--seeds", "3"), 3.0), (("--mode", "joint"), 0.5), (("--mode", "annealed"), 0.9)],
+)
+def test_a_dry_run_says_how_long_and_how_large(
+    world: Path, monkeypatch: pytest.MonkeyPatch, capsys, options: tuple[str, ...], minutes: float
+) -> None:
+    """Of steps of 3 seconds and a process of 2 GiB."""
+    monkeypatch.setattr(dry_run, "seconds_a_step", lambda *_: 3.0)
+    monkeypatch.setattr("sys.platform", "linux")
+    peak = SimpleNamespace(ru_maxrss=2 * 2**20)  # in KiB there
+    monkeypatch.setattr("resource.getrusage", lambda who: peak)
+    run(world, "--dry-run", "--json", "--quiet", *options)
+    found = json.loads(capsys.readouterr().out)
+    assert found["minutes"] == pytest.approx(minutes) and found["gib"] == 2.0
 
 
 def test_a_dry_run_has_what_takes_most_memory(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

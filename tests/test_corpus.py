@@ -227,3 +227,19 @@ def test_another_tokenizer_makes_another_corpus(world: Path) -> None:
     for words in (whole, BertTokenizer.from_vocab(world / "few.txt")):
         found = load_sentences(["red cat"], words, 16, world / "ids")
         assert found.ids.tolist() == words.encode_batch(["red cat"])[0].ids
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("texts.jsonl", "red cat\n"), ("texts.csv", "red cat\n"), ("t.tsv.gz", ""),
+        ("texts.parquet", "PAR1"), ("texts.txt", '{"id": 1, "text": "red cat"}\n'),
+    ],
+)  # fmt: skip
+def test_a_table_is_no_corpus(world: Path, tokenizer: BertTokenizer, name: str, text: str) -> None:
+    """Its keys, ids and quotes would be words to guess."""
+    (world / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name}: a table; --corpus takes plain text"):
+        load_corpus([world / name], tokenizer, 16, world / "ids")
+    (world / "fine.txt").write_text("{ red cat }\n[1] old dog\n")
+    assert len(load_corpus([world / "fine.txt"], tokenizer, 16, world / "ids")) == 2

@@ -128,6 +128,10 @@ def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
     (best / "heads.json").write_text(configs.replace('"outputs": 5', '"outputs": 2147483648'))
     with pytest.raises(UserError, match="not a head of this program"):
         load_multitask(best)
+    for name in ("s.t", "values"):  # which no torch module may have
+        (best / "heads.json").write_text(configs.replace('"sst"', f'"{name}"'))
+        with pytest.raises(UserError, match=r"heads.safetensors and heads.json do not fit"):
+            load_multitask(best)
     (best / "heads.json").write_text(configs)
     heads["sst.bias"][0] = torch.nan
     save_tensors(heads, best / "heads.safetensors")
@@ -140,7 +144,7 @@ def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
     [
         ("sts", "shift", 2**64), ("sts", "shift", 1e300), ("sts", "unit", -1),
         ("sts", "unit", 1e40), ("sst", "unit", 2**63), ("sst", "shift", 3),
-        ("sst", "per_word", True), ("sst", "temperature", 0),
+        ("sst", "per_word", True), ("sst", "temperature", 0), ("sst", "layers", [0]),
     ],
 )  # fmt: skip
 def test_a_head_of_another_kind_is_refused(world: Path, task: str, key: str, value: float) -> None:

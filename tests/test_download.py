@@ -109,14 +109,21 @@ def test_a_part_of_something_else_is_fetched_anew(server: str, tmp_path: Path, k
 
 
 @pytest.mark.parametrize(
-    ("tag", "asked"), [('"v2"', "bytes=70000-"), ('"v1"', "bytes=70000-"), (None, None)]
+    ("tag", "asked"),
+    [
+        ('"v2"', "bytes=70000-"),
+        ('"v1"', "bytes=70000-"),
+        (None, None),
+        ("\xff", None),
+        ("\n", None),
+    ],
 )
 def test_without_a_hash_a_part_goes_on_only_in_the_same_version(
     server: str, tmp_path: Path, tag: str | None, asked: str | None
 ) -> None:
     (tmp_path / "f.part").write_bytes((BODY if tag == '"v2"' else b"x" * 90_000)[:70_000])
     if tag:
-        (tmp_path / "f.part.tag").write_text(tag)
+        (tmp_path / "f.part.tag").write_text(tag, encoding="latin-1")
     assert download.download(f"{server}/good/f", tmp_path / "f")
     assert (tmp_path / "f").read_bytes() == BODY and Handler.asked == [asked]
     assert [p.name for p in tmp_path.iterdir()] == ["f"]

@@ -77,7 +77,7 @@ HEAD = "id\tsentence\tsentiment\n"
         (HEAD + "1\t \t1\n", r"f\.csv:2: empty sentence"),
         (HEAD, r"f\.csv: no row in it but the columns"),
         (HEAD + "1\tgood\t\n", r"f\.csv: no usable row.*1 without a label"),
-        ("", r"f\.csv"),
+        ("", r"f\.csv: the file is empty"),
         ("id\ttext\tsentiment\n1\tgood\t1\n", r"f\.csv:1: no column 'sentence'.*id, text"),
         ("1 ||| fine\n2 || bad\n", r"f\.csv:2: expected `label \|\|\| sentence`"),
     ],

@@ -152,7 +152,9 @@ def onnx_outputs(folder: Path, texts: list[str], pairs: list[str] | None = None)
     return session.run(None, {n: inputs[n].astype(np.int64) for n in names})
 
 
-def test_onnxruntime_has_the_same_outputs(shallow: Path, tmp_path: Path) -> None:
+def test_onnxruntime_has_the_same_outputs(
+    shallow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """For other numbers of sequences and other lengths than those of the export."""
     run(shallow, "--name", "cross", "--epochs", "1")
     trained = shallow / "runs/cross"
@@ -161,7 +163,9 @@ def test_onnxruntime_has_the_same_outputs(shallow: Path, tmp_path: Path) -> None
     (theirs,) = onnx_outputs(tmp_path / "sts", TEXTS, TEXTS[::-1])
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
     np.testing.assert_allclose(theirs, model.outputs("sts", pairs), atol=1e-4)
+    capsys.readouterr()
     export([str(trained), str(tmp_path / "all"), "--to", "onnx"])
+    assert "for onnx, the encoder without a head (--task takes one)" in capsys.readouterr().out
     hidden, pooled = onnx_outputs(tmp_path / "all", TEXTS[:1])
     assert hidden.shape[0] == 1 and hidden.shape[2] == 32
     ours = model.encode(TEXTS[:1], "cls")

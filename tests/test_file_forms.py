@@ -1,6 +1,7 @@
 """Files without a header or an ending, with a whole path, or renamed: read as what they are."""
 
 import io
+from codecs import BOM_UTF8
 from pathlib import Path
 
 import pytest
@@ -9,8 +10,8 @@ import evaluate
 from minbert import BertTokenizer, UserError
 from minbert.data.examples import read_examples
 from minbert.data.id_cache import load_split
+from minbert.task.gold import split_of
 from minbert.task.inputs import open_input
-from minbert.task.predictions import split_of
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks
 
@@ -107,7 +108,7 @@ def test_a_list_of_nothing_is_no_label(tmp_path: Path, label: str) -> None:
     keys = {"kind": "multi-label", "labels": ["a", "b"], "train": "own.jsonl", "bad_rows": 0.5}
     task = task_of(tmp_path, **keys)
     examples, left_out = read_examples(tmp_path / "own.jsonl", task.columns, labelled=True)
-    assert [e.label for e in examples] == [0, 2] and left_out
+    assert [e.label for e in examples] == [0, 2] and left_out.counts.total() == 1
 
 
 @pytest.mark.parametrize(
@@ -122,3 +123,44 @@ def test_names_of_files_that_cannot_be(tmp_path: Path, table: str, message: str)
     (tmp_path / "a.csv").write_text("a,b\nred,1\n")
     with pytest.raises(UserError, match=message):
         read_tasks(text, "own.toml", tmp_path)
+
+
+UMLAUTS = [("1", "\u00c4pfel, rot"), ("2", "alte B\u00e4ume")]
+
+
+@pytest.mark.parametrize("charset", ["cp1252", "utf-8"])
+def test_a_table_in_a_pipe_has_the_task_s_charset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, charset: str
+) -> None:
+    """Else the header would be a text, and each line another."""
+    keys = {"kind": "classification", "labels": 2, "label": "label", "train": "train.csv"}
+    more = {"text": "\u00c4u\u00dferung", "charset": "cp1252", "delimiter": ";"}
+    task = make_task("own", keys | more)
+    lines = ["Nr;\u00c4u\u00dferung", *(";".join(row) for row in UMLAUTS)]
+    piped = io.TextIOWrapper(io.BytesIO("\n".join(lines).encode(charset)))
+    monkeypatch.setattr("sys.stdin", piped)
+    with open_input("-", task) as (columns, groups):
+        texts = [row.text for group in groups for row in group]
+    assert columns and texts == [text for _, text in UMLAUTS]
+
+
+def test_words_in_utf_8_for_a_task_of_another_charset(tmp_path: Path) -> None:
+    text = "Gr\u00fc\u00dfe\tO\nAda\tO\n\nrot\tO\n"
+    (tmp_path / "train.tsv").write_bytes(text.encode("cp1252"))
+    (tmp_path / "new.tsv").write_bytes(text.encode())
+    keys = {"kind": "token-classification", "labels": ["O", "B"], "train": "train.tsv"}
+    names = {"text": "tokens", "label": "tags", "columns": ["tokens", "tags"]}
+    task = task_of(tmp_path, **keys, **names, charset="cp1252")
+    for name in ("train.tsv", "new.tsv"):
+        with open_input(str(tmp_path / name), task) as (_, groups):
+            found = [row.text for group in groups for row in group]
+        assert found == ["Gr\u00fc\u00dfe Ada", "rot"], name
+
+
+def test_the_mark_of_utf_8_before_another_charset(tmp_path: Path) -> None:
+    """Some programs write it before any text."""
+    text = "text,label\ncaf\u00e9,1\n"
+    (tmp_path / "own.csv").write_bytes(BOM_UTF8 + text.encode("cp1252"))
+    task = task_of(tmp_path, train="own.csv", charset="cp1252")
+    (example,) = read_examples(tmp_path / "own.csv", task.columns, labelled=True)[0]
+    assert (example.text, example.label) == ("caf\u00e9", 1)

@@ -3,13 +3,16 @@
 import json
 import re
 import shutil
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+import benchmarks.__main__ as benchmarks
 from benchmarks import quality
 from experiments import figures, long_texts, one_model, paper
-from minbert import BertModel, doctor, export
+from minbert import BertModel, UserError, doctor, export
+from minbert.cli import flag_of, parse_given
 from minbert.report import __main__ as report
 from minbert.run_files import read_arguments
 from tasks import download, sample
@@ -20,7 +23,8 @@ from tests.flags import BASE, Outcome, defaults, start
 COMMANDS = {  # beside the three scripts
     module.__name__: module
     for module in (
-        doctor, download, export, figures, long_texts, one_model, paper, quality, report, sample,
+        benchmarks, doctor, download, export, figures, long_texts, one_model, paper, quality,
+        report, sample,
     )
 }  # fmt: skip
 EVERY = [(script, name) for script, checks in CHECKS.items() for name in checks]
@@ -129,3 +133,17 @@ def test_a_default_that_is_written_out_changes_nothing(runs: Runs, script: str) 
         words.append(f"--{name.replace('_', '-')} {said}")
     run = runs.of(script, " ".join(words))
     assert not run.error and len(words) > 15 and not run.differs(base)
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *COMMANDS])
+def test_an_empty_value_is_none(script: str) -> None:
+    """As of `--teacher "$RUN"` with RUN unset, which would train without one."""
+    args = {**SCRIPTS, **COMMANDS}[script].Args
+    for f in fields(args):
+        if isinstance(f.default, bool) or f.metadata.get("may_be_empty"):
+            continue
+        for empty in ("", " "):
+            with pytest.raises(
+                UserError, match=f"{flag_of(f.name)}: empty, as of a shell variable"
+            ):
+                parse_given(args, [flag_of(f.name), empty], "")

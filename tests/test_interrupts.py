@@ -1,14 +1,18 @@
 """Ctrl-C in the few lines where an evaluation changes weights and counters."""
 
+import json
 import sys
 from pathlib import Path
 from types import FrameType, SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 import train_multitask
 from minbert.run.checkpoint import Best, TrainState
+from minbert.run.runlog import RunLog
+from minbert.run.steps import READ_EVERY, Progress, StepRecord, StepRecords
 from minbert.training import averaging
 from tests.conftest import run
 from tests.processes import assert_same_run
@@ -53,14 +57,47 @@ def test_an_evaluation_that_is_repeated_has_not_counted(monkeypatch: pytest.Monk
     monkeypatch.setattr(train_multitask, "check_finite", lambda run: None)
     monkeypatch.setattr(train_multitask, "evaluate_weights", lambda *_: {"sst": 0.5})
     args, before, counted = SimpleNamespace(mode="parallel"), sys.gettrace(), []
+    records = SimpleNamespace(flush=lambda: None)
     for line in range(1, 20):
         state = TrainState(steps=20, step=10, best=Best(0.6, 5, {}))
         try:
             sys.settrace(InterruptedAt(line))
-            train_multitask.evaluate(SimpleNamespace(state=state, args=args, averaged_steps=0), "")
+            train_multitask.evaluate(
+                SimpleNamespace(state=state, args=args, averaged_steps=0, records=records), ""
+            )
         except KeyboardInterrupt:
             pass
         finally:
             sys.settrace(before)
         counted.append((len(state.stages), state.since_best, state.assessed == 10))
     assert set(counted) == {(0, 0, False), (1, 1, True)}
+
+
+@pytest.mark.parametrize("written", [0, 1, 4])
+def test_ctrl_c_while_losses_are_written_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: int
+) -> None:
+    """As on a GPU, where several steps wait for their losses to be read."""
+    monkeypatch.setitem(READ_EVERY, "cpu", 5)
+    log = RunLog(tmp_path / "log.jsonl", -1, -1, tensorboard=False)
+    records = StepRecords(log, Progress(100, 0, quiet=True), torch.device("cpu"))
+    write, left = log.write, iter(range(written))
+
+    def interrupted(*args: object, **values: object) -> None:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        write(*args, **values)
+
+    def record(step: int, task: str) -> StepRecord:
+        return StepRecord(step, task, torch.tensor(float(step)), 0.1, 1, 2, 3, 0.5)
+
+    for step in (1, 2, 3, 4):  # of joint training a step has a record for each task
+        records.add([record(step, "sst"), record(step, "sts")])
+    assert not (tmp_path / "log.jsonl").read_text()
+    with monkeypatch.context() as patch:
+        patch.setattr(log, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            records.add([record(5, "sst")])
+    records.flush()
+    steps = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in steps] == [1, 1, 2, 2, 3, 3, 4, 4, 5]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from minbert import MultitaskModel
+from minbert.task.labels import label_set
 from tests.conftest import logged, run
 
 
@@ -29,3 +30,10 @@ def test_the_loss_of_an_epoch_is_that_of_the_rows_with_their_labels(
     total = sum(line["loss"] * line["examples"] for line in steps) / len(cells)
     assert sum(line["examples"] for line in steps) == len(cells)
     assert total == pytest.approx(np.mean((answers - labels) ** 2), rel=1e-4)
+
+
+@pytest.mark.parametrize("text", ["price, service", "price|service", "price/service"])
+def test_labels_of_a_row_that_something_else_is_between(text: str) -> None:
+    with pytest.raises(ValueError, match=r"`-` is none; `;` stands between labels"):
+        label_set(["price", "service"])(text)
+    assert label_set(["price", "service"])("price;service") == 3

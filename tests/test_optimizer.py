@@ -272,6 +272,15 @@ def test_complex_parameters_are_refused() -> None:
     assert len(optimizer.param_groups) == 1
 
 
+def test_a_sparse_gradient_without_rows_changes_nothing() -> None:
+    """As of a batch that looks no word up."""
+    words = torch.nn.Embedding(10, 4, sparse=True)
+    before, optimizer = words.weight.detach().clone(), AdamW(words.parameters(), lr=0.1)
+    words(torch.zeros(0, dtype=torch.long)).sum().backward()
+    optimizer.step()
+    assert torch.equal(words.weight, before)
+
+
 def test_a_gradient_with_two_sparse_dimensions() -> None:
     p, q = (torch.nn.Parameter(torch.ones(3, 4)) for _ in range(2))
     q.grad = torch.zeros(3, 4)

@@ -15,8 +15,9 @@ from minbert.data.textfile import is_utf8, text_lines
 from minbert.metrics import decimals
 from minbert.report.tables import markdown_table
 from minbert.run.scoring import check_writable
+from minbert.task.gold import gold_task
 from minbert.task.inputs import open_input, table_rows
-from minbert.task.predictions import gold_task, header_of, read_predictions
+from minbert.task.predictions import header_of, read_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import read_tasks
 from minbert.task.values import check_table
@@ -133,7 +134,8 @@ def test_a_column_that_is_no_id_does_not_stop_predictions(
     ]  # fmt: skip
     said = capsys.readouterr().err
     assert said.startswith("column `id` is not used, lines are numbered in its place: in.csv:")
-    with pytest.raises(UserError, match="id"):
+    why = "id '7' is on line 2 already" if ids == "7,7" else "empty id"
+    with pytest.raises(UserError, match=why):
         table_rows(path, Columns(("text",), "label", id="id"), "in.csv")
     path.write_text("id,text\n7,red cat\n8,old dog\n")
     for own in ("", "Nr"):  # what --output wrote has a column id, whatever the task's is called
@@ -212,10 +214,9 @@ def test_old_macs_line_ends_are_ends_of_sentences(tmp_path: Path) -> None:
 
 def test_an_input_without_a_name_is_not_none() -> None:
     """As of `--input "$FILE"` with FILE unset: a run's own files would be scored, and written."""
-    with pytest.raises(UserError, match="--input is empty: name a file"):
-        evaluate.main(["--checkpoint", "run", "--input", ""])
-    with pytest.raises(UserError, match="write one of --text, --pair and --input"):
-        evaluate.main(["--verify", "file", "--input", ""])
+    for word in ("", " "):
+        with pytest.raises(UserError, match=r"^--input: empty, as of a shell variable"):
+            evaluate.main(["--checkpoint", "run", "--input", word])
 
 
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_tags_are_read_by_their_names_for_people() -> None:
     for text in ("O B-X I-X", "0 1 2"):
         assert task.parse_prediction(text).tolist() == [0, 1, 2]
     for text in ("0 3", "0 -1", "0 0.5", "0 nan"):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="expected a whole number from 0 to 2"):
             task.parse_prediction(text)
 
 

@@ -9,12 +9,8 @@ import pytest
 import evaluate
 from minbert import UserError
 from minbert.data.encoded import EncodedSplit
-from minbert.task.predictions import (
-    gold_task,
-    read_predictions,
-    score_predictions,
-    write_predictions,
-)
+from minbert.task.gold import gold_task
+from minbert.task.predictions import read_predictions, score_predictions, write_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks
 from tasks import TASKS

@@ -84,13 +84,17 @@ def test_names_of_classes_for_people() -> None:
     assert TASKS["sst"].label_of(3) == "somewhat positive"
     assert TASKS["quora"].label_of(1.0) == "duplicate" and TASKS["sts"].label_of(2.25) == "2.25"
     assert KINDS["topics"].label_of(5.0) == "cats;colours" and KINDS["topics"].label_of(0) == "-"
-    assert KINDS["entails"].label_of(2) == "2" and KINDS["entails"].shown_classes == ("0", "1", "2")
+    assert KINDS["entails"].label_of(2) == "2" and KINDS["entails"].display_classes == (
+        "0",
+        "1",
+        "2",
+    )
     assert TASKS["sst"].format_prediction(3) == "3"  # prediction files stay the course's
 
 
 def test_predictions_are_labels_or_their_probabilities(model: MultitaskModel) -> None:
     texts = [TEXT, "old blue dog sleeps"]
-    names = TASKS["sst"].shown_classes
+    names = TASKS["sst"].display_classes
     rows = model.predict("sst", texts, probabilities=True)
     assert [[*row] for row in rows] == [[*names]] * 2
     assert all(sum(row.values()) == pytest.approx(1) for row in rows)
@@ -128,7 +132,7 @@ def test_on_the_screen_the_likeliest_class_comes_first(trained: Path, capsys) ->
     shares = [float(row.split()[0]) for row in rows]
     found = json.loads(line)["probabilities"]["sst"]
     assert first.split(maxsplit=1) == ["SST", rows[0].split(maxsplit=1)[1]]
-    assert shares == sorted(shares, reverse=True) and {*found} == {*TASKS["sst"].shown_classes}
+    assert shares == sorted(shares, reverse=True) and {*found} == {*TASKS["sst"].display_classes}
     evaluate.main([*command, "--pair", TEXT, TEXT])
     out = capsys.readouterr().out
     assert "duplicate\n" in out and "(STS has scores, not classes: no probabilities)" in out
@@ -153,7 +157,7 @@ def test_files_have_named_columns(
     command = ["--checkpoint", str(trained), "--task", "sst", "--output", str(output)]
     evaluate.main([*command, "--input", str(tmp_path / "in.jsonl")])
     expected = model.answers("sst", texts)
-    names = [f"probability_{name}" for name in TASKS["sst"].shown_classes]
+    names = [f"probability_{name}" for name in TASKS["sst"].display_classes]
     for i, (row, answer) in enumerate(zip(read_back(output), expected, strict=True)):
         assert [*row] == ["id", "label", *names, "text"]
         assert (row["id"], row["label"], row["text"]) == (f"k{i}", answer.label, texts[i])
@@ -219,7 +223,7 @@ def test_a_pipe_s_probabilities_are_a_table(trained: Path, tmp_path: Path, capsy
     evaluate.main([*command, "--task", "sst"])
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out), delimiter="\t"))
     assert [(row["id"], row["text"]) for row in rows] == [("1", "red cat"), ("3", "blue dog")]
-    assert all(row["label"] in TASKS["sst"].shown_classes for row in rows)
+    assert all(row["label"] in TASKS["sst"].display_classes for row in rows)
     (tmp_path / "in.txt").write_text("red cat\tblue dog\n")
     evaluate.main([*command, "--task", "sts"])
     out, err = capsys.readouterr()

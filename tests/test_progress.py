@@ -159,7 +159,8 @@ def test_elsewhere_a_line_a_minute_tells_of_the_steps(
     number = r"-?\d\.\d{3}"
     lines = re.findall(
         rf"^step (\d+) of 20; loss: sst {number}(?:, sts {number})?; "
-        rf"dev: SST {number}  STS {number}  mean {number}  2024 form {number}; (\S+ \S+) left$",
+        rf"last scores: SST {number}  STS {number}  mean {number}  2024 form {number}; "
+        r"(\S+ \S+) left$",
         capsys.readouterr().out, re.M,
     )  # fmt: skip
     assert [int(step) for step, _ in lines] == list(range(1, 21))

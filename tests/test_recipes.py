@@ -89,7 +89,7 @@ def test_best_is_the_better_one_of_the_weights_and_their_mean(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     means = iter([0.0, 0.6, 0.5])
-    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    monkeypatch.setattr(train_multitask, "weighted_mean", lambda *_: next(means))
     run(world, "--name", "run", "--epochs", "1", "--average", "0.5", "--lr", "1e-3")
     state = json.loads((world / "runs/run/last/state.json").read_text())
     assert state["best"]["is_mean"] and state["best"]["chosen_by"] == 0.6

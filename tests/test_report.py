@@ -142,6 +142,8 @@ def test_the_speed_is_that_of_the_steps_themselves() -> None:
     step = {"event": "step", "time": 1.0, "tokens": 100, "seconds": 0.5}
     run_ = LoggedRun("r", {}, [{**step, "step": n} for n in range(1, 22)], {})
     assert throughput(run_) == [(11, 200.0), (21, 200.0)]
+    coarse = [{**step, "step": n, "seconds": 0.0} for n in range(1, 12)]  # as some clocks tick
+    assert len(throughput(LoggedRun("r", {}, coarse, {}))) == 1
 
 
 def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
@@ -161,6 +163,8 @@ def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
         ("findings.json", {"points": [[1.0, float("nan")]]}, "the number nan is out of range"),
         ("findings.json", {"interval": [1.0]}, "sts: interval is"),
         ("findings.json", {"names": ["a"], "confusion": []}, "sts: names and confusion differ"),
+        ("findings.json", {"labels": [{}]}, "sts: labels lack a key"),
+        ("findings.json", {"labels": [{"label": "a"}, {"b": 1}]}, "sts: labels lack a key"),
         ("findings.json", {"worst": [{"id": "a"}]}, "sts: worst: .*missing"),
     ],
 )  # fmt: skip
@@ -222,7 +226,7 @@ def test_names_are_not_markup(world: Path, tmp_path: Path) -> None:
         (["nowhere"], "nowhere: no log.jsonl"),
         (["--colour"], "unknown argument"),
         (["run", "--output"], "--output: expected one argument"),
-        (["run", "--output="], "--output needs the name of a file"),
+        (["run", "--output="], "--output: empty, as of a shell variable"),
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], message: str) -> None:

@@ -94,6 +94,8 @@ def test_data_of_the_same_size_is_not_the_same(
         (["--name", "other"], "--name other differs"),
         (["--limit", "30"], "--limit 30 differs from the run's sst=40,sts=40: leave it out"),
         (["--option", "finetune"], "--option finetune differs"),
+        (["--task-weight", "sst=2"], "--task-weight sst=2.0 differs from the run, which has none"),
+        (["--tasks", "sst"], "--tasks sst differs .*: leave it out, or start a new run from this"),
     ],
 )
 def test_resume_with_other_arguments(world: Path, extra: list[str], message: str) -> None:
@@ -185,7 +187,8 @@ def test_what_may_change_on_the_way_does(world: Path, monkeypatch: pytest.Monkey
     outcome, folder, threads = Outcome(world), world / "runs/cut", torch.get_num_threads()
     words = "--checkpoint-activations --threads 1 --save-minutes 0 --tensorboard --quiet --json"
     functions = (
-        (torch, "set_num_threads"), (minbert.model.encoder, "checkpoint"), (keeper, "save")
+        (torch, "set_num_threads"), (minbert.model.encoder, "checkpoint"),
+        (keeper, "save_checkpoint"),
     )  # fmt: skip
     with ExitStack() as stack, redirect_stdout(io.StringIO()) as out:
         for module, name in functions:
@@ -193,7 +196,7 @@ def test_what_may_change_on_the_way_does(world: Path, monkeypatch: pytest.Monkey
         train_multitask.main(["--resume", str(folder), *words.split()])
     torch.set_num_threads(threads)
     assert outcome.seen["set_num_threads"] == [((1,), {})] and outcome.calls["checkpoint"] > 0
-    assert outcome.calls["save"] >= 8  # after each of the last steps
+    assert outcome.calls["save_checkpoint"] >= 8  # after each of the last steps
     assert len(list(folder.glob("tensorboard/events*"))) == 1
     (line,) = out.getvalue().splitlines()
     assert json.loads(line)["run"] == str(folder)

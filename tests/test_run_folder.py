@@ -19,6 +19,7 @@ from minbert import MultitaskModel, UserError, export
 from minbert.files import HOST, sha256_of
 from minbert.report import __main__ as report
 from minbert.run import rundir
+from minbert.run_files import command_folder
 from tests.conftest import arguments, run
 from tests.forked import Command
 from tests.processes import assert_same_run, wait_for_step
@@ -50,6 +51,29 @@ def test_of_two_commands_of_one_name_one_wins_wholly(
     for path in (world / "runs/run").rglob("args.json"):
         assert json.loads(path.read_text())["lr"] == 1e-3
     assert "--lr 0.001" in (world / "runs/run/README.md").read_text()
+
+
+def test_a_run_that_never_began_is_given_its_command_again(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_multitask, "set_up", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(world, "--name", "run")
+    with pytest.raises(UserError, match=r"run stopped before its first checkpoint: give its comm"):
+        train_multitask.main(["--resume", str(world / "runs/run")])
+    assert run(world, "--name", "run", "--epochs", "1", "--skip-predictions") == 0
+
+
+@pytest.mark.parametrize("text", ['{"lr": 1e-5}', '{"seed": "x"}', "[]", "{"])
+def test_another_program_s_arguments_are_no_command(world: Path, text: str) -> None:
+    """In the working directory, where many programs have a file of this name."""
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    (world / "args.json").write_text(text)
+    assert command_folder(world / "runs/run") == world / "runs/run"
 
 
 @pytest.mark.parametrize("mode", ["parallel", "single"])

@@ -10,26 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 import evaluate
 import train_multitask
-from minbert import BertTokenizer, MultitaskModel, UserError
+from minbert import MultitaskModel, UserError
 from minbert.export import main as export
-from minbert.model.heads import HeadConfig
-from minbert.model.multitask import MultitaskNetwork, save_multitask
-from minbert.report.__main__ import main as report
 from minbert.run import fine_tuning
-from minbert.run.checkpoint import TrainState, save_training_state
-from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_task_file, read_tasks, task_file_text
 from minbert.training.mixing import Plan
-from minbert.training.optimizer import AdamW, parameter_groups
 from tasks import TASKS
 from tests.conftest import run
 
 ROOT = Path(__file__).resolve().parents[1]
-OLD = Path(__file__).parent / "old_run"  # what the program of 2026-11 wrote of a run, in text
 
 
 def test_the_built_in_tasks_are_written_out_in_the_keys_of_a_user_s(world: Path) -> None:
@@ -156,78 +148,6 @@ def test_a_moved_run_works_where_the_task_is_not_known(world: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (world / "out/model.safetensors").is_file()
     assert "Confusion matrix" in (world / "page.html").read_text()
-
-
-@pytest.fixture
-def old(world: Path, tiny: torch.nn.Module) -> Path:
-    """A run's folder as it was left by the program of 2026-11; its weights are made here."""
-    heads = json.loads((OLD / "heads.json").read_text())
-    configs = {name: HeadConfig.from_json(head, name) for name, head in heads.items()}
-    model = MultitaskNetwork(tiny, configs)
-    folder = world / "runs/old"
-    for name in ("best", "last"):
-        save_multitask(model, folder / name)
-        BertTokenizer.from_directory(world / "model").save(folder / name, 64)
-        shutil.copy(OLD / "heads.json", folder / name)
-    optimizer = AdamW(parameter_groups(model, 0.0))
-    save_training_state(folder / "last", model, optimizer, TrainState(steps=15))
-    shutil.copy(OLD / "state.json", folder / "last")
-    saved = json.loads((OLD / "state.json").read_text())
-    saved["optimizer_steps"] = {}
-    (folder / "last/state.json").write_text(json.dumps(saved))
-    for name in ("best", "last"):
-        sizes = {f.name: f.stat().st_size for f in (folder / name).iterdir()}
-        (folder / name / "manifest.json").write_text(json.dumps(sizes))
-    for name in ("args.json", "log.jsonl", "findings.json"):
-        shutil.copy(OLD / name, folder)
-    return folder
-
-
-def test_a_run_of_before_loads_predicts_exports_and_reports(old: Path, world: Path) -> None:
-    model = MultitaskModel.load(old, device="cpu")
-    assert list(model.tasks) == ["sst", "quora", "sts"] and len(model.predict("sst", ["cat"])) == 1
-    evaluate.main(["--checkpoint", str(old), "--data-dir", str(world / "data")])
-    assert (old / "predictions/para-dev-output.csv").read_text().startswith("id \t Predicted_Is_P")
-    export([str(old), str(world / "out"), "--task", "sst"])
-    names = json.loads((world / "out/config.json").read_text())["id2label"]
-    assert names["4"] == "positive"
-    report([str(old), "--output", str(world / "page.html")])
-    page = (world / "page.html").read_text()
-    assert "gold / predicted" in page and "reliability diagram" in page and "confidence" in page
-
-
-def test_a_run_of_before_goes_on(
-    old: Path, world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
-    """With PyTorch's kernels, which it had; from now on it has its own tasks."""
-    monkeypatch.chdir(world)  # its --output-dir is `runs`
-    train_multitask.main(["--resume", str(old), "--data-dir", str(world / "data")])
-    assert json.loads((old / "args.json").read_text())["kernels"] == "torch"
-    assert list(tomllib.loads((old / "tasks.toml").read_text())) == ["sst", "quora", "sts"]
-    best = json.loads((old / "last/state.json").read_text())["best"]
-    assert best == json.loads((OLD / "state.json").read_text())["best"]
-
-
-def test_a_run_of_before_teaches(old: Path, world: Path) -> None:
-    more = ["--teacher", f"sst={old}", "--steps", "2", "--skip-predictions"]
-    assert run(world, "--name", "taught", *more) == 0
-    assert (world / "runs/taught/teachers/sst.npy").is_file()
-
-
-def test_the_best_step_of_pre_training_of_before_is_read() -> None:
-    saved = json.loads((OLD / "mlm_state.json").read_text())
-    saved.pop("optimizer_steps")
-    state = TrainState.from_json(saved, "state.json")
-    assert state.best and state.best.scores["loss"] == saved["best"]["loss"]
-    assert state.best.chosen_by == -saved["best"]["loss"] and state.step == saved["step"]
-
-
-def test_the_record_of_the_course_s_tasks_is_what_old_runs_had() -> None:
-    record = read_tasks(COURSE_TASKS, "", None)
-    assert list(record) == ["sst", "quora", "sts", "cfimdb"]
-    assert [task.outputs for task in record.values()] == [5, 1, 1, 2]
-    assert record["quora"].prediction_file == "para-{split}-output.csv"
-    assert all(task.columns.course and task.columns.id == "id" for task in record.values())
 
 
 def test_a_task_that_is_in_neither_is_named(world: Path) -> None:

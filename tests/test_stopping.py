@@ -264,7 +264,7 @@ def test_last_is_due_every_so_many_minutes(monkeypatch: pytest.MonkeyPatch) -> N
     """And not at every step from the first time on."""
     clock, due = SimpleNamespace(seconds=0.0), []
     monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
-    monkeypatch.setattr(keeper, "save", lambda run, name: None)
+    monkeypatch.setattr(keeper, "save_checkpoint", lambda run, name: None)
     saver = Keeper(None, 5.0)
     for clock.seconds in (299.0, 301.0, 302.0, 600.0, 602.0):
         with saver.step():

@@ -92,7 +92,7 @@ def test_stopped_and_resumed_keeps_the_same_steps(
 
 def test_an_evaluation_that_is_made_again_counts_once(world: Path, monkeypatch) -> None:
     means = iter([0.1, 0.9, 0.5, 0.5, 0.4, 0.3])  # the one at step 20 twice
-    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    monkeypatch.setattr(train_multitask, "weighted_mean", lambda *_: next(means))
     options = ("--epochs", "4", "--patience", "2", "--save-task-best", "--skip-predictions")
     cut(world, monkeypatch, 20, "--name", "run", *options)
     folder = world / "runs/run"

@@ -18,7 +18,7 @@ from minbert.export import main as export
 from minbert.files import read_json
 from minbert.metrics import accuracy, macro_f1
 from minbert.task.taskfile import read_task_file
-from tasks import TASKS
+from tasks import TASKS, sample
 from tasks.sample import TASK_FILE, write_sample
 from tests.own_tasks import OWN, OWN_NAMES, arguments
 
@@ -149,7 +149,7 @@ def test_the_weight_is_that_of_the_loss(own: Path) -> None:
 
 
 def test_the_docs_example_is_the_sample_s_and_runs(own: Path) -> None:
-    write_sample(own / "sample")
+    sample.main(["--to", str(own / "sample")])
     write_sample(own / "sample")  # once more: it is a sample
     with pytest.raises(UserError, match="data: has files that are no sample; name a new"):
         write_sample(own / "data")

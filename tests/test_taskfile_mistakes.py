@@ -90,6 +90,7 @@ from tests.own_tasks import OWN, arguments
         ("[entails]", f"[{'x' * 300}]", "write a name of at most 100 bytes"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a"]', r"write a name for each of"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a", "b", "a"]', r"'a' is there twice"),
+        ("[intent]", "[2023_reviews]", "letters, digits and _, the first no digit"),
         ("[intent]", "[type]", r"\[type\]: PyTorch has that name"),
         ("[intent]", "[Best]", r"\[Best\]: a run keeps a model in a folder of that name; write"),
         ("[intent]", "[last]", r"\[last\]: a run keeps a model in a folder of that name"),

@@ -10,8 +10,9 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.inference import MultitaskModel
-from minbert.run import rundir, teachers
+from minbert.run import teachers
 from minbert.run.resolve_args import resolve_arguments
+from minbert.run_files import command_folder
 from minbert.task.kinds import classification, multi_labels, regression
 from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, soft_loss
 from tasks import TASKS as BUILTIN
@@ -188,11 +189,11 @@ def test_a_run_in_another_one_s_folder_has_its_own_teachers(world: Path) -> None
     run(world, "--name", "outer", *options)
     run(world, "--output-dir", str(world / "runs/outer"), "--name", "inner", *options)
     assert (world / "runs/outer/inner/teachers/sst.npy").is_file()
-    assert rundir.command_folder(world / "runs/outer/inner") == world / "runs/outer/inner"
+    assert command_folder(world / "runs/outer/inner") == world / "runs/outer/inner"
     run(world, "--name", "two", *options, "--seeds", "2")
     run(world, "--output-dir", str(world / "runs/two"), "--name", "inner", *options)
     assert (world / "runs/two/inner/teachers/sst.npy").is_file()
-    assert rundir.command_folder(world / "runs/two/seed-11712") == world / "runs/two"
+    assert command_folder(world / "runs/two/seed-11712") == world / "runs/two"
 
 
 def test_seeds_that_have_not_begun_are_not_made_of_other_data(world: Path) -> None:

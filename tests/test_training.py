@@ -16,7 +16,7 @@ from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
 from minbert.files import read_json_lines as read_log
 from minbert.training import mixing
 from minbert.training.mixing import Plan
-from tests.conftest import arguments, cut, run, weights
+from tests.conftest import arguments, cut, logged, run, weights
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle", "adaptive"])
@@ -227,3 +227,12 @@ def test_no_text_has_more_tokens_than_the_model_has_positions(world: Path) -> No
         assert script.main(again) == 0, "it may be given as it was typed"
     model = MultitaskModel.load(world / "runs/run", device="cpu", max_length=512)
     assert model.max_length == 64 and model.predict("sst", ["red " * 100])
+
+
+def test_a_dev_loss_of_no_item_is_not_there(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of words that are all cut off: it is not 0, nor makes it a score undefined."""
+    nothing = np.zeros(0, dtype=np.int64)
+    monkeypatch.setattr("minbert.task.evaluation.visible_items", lambda split: nothing)
+    run(world, "--name", "run", "--tasks", "sst", "--epochs", "1", "--skip-predictions")
+    before, after = logged(world / "runs/run", "dev")
+    assert "loss" not in before["scores"]["sst"] and after["chosen_by"] == after["overall"] >= 0

@@ -26,11 +26,13 @@ from tests.conftest import arguments, logged, run, weights
 from tests.flags import Outcome, watched
 
 
-def pair_loss_calls(world: Path, loss: str, task: str) -> list[tuple[tuple, dict[str, Any]]]:
+def pair_loss_calls(
+    world: Path, loss: str, task: str, *options: str
+) -> list[tuple[tuple, dict[str, Any]]]:
     """Return what a short siamese run gives to a loss, at every step."""
     outcome, function = Outcome(world), loss.replace("-", "_")
     with watched(outcome, siamese.losses, function):
-        run(world, "--tasks", task, "--pair-encoding", "siamese", "--pair-loss", loss)
+        run(world, "--tasks", task, "--pair-encoding", "siamese", "--pair-loss", loss, *options)
     return outcome.seen[function]
 
 
@@ -71,11 +73,14 @@ def test_ranking_with_all_negatives_also_tells_labelled_pairs_apart(world: Path)
     assert logged_losses == pytest.approx(sums)
 
 
-@pytest.mark.parametrize(("loss", "scale"), [("mnr", 1), ("mnr-full", 20)])
+@pytest.mark.parametrize(("loss", "scale"), [("mnr", 1), ("mnr-full", 20), ("simcse", 20)])
 def test_in_batch_losses_have_the_scale_of_their_source(
     world: Path, loss: str, scale: float
 ) -> None:
+    """Or the one that is asked for."""
     assert {args[-1] for args, _ in pair_loss_calls(world, loss, "quora")} == {scale}
+    asked = pair_loss_calls(world, loss, "quora", "--mnr-scale", "7", "--name", "asked")
+    assert {args[-1] for args, _ in asked} == {7}
 
 
 def test_thresholds_are_calibrated_on_training_pairs(world: Path) -> None:
@@ -130,7 +135,7 @@ def test_a_model_without_a_score_is_no_best(world: Path, monkeypatch, capsys) ->
 
 def test_best_is_the_step_with_the_highest_mean(world: Path, monkeypatch) -> None:
     means = iter([0.9, 0.2, 0.6, 0.4])  # before training, which is no step of it, and 3 epochs
-    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    monkeypatch.setattr(train_multitask, "weighted_mean", lambda *_: next(means))
     kept: list[dict[str, torch.Tensor]] = []
     evaluate = train_multitask.evaluate
 
@@ -211,7 +216,7 @@ def test_the_rate_of_the_log_is_the_optimizer_s(world: Path, monkeypatch, script
 
 def test_patience_starts_anew_with_a_better_mean(world: Path, monkeypatch) -> None:
     means = iter([0.9, 0.5, 0.4, 0.6, 0.5, 0.4, 0.9])
-    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    monkeypatch.setattr(train_multitask, "weighted_mean", lambda *_: next(means))
     run(world, "--name", "r", "--epochs", "6", "--patience", "2", "--skip-predictions")
     evaluations = logged(world / "runs/r", "dev")
     assert evaluations[-1]["step"] == 50  # of 60
@@ -242,7 +247,7 @@ def test_each_of_several_seeds_is_a_run_of_that_seed(world: Path) -> None:
 
 def test_predictions_are_those_of_the_best_step(world: Path, monkeypatch) -> None:
     means = iter([0.0, 0.9, 0.1])
-    monkeypatch.setattr(train_multitask, "overall", lambda *_: (next(means), 0.0))
+    monkeypatch.setattr(train_multitask, "weighted_mean", lambda *_: next(means))
     run(world, "--name", "r", "--epochs", "2", "--lr", "5e-3")
     model = MultitaskModel.load(world / "runs/r", device="cpu")
     rows = read_json_lines(world / "runs/r/predictions/sts-dev-logits.jsonl")

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
+from minbert.data.tables import TABLES, is_object, kind_of
 from minbert.data.textfile import text_lines
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -86,9 +87,14 @@ def load_sentences(
 def corpus_texts(files: list[Path]) -> Iterator[str]:
     """Yield the lines that are not empty, without the spaces around them.
 
-    Raises UserError with file and line for what is no text, and for a file without text.
+    Raises UserError with file and line for what is no plain text, and for a file without text.
     """
     for path in files:
+        if kind_of(path) in TABLES or is_object(next(text_lines(path))):
+            raise UserError(
+                f"{path}: a table; --corpus takes plain text: write its texts into a file, a text "
+                f"a line, or make it a task's `train` in a --task-file"
+            )
         for number, line in enumerate(text_lines(path), start=1):
             if "\0" in line:
                 raise UserError(f"{path}:{number}: a binary file; --corpus takes plain text")

@@ -2,7 +2,6 @@
 
 import json
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +14,11 @@ from minbert.data.delimited import delimited_rows
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import first_line
+from minbert.printable import composed, valid_unicode
 
 JSON = (".jsonl", ".json")
+OBJECTS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
+TABLES = (".tsv", ".csv", *OBJECTS)  # endings of files whose columns have names
 SEMICOLON = (
     "`;` between the columns; separate them by tabs or commas, or write "
     'delimiter = ";" in the task file'
@@ -73,6 +75,14 @@ def kind_of(path: Path) -> str:
     """Return the ending that tells how a file is read, in small letters; .gz is looked through."""
     inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     return inner.suffix.lower()
+
+
+def is_object(line: str) -> bool:
+    """Return whether a line is an object of JSON, and not a text that begins as one."""
+    try:
+        return line.startswith("{") and isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _delimited_table(
@@ -133,11 +143,6 @@ def _named_rows(
         if len(cells) > 1 and not any(map(str.strip, cells)):
             continue
         yield number, dict(zip(names, cells, strict=True))
-
-
-def composed(text: str) -> str:
-    """Return a text with each letter and its accent as one character; macOS may have two."""
-    return unicodedata.normalize("NFC", text)
 
 
 def check_columns(path: Path, wanted: list[str], names: list[str], dialect: Dialect) -> None:
@@ -256,12 +261,3 @@ def as_tags(value: Any) -> list[str]:
     if not isinstance(value, list):
         raise ValueError(f"a list of tags was expected, found {str(value)[:60]!r}")
     return [as_label(tag) for tag in value]
-
-
-def valid_unicode(text: str) -> str:
-    """Replace halves of surrogate pairs, which tweets cut in the middle have, by U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text

@@ -56,7 +56,8 @@ def _utf8_lines(path: Path) -> Iterator[str]:
         except UnicodeDecodeError as error:
             reason = f"not UTF-8 ({error.reason}); save the file as UTF-8"
             raise UserError(
-                f'{path}:{number}: {reason}, or give a task file its charset, as "cp1252"'
+                f"{path}:{number}: {reason} (`iconv -f cp1252 -t utf-8`, say) or, if it is a "
+                f'task\'s, give the task file its charset = "cp1252"'
             ) from error
 
 
@@ -84,7 +85,9 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
         )
     with opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
         try:
-            first = text.readline().removeprefix("\ufeff")
+            # as those of one byte have the mark of UTF-8
+            mark = codecs.BOM_UTF8.decode(encoding, errors="replace") if byte_by_byte else "\ufeff"
+            first = text.readline().removeprefix(mark)
             # without a line feed that is all of the file
             lines = [first] if "\n" in first else first.split("\r")
             for line in chain(lines, text):

@@ -20,6 +20,15 @@ def other_dialects(dialect: Dialect) -> list[Dialect]:
     return [replace(dialect, delimiter="")] if dialect.delimiter and not dialect.names else []
 
 
+def dialect_of_input(path: Path, dialect: Dialect) -> Dialect:
+    """Return the dialect of the task's files, without their charset for a file that is UTF-8.
+
+    Other programs write texts in it.
+    """
+    is_other = dialect.charset and path.is_file() and is_utf8(path, dialect.charset)
+    return replace(dialect, charset="") if is_other else dialect
+
+
 def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, list[Example]]:
     """Return a table's columns, with an id if it has ids, and its rows.
 
@@ -29,9 +38,7 @@ def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, l
     table. Raises UserError, with the columns that are there, for a table without those of the
     task's texts.
     """
-    dialect = columns.dialect
-    if dialect.charset and is_utf8(path, dialect.charset):  # as other programs write texts
-        dialect = replace(dialect, charset="")
+    dialect = dialect_of_input(path, columns.dialect)
     for usual in (dialect, *other_dialects(dialect)):
         with suppress(UserError):  # what is no such table is refused by the task's own dialect
             if {*columns.texts} <= {*column_names(path, usual)}:

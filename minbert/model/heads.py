@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from minbert.batch import Batch, to_device
 from minbert.errors import DAMAGED, UserError
-from minbert.model.layers import Dropout, Linear
+from minbert.model.layers import Dropout, Linear, at_least_fp32
 from minbert.typed import from_json
 
 LARGEST_SIZE = 10**5  # of a head's outputs and embeddings
@@ -24,7 +24,7 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     """
     if pooling not in POOLINGS[1:]:
         raise ValueError(f"pooling {pooling!r}: one of {', '.join(POOLINGS[1:])}")
-    hidden = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    hidden = hidden.to(at_least_fp32(hidden.dtype))
     lengths = to_device(torch.tensor(batch.lengths, device="cpu"), hidden.device)
     # unsafe: without the check that the lengths sum up to N, which would wait for the GPU
     return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0, unsafe=True)
@@ -65,7 +65,7 @@ class HeadConfig:
         sizes = 1 <= config.outputs <= LARGEST_SIZE and 0 <= config.embedding_size <= LARGEST_SIZE
         numbers = {key: getattr(config, key) for key in ("scale", "unit", "shift", "temperature")}
         in_range = sizes and all(abs(x) < LARGEST for x in numbers.values())  # NaN is not
-        positive = config.unit > 0 and config.temperature > 0
+        positive = config.unit > 0 and config.temperature > 0 and min(config.layers, default=1) > 0
         if config.pooling not in POOLINGS or not (in_range and positive):
             raise UserError(f"{where}: not a head of this program; {DAMAGED}")
         # a whole number of JSON may be more than a tensor can be multiplied by
@@ -93,7 +93,7 @@ class Head(Linear):
         if (config.unit, config.shift) == (1, 0):
             return x
         # in fp32 at least: bf16 has three digits, of which a large shift would leave none
-        return x.to(torch.promote_types(x.dtype, torch.float32)) * config.unit + config.shift
+        return x.to(at_least_fp32(x.dtype)) * config.unit + config.shift
 
     def folded(self) -> dict[str, Tensor]:
         """Return weight and bias of the linear map alone that gives the same outputs."""

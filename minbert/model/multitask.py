@@ -43,9 +43,9 @@ class MultitaskNetwork(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.second_tower = copy.deepcopy(encoder) if separate_towers else None
-        self.layers = next((c.layers for c in heads.values() if not c.siamese), ())
-        if max(self.layers, default=0) > len(encoder.bert_layers):
-            raise UserError(f"layer {max(self.layers)}: the model has {len(encoder.bert_layers)}")
+        deepest = max((layer for c in heads.values() for layer in c.layers), default=0)
+        if deepest > len(encoder.bert_layers):
+            raise UserError(f"layer {deepest}: the model has {len(encoder.bert_layers)}")
         size = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
             {name: make_head(size, config, head_dropout) for name, config in heads.items()}
@@ -100,9 +100,9 @@ class MultitaskNetwork(nn.Module):
         """Return what a head reads: pooled sentences (S, D) or words' first pieces (I, D)."""
         config = self.heads[task].config
         if config.per_word:
-            states = self.encoder.token_states(batch, self.layers)
+            states = self.encoder.token_states(batch, config.layers)
             return states.index_select(0, batch.word_starts).to(self.encoder.dtype)
-        return pooled_sentences(self.encoder, batch, config.pooling, self.layers)
+        return pooled_sentences(self.encoder, batch, config.pooling, config.layers)
 
     def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor:
         """Return embeddings (S, E) of sentences alone, by a siamese task's pooling and map.
@@ -159,8 +159,8 @@ def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[Multi
         model = MultitaskNetwork(encoder, heads, head_dropout, separate)
         # assigned, as the encoder's: fp32 on the CPU, whatever a program has set as the default
         model.heads.load_state_dict({n: t.float() for n, t in tensors.items()}, assign=True)
-    except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
-        reason = first_line(error)
+    except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
+        reason = first_line(error)  # a KeyError is of a name that no torch module may have
         raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error
     if model.second_tower is not None:
         path = directory / SECOND

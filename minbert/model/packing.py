@@ -68,7 +68,7 @@ class Layout:
     first_only: bool = False  # queries are the first tokens alone, Q = 1; else all, Q = T
 
     def pad(self, x: Tensor) -> Tensor:
-        """Put (N, D) where the groups have them, (R, K)."""
+        """Copy each token's heads to their padded places in the groups, (N, D) -> (R, K)."""
         return x.view(len(self.places), -1).index_select(0, self.sources)
 
     def unpad(self, x: Tensor) -> Tensor:

@@ -25,8 +25,6 @@ def main(argv: list[str]) -> int:
     folders, args = parse_with_places(Args, argv, __doc__.split("\n")[0], PLACES)
     if not folders:
         raise UserError(f"write python -m minbert.report {PLACES}, and options")
-    if not args.output:
-        raise UserError("--output needs the name of a file")
     check_stays(Path(args.output), "--output")
     found = [(folder, run) for folder in map(Path, folders) for run in read_runs(folder)]
     runs = [run for _, run in found]

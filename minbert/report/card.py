@@ -106,7 +106,7 @@ def score_row(
     value, interval, metrics = best_score, "-", dict(found.metrics if found else {})
     if found and found.interval:
         low, high = found.interval
-        value, interval = metrics.pop(task.main_metric), f"{low:.3f} to {high:.3f}"
+        value, interval = metrics.pop(task.main_metric, best_score), f"{low:.3f} to {high:.3f}"
     others = ", ".join(f"{name} {decimals(score)}" for name, score in metrics.items()) or "-"
     return task.title, task.main_metric, f"{value:.3f}", interval, f"{dev_rows:,}", others
 
@@ -229,9 +229,7 @@ def write(
     folder: Path, command: Command, about: str, scores: Rows, use: list[str], data: Rows,
     more: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Write a card's text; more: parts of it. Only process 0 writes."""
-    if distributed.rank() > 0:
-        return
+    """Write a card's text; more: parts of it."""
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
     versions = ", ".join((f"minbert {VERSION}", *libraries))
     args = ((k, str(v)) for k, v in command.args.items() if k not in LEFT_OUT)

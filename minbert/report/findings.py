@@ -63,12 +63,12 @@ def findings(
 
 def confusion_of(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Return the counts of gold by predicted classes and their names; {} of too many classes."""
-    if len(task.shown_classes) > MOST_CONFUSED:
+    if len(task.display_classes) > MOST_CONFUSED:
         return {}
     if task.per_word:
         names, counts = confusion_of_words(task, predictions, labels)
     else:
-        names = list(task.shown_classes)
+        names = list(task.display_classes)
         counts = confusion(predictions, labels, len(names))
     return {"names": names, "confusion": counts.tolist()}
 

@@ -9,7 +9,7 @@ from minbert.report.charts import Point, Series, averaged, key, line_chart, thin
 from minbert.report.runs import Figure, LoggedRun
 from minbert.report.style import STYLE
 from minbert.report.tables import beside, details, figures, line_table, table
-from minbert.report.task_section import task_findings
+from minbert.report.task_section import task_section
 
 
 def page(runs: Sequence[LoggedRun]) -> str:
@@ -22,7 +22,7 @@ def page(runs: Sequence[LoggedRun]) -> str:
     parts += [
         section("Dev scores", dev_scores(runs)),
         section("Scores after every stage", beside(stages(run) for run in runs)),
-        *(section(*task_findings(task, runs)) for task in tasks_of(runs)),
+        *(section(*task_section(task, runs)) for task in tasks_of(runs)),
         section("Loss", losses(runs)),
         section("Gradients of two tasks", conflicts(runs)),
         section("Learning rate and throughput", rates(runs)),
@@ -197,7 +197,7 @@ def throughput(run: LoggedRun) -> list[Point]:
     points = []
     for start in range(0, len(steps) - 9, 10):
         ten = steps[start : start + 10]
-        seconds = sum(x["seconds"] for x in ten)
+        seconds = max(sum(x["seconds"] for x in ten), 1e-9)  # of a coarse clock they may be 0
         points.append((ten[-1]["step"], sum(x["tokens"] for x in ten) / seconds))
     return points
 

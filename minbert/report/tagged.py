@@ -20,7 +20,7 @@ def confusion_of_words(
     A predicted entity goes with the gold one that has the same words; if there is none, with the
     type `(none)`. Of tags that spell no entities, words are counted by tag.
     """
-    names = types_of(task) + [NONE] * has_entities(task.shown_classes)
+    names = types_of(task) + [NONE] * has_entities(task.display_classes)
     counts = np.zeros((len(names), len(names)), dtype=int)
     for tags in zip(predictions, labels, strict=True):
         predicted, gold = (by_place(task, side) for side in tags)
@@ -37,7 +37,7 @@ def by_place(task: Task, tags: np.ndarray) -> dict[tuple[int, int], str]:
 
 def mistakes(task: Task, predicted: np.ndarray, gold: np.ndarray) -> int:
     """Count the entities of a sentence that are missed or made up; without entities, the words."""
-    if has_entities(task.shown_classes):
+    if has_entities(task.display_classes):
         return len({*spans(task, predicted)} ^ {*spans(task, gold)})
     return int((predicted != gold).sum())
 

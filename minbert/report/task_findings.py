@@ -62,6 +62,8 @@ class TaskFindings:
             sizes = {len(found.names or []), *map(len, found.confusion)}
             if sizes != {len(found.confusion)}:
                 raise UserError(f"{where}: names and confusion differ; {DAMAGED}")
+        if any(not row or row.keys() != found.labels[0].keys() for row in found.labels or ()):
+            raise UserError(f"{where}: labels lack a key; {DAMAGED}")
         return found
 
 

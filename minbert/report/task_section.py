@@ -28,7 +28,7 @@ CALIBRATED = {
 Found = list[tuple[int, LoggedRun, TaskFindings]]  # number, run, its findings on a task
 
 
-def task_findings(task: str, runs: Sequence[LoggedRun]) -> tuple[str, str]:
+def task_section(task: str, runs: Sequence[LoggedRun]) -> tuple[str, str]:
     """Return a task's title, and the findings on its dev set for the best model of each run."""
     found = [(i, run, run.findings[task]) for i, run in enumerate(runs) if task in run.findings]
     if not found:

@@ -89,12 +89,12 @@ def begin(
     folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
     model: MultitaskNetwork | MaskedLanguageModel,
     optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
-    task_bests: bool = False, **about: Any,
+    save_task_best: bool = False, **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
-    files: what is trained and evaluated on, by a name that stays when they move. task_bests: each
-    task's best step has a folder. about: more values for the log's first line.
+    files: what is trained and evaluated on, by a name that stays when they move. save_task_best:
+    the argument. about: more values for the log's first line.
     """
     hashes = {name: sha256_of(path) for name, path in files.items()}
     state = TrainState(steps, data=hashes)
@@ -103,8 +103,8 @@ def begin(
         check_steps(folder, state.steps, steps)
         check_data(folder, state.data, files, hashes)
         state.data = hashes
-        checkpoint.check_bests(folder, state, task_bests)
-        forget_lost_bests(folder, state, task_bests)
+        checkpoint.check_bests(folder, state, save_task_best)
+        forget_lost_bests(folder, state, save_task_best)
     path, begun = folder / LOG, state.step if last else -1
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
@@ -124,16 +124,13 @@ def machine_of(model: MultitaskNetwork | MaskedLanguageModel) -> str:
     return f"{describe_machine(encoder.device)}, {precision_name(encoder.compute_dtype)} products"
 
 
-def forget_lost_bests(folder: Path, state: TrainState, of_tasks: bool) -> None:
-    """Let the best step be chosen anew, from the present one on, where its folder is gone.
-
-    of_tasks: the tasks' best steps have folders, too.
-    """
+def forget_lost_bests(folder: Path, state: TrainState, save_task_best: bool) -> None:
+    """Let the best step be chosen anew, from the present one on, where its folder is gone."""
     lost = []
     if state.best and not (folder / "best").exists():
         lost, state.best = ["best"], None
         (folder / FINDINGS).unlink(missing_ok=True)  # they are of the model that is gone
-    if of_tasks:
+    if save_task_best:
         for task in list(state.task_best):
             name = checkpoint.task_best_folder(task)
             if not (folder / name).exists():

@@ -89,7 +89,8 @@ class TrainState:
             best = {"chosen_by": best["overall"], **rest}
         elif isinstance(best, dict) and "loss" in best:
             scores = {key: value for key, value in best.items() if key != "step"}
-            best = {"chosen_by": -best["loss"], "step": best.get("step"), "scores": scores}
+            loss = parse(float, best["loss"], f"{where}: best: loss")
+            best = {"chosen_by": -loss, "step": best.get("step"), "scores": scores}
         state = from_json(cls, {**saved, "best": best}, where)
         steps = (state.step, state.assessed + 1, state.best.step if state.best else 0)
         if not all(0 <= step <= state.steps + 1 for step in steps) or state.step > state.steps:
@@ -166,13 +167,12 @@ def check_manifest(directory: Path) -> None:
         )
 
 
-def check_bests(run: Path, state: TrainState, of_tasks: bool) -> None:
+def check_bests(run: Path, state: TrainState, save_task_best: bool) -> None:
     """Raise UserError for a best step's folder whose files are not as they were saved.
 
-    A run that goes on reads them only at its end, and keeps those that none replaces. of_tasks: the
-    tasks' best steps have folders, too.
+    A run that goes on reads them only at its end, and keeps those that none replaces.
     """
-    names = ["best", *(map(task_best_folder, state.task_best) if of_tasks else ())]
+    names = ["best", *(map(task_best_folder, state.task_best) if save_task_best else ())]
     for directory in (run / name for name in names):
         try:
             if has_checkpoint(directory):

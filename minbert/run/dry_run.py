@@ -1,7 +1,6 @@
 """--dry-run: a run's data, steps, time and memory, measured on a few steps that are not kept."""
 
 import json
-import resource
 import sys
 import tempfile
 import time
@@ -17,7 +16,6 @@ import torch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import shuffled
-from minbert.data.tokenizer import BertTokenizer
 from minbert.progress import duration, progress
 from minbert.run import pre_training
 from minbert.run.fine_tuning import FineTuning, check_model, set_up
@@ -153,6 +151,8 @@ def peak_gib(device: torch.device) -> float:
     """Return the largest size so far of the GPU's tensors, or else of this process, in GiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource  # here: Windows has none
+
     unit = 1 if sys.platform == "darwin" else 1024  # macOS has ru_maxrss in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
 
@@ -191,7 +191,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     """Return the forecast of train_multitask.py, as text and numbers."""
     teacher_files(args, folder)  # raises for a teacher that is no run
     directory = resolve(args.model)
-    check_model(args, list(tasks.values()), BertTokenizer.from_directory(directory), directory)
+    check_model(args, list(tasks.values()), directory)
     run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]

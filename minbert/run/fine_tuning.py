@@ -32,6 +32,7 @@ from minbert.task.evaluation import encode_features
 from minbert.task.heads import check_head, head_config
 from minbert.task.kinds import in_unit
 from minbert.task.loading import (
+    DataSource,
     check_files,
     check_segments,
     load_tests,
@@ -116,19 +117,16 @@ class FineTuning(Training):
 
 def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
-    source = data_source(args)
-    check_files(list(tasks.values()), source.data_dir, ("train", "dev"))
+    check_files(list(tasks.values()), Path(args.data_dir), ("train", "dev"))
     teacher_paths = teacher_files(args, folder)
     last = recover_last(folder)
     directory = last or resolve(args.model)
+    source = source_for(args, directory)
+    check_model(args, list(tasks.values()), directory)
     tokenizer = BertTokenizer.from_directory(directory)
-    config = BertConfig.from_file(directory / "config.json")
-    check_model(args, list(tasks.values()), tokenizer, directory)
     model = make_model(args, tasks, directory, load_heads=bool(last))
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
-    longest = min(args.max_length, config.max_position_embeddings)
-    source = replace(source, max_length=longest)
     known = list(tasks.values())
     train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
@@ -153,7 +151,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
         last=last, files=training_files(known, source.data_dir) | taught_by,
-        task_bests=args.save_task_best, passes=plan.passes(), prepared_s=prepared_s,
+        save_task_best=args.save_task_best, passes=plan.passes(), prepared_s=prepared_s,
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=count_labels(tasks, train_splits))
@@ -171,7 +169,13 @@ def freeze(model: MultitaskNetwork, splits: dict[str, Splits]) -> dict[str, dict
     return {name: encode_features(model, by_task) for name, by_task in splits.items()}
 
 
-def check_model(args: Args, tasks: list[Task], tokenizer: BertTokenizer, directory: Path) -> None:
+def source_for(args: Args, directory: Path) -> DataSource:
+    """Return where a run's data is, and how much of it a model can read."""
+    most = BertConfig.from_file(directory / "config.json").max_position_embeddings
+    return replace(data_source(args), max_length=min(args.max_length, most))
+
+
+def check_model(args: Args, tasks: list[Task], directory: Path) -> None:
     """Raise UserError for what a model to start from has not: words, segments, layers, a pooler."""
     config = BertConfig.from_file(directory / "config.json")
     if args.fine_tune_mode == FROZEN and any(
@@ -180,7 +184,7 @@ def check_model(args: Args, tasks: list[Task], tokenizer: BertTokenizer, directo
         tensors, path = read_tensors(directory)
         if not names_a_pooler(tensors):
             raise UserError(f"{path}: no pooler, and {FROZEN} trains no new one: --pooling mean")
-    tokenizer.check_fits(config.vocab_size)
+    BertTokenizer.from_directory(directory).check_fits(config.vocab_size)
     check_segments(tasks, data_source(args), config.type_vocab_size)
     most = config.num_hidden_layers
     for flag, layer in (

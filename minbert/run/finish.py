@@ -56,10 +56,11 @@ def finish(run: FineTuning) -> None:
         print(f"--average {args.average:g}: stopped before those steps, so there is no mean")
     if args.average or args.save_task_best:
         print(f"best/ holds {kept}".replace("`", ""))
-    write_card(
-        run.folder, Command.of(args), list(run.tasks.values()), run.train_splits, run.dev_splits,
-        state.data, kept, best.scores, found,
-    )  # fmt: skip
+    if distributed.rank() == 0:
+        write_card(
+            run.folder, Command.of(args), list(run.tasks.values()), run.train_splits,
+            run.dev_splits, state.data, kept, best.scores, found,
+        )  # fmt: skip
     calibrated = {name: own.calibrated for name, own in found.items() if own.calibrated}
     run.log.write(
         "end", step=state.step, **bests, calibrated=calibrated, **run.progress.rates()
@@ -139,9 +140,10 @@ def kept_of_mlm(state: TrainState) -> tuple[str, int, Scores]:
 def finish_mlm(run: PreTraining) -> None:
     """Write card, report and the log's last line of a pre-trained run; print its speed."""
     kept, step, scores = kept_of_mlm(run.state)
-    command = Command.of(run.args)
     hashes = {path: run.state.data[name] for name, path in run.files.items()}
-    write_mlm_card(run.folder, command, hashes, run.train_rows, kept, step, scores)
+    if distributed.rank() == 0:
+        command = Command.of(run.args)
+        write_mlm_card(run.folder, command, hashes, run.train_rows, kept, step, scores)
     run.log.write("end", step=run.steps, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)
@@ -153,7 +155,7 @@ def finish_several(folder: Path, args: Args, tasks: list[Task], scores: list[Sco
 
     scores: of each seed.
     """
-    write_several_card(folder, Command.of(args), tasks, scores)
     if distributed.rank() == 0:
+        write_several_card(folder, Command.of(args), tasks, scores)
         write_json(folder / SCORES, {"scores": scores, "over_seeds": over_seeds(scores)})
         write_report(folder)

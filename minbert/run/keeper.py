@@ -21,6 +21,7 @@ from minbert.errors import UserError
 from minbert.run import checkpoint, rundir
 from minbert.run.beginning import Training
 from minbert.run.steps import AFTER_NAN
+from minbert.run_files import command_folder
 from minbert.training import distributed
 from minbert.training.averaging import put_back
 
@@ -77,9 +78,9 @@ class Keeper:
         put_back(self.run.optimizer)  # if Ctrl-C came before `averaged` could
         if distributed.size() > 1:  # the others may be gone, or not as far
             self.run.records.give_up_losses()
-        save(self.run, "last")
+        save_checkpoint(self.run, "last")
         if distributed.rank() == 0:  # on stderr, which --quiet does not silence
-            whole = shlex.quote(str(rundir.command_folder(self.run.folder)))
+            whole = shlex.quote(str(command_folder(self.run.folder)))
             text = f"stopped at step {step_of(self.run)}; go on with --resume {whole}"
             print(text, file=sys.stderr)
 
@@ -113,7 +114,7 @@ class Keeper:
 
     def save(self) -> None:
         """Write last/, from which the run can continue."""
-        save(self.run, "last")
+        save_checkpoint(self.run, "last")
         self.saved_at, self.due = time.monotonic(), False
 
 
@@ -127,17 +128,17 @@ def check_finite(run: Training) -> None:
 
     This is not done in every step, because it waits for a GPU.
     """
-    run.records.flush()
     norm = torch.nn.utils.get_total_norm([p.detach() for p in run.model.parameters()])
     if not torch.isfinite(norm):
         raise UserError(f"weights are not finite after step {step_of(run)}, {AFTER_NAN}")
 
 
-def save(run: Training, name: str) -> None:
+def save_checkpoint(run: Training, name: str) -> None:
     """Write best/ (for use) or last/ (to continue from) completely or not at all.
 
     Only process 0 writes.
     """
+    run.records.flush()
     check_finite(run)
     if distributed.rank() > 0:
         return

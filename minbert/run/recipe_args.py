@@ -1,8 +1,6 @@
 """The arguments of train_multitask.py that go beyond the paper; all of them are off by default."""
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from minbert.cli import args_of
 from minbert.parsers import amount_by_task, comma_list, number_list, word_by_task
@@ -81,16 +79,3 @@ class RecipeArgs(CommonArgs):
         False, "keep each task's own best step too, in best-TASK/", parse=bool
     )
     correct_bias: bool = training_arg(True, "without Adam's correction of m and v", parse=bool)
-
-
-def is_one_by_one(arguments: dict[str, Any]) -> bool:
-    """Return whether a command, by its args.json, trains every task in a folder of its own."""
-    return arguments.get("mode") == "single" and len(arguments.get("tasks", ())) > 1
-
-
-def runs_of(folder: Path, args: dict[str, Any]) -> list[Path]:
-    """Return the folders of a command's runs: of each seed, and in it of each task alone."""
-    first, count = args["seed"], args.get("seeds", 1)
-    seeds = [folder / f"seed-{seed}" for seed in range(first, first + count)]
-    places = seeds if count > 1 else [folder]
-    return [place / t for place in places for t in args["tasks"]] if is_one_by_one(args) else places

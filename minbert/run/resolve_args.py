@@ -134,11 +134,11 @@ def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str
     if args.mnr_scale and not {*chosen.values()} & {*IN_BATCH} and not args.resume:
         losses = " or ".join(IN_BATCH)
         raise UserError(f"--mnr-scale {args.mnr_scale} goes with --pair-loss {losses}")
-    # cross, the default, is kept where it is against what the task file says
-    said = {
+    # cross, the default, is kept only where it overrides the task file
+    kept = {
         n: kind for n, kind in encoding.items() if n in apart or (kind and tasks[n].pair_encoding)
     }
-    return {"pair_encoding": said, "pair_loss": {name: chosen[name] for name in apart}}
+    return {"pair_encoding": kept, "pair_loss": {name: chosen[name] for name in apart}}
 
 
 def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:

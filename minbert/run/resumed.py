@@ -21,7 +21,8 @@ FREE_ON_RESUME = {
     "skip_predictions",
 }  # fmt: skip
 SCRIPT_OF = {"mode": "train_multitask.py", "corpus": "pretrain_mlm.py"}  # that has the argument
-LENGTH = {"epochs", "steps"}  # more of them make another schedule of rates and of tasks
+# What a new run may have that starts from this one: more steps are another schedule of rates.
+BY_NEW_RUN = {"epochs", "steps", "tasks", "task_file"}
 # What the oldest runs do not have.
 NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)} | {"threads"}
 
@@ -61,10 +62,11 @@ def resumed_arguments(
             continue
         if not changes_nothing(resolve, begun, name, value):
             mend = "leave it out"
-            if name in LENGTH:
+            if name in BY_NEW_RUN:
                 mend += f", or start a new run from this one: --model {run}"
-            now, then = as_typed(value), as_typed(begun[name])
-            raise UserError(f"{flag_of(name)} {now} differs from the run's {then}: {mend}")
+            then = as_typed(begun[name])
+            the_run = f"the run's {then}" if then else "the run, which has none"
+            raise UserError(f"{flag_of(name)} {as_typed(value)} differs from {the_run}: {mend}")
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     if free.get("use_gpu") and "device" not in free:
         free |= {"use_gpu": False, "device": "cuda"}

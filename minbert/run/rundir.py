@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from minbert.cli import flag_of
-from minbert.data.tables import valid_unicode
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.locks import is_locked, locked
 from minbert.parsers import as_typed
+from minbert.printable import valid_unicode
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import ScriptArgs
-from minbert.run.recipe_args import runs_of
 from minbert.run.resumed import resumed_arguments, saved_arguments
 from minbert.run_files import (
     ARGS,
@@ -25,7 +24,6 @@ from minbert.run_files import (
     TASKS_FILE,
     TEACHER_OUTPUTS,
     check_stays,
-    read_arguments,
     write_arguments,
 )
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
@@ -68,7 +66,7 @@ def open_run(
     args = resolve(given, known)
     tasks = {name: known[name] for name in args.tasks}
     check_prediction_files(tasks, args.task_file)  # those of the file, and built-in ones
-    tasks = draw_dev_rows(tasks, Path(args.data_dir))
+    tasks = draw_dev_rows(tasks, Path(args.data_dir), args.model)
     if args.dry_run:
         return args, tasks, root
     folder = new_run(root, args.name, default_name(args), Path(args.task_file))
@@ -140,15 +138,10 @@ def find_run(root: Path, name: str) -> Path:
     for run in (Path(name), root / name):
         if (run / ARGS).is_file():
             return run
+        if (run / LOCK).is_file():
+            what = "stopped before its first checkpoint: give its command again"
+            raise UserError(f"--resume {name}: {run} {what}")
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
-
-
-def command_folder(run: Path) -> Path:
-    """Return the folder to --resume for a run: its own or, of one of several, their command's."""
-    for folder in run.parents[1::-1]:  # as of seed-1/sst, the folder that is furthest out first
-        if (folder / ARGS).is_file() and run in runs_of(folder, read_arguments(folder)):
-            return folder
-    return run
 
 
 @contextmanager

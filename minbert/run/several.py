@@ -13,13 +13,14 @@ from minbert.report.files import REPORT
 from minbert.run import rundir
 from minbert.run.beginning import describe_finished
 from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
-from minbert.run.fine_tuning import check_model
+from minbert.run.fine_tuning import check_model, source_for
 from minbert.run.finish import finish_several
-from minbert.run.recipe_args import FROZEN, runs_of
+from minbert.run.recipe_args import FROZEN
 from minbert.run.resumed import check_data
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
+from minbert.run_files import runs_of
 from minbert.task.loading import check_files, load_tests, load_train_and_dev, training_files
 from minbert.task.siamese import IN_BATCH, PairData
 from minbert.task.task import Task, Tasks
@@ -52,10 +53,11 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
 
 def check_starts(args: Args, tasks: Tasks) -> None:
     """Raise UserError for a mistake in any of a command's runs, before the first of them trains."""
-    known, source, directory = list(tasks.values()), data_source(args), resolve(args.model)
+    known, directory = list(tasks.values()), resolve(args.model)
+    source = source_for(args, directory)
     check_files(known, source.data_dir, ("train", "dev"))
+    check_model(args, known, directory)
     tokenizer = BertTokenizer.from_directory(directory)
-    check_model(args, known, tokenizer, directory)
     splits, _ = load_train_and_dev(known, tokenizer, source)
     if not args.skip_predictions:
         load_tests(known, tokenizer, source)

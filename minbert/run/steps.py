@@ -102,7 +102,7 @@ class Progress:
     def describe(self) -> str:
         """Return how far the steps are, as a line."""
         losses = ", ".join(f"{task} {loss:.3f}" for task, loss in self.losses.items())
-        scores = f"; dev: {self.scores}" if self.scores else ""
+        scores = f"; last scores: {self.scores}" if self.scores else ""
         done = f"step {self.done:,} of {self.total:,}"
         return f"{done}; loss: {losses}{scores}; {self.time_left()} left"
 
@@ -166,7 +166,7 @@ class StepRecords:
         Raises UserError as `flush` does.
         """
         self.waiting += records
-        if len(self.waiting) >= self.read_every:
+        if len({record.step for record in self.waiting}) >= self.read_every:
             self.flush()
 
     def give_up_losses(self) -> None:
@@ -177,11 +177,10 @@ class StepRecords:
         """Read, check and log all losses added. Raises UserError for one that is not finite."""
         if not self.waiting:
             return
-        records = self.waiting
+        records = list(self.waiting)
         started = time.monotonic()
         own = [r.loss for r in records if r.loss is not None]
         losses = iter(distributed.all_reduce_sums(torch.stack(own)) if own else [])
-        self.waiting = []  # from here on: if another process is lost in the sum, they still wait
         waited = (time.monotonic() - started) / len(records)
         logged = []
         for record in records:
@@ -191,6 +190,7 @@ class StepRecords:
                     f"loss of {record.task} is {loss} at step {record.step}, {AFTER_NAN}"
                 )
             self.write(record, loss, record.seconds + waited)
+            del self.waiting[0]  # now: until then a lost process or Ctrl-C leaves it waiting
             logged.append((record, loss, record.seconds + waited))
         for record, loss, seconds in logged:  # last: it fails if nobody reads it any more
             self.progress.step(record, loss, seconds)

@@ -13,9 +13,14 @@ from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import CONFIGS, HEADS
-from minbert.run.rundir import command_folder
 from minbert.run.train_args import Args, data_source
-from minbert.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run, read_arguments
+from minbert.run_files import (
+    TASKS_FILE,
+    TEACHER_OUTPUTS,
+    command_folder,
+    folders_of_run,
+    read_arguments,
+)
 from minbert.task.evaluation import task_outputs
 from minbert.task.loading import load_task
 from minbert.task.task import Task

@@ -17,7 +17,8 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg, is_one_by_one
+from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg
+from minbert.run_files import is_one_by_one
 from minbert.task.loading import DataSource
 from minbert.task.siamese import BOTH, PAIR_LOSSES
 from minbert.training.mixing import MODES

@@ -46,7 +46,7 @@ def shown_counts(task: Task, labels: np.ndarray) -> dict[str, int]:
     """
     if task.per_word:
         return dict(zip(types_of(task), type_counts(task, labels, labels)[2].tolist(), strict=True))
-    return dict(zip(task.shown_classes, class_counts(task, labels).tolist(), strict=True))
+    return dict(zip(task.display_classes, class_counts(task, labels).tolist(), strict=True))
 
 
 def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
@@ -56,7 +56,7 @@ def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> lis
     """
     if not task.classes:
         return []
-    names = task.shown_classes
+    names = task.display_classes
     if task.per_word:
         names, (found, predicted, gold) = types_of(task), type_counts(task, predictions, labels)
     else:
@@ -96,7 +96,7 @@ def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
 def describe_labels(task: Task, labels: np.ndarray) -> str:
     """Return `label_summary` for people: billing 12, delivery 30, other 5."""
     summary = label_summary(task, labels)
-    names = tuple(summary) if task.per_word else task.shown_classes or tuple(summary)
+    names = tuple(summary) if task.per_word else task.display_classes or tuple(summary)
     return _listed([f"{n} {task.describe(x)}" if isinstance(x, float) else f"{n} {x:,}"
                     for n, x in zip(names, summary.values(), strict=True)])  # fmt: skip
 

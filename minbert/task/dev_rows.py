@@ -2,12 +2,13 @@
 
 A run that goes on, and whatever is done with it later, has the rows of its beginning, even if the
 file has got others since: no row that was trained on is ever scored. Each is known by its id, or
-without ids by its line, and by a hash of what stood there.
+without ids by its line, and by a hash of what stood there. A run that starts from another one has
+the same dev rows, as far as they are still there.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,11 +18,12 @@ from minbert.data.examples import Example, names_of, read_examples
 from minbert.data.unusable import BadRow
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json, write_json
-from minbert.run_files import DEV_ROWS
+from minbert.run_files import DEV_ROWS, folders_of_run
 from minbert.task.task import Task, Tasks
 from minbert.typed import parse
 
-HASHED = re.compile(r" [0-9a-f]{12}\Z")  # the end of a row as `id_and_digest` writes it
+HASH_LENGTH = 12
+HASHED = re.compile(rf" [0-9a-f]{{{HASH_LENGTH}}}\Z")  # the end of a row of `id_and_digest`
 
 
 def stratified_share(labels: np.ndarray, share: float, of_each: bool = False) -> np.ndarray:
@@ -49,15 +51,31 @@ def drawn_share(task: Task, examples: Sequence[Example]) -> np.ndarray:
 
     Rows of the same text, or pair of texts, go together: none is on both sides.
     """
-    groups: dict[tuple[str, str | None], int] = {}
-    group_of = np.array(
-        [groups.setdefault((example.text, example.pair), len(groups)) for example in examples],
-        dtype=np.int64,
-    )  # (R,)
+    group_of = groups_of_texts(examples)
     _, first = np.unique(group_of, return_index=True)
     labels = np.array([examples[row].row_label for row in first], dtype=np.float32)
     of_each = task.is_classification and not (task.multi_label or task.per_word)
     return stratified_share(labels, task.dev_share, of_each)[group_of]
+
+
+def drawn_earlier(task: Task, examples: Sequence[Example], earlier: Collection[str]) -> np.ndarray:
+    """Return which of R training examples, (R,) bool, were dev rows of an earlier run.
+
+    earlier: its rows as `id_and_digest` writes them; they may have got other ids or lines since.
+    """
+    hashes = {row[-HASH_LENGTH:] for row in earlier if HASHED.search(row)}
+    again = np.array(
+        [id_and_digest(task, e)[-HASH_LENGTH:] in hashes for e in examples], dtype=bool
+    )
+    group_of = groups_of_texts(examples)
+    return np.isin(group_of, group_of[again])
+
+
+def groups_of_texts(examples: Sequence[Example]) -> np.ndarray:
+    """Return a number for each of R examples, (R,), equal for the same text or pair of texts."""
+    groups: dict[tuple[str, str | None], int] = {}
+    numbers = [groups.setdefault((example.text, example.pair), len(groups)) for example in examples]
+    return np.array(numbers, dtype=np.int64)
 
 
 def is_dev_row(task: Task, ids: Sequence[str], data_dir: Path) -> np.ndarray:
@@ -82,24 +100,48 @@ def _check_both_sides(task: Task, chosen: np.ndarray, files: str) -> None:
         raise UserError(f"{files}: too few texts to take dev rows of {task.name} from")
 
 
-def draw_dev_rows(tasks: Tasks, data_dir: Path) -> Tasks:
-    """Return the tasks of a new run, which know their dev rows."""
-    return {
-        name: with_drawn_rows(task, data_dir) if task.dev_share else task
-        for name, task in tasks.items()
-    }
+def draw_dev_rows(tasks: Tasks, data_dir: Path, model: str) -> Tasks:
+    """Return the tasks of a new run, which know their dev rows.
+
+    model: what the run starts from. Has that been trained on the rows of a task, but for its dev
+    rows, these are the new run's, too, as far as they are still there.
+    """
+    earlier = rows_of_run(Path(model)) if any(t.dev_share for t in tasks.values()) else {}
+    drawn = {}
+    for name, task in tasks.items():
+        drawn[name] = (
+            with_drawn_rows(task, data_dir, earlier.get(name, ())) if task.dev_share else task
+        )
+    return drawn
 
 
-def with_drawn_rows(task: Task, data_dir: Path) -> Task:
+def rows_of_run(model: Path) -> dict[str, list[str]]:
+    """Return the dev rows, by task, of the run that a model is of; {} if it is of none."""
+    folders = folders_of_run(model) if model.is_dir() else []
+    for path in (folder / DEV_ROWS for folder in folders):
+        if path.is_file():
+            return parse(dict[str, list[str]], read_json(path), str(path))
+    return {}
+
+
+def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str] = ()) -> Task:
     """Return a task that knows its dev rows: those it has, or else those of a new run.
 
-    Raises UserError if there are too few texts.
+    earlier: as in `drawn_earlier`; what is left of them is taken, and said. Raises UserError if
+    there are too few texts.
     """
     if task.dev_ids is not None:
         return task
     paths = task.paths("train", data_dir)
     examples, _ = read_examples(paths, task.columns, labelled=True)
-    is_dev = drawn_share(task, examples)
+    is_dev = drawn_earlier(task, examples, earlier)
+    if is_dev.any():
+        print(
+            f"{task.name}: dev rows: the {is_dev.sum():,} that are still there of {len(earlier):,} "
+            f"of the run that this one starts from"
+        )
+    else:
+        is_dev = drawn_share(task, examples)
     _check_both_sides(task, is_dev, names_of(paths))
     chosen = [examples[row] for row in np.flatnonzero(is_dev)]
     ids = frozenset(example.id for example in chosen)
@@ -113,7 +155,7 @@ def id_and_digest(task: Task, example: Example) -> str:
     """
     texts = (example.text, example.pair)
     content = repr(texts if task.columns.id else (*texts, example.row_label))
-    return f"{example.id} {hashlib.sha256(content.encode()).hexdigest()[:12]}"
+    return f"{example.id} {hashlib.sha256(content.encode()).hexdigest()[:HASH_LENGTH]}"
 
 
 def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> None:

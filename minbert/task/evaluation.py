@@ -213,12 +213,18 @@ def score_tasks(
         head = model.heads[task.name]
         if not head.config.siamese:
             items = visible_items(split)
-            loss = task.loss(outputs[items], torch.from_numpy(item_labels(split)[items]))
-            scores[task.name]["loss"] = float(loss)
+            if len(items):  # none if all words are cut off, or are no piece of the vocabulary
+                loss = task.loss(outputs[items], torch.from_numpy(item_labels(split)[items]))
+                scores[task.name]["loss"] = float(loss)
         elif (threshold := cosine_threshold(task, head)) is not None:
             fixed = accuracy(above_half(outputs.numpy(), threshold), split.labels)
             scores[task.name] |= {AT_HALF: fixed, "threshold": threshold}
     return scores
+
+
+def defined_or(scores: dict[str, float], value: float) -> dict[str, float]:
+    """Return scores by name, with a value in place of those that are not defined."""
+    return {name: value if math.isnan(score) else score for name, score in scores.items()}
 
 
 def replace_undefined(scores: dict[str, dict[str, float]]) -> dict[str, str]:

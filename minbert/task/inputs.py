@@ -1,6 +1,5 @@
 """A user's texts for a task, of whatever file or pipe they come from: a table, words or lines."""
 
-import json
 import re
 import shutil
 import sys
@@ -15,17 +14,25 @@ from typing import BinaryIO
 
 from minbert.data.conll import ENDINGS as CONLL
 from minbert.data.examples import Columns, Example
-from minbert.data.tables import JSON, SEMICOLON, as_label, kind_of, open_table, table_of
+from minbert.data.tables import (
+    JSON,
+    OBJECTS,
+    SEMICOLON,
+    TABLES,
+    as_label,
+    is_object,
+    kind_of,
+    open_table,
+    table_of,
+)
 from minbert.data.textfile import check_is_text, opened, text_lines
-from minbert.data.unlabelled import other_dialects, read_unlabelled
+from minbert.data.unlabelled import dialect_of_input, other_dialects, read_unlabelled
 from minbert.errors import UserError
 from minbert.progress import progress
 from minbert.task.task import Task
 
 BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
 ROWS = 1024  # rows of a table that are predicted together
-OBJECTS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
-TABLES = (".tsv", ".csv", *OBJECTS)  # endings of files whose columns have names
 Groups = Iterator[list[Example]]  # that are predicted together
 
 
@@ -97,8 +104,9 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
     It is a plain text's if it is a single line whose last cell is none of the task's tags, and a
     table's if its first line is a header that names the column of the texts, but not the tags'.
     """
+    dialect = dialect_of_input(path, columns.dialect)
     try:
-        _, rows = open_table(path, columns.dialect)
+        _, rows = open_table(path, dialect)
         number, cells = next(rows)
         words = cells[columns.texts[0]]
         if len(words) == 1:
@@ -106,7 +114,7 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
                 columns.parse_label(tag)
     except (UserError, ValueError):
         return False
-    first = next(islice(text_lines(path, columns.dialect.charset), number - 1, None))
+    first = next(islice(text_lines(path, dialect.charset), number - 1, None))
     header = re.split("[\t, ]+", first)
     return columns.texts[0] not in header or columns.label in header
 
@@ -118,12 +126,13 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     texts or, if the task's files have no header, with a row of as many cells, whose label is empty
     or one of the task's. has_commas: the task's files have them between cells.
     """
-    line = first.decode("utf-8-sig", errors="replace").strip("\r\n ").split("\r")[0]
+    try:
+        line = decode(first, 1, columns.dialect.charset)
+    except UserError:  # what is wrong is said with the lines that are read
+        line = first.decode("utf-8-sig", errors="replace")
+    line = line.strip("\r\n ").split("\r")[0]
     if line.startswith("{"):
-        try:
-            return ".jsonl" if isinstance(json.loads(line), dict) else ""
-        except (ValueError, RecursionError):
-            return ""  # a sentence that begins so
+        return ".jsonl" if is_object(line) else ""
     if columns.dialect.names and not (columns.dialect.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
     dialects = [columns.dialect, *other_dialects(columns.dialect)]

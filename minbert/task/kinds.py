@@ -127,9 +127,12 @@ def common(name: str, table: Table) -> dict[str, Any]:
 
 def files_of(table: Table) -> dict[str, tuple[str, ...]]:
     """Return the names of each split's files: a table has one name, or a list of them."""
-    given = {split: table[split] for split in ("train", "dev", "test") if split in table}
-    one = {split: (name,) for split, name in given.items() if isinstance(name, str)}
-    return one | {k: tuple(names) for k, names in given.items() if isinstance(names, list)}
+    given = {split: table.get(split) for split in ("train", "dev", "test")}
+    return {
+        split: (names,) if isinstance(names, str) else tuple(names)
+        for split, names in given.items()
+        if isinstance(names, str | list)
+    }
 
 
 def dev_share(table: Table) -> float:

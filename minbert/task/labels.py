@@ -1,10 +1,11 @@
 """Labels as files have them: parsers that make the numbers of an Example's label of their text."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from minbert.data.tables import composed
+from minbert.printable import composed
 
 SEPARATOR = ";"  # between the labels of a multi-label row
 EMPTY_SET = "-"  # stands for no label at all
@@ -84,7 +85,8 @@ def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
             place = place_of(part.strip())
             if place is None:
                 names = ", ".join(label_names(labels))
-                raise ValueError(f"{part.strip()!r} is not one of {names}; `-` is none")
+                hint = f"; `{SEPARATOR}` stands between labels" * bool(re.search("[,|/]", part))
+                raise ValueError(f"{part.strip()!r} is not one of {names}; `-` is none{hint}")
             if place in places:  # as in [1, 0, 0]: one 0 or 1 a class
                 raise ValueError(f"{part.strip()!r} is there twice; write the labels of the row")
             places.add(place)

@@ -99,7 +99,7 @@ def load_task(
         check_dev_rows(task, iter_examples(paths, task.columns, True), names_of(paths))
         print(
             f"{task.name}: no dev file: {is_dev.sum():,} of these rows (dev = {task.dev_share:g}) "
-            f"are its dev set, the same in every run"
+            f"are its dev set, as this run keeps them"
         )
     return take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
 

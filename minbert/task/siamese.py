@@ -64,7 +64,7 @@ def describe_pairs(task: Task, loss: str) -> str:
     """
     if task.is_regression or loss == CLASSIFIER:
         return ""
-    low, high = task.shown_classes
+    low, high = task.display_classes
     return f"{task.name}: cosines of pairs labelled {high} are to be high, of {low} low"
 
 
@@ -74,7 +74,7 @@ class PairData:
 
     sentences: EncodedSplit
     index: np.ndarray  # (R, 2) numbers of the sentences
-    groups: np.ndarray  # (R, 2) numbers of their groups of paraphrases, which mnr-full reads
+    groups: np.ndarray | None  # (R, 2) numbers of their groups of paraphrases; for mnr-full alone
     labels: np.ndarray  # (R,)
 
     @classmethod
@@ -86,7 +86,7 @@ class PairData:
         if loss in ("mnr", "mnr-full") and int((split.labels == 1).sum()) < 2:
             raise UserError(f"{task.name}: --pair-loss {loss} needs two pairs with label 1 or more")
         sentences, index = sentences_of(split)
-        groups = paraphrase_groups(index, split.labels) if loss == "mnr-full" else index
+        groups = paraphrase_groups(index, split.labels) if loss == "mnr-full" else None
         return cls(sentences, index, groups, split.labels)
 
 

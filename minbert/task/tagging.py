@@ -99,8 +99,8 @@ def entities(tags: Sequence[str]) -> list[Span]:
 
 def spans(task: Task, prediction: np.ndarray) -> list[Span]:
     """Return the entities of a row's tags; if they spell none, every word with its tag."""
-    tags = [task.shown_classes[int(tag)] for tag in prediction]
-    if has_entities(task.shown_classes):
+    tags = [task.display_classes[int(tag)] for tag in prediction]
+    if has_entities(task.display_classes):
         return entities(tags)
     return [(place, place + 1, tag) for place, tag in enumerate(tags)]
 

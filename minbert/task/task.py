@@ -99,7 +99,7 @@ class Task:
         return self.class_names or tuple(map(str, range(max(2, self.outputs))))
 
     @property
-    def shown_classes(self) -> tuple[str, ...]:
+    def display_classes(self) -> tuple[str, ...]:
         """The classes as people read them."""
         return self.display_names or self.classes
 
@@ -132,10 +132,12 @@ class Task:
     def label_of(self, prediction: Prediction) -> str:
         """Return a prediction for people: the names of its classes, or the number."""
         if isinstance(prediction, np.ndarray):
-            return " ".join(self.shown_classes[int(tag)] for tag in prediction)
+            return " ".join(self.display_classes[int(tag)] for tag in prediction)
         one_class = self.is_classification and not self.multi_label
         return (
-            self.shown_classes[int(prediction)] if one_class else self.format_prediction(prediction)
+            self.display_classes[int(prediction)]
+            if one_class
+            else self.format_prediction(prediction)
         )
 
     def describe(self, prediction: float) -> str:

@@ -106,7 +106,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
         where = f"{path}: [{name}]"
         size = len(name if data_dir is None else name.encode())  # of a run, as runs were before
         if not name.isidentifier() or size > LONGEST_NAME:
-            most = f"at most {LONGEST_NAME} bytes of letters, digits and _"
+            most = f"at most {LONGEST_NAME} bytes of letters, digits and _, the first no digit"
             raise UserError(f"{where[:100]}: write a name of {most}")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")

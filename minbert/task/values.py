@@ -8,8 +8,8 @@ from typing import Any
 
 from minbert.data.delimited import QUOTING
 from minbert.data.long_texts import HEAD, LONG
-from minbert.data.tables import composed
 from minbert.model.heads import LARGEST_SIZE
+from minbert.printable import composed
 from minbert.task.task import Table
 
 LONGEST_NAME = 100  # bytes of a task's or a prediction file's name: files are called so

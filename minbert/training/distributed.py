@@ -53,10 +53,10 @@ def processes() -> Iterator[None]:
     except RuntimeError as error:  # torch.distributed's errors are of this class, too
         if not tells_of_lost_process(error):
             raise
-        what = f"another process ended ({str(error)[:80]}); its own message is above"
+        what = f"another process ended ({str(error)[:80]}); what it said, if anything, is above"
         if "timed out" in str(error).lower():
             what = f"another process did not answer for {TIMEOUT}"
-        raise UserError(f"process {rank()} of {size()}: {what}. Go on with --resume") from error
+        raise UserError(f"process {rank()} of {size()}: {what}") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()

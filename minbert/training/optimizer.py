@@ -67,7 +67,8 @@ class AdamW(torch.optim.Optimizer):
         )
         super().__init__(params, defaults)
         self.kernels = kernels
-        # of a matrix with sparse gradients: its first moment, and which rows `seen_rows` has found
+        # of a matrix with sparse gradients: which rows a gradient has reached, (rows,) bool, beside
+        # the first moment that they were found in: a state that is loaded has another one
         self.seen: dict[Tensor, tuple[Tensor, Tensor]] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -155,10 +156,9 @@ class AdamW(torch.optim.Optimizer):
     def seen_rows(self, p: nn.Parameter) -> Tensor:
         """Return the numbers of the rows that a gradient has reached by now, in ascending order."""
         m, v = self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]
-        known, reached = self.seen.get(p, (None, p))
-        if known is not m:  # the first step after the state was made or loaded
-            reached = m.flatten(1).any(1) | v.flatten(1).any(1)
-            self.seen[p] = m, reached
+        if p not in self.seen or self.seen[p][0] is not m:  # the state was made or loaded just now
+            self.seen[p] = m, m.flatten(1).any(1) | v.flatten(1).any(1)
+        reached = self.seen[p][1]
         reached[p.grad.indices()[0]] = True
         return reached.nonzero().squeeze(1)
 
@@ -226,6 +226,8 @@ def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor, rows: Tensor) -> Iter
     Rows that are not all there are between the first and the last of a block are copied, and put
     back when the next block is asked for.
     """
+    if not len(rows):
+        return
     places, values = g.indices()[0], g.values()
     for block in rows.split(max(1, BLOCK // max(1, p[0].numel()))):
         first, last = int(block[0]), int(block[-1])

@@ -41,9 +41,10 @@ def resolve(name_or_dir: str | Path) -> Path:
     if path.is_dir():
         if runs := sorted(best.parent for best in (*path.glob("*/best"), *path.glob("*/*/best"))):
             raise UserError(f"{path}: a folder of several runs; name one, as {runs[0]}")
-        raise UserError(
-            f"{path}: no config.json in it, in best/ or in last/; give a model directory"
-        )
+        mend = "give a model directory"
+        if (path / "bert_config.json").is_file():  # as Google's archives of 2018 call it
+            mend = "copy its bert_config.json to config.json"
+        raise UserError(f"{path}: no config.json in it, in best/ or in last/; {mend}")
     if found := found_locally(name):
         return found
     try:

@@ -1,0 +1,64 @@
+"""A run that starts from another one: no row that was trained on is scored."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import train_multitask
+from minbert.task.dev_rows import DEV_ROWS
+from tests.own_tasks import OWN, arguments
+
+ROWS = [(f"r{n}", f"cat {n} runs", ("walk", "rest")[n % 2]) for n in range(40)]
+ONE = OWN.replace('dev = "intent.tsv"\ntest = "intent.tsv"\n', "dev = 0.25\n")
+
+
+def write_rows(own: Path, rows: list[tuple[str, str, str]], with_ids: bool) -> None:
+    """Write the task's training rows, and its table."""
+    head, first = ("id\t" if with_ids else "") + "utterance\twhat\n", 0 if with_ids else 1
+    lines = ["\t".join(row[first:]) + "\n" for row in rows]
+    (own / "data/intent.tsv").write_text(head + "".join(lines))
+    keys = 'id = "id"\n' if with_ids else ""
+    (own / "own.toml").write_text(ONE.replace("dev = 0.25\n", f"dev = 0.25\n{keys}"))
+
+
+def train(own: Path, name: str, *options: str) -> set[str]:
+    """Train a run and return the texts of its dev rows."""
+    argv = [*arguments(own, "--tasks", "intent"), "--name", name, "--steps", "2", *options]
+    train_multitask.main(argv)
+    drawn = json.loads((own / "runs" / name / DEV_ROWS).read_text())["intent"]
+    places = {row.split(" ")[0] for row in drawn}
+    lines = (own / "data/intent.tsv").read_text().splitlines()
+    has_ids = lines[0].startswith("id")
+    cells = [line.split("\t") for line in lines]
+    return {
+        row[1] if has_ids else row[0]
+        for number, row in enumerate(cells, start=1)
+        if (row[0] if has_ids else str(number)) in places
+    }
+
+
+@pytest.mark.parametrize("with_ids", [True, False])
+@pytest.mark.parametrize("of", ["", "/best"])
+def test_its_dev_rows_stay_dev_rows(own: Path, capsys, with_ids: bool, of: str) -> None:
+    """Rows were added above them and some went; a new run draws others."""
+    write_rows(own, ROWS, with_ids)
+    first = train(own, "first")
+    gone = next(row for row in ROWS if row[1] in first)
+    added = [(f"n{n}", f"dog {n} sleeps", "rest") for n in range(9)]
+    write_rows(own, [*added, *(row for row in ROWS if row != gone)], with_ids)
+    capsys.readouterr()
+    again = train(own, "again", "--model", str(own / "runs/first") + of)
+    assert again == first - {gone[1]}
+    said = "intent: dev rows: the 9 that are still there of 10 of the run that this one starts from"
+    assert said in capsys.readouterr().out
+    assert not train(own, "new") <= first
+
+
+def test_of_other_rows_a_share_is_drawn(own: Path, capsys) -> None:
+    write_rows(own, ROWS, with_ids=True)
+    train(own, "first")
+    write_rows(own, [(id_, f"old {text}", label) for id_, text, label in ROWS], with_ids=True)
+    capsys.readouterr()
+    assert len(train(own, "again", "--model", str(own / "runs/first"))) == 10
+    assert "still there" not in capsys.readouterr().out
