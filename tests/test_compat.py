@@ -136,3 +136,24 @@ def test_a_run_whose_heads_read_otherwise_is_refused(folder: Path, tmp_path: Pat
     done = run_script(folder, text, model=str(tmp_path / "best"))
     assert "the head of sst reads other than BERT's pooler" in done.err
     assert done.code == 2 and done.err.count("\n") == 1, done.err
+
+
+@pytest.mark.parametrize(
+    ("heads", "message"),
+    [
+        ({"sst": HeadConfig(3)}, "sst has 3 outputs, the course's 5"),
+        ({"sst": HeadConfig(5)}, "MINBERT_MODEL: a run of sst, without quora"),
+    ],
+)
+def test_a_run_of_other_tasks_is_told_of(
+    folder: Path, tmp_path: Path, heads: dict[str, HeadConfig], message: str
+) -> None:
+    save_multitask(MultitaskNetwork(BertModel(TINY), heads), tmp_path / "best")
+    text = (
+        "import torch\nfrom multitask_classifier import MultitaskBERT\n"
+        "model, ids = MultitaskBERT(), torch.tensor([[1, 2]])\nmask = torch.ones_like(ids)\n"
+        "assert len(model.predict_sentiment(ids, mask)) == 1\n"
+        "model.predict_paraphrase(ids, mask, ids, mask)\n"
+    )
+    done = run_script(folder, text, model=str(tmp_path / "best"))
+    assert message in done.err and done.code == 2 and done.err.count("\n") == 1, done.err

@@ -139,7 +139,7 @@ def test_how_many_rows_a_file_gave_is_said(tmp_path: Path, tokenizer, capsys) ->
     source = DataSource(tmp_path, tmp_path / "ids", 64)
     for _ in range(2):  # from the file, from the cache
         assert len(load_task(TASKS["sst"], "train", tokenizer, source)) == 2
-        said = "2 rows, the last on line 7; without a label, left out: 2"
+        said = "2 rows, the last on line 7; left out: 2 without a label (lines 3, 7)"
         assert said in capsys.readouterr().out
 
 

@@ -275,3 +275,18 @@ def test_each_of_them_alone_is_a_failure(
     code, report = score(tmp_path, gold, "".join(rows[cut:]) + more, capsys)
     counts = {key: report[key] for key in ("missing", "extra", "duplicate")}
     assert code == 1 and counts == dict.fromkeys(counts, 0) | {what: 1}
+
+
+def test_predictions_of_rows_without_a_label_are_not_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As of Quora's dev set, two of whose rows have none."""
+    gold, path = tmp_path / "ids-sst-dev.csv", tmp_path / "p.csv"
+    gold.write_text("\tid\tsentence\tsentiment\n0\tA1\tone\t1\n1\tb2\ttwo\t\n2\tc3\tthree\t2\n")
+    path.write_text("id \t Predicted_Sentiment \na1 , 1 \nb2 , 4 \nc3 , 0 \n")
+    assert evaluate.main(["--score", str(path), "--gold", str(gold)]) == 0
+    found = capsys.readouterr()
+    assert "accuracy,0.5\n" in found.out and "scored,2\n" in found.out
+    assert found.err == f"{gold}: 1 rows without a label are not scored\n"
+    path.write_text(path.read_text() + "d4 , 1 \n")
+    assert evaluate.main(["--score", str(path), "--gold", str(gold)]) == 1

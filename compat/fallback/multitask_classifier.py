@@ -7,7 +7,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from minbert.errors import UserError
 from minbert.model.encoder import BertModel
-from minbert.model.heads import HeadConfig
+from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask
 from minbert.weights.resolve import resolve
 
@@ -28,6 +28,11 @@ class MultitaskBERT(nn.Module):
         if (directory / HEADS).is_file():
             model, _ = load_multitask(directory, dropout)
             for name in HEADS_OF.keys() & model.heads.keys():
+                found, wanted = model.heads[name].config.outputs, HEADS_OF[name].outputs
+                if found != wanted:
+                    raise UserError(
+                        f"{directory}: {name} has {found} outputs, the course's {wanted}"
+                    )
                 if not model.heads[name].config.is_bert_head:
                     raise UserError(
                         f"{directory}: the head of {name} reads other than BERT's pooler, or pairs "
@@ -45,19 +50,25 @@ class MultitaskBERT(nn.Module):
 
     def predict_sentiment(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return SST's logits, (B, 5)."""
-        return self.heads["sst"](self(ids, mask))
+        return self._head("sst")(self(ids, mask))
 
     def predict_paraphrase(
         self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
     ) -> Tensor:
         """Return Quora's logits, (B, 1), before the sigmoid."""
-        return self.heads["quora"](self(*join_pairs(ids1, mask1, ids2, mask2)))
+        return self._head("quora")(self(*join_pairs(ids1, mask1, ids2, mask2)))
 
     def predict_similarity(
         self, ids1: Tensor, mask1: Tensor, ids2: Tensor, mask2: Tensor
     ) -> Tensor:
         """Return STS's scores, (B, 1), on the scale of the labels, 0 to 5."""
-        return self.heads["sts"](self(*join_pairs(ids1, mask1, ids2, mask2)))
+        return self._head("sts")(self(*join_pairs(ids1, mask1, ids2, mask2)))
+
+    def _head(self, task: str) -> Head:
+        """Return a task's head. Raises UserError if the run was trained without it."""
+        if task not in self.heads:
+            raise UserError(f"MINBERT_MODEL: a run of {', '.join(self.heads)}, without {task}")
+        return self.heads[task]
 
 
 def join_pairs(

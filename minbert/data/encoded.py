@@ -13,7 +13,6 @@ from minbert.data.examples import (
     Files,
     check_ids,
     check_usable,
-    describe_left_out,
     iter_examples,
     paths_of,
 )  # fmt: skip
@@ -184,7 +183,7 @@ def encode_files(
 
     split = encode_examples(usable_rows(), tokenizer, max_length, siamese, long)
     check_ids(files, split.row_ids, file_of, lines)
-    return replace(split, left_out=describe_left_out(columns, left_out), last_line=last_line)
+    return replace(split, left_out=left_out.summary(), last_line=last_line)
 
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:

@@ -99,6 +99,11 @@ def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[
     return examples, left_out
 
 
+def examples_by_id(files: Files, columns: Columns) -> dict[str, Example]:
+    """Return the rows with labels of a split's files by their ids. Raises as `read_examples`."""
+    return {example.id: example for example in read_examples(files, columns, labelled=True)[0]}
+
+
 def check_ids(
     files: Files, ids: Sequence[str] | np.ndarray, file_of: Sequence[int], lines: Sequence[int]
 ) -> None:
@@ -131,13 +136,6 @@ def check_usable(files: Files, columns: Columns, used: int, left_out: LeftOut) -
         why = left_out.describe()
         what = f"no usable row in it ({why})" if why else "no row in it but the columns' names"
         raise UserError(f"{names_of(files)}: {what}")
-
-
-def describe_left_out(columns: Columns, left_out: LeftOut) -> str:
-    """Return how many rows are left out, and why; "" if there are none."""
-    if columns.course and left_out.counts:
-        return f"{NO_LABEL}, left out: {left_out.counts[NO_LABEL]}"
-    return f"left out: {left_out.describe()}" if left_out.counts else ""
 
 
 def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example | BadRow]:

@@ -19,7 +19,8 @@ from minbert.files import (
     write_hash,
 )  # fmt: skip
 
-CACHE_VERSION = b"6"  # change it when the same files give other arrays, or of another meaning
+CACHE = ".ids"  # in --output-dir: the ids of data files and corpora, for all runs
+CACHE_VERSION = b"7"  # change it when the same files give other arrays, or of another meaning
 
 
 def load_split(

@@ -57,6 +57,10 @@ class LeftOut:
             parts.append(f"{self.counts[reason]:,} {reason} ({shown})")
         return ", ".join(parts)
 
+    def summary(self) -> str:
+        """Return that they are left out, as `describe` tells it; "" if there are none."""
+        return f"left out: {self.describe()}" if self.counts else ""
+
     def check(self, used: int, most: float) -> None:
         """Raise UserError for more than a share of the rows; used: how many can be used."""
         count = self.counts.total()

@@ -15,7 +15,10 @@ from minbert.model.packing import Layout
 
 
 class SelfAttention(nn.Module):
-    """softmax(q k^T / sqrt(K) + mask) v in every head, within every sequence."""
+    """softmax(q k^T / sqrt(K) + mask) v in every head, within every sequence.
+
+    By default minbert.model.derived computes it; with --written-out this code does.
+    """
 
     def __init__(self, config: BertConfig) -> None:
         super().__init__()

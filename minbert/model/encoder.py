@@ -50,7 +50,8 @@ class BertLayer(nn.Module):
     def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
         """Compute both equations, (N, D) -> (N, D); `context`: see SelfAttention.
 
-        minbert.model.derived computes them, with their gradients, where it can and may.
+        By default minbert.model.derived computes the same, with gradients derived by hand, in
+        fewer passes over the memory; with --written-out what stands here is what runs.
         """
         if self.kernels != "written-out" and derived.can_run(self):
             return derived.run(self, x, layout, context)

@@ -72,6 +72,12 @@ class HeadConfig:
         return replace(config, **{key: float(x) for key, x in numbers.items()})
 
 
+def draw_weights(linear: Linear) -> None:
+    """Draw a head's weights as BERT's are: from N(0, 0.02); biases are 0."""
+    nn.init.normal_(linear.weight, std=0.02)
+    nn.init.zeros_(linear.bias)
+
+
 class Head(Linear):
     """Dropout + linear, (S, D) -> (S, outputs).
 
@@ -82,8 +88,7 @@ class Head(Linear):
         super().__init__(hidden_size, config.outputs)
         self.config = config
         self.dropout = Dropout(dropout_prob)
-        nn.init.normal_(self.weight, std=0.02)
-        nn.init.zeros_(self.bias)
+        draw_weights(self)
 
     def __repr__(self) -> str:
         return f"Head({self.config.outputs} outputs)"
@@ -110,6 +115,8 @@ class SiameseHead(nn.Module):
         size = config.embedding_size or hidden_size
         self.map = Linear(hidden_size, size) if config.embedding_size else None
         self.classifier = Linear(3 * size, 1) if config.classifier else None
+        for linear in filter(None, (self.map, self.classifier)):
+            draw_weights(linear)
         # subtracted from the score: above 0 means yes; `set_threshold` sets it on training pairs
         self.register_buffer("threshold", torch.zeros(()))
 

@@ -109,7 +109,8 @@ def set_kernels(model: nn.Module, name: str) -> None:
 class LayerNorm(nn.Module):
     """(x - mean) / sqrt(var + eps) * weight + bias over the last dimension (Ba et al., 2016).
 
-    The statistics are taken in fp32 at least, whatever the dtype of x and the parameters.
+    The statistics are taken in fp32 at least, whatever the dtype of x and the parameters. In the
+    layers of an encoder minbert.model.derived computes it by default; with --written-out this does.
     """
 
     def __init__(self, size: int, eps: float) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import Files, read_examples
+from minbert.data.examples import Files, examples_by_id
 from minbert.data.items import gold_of
 from minbert.report.tagged import confusion_of_words, worst_sentences
 from minbert.report.task_findings import Points, TaskFindings, WorstRow
@@ -164,7 +164,7 @@ def listed_rows(
     """Return the texts of these rows with their gold and predicted labels."""
     if not files:
         return []
-    examples = {e.id: e for e in read_examples(files, task.columns, labelled=True)[0]}
+    examples = examples_by_id(files, task.columns)
     listed = []
     for row in rows.tolist():
         example = examples[split.row_ids[row].decode()]

@@ -3,7 +3,7 @@
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import Files, read_examples
+from minbert.data.examples import Files, examples_by_id
 from minbert.data.items import gold_of
 from minbert.report.task_findings import WorstRow
 from minbert.task.tagging import has_entities, spans, types_of
@@ -57,7 +57,7 @@ def worst_sentences(
     labels = gold_of(split)
     counts = np.array([mistakes(task, *pair) for pair in zip(predictions, labels, strict=True)])
     order = np.argsort(-counts, kind="stable")[:most]  # the first ones of those that are equal
-    examples = {e.id: e for e in read_examples(files, task.columns, labelled=True)[0]}
+    examples = examples_by_id(files, task.columns)
     listed = []
     for row in order[counts[order] > 0].tolist():
         example = examples[split.row_ids[row].decode()]

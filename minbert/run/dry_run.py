@@ -15,7 +15,7 @@ import torch
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
-from minbert.data.sampler import shuffled
+from minbert.data.sampler import ADAPTIVE_MEAN, shuffled
 from minbert.progress import duration, progress
 from minbert.run import pre_training
 from minbert.run.fine_tuning import FineTuning, check_model, set_up
@@ -195,7 +195,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]
-    size = args.batch_size if isinstance(args.batch_size, int) else 32
+    size = args.batch_size if isinstance(args.batch_size, int) else ADAPTIVE_MEAN
     for name, split in run.train_splits.items():
         more = padded_share(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"

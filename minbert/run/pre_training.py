@@ -8,6 +8,7 @@ import torch
 
 from minbert.data.corpus import load_corpus, load_sentences
 from minbert.data.encoded import EncodedSplit
+from minbert.data.id_cache import CACHE
 from minbert.data.masking import Masking
 from minbert.data.sampler import count_batches, random_order
 from minbert.data.tokenizer import BertTokenizer
@@ -117,7 +118,7 @@ def text_files(args: Args, tasks: Tasks) -> dict[str, Path]:
 
 def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
     """Load --corpus, or every distinct training sentence of the tasks, each as a text."""
-    cache = Path(args.output_dir) / ".ids"
+    cache = Path(args.output_dir) / CACHE
     if args.corpus:
         return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
     sentences = distinct_sentences(list(tasks.values()), Path(args.data_dir), args.limit or {})

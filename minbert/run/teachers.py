@@ -28,7 +28,7 @@ from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.resolve import resolve
 
-CACHE = ".teachers"  # in --output-dir, as the caches of ids: for other runs
+CACHE = ".teachers"  # in --output-dir, as that of ids: for all runs
 
 
 def teacher_files(args: Args, folder: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from minbert.cli import args_of
+from minbert.data.id_cache import CACHE
 from minbert.data.sampler import ADAPTIVE
 from minbert.model.heads import POOLINGS
 from minbert.model.multitask import HEAD_DROPOUT
@@ -162,6 +163,6 @@ def default_name(args: Args) -> str:
 def data_source(args: Args) -> DataSource:
     """Return where the arguments say that the data is, and how much of it to take."""
     return DataSource(
-        Path(args.data_dir), Path(args.output_dir) / ".ids", args.max_length,
+        Path(args.data_dir), Path(args.output_dir) / CACHE, args.max_length,
         args.siamese_tasks, args.limit, args.limit_dev,
     )  # fmt: skip

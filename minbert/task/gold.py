@@ -78,24 +78,29 @@ def split_of(gold: Path, task: Task) -> tuple[str, Path] | None:
     return found
 
 
-def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> list[Example]:
-    """Return the rows with labels that a gold file stands for: those of its split of the task.
+def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> tuple[list[Example], set[str]]:
+    """Return the rows with labels that a gold file stands for, and the ids of those without.
 
-    One of several files of a split stands for all; a training file for its dev rows. ids_by_name:
-    the rows of a task without ids have those of a column called id, as in an --output.
+    They are those of its split of the task: one of several files of a split stands for all; a
+    training file for its dev rows. ids_by_name: the rows of a task without ids have those of a
+    column called id, as in an --output.
     """
     split, data_dir = split_of(gold, task) or ("", gold.parent)
     files = task.paths(split, data_dir) if split else (gold,)
-    examples, _ = read_examples(files, task.columns, labelled=True)
+    examples, left_out = read_examples(files, task.columns, labelled=True)
+    unlabelled = set()
+    if left_out.counts:
+        everything, _ = read_examples(files, task.columns, labelled=False)
+        unlabelled = {e.id for e in everything} - {e.id for e in examples}
     if split == "train" and task.dev_ids is not None:
         check_dev_rows(task, examples, str(gold))
         examples = [example for example in examples if example.id in task.dev_ids]
     if task.columns.id or not ids_by_name:
-        return examples
+        return examples, unlabelled
     ids = {}
     for place, path in enumerate(files):
         if is_cmu(path, task.columns):  # which has no ids
             continue
         found, rows = read_unlabelled(path, task.columns, str(path))
         ids |= {(place, row.line): row.id for row in rows if found.id}
-    return [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples]
+    return [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples], set()

@@ -11,7 +11,6 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, take
 from minbert.data.examples import (
     check_exists,
-    describe_left_out,
     iter_examples,
     names_of,
     read_examples,
@@ -182,7 +181,7 @@ def distinct_sentences(tasks: list[Task], data_dir: Path, limits: dict[str, int]
     for task in tasks:
         paths = task.paths("train", data_dir)
         examples, left_out = read_examples(paths, task.columns, labelled=True)
-        if said := describe_left_out(task.columns, left_out):
+        if said := left_out.summary():
             print(f"{names_of(paths)}: {said}")
         if task.dev_share:
             known = with_drawn_rows(task, data_dir)

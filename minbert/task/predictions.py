@@ -4,6 +4,7 @@ import csv
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from minbert.data.tables import JSON, kind_of
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
+from minbert.progress import say
 from minbert.task.gold import gold_examples, gold_task
 from minbert.task.task import Prediction, Task
 
@@ -160,7 +162,10 @@ def check_header(path: Path, header: list[str], task: Task, tasks: list[Task]) -
 
 
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
-    """Return metrics over the ids that both files have; count missing, extra and repeated ids."""
+    """Return metrics over the ids that both files have; count missing, extra and repeated ids.
+
+    Predictions of rows without a label are left out, and not counted as extra.
+    """
     if kind_of(path) in (*JSON, ".parquet"):
         raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
     header = header_of(path)
@@ -171,7 +176,11 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     is_label = "label" in header and task.prediction_header not in header
     parse = partial(task.parse_prediction, is_label=is_label)
     predictions, duplicates = read_predictions(path, parse, lower)
-    labels = {example.id: example.label for example in gold_examples(gold, task, is_label)}
+    examples, unlabelled = gold_examples(gold, task, is_label)
+    labels = {example.id: example.label for example in examples}
+    if left_out := predictions.keys() & unlabelled:
+        say(f"{gold}: {len(left_out):,} rows without a label are not scored", sys.stderr)
+        predictions = {id_: p for id_, p in predictions.items() if id_ not in left_out}
     both = [id_ for id_ in labels if id_ in predictions]
     if not both:
         raise UserError(f"{path}: not one id of {gold} is in it; do the files belong together?")

@@ -83,8 +83,9 @@ COMMON = (
 def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
     """Return the tasks of a file; their kinds, keys and columns are checked.
 
-    data_dir: where the tasks' files are; None: their columns are not checked, as some files may be
-    missing. Raises UserError with the table and key of a mistake.
+    data_dir: where the tasks' files are; None: of a run's own file, where they may be missing and
+    their columns are not checked, nor the rules that are newer than some runs. Raises UserError
+    with the table and key of a mistake.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -104,13 +105,13 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
     tasks = {}
     for name, table in tables.items():
         where = f"{path}: [{name}]"
-        size = len(name if data_dir is None else name.encode())  # of a run, as runs were before
+        size = len(name if data_dir is None else name.encode())  # runs of before counted letters
         if not name.isidentifier() or size > LONGEST_NAME:
             most = f"at most {LONGEST_NAME} bytes of letters, digits and _, the first no digit"
             raise UserError(f"{where[:100]}: write a name of {most}")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
-        if data_dir is not None and name.casefold() in TAKEN:  # else it is a run's, of before
+        if data_dir is not None and name.casefold() in TAKEN:  # which runs of before may have
             raise UserError(f"{where}: {TAKEN[name.casefold()]}; write {name}_task, say")
         if hasattr(nn.ModuleDict(), name):  # which the heads are kept in
             raise UserError(f"{where}: PyTorch has that name for itself; write {name}_task, say")
