@@ -4,9 +4,11 @@ import gc
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 # Of several test processes each has one core: with more threads than cores all wait for each other.
@@ -160,19 +162,25 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return copy_to
 
 
-def cut(world: Path, monkeypatch: pytest.MonkeyPatch, steps: int, *extra: str) -> None:
-    """A run that dies after so many steps; its last/ is of that moment."""
-    rate = train_multitask.learning_rate
+@contextmanager
+def killed_after(steps: int, script: ModuleType = train_multitask) -> Iterator[None]:
+    """Let the run of a script in the block die after so many steps."""
+    rate = script.learning_rate
 
     def killed(step: int, *rest: Any) -> float:
         if step == steps:
             raise RuntimeError("killed")
         return rate(step, *rest)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(train_multitask, "learning_rate", killed)
-        with pytest.raises(RuntimeError, match="killed"):
-            run(world, *extra, "--save-minutes", "0")
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(RuntimeError, match="killed"):
+        patch.setattr(script, "learning_rate", killed)
+        yield
+
+
+def cut(world: Path, steps: int, *extra: str) -> None:
+    """A run that dies after so many steps; its last/ is of that moment."""
+    with killed_after(steps):
+        run(world, *extra, "--save-minutes", "0")
 
 
 def logged(folder: Path, event: str) -> list[dict[str, Any]]:

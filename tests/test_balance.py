@@ -12,7 +12,7 @@ from minbert.task.balance import row_weights, with_class_weights
 from minbert.task.soft import hard_targets, r_drop_loss, soft_loss
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks, task_file_text
-from tests.conftest import logged, weights
+from tests.conftest import killed_after, logged, weights
 from tests.own_tasks import OWN, arguments
 
 LABELS = {
@@ -118,20 +118,9 @@ def test_a_run_keeps_its_weights_and_goes_on_with_them(own: Path) -> None:
     (own / "own.toml").write_text(OWN)
     train_multitask.main([*arguments(own, *options), "--name", "without"])
     assert any(not torch.equal(w, whole[k]) for k, w in weights(own / "runs/without/last").items())
-    rate = train_multitask.learning_rate
     (own / "own.toml").write_text(WEIGHTED)
-
-    def killed(step: int, *rest: object) -> float:
-        if step == 2:
-            raise RuntimeError("killed")
-        return rate(step, *rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train_multitask, "learning_rate", killed)
-        with pytest.raises(RuntimeError, match="killed"):
-            train_multitask.main(
-                [*arguments(own, *options, "--save-minutes", "0"), "--name", "cut"]
-            )
+    with killed_after(2):
+        train_multitask.main([*arguments(own, *options, "--save-minutes", "0"), "--name", "cut"])
     (own / "own.toml").unlink()
     train_multitask.main(["--resume", str(own / "runs/cut")])
     assert all(torch.equal(w, whole[k]) for k, w in weights(own / "runs/cut/last").items())

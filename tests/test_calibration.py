@@ -194,10 +194,10 @@ def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
         assert (folder / "best" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
-def test_a_run_ends_with_predictions_beside_its_weights(tmp_path: Path, monkeypatch) -> None:
+def test_a_run_ends_with_predictions_beside_its_weights(tmp_path: Path) -> None:
     """They are what `evaluate.py --checkpoint RUN/best` wrote before while the run is stopped."""
     world = make_world(tmp_path)
-    cut(world, monkeypatch, 15, "--name", "run", "--lr", "0")  # step 10 stays the best
+    cut(world, 15, "--name", "run", "--lr", "0")  # step 10 stays the best
     best = world / "runs/run/best"
     evaluate.main(["--checkpoint", str(best), "--output", str(world / "old")])
     shutil.move(world / "old", best / "predictions")

@@ -195,7 +195,7 @@ def test_rows_without_some() -> None:
 
 
 def test_a_second_command_waits_for_the_first(
-    world: Path, load: Callable[[], EncodedSplit], monkeypatch: pytest.MonkeyPatch
+    world: Path, load: Callable[[], EncodedSplit]
 ) -> None:
     whole = in_memory(load())
     lock, found = files_of(world)[".lock"], []

@@ -13,7 +13,7 @@ from minbert import Batch, BertModel, BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
-from tests.conftest import arguments, weights
+from tests.conftest import arguments, killed_after, weights
 
 V = 1000
 PLAIN = Masking(0.15, False, 4, np.array([0, 2, 3]), np.arange(V) % 3 == 0)
@@ -173,20 +173,10 @@ def pretrain(world: Path, *extra: str) -> None:
 
 
 @pytest.mark.parametrize("option", [[], ["--whole-word"]])
-def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, option) -> None:
+def test_stopped_and_resumed_is_bitwise_the_same(world: Path, option: list[str]) -> None:
     pretrain(world, "--name", "whole", "--keep", "best", *option)
-    original, calls = pretrain_mlm.learning_rate, []
-
-    def killed(*args: object) -> float:
-        calls.append(args)
-        if len(calls) == 11:
-            raise RuntimeError("killed")
-        return original(*args)
-
-    monkeypatch.setattr(pretrain_mlm, "learning_rate", killed)
-    with pytest.raises(RuntimeError, match="killed"):
+    with killed_after(10, pretrain_mlm):
         pretrain(world, "--name", "cut", "--save-minutes", "0", "--keep", "best", *option)
-    monkeypatch.undo()
     pretrain_mlm.main(["--resume", str(world / "runs/cut")])
     for folder in ("last", "best"):
         models = (load_mlm(world / "runs" / name / folder)[0] for name in ("whole", "cut"))

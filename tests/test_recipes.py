@@ -203,12 +203,10 @@ def test_top_layers_start_anew(world: Path) -> None:
         ["--mode", "annealed", "--sampling-power", "0.5", "--pool-layers", "1,2", *WEIGHTED],
     ],
 )
-def test_a_stopped_recipe_goes_on_to_the_same_bits(
-    world: Path, monkeypatch: pytest.MonkeyPatch, extra: list[str]
-) -> None:
+def test_a_stopped_recipe_goes_on_to_the_same_bits(world: Path, extra: list[str]) -> None:
     options = [*extra, *teach(world), "--steps", "12"]
     run(world, "--name", "whole", *options)
-    cut(world, monkeypatch, 7, "--name", "cut", *options)
+    cut(world, 7, "--name", "cut", *options)
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
 

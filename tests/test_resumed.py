@@ -117,7 +117,7 @@ def test_a_run_goes_on_on_a_gpu(world: Path) -> None:
 
 
 def test_a_best_that_is_gone_is_made_anew_and_said(
-    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also of a run that is over; one that lies beside, left by a kill, takes its place first."""
     run(world, "--name", "run")
@@ -182,8 +182,8 @@ def test_several_runs_go_on_together(
         assert_same_run(world, f"whole/{one}", f"cut/{one}")
 
 
-def test_what_may_change_on_the_way_does(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cut(world, monkeypatch, 12, "--name", "cut")
+def test_what_may_change_on_the_way_does(world: Path) -> None:
+    cut(world, 12, "--name", "cut")
     outcome, folder, threads = Outcome(world), world / "runs/cut", torch.get_num_threads()
     words = "--checkpoint-activations --threads 1 --save-minutes 0 --tensorboard --quiet --json"
     functions = (

@@ -214,12 +214,10 @@ def test_losses_read_later_are_the_same(world: Path, monkeypatch: pytest.MonkeyP
 
 
 def train_to_nan(world: Path) -> None:
-    original = train_multitask.learning_rate
-    train_multitask.learning_rate = lambda step, *rest: float("nan") if step == 3 else 0.0
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        rate = lambda step, *rest: float("nan") if step == 3 else 0.0  # noqa: E731
+        patch.setattr(train_multitask, "learning_rate", rate)
         run(world, "--name", "nan")
-    finally:
-        train_multitask.learning_rate = original
 
 
 def test_a_state_that_cannot_be_written_is_no_checkpoint(
@@ -275,11 +273,9 @@ def test_last_is_due_every_so_many_minutes(monkeypatch: pytest.MonkeyPatch) -> N
     assert due == [False, True, False, False, True]
 
 
-def test_a_test_file_that_breaks_meanwhile_does_not_keep_a_run_from_its_end(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_test_file_that_breaks_meanwhile_does_not_keep_a_run_from_its_end(world: Path) -> None:
     """It can be trained without predictions, which are made when the file is mended."""
-    cut(world, monkeypatch, 3, "--name", "cut", "--epochs", "1")
+    cut(world, 3, "--name", "cut", "--epochs", "1")
     path, folder = world / "data/sts-test-student.csv", world / "runs/cut"
     whole = path.read_text()
     path.write_text(whole.replace("id\t", "number\t", 1))

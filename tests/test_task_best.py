@@ -76,11 +76,9 @@ def test_a_task_s_best_is_used_as_any_checkpoint(world: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_stopped_and_resumed_keeps_the_same_steps(
-    world: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_and_resumed_keeps_the_same_steps(world: Path) -> None:
     run(world, "--name", "whole", *OPTIONS)
-    cut(world, monkeypatch, 8, "--name", "cut", *OPTIONS)
+    cut(world, 8, "--name", "cut", *OPTIONS)
     torn = world / "runs/cut/best-sst"
     torn.rename(torn.with_name("best-sst.old"))  # as a kill between the two renames leaves it
     train_multitask.main(["--resume", str(world / "runs/cut")])
@@ -94,7 +92,7 @@ def test_an_evaluation_that_is_made_again_counts_once(world: Path, monkeypatch) 
     means = iter([0.1, 0.9, 0.5, 0.5, 0.4, 0.3])  # the one at step 20 twice
     monkeypatch.setattr(train_multitask, "weighted_mean", lambda *_: next(means))
     options = ("--epochs", "4", "--patience", "2", "--save-task-best", "--skip-predictions")
-    cut(world, monkeypatch, 20, "--name", "run", *options)
+    cut(world, 20, "--name", "run", *options)
     folder = world / "runs/run"
     state = read_json(folder / "last/state.json")
     assert (state["assessed"], state["since_best"]) == (20, 1)
@@ -118,10 +116,10 @@ def test_a_task_s_best_that_is_gone_is_made_anew_and_said(
     assert all(torch.equal(kept[name], w) for name, w in weights(folder / "best-sts").items())
 
 
-def test_half_of_a_task_s_first_best_does_not_stop_a_run(world: Path, monkeypatch) -> None:
+def test_half_of_a_task_s_first_best_does_not_stop_a_run(world: Path) -> None:
     """kill -9 while best-sst/ is saved for the first time."""
     run(world, "--name", "whole", *OPTIONS)
-    cut(world, monkeypatch, 2, "--name", "cut", *OPTIONS)
+    cut(world, 2, "--name", "cut", *OPTIONS)
     half = world / "runs/cut/best-sst.new"
     half.mkdir()
     (half / "config.json").write_text("{")

@@ -20,10 +20,10 @@ from tests.conftest import arguments, cut, logged, run, weights
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle", "adaptive"])
-def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, mode: str) -> None:
+def test_stopped_and_resumed_is_bitwise_the_same(world: Path, mode: str) -> None:
     options = ["--batch-size", "adaptive"] if mode == "adaptive" else ["--mode", mode]
     run(world, *options, "--name", "whole")
-    cut(world, monkeypatch, 3, *options, "--name", "cut")
+    cut(world, 3, *options, "--name", "cut")
     args = ["--resume", str(world / "runs" / "cut"), "--output-dir", str(world / "runs")]
     train_multitask.main(args)
     for folder in ("last", "best"):
@@ -32,11 +32,11 @@ def test_stopped_and_resumed_is_bitwise_the_same(world: Path, monkeypatch, mode:
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_memory_is_saved_from_a_checkpoint_on(world: Path, monkeypatch) -> None:
+def test_memory_is_saved_from_a_checkpoint_on(world: Path) -> None:
     """Activations computed again are the same, dropout and all; parts draw their dropout anew."""
     run(world, "--name", "whole")
     for name, option in (("again", "--checkpoint-activations"), ("parts", "--accumulate=2")):
-        cut(world, monkeypatch, 9, "--name", name)
+        cut(world, 9, "--name", name)
         train_multitask.main(["--resume", str(world / "runs" / name), option])
     one, again, parts = (weights(world / "runs" / n / "last") for n in ("whole", "again", "parts"))
     assert all(torch.equal(one[name], again[name]) for name in one)

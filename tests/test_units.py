@@ -168,7 +168,7 @@ def test_an_old_run_goes_on_in_the_unit_it_began_with(
     write_task(world, 0, 80)
     options = ["--tasks", "stars", "--save-minutes", "0", "--lr", "0"]
     monkeypatch.setattr("tests.conftest.arguments", lambda world, *x: arguments(world, "run", *x))
-    cut(world, monkeypatch, 3, *options)
+    cut(world, 3, *options)
     last = world / "runs/run/last"
     heads = json.loads((last / "heads.json").read_text())
     assert heads["stars"].pop("unit") == 16 and heads["stars"].pop("shift") == 0

@@ -40,12 +40,10 @@ def test_two_processes_share_a_batch_of_words(still: Path) -> None:
     assert_near(whole, weights(world / "runs/two/last"))
 
 
-def test_a_stopped_run_goes_on_as_if_it_had_not(
-    pets: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stopped_run_goes_on_as_if_it_had_not(pets: Path) -> None:
     train(pets, "whole", *SMALL)
     own = ("--task-file", str(pets / "own.toml"), *BESIDE, *SMALL)
-    cut(pets, monkeypatch, 3, "--name", "cut", *own)
+    cut(pets, 3, "--name", "cut", *own)
     (pets / "own.toml").unlink()
     train_multitask.main(["--resume", str(pets / "runs/cut")])
     assert_same_run(pets, "whole", "cut")
