@@ -71,14 +71,14 @@ class Args:
     data_dir: str = data_arg("", "directory with the tasks' files (default: the run's)")
     output: str = text_arg(
         "",
-        "where predictions go (default: RUN/predictions, for RUN/best RUN/predictions-best; of "
-        "texts of yours, the screen)",
+        "where predictions go (default: RUN/predictions; for --checkpoint RUN/best, "
+        "RUN/predictions-best; for texts of yours, the screen)",
     )
     probabilities: bool = text_arg(
         False, "say each class's probability; a .csv, .tsv or .jsonl always has them", parse=bool
     )
-    raw: bool = text_arg(False, "without the temperature that was fitted on dev", parse=bool)
-    precision: str = machine_arg("fp32", "of the products", choices=["auto", "fp32", "bf16"])
+    raw: bool = text_arg(False, "probabilities without temperature scaling", parse=bool)
+    precision: str = machine_arg("fp32", "of matrix products", choices=["auto", "fp32", "bf16"])
     device: str = machine_arg("cpu", "auto, cpu, cuda, or mps, on which no test has run")
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024

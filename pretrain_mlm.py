@@ -143,9 +143,8 @@ def evaluate(run: PreTraining, stage: str) -> None:
         run.progress.print_scores(f"{stage}: held-out masked tokens", describe(scores))
         is_best = step and (state.best is None or -scores["loss"] > state.best.chosen_by)
         if run.args.keep == "best" and is_best:
-            save_checkpoint(
-                run, "best"
-            )  # before the state says so: an interrupt repeats this evaluation
+            # before the state says so: an interrupt repeats this evaluation
+            save_checkpoint(run, "best")
             state.best = Best(-scores["loss"], step, scores)
     state.count_evaluation(stage, scores)
 

@@ -13,15 +13,15 @@ from minbert.typed import from_json
 from tasks import TASKS
 
 SELECTED = (
-    "Dev scores of the step that is best by the mean dev score, and in brackets those of the\n"
-    "last step: choosing on the rows that are reported makes a score look better than it is.\n"
-    "`best of` says among how many evaluations it was chosen, for each task those of all rates\n"
-    "and ways of reading that were tried. Below are differences to other rows, at the best step\n"
-    "and at the last, with a 95 % interval by resampling the dev rows (paired, over the seeds\n"
-    "that both have). It is about these runs: other seeds would differ more, and with one seed it\n"
-    "says nothing of them. ~ marks a difference below the spread over seeds, of which both rows\n"
-    "have two or more. `open` has not run. The minutes are of the steps and of what a run\n"
-    "computes before the first one. Each run's evaluations and dev predictions are in `runs/`."
+    "- Scores: dev, at the step with the best mean dev score; in brackets the last step. Choosing\n"
+    "  on the rows that are reported makes a score look better than it is. `best of`: among how\n"
+    "  many evaluations, for each task those of all rates and ways of reading that were tried.\n"
+    "- `less ...`: the difference to that row, with a 95 % interval by resampling the dev rows\n"
+    "  (paired, over the seeds that both have). Other seeds would differ more; with one seed the\n"
+    "  interval says nothing of them. ~ marks a difference below the spread over seeds (where\n"
+    "  both rows have two or more).\n"
+    "- `open` has not run. Minutes: the steps, and what is computed before the first one. Each\n"
+    "  run's evaluations and dev predictions are in `runs/`."
 )
 
 

@@ -55,11 +55,10 @@ def results_page(record: PaperRecord) -> str:
     """Return what RESULTS.md says of results.json."""
     parts = [
         "# Results",
-        "Dev scores of the best step: ours, and in brackets the paper's (bert-base-uncased, all\n"
-        "data). It is chosen among as many evaluations as a run's command has `--epochs` (in\n"
-        "sequential training: stages); the best of several looks better than it is. Rows with *\n"
-        "are not in the paper; `open` is what has not run. Updates, of each run, and passes, over\n"
-        "each task's set, are those of fine-tuning.",
+        "Dev scores of the best step; in brackets the paper's (bert-base-uncased, all data). The\n"
+        "best step is chosen among as many evaluations as the command has `--epochs` (sequential:\n"
+        "stages), so it looks better than it is. Rows with * are not in the paper; `open` has not\n"
+        "run. Updates (of a run) and passes (over a task's set) count fine-tuning only.",
         f"Rows to train and to evaluate on: {format_rows(record.rows)}."
         + (f"\nWhere † stands: {format_rows(record.small_rows)}." if record.small_rows else ""),
         *(note for key, note in NOTES.items() if key in (record.budget, Path(record.model).name)),

@@ -29,7 +29,7 @@ def arg(default: Any, help: str, *, group: str = "", **options: Any) -> Any:
     """Return a dataclass field with a default, a help line and its place in --help.
 
     group: the title it stands under. options: `parse` makes a value of the text, `low` and `high`
-    limit it (both are allowed values), `may_be_empty` is for a text that is read for itself;
+    limit it (both are allowed values), `may_be_empty` allows an empty text, as one to predict;
     others, as `choices`, go to argparse.
     """
     return field(default=default, metadata={"help": help, "group": group, **options})
@@ -215,7 +215,9 @@ def _not_empty(parse: Callable[[str], T]) -> Callable[[str], T]:
     @wraps(parse)  # argparse's messages have its name
     def checked(text: str) -> T:
         if not text.strip():
-            raise argparse.ArgumentTypeError("empty, as of a shell variable that is not set")
+            raise argparse.ArgumentTypeError(
+                "empty: leave it out (or is a shell variable not set?)"
+            )
         return parse(text)
 
     return checked

@@ -42,13 +42,13 @@ class Args:
 
     to: str = arg(
         "transformers",
-        "which library is to load it",
+        "library that is to load it",
         choices=["transformers", "sentence-transformers", "onnx"],
     )
     task: str = arg("", "the head to take along; without one, the encoder alone")
-    quantize: str = arg("", "weights of model.onnx in 8 bits; says how well it agrees on dev",
+    quantize: str = arg("", "store model.onnx's weights in 8 bits; says how well it agrees on dev",
                         choices=["int8"])  # fmt: skip
-    data_dir: str = arg("", "where that dev set is (default: the run's --data-dir)")
+    data_dir: str = arg("", "data for what --quantize says (default: the run's --data-dir)")
 
 
 def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_length: int) -> None:

@@ -1,7 +1,8 @@
-"""args.json, tasks.toml and dev_rows.json: what a run was made with, kept in its own folder.
+"""What is in a run's folder, and in that of several runs: names of files, args.json, places.
 
-They are text, so that people can read them and may correct them: what they say is used. args.json
-keeps a hash of each and a change is reported, because a damaged disk changes them, too.
+args.json, tasks.toml and dev_rows.json are what a run was made with. They are text, so that people
+can read them and may correct them: what they say is used. args.json keeps a hash of each and a
+change is reported, because a damaged disk changes them, too.
 """
 
 import hashlib

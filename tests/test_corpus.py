@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import pretrain_mlm
 from minbert import BertTokenizer, UserError
 from minbert.data import corpus, sampler
 from minbert.data.collate import collate
@@ -17,6 +18,7 @@ from minbert.data.corpus import load_corpus, load_sentences
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import random_order, rows_without
 from minbert.locks import locked
+from tests.conftest import arguments
 
 LINES = [f"red cat {'old dog ' * (i % 5)}" for i in range(60)]
 
@@ -236,10 +238,12 @@ def test_another_tokenizer_makes_another_corpus(world: Path) -> None:
         ("texts.parquet", "PAR1"), ("texts.txt", '{"id": 1, "text": "red cat"}\n'),
     ],
 )  # fmt: skip
-def test_a_table_is_no_corpus(world: Path, tokenizer: BertTokenizer, name: str, text: str) -> None:
-    """Its keys, ids and quotes would be words to guess."""
+def test_a_table_is_no_corpus(world: Path, name: str, text: str) -> None:
+    """Its keys, ids and quotes would be words to guess; nothing is read before it is refused."""
     (world / name).write_text(text)
+    (world / "fine.txt").write_text("{ red cat }\n[1] old dog\n" * 20)
+    train = [*arguments(world)[:-4], "--epochs", "1", "--name", "mlm", "--corpus"]
     with pytest.raises(UserError, match=rf"{name}: a table; --corpus takes plain text"):
-        load_corpus([world / name], tokenizer, 16, world / "ids")
-    (world / "fine.txt").write_text("{ red cat }\n[1] old dog\n")
-    assert len(load_corpus([world / "fine.txt"], tokenizer, 16, world / "ids")) == 2
+        pretrain_mlm.main([*train, str(world / "fine.txt"), str(world / name)])
+    assert not (world / "runs/.ids").exists()
+    assert pretrain_mlm.main([*train, str(world / "fine.txt")]) == 0

@@ -117,7 +117,7 @@ def test_the_same_rows_for_training_evaluation_scores_and_report(
     assert len(dev) == 4
     places = ["--checkpoint", str(run), "--data-dir", str(own / "data"), "--output", str(own / "p")]
     assert evaluate.main(places) == 0
-    said = "intent: no dev file: 4 of these rows (dev = 0.25) are its dev set"
+    said = "intent: no dev file: 4 of these rows are its dev set"
     assert said in capsys.readouterr().out
     for folder in (run / "predictions", own / "p"):
         lines = (folder / "intent-dev-output.csv").read_text().splitlines()[1:]

@@ -215,7 +215,7 @@ def test_old_macs_line_ends_are_ends_of_sentences(tmp_path: Path) -> None:
 def test_an_input_without_a_name_is_not_none() -> None:
     """As of `--input "$FILE"` with FILE unset: a run's own files would be scored, and written."""
     for word in ("", " "):
-        with pytest.raises(UserError, match=r"^--input: empty, as of a shell variable"):
+        with pytest.raises(UserError, match=r"^--input: empty: leave it out"):
             evaluate.main(["--checkpoint", "run", "--input", word])
 
 

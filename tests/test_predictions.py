@@ -280,13 +280,18 @@ def test_each_of_them_alone_is_a_failure(
 def test_predictions_of_rows_without_a_label_are_not_scored(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As of Quora's dev set, two of whose rows have none."""
-    gold, path = tmp_path / "ids-sst-dev.csv", tmp_path / "p.csv"
-    gold.write_text("\tid\tsentence\tsentiment\n0\tA1\tone\t1\n1\tb2\ttwo\t\n2\tc3\tthree\t2\n")
-    path.write_text("id \t Predicted_Sentiment \na1 , 1 \nb2 , 4 \nc3 , 0 \n")
+    """As of Quora's dev set, two of whose rows have none, one of them no second question either."""
+    gold, path = tmp_path / "quora-dev.csv", tmp_path / "p.csv"
+    cells = ("0\tA1\tone\ttwo\t1", "1\tb2\tone\ttwo\t", "2\tc3\tone\t\t", "3\td4\ta\tb\t0")
+    head = "\tid\tsentence1\tsentence2\tis_duplicate\n"
+    gold.write_text(head + "".join(f"{row}\n" for row in cells))
+    path.write_text(
+        "id \t Predicted_Is_Paraphrase \n"
+        + "".join(f"{id_} , 1 \n" for id_ in ("a1", "b2", "c3", "d4"))
+    )
     assert evaluate.main(["--score", str(path), "--gold", str(gold)]) == 0
     found = capsys.readouterr()
     assert "accuracy,0.5\n" in found.out and "scored,2\n" in found.out
-    assert found.err == f"{gold}: 1 rows without a label are not scored\n"
-    path.write_text(path.read_text() + "d4 , 1 \n")
+    assert found.err == f"{gold}: 2 rows without a label are not scored\n"
+    path.write_text(path.read_text() + "e5 , 1 \n")
     assert evaluate.main(["--score", str(path), "--gold", str(gold)]) == 1

@@ -226,7 +226,7 @@ def test_names_are_not_markup(world: Path, tmp_path: Path) -> None:
         (["nowhere"], "nowhere: no log.jsonl"),
         (["--colour"], "unknown argument"),
         (["run", "--output"], "--output: expected one argument"),
-        (["run", "--output="], "--output: empty, as of a shell variable"),
+        (["run", "--output="], "--output: empty: leave it out"),
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], message: str) -> None:

@@ -94,6 +94,7 @@ def test_data_of_the_same_size_is_not_the_same(
         (["--name", "other"], "--name other differs"),
         (["--limit", "30"], "--limit 30 differs from the run's sst=40,sts=40: leave it out"),
         (["--option", "finetune"], "--option finetune differs"),
+        (["--sampling-power", "0.5"], "--sampling-power 0.5 differs from the run, which has none"),
         (["--task-weight", "sst=2"], "--task-weight sst=2.0 differs from the run, which has none"),
         (["--tasks", "sst"], "--tasks sst differs .*: leave it out, or start a new run from this"),
     ],

@@ -50,9 +50,18 @@ def test_its_dev_rows_stay_dev_rows(own: Path, capsys, with_ids: bool, of: str) 
     capsys.readouterr()
     again = train(own, "again", "--model", str(own / "runs/first") + of)
     assert again == first - {gone[1]}
-    said = "intent: dev rows: the 9 that are still there of 10 of the run that this one starts from"
+    said = "the 10 dev rows of the run that this one starts from: 9; they are its dev set"
     assert said in capsys.readouterr().out
     assert not train(own, "new") <= first
+
+
+def test_dev_rows_stay_dev_rows_over_a_run_of_another_task(own: Path) -> None:
+    write_rows(own, ROWS, with_ids=True)
+    first = train(own, "first")
+    other = [*arguments(own, "--tasks", "topics"), "--name", "other", "--steps", "2"]
+    train_multitask.main([*other, "--model", str(own / "runs/first")])
+    write_rows(own, [*ROWS[5:], *ROWS[:5], ("n", "dog", "rest")], with_ids=True)
+    assert train(own, "again", "--model", str(own / "runs/other")) == first
 
 
 def test_of_other_rows_a_share_is_drawn(own: Path, capsys) -> None:
@@ -61,4 +70,5 @@ def test_of_other_rows_a_share_is_drawn(own: Path, capsys) -> None:
     write_rows(own, [(id_, f"old {text}", label) for id_, text, label in ROWS], with_ids=True)
     capsys.readouterr()
     assert len(train(own, "again", "--model", str(own / "runs/first"))) == 10
-    assert "still there" not in capsys.readouterr().out
+    said = "of the run that this one starts from: 0; it may have been trained on others"
+    assert said in capsys.readouterr().out

@@ -68,6 +68,16 @@ class CorpusFiles:
         return cls(*(stem.with_suffix(ending) for ending in (".ids", ".offsets", ".json")))
 
 
+def check_plain(files: list[Path]) -> None:
+    """Raise UserError for a table: its keys and quotes would be words to guess."""
+    for path in files:
+        if kind_of(path) in TABLES or is_object(next(text_lines(path))):
+            raise UserError(
+                f"{path}: a table; --corpus takes plain text: write its texts into a file, a text "
+                f"a line, or make it a task's `train` in a --task-file"
+            )
+
+
 def load_corpus(
     files: list[Path], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
@@ -87,14 +97,9 @@ def load_sentences(
 def corpus_texts(files: list[Path]) -> Iterator[str]:
     """Yield the lines that are not empty, without the spaces around them.
 
-    Raises UserError with file and line for what is no plain text, and for a file without text.
+    Raises UserError with file and line for what is no text, and for a file without text.
     """
     for path in files:
-        if kind_of(path) in TABLES or is_object(next(text_lines(path))):
-            raise UserError(
-                f"{path}: a table; --corpus takes plain text: write its texts into a file, a text "
-                f"a line, or make it a task's `train` in a --task-file"
-            )
         for number, line in enumerate(text_lines(path), start=1):
             if "\0" in line:
                 raise UserError(f"{path}:{number}: a binary file; --corpus takes plain text")

@@ -171,7 +171,7 @@ def _examples_of(
             raise UserError(f"{where}: an id of {len(id_)} characters; is {columns.id} the id?")
         if labelled and not label:
             none = f", {columns.empty_set} for none" if columns.empty_set else ""
-            yield BadRow(NO_LABEL, f"no {columns.label}; fill it in{none}", line, file)
+            yield BadRow(NO_LABEL, f"no {columns.label}; fill it in{none}", line, file, id_)
             continue
         if not all(texts):
             problem = "empty sentence; remove the row or fill it in"
@@ -200,7 +200,7 @@ def _label_of(
         return columns.parse_label(label)
     except ValueError as error:
         problem = f"{columns.label} is {label[:60]!r}: {error}"
-        return BadRow(OTHER_LABEL, problem, line, file, label[:60])
+        return BadRow(OTHER_LABEL, problem, line, file, label=label[:60])
 
 
 # line, id, texts, label; of a task that labels words its one text and the label are lists

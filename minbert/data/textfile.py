@@ -85,7 +85,7 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
         )
     with opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
         try:
-            # as those of one byte have the mark of UTF-8
+            # in a charset of one byte the mark of UTF-8 is three characters
             mark = codecs.BOM_UTF8.decode(encoding, errors="replace") if byte_by_byte else "\ufeff"
             first = text.readline().removeprefix(mark)
             # without a line feed that is all of the file

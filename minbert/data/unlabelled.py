@@ -23,7 +23,7 @@ def other_dialects(dialect: Dialect) -> list[Dialect]:
 def dialect_of_input(path: Path, dialect: Dialect) -> Dialect:
     """Return the dialect of the task's files, without their charset for a file that is UTF-8.
 
-    Other programs write texts in it.
+    UTF-8 is what other programs write.
     """
     is_other = dialect.charset and path.is_file() and is_utf8(path, dialect.charset)
     return replace(dialect, charset="") if is_other else dialect

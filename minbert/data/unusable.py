@@ -23,6 +23,7 @@ class BadRow:
     problem: str  # in words, and what to do
     line: int  # of its file, from 1
     file: int  # which of the split's files, from 0
+    id: str = ""  # of a row without a label, whose predictions are not scored
     label: str = ""  # if it is none of the task's
 
 

@@ -49,18 +49,20 @@ class CommonArgs:
         False, "compute layers again in the backward pass: less memory, more time", parse=bool
     )
     weight_decay: float = training_arg(
-        0.0, "AdamW's, not applied to biases and layer norms", low=0, high=1e4
+        0.0, "AdamW's weight decay, none for biases and layer norms", low=0, high=1e4
     )
     warmup: float = training_arg(
-        0.0, "steps of warm-up, or a share of all below 1", low=0, high=1e9
+        0.0, "warm-up steps; below 1: a share of all steps", low=0, high=1e9
     )
     schedule: str = training_arg(
-        "constant", "after warm-up", choices=["constant", "linear", "cosine"]
+        "constant", "learning rate after warm-up", choices=["constant", "linear", "cosine"]
     )
     # The paper names no clipping. Without it STS's first gradients, tens of times SST's, fill
     # Adam's second moment, and SST stands still for its first 400 steps.
     clip: float = training_arg(1.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
-    precision: str = machine_arg("auto", "of the products", choices=["auto", "fp32", "bf16"])
+    precision: str = machine_arg(
+        "auto", "of matrix products; auto: the faster one here", choices=["auto", "fp32", "bf16"]
+    )
     kernels: str = machine_arg(
         "minbert",
         "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
@@ -71,7 +73,7 @@ class CommonArgs:
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
     )
-    seed: int = training_arg(11711, "of all random numbers", low=0, high=LARGEST_SEED)
+    seed: int = training_arg(11711, "seed of all random numbers", low=0, high=LARGEST_SEED)
     save_minutes: float = saving_arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )

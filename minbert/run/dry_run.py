@@ -18,7 +18,7 @@ from minbert.data.items import gold_of
 from minbert.data.sampler import ADAPTIVE_MEAN, shuffled
 from minbert.progress import duration, progress
 from minbert.run import pre_training
-from minbert.run.fine_tuning import FineTuning, check_model, set_up
+from minbert.run.fine_tuning import FineTuning, prepare_reading, set_up
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.pre_training import PreTraining
 from minbert.run.recipe_args import FROZEN
@@ -151,7 +151,7 @@ def peak_gib(device: torch.device) -> float:
     """Return the largest size so far of the GPU's tensors, or else of this process, in GiB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    import resource  # here: Windows has none
+    import resource  # here, so that training runs where there is none
 
     unit = 1 if sys.platform == "darwin" else 1024  # macOS has ru_maxrss in bytes
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
@@ -191,7 +191,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     """Return the forecast of train_multitask.py, as text and numbers."""
     teacher_files(args, folder)  # raises for a teacher that is no run
     directory = resolve(args.model)
-    check_model(args, list(tasks.values()), directory)
+    prepare_reading(args, list(tasks.values()), directory)
     run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]

@@ -121,9 +121,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     teacher_paths = teacher_files(args, folder)
     last = recover_last(folder)
     directory = last or resolve(args.model)
-    source = source_for(args, directory)
-    check_model(args, list(tasks.values()), directory)
-    tokenizer = BertTokenizer.from_directory(directory)
+    tokenizer, source = prepare_reading(args, list(tasks.values()), directory)
     model = make_model(args, tasks, directory, load_heads=bool(last))
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
@@ -169,29 +167,32 @@ def freeze(model: MultitaskNetwork, splits: dict[str, Splits]) -> dict[str, dict
     return {name: encode_features(model, by_task) for name, by_task in splits.items()}
 
 
-def source_for(args: Args, directory: Path) -> DataSource:
-    """Return where a run's data is, and how much of it a model can read."""
-    most = BertConfig.from_file(directory / "config.json").max_position_embeddings
-    return replace(data_source(args), max_length=min(args.max_length, most))
+def prepare_reading(
+    args: Args, tasks: list[Task], directory: Path
+) -> tuple[BertTokenizer, DataSource]:
+    """Return a model's tokenizer, and where the data is and how long texts the model can read.
 
-
-def check_model(args: Args, tasks: list[Task], directory: Path) -> None:
-    """Raise UserError for what a model to start from has not: words, segments, layers, a pooler."""
+    Raises UserError for what a model to start from has not: words, segments, layers, a pooler.
+    """
     config = BertConfig.from_file(directory / "config.json")
+    longest = min(args.max_length, config.max_position_embeddings)
+    source = replace(data_source(args), max_length=longest)
     if args.fine_tune_mode == FROZEN and any(
         not task.per_word and args.pooling_of(task.name) == "cls" for task in tasks
     ):
         tensors, path = read_tensors(directory)
         if not names_a_pooler(tensors):
             raise UserError(f"{path}: no pooler, and {FROZEN} trains no new one: --pooling mean")
-    BertTokenizer.from_directory(directory).check_fits(config.vocab_size)
-    check_segments(tasks, data_source(args), config.type_vocab_size)
+    tokenizer = BertTokenizer.from_directory(directory)
+    tokenizer.check_fits(config.vocab_size)
+    check_segments(tasks, source, config.type_vocab_size)
     most = config.num_hidden_layers
     for flag, layer in (
         ("reinit", args.reinit_layers), ("pool", max(args.pool_layers, default=0)),
     ):  # fmt: skip
         if layer > most:
             raise UserError(f"--{flag}-layers {layer}: this model has {most} layers")
+    return tokenizer, source
 
 
 def warn_of_rare_classes(tasks: Tasks, splits: Splits) -> None:

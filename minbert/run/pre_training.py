@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from minbert.data.corpus import load_corpus, load_sentences
+from minbert.data.corpus import check_plain, load_corpus, load_sentences
 from minbert.data.encoded import EncodedSplit
 from minbert.data.id_cache import CACHE
 from minbert.data.masking import Masking
@@ -65,6 +65,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     if not args.corpus:
         check_files(list(tasks.values()), Path(args.data_dir), ("train",))
     last = recover_last(folder)
+    if args.corpus and not last:  # a run of before may have begun with one
+        check_plain([Path(file) for file in args.corpus])
     directory = last or resolve(args.model)
     device = choose_device(args.device)
     torch.manual_seed(args.seed)

@@ -31,7 +31,7 @@ class RecipeArgs(CommonArgs):
         0, "end after so many steps, whatever --epochs is; 0: do not", low=0, high=10**7
     )
     anneal_from: float = tasks_arg(
-        1.0, "annealed mode draws tasks by size^a; a goes from this: over 1, small sets come late",
+        1.0, "annealed mode draws tasks by size^a; the first step's a: over 1 small sets come late",
         low=0, high=4,
     )  # fmt: skip
     anneal_to: float = tasks_arg(0.2, "the a of annealed mode's last step", low=0, high=1)
@@ -43,26 +43,28 @@ class RecipeArgs(CommonArgs):
         "joint mode's gradients: their sum, or projected where they conflict",
         choices=["sum", "pcgrad"],
     )
-    task_weight: dict[str, float] = tasks_arg(None, "of a task's loss: sst=2", parse=amount_by_task)
+    task_weight: dict[str, float] = tasks_arg(
+        None, "weight of a task's loss: sst=2", parse=amount_by_task
+    )
     teacher: dict[str, str] = beyond_arg(
         None,
-        "learn from a run's outputs beside the labels, of all tasks or sst=RUN,sts=RUN",
+        "learn from a run's outputs, too (distillation), for all tasks or sst=RUN,sts=RUN",
         parse=word_by_task,
     )
     average: float = beyond_arg(
         0.0,
-        "evaluate the weights' mean over this last share of the steps too; the better is kept",
+        "evaluate the mean of the weights over this last share of steps, too; keep the better",
         low=0,
         high=1,
     )
     heads_first: int = beyond_arg(
-        0, "so many passes of the heads alone before all is trained", low=0, high=10**4
+        0, "passes that train the heads alone, before all is trained", low=0, high=10**4
     )
     r_drop: dict[str, float] = beyond_arg(
         None, "weight of the difference between two dropouts: sst=1", parse=amount_by_task
     )
     layer_decay: float = beyond_arg(
-        1.0, "a layer's learning rate over that of the layer above it", low=0.01, high=1
+        1.0, "a layer's learning rate divided by that of the layer above it", low=0.01, high=1
     )
     reinit_layers: int = beyond_arg(
         0, "so many top layers, and the pooler, start from random values", low=0, high=10**3

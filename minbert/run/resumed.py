@@ -21,7 +21,8 @@ FREE_ON_RESUME = {
     "skip_predictions",
 }  # fmt: skip
 SCRIPT_OF = {"mode": "train_multitask.py", "corpus": "pretrain_mlm.py"}  # that has the argument
-# What a new run may have that starts from this one: more steps are another schedule of rates.
+# What a new run may have that starts from this one. More steps are another schedule of rates, and
+# more tasks another order of batches.
 BY_NEW_RUN = {"epochs", "steps", "tasks", "task_file"}
 # What the oldest runs do not have.
 NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)} | {"threads"}
@@ -64,8 +65,10 @@ def resumed_arguments(
             mend = "leave it out"
             if name in BY_NEW_RUN:
                 mend += f", or start a new run from this one: --model {run}"
-            then = as_typed(begun[name])
-            the_run = f"the run's {then}" if then else "the run, which has none"
+            is_unset = begun[name] in (None, "", (), {})
+            the_run = (
+                "the run, which has none" if is_unset else f"the run's {as_typed(begun[name])}"
+            )
             raise UserError(f"{flag_of(name)} {as_typed(value)} differs from {the_run}: {mend}")
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     if free.get("use_gpu") and "device" not in free:

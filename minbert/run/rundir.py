@@ -138,7 +138,8 @@ def find_run(root: Path, name: str) -> Path:
     for run in (Path(name), root / name):
         if (run / ARGS).is_file():
             return run
-        if (run / LOCK).is_file():
+    for run in (Path(name), root / name):
+        if run.is_dir() and _is_free(run):
             what = "stopped before its first checkpoint: give its command again"
             raise UserError(f"--resume {name}: {run} {what}")
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
@@ -174,7 +175,7 @@ def save_arguments(run: Path, args: ScriptArgs, tasks: Tasks) -> ScriptArgs:
         write_text(kept, text_of_run(args.task_file, tasks))
     args = replace(args, task_file=str(kept) if args.task_file else "")
     if distributed.rank() == 0:
-        write_dev_rows(run, tasks)
+        write_dev_rows(run, tasks, args.model)
         write_arguments(run, asdict(replace(args, resume="")))
     return args
 

@@ -34,13 +34,13 @@ class RunLog:
     def write(self, event: str, **values: Any) -> None:
         """Add a line: its time, its event and the values."""
         line = {"time": round(time.time(), 2), "event": event, **values}
-        with named_in_errors(Path(self.file.name)):
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-        if self.board and "step" in values:
+        if self.board and "step" in values:  # first: stopped here, it has the values twice
             for name, value in scalars(event, values).items():
                 self.board.add_scalar(name, value, values["step"])
             self.board.flush()
+        with named_in_errors(Path(self.file.name)):
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
 
 
 def open_board(folder: Path, step: int) -> Any:

@@ -6,14 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minbert.data.tokenizer import BertTokenizer
 from minbert.files import has_all_files, remove_unfinished, sha256_of
 from minbert.metrics import over_seeds
 from minbert.report.files import REPORT
 from minbert.run import rundir
 from minbert.run.beginning import describe_finished
 from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
-from minbert.run.fine_tuning import check_model, source_for
+from minbert.run.fine_tuning import prepare_reading
 from minbert.run.finish import finish_several
 from minbert.run.recipe_args import FROZEN
 from minbert.run.resumed import check_data
@@ -54,10 +53,8 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
 def check_starts(args: Args, tasks: Tasks) -> None:
     """Raise UserError for a mistake in any of a command's runs, before the first of them trains."""
     known, directory = list(tasks.values()), resolve(args.model)
-    source = source_for(args, directory)
-    check_files(known, source.data_dir, ("train", "dev"))
-    check_model(args, known, directory)
-    tokenizer = BertTokenizer.from_directory(directory)
+    check_files(known, Path(args.data_dir), ("train", "dev"))
+    tokenizer, source = prepare_reading(args, known, directory)
     splits, _ = load_train_and_dev(known, tokenizer, source)
     if not args.skip_predictions:
         load_tests(known, tokenizer, source)

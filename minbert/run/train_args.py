@@ -57,7 +57,7 @@ class Args(RecipeArgs):
     )
     option: str = training_arg(
         "",
-        "the 2023 course's words for full-model and last-linear-layer",
+        "names of the 2023 course: finetune is full-model, pretrain last-linear-layer",
         choices=["finetune", "pretrain"],
     )
     limit_dev: dict[str, int] = data_arg(
@@ -81,7 +81,7 @@ class Args(RecipeArgs):
         parse=pooling_by_task,
     )
     embedding_size: int = siamese_arg(
-        0, "of a linear map on the sentences' vectors; 0: no map", low=0, high=10**5
+        0, "output size of a linear map on sentence vectors; 0: no map", low=0, high=10**5
     )
     towers: str = siamese_arg(
         "shared",
@@ -118,13 +118,13 @@ class Args(RecipeArgs):
         0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
     )
     patience: int = training_arg(
-        0, "stop after so many evaluations without a better mean; 0: never", low=0, high=10**6
+        0, "stop after so many evaluations without a new best/; 0: never", low=0, high=10**6
     )
     skip_predictions: bool = saving_arg(
         False, "write no prediction files at the end; evaluate.py can later", parse=bool
     )
     seeds: int = training_arg(
-        1, "so many runs, from --seed on, with mean and spread", low=1, high=1000
+        1, "number of runs, with seeds from --seed on; prints mean and spread", low=1, high=1000
     )
 
     @property

@@ -1,7 +1,7 @@
 """Dev sets that are a share of the training rows: drawn once, kept in the run by their ids.
 
 A run that goes on, and whatever is done with it later, has the rows of its beginning, even if the
-file has got others since: no row that was trained on is ever scored. Each is known by its id, or
+file has got others since: no row that it was trained on is scored. Each is known by its id, or
 without ids by its line, and by a hash of what stood there. A run that starts from another one has
 the same dev rows, as far as they are still there.
 """
@@ -59,11 +59,13 @@ def drawn_share(task: Task, examples: Sequence[Example]) -> np.ndarray:
 
 
 def drawn_earlier(task: Task, examples: Sequence[Example], earlier: Collection[str]) -> np.ndarray:
-    """Return which of R training examples, (R,) bool, were dev rows of an earlier run.
+    """Return which of R training examples, (R,) bool, have the texts of an earlier run's dev rows.
 
-    earlier: its rows as `id_and_digest` writes them; they may have got other ids or lines since.
+    earlier: these as `id_and_digest` writes them; they may have got other ids or lines since.
     """
     hashes = {row[-HASH_LENGTH:] for row in earlier if HASHED.search(row)}
+    if not hashes:
+        return np.zeros(len(examples), dtype=bool)
     again = np.array(
         [id_and_digest(task, e)[-HASH_LENGTH:] in hashes for e in examples], dtype=bool
     )
@@ -127,20 +129,21 @@ def rows_of_run(model: Path) -> dict[str, list[str]]:
 def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str] = ()) -> Task:
     """Return a task that knows its dev rows: those it has, or else those of a new run.
 
-    earlier: as in `drawn_earlier`; what is left of them is taken, and said. Raises UserError if
-    there are too few texts.
+    earlier: as in `drawn_earlier`; what is left of them is taken, whatever the task's share is, and
+    said. Raises UserError if there are too few texts.
     """
     if task.dev_ids is not None:
         return task
     paths = task.paths("train", data_dir)
     examples, _ = read_examples(paths, task.columns, labelled=True)
     is_dev = drawn_earlier(task, examples, earlier)
-    if is_dev.any():
+    if earlier:
+        found = "they are its dev set" if is_dev.any() else "it may have been trained on others"
         print(
-            f"{task.name}: dev rows: the {is_dev.sum():,} that are still there of {len(earlier):,} "
-            f"of the run that this one starts from"
+            f"{task.name}: rows with the texts of the {len(earlier):,} dev rows of the run that "
+            f"this one starts from: {is_dev.sum():,}; {found}"
         )
-    else:
+    if not is_dev.any():
         is_dev = drawn_share(task, examples)
     _check_both_sides(task, is_dev, names_of(paths))
     chosen = [examples[row] for row in np.flatnonzero(is_dev)]
@@ -177,14 +180,20 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
         )
 
 
-def write_dev_rows(run: Path, tasks: Tasks) -> None:
-    """Write the ids of the tasks' dev rows into a run's folder, unless it has them."""
-    ids = {
+def write_dev_rows(run: Path, tasks: Tasks, model: str) -> None:
+    """Write the ids of the tasks' dev rows into a run's folder, unless it has them.
+
+    model: what the run starts from; dev rows that it has of other tasks are written, too, for the
+    runs that start from this one.
+    """
+    if (run / DEV_ROWS).is_file():
+        return
+    ids = rows_of_run(Path(model)) | {
         name: sorted(task.dev_digests or task.dev_ids)
         for name, task in tasks.items()
         if task.dev_ids is not None
     }
-    if ids and not (run / DEV_ROWS).is_file():
+    if ids:
         write_json(run / DEV_ROWS, ids)
 
 

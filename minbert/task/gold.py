@@ -4,9 +4,10 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-from minbert.data.examples import Example, is_cmu, read_examples
+from minbert.data.examples import Example, is_cmu, iter_examples, read_examples
 from minbert.data.tables import JSON, column_names, kind_of
 from minbert.data.unlabelled import read_unlabelled
+from minbert.data.unusable import NO_LABEL, BadRow
 from minbert.errors import UserError
 from minbert.task.dev_rows import check_dev_rows
 from minbert.task.task import Task
@@ -88,19 +89,20 @@ def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> tuple[list[Examp
     split, data_dir = split_of(gold, task) or ("", gold.parent)
     files = task.paths(split, data_dir) if split else (gold,)
     examples, left_out = read_examples(files, task.columns, labelled=True)
-    unlabelled = set()
-    if left_out.counts:
-        everything, _ = read_examples(files, task.columns, labelled=False)
-        unlabelled = {e.id for e in everything} - {e.id for e in examples}
+    unlabelled: list[BadRow] = []
+    if left_out.counts[NO_LABEL]:
+        rows = iter_examples(files, task.columns, labelled=True)
+        unlabelled = [r for r in rows if isinstance(r, BadRow) and r.reason == NO_LABEL]
     if split == "train" and task.dev_ids is not None:
         check_dev_rows(task, examples, str(gold))
         examples = [example for example in examples if example.id in task.dev_ids]
     if task.columns.id or not ids_by_name:
-        return examples, unlabelled
+        return examples, {row.id for row in unlabelled}
     ids = {}
     for place, path in enumerate(files):
         if is_cmu(path, task.columns):  # which has no ids
             continue
         found, rows = read_unlabelled(path, task.columns, str(path))
         ids |= {(place, row.line): row.id for row in rows if found.id}
-    return [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples], set()
+    named = [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples]
+    return named, {ids.get((row.file, row.line), row.id) for row in unlabelled}

@@ -97,8 +97,8 @@ def load_task(
     if split_name == "dev":
         check_dev_rows(task, iter_examples(paths, task.columns, True), names_of(paths))
         print(
-            f"{task.name}: no dev file: {is_dev.sum():,} of these rows (dev = {task.dev_share:g}) "
-            f"are its dev set, as this run keeps them"
+            f"{task.name}: no dev file: {is_dev.sum():,} of these rows are its dev set, as this "
+            f"run keeps them"
         )
     return take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
 
