@@ -83,6 +83,9 @@ def test_rows_that_say_nothing_leave_it_alone() -> None:
         wrong = np.arange(rows) * 0 + 1
         found = calibration_of(TASKS["sst"], np.resize(outputs, (rows, 5)), wrong)
         assert found.temperature == 1.0 and found.before == found.after
+        sets = overconfident(KINDS["topics"], rows)  # each of whose rows has several choices
+        found = calibration_of(KINDS["topics"], *sets)
+        assert found.temperature == 1.0 and found.before == found.after
 
 
 def test_the_expected_calibration_error_is_guo_s() -> None:

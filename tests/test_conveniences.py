@@ -147,7 +147,7 @@ def test_a_dry_run_has_what_takes_most_memory(world: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(dry_run, "longest_step", watched)
     monkeypatch.setattr(dry_run, "add_to_average", lambda *a: means.append(average(*a)))
-    run(world, "--dry-run", "--batch-size", "4")
+    run(world, "--dry-run", "--batch-size", "4", "--r-drop", "sst=0")
     run(world, "--dry-run", "--batch-size", "4", "--r-drop", "sst=1", "--average", "0.3")
     run(world, "--dry-run", "--batch-size", "4", "--r-drop", "sst=1", "--pair-encoding", "sts=both")
     assert found == ["sts", "sst", "sts"] and len(means) == 1

@@ -12,7 +12,7 @@ import torch
 from minbert import losses, metrics
 from minbert.metrics import RESAMPLES
 from minbert.task.task import has_2024_form
-from minbert.training.schedule import learning_rate
+from minbert.training.schedule import learning_rate, warmup_steps
 from tasks import TASKS
 
 RNG = np.random.default_rng(0)
@@ -106,6 +106,7 @@ def test_learning_rates() -> None:
     assert curve("linear", 5)[5:] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
     cosine = [0.5 * (1 + math.cos(math.pi * i / 10)) for i in range(10)]
     assert curve("cosine", 0) == pytest.approx(cosine)
+    assert [warmup_steps(share, 100) for share in (0.29, 0.57, 0.1, 0.999)] == [29, 57, 10, 99]
 
 
 def test_an_interval_leaves_out_a_fortieth_of_the_resamples_at_each_end(monkeypatch) -> None:

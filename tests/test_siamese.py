@@ -21,7 +21,7 @@ from minbert.losses import contrastive
 from minbert.model.heads import HeadConfig, pool
 from minbert.model.multitask import MultitaskNetwork
 from minbert.task.evaluation import best_threshold, siamese_outputs
-from minbert.task.siamese import describe_pairs
+from minbert.task.siamese import PairData, describe_pairs, ranked_rows
 from minbert.task.taskfile import read_tasks
 from minbert.weights.resolve import resolve
 from tasks import TASKS
@@ -115,6 +115,15 @@ def test_no_sentence_twice_in_a_batch() -> None:
     index = np.array([[0, 1], [2, 3], [1, 4], [5, 5], [5, 6], [3, 7]])
     assert without_repeats(np.array([0, 1, 2, 3, 4, 5]), index).tolist() == [0, 1, 3]
     assert without_repeats(np.array([5, 4, 2]), index).tolist() == [5, 4, 2]
+
+
+def test_of_pairs_that_share_a_sentence_one_of_label_1_is_ranked() -> None:
+    index = np.array([[0, 1], [0, 2], [3, 4], [2, 5]])
+    labels = np.array([0.0, 1, 1, 0])
+    pairs = PairData(None, index, None, labels)
+    assert sorted(ranked_rows(pairs, np.array([0, 1, 2, 3]))) == [1, 2]
+    assert sorted(ranked_rows(pairs, np.array([3, 0, 2]))) == [0, 1, 2]
+    assert ranked_rows(pairs, np.array([0, 3])).size == 0
 
 
 @pytest.mark.parametrize("seed", range(5))

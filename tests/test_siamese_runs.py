@@ -15,7 +15,9 @@ from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.model.multitask import load_multitask
+from minbert.task import siamese
 from tests.conftest import cut, logged, run, weights
+from tests.flags import Outcome, watched
 from tests.test_siamese import MNR, ONE_EPOCH
 
 
@@ -93,12 +95,21 @@ def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path,
 
 def test_training_does_not_depend_on_the_threshold(world: Path) -> None:
     """Every evaluation calibrates another one: more of them leave the weights as they are."""
-    options = ["--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "softmax"]
+    options = ["--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "contrastive"]
     options += ["--epochs", "4", "--lr", "1e-2", "--skip-predictions"]
     run(world, *options, "--name", "seldom")
     run(world, *options, "--name", "often", "--eval-every", "3")
     a, b = (weights(world / "runs" / name / "last") for name in ("seldom", "often"))
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_classifier_has_no_threshold(world: Path) -> None:
+    """It would move its probabilities, which the loss has learned."""
+    for loss, has_one in (("softmax", False), ("contrastive", True)):
+        options = ["--pair-encoding", "siamese", "--pair-loss", loss, "--name", loss, *ONE_EPOCH]
+        run(world, "--tasks", "quora", *options)
+        model = MultitaskModel.load(world / "runs" / loss, device="cpu")
+        assert bool(model.network.heads["quora"].threshold != 0) == has_one
 
 
 def test_second_sentences_have_the_second_tower(world: Path) -> None:
@@ -142,3 +153,31 @@ def test_the_paper_s_threshold_is_one_of_the_cosine_itself(world: Path, capsys) 
     evaluate.main([*job, "--output", str(world / "out")])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["quora"]
     assert found["accuracy_at_0.5"]["value"] == pytest.approx(expected)
+
+
+def test_pairs_that_a_loss_does_not_rank_take_none_from_it(world: Path) -> None:
+    """A pair of l = 0 shares a sentence with one of l = 1; a third of the rows each."""
+    path = world / "data/quora-train.csv"
+    pairs = ["red cat\tblue cat\t0.0", "red cat\told cat\t1.0", "old dog\tnew dog\t1.0"]
+    rows = [f"{i}\tq{i}\t{pairs[i % 3]}" for i in range(40)]
+    path.write_text("\n".join([path.read_text().splitlines()[0], *rows]) + "\n")
+    sizes = {}
+    for loss, function in (
+        ("mnr", "mnr"), ("mnr-full", "mnr_full"), ("mnr-full", "contrastive"), ("simcse", "simcse"),
+    ):  # fmt: skip
+        outcome = Outcome(world)
+        with watched(outcome, siamese.losses, function):
+            run(world, "--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", loss)
+        sizes[function] = [len(args[0]) for args, _ in outcome.seen[function]]
+    assert {*sizes["mnr"]} == {2} and len(sizes["mnr"]) >= 8  # of 10 steps
+    assert {*sizes["contrastive"]} == {8}  # all of a batch
+    assert max(sizes["mnr_full"]) == 2 and max(sizes["simcse"]) == 5  # distinct sentences
+
+
+def test_a_batch_without_label_1_is_told_apart_all_the_same(world: Path) -> None:
+    path = world / "data/quora-train.csv"
+    rows = [f"{i}\tq{i}\tred cat {i}\told dog {i}\t{float(i < 2)}" for i in range(40)]
+    path.write_text("\n".join([path.read_text().splitlines()[0], *rows]) + "\n")
+    options = ("--pair-encoding", "siamese", "--pair-loss", "mnr-full", "--name", "run")
+    run(world, "--tasks", "quora", *options)
+    assert all(line["loss"] is not None for line in logged(world / "runs/run", "step"))

@@ -211,6 +211,10 @@ def test_a_frozen_encoder_needs_a_pooler_of_its_own(world: Path) -> None:
         run(world, *words, "--name", "several", "--seeds", "2")
     with pytest.raises(UserError, match="no pooler, and last-linear-layer"):
         run(world, *words, "--dry-run")
+    pretrain_mlm.main([*arguments(world), "--name", "mlm"])  # which does not train one either
+    pretrain_mlm.main(["--resume", str(world / "runs/mlm")])
+    with pytest.raises(UserError, match="no pooler, and last-linear-layer"):
+        run(world, *words, "--name", "after", "--model", str(world / "runs/mlm"))
     assert run(world, *words, "--name", "mean", "--pooling", "mean") == 0
     assert run(world, "--epochs", "1", "--name", "full") == 0
 

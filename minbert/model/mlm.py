@@ -13,7 +13,13 @@ from minbert.model.encoder import BertModel
 from minbert.model.layers import LayerNorm, Linear
 from minbert.model.packing import add_rows
 from minbert.weights.convert import to_published
-from minbert.weights.pretrained import check_weights, read_tensors, write_pretrained
+from minbert.weights.pretrained import (
+    POOLER,
+    check_weights,
+    names_a_pooler,
+    read_tensors,
+    write_pretrained,
+)
 from minbert.weights.resolve import resolve
 
 PUBLISHED = {  # the head's parameters: ours -> published
@@ -48,6 +54,7 @@ class MaskedLanguageModel(nn.Module):
     def __init__(self, encoder: BertModel) -> None:
         super().__init__()
         self.encoder = encoder
+        self.has_pooler = True  # else the encoder's is random, and no step trains it
         config = encoder.config
         self.mlm_head = MlmHead(
             config.hidden_size, config.vocab_size, config.layer_norm_eps, config.initializer_range
@@ -68,6 +75,7 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
     directory = resolve(name_or_dir)
     model = MaskedLanguageModel(BertModel.from_pretrained(directory)).eval()
     tensors, path = read_tensors(directory)
+    model.has_pooler = names_a_pooler(tensors)
     tensors = {k.replace("gamma", "weight").replace("beta", "bias"): v for k, v in tensors.items()}
     if read_json(directory / "config.json").get("tie_word_embeddings", True) is False:
         raise UserError(
@@ -87,6 +95,10 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
 
 def save_mlm(model: MaskedLanguageModel, directory: Path) -> None:
     """Write one file that BertForMaskedLM of transformers reads, and BertModel there and here."""
-    encoder = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
+    encoder = {
+        f"bert.{to_published(name)}": tensor
+        for name, tensor in model.encoder.state_dict().items()
+        if model.has_pooler or not name.startswith(POOLER)
+    }
     head = {PUBLISHED[k]: v for k, v in model.mlm_head.state_dict().items()}
     write_pretrained(directory, model.encoder.config, encoder | head, "BertForMaskedLM")

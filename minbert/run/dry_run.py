@@ -132,7 +132,7 @@ def longest_step(run: FineTuning) -> int:
     longest = (0, 0)  # tokens, step
     for task, batches in run.plan.batches.items():
         split = run.train_sequences[task]
-        times = 1 + (task in run.args.r_drop) + (run.args.pair_encoding.get(task) == BOTH)
+        times = 1 + (run.args.r_drop.get(task, 0) > 0) + (run.args.pair_encoding.get(task) == BOTH)
         for step in islice(run.plan.steps_with(task), batches):
             draw = next(d for d in run.plan.draws(step) if d.task == task)
             tokens = int(split.lengths_of(run.rows_of(draw)).sum())

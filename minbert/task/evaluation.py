@@ -147,10 +147,11 @@ def cosine_threshold(task: Task, head: Head | SiameseHead) -> float | None:
 def set_threshold(model: MultitaskNetwork, task: Task, split: EncodedSplit) -> None:
     """Set the threshold of a siamese head to the best one on some of its training pairs.
 
-    Regression has no threshold, nor have tasks that read pairs both ways: they are left alone.
+    Heads without one are left alone: of scores, of pairs that are read both ways, and a classifier,
+    whose logit of 0 is a probability of one half.
     """
     head = model.heads[task.name]
-    if head.config.both or not task.is_classification:
+    if cosine_threshold(task, head) is None:
         return
     split = limit_rows(split, THRESHOLD_ROWS)
     head.threshold.zero_()

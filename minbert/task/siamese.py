@@ -99,23 +99,26 @@ def siamese_loss(
     mnr_scale: of the cosines in in-batch losses; 0: the paper's 1 for mnr, 20 for the others.
     """
     device, head = model.encoder.device, siamese_part(model.heads[task.name])
-    if name in IN_BATCH:
-        rows = without_repeats(rows, pairs.index)
-    labels = torch.from_numpy(pairs.labels[rows])
-    if name in ("mnr", "mnr-full") and int((labels == 1).sum()) < 2:
-        return None
-    labels = to_device(labels, device)
+    if name == "mnr":  # which reads no other pairs
+        rows = without_repeats(rows[pairs.labels[rows] == 1], pairs.index)
+        if len(rows) < 2:
+            return None
+    labels = to_device(torch.from_numpy(pairs.labels[rows]), device)
     u, v = embed_pairs(model, task, pairs, rows, twice=name == "simcse")
     if name == "simcse":
         return losses.simcse(u, v, mnr_scale or DEFAULT_SCALE)
     if name == "mnr":
         return losses.mnr(u, v, labels, mnr_scale or 1.0)
     if name == "mnr-full":
-        groups = to_device(torch.from_numpy(pairs.groups[rows]), device)
-        ranked = losses.mnr_full(u, v, labels, groups, mnr_scale or DEFAULT_SCALE)
         # ranking has only the other rows as negatives: the two sentences of a pair with label 0,
         # which look alike and are the hard case, are told apart by this term alone
-        return ranked + losses.contrastive(u, v, labels)
+        contrast = losses.contrastive(u, v, labels)
+        if not (ranked := ranked_rows(pairs, rows)).size:
+            return contrast
+        places = to_device(torch.from_numpy(ranked), device)
+        groups = to_device(torch.from_numpy(pairs.groups[rows[ranked]]), device)
+        u, v, labels = u[places], v[places], labels[places]
+        return contrast + losses.mnr_full(u, v, labels, groups, mnr_scale or DEFAULT_SCALE)
     if name == CLASSIFIER:
         return losses.binary_cross_entropy(head.score(u, v), labels)
     labels, scale = labels - head.config.shift, head.config.scale  # now from 0 to scale
@@ -124,6 +127,16 @@ def siamese_loss(
         return losses.cosine_mse(u, v, labels / unit, scale / unit)
     loss = {"contrastive": losses.contrastive, "cosent": losses.cosent}[name]
     return loss(u, v, labels / scale)
+
+
+def ranked_rows(pairs: PairData, rows: np.ndarray) -> np.ndarray:
+    """Return which of a batch's rows mnr-full ranks, as places in it; none without a label 1.
+
+    Of rows that share a sentence it is one, with label 1 if there is one.
+    """
+    is_other = pairs.labels[rows] != 1
+    order = np.argsort(is_other, kind="stable")
+    return order[:0] if is_other.all() else without_repeats(order, pairs.index[rows])
 
 
 def embed_pairs(

@@ -5,7 +5,8 @@ import math
 
 def warmup_steps(warmup: float, total: int) -> int:
     """Return the steps of warm-up: below 1 it is a share of all steps."""
-    return int(warmup * total) if warmup < 1 else int(warmup)
+    # 0.29 * 100 is a little less than 29
+    return int(warmup * total + 1e-9) if warmup < 1 else int(warmup)
 
 
 def learning_rate(step: int, total: int, base: float, schedule: str, warmup: float) -> float:
