@@ -144,7 +144,10 @@ def test_order_of_sequences_does_not_matter(tiny: BertModel) -> None:
 def test_first_tokens_alone_are_the_same(
     tiny: BertModel, lengths: tuple[int, ...], dtype: torch.dtype, tolerance: float
 ) -> None:
-    """Outputs and every gradient, the last layer run for all tokens or for the first ones only."""
+    """Outputs and every gradient, the last layer run for all tokens or for the first ones only.
+
+    In bf16, of three digits, the products are summed up in another order.
+    """
     if dtype == torch.float64:
         tiny = tiny.double()
     tiny.compute_dtype = dtype

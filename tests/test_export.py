@@ -162,14 +162,14 @@ def test_onnxruntime_has_the_same_outputs(
     export([str(trained), str(tmp_path / "sts"), "--to", "onnx", "--task", "sts"])
     (theirs,) = onnx_outputs(tmp_path / "sts", TEXTS, TEXTS[::-1])
     pairs = list(zip(TEXTS, TEXTS[::-1], strict=True))
-    np.testing.assert_allclose(theirs, model.outputs("sts", pairs), atol=1e-4)
+    np.testing.assert_allclose(theirs, model.outputs("sts", pairs), atol=1e-5)
     capsys.readouterr()
     export([str(trained), str(tmp_path / "all"), "--to", "onnx"])
     assert "for onnx, the encoder without a head (--task takes one)" in capsys.readouterr().out
     hidden, pooled = onnx_outputs(tmp_path / "all", TEXTS[:1])
     assert hidden.shape[0] == 1 and hidden.shape[2] == 32
     ours = model.encode(TEXTS[:1], "cls")
-    np.testing.assert_allclose(pooled, ours, atol=1e-4)
+    np.testing.assert_allclose(pooled, ours, atol=1e-5)
 
 
 @pytest.mark.parametrize("encoding", ["cross", "siamese"])
@@ -204,7 +204,7 @@ def test_a_head_of_all_tokens_is_the_same_in_onnxruntime(shallow: Path, tmp_path
     export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sst"])
     (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
     ours = MultitaskModel.load(folder, device="cpu").outputs("sst", TEXTS)
-    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 def test_embeddings_are_the_same_in_onnxruntime(shallow: Path, tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_embeddings_are_the_same_in_onnxruntime(shallow: Path, tmp_path: Path) -
     export([str(folder), str(tmp_path / "out"), "--to", "onnx", "--task", "sts"])
     (theirs,) = onnx_outputs(tmp_path / "out", TEXTS)
     ours = embeddings(MultitaskModel.load(folder, device="cpu"), "sts", "mean")
-    np.testing.assert_allclose(theirs, ours, atol=1e-4)
+    np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
 def test_options_may_come_first(trained: Path, tmp_path: Path) -> None:

@@ -103,6 +103,7 @@ def test_mnr_in_full_is_its_formula(pairs) -> None:
         total += math.log(sum(math.exp(20 * cos(a[i], b[j])) for j in forth)) - own
         total += math.log(sum(math.exp(20 * cos(a[j], b[i])) for j in back)) - own
     expected = total / 2 / len(positive)
+    # sums of exp(20 cos) in fp32
     assert losses.mnr_full(u, v, labels, groups).item() == pytest.approx(expected, abs=1e-5)
     without = losses.mnr_full(u, v, labels, all_apart(labels)).item()
     assert without > expected  # one negative fewer, one smaller sum

@@ -119,7 +119,7 @@ def test_ranges_that_begin_elsewhere_are_learned_alike(world: Path) -> None:
         write_task(world, low, high)
         train_multitask.main(arguments(world, name, "--precision", "fp32"))
     expected = outputs(world, "five") / 2.5 - 1
-    np.testing.assert_allclose(outputs(world, "around"), expected, atol=1e-3)
+    np.testing.assert_allclose(outputs(world, "around"), expected, atol=1e-5)
     before = logged(world / "runs/around", "dev")[0]["scores"]["stars"]
     assert before["loss"] == pytest.approx(
         logged(world / "runs/five", "dev")[0]["scores"]["stars"]["loss"], rel=1e-5
@@ -154,11 +154,11 @@ def test_exports_are_in_the_labels_unit(world: Path, tmp_path: Path) -> None:
     )
     there = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.no_grad():
-        np.testing.assert_allclose(there(**inputs).logits.numpy(), ours, atol=1e-4)
+        np.testing.assert_allclose(there(**inputs).logits.numpy(), ours, atol=1e-5)
     padded = PaddedModel(load_multitask(run)[0], "stars").eval()  # what becomes ONNX
     with torch.no_grad():
         (found,) = padded(*(inputs[name] for name in INPUTS))
-    np.testing.assert_allclose(found.numpy(), ours, atol=1e-4)
+    np.testing.assert_allclose(found.numpy(), ours, atol=1e-5)
 
 
 def test_an_old_run_goes_on_in_the_unit_it_began_with(
