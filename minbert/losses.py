@@ -95,25 +95,15 @@ def contrastive(u: Tensor, v: Tensor, labels: Tensor, margin: float = 0.5) -> Te
     return (labels * distance + (1 - labels) * F.relu(margin - distance)).mean()
 
 
-def mnr(u: Tensor, v: Tensor, labels: Tensor, scale: float = 1.0) -> Tensor:
+def mnr(u: Tensor, v: Tensor, scale: float = 1.0) -> Tensor:
     """Return the mean of -cos(u_i, v_i) + log sum_j exp cos(u_i, v_j), cosines times scale.
 
-    i and j run over the pairs with label 1, of which there must be two: the other pairs' v are the
-    negatives of u_i (multiple negatives ranking, Henderson et al., 2017). With scale 1 it is the
-    paper's (section 3.2.1).
+    i and j run over pairs with label 1, two or more: the other pairs' v are the negatives of u_i
+    (multiple negatives ranking, Henderson et al., 2017). With scale 1 it is the paper's (section
+    3.2.1).
     """
     scores = scale * normalized(u) @ normalized(v).T  # (S, S)
-    scores = scores.masked_fill(labels != 1, EXCLUDED)  # columns
-    return F.cross_entropy(scores, own_columns(labels))
-
-
-def own_columns(labels: Tensor) -> Tensor:
-    """Return cross-entropy's targets, (S,): i for a pair i with l = 1, IGNORED for the others.
-
-    Selecting the pairs with l = 1 instead would wait for the GPU, to know how many they are.
-    """
-    numbers = torch.arange(len(labels), device=labels.device)
-    return numbers.masked_fill(labels != 1, IGNORED)
+    return F.cross_entropy(scores, torch.arange(len(u), device=u.device))
 
 
 def mnr_full(u: Tensor, v: Tensor, labels: Tensor, groups: Tensor, scale: float = 20.0) -> Tensor:
@@ -126,9 +116,11 @@ def mnr_full(u: Tensor, v: Tensor, labels: Tensor, groups: Tensor, scale: float 
     same = groups[:, :1] == groups[:, 1][None, :]
     own = torch.eye(len(u), dtype=torch.bool, device=u.device)
     scores = scores.masked_fill(same & ~own, EXCLUDED)
-    forth = F.cross_entropy(scores, own_columns(labels))
+    # i for a pair i with l = 1; to select these instead would wait for a GPU to count them
+    targets = torch.arange(len(u), device=u.device).masked_fill(labels != 1, IGNORED)
+    forth = F.cross_entropy(scores, targets)
     # the u of an l = 0 pair is a negative of every v of an l = 1 pair
-    back = F.cross_entropy(scores.T, own_columns(labels))
+    back = F.cross_entropy(scores.T, targets)
     return (forth + back) / 2
 
 
@@ -142,4 +134,4 @@ def cosent(u: Tensor, v: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
 
 def simcse(u: Tensor, v: Tensor, scale: float = 20.0) -> Tensor:
     """Return mnr of each sentence with itself under another dropout mask (Gao et al., 2021)."""
-    return mnr(u, v, torch.ones(len(u), device=u.device), scale)
+    return mnr(u, v, scale)

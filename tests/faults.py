@@ -38,8 +38,8 @@ FAULTS = [
     ),
     Fault(
         "mnr with scale 20", "minbert/task/siamese.py",
-        "losses.mnr(u, v, labels, mnr_scale or 1.0)",
-        "losses.mnr(u, v, labels, mnr_scale or 20.0)",
+        "losses.mnr(u, v, mnr_scale or 1.0)",
+        "losses.mnr(u, v, mnr_scale or 20.0)",
         "test_wiring.py", "scale_of_their_source",
     ),
     Fault(

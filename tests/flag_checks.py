@@ -220,7 +220,7 @@ TRAIN: dict[str, Row] = (
         ),
         "mnr_scale": (
             "--tasks quora --pair-encoding siamese --pair-loss mnr --mnr-scale 7",
-            lambda run, base: all(args[3] == 7 for args, _ in run.seen["mnr"]),
+            lambda run, base: all(args[2] == 7 for args, _ in run.seen["mnr"]),
         ),
         "batch_size": (
             "--batch-size 4",

@@ -17,6 +17,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import MultitaskModel, UserError, export
 from minbert.files import HOST, sha256_of
+from minbert.locks import locked
 from minbert.report import __main__ as report
 from minbert.run import rundir
 from minbert.run_files import command_folder
@@ -63,8 +64,14 @@ def test_a_run_that_never_began_is_given_its_command_again(
         patch.setattr(train_multitask, "set_up", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(world, "--name", "run")
-    with pytest.raises(UserError, match=r"run stopped before its first checkpoint: give its comm"):
-        train_multitask.main(["--resume", str(world / "runs/run")])
+    resume = ["--output-dir", str(world / "runs"), "--resume", "run"]
+    (world / "empty/run").mkdir(parents=True)
+    monkeypatch.chdir(world / "empty")  # whose folder of that name is none of a run
+    with pytest.raises(UserError, match=r"runs/run stopped before its first checkpoint: give its"):
+        train_multitask.main(resume)
+    busy = pytest.raises(UserError, match="runs/run is being started by another command")
+    with locked(world / "runs/run/.lock", wait=False), busy:
+        train_multitask.main(resume)
     assert run(world, "--name", "run", "--epochs", "1", "--skip-predictions") == 0
 
 

@@ -50,7 +50,9 @@ def test_its_dev_rows_stay_dev_rows(own: Path, capsys, with_ids: bool, of: str) 
     capsys.readouterr()
     again = train(own, "again", "--model", str(own / "runs/first") + of)
     assert again == first - {gone[1]}
-    said = "the 10 dev rows of the run that this one starts from: 9; they are its dev set"
+    said = (
+        "intent: the dev set is the 9 rows with texts of the 10 dev rows of the run that this one"
+    )
     assert said in capsys.readouterr().out
     assert not train(own, "new") <= first
 
@@ -64,11 +66,22 @@ def test_dev_rows_stay_dev_rows_over_a_run_of_another_task(own: Path) -> None:
     assert train(own, "again", "--model", str(own / "runs/other")) == first
 
 
+def test_dev_rows_that_a_run_was_trained_on_are_not_handed_on(own: Path) -> None:
+    """One in between had a dev file of its own, and all rows to train on."""
+    write_rows(own, ROWS, with_ids=True)
+    train(own, "first")
+    table = (own / "own.toml").read_text()
+    (own / "own.toml").write_text(table.replace("dev = 0.25", 'dev = "intent.tsv"', 1))
+    second = [*arguments(own, "--tasks", "intent"), "--name", "second", "--steps", "2"]
+    train_multitask.main([*second, "--model", str(own / "runs/first")])
+    assert not (own / "runs/second" / DEV_ROWS).exists()
+
+
 def test_of_other_rows_a_share_is_drawn(own: Path, capsys) -> None:
     write_rows(own, ROWS, with_ids=True)
     train(own, "first")
     write_rows(own, [(id_, f"old {text}", label) for id_, text, label in ROWS], with_ids=True)
     capsys.readouterr()
     assert len(train(own, "again", "--model", str(own / "runs/first"))) == 10
-    said = "of the run that this one starts from: 0; it may have been trained on others"
+    said = "intent: no text of the 10 dev rows of the run that this one starts from was found"
     assert said in capsys.readouterr().out

@@ -16,7 +16,8 @@ from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
 from minbert.files import read_json_lines as read_log
 from minbert.training import mixing
 from minbert.training.mixing import Plan
-from tests.conftest import arguments, cut, logged, run, weights
+from minbert.weights.pretrained import names_a_pooler
+from tests.conftest import arguments, cut, killed_after, logged, run, weights
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle", "adaptive"])
@@ -211,8 +212,11 @@ def test_a_frozen_encoder_needs_a_pooler_of_its_own(world: Path) -> None:
         run(world, *words, "--name", "several", "--seeds", "2")
     with pytest.raises(UserError, match="no pooler, and last-linear-layer"):
         run(world, *words, "--dry-run")
-    pretrain_mlm.main([*arguments(world), "--name", "mlm"])  # which does not train one either
+    mlm = [*arguments(world), "--name", "mlm", "--save-minutes", "0"]  # trains none either
+    with killed_after(3, pretrain_mlm):
+        pretrain_mlm.main(mlm)
     pretrain_mlm.main(["--resume", str(world / "runs/mlm")])
+    assert not names_a_pooler(load_file(world / "runs/mlm/last/model.safetensors"))
     with pytest.raises(UserError, match="no pooler, and last-linear-layer"):
         run(world, *words, "--name", "after", "--model", str(world / "runs/mlm"))
     assert run(world, *words, "--name", "mean", "--pooling", "mean") == 0

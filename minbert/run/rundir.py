@@ -139,7 +139,9 @@ def find_run(root: Path, name: str) -> Path:
         if (run / ARGS).is_file():
             return run
     for run in (Path(name), root / name):
-        if run.is_dir() and _is_free(run):
+        if (run / LOCK).is_file() and is_locked(run / LOCK):
+            raise UserError(f"--resume {name}: {run} is being started by another command")
+        if (run / LOCK).is_file() and _is_free(run):
             what = "stopped before its first checkpoint: give its command again"
             raise UserError(f"--resume {name}: {run} {what}")
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")

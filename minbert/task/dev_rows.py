@@ -137,14 +137,16 @@ def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str] = ()) -
     paths = task.paths("train", data_dir)
     examples, _ = read_examples(paths, task.columns, labelled=True)
     is_dev = drawn_earlier(task, examples, earlier)
-    if earlier:
-        found = "they are its dev set" if is_dev.any() else "it may have been trained on others"
-        print(
-            f"{task.name}: rows with the texts of the {len(earlier):,} dev rows of the run that "
-            f"this one starts from: {is_dev.sum():,}; {found}"
-        )
-    if not is_dev.any():
+    of_start = f"of the {len(earlier):,} dev rows of the run that this one starts from"
+    if is_dev.any():
+        print(f"{task.name}: the dev set is the {is_dev.sum():,} rows with texts {of_start}")
+    else:
         is_dev = drawn_share(task, examples)
+        if earlier:
+            print(
+                f"{task.name}: no text {of_start} was found (older runs kept no hashes of them): "
+                f"new ones are drawn, which that run may have been trained on"
+            )
     _check_both_sides(task, is_dev, names_of(paths))
     chosen = [examples[row] for row in np.flatnonzero(is_dev)]
     ids = frozenset(example.id for example in chosen)
@@ -188,7 +190,8 @@ def write_dev_rows(run: Path, tasks: Tasks, model: str) -> None:
     """
     if (run / DEV_ROWS).is_file():
         return
-    ids = rows_of_run(Path(model)) | {
+    of_others = {n: rows for n, rows in rows_of_run(Path(model)).items() if n not in tasks}
+    ids = of_others | {
         name: sorted(task.dev_digests or task.dev_ids)
         for name, task in tasks.items()
         if task.dev_ids is not None

@@ -147,11 +147,13 @@ def cosine_threshold(task: Task, head: Head | SiameseHead) -> float | None:
 def set_threshold(model: MultitaskNetwork, task: Task, split: EncodedSplit) -> None:
     """Set the threshold of a siamese head to the best one on some of its training pairs.
 
-    Heads without one are left alone: of scores, of pairs that are read both ways, and a classifier,
-    whose logit of 0 is a probability of one half.
+    Heads without one are left alone: of scores, and of pairs that are read both ways. A classifier
+    has 0, where its probability is one half.
     """
     head = model.heads[task.name]
     if cosine_threshold(task, head) is None:
+        if head.config.siamese:
+            head.threshold.zero_()  # a run of before may have another
         return
     split = limit_rows(split, THRESHOLD_ROWS)
     head.threshold.zero_()

@@ -97,7 +97,7 @@ def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> tuple[list[Examp
         check_dev_rows(task, examples, str(gold))
         examples = [example for example in examples if example.id in task.dev_ids]
     if task.columns.id or not ids_by_name:
-        return examples, {row.id for row in unlabelled}
+        return examples, {row.id for row in unlabelled} - {e.id for e in examples}
     ids = {}
     for place, path in enumerate(files):
         if is_cmu(path, task.columns):  # which has no ids
@@ -105,4 +105,5 @@ def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> tuple[list[Examp
         found, rows = read_unlabelled(path, task.columns, str(path))
         ids |= {(place, row.line): row.id for row in rows if found.id}
     named = [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples]
-    return named, {ids.get((row.file, row.line), row.id) for row in unlabelled}
+    others = {ids.get((row.file, row.line), row.id) for row in unlabelled}
+    return named, others - {e.id for e in named}

@@ -81,7 +81,7 @@ class PairData:
     def of(cls, task: Task, split: EncodedSplit, loss: str) -> "PairData":
         """Make it from a split whose rows are two sentences each.
 
-        Raises UserError if an in-batch loss finds fewer than two pairs with label 1.
+        Raises UserError if mnr or mnr-full finds fewer than two pairs with label 1 in all rows.
         """
         if loss in ("mnr", "mnr-full") and int((split.labels == 1).sum()) < 2:
             raise UserError(f"{task.name}: --pair-loss {loss} needs two pairs with label 1 or more")
@@ -108,7 +108,7 @@ def siamese_loss(
     if name == "simcse":
         return losses.simcse(u, v, mnr_scale or DEFAULT_SCALE)
     if name == "mnr":
-        return losses.mnr(u, v, labels, mnr_scale or 1.0)
+        return losses.mnr(u, v, mnr_scale or 1.0)
     if name == "mnr-full":
         # ranking has only the other rows as negatives: the two sentences of a pair with label 0,
         # which look alike and are the hard case, are told apart by this term alone
@@ -117,7 +117,7 @@ def siamese_loss(
             return contrast
         places = to_device(torch.from_numpy(ranked), device)
         groups = to_device(torch.from_numpy(pairs.groups[rows[ranked]]), device)
-        u, v, labels = u[places], v[places], labels[places]
+        u, v, labels = (x.index_select(0, places) for x in (u, v, labels))
         return contrast + losses.mnr_full(u, v, labels, groups, mnr_scale or DEFAULT_SCALE)
     if name == CLASSIFIER:
         return losses.binary_cross_entropy(head.score(u, v), labels)
@@ -151,7 +151,10 @@ def embed_pairs(
 
     def embed(numbers: np.ndarray, side: int) -> Tensor:
         batch, places = collate_sentences(pairs.sentences, numbers)
-        return model.embed(task.name, batch.to(device), side)[to_device(places, device)]
+        # index_select adds up the gradients of a sentence that occurs twice in a fixed order
+        return model.embed(task.name, batch.to(device), side).index_select(
+            0, to_device(places, device)
+        )
 
     index = pairs.index[rows]
     if twice:

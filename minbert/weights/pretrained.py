@@ -97,7 +97,7 @@ def read_encoder(
     state = convert(tensors, wanted, str(path))
     if not has_pooler:  # made after the shapes are checked: a wrong size might not fit in memory
         state |= new_pooler(config)
-        print(f"{path}: no pooler in it; a new one is made, to be trained", file=sys.stderr)
+        print(f"{path}: no pooler in it; a new one is made", file=sys.stderr)
     if left_out := sorted(name for name in tensors if HEAD.match(name)):
         names = ", ".join(left_out)[:80].encode("unicode_escape").decode()
         print(f"{path}: its head is left out ({names})", file=sys.stderr)
