@@ -223,14 +223,14 @@ def evaluate_weights(run: FineTuning, stage: str, is_mean: bool = False) -> Scor
         set_threshold(run.model, run.tasks[name], run.train_sequences[name])
     features = run.features and run.features["dev"]
     scores = score_tasks(run.model, tasks, run.dev_splits, features)
-    main = main_scores(tasks, scores)
+    measured = main_scores(tasks, scores)
     undefined = replace_undefined(scores)
     for name in undefined:
         if name not in run.reported_undefined:
             say(undefined[name])
     run.reported_undefined.update(undefined)
     # an undefined score is shown as 0, and is lower than any other where steps are compared
-    by_task, compared = defined_or(main, 0.0), defined_or(main, LOWEST)
+    by_task, compared = defined_or(measured, 0.0), defined_or(measured, LOWEST)
     raw_mean, form_2024 = overall(by_task, {task.name for task in tasks if task.is_regression})
     values = {"stage": stage, "scores": scores, "overall": raw_mean, "overall_2024": form_2024}
     chosen_by = weighted_mean(compared, args.best_by or dict.fromkeys(compared, 1.0))

@@ -31,7 +31,8 @@ class MultitaskBERT(nn.Module):
                 found, wanted = model.heads[name].config.outputs, HEADS_OF[name].outputs
                 if found != wanted:
                     raise UserError(
-                        f"{directory}: {name} has {found} outputs, the course's {wanted}"
+                        f"{directory}: {name} has {found} outputs, the course's {wanted}: name a "
+                        f"run of the course's tasks"
                     )
                 if not model.heads[name].config.is_bert_head:
                     raise UserError(
@@ -67,7 +68,8 @@ class MultitaskBERT(nn.Module):
     def _head(self, task: str) -> Head:
         """Return a task's head. Raises UserError if the run was trained without it."""
         if task not in self.heads:
-            raise UserError(f"MINBERT_MODEL: a run of {', '.join(self.heads)}, without {task}")
+            known = ", ".join(self.heads)
+            raise UserError(f"MINBERT_MODEL: a run of {known}, without {task}; name one with it")
         return self.heads[task]
 
 

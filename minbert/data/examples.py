@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.tables import (
-    JSON,
+    OBJECTS,
     Dialect,
     as_label,
     as_tags,
@@ -238,7 +238,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
 def is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
     if (
-        kind_of(path) in (*JSON, ".parquet")
+        kind_of(path) in OBJECTS
         or columns.dialect.names
         or columns.dialect.delimiter
         or columns.dialect.word_columns

@@ -149,7 +149,7 @@ def check_columns(path: Path, wanted: list[str], names: list[str], dialect: Dial
     """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
-            is_conll = dialect.word_columns and kind_of(path) not in (*JSON, ".parquet")
+            is_conll = dialect.word_columns and kind_of(path) not in OBJECTS
             hint = f"; {BETWEEN}" if is_conll and len(names) == 1 else ""
             if composed(name) in map(composed, names):
                 hint = "; one has an accent as a character of its own: copy the name from there"

@@ -65,10 +65,9 @@ def resumed_arguments(
             mend = "leave it out"
             if name in BY_NEW_RUN:
                 mend += f", or start a new run from this one: --model {run}"
-            is_unset = begun[name] in (None, "", (), {})
-            the_run = (
-                "the run, which has none" if is_unset else f"the run's {as_typed(begun[name])}"
-            )
+            the_run = f"the run's {as_typed(begun[name])}"
+            if begun[name] in (None, "", (), {}):
+                the_run = "the run, which has none"
             raise UserError(f"{flag_of(name)} {as_typed(value)} differs from {the_run}: {mend}")
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     if free.get("use_gpu") and "device" not in free:

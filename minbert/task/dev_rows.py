@@ -120,10 +120,13 @@ def draw_dev_rows(tasks: Tasks, data_dir: Path, model: str) -> Tasks:
 def rows_of_run(model: Path) -> dict[str, list[str]]:
     """Return the dev rows, by task, of the run that a model is of; {} if it is of none."""
     folders = folders_of_run(model) if model.is_dir() else []
-    for path in (folder / DEV_ROWS for folder in folders):
-        if path.is_file():
-            return parse(dict[str, list[str]], read_json(path), str(path))
-    return {}
+    return next(filter(None, map(read_dev_rows, folders)), {})
+
+
+def read_dev_rows(run: Path) -> dict[str, list[str]]:
+    """Return what a run's folder has of dev rows, by task; {} if it has none."""
+    path = run / DEV_ROWS
+    return parse(dict[str, list[str]], read_json(path), str(path)) if path.is_file() else {}
 
 
 def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str] = ()) -> Task:
@@ -208,7 +211,7 @@ def with_dev_rows(tasks: Tasks, folder: Path, all_of_them: bool = True) -> Tasks
     path, shares = folder / DEV_ROWS, [name for name, task in tasks.items() if task.dev_share]
     if shares and all_of_them and not path.is_file():
         raise UserError(f"{path}: gone; put it back: it says which rows were not trained on")
-    kept = parse(dict[str, list[str]], read_json(path), str(path)) if path.is_file() else {}
+    kept = read_dev_rows(folder)
     known = {name: kept[name] for name in shares if kept.get(name)}
     if all_of_them and len(known) < len(shares):
         lacking = next(name for name in shares if name not in known)

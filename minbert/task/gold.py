@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from minbert.data.examples import Example, is_cmu, iter_examples, read_examples
-from minbert.data.tables import JSON, column_names, kind_of
+from minbert.data.tables import OBJECTS, column_names, kind_of
 from minbert.data.unlabelled import read_unlabelled
 from minbert.data.unusable import NO_LABEL, BadRow
 from minbert.errors import UserError
@@ -56,7 +56,7 @@ def names_by(gold: Path, task: Task) -> list[str]:
 
     CoNLL files name no columns: for a task that labels words the ending must be the task's.
     """
-    if task.per_word and kind_of(gold) not in (*JSON, ".parquet", *task.endings):
+    if task.per_word and kind_of(gold) not in (*OBJECTS, *task.endings):
         return []
     try:
         if is_cmu(gold, task.columns):

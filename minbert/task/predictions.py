@@ -15,7 +15,7 @@ import numpy as np
 from minbert.data.delimited import delimited_line, delimited_rows
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import objects
-from minbert.data.tables import JSON, kind_of
+from minbert.data.tables import OBJECTS, kind_of
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
@@ -166,7 +166,7 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
 
     Predictions of rows without a label are left out, and not counted as extra.
     """
-    if kind_of(path) in (*JSON, ".parquet"):
+    if kind_of(path) in OBJECTS:
         raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
     header = header_of(path)
     task = gold_task(gold, tasks, header)

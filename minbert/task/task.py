@@ -133,12 +133,9 @@ class Task:
         """Return a prediction for people: the names of its classes, or the number."""
         if isinstance(prediction, np.ndarray):
             return " ".join(self.display_classes[int(tag)] for tag in prediction)
-        one_class = self.is_classification and not self.multi_label
-        return (
-            self.display_classes[int(prediction)]
-            if one_class
-            else self.format_prediction(prediction)
-        )
+        if self.is_classification and not self.multi_label:
+            return self.display_classes[int(prediction)]
+        return self.format_prediction(prediction)
 
     def describe(self, prediction: float) -> str:
         """Return a prediction or label for people, a score to `places`."""
