@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.tables import (
+    JSON,
     OBJECTS,
     Dialect,
     as_label,
