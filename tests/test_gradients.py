@@ -31,6 +31,17 @@ def test_projected_gradients_do_not_go_against_each_other() -> None:
     torch.testing.assert_close(projected_sum(same, [0]), torch.tensor([2.0, 1.0]))
 
 
+def test_gradients_of_many_weights_are_projected_exactly() -> None:
+    a, b = torch.randn(2, 10**7, generator=torch.manual_seed(0))
+    b -= a
+    exact = torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=0)
+    found = cosines({"a": a, "b": b, "again": a})
+    assert found["a b"] == pytest.approx(float(exact), abs=1e-6)
+    assert found["a again"] == pytest.approx(1, abs=1e-6)
+    expected = projected_sum({"a": a.double(), "b": b.double()}, [0])
+    torch.testing.assert_close(projected_sum({"a": a, "b": b}, [0]), expected.float())
+
+
 def test_two_tasks_without_a_gradient_in_the_same_step_have_the_cosine_0(world: Path) -> None:
     """NaN in the log would end the run at its report, when all has been trained."""
     pairs = ["--tasks", "quora,same", "--pair-encoding", "siamese", "--pair-loss", "mnr"]

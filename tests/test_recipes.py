@@ -11,7 +11,7 @@ import train_multitask
 from experiments.estimate import resolved
 from minbert import BertModel, UserError
 from minbert.tensors import load_tensors
-from minbert.training.averaging import averaged, averaged_steps
+from minbert.training.averaging import add_to_average, averaged, averaged_steps
 from minbert.training.optimizer import parameter_groups
 from tests.conftest import TINY, cut, logged, run, weights
 from tests.processes import assert_same_run
@@ -64,6 +64,18 @@ def test_the_mean_of_the_weights_is_that_of_the_last_steps(
     assert len(seen) == 20 and averaged_steps(20, 20, 0.4) == 8 and averaged_steps(12, 20, 0.4) == 0
     assert averaged_steps(40, 40, 0.01) == 1
     assert [line["step"] for line in logged(world / "runs/run", "mean-dev")] == [20]
+
+
+def test_the_mean_of_many_steps_loses_no_small_change() -> None:
+    p = nn.Parameter(torch.empty(100))
+    optimizer = torch.optim.SGD([p], lr=1.0)
+    weights = 1 + torch.linspace(0, 1e-3, 5000)[:, None] * torch.linspace(0.5, 1, 100)
+    for count, now in enumerate(weights, 1):
+        p.data.copy_(now)
+        add_to_average(optimizer, count)
+    with averaged(optimizer):
+        expected = weights.double().mean(0).float()
+        torch.testing.assert_close(p.detach(), expected, rtol=0, atol=1e-7)
 
 
 def test_ctrl_c_while_the_mean_is_put_in_leaves_the_weights(

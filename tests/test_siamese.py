@@ -56,6 +56,14 @@ def test_pooling_is_one_sequence_at_a_time(kind: str) -> None:
     torch.testing.assert_close(*gradients, atol=1e-12, rtol=0)
 
 
+def test_equal_largest_values_share_the_gradient() -> None:
+    """A negative one, too; bf16 has few digits, and so such values."""
+    hidden = torch.tensor([[1.0], [3.0], [3.0], [3.0], [2.0]], requires_grad=True)
+    batch = Batch(*(torch.zeros(5).long(),) * 3, (3, 2))
+    pool(hidden, batch, "max").backward(torch.tensor([[-2.0], [-1.0]]))
+    assert hidden.grad.flatten().tolist() == [0.0, -1.0, -1.0, -1.0, 0.0]
+
+
 @pytest.mark.parametrize("kind", ["mean", "max"])
 def test_pooling_asks_the_device_for_no_number(kind: str) -> None:
     """A tensor without values: what would wait for a GPU fails here."""

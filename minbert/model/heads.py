@@ -25,9 +25,17 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     if pooling not in POOLINGS[1:]:
         raise ValueError(f"pooling {pooling!r}: one of {', '.join(POOLINGS[1:])}")
     hidden = hidden.to(at_least_fp32(hidden.dtype))
-    lengths = to_device(torch.tensor(batch.lengths, device="cpu"), hidden.device)
+    lengths = torch.tensor(batch.lengths, device="cpu")
+    if pooling == "max":
+        # not segment_reduce: of equal largest values, which bf16 has often, it gives each the whole
+        # gradient if that is negative
+        rows = torch.arange(len(lengths)).repeat_interleave(lengths)[:, None]  # (N, 1), in S
+        rows = to_device(rows, hidden.device).expand_as(hidden)
+        largest = hidden.new_full((len(lengths), hidden.shape[1]), -torch.inf)
+        return largest.scatter_reduce(0, rows, hidden, "amax")
     # unsafe: without the check that the lengths sum up to N, which would wait for the GPU
-    return torch.segment_reduce(hidden, pooling, lengths=lengths, axis=0, unsafe=True)
+    lengths = to_device(lengths, hidden.device)
+    return torch.segment_reduce(hidden, "mean", lengths=lengths, axis=0, unsafe=True)
 
 
 @dataclass(frozen=True)

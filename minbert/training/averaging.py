@@ -25,14 +25,21 @@ def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
     """Add the present weights to the mean, as the `count`-th of it, from 1.
 
     A mean that does not exist yet starts as a copy of them, also where `count` is larger: a dry run
-    measures one of the last steps without those before it.
+    measures one of the last steps without those before it. It is fp64: a weight near 1 moves by
+    less than fp32 has digits for once its change is divided by some hundreds.
     """
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     for p in weights:
-        if count == 1 or MEAN not in optimizer.state[p]:
-            optimizer.state[p][MEAN] = p.detach().float().clone()
-    means = [optimizer.state[p][MEAN] for p in weights]
-    torch._foreach_lerp_(means, [p.detach().float() for p in weights], 1 / count)
+        state, dtype = optimizer.state[p], mean_dtype(p.device)
+        if count == 1 or MEAN not in state:
+            state[MEAN] = p.detach().to(dtype, copy=True)
+        else:  # an older run's is fp32
+            state[MEAN] = state[MEAN].to(dtype).lerp_(p.detach().to(dtype), 1 / count)
+
+
+def mean_dtype(device: torch.device) -> torch.dtype:
+    """Return fp64, or fp32 for a device that has no fp64."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 @contextmanager

@@ -42,10 +42,10 @@ def cosines(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
 
     It is 0 where one of them is 0, as of a batch without a loss.
     """
-    norms = {task: g.norm().clamp(min=SMALL) for task, g in gradients.items()}
+    norms = {task: dot(g, g).sqrt().clamp(min=SMALL) for task, g in gradients.items()}
     return {
         # one after the other: the product of two small norms would be 0
-        f"{a} {b}": gradients[a] @ gradients[b] / norms[a] / norms[b]
+        f"{a} {b}": dot(gradients[a], gradients[b]) / norms[a] / norms[b]
         for a, b in combinations(gradients, 2)
     }
 
@@ -61,6 +61,15 @@ def projected_sum(gradients: dict[str, Tensor], seed: list[int]) -> Tensor:
         others, own = [g for other, g in gradients.items() if other != name], gradient.clone()
         for place in rng.permutation(len(others)):
             g = others[place]
-            own -= (own @ g).clamp(max=0) / (g @ g).clamp(min=SMALL) * g
+            own -= dot(own, g).clamp(max=0) / dot(g, g).clamp(min=SMALL) * g
         parts.append(own)
     return torch.stack(parts).sum(0)
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Return the dot product, (), of two vectors as long as an encoder has weights.
+
+    Not by `@` and norm(), which on a CPU add one number after the other: of 10^8 equally large ones
+    they lose 1 % in fp32, where sum() adds in pairs.
+    """
+    return (a * b).sum()
