@@ -92,15 +92,15 @@ def dot_plot(record: PaperRecord, results: list[Result], theme: Theme) -> Any:
     """Draw a table: a column of dots for every task, ours with its interval, the paper's hollow."""
     from matplotlib.figure import Figure
 
-    every_column = record.tables[results[0].table].columns
-    columns = [c for c in every_column if any(r.column == c for r in results)]
-    marks = {r.row: r.row + " *" * r.ours for r in results}
+    table = record.tables[results[0].table]
+    columns = [c for c in table.columns if any(r.column == c for r in results)]
+    marks = {r.row: r.row + " *" * r.ours + " †" * r.is_small for r in results}
     rows = list(reversed(marks))  # the first is at the top
     figure = Figure(figsize=(8, 0.3 * len(rows) + 1.3), layout="constrained")
     every = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
     for axes, column in zip(every, columns, strict=True):
         for result in (r for r in results if r.column == column):
-            counts = record.small_rows if result.is_small else record.rows
+            counts = table.small_rows if result.is_small else table.rows
             dev_rows = counts[task_title(column)][1]
             handles = draw_result(axes, result, rows.index(result.row), dev_rows, theme)
         axes.set_title(column, fontsize=10, fontweight="bold", loc="left")
@@ -161,7 +161,8 @@ def task_title(column: str) -> str:
 def forgetting_plot(record: PaperRecord, theme: Theme) -> Any:
     """Draw every task's score from stage to stage, and at the right what parallel training ends at.
 
-    Each line has its name and score at its end, and the score of the stage that trained it.
+    Both are of the first seed, parallel at its last step if that was kept. Each line has its name
+    and score at its end, and the score of the stage that trained it.
     """
     from matplotlib.figure import Figure
 
@@ -170,7 +171,8 @@ def forgetting_plot(record: PaperRecord, theme: Theme) -> Any:
     titles, last = list(record.stages[0].scores), len(record.stages) - 1
     unit, crowded = max(last / 3, 1.0), last > 6  # unit: as wide as one of three stages
     place = last + 1.2 * unit  # of the parallel run's levels
-    parallel = {r.column: r.mean for r in record.results if r.row == "parallel" and r.scores}
+    of_parallel = [r for r in record.results if r.row == "parallel" and r.scores]
+    parallel = {r.column: next(iter((r.last or r.scores).values())) for r in of_parallel}
     for title, colour in zip(titles, theme.tasks, strict=False):
         scores = [stage.scores[title] for stage in record.stages]
         axes.plot(scores, "o-", color=colour, linewidth=2.2, markersize=5)

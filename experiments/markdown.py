@@ -1,5 +1,6 @@
 """RESULTS.md: what results.json holds, as tables and differences for people."""
 
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,16 +12,24 @@ from experiments.results import (
     PaperRecord,
     Result,
     TableRecord,
-    is_within_spread,
     read_record,
+    standard_deviation,
 )
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
 ONE_MODEL, LONG_TEXTS = "one-model.json", "long-texts.json"  # files of tables of ablations
-NOTES = {
-    "cpu": "Open: the paper's own settings (`--budget full`, all rows of Quora, on a GPU).",
-    "all-rows": "Open: the paper's own settings (`--budget full`, more passes, on a GPU).",
+SELECTED = (
+    "Dev scores of the best step, in brackets the paper's (bert-base-uncased, all data). A run has "
+    "one\nbest step, by the mean of its tasks' scores: single tasks each their own, the others one "
+    "for all. It is\nchosen among as many evaluations as the command has `--epochs` (sequential: "
+    "stages), so it looks better\nthan it is; where it is not the last step, that one's scores "
+    "stand below, if they were kept. Rows with * are\nnot in the paper; `open` has not run. ± is "
+    "the standard deviation over seeds. Updates (of a run) and passes\n(over a task's set) count "
+    "fine-tuning only. 13 of STS's 863 dev rows and 2 of SST's 1,101 are training rows, too."
+)
+FULL = "Open: the paper's own settings (`--budget full`, on a GPU)."
+SEEN_BEFORE = {
     "all-MiniLM-L6-v2": "all-MiniLM-L6-v2 was itself trained on duplicate questions of Quora: "
     "read the Quora figures with that in mind.",
 }
@@ -31,12 +40,14 @@ TABLE_4 = (
     "predictions in its folder; `predictions/parallel-SEED/` has those of Table 5's on all rows."
 )
 ONE_SEED = (
-    "One seed: the lines in the figure are 95 % intervals of the dev rows. Where those of two "
-    "runs overlap, their difference may be luck"
+    "The lines in the figure are 95 % intervals of the dev rows where there is one seed. Where "
+    "those of two runs overlap, their difference may be luck; where they do not, the seed's luck "
+    "may still make up for it."
 )
-
 NOISE = (
-    "Where a side has one seed, a difference below about .04 (SST, Quora) or .03 (STS) may be luck."
+    "± is the standard deviation of the difference over the seeds that both sides have. Of one "
+    "seed a\ndifference below about .04 (SST), .03 (STS) or .04 (4,000 dev rows of Quora) may be "
+    "luck."
 )
 
 
@@ -53,18 +64,12 @@ def write_results_page(folder: Path) -> None:
 
 def results_page(record: PaperRecord) -> str:
     """Return what RESULTS.md says of results.json."""
-    parts = [
-        "# Results",
-        "Dev scores of the best step; in brackets the paper's (bert-base-uncased, all data). The\n"
-        "best step is chosen among as many evaluations as the command has `--epochs` (sequential:\n"
-        "stages), so it looks better than it is. Rows with * are not in the paper; `open` has not\n"
-        "run. Updates (of a run) and passes (over a task's set) count fine-tuning only.",
-        f"Rows to train and to evaluate on: {format_rows(record.rows)}."
-        + (f"\nWhere † stands: {format_rows(record.small_rows)}." if record.small_rows else ""),
-        *(note for key, note in NOTES.items() if key in (record.budget, Path(record.model).name)),
-    ]
-    for title, table in record.tables.items():
-        parts += [f"## {title}", made_by(table), results_table(record, title)]
+    parts = ["# Results", SELECTED]
+    if not any(table.budget == "full" for table in record.tables.values()):
+        parts.append(FULL)
+    parts += [note for name, note in SEEN_BEFORE.items() if name == Path(record.model).name]
+    for title in record.tables:
+        parts += [f"## {title}", made_by(record, title), results_table(record, title)]
         if any(r.scores for r in record.results if r.table == title):
             parts.append(picture(figure_names(title), f"{title}: ours and the paper's, as dots"))
         if title == TABLE_3:
@@ -74,15 +79,20 @@ def results_page(record: PaperRecord) -> str:
     if record.stages:
         title = "Dev scores after every stage of sequential training"
         parts += [f"## {title}", stages_table(record), picture(figure_names("forgetting"), title)]
-    runs = "\n".join(f"- `{name}`: `{command}`" for name, command in record.runs.items())
+    by_name = {name: run for table in record.tables.values() for name, run in table.runs.items()}
+    runs = "\n".join(f"- `{name}`: `{command}`" for name, command in by_name.items())
     return "\n\n".join([*parts, "## The runs", runs]) + "\n"
 
 
-def made_by(table: TableRecord) -> str:
-    """Return what made a table's scores, and how far they can be told apart."""
-    seeds = f"{table.seeds} seeds" if table.seeds > 1 else ONE_SEED
-    on = f"On {table.machine}. {seeds}." if table.machine else ""  # "": nothing has run
-    parts = [f"`{table.command}`", on, table.note]
+def made_by(record: PaperRecord, title: str) -> str:
+    """Return what made a table's scores, of how many rows, and how far they can be told apart."""
+    table = record.tables[title]
+    rows = f"Rows to train and to evaluate on: {format_rows(table.rows)}."
+    if table.small_rows:
+        rows += f"\nWhere † stands: {format_rows(table.small_rows)}."
+    on = f"On {table.machine}." if table.machine else ""  # "": nothing has run
+    has_one_seed = any(len(r.scores) == 1 for r in record.results if r.table == title)
+    parts = [f"`{table.command}`", rows, on, ONE_SEED if has_one_seed else "", table.note]
     return "\n\n".join(filter(None, parts))
 
 
@@ -101,16 +111,18 @@ def picture(names: dict[str, str], alt: str) -> str:
 def results_table(record: PaperRecord, title: str) -> str:
     """Return one of the paper's tables; a row that is not in the paper is marked."""
     own = [r for r in record.results if r.table == title]
-    columns, has_seeds = record.tables[title].columns, record.tables[title].seeds > 1
-    lines = [["", *columns, *["seeds"] * has_seeds, "updates", "passes", "runs"]]
+    table = record.tables[title]
+    lines = [["", *table.columns, "seeds", "updates", "passes", "runs"]]
     for row in dict.fromkeys(r.row for r in own):
         cells = {r.column: r for r in own if r.row == row}
         mark = " *" if next(iter(cells.values())).ours else ""
-        values = [format_cell(cells[c]) if c in cells else "-" for c in columns]
+        values = [format_cell(cells[c]) if c in cells else "-" for c in table.columns]
         jobs = ", ".join(f"`{job}`" for job in job_names(cells.values()))
-        seeds = [format_seeds(cells)] * has_seeds
-        trained = format_trained(record, cells)
-        lines.append([row + mark, *values, *seeds, *trained, jobs])
+        trained = format_trained(table, cells)
+        lines.append([row + mark, *values, format_seeds(cells), *trained, jobs])
+        if any(r.last and r.last != r.scores for r in cells.values()):
+            values = [format_scores(cells[c].last) if c in cells else "-" for c in table.columns]
+            lines.append([f"{row}, last step", *values, "", "", "", ""])
     return markdown_table(lines)
 
 
@@ -124,12 +136,12 @@ def job_names(results: Iterable[Result]) -> list[str]:
     return list(dict.fromkeys(result.job for result in results))
 
 
-def format_trained(record: PaperRecord, cells: dict[str, Result]) -> tuple[str, str]:
-    """Write the updates of a row's runs, and the passes over the set of each task in its cells."""
-    trained = [record.trained.get(job) for job in job_names(cells.values())]
+def format_trained(table: TableRecord, cells: dict[str, Result]) -> tuple[str, str]:
+    """Write the updates of cells' runs, and the passes over the set of each task in the cells."""
+    trained = [table.trained.get(job) for job in job_names(cells.values())]
     if not all(trained) or not all(result.scores for result in cells.values()):
         return "-", "-"
-    by_task = {task_title(column): record.trained[r.job].passes for column, r in cells.items()}
+    by_task = {task_title(column): table.trained[r.job].passes for column, r in cells.items()}
     passes = [f"{of[task]:.1f}" if task in of else "-" for task, of in by_task.items()]
     return " / ".join(f"{one.updates:,}" for one in trained), " / ".join(passes)
 
@@ -139,11 +151,17 @@ def format_cell(result: Result) -> str:
 
     † marks one of less data than the other runs of its table have.
     """
-    ours = f"{result.mean:.3f}" if result.scores else "open"
-    if len(result.scores) > 1:
-        ours += f" ± {result.spread:.3f}"
-    ours += " †" * result.is_small
+    ours = format_scores(result.scores) + " †" * result.is_small
     return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
+
+
+def format_scores(by_seed: dict[str, float]) -> str:
+    """Write the mean of the seeds' scores, with the spread of several."""
+    scores = [*by_seed.values()]
+    if not scores:
+        return "open"
+    spread = f" ± {standard_deviation(scores):.3f}" if len(scores) > 1 else ""
+    return f"{statistics.fmean(scores):.3f}{spread}"
 
 
 def differences_table(record: PaperRecord) -> str:
@@ -152,19 +170,18 @@ def differences_table(record: PaperRecord) -> str:
     by_row = {(r.row, r.column): r for r in record.results if r.scores}
     lines = [["", *columns, "seeds", "updates", "passes"]]
     for question in QUESTIONS:
-        cells = []
+        pairs = {}  # of cells that can be compared, by column
         for column in columns:
             one = by_row.get((question.row, column))
             # the calibrated column of a row without a threshold is its only one
             plain = by_row.get((question.against, task_title(column)))
             other = by_row.get((question.against, column), plain)
-            comparable = one and other and one.is_small == other.is_small
-            cells.append(format_difference(one, other) if comparable else "-")
-        if any(cell != "-" for cell in cells):
+            if one and other and are_comparable(one, other):
+                pairs[column] = (one, other)
+        if pairs:
             name = f"{question.text} {question.row} less {question.against}".strip()
-            both = (question.row, question.against)
-            trained = zip(*(trained_of(record, row) for row in both), strict=True)
-            lines.append([name, *cells, *map(" against ".join, trained)])
+            cells = [format_difference(*pairs[c]) if c in pairs else "-" for c in columns]
+            lines.append([name, *cells, *format_compared(record, [*pairs.values()])])
     return markdown_table(lines) if len(lines) > 1 else ""
 
 
@@ -173,21 +190,30 @@ def place_of(column: str) -> tuple[int, str]:
     return list(PAPER_TEST_SCORES).index(task_title(column)), column
 
 
-def trained_of(record: PaperRecord, row: str) -> tuple[str, str, str]:
-    """Write the seeds of a row's runs, their updates, and their passes."""
-    cells = {r.column: r for r in record.results if r.row == row}
-    return format_seeds(cells), *format_trained(record, cells)
+def are_comparable(one: Result, other: Result) -> bool:
+    """Return whether two cells are of the same data, and have a seed in common."""
+    return one.is_small == other.is_small and bool(one.scores.keys() & other.scores.keys())
+
+
+def format_compared(record: PaperRecord, pairs: list[tuple[Result, Result]]) -> list[str]:
+    """Write how many seeds compared cells have in common, and both sides' updates and passes."""
+    seeds = in_short([str(len(one.scores.keys() & other.scores)) for one, other in pairs])
+    sides = []
+    for side in zip(*pairs, strict=True):
+        sides.append(format_trained(record.tables[side[0].table], {r.column: r for r in side}))
+    return [seeds, *map(" against ".join, zip(*sides, strict=True))]
 
 
 def format_difference(one: Result, other: Result) -> str:
     """Write by how much one score is above another, and in brackets the same of the paper.
 
-    One below the spread over seeds, of which both have several, is called that.
+    It is the mean over the seeds that both have, with the spread of several.
     """
-    difference = one.mean - other.mean
-    ours = f"{difference:+.3f}"
-    if is_within_spread(difference, one.scores, other.scores):
-        ours += " (within the spread)"
+    common = [seed for seed in one.scores if seed in other.scores]
+    differences = [one.scores[seed] - other.scores[seed] for seed in common]
+    ours = f"{statistics.fmean(differences):+.3f}"
+    if len(differences) > 1:
+        ours += f" ± {standard_deviation(differences):.3f}"
     if one.paper is None or other.paper is None:
         return ours
     return f"{ours} ({one.paper - other.paper:+.3f})"

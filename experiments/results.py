@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.recipes import TABLE_3, Cell, PaperTable
-from experiments.run_records import Records, RunRecord, computed_on
+from experiments.run_records import Evaluation, Records, RunRecord, computed_on
 from minbert.files import read_json
 from minbert.typed import from_json
 from tasks import TASKS
@@ -23,21 +23,27 @@ class Result:
     table: str
     row: str
     column: str
-    scores: tuple[float, ...]  # by seed; empty if nothing has run
+    scores: dict[str, float]  # of the best step, by seed; empty if nothing has run
     paper: float | None
     ours: bool  # the row is not in the paper
     job: str
     is_small: bool = False  # of less data than the table's other runs have
+    last: dict[str, float] = field(default_factory=dict)  # of the last step; {} of older runs
 
     @property
     def mean(self) -> float:
         """The mean of the seeds."""
-        return statistics.fmean(self.scores)
+        return statistics.fmean(self.scores.values())
 
     @property
     def spread(self) -> float:
         """The standard deviation of the seeds; 0 for a single one."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else 0.0
+        return standard_deviation([*self.scores.values()])
+
+
+def standard_deviation(values: Sequence[float]) -> float:
+    """Return the standard deviation of a sample; 0 of a single value."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
 def is_within_spread(difference: float, one: Sequence[float], other: Sequence[float]) -> bool:
@@ -72,8 +78,12 @@ class TableRecord:
 
     columns: list[str]
     command: str
-    seeds: int
     machine: str
+    budget: str
+    rows: dict[str, list[int]]  # by the task's title: to train on and to evaluate on
+    small_rows: dict[str, list[int]]  # the same of results with less data; {} without such
+    runs: dict[str, str]  # each job's command, by its name
+    trained: dict[str, Trained]  # by job: of fine-tuning that ran
     note: str = ""  # written by hand: in what these runs are not what the command makes today
 
 
@@ -82,14 +92,9 @@ class PaperRecord:
     """Everything that RESULTS.md and the figures are made from; results.json holds it."""
 
     model: str
-    budget: str
-    rows: dict[str, list[int]]  # by the task's title: to train on and to evaluate on
     tables: dict[str, TableRecord]  # by the table's title
     results: list[Result]
     stages: list[Stage]  # of the sequential run with the first seed there is; empty if none has run
-    runs: dict[str, str]  # each job's command, by its name
-    trained: dict[str, Trained] = field(default_factory=dict)  # by job: of fine-tuning that ran
-    small_rows: dict[str, list[int]] = field(default_factory=dict)  # of results with less data
 
     def to_json(self) -> dict[str, Any]:
         """Return it as results.json has it."""
@@ -108,35 +113,32 @@ def gather_tables(
 ) -> PaperRecord:  # fmt: skip
     """Put what the runs came to in the paper's tables. rows, small_rows: as a record has them."""
     flags = f"--table {args.table} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
-    jobs = {job.name: job for table in chosen for job in table.jobs}
     command = f"python -m experiments.paper {flags} --data-dir DIR"
-    tables = {
-        table.title: TableRecord(
-            list(table.columns),
-            command,
-            args.seeds,
-            computed_on([run for job in table.jobs for run in records.of(job).values()]),
+    tables, stages = {}, []
+    for table in chosen:
+        found = {job.name: [*records.of(job).values()] for job in table.jobs}
+        first = {name: runs[0] for name, runs in found.items() if runs}
+        trained = {name: Trained(run.updates, by_title(run.passes)) for name, run in first.items()}
+        tables[table.title] = TableRecord(
+            columns=list(table.columns),
+            command=command,
+            machine=computed_on([run for runs in found.values() for run in runs]),
+            budget=args.budget,
+            rows=rows,
+            small_rows=small_rows,
+            runs={job.name: job.command(args.model) for job in table.jobs},
+            trained=trained,
         )
-        for table in chosen
-    }
-    first = {name: found[0] for name, job in jobs.items() if (found := [*records.of(job).values()])}
-    return PaperRecord(
-        model=args.model,
-        budget=args.budget,
-        rows=rows,
-        tables=tables,
-        results=[result for table in chosen for result in collect(table, records)],
-        stages=stages_of(first["sequential"]) if "sequential" in first else [],
-        runs={name: job.command(args.model) for name, job in jobs.items()},
-        trained={name: Trained(run.updates, by_title(run.passes)) for name, run in first.items()},
-        small_rows=small_rows,
-    )
+        if "sequential" in first:
+            stages = stages_of(first["sequential"])
+    results = [result for table in chosen for result in collect(table, records)]
+    return PaperRecord(args.model, tables, results, stages)
 
 
 def with_other_tables(record: PaperRecord, folder: Path) -> PaperRecord:
     """Return a record with the tables that results.json has beside, each with what made it.
 
-    Those of another model, budget or number of rows are left out, which is said.
+    Those of another model are left out, which is said.
     """
     if not (folder / RESULTS).is_file():
         return record
@@ -144,9 +146,8 @@ def with_other_tables(record: PaperRecord, folder: Path) -> PaperRecord:
     others = {title: table for title, table in old.tables.items() if title not in record.tables}
     if not others:
         return record
-    same = ("model", "budget", "rows", "small_rows")
-    if differing := [name for name in same if getattr(old, name) != getattr(record, name)]:
-        print(f"{folder / RESULTS}: had other {differing[0]}; its other tables are left out")
+    if old.model != record.model:
+        print(f"{folder / RESULTS}: was of {old.model}; its other tables are left out")
         return record
     kept = [result for result in old.results if result.table in others]
     return replace(
@@ -154,29 +155,29 @@ def with_other_tables(record: PaperRecord, folder: Path) -> PaperRecord:
         tables=dict(sorted((others | record.tables).items())),
         results=sorted(kept + record.results, key=lambda result: result.table),
         stages=old.stages if TABLE_3 in others else record.stages,
-        runs=old.runs | record.runs,
-        trained=old.trained | record.trained,
     )
 
 
 def collect(table: PaperTable, records: Records) -> list[Result]:
     """Return every cell of a table, without scores where nothing has run."""
-    by_name = {job.name: job for job in table.jobs}
-    return [
-        Result(
-            table.title, row.label, column,
-            tuple(score(run, cell) for run in records.of(by_name[cell.job]).values()),
-            cell.paper, row.ours, cell.job, cell.is_small,
-        )
-        for row in table.rows
-        for column, cell in row.cells.items()
-    ]  # fmt: skip
+    by_name, results = {job.name: job for job in table.jobs}, []
+    for row in table.rows:
+        for column, cell in row.cells.items():
+            runs = {str(seed): run for seed, run in records.of(by_name[cell.job]).items()}
+            results.append(
+                Result(
+                    table.title, row.label, column,
+                    {seed: score(run.best(), cell) for seed, run in runs.items()},
+                    cell.paper, row.ours, cell.job, cell.is_small,
+                    {seed: score(run.last(), cell) for seed, run in runs.items()},
+                )
+            )  # fmt: skip
+    return results
 
 
-def score(run: RunRecord, cell: Cell) -> float:
-    """Return what a cell has of a run: of its best step."""
-    best = run.best()
-    return (best.at_half if cell.is_at_half else best.scores)[cell.task]
+def score(evaluation: Evaluation, cell: Cell) -> float:
+    """Return what a cell has of an evaluation."""
+    return (evaluation.at_half if cell.is_at_half else evaluation.scores)[cell.task]
 
 
 def stages_of(run: RunRecord) -> list[Stage]:

@@ -41,12 +41,12 @@ def test_without_matplotlib_one_line_says_what_to_install(
 
 def test_intervals_are_of_the_rows_or_of_the_seeds() -> None:
     """By hand: 1.96 sqrt(.25 / 100), Fisher's of r = 0 with 103 rows, and two seeds' spread."""
-    result = Result("t", "r", "SST", (0.5,), None, False, "j")
+    result = Result("t", "r", "SST", {"1": 0.5}, None, False, "j")
     assert interval(result, 100) == pytest.approx((0.402, 0.598))
     half = 0.19353  # tanh(0.196)
-    correlation = replace(result, column="STS", scores=(0.0,))
+    correlation = replace(result, column="STS", scores={"1": 0.0})
     assert interval(correlation, 103) == pytest.approx((-half, half), abs=1e-4)
-    seeds = replace(result, scores=(0.4, 0.6))
+    seeds = replace(result, scores={"1": 0.4, "2": 0.6})
     assert interval(seeds, 100) == pytest.approx((0.5 - 0.02**0.5, 0.5 + 0.02**0.5))
 
 
@@ -59,7 +59,7 @@ def test_labels_do_not_lie_on_each_other() -> None:
 
 def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     text = (HOME / "results.json").read_text(encoding="utf-8")
-    (tmp_path / "results.json").write_text(re.sub(r'"seeds": (\d+)', r'"seeds": "\1"', text))
-    what = r"results\.json: tables: Table 1.*: seeds is '\d+', not of the type int"
+    (tmp_path / "results.json").write_text(re.sub(r'"updates": (\d+)', r'"updates": "\1"', text))
+    what = r"results\.json: tables: Table 1.*: updates is '\d+', not of the type int"
     with pytest.raises(UserError, match=what):
         read_record(tmp_path)
