@@ -1,9 +1,8 @@
 """A table of ablations: rows of runs over seeds, each beside the first row and others."""
 
 import statistics
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from experiments.jobs import Job
 from experiments.results import is_within_spread
@@ -39,6 +38,12 @@ class AblationRow:
     jobs: dict[str, tuple[Job, ...]]
     is_mean: bool | None = False
     beside: str = ""
+
+
+def jobs_of_rows(rows: list[AblationRow]) -> list[Job]:
+    """Return every job once, those of the first row first: they may teach others."""
+    jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
+    return list({job.name: job for job in jobs}.values())
 
 
 @dataclass(frozen=True)
@@ -90,10 +95,6 @@ class Ablation:
     lines: list[Line]
     runs: dict[str, str]  # each job's command, by its name
     note: str = ""  # what its page says beside
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as the file has it."""
-        return asdict(self)
 
 
 def read_ablation(path: Path) -> Ablation:

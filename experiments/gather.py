@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.ablation import Ablation, AblationRow, Gain, Line, SeedScores
+from experiments.ablation import Ablation, AblationRow, Gain, Line, SeedScores, jobs_of_rows
 from experiments.jobs import Job, JobArgs
 from experiments.run_records import Records, RunRecord, machines_of
 from minbert.data.examples import read_examples
@@ -20,12 +20,12 @@ def gather_ablation(
     """Put the records of the runs that there are in a table. module: what to type for it."""
     records = RowRecords(root, args)
     flags = f"--model {args.model} --seeds {args.seeds} --data-dir DIR"
-    jobs = {job.name: job for row in rows for runs in row.jobs.values() for job in runs}
-    every = [record for job in jobs.values() for record in records.of(job).values()]
+    jobs = jobs_of_rows(rows)
+    every = [record for job in jobs for record in records.of(job).values()]
     return Ablation(
         title, f"python -m {module} {flags}", machines_of(every),
         [gather_line(row, rows, records) for row in rows],
-        {name: job.command(args.model) for name, job in jobs.items()}, note,
+        {job.name: job.command(args.model) for job in jobs}, note,
     )  # fmt: skip
 
 

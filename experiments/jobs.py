@@ -80,8 +80,8 @@ class RunKey:
 
 
 # Arguments of a run that do not tell it from others of its job: places, the seed, what a resumed
-# run may change, and the length of texts, which older runs of a short model lowered.
-NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file", "max_length"}
+# run may change.
+NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file"}
 
 
 def settings_in(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +104,10 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
     named = [NAMED_JOB.sub(r"\1", word) for word in job.arguments]
     words = [*named, "--data-dir", args.data_dir]
     asked, _ = resolved(job.script, words)
-    for name, value in settings_in(asdict(asked)).items():
+    now = settings_in(asdict(asked))
+    if "--max-length" not in job.arguments:  # older runs of a short model lowered it themselves
+        now.pop("max_length", None)
+    for name, value in now.items():
         if settings.get(name, value) != value:
             raise UserError(
                 f"{where}: made with {name} {settings[name]}, and {job.name} has {value} now: "

@@ -3,7 +3,7 @@
 Prints the plan, then runs it; a run whose record is kept is done, a stopped one goes on.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from experiments.estimate import resolved
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
 
     def write_results() -> None:
         record = gather_tables(chosen, Records(root, args), args, rows, small_rows)
-        write_json(folder / RESULTS, with_other_tables(record, folder).to_json())
+        write_json(folder / RESULTS, asdict(with_other_tables(record, folder)))
         write_results_page(folder)
 
     jobs = list({job.name: job for table in chosen for job in table.jobs}.values())

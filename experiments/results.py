@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ class Trained:
     """How much a run was trained."""
 
     updates: int
-    passes: dict[str, float]  # over each task's set, by its title; {} of runs of before 2026-11-26
+    passes: dict[str, float]  # over each task's set, by its title; {} of older runs
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,6 @@ class PaperRecord:
     tables: dict[str, TableRecord]  # by the table's title
     results: list[Result]
     stages: list[Stage]  # of the sequential run with the first seed there is; empty if none has run
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as results.json has it."""
-        return asdict(self)
 
 
 def read_record(folder: Path) -> PaperRecord:

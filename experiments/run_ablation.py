@@ -1,20 +1,15 @@
 """Running a table of ablations, and writing its file and RESULTS.md after every run."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
-from experiments.ablation import AblationRow
+from experiments.ablation import AblationRow, jobs_of_rows
 from experiments.gather import gather_ablation
-from experiments.jobs import Job, JobArgs
+from experiments.jobs import JobArgs
 from experiments.markdown import write_results_page
 from experiments.run_table import run_table
 from minbert.files import write_json
-
-
-def jobs_of_rows(rows: list[AblationRow]) -> list[Job]:
-    """Return every job once, those of the first row first: they may teach others."""
-    jobs = (job for row in rows for runs in row.jobs.values() for job in runs)
-    return list({job.name: job for job in jobs}.values())
 
 
 def run_ablation(
@@ -29,7 +24,8 @@ def run_ablation(
     folder = Path(args.results)
 
     def write_table() -> None:
-        write_json(folder / file, gather_ablation(title, module, rows, root, args, note).to_json())
+        table = gather_ablation(title, module, rows, root, args, note)
+        write_json(folder / file, asdict(table))
         write_results_page(folder)
         after_each()
 
