@@ -36,8 +36,9 @@ SEEN_BEFORE = {
 TABLE_4 = (
     "The paper's, with bert-base-uncased: "
     + ", ".join(f"{task} {score:.3f}" for task, score in PAPER_TEST_SCORES.items())
-    + ".\nOurs are not known: the labels of the test sets are not public. The run leaves its test\n"
-    "predictions in its folder; `predictions/parallel-SEED/` has those of Table 5's on all rows."
+    + ".\nOurs are not known: the labels of the test sets are not public. The run's predictions,\n"
+    "ids and labels only, are left in `predictions/paper-BUDGET-MODEL-parallel-SEED/`;\n"
+    "`predictions/parallel-SEED/` has those of Table 5's parallel training, on all rows."
 )
 ONE_SEED = (
     "The lines in the figure are 95 % intervals of the dev rows where there is one seed. Where "

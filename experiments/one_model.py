@@ -4,7 +4,6 @@ Prints the plan, then runs it; a run whose record is kept is done, a stopped one
 of RESULTS.md is written anew after every run.
 """
 
-import shutil
 from pathlib import Path
 
 from experiments.ablation import AblationRow
@@ -13,6 +12,7 @@ from experiments.jobs import JobArgs as Args
 from experiments.markdown import ONE_MODEL
 from experiments.recipes import NO_FILES
 from experiments.run_ablation import run_ablation
+from experiments.run_table import keep_test_predictions
 from minbert.cli import parse_arguments, run_script
 
 TITLE = "Table 5: one model beside three, all rows of all sets"
@@ -133,24 +133,18 @@ def table_5() -> list[AblationRow]:
     ]  # fmt: skip
 
 
-def keep_predictions(root: Path, folder: Path, seeds: range) -> None:
-    """Copy the test predictions that are handed in, ids and labels only."""
-    for job in HANDED_IN:
-        for seed in seeds:
-            for path in (RunKey(root, job, seed).folder / "predictions").glob("*-test-output.csv"):
-                place = folder / "predictions" / f"{job}-{seed}"
-                place.mkdir(parents=True, exist_ok=True)
-                shutil.copy(path, place)
-
-
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     root = Path(args.output_dir) / f"one-model-{Path(args.model).name}"
+
+    def keep_predictions() -> None:
+        for key in (RunKey(root, job, seed) for job in HANDED_IN for seed in seeds_of(args)):
+            keep_test_predictions(key, Path(args.results) / "predictions" / key.name)
+
     run_ablation(
-        TITLE, "experiments.one_model", ONE_MODEL, table_5(), root, args,
-        lambda: keep_predictions(root, Path(args.results), seeds_of(args)), NOTE,
-    )  # fmt: skip
+        TITLE, "experiments.one_model", ONE_MODEL, table_5(), root, args, keep_predictions, NOTE
+    )
     return 0
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from experiments.estimate import resolved
 from experiments.figures import FIGURES, draw_figures
-from experiments.jobs import JobArgs, RunKey
+from experiments.jobs import FIRST_SEED, JobArgs, RunKey, seeds_of
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
 from experiments.results import RESULTS, gather_tables, read_record, with_other_tables
 from experiments.run_records import Records, record_path
-from experiments.run_table import run_table
+from experiments.run_table import keep_test_predictions, run_table
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
@@ -61,6 +61,10 @@ def main(argv: list[str]) -> int:
     root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
     folder, budget = Path(args.results), BUDGETS[args.budget]
 
+    kept = {
+        seed: folder / "predictions" / f"{root.name}-{TABLE_4_JOB}-{seed}"
+        for seed in seeds_of(args)
+    }
     rows, small_rows = {}, {}
     if not args.plan:  # before hours of work: it needs the files of all tasks
         rows = count_rows(args, root, budget.data)
@@ -70,6 +74,8 @@ def main(argv: list[str]) -> int:
         record = gather_tables(chosen, Records(root, args), args, rows, small_rows)
         write_json(folder / RESULTS, asdict(with_other_tables(record, folder)))
         write_results_page(folder)
+        for seed, place in kept.items():
+            keep_test_predictions(RunKey(root, TABLE_4_JOB, seed), place)
 
     jobs = list({job.name: job for table in chosen for job in table.jobs}.values())
     if not run_table(jobs, root, args, write_results, keeps_predictions=False):
@@ -79,12 +85,11 @@ def main(argv: list[str]) -> int:
         draw_figures(read_record(folder), folder / FIGURES)
     except UserError as error:
         print(error)
-    key = RunKey(root, TABLE_4_JOB)
-    predictions, record = key.folder / "predictions", record_path(folder, key)
+    record, place = record_path(folder, RunKey(root, TABLE_4_JOB)), kept[FIRST_SEED]
     if args.table in ("4", "all") and record.is_file():
-        hand_in = f"hand in the test predictions in {predictions} (the labels are not public)"
-        gone = f"{predictions} is gone: remove {record}, and the run is made anew"
-        print(f"Table 4: {hand_in if predictions.is_dir() else gone}")
+        hand_in = f"hand in the test predictions in {place} (the labels are not public)"
+        gone = f"{place} is not there: remove {record}, and the run is made anew"
+        print(f"Table 4: {hand_in if place.is_dir() else gone}")
     return 0
 
 

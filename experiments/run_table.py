@@ -1,5 +1,6 @@
 """Running a table: its plan, its runs, a record of each, and what is written after each."""
 
+import shutil
 import tempfile
 import time
 from collections.abc import Callable
@@ -169,6 +170,13 @@ def without_teachers(arguments: tuple[str, ...]) -> list[str]:
         place = words.index("--teacher")
         del words[place : place + 2]
     return words
+
+
+def keep_test_predictions(key: RunKey, place: Path) -> None:
+    """Copy a run's test predictions, ids and labels only; nothing if its folder is gone."""
+    for path in (key.folder / "predictions").glob("*-test-output.csv"):
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, place)
 
 
 def has_finished(key: RunKey) -> bool:

@@ -43,6 +43,7 @@ FULL = {
     "single-quora-10-contrastive": 10, "single-quora-10-mnr": 10,
 }  # fmt: skip
 
+TEST_FILES = {"sst-test-output.csv", "para-test-output.csv", "sts-test-output.csv"}
 TINY_BUDGET = replace(
     BUDGETS["cpu"], pretrain=1, after_pretrain=1, single={"sst": 1, "quora": 1, "sts": 1}, frozen=1
 )
@@ -252,7 +253,12 @@ def test_a_finished_run_without_a_record_is_only_recorded(
     assert log.read_text() == before and record.read_text() == kept
     shutil.rmtree(key.folder)
     paper.main([*arguments, "--table", "4"])
-    said = f"Table 4: {key.folder / 'predictions'} is gone: remove {record}, and the run is made a"
+    place = world / "results/predictions/paper-cpu-model-parallel-11711"
+    assert f"Table 4: hand in the test predictions in {place} (" in capsys.readouterr().out
+    assert {path.name for path in place.iterdir()} == TEST_FILES
+    shutil.rmtree(place)
+    paper.main([*arguments, "--table", "4"])
+    said = f"Table 4: {place} is not there: remove {record}, and the run is made anew"
     assert said in capsys.readouterr().out
 
 
