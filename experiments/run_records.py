@@ -234,10 +234,8 @@ def dev_predictions(directory: Path, is_mean: bool, data_dir: Path) -> dict[str,
         moments = load_tensors(directory / MOMENTS).items()
         means = {name.partition("/")[2]: w for name, w in moments if name.startswith(f"{MEAN}/")}
         model.network.load_state_dict(means, strict=False)
-    device = model.network.encoder.device
-    precision = choose_precision(arguments["precision"], device)
-    for encoder in model.network.encoders:
-        encoder.for_inference(precision)
+    precision = choose_precision(arguments["precision"], model.network.device)
+    model.network.for_inference(precision)
     source = DataSource(data_dir, None, model.max_length, model.network.siamese_tasks)
     found = {}
     for name, task in model.tasks.items():

@@ -72,8 +72,7 @@ class MultitaskModel:
             check_head(task, network.heads[name].config, directory)
         where = choose_device(device)
         network.to(where)
-        for encoder in network.encoders:
-            encoder.for_inference(choose_precision(precision, where))
+        network.for_inference(choose_precision(precision, where))
         tokenizer = BertTokenizer.from_directory(directory)
         longest = max_length_of_run(directory, network.encoder)
         max_length = longest if max_length is None else max_length
@@ -210,8 +209,7 @@ def _made_again(
     tasks: dict[str, tuple[Table, frozenset[str] | None, frozenset[str]]], max_length: int,
 ) -> MultitaskModel:  # fmt: skip
     """Make a model of what `__reduce__` has kept."""
-    for encoder in network.encoders:
-        encoder.for_inference(encoder.compute_dtype)
+    network.for_inference(network.encoder.compute_dtype)
     made = {
         name: replace(make_task(name, table), dev_ids=ids, dev_digests=digests)
         for name, (table, ids, digests) in tasks.items()

@@ -66,6 +66,12 @@ class MultitaskNetwork(nn.Module):
         for encoder in self.encoders:
             encoder.compute_dtype = dtype
 
+    def for_inference(self, dtype: torch.dtype) -> None:
+        """Switch to evaluation, with the encoders' matrices rounded to dtype for good."""
+        for encoder in self.encoders:
+            encoder.for_inference(dtype)
+        self.eval()
+
     def why_only_minbert(self, task: str) -> str:
         """Return what of a task's head no other program computes; "" if nothing."""
         config = self.heads[task].config

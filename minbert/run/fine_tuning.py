@@ -122,7 +122,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     last = recover_last(folder)
     directory = last or resolve(args.model)
     tokenizer, source = prepare_reading(args, list(tasks.values()), directory)
-    model = make_model(args, tasks, directory, load_heads=bool(last))
+    model = load_model(args, tasks, last) if last else new_model(args, tasks, directory)
+    prepare_model(model, args)
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     known = list(tasks.values())
@@ -209,7 +210,7 @@ def weight_classes(tasks: Tasks, sequences: Splits, device: torch.device) -> Tas
 
 
 def count_labels(tasks: Tasks, splits: Splits) -> dict[str, dict[str, Any]]:
-    """Return every task's label counts, by task."""
+    """Return every task's `label_summary`, by task."""
     return {name: label_summary(task, gold_of(splits[name])) for name, task in tasks.items()}
 
 
@@ -221,30 +222,37 @@ def make_pairs(args: Args, tasks: Tasks, splits: Splits) -> dict[str, PairData]:
     return {n: PairData.of(tasks[n], splits[n], loss) for n, loss in args.pair_loss.items()}
 
 
-def make_model(args: Args, tasks: Tasks, directory: Path, load_heads: bool) -> MultitaskNetwork:
-    """Load the encoder of a directory; load its heads, too (load_heads), or make new ones."""
+def load_model(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
+    """Load the model of a run that goes on. Raises UserError for heads that are not its tasks'."""
+    model = load_multitask(directory, args.hidden_dropout_prob)[0]
+    for name, task in tasks.items():
+        if name not in model.heads:
+            raise UserError(f"{directory}: no head of {name}, a task of the run; {DAMAGED}")
+        check_head(task, model.heads[name].config, directory)
+    return model
+
+
+def new_model(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
+    """Load the encoder of a directory and give it new heads, drawn by --seed."""
     torch.manual_seed(args.seed)
-    if load_heads:
-        model = load_multitask(directory, args.hidden_dropout_prob)[0]
-        for name, task in tasks.items():
-            if name not in model.heads:
-                raise UserError(f"{directory}: no head of {name}, a task of the run; {DAMAGED}")
-            check_head(task, model.heads[name].config, directory)
-    else:
-        encoder = BertModel.from_pretrained(directory)
-        if (directory / HEADS).is_file():
-            print(f"{directory}: its heads are left out; new ones start from random values")
-        if args.reinit_layers:
-            encoder.reinitialize(args.reinit_layers)
-        heads = {
-            name: head_config(
-                task, args.pair_loss.get(name), args.pooling_of(name), args.embedding_size,
-                args.pool_layers, both=args.pair_encoding.get(name) == BOTH,
-            )
-            for name, task in tasks.items()
-        }  # fmt: skip
-        separate = args.towers == "separate" and bool(args.pair_loss)  # not of a task alone
-        model = MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
+    encoder = BertModel.from_pretrained(directory)
+    if (directory / HEADS).is_file():
+        print(f"{directory}: its heads are left out; new ones start from random values")
+    if args.reinit_layers:
+        encoder.reinitialize(args.reinit_layers)
+    heads = {
+        name: head_config(
+            task, args.pair_loss.get(name), args.pooling_of(name), args.embedding_size,
+            args.pool_layers, both=args.pair_encoding.get(name) == BOTH,
+        )
+        for name, task in tasks.items()
+    }  # fmt: skip
+    separate = args.towers == "separate" and bool(args.pair_loss)  # not of a task alone
+    return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
+
+
+def prepare_model(model: MultitaskNetwork, args: Args) -> None:
+    """Put a model on --device, and set what its training computes with and keeps in memory."""
     device = choose_device(args.device)
     model.to(device).set_precision(choose_precision(args.precision, device))
     set_kernels(model, args.kernels)
@@ -252,7 +260,6 @@ def make_model(args: Args, tasks: Tasks, directory: Path, load_heads: bool) -> M
     dense = args.kernels == "written-out" or args.mode == "joint"
     model.set_sparse_gradients(distributed.allows_sparse_gradients(device) and not dense)
     model.set_checkpointing(args.checkpoint_activations)
-    return model
 
 
 def make_plan(args: Args, batches: dict[str, int]) -> Plan:

@@ -1,7 +1,5 @@
 """Heads that are trained before the encoder is (LP-FT, Kumar et al., 2022)."""
 
-from functools import partial
-
 import torch
 
 from minbert.batch import to_device
@@ -12,7 +10,7 @@ from minbert.model.multitask import MultitaskNetwork
 from minbert.progress import progress
 from minbert.run.recipe_args import FROZEN_LR
 from minbert.run.train_args import Args
-from minbert.task.evaluation import compute_outputs
+from minbert.task.evaluation import encode_features
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.training.optimizer import AdamW
@@ -26,14 +24,12 @@ def train_heads(
     These are computed once; siamese heads, which compare two of them, are left as they are. All
     processes do the same, and take the first one's result.
     """
-    model.eval()
     device = model.encoder.device
     for name, task in tasks.items():
         head, split = model.heads[name], splits[name]
         if head.config.siamese:
             continue
-        forward, what = partial(model.head_input, name), f"{name}: features"
-        features = to_device(compute_outputs(forward, split, device, what), device)
+        features = to_device(encode_features(model, {name: split})[name], device)
         labels = to_device(torch.from_numpy(item_labels(split)), device)
         optimizer = AdamW(head.parameters(), lr=FROZEN_LR, kernels=args.kernels)
         batches = count_batches({name: len(split)}, args.batch_size)[name]

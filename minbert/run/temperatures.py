@@ -18,8 +18,7 @@ def load_for_use(run: FineTuning, kept: str) -> MultitaskNetwork:
     model, _ = load_multitask(run.folder / kept)
     model.to(run.model.device)
     set_kernels(model, run.args.kernels)  # in bf16 others round otherwise than at its evaluations
-    for encoder in model.encoders:
-        encoder.for_inference(run.model.encoder.compute_dtype)
+    model.for_inference(run.model.encoder.compute_dtype)
     return model
 
 
