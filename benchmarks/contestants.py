@@ -35,7 +35,7 @@ def ours(name: str, places: Places, *options: str, script: str = "train_multitas
     settings = {"script": script, "arguments": [*fixed, *model, *options], "steps": 6}
     precision = "fp32" if "fp32" in options else "auto"
     computed = precision_name(choose_precision(precision, DEVICE))
-    return Contestant(name, "benchmarks.ours:training", settings, True, computed)
+    return Contestant(name, "benchmarks.ours:training", settings, ours=True, precision=computed)
 
 
 def theirs(

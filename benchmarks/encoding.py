@@ -68,7 +68,7 @@ def contestants_of(settings: dict[str, Any], busy: bool) -> list[Contestant]:
     contestants = [
         Contestant(
             f"{name} {precision}", factory, settings | {"precision": precision, "program": name},
-            name == "minbert", precision,
+            ours=name == "minbert", precision=precision,
         )
         for name, (factory, precisions) in PROGRAMS.items()
         for precision in precisions

@@ -12,19 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-import pretrain_mlm
 import train_multitask
 from benchmarks.contest import DEVICE, Work
+from experiments.estimate import SCRIPTS, resolved
 from minbert import AdamW, Batch, BertModel, BertTokenizer
-from minbert.cli import parse_given
 from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
 from minbert.losses import normalized
 from minbert.model.heads import pool
-from minbert.run.resolve_args import resolve_arguments
 from minbert.task.evaluation import compute_outputs
 from minbert.training.threads import set_threads
-from tasks import TASKS
 
 Turn = Callable[[], Work]
 Text = str | tuple[str, str]  # a sentence or a pair
@@ -39,10 +36,10 @@ def products(layers: torch.nn.Module) -> int:
 def training(settings: dict[str, Any]) -> Turn:
     """Set up steps of a script. settings: script, arguments, and the steps of a turn."""
     folder = tempfile.TemporaryDirectory()
-    script = {"train_multitask": train_multitask, "pretrain_mlm": pretrain_mlm}[settings["script"]]
-    args = script.resolve_arguments(parse_given(script.Args, settings["arguments"], ""), TASKS)
+    script = SCRIPTS[settings["script"]]
+    args, tasks = resolved(settings["script"], settings["arguments"])
     set_threads(args.threads)
-    run = script.set_up(args, Path(folder.name), {name: TASKS[name] for name in args.tasks})
+    run = script.set_up(args, Path(folder.name), {name: tasks[name] for name in args.tasks})
     atexit.register(folder.cleanup)
     parameters = products(run.model.encoder.bert_layers)
 
@@ -151,10 +148,9 @@ def frozen(settings: dict[str, Any]) -> Turn:
     """Set up whole runs of train_multitask.py with a frozen encoder. settings: arguments."""
 
     def turn() -> Work:
-        given = parse_given(train_multitask.Args, settings["arguments"], "")
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
-            args = resolve_arguments(given, TASKS)
-            train_multitask.train(args, Path(folder), {name: TASKS[name] for name in args.tasks})
+            args, tasks = resolved("train_multitask", settings["arguments"])
+            train_multitask.train(args, Path(folder), {name: tasks[name] for name in args.tasks})
         return Work(args.epochs * sum(args.limit.values()))
 
     return turn

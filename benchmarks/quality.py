@@ -20,6 +20,7 @@ from experiments.jobs import (
     check_settings,
     current_origin,
     origin_of,
+    seeds_of,
     settings_in,
 )
 from experiments.run_records import RunRecord, computed_on, record_of
@@ -49,9 +50,9 @@ def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__.split("\n")[0])
     versions()  # before hours of training: it fails without the extras
     root = Path(args.output_dir) / "quality"
-    now = current_origin(JobArgs(model=args.model, data_dir=args.data_dir))
+    now = current_origin(job_args(args))
     runs: dict[str, list[RunRecord]] = {path: [] for path in PATHS}
-    for seed in range(11711, 11711 + args.seeds):
+    for seed in seeds_of(job_args(args)):
         for path in PATHS:
             name = f"{path.split(',')[0]}-{settings(args)}-{seed}"
             train(args, root, name, seed, now, path == PATHS[1])
@@ -67,6 +68,11 @@ def main(argv: list[str]) -> int:
     for row in section.rows:
         print("  ".join(row))
     return 0
+
+
+def job_args(args: Args) -> JobArgs:
+    """Return the arguments as the functions of experiments take them."""
+    return JobArgs(model=args.model, data_dir=args.data_dir, seeds=args.seeds)
 
 
 def settings(args: Args) -> str:
@@ -92,7 +98,7 @@ def train(args: Args, root: Path, name: str, seed: int, now: Origin, written_out
         train_multitask.main([*argv, *places, "--name", name])
         return
     job, arguments = Job(name, tuple(argv)), read_arguments(folder)
-    check_settings(job, settings_in(arguments), folder, JobArgs(data_dir=args.data_dir))
+    check_settings(job, settings_in(arguments), folder, job_args(args))
     check_origin(job, origin_of(folder, arguments), now, folder)
     if not is_finished(folder):
         train_multitask.main(["--resume", str(folder), *places])

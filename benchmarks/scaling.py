@@ -27,7 +27,7 @@ def scaling(places: Places) -> Section:
             str(length),
             "benchmarks.ours:one_length",
             {"model": places.model, "length": length},
-            True,
+            ours=True,
         )
         for length in (16, 32, 64, 128, 256, 512)
     ]

@@ -19,7 +19,7 @@ from benchmarks.contest import DEVICE, Outcome, Work, hold
 from benchmarks.contestants import B, Places, ours, theirs
 from benchmarks.ours import Turn
 from benchmarks.report import Section
-from minbert.cli import parse_given
+from experiments.estimate import resolved
 from minbert.data.sampler import length_sorted_batches
 from minbert.data.tokenizer import BertTokenizer
 from minbert.metrics import overall
@@ -57,11 +57,11 @@ def in_turns(train: Callable[[int], object], steps: int, score: Callable[[], flo
 
 def minbert(settings: dict[str, Any]) -> Turn:
     """Set up minbert. settings: arguments of train_multitask.py, and the steps of a turn."""
-    args = resolve_arguments(parse_given(train_multitask.Args, settings["arguments"], ""), TASKS)
+    args, tasks = resolved("train_multitask", settings["arguments"])
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)
     run = train_multitask.set_up(
-        args, Path(folder.name), {name: TASKS[name] for name in args.tasks}
+        args, Path(folder.name), {name: tasks[name] for name in args.tasks}
     )
 
     def train(steps: int) -> None:
@@ -92,7 +92,7 @@ def loop(settings: dict[str, Any]) -> Turn:
         scores = {}
         for name, split in dev.items():
             outs = np.zeros((len(split), TASKS[name].outputs), dtype=np.float32)
-            for rows in length_sorted_batches(split.lengths, 4096):
+            for rows in length_sorted_batches(split.lengths):
                 outs[rows] = trained.forward(name, split, rows).cpu().numpy()
             metric = TASKS[name].metrics[TASKS[name].main_metric]
             scores[name] = metric(TASKS[name].decode(outs), split.labels)

@@ -38,7 +38,7 @@ IsDone = Callable[[RunKey], bool]
 
 
 def run_table(
-    jobs: list[Job], root: Path, args: JobArgs, write_table: Callable[[], object],
+    jobs: list[Job], root: Path, args: JobArgs, write_table: Callable[[], None],
     keeps_predictions: bool = True,
 ) -> bool:  # fmt: skip
     """Print the plan of the chosen runs, run those without a record, write the table after each.
