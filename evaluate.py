@@ -21,6 +21,7 @@ from pathlib import Path
 import torch
 
 from minbert.cli import args_of, flag_of, parse_arguments, run_script
+from minbert.data.tokenizer import LONGEST, SHORTEST
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.model.encoder import BertModel
@@ -35,6 +36,7 @@ from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import WHY_UNDEFINED
 from minbert.task.predictions import score_predictions
 from minbert.task.taskfile import read_task_file
+from minbert.training.device import PRECISIONS
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
@@ -78,13 +80,17 @@ class Args:
         False, "say each class's probability; a .csv, .tsv or .jsonl always has them", parse=bool
     )
     raw: bool = text_arg(False, "probabilities without temperature scaling", parse=bool)
-    precision: str = machine_arg("fp32", "of matrix products", choices=["auto", "fp32", "bf16"])
+    precision: str = machine_arg("fp32", "of matrix products", choices=PRECISIONS)
     device: str = machine_arg("cpu", "auto, cpu, cuda, or mps, on which no test has run")
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
     )
     max_length: int | None = model_arg(
-        None, "longest sequence in tokens (default: the run's)", parse=int, low=4, high=512
+        None,
+        "longest sequence in tokens (default: the run's)",
+        parse=int,
+        low=SHORTEST,
+        high=LONGEST,
     )
     atol: float = model_arg(1e-5, "absolute tolerance of --verify")
     rtol: float = model_arg(1e-3, "relative tolerance of --verify")

@@ -33,7 +33,6 @@ from minbert.weights.convert import to_published
 PLACES = "RUN NEW_DIRECTORY"  # are written without a flag
 COMPARED_ROWS = 2000  # most rows of dev that a quantized model is compared on
 MODULE = "sentence_transformers.models."  # every version of the library finds its modules by it
-ACTIVATION = {"tanh": "activation.Tanh", "none": "linear.Identity"}
 
 
 @dataclass(frozen=True)
@@ -115,11 +114,11 @@ def export_sentence_transformers(
     write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": size, **modes})
     if config.pooling == "cls":
         path = f"{len(modules)}_Dense"
-        write_dense(folder / path, model.encoder.pooler_dense.state_dict(), "tanh")
+        write_dense(folder / path, model.encoder.pooler_dense.state_dict(), "activation.Tanh")
         modules.append((path, "Dense"))
     if config.embedding_size:
         path = f"{len(modules)}_Dense"
-        write_dense(folder / path, model.heads[task].map.state_dict(), "none")
+        write_dense(folder / path, model.heads[task].map.state_dict(), "linear.Identity")
         modules.append((path, "Dense"))
     listed = [
         {"idx": i, "name": str(i), "path": path, "type": MODULE + kind}
@@ -131,10 +130,10 @@ def export_sentence_transformers(
 
 
 def write_dense(folder: Path, parameters: dict[str, Tensor], activation: str) -> None:
-    """Write a linear map and its activation, a key of ACTIVATION, as the library's Dense module."""
+    """Write a linear map and its activation, a class of torch.nn.modules, as a Dense module."""
     out_features, in_features = parameters["weight"].shape
     config = {"in_features": in_features, "out_features": out_features, "bias": True}
-    config["activation_function"] = "torch.nn.modules." + ACTIVATION[activation]
+    config["activation_function"] = "torch.nn.modules." + activation
     write_json(folder / "config.json", config)
     save_tensors({f"linear.{k}": v for k, v in parameters.items()}, folder / "model.safetensors")
 

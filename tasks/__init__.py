@@ -7,5 +7,3 @@ from tasks.sst import SST
 from tasks.sts import STS
 
 TASKS: dict[str, Task] = {task.name: task for task in (SST, QUORA, STS, CFIMDB)}
-
-__all__ = ["TASKS", "Task"]

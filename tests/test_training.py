@@ -159,9 +159,8 @@ def test_parallel_and_sequential_see_the_same_batches() -> None:
     batches = {"sst": 267, "quora": 4423, "sts": 189}
     passes = mixing.resolve_sub_epochs(batches, {})
     assert passes == {"sst": 16, "quora": 1, "sts": 23}  # the paper's
-    parallel = Counter(
-        mixing.parallel_draw(batches, s).task for s in range(mixing.parallel_steps(batches))
-    )
+    epoch = Plan("parallel", batches, epochs=1, sub_epochs={}).epoch_steps
+    parallel = Counter(mixing.parallel_draw(batches, s).task for s in range(epoch))
     steps = mixing.sequential_steps(batches, passes)
     draws = [mixing.sequential_draw(batches, passes, s) for s in range(steps)]
     sequential = Counter(draw.task for draw in draws)

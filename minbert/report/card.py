@@ -210,8 +210,9 @@ def write_several_card(
     scores: Rows = [
         ("task", "metric", "mean dev score, best step by dev", "spread", "lowest to highest")
     ]
+    summary = over_seeds(by_seed)
     for task in tasks:
-        s = over_seeds(by_seed)[task.name]
+        s = summary[task.name]
         spread = f"{s['spread']:.4f}" if len(by_seed) > 1 else "-"
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         scores.append((task.title, task.main_metric, f"{s['mean']:.3f}", spread, ends))

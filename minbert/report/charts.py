@@ -119,8 +119,11 @@ def drawing(title: str, x: Axis, y: Axis, x_name: str, y_name: str, inside: str)
     return "".join([*parts, inside, "</svg>"])
 
 
-def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -> str:
-    """Draw a line through each series; up to 40 points get marks. Nothing without any point."""
+def line_chart(title: str, series: Sequence[Series]) -> str:
+    """Draw a line through each series over the steps; up to 40 points get marks.
+
+    Nothing without any point.
+    """
     points = [point for one in series for point in one.points]
     if not points:
         return ""
@@ -135,7 +138,7 @@ def line_chart(title: str, series: Sequence[Series], x_name: str, y_name: str) -
                 mark(one.number, place, title)
                 for place, title in zip(places, one.titles(), strict=True)
             ]  # fmt: skip
-    return drawing(title, x, y, x_name, y_name, "".join(inside))
+    return drawing(title, x, y, "step", "", "".join(inside))
 
 
 def scatter(

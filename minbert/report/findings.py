@@ -13,7 +13,7 @@ from minbert.report.tagged import confusion_of_words, worst_sentences
 from minbert.report.task_findings import Points, TaskFindings, WorstRow
 from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
-from minbert.task.labels import label_matrix
+from minbert.task.labels import multi_hot
 from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 
@@ -54,10 +54,10 @@ def findings(
         found = replace(found, labels=label_counts(task, predictions, labels))
     else:
         found = replace(found, **confusion_of(task, predictions, labels))
-    sure = confidence_of_rows(task, outputs, predictions, labels, calibration)
+    confidence = confidence_of_rows(task, outputs, predictions, labels, calibration)
     wrong = np.flatnonzero(predictions != labels)
-    order = wrong[np.argsort(-sure[wrong], kind="stable")]
-    worst = listed_rows(task, order[:WORST], split, predictions, sure, files)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")]
+    worst = listed_rows(task, order[:WORST], split, predictions, confidence, files)
     return replace(found, worst=worst)
 
 
@@ -96,7 +96,7 @@ def confidence_of_rows(
         return np.abs(outputs[:, 0])
     p = class_probabilities(task, outputs, calibration.temperature)
     if task.multi_label:
-        predicted, gold = (label_matrix(x, task.outputs) for x in (predictions, labels))
+        predicted, gold = (multi_hot(x, task.outputs) for x in (predictions, labels))
         p = np.where(predicted != gold, np.maximum(p, 1 - p), 0)
     return p.max(1)
 
@@ -145,7 +145,7 @@ def label_counts(
 ) -> list[dict[str, str | int]]:
     """Count each label's true positives, false negatives and false positives."""
     rows = []
-    predicted, gold = (label_matrix(x, task.outputs) == 1 for x in (predictions, labels))
+    predicted, gold = (multi_hot(x, task.outputs) == 1 for x in (predictions, labels))
     counts = {
         "true positives": predicted & gold,
         "false negatives": gold & ~predicted,
@@ -170,7 +170,7 @@ def listed_rows(
         example = examples[split.row_ids[row].decode()]
         texts = [example.text] if example.pair is None else [example.text, example.pair]
         gold, predicted = float(split.labels[row]), float(predictions[row])
-        sure = None if confidence is None else round(float(confidence[row]), 3)
+        rounded = None if confidence is None else round(float(confidence[row]), 3)
         described = task.describe(gold), task.describe(predicted)
-        listed.append(WorstRow(example.id, texts, *described, confidence=sure))
+        listed.append(WorstRow(example.id, texts, *described, confidence=rounded))
     return listed

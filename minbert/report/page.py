@@ -65,7 +65,7 @@ def format_argument(value: Any) -> str:
 
 def lines(title: str, series: Sequence[Series]) -> Figure:
     """Return a chart of several runs' lines over their steps, with its numbers."""
-    return title, line_chart(title, series, "step", ""), line_table(title, series, "step")
+    return title, line_chart(title, series), line_table(title, series, "step")
 
 
 def over_steps(
@@ -88,16 +88,21 @@ def tasks_of(runs: Sequence[LoggedRun]) -> list[str]:
 
 def losses(runs: Sequence[LoggedRun]) -> str:
     """Return a chart of each task's training loss."""
-
-    def of(task: str) -> Callable[[LoggedRun], list[Point]]:
-        return lambda run: [
-            (x["step"], x["loss"])
-            for x in run.events("step")
-            if x.get("task", "mlm") == task and x["loss"] is not None  # null: no loss in a batch
+    return figures(
+        [
+            over_steps(runs, partial(losses_of, task=task), f"{task}: training loss")
+            for task in tasks_of(runs)
         ]
+    )
 
-    titles = {task: f"{task}: training loss" for task in tasks_of(runs)}
-    return figures([over_steps(runs, of(task), title) for task, title in titles.items()])
+
+def losses_of(run: LoggedRun, task: str) -> list[Point]:
+    """Return a task's training loss at every step that has one."""
+    return [
+        (x["step"], x["loss"])
+        for x in run.events("step")
+        if x.get("task", "mlm") == task and x["loss"] is not None  # null: no loss in a batch
+    ]
 
 
 def conflicts(runs: Sequence[LoggedRun]) -> str:

@@ -32,7 +32,7 @@ STATE, MOMENTS = "state.json", "optimizer.safetensors"
 Scores = dict[str, float]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Best:
     """The step that best/ holds."""
 

@@ -9,6 +9,7 @@ from minbert.errors import UserError
 from minbert.kernels import KERNELS
 from minbert.parsers import comma_list
 from minbert.task.task import Task
+from minbert.training.device import PRECISIONS
 
 tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")
 saving_arg, machine_arg, screen_arg = args_of("saving"), args_of("machine"), args_of("printing")
@@ -61,7 +62,7 @@ class CommonArgs:
     # Adam's second moment, and SST stands still for its first 400 steps.
     clip: float = training_arg(1.0, "largest gradient norm; 0: no clipping", low=0, high=1e9)
     precision: str = machine_arg(
-        "auto", "of matrix products; auto: the faster one here", choices=["auto", "fp32", "bf16"]
+        "auto", "of matrix products; auto: the faster one here", choices=PRECISIONS
     )
     kernels: str = machine_arg(
         "minbert",

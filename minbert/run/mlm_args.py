@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from minbert.data.tokenizer import LONGEST, SHORTEST
 from minbert.errors import UserError
 from minbert.parsers import comma_list, limit_by_task
 from minbert.run.common_args import (
@@ -42,7 +43,10 @@ class Args(CommonArgs):
     lr: float = training_arg(1e-5, "learning rate", low=0, high=1)
     batch_size: int = training_arg(32, "rows in a batch", low=1, high=10**6)
     max_length: int = data_arg(
-        512, "longest sequence in tokens; a longer text becomes several", low=4, high=512
+        512,
+        "longest sequence in tokens; a longer text becomes several",
+        low=SHORTEST,
+        high=LONGEST,
     )
     mask_rate: float = training_arg(0.15, "share of the tokens to guess", low=0.01, high=0.9)
     whole_word: bool = training_arg(False, "mask all pieces of a word or none", parse=bool)

@@ -185,8 +185,9 @@ def results_table(tasks: list[Task], rows: dict[str, Scores]) -> str:
 def seeds_table(tasks: list[Task], by_seed: list[Scores]) -> str:
     """Return a table of each task's score over the seeds: mean, spread, lowest and highest."""
     lines = [f"over {len(by_seed)} seeds   mean   spread   lowest to highest"]
+    summary = over_seeds(by_seed)
     for task in tasks:
-        s = over_seeds(by_seed)[task.name]
+        s = summary[task.name]
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         lines.append(f"{task.title:<13}{s['mean']:7.3f}  {s['spread']:7.4f}   {ends}")
     return "\n".join(lines)

@@ -44,7 +44,7 @@ class StepRecord:
 class Progress:
     """The steps as a person sees them: on a terminal a bar, elsewhere a line a minute."""
 
-    def __init__(self, total: int, start: int, quiet: bool = False) -> None:
+    def __init__(self, total: int, start: int, quiet: bool) -> None:
         self.total, self.start, self.quiet = total, start, quiet
         self.done = start
         self.bar: tqdm | None = None  # from the first step on: what is printed before has no bar

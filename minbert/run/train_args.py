@@ -7,6 +7,7 @@ from pathlib import Path
 from minbert.cli import args_of
 from minbert.data.id_cache import CACHE
 from minbert.data.sampler import ADAPTIVE
+from minbert.data.tokenizer import LONGEST, SHORTEST
 from minbert.model.heads import POOLINGS
 from minbert.model.multitask import HEAD_DROPOUT
 from minbert.parsers import limit_by_task, number_by_task, number_or_by_task, word_by_task
@@ -108,7 +109,7 @@ class Args(RecipeArgs):
         None, "passes in sequential mode: sst=16,quora=1,sts=23", parse=number_by_task
     )
     max_length: int = data_arg(
-        512, "longest sequence in tokens; longer ones are cut", low=4, high=512
+        512, "longest sequence in tokens; longer ones are cut", low=SHORTEST, high=LONGEST
     )
     hidden_dropout_prob: float = training_arg(
         HEAD_DROPOUT, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from minbert.model.heads import HeadConfig
-from minbert.task.labels import label_matrix
+from minbert.task.labels import multi_hot
 from minbert.task.probabilities import choices, softmax, why_no_probabilities
 from minbert.task.task import Task
 
@@ -80,7 +80,7 @@ def choices_of(
 def right_choices(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return the right class of each choice, (m,); multi-label: 1 for each label of the row."""
     if task.multi_label:
-        return label_matrix(labels, task.outputs).reshape(-1)
+        return multi_hot(labels, task.outputs).reshape(-1)
     return labels.astype(np.int64)
 
 

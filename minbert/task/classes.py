@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from minbert.task.labels import label_matrix
+from minbert.task.labels import multi_hot
 from minbert.task.tagging import type_counts, types_of
 from minbert.task.task import Task
 
@@ -35,7 +35,7 @@ class ClassScore:
 def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:
     """Return how many of these rows are of each class, or have it in their set, (C,)."""
     if task.multi_label:
-        return label_matrix(labels, len(task.classes)).sum(0)
+        return multi_hot(labels, len(task.classes)).sum(0)
     return np.bincount(labels.astype(np.int64), minlength=len(task.classes))
 
 

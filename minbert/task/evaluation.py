@@ -99,7 +99,7 @@ def task_outputs(model: TaskModel, task: Task, split: EncodedSplit, what: str = 
     return outputs
 
 
-def outputs_by_row(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> np.ndarray:
+def outputs_by_row(model: TaskModel, task: Task, split: EncodedSplit, what: str) -> np.ndarray:
     """Return `task_outputs`'s outputs by row: (R, C), or R arrays (words, C)."""
     return by_row(split, task_outputs(model, task, split, what).numpy())
 

@@ -24,8 +24,8 @@ def class_label(classes: int) -> Callable[[str], float]:
     return parse
 
 
-def label_matrix(sets: np.ndarray, classes: int) -> np.ndarray:
-    """Return 1 for each label of a set, else 0: (n,) sums of 2^class -> (n, C)."""
+def multi_hot(sets: np.ndarray, classes: int) -> np.ndarray:
+    """Return 1 for each label of a set, else 0, as `losses.multi_hot`: (n,) sums -> (n, C)."""
     return sets.astype(np.int64)[:, None] >> np.arange(classes) & 1
 
 

@@ -52,7 +52,8 @@ class Plan:
             return annealed_steps(tuple(self.batches.values()), self.powers)
         if self.mode == "joint":
             return max(self.batches.values())
-        return parallel_steps(self.batches)
+        # every task has as many as the largest set
+        return len(self.batches) * max(self.batches.values())
 
     @property
     def steps(self) -> int:
@@ -126,11 +127,6 @@ def resolve_sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[s
     """Return N_i = floor(largest B / B_i), at least 1, for each task without a given one."""
     largest = max(batches.values())
     return {task: given.get(task, max(1, largest // b)) for task, b in batches.items()}
-
-
-def parallel_steps(batches: dict[str, int]) -> int:
-    """Return the steps of a global epoch: every task has as many as the largest set."""
-    return len(batches) * max(batches.values())
 
 
 def parallel_draw(batches: dict[str, int], step: int) -> TaskBatch:

@@ -54,7 +54,7 @@ def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def outputs_of(
-    model: nn.Module, inputs: dict[str, Tensor], heads: dict[str, nn.Module] | None = None
+    model: nn.Module, inputs: dict[str, Tensor], heads: dict[str, nn.Module]
 ) -> dict[str, Tensor]:
     """Return every output that a reference may hold, in eval mode, `logits.<task>` of each head.
 
@@ -63,7 +63,7 @@ def outputs_of(
     out = model.eval()(**inputs, output_hidden_states=True)
     named = {"last_hidden_state": out.last_hidden_state, "pooler_output": out.pooler_output}
     named |= {f"hidden_states.{i}": h for i, h in enumerate(out["hidden_states"])}
-    logits = {f"logits.{task}": head(out.pooler_output) for task, head in (heads or {}).items()}
+    logits = {f"logits.{task}": head(out.pooler_output) for task, head in heads.items()}
     if len(logits) == 1:
         logits["logits"] = next(iter(logits.values()))
     return named | logits
@@ -75,11 +75,7 @@ def sanity_inputs() -> dict[str, Tensor]:
 
 
 def verify(
-    model: nn.Module,
-    path: Path,
-    heads: dict[str, nn.Module] | None = None,
-    atol: float = 1e-5,
-    rtol: float = 1e-3,
+    model: nn.Module, path: Path, heads: dict[str, nn.Module], atol: float, rtol: float
 ) -> dict[str, Any]:
     """Compare a model with a reference file and return a report for each of its tensors.
 
@@ -151,7 +147,7 @@ def _compare(
     }
 
 
-def emit_reference(model: nn.Module, path: Path, heads: dict[str, nn.Module] | None = None) -> None:
+def emit_reference(model: nn.Module, path: Path, heads: dict[str, nn.Module]) -> None:
     """Write the sanity check's inputs and all outputs of a model, in the form the suffix names.
 
     Raises UserError for an unknown suffix.
