@@ -47,8 +47,8 @@ class Evaluation:
     at a cosine of 0.5. stage: what ended with this step.
 
     predictions: for a task's dev rows, in the file's order, a blank between them. The best
-    evaluation has them and the last one of each kind; of runs of before 2026-11-26 the best alone,
-    of the paper's tables none.
+    evaluation has them and the last one of each kind; of runs from before 2026-11-26 the best
+    alone, of the paper's tables none.
     """
 
     step: int
@@ -66,10 +66,10 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run. passes, settings: {} of runs of before 2026-11-26."""
+    """A finished run. passes, settings: {} of runs from before 2026-11-26."""
 
     machine: str  # or several, with "; " between them
-    examples: int  # seen in training; of runs of before 2026-11-29 as if all batches were full
+    examples: int  # seen in training; of runs from before 2026-11-29 as if all batches were full
     minutes: float  # of its steps, and of what was computed before the first one
     evaluations: list[Evaluation]
     passes: dict[str, float]  # over each task's set
@@ -79,7 +79,7 @@ class RunRecord:
     cosines: dict[str, float] = field(default_factory=dict)
     opposed: dict[str, float] = field(default_factory=dict)  # the share of steps with one below 0
     origin: Origin = field(default_factory=Origin)
-    torch: str = ""  # its version; of runs of before 2026-11-29 it is not known
+    torch: str = ""  # its version; of runs from before 2026-11-29 it is not known
 
     @property
     def updates(self) -> int:
@@ -145,7 +145,7 @@ def record_of(run: Path) -> RunRecord:
     lines, arguments = read_log(run / LOG), read_arguments(run)
     start = Path(arguments["model"])
     steps = [line for line in lines if line["event"] == "step"]
-    # of a step, in runs of before 2026-11-29; of adaptive batches it is not known
+    # of a step, in runs from before 2026-11-29; of adaptive batches it is not known
     rows = 0 if arguments["batch_size"] == ADAPTIVE else arguments["batch_size"]
     before = sum(line.get("prepared_s", 0) for line in lines)
     cosines = cosines_by_pair(steps)
@@ -170,7 +170,7 @@ def evaluation_of(line: dict[str, Any]) -> Evaluation:
     return Evaluation(
         step=line["step"],
         is_mean=EVENTS[line["event"]],
-        chosen_by=line.get("chosen_by", line["overall"]),  # runs of before 2026-11-27: the mean
+        chosen_by=line.get("chosen_by", line["overall"]),  # runs from before 2026-11-27: the mean
         scores={task: next(iter(metrics.values())) for task, metrics in scores.items()},
         at_half={task: metrics[AT_HALF] for task, metrics in scores.items() if AT_HALF in metrics},
         stage=line.get("stage", ""),
@@ -194,7 +194,7 @@ def with_predictions(record: RunRecord, run: Path, data_dir: Path) -> RunRecord:
 
 
 def logged_machines(lines: list[dict[str, Any]]) -> set[str]:
-    """Return what a run was computed on, from its log; nothing of a run of before 2026-11-28."""
+    """Return what a run was computed on, from its log; nothing of a run from before 2026-11-28."""
     return {line["machine"] for line in lines if "machine" in line}
 
 

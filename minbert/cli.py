@@ -22,7 +22,9 @@ from minbert.progress import say
 T = TypeVar("T")
 Number = int | float
 LETTERS = {int: "N", float: "X"}  # that stand for a value in --help
-CONFIG_HELP = "TOML with any of these; flags win, --no-NAME over NAME = true"
+CONFIG_HELP = (
+    "TOML file with any of these arguments; flags win over it, as --no-NAME over NAME = true"
+)
 
 
 def arg(default: Any, help: str, *, group: str = "", **options: Any) -> Any:
@@ -127,7 +129,8 @@ def check_values(args: Any, where: str) -> None:
                 outside = True
         choices = f.metadata.get("choices", ())
         if outside or (choices and value not in (*choices, f.default)):
-            raise UserError(f"{where}: {f.name} is {repr(value)[:60]}, out of range; {DAMAGED}")
+            what = f"{f.name} is {repr(value)[:60]}, which {flag_of(f.name)} does not take"
+            raise UserError(f"{where}: {what}; {DAMAGED}")
 
 
 def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
@@ -210,7 +213,7 @@ def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callab
 
 
 def _not_empty(parse: Callable[[str], T]) -> Callable[[str], T]:
-    """Return a parser that refuses an empty text: it is a slip, and not to be without the flag."""
+    """Return a parser that refuses an empty text: a slip, such as a shell variable not set."""
 
     @wraps(parse)  # argparse's messages have its name
     def checked(text: str) -> T:

@@ -83,7 +83,7 @@ def test_rows_without_ids_are_not_others_on_the_same_lines(own: Path, run: Path)
     file.write_text("".join([head, *lines]))
     kept = json.loads((run / "dev_rows.json").read_text())
     before = {"intent": [row.split(" ")[0] for row in kept["intent"]]}
-    (run / "dev_rows.json").write_text(json.dumps(before))  # as a run of before wrote it
+    (run / "dev_rows.json").write_text(json.dumps(before))  # as an older run wrote it
     assert evaluate.main(argv) == 0
 
 
@@ -106,7 +106,7 @@ def test_rows_with_ids_are_not_others_with_the_same_ids(own: Path) -> None:
         evaluate.main(argv)
     kept = json.loads((run / "dev_rows.json").read_text())
     before = {"entails": [row.rpartition(" ")[0] for row in kept["entails"]]}
-    (run / "dev_rows.json").write_text(json.dumps(before))  # as a run of before wrote it
+    (run / "dev_rows.json").write_text(json.dumps(before))  # as an older run wrote it
     assert evaluate.main(argv) == 0
 
 

@@ -240,7 +240,7 @@ def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, c
 def test_a_finished_run_without_a_record_is_only_recorded(
     arguments: list[str], world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is of before there were records, or of another --results."""
+    """It is from before there were records, or of another --results."""
     paper.main([*arguments, "--table", "4"])
     key = RunKey(world / "runs/paper-cpu-model", "parallel")
     log, record = key.folder / "log.jsonl", record_path(world / "results", key)

@@ -142,7 +142,7 @@ def test_missing_files_are_named_before_weights_are_looked_for(world: Path) -> N
             pretrain(world, "--model", "/nowhere", place, "nothing-here")
     with pytest.raises(UserError, match="not a plain file"):
         pretrain(world, "--corpus", str(world))
-    with pytest.raises(UserError, match=r"text\.txt: is there twice"):
+    with pytest.raises(UserError, match=r"text\.txt: given twice"):
         pretrain(world, "--corpus", *[str(world / "text.txt")] * 2)
 
 

@@ -256,7 +256,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--task-weight mine=2", "--task-weight mine: not one of --tasks"),
         ("--r-drop sts=1 --pair-encoding siamese", "--r-drop sts: not of a siamese task"),
         ("--best-by quora", "--best-by quora: not one of --tasks"),
-        ("--best-by sst=0", "--best-by: one weight at least is above 0"),
+        ("--best-by sst=0", "--best-by: give at least one task a weight above 0"),
         ("--best-by sst --mode single", "--best-by weighs the tasks of one run"),
         ("--best-by sst=much", "not of the form task=number"),
         ("--task-weight sst=-1", "not of the form task=number"),

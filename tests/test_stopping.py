@@ -223,7 +223,7 @@ def train_to_nan(world: Path) -> None:
 def test_a_state_that_cannot_be_written_is_no_checkpoint(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a full disk: it is told, and the whole one of before stays."""
+    """As on a full disk: it is told, and the whole one that was there stays."""
     save = checkpoint.save_training_state
 
     def full(directory: Path, model: Any, optimizer: Any, state: checkpoint.TrainState) -> None:

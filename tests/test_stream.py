@@ -79,14 +79,14 @@ def test_a_table_is_read_by_its_columns(trained: Path, tmp_path: Path) -> None:
     assert len((tmp_path / "out").read_text().splitlines()) == 2
 
 
-def test_an_output_is_whole_or_the_one_of_before(trained: Path, tmp_path: Path) -> None:
+def test_an_output_is_whole_or_stays_as_it_was(trained: Path, tmp_path: Path) -> None:
     source, output = tmp_path / "in.txt", tmp_path / "out.csv"
     source.write_bytes(b"red cat\n" * 20_000 + b"\xff\n")
-    output.write_text("of before")
+    output.write_text("older")
     command = ["--checkpoint", str(trained), "--task", "sst", "--input", str(source), "--output"]
     with pytest.raises(UserError, match="line 20001: not UTF-8"):
         evaluate.main([*command, str(output)])
-    assert output.read_text() == "of before"
+    assert output.read_text() == "older"
     assert [path.name for path in tmp_path.glob("*.new")] == []
     for name in ("out.xlsx", "out.conll"):
         with pytest.raises(UserError, match=f"{name}: name a .csv, .tsv or .jsonl"):

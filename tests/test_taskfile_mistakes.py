@@ -58,7 +58,7 @@ from tests.own_tasks import OWN, arguments
         ('"rest", "none of it"', "2", r"write names or numbers in brackets, or how many"),
         ('["cats", "dogs", "colours"]', "3", r"\[topics\] labels = 3: write names or numbers"),
         ("[intent]", "[intent", r"own.toml: cannot be read"),
-        ('["premise", "hypothesis"]', '"premise"', r"pair-classification has 2"),
+        ('["premise", "hypothesis"]', '"premise"', r"pair-classification has 2 text columns"),
         ('"colours"]', '"c", ' + ", ".join(f'"x{i}"' for i in range(22)) + "]", r"25 of them"),
         ("range = [0, 10]", "range = 10", r"\[alike\] range = 10: write the lowest and the high"),
         ("range = [0, 10]", 'range = [0, "a"]', r"\[alike\] range = \[0, 'a'\]: write the lowest"),

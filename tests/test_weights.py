@@ -49,7 +49,7 @@ NAMINGS: dict[str, Callable[[BertModel], Tensors]] = {
         "heads.sst.weight": torch.zeros(5, 32),
         **{f"encoder.{name}": w.clone() for name, w in m.state_dict().items()},
     },
-    "encoder": lambda m: {  # of a BertModel of before its positions were a constant
+    "encoder": lambda m: {  # of a BertModel from before its positions were a constant
         "encoder.embeddings.position_ids": torch.arange(64)[None],
         **{f"encoder.{name}": w for name, w in published(m).items()},
     },

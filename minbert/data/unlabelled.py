@@ -15,7 +15,8 @@ from minbert.progress import say
 def other_dialects(dialect: Dialect) -> list[Dialect]:
     """Return the dialect of other programs' tables, with tabs or commas, if the task's has others.
 
-    None for files without names of columns: nothing would tell which of the two it is.
+    [] if it has not, and for files without names of columns: nothing would tell which of the two a
+    table is.
     """
     return [replace(dialect, delimiter="")] if dialect.delimiter and not dialect.names else []
 

@@ -45,7 +45,7 @@ class MultitaskNetwork(nn.Module):
         self.second_tower = copy.deepcopy(encoder) if separate_towers else None
         deepest = max((layer for c in heads.values() for layer in c.layers), default=0)
         if deepest > len(encoder.bert_layers):
-            raise UserError(f"layer {deepest}: the model has {len(encoder.bert_layers)}")
+            raise UserError(f"layer {deepest}: the model has {len(encoder.bert_layers)} layers")
         size = encoder.config.hidden_size
         self.heads = nn.ModuleDict(
             {name: make_head(size, config, head_dropout) for name, config in heads.items()}

@@ -80,7 +80,7 @@ class TrainState:
     def from_json(cls, saved: dict[str, Any], where: str) -> "TrainState":
         """Make a state of what `to_json` returned; `where`: its file, for messages.
 
-        Runs of before 2026-11-29 have `overall` for `chosen_by`, and pre-training's `best` has
+        Runs from before 2026-11-29 have `overall` for `chosen_by`, and pre-training's `best` has
         other keys in the oldest. Raises UserError for a damaged one.
         """
         best = saved.get("best")

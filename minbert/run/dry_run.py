@@ -88,7 +88,7 @@ def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
         return {task: args.steps or epochs[task] * b for task, b in plan.batches.items()}
     if args.mode == "joint":
         return {next(iter(plan.batches)): plan.steps}
-    # a short annealed run may draw a task never
+    # a short annealed run may never draw a task
     return {task: steps for task in plan.batches if (steps := plan.count_steps(task))}
 
 
@@ -162,12 +162,12 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     lines = ["arguments:"]
     lines += [f"  {name}: {value}" for name, value in asdict(args).items() if value not in ("", {})]
     lines += data
-    time_, apart = duration(60 * found.minutes), ["evaluation"]
+    time_, left_out = duration(60 * found.minutes), ["evaluation"]
     if isinstance(args, Args):
-        apart += ["teachers"] * bool(args.teacher) + ["heads first"] * bool(args.heads_first)
+        left_out += ["teachers"] * bool(args.teacher) + ["heads first"] * bool(args.heads_first)
         if args.fine_tune_mode == FROZEN:
             time_ = f"of the heads alone: the encoder reads every row once, {time_}"
-    time_ += f", {' and '.join(apart)} apart"
+    time_ += f", without {' and '.join(left_out)}"
     lines.append(f"steps: {found.steps:,}, {time_}")
     longest = isinstance(args, Args) and args.fine_tune_mode != FROZEN
     when = "at the longest batch" if longest else "in the steps that were measured"

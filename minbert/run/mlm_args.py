@@ -61,16 +61,16 @@ class Args(CommonArgs):
 
 
 def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
-    """Return the arguments, checked: one line for what is unknown or does not go together.
+    """Return the arguments, checked.
 
-    tasks: all that are known, by name.
+    tasks: all that are known, by name. Raises UserError for what does not go together.
     """
     args = Args(**given)
     check_tasks(args, tasks)
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
     if again := [file for file in args.corpus if args.corpus.count(file) > 1]:
-        raise UserError(f"--corpus {again[0]}: is there twice")
+        raise UserError(f"--corpus {again[0]}: given twice")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
         what = "not a plain file" if Path(missing[0]).exists() else "no such file"
         raise UserError(f"--corpus {missing[0]}: {what}")

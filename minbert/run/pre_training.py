@@ -65,7 +65,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     if not args.corpus:
         check_files(list(tasks.values()), Path(args.data_dir), ("train",))
     last = recover_last(folder)
-    if args.corpus and not last:  # a run of before may have begun with one
+    if args.corpus and not last:  # an older run may have begun with one
         check_plain([Path(file) for file in args.corpus])
     directory = last or resolve(args.model)
     device = choose_device(args.device)

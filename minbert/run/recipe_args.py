@@ -31,9 +31,11 @@ class RecipeArgs(CommonArgs):
         0, "end after so many steps, whatever --epochs is; 0: do not", low=0, high=10**7
     )
     anneal_from: float = tasks_arg(
-        1.0, "annealed mode draws tasks by size^a; the first step's a: over 1 small sets come late",
-        low=0, high=4,
-    )  # fmt: skip
+        1.0,
+        "annealed mode draws tasks by size^a: the first step's a; above 1, small sets come late",
+        low=0,
+        high=4,
+    )
     anneal_to: float = tasks_arg(0.2, "the a of annealed mode's last step", low=0, high=1)
     sampling_power: float | None = tasks_arg(
         None, "annealed mode with this a at every step", parse=float, low=0, high=1

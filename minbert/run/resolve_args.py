@@ -29,9 +29,9 @@ from minbert.training import distributed
 
 
 def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
-    """Fill in the defaults that depend on other fields; one line for what does not go together.
+    """Fill in the defaults that depend on other fields.
 
-    tasks: all that are known, by name.
+    tasks: all that are known, by name. Raises UserError for what does not go together.
     """
     args = Args(**given)
     check_tasks(args, tasks)
@@ -160,7 +160,7 @@ def resolve_recipe(args: Args) -> dict[str, Any]:
         check_task_names(args.tasks, field, getattr(args, field) or ())
     best_by = args.best_by or {}
     if best_by and not any(best_by.values()):
-        raise UserError("--best-by: one weight at least is above 0")
+        raise UserError("--best-by: give at least one task a weight above 0")
     if best_by and args.is_one_by_one:
         raise UserError("--best-by weighs the tasks of one run; --mode single has a run for each")
     teacher = args.teacher or {}

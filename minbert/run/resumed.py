@@ -104,11 +104,11 @@ def check_data(
     if begun_with and len(begun_with) != len(now):
         what = f"{run} began with {len(begun_with)} files to train and evaluate on, not {len(now)}"
         raise UserError(f"{what}: give it those, or start a new run")
-    if not begun_with.keys() & now.keys():  # pre-training of before 2026-11-29 numbered its files
+    if not begun_with.keys() & now.keys():  # pre-training before 2026-11-29 numbered its files
         begun_with = dict(zip(now, begun_with.values(), strict=False))
     for name, path in files.items():
         if begun_with.get(name, now[name]) != now[name]:
             raise UserError(
-                f"{path}: not what {run} began with (sha256 {now[name][:12]}, then "
-                f"{begun_with[name][:12]}): give it that data again, or start a new run"
+                f"{path}: not what {run} began with (sha256 {now[name][:12]}, the "
+                f"run's was {begun_with[name][:12]}): give it that data again, or start a new run"
             )

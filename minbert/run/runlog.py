@@ -34,7 +34,8 @@ class RunLog:
     def write(self, event: str, **values: Any) -> None:
         """Add a line: its time, its event and the values."""
         line = {"time": round(time.time(), 2), "event": event, **values}
-        if self.board and "step" in values:  # first: stopped here, it has the values twice
+        # before the log: a stop between the two repeats values there, and loses none
+        if self.board and "step" in values:
             for name, value in scalars(event, values).items():
                 self.board.add_scalar(name, value, values["step"])
             self.board.flush()

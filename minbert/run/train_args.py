@@ -90,7 +90,10 @@ class Args(RecipeArgs):
         choices=["shared", "separate"],
     )
     mnr_scale: float = siamese_arg(
-        0.0, "factor of the cosines in mnr, mnr-full, simcse; 0: 1, 20, 20", low=0, high=1e4
+        0.0,
+        "factor of the cosines in mnr, mnr-full, simcse; 0: 1 for mnr, 20 for the others",
+        low=0,
+        high=1e4,
     )
     epochs: int | dict[str, int] = training_arg(
         None, "global epochs (default: 5, frozen 10); of single tasks also sst=10,quora=5",

@@ -47,7 +47,7 @@ def calibration_of(task: Task, outputs: np.ndarray, labels: np.ndarray) -> Calib
     """
     order = np.random.default_rng(0).permutation(len(labels))
     halves = order[::2], order[1::2]
-    # one that could not be measured on rows held out is none to answer with
+    # else too few to fit on one half and measure on the other: the temperature stays 1
     is_enough = len(labels) >= 2 * FEWEST_ROWS
 
     def fitted_on(rows: np.ndarray) -> float:

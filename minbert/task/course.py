@@ -1,7 +1,7 @@
-"""The course's four tasks as they were first, for the oldest runs, which have no tasks.toml.
+"""The course's four tasks as they were first, for older runs and for minbert.doctor.
 
-A record that must not change: old runs are read by it. New runs train on the tasks of the folder
-tasks/ and keep a copy of them in their tasks.toml.
+A record that must not change: runs whose tasks.toml lacks these tasks are read by it. New runs
+train on the tasks of the folder tasks/ and keep a copy of them in their tasks.toml.
 """
 
 COURSE_TASKS = """\

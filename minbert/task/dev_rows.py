@@ -105,8 +105,8 @@ def _check_both_sides(task: Task, chosen: np.ndarray, files: str) -> None:
 def draw_dev_rows(tasks: Tasks, data_dir: Path, model: str) -> Tasks:
     """Return the tasks of a new run, which know their dev rows.
 
-    model: what the run starts from. Has that been trained on the rows of a task, but for its dev
-    rows, these are the new run's, too, as far as they are still there.
+    model: what the run starts from. If that is a run that drew dev rows of a task, they are the new
+    run's, too, as far as they are still there: it was trained on the other rows.
     """
     earlier = rows_of_run(Path(model)) if any(t.dev_share for t in tasks.values()) else {}
     drawn = {}

@@ -153,7 +153,7 @@ def set_threshold(model: MultitaskNetwork, task: Task, split: EncodedSplit) -> N
     head = model.heads[task.name]
     if cosine_threshold(task, head) is None:
         if head.config.siamese:
-            head.threshold.zero_()  # a run of before may have another
+            head.threshold.zero_()  # an older run may have another
         return
     split = limit_rows(split, THRESHOLD_ROWS)
     head.threshold.zero_()

@@ -98,7 +98,8 @@ def multi_labels(name: str, table: Table) -> Task:
     if odd := [word for word in words if SEPARATOR in word or word.strip() == EMPTY_SET]:
         raise ValueError(f"labels: {odd[0]!r}: `;` stands between a row's labels, `-` for none")
     if len(labels) > MAX_LABELS:
-        raise ValueError(f"labels: {len(labels)} of them; a multi-label task has {MAX_LABELS}")
+        many = f"labels: {len(labels)} of them"
+        raise ValueError(f"{many}; a multi-label task has at most {MAX_LABELS}")
     return Task(
         columns=replace(columns(table, label_set(labels), labels), empty_set=EMPTY_SET),
         outputs=len(labels), loss=multi_label, decode=set_above_half,

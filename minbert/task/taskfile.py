@@ -105,13 +105,13 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
     tasks = {}
     for name, table in tables.items():
         where = f"{path}: [{name}]"
-        size = len(name if data_dir is None else name.encode())  # runs of before counted letters
+        size = len(name if data_dir is None else name.encode())  # older runs counted letters
         if not name.isidentifier() or size > LONGEST_NAME:
             most = f"at most {LONGEST_NAME} bytes of letters, digits and _, the first no digit"
             raise UserError(f"{where[:100]}: write a name of {most}")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
-        if data_dir is not None and name.casefold() in TAKEN:  # which runs of before may have
+        if data_dir is not None and name.casefold() in TAKEN:  # which older runs may have
             raise UserError(f"{where}: {TAKEN[name.casefold()]}; write {name}_task, say")
         if hasattr(nn.ModuleDict(), name):  # which the heads are kept in
             raise UserError(f"{where}: PyTorch has that name for itself; write {name}_task, say")
@@ -220,7 +220,8 @@ def make_task(name: str, table: Table) -> Task:
         raise ValueError(f"{missing[0]} is missing")
     check_table(table)
     if len(texts_of(table)) != kind.sentences:
-        raise ValueError(f"text = {table['text']!r}: {table['kind']} has {kind.sentences}")
+        needed = f"{kind.sentences} text column" + "s" * (kind.sentences > 1)
+        raise ValueError(f"text = {table['text']!r}: {table['kind']} has {needed}")
     if "labels" in table:
         check_labels(table["labels"], kind.make in (classification, tagging))
     if "display_names" in table:
