@@ -9,6 +9,7 @@ import torch
 
 import train_multitask
 from minbert import UserError
+from minbert.cli import flag_of
 from minbert.files import read_json_lines as read_log
 from minbert.files import write_manifest
 from minbert.inference import MultitaskModel
@@ -82,7 +83,8 @@ def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, valu
     run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
     path = world / "runs/run/args.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
-    with pytest.raises(UserError, match=rf"args.json: {name} is .*the file is damaged"):
+    message = f"args.json: {name} is .*, which {flag_of(name)} does not take; the file is damaged"
+    with pytest.raises(UserError, match=message):
         train_multitask.main(["--resume", str(world / "runs/run")])
 
 
