@@ -43,7 +43,6 @@ FULL = {
     "single-quora-10-contrastive": 10, "single-quora-10-mnr": 10,
 }  # fmt: skip
 
-TEST_FILES = {"sst-test-output.csv", "para-test-output.csv", "sts-test-output.csv"}
 TINY_BUDGET = replace(
     BUDGETS["cpu"], pretrain=1, after_pretrain=1, single={"sst": 1, "quora": 1, "sts": 1}, frozen=1
 )
@@ -237,10 +236,8 @@ def test_a_stopped_run_goes_on(arguments: list[str], world: Path, monkeypatch, c
     assert record.is_file()
 
 
-def test_a_finished_run_without_a_record_is_only_recorded(
-    arguments: list[str], world: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """It is from before there were records, or of another --results."""
+def test_a_finished_run_is_only_recorded(arguments: list[str], world: Path, capsys) -> None:
+    """It is older than records are, or of another --results."""
     paper.main([*arguments, "--table", "4"])
     key = RunKey(world / "runs/paper-cpu-model", "parallel")
     log, record = key.folder / "log.jsonl", record_path(world / "results", key)
@@ -255,7 +252,7 @@ def test_a_finished_run_without_a_record_is_only_recorded(
     paper.main([*arguments, "--table", "4"])
     place = world / "results/predictions/paper-cpu-model-parallel-11711"
     assert f"Table 4: hand in the test predictions in {place} (" in capsys.readouterr().out
-    assert {path.name for path in place.iterdir()} == TEST_FILES
+    assert len([*place.glob("*-test-output.csv")]) == 3
     shutil.rmtree(place)
     paper.main([*arguments, "--table", "4"])
     said = f"Table 4: {place} is not there: remove {record}, and the run is made anew"
