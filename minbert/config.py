@@ -20,7 +20,7 @@ LIMITS = {
     "hidden_dropout_prob": (0.0, 0.99),
     "attention_probs_dropout_prob": (0.0, 0.99),
     "initializer_range": (0.0, 10.0),
-    "layer_norm_eps": (0.0, 1.0),
+    "layer_norm_eps": (1e-20, 1.0),  # with 0 a row of padding, which has no variance, is NaN
 }
 
 
@@ -83,11 +83,14 @@ class BertConfig:
         return cls(**known)
 
     @classmethod
-    def from_file(cls, path: Path) -> "BertConfig":
+    def from_file(cls, path: str | Path) -> "BertConfig":
         """Read a published config.json. Raises UserError if it is damaged or not a BERT's."""
-        check_content(path)
+        path = Path(path)
         try:
+            check_content(path)
             values = parse_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UserError(f"{path}: {error.strerror}") from error
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: not valid JSON ({error}); fetch the model again") from error
         try:

@@ -1,7 +1,7 @@
 """A trained run, ready for use: texts in, predictions or embeddings out."""
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +13,8 @@ from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.data.items import by_row, item_labels, visible_items
 from minbert.data.tables import as_words
-from minbert.data.tokenizer import LONGEST, SHORTEST, BertTokenizer
+from minbert.data.texts import as_list, checked_text
+from minbert.data.tokenizer import LONGEST, SHORTEST, BertTokenizer, check_max_length
 from minbert.data.vocabulary import read_settings
 from minbert.errors import UserError
 from minbert.losses import normalized
@@ -63,9 +64,8 @@ class MultitaskModel:
         longer texts are cut. None: that of the run. Raises UserError for one below 4, and for what
         cannot be loaded.
         """
-        is_number = isinstance(max_length, int | np.integer)
-        if max_length is not None and not (is_number and max_length >= SHORTEST):
-            raise UserError(f"max_length {max_length!r}: it is {SHORTEST} or more")
+        if max_length is not None:
+            check_max_length(max_length)
         network, directory = load_multitask(Path(run))
         tasks = tasks_of_run(directory, network.heads)
         for name, task in tasks.items():
@@ -230,22 +230,8 @@ def max_length_of_run(directory: Path, encoder: BertModel) -> int:
         where = directory / "tokenizer_config.json"
         saved = read_settings(where).get("model_max_length", LONGEST)
     if type(saved) is not int or saved < SHORTEST:
-        raise UserError(f"{where}: the longest text has {saved!r} tokens; it is {SHORTEST} or more")
+        raise UserError(f"{where}: the longest text has {saved!r} tokens; write {SHORTEST} or more")
     return min(saved, encoder.config.max_position_embeddings)
-
-
-def as_list(texts: Iterable[Text]) -> list[Text]:
-    """Return texts as a list: zip(a, b) can be read once. Raises UserError for what are none.
-
-    A table or a dict would give the names of its columns.
-    """
-    if isinstance(texts, str):
-        raise UserError("give a list of texts, not one text")
-    if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
-        raise UserError(
-            f"give a list of texts, as a column of a table, not a {type(texts).__name__}"
-        )
-    return list(texts)
 
 
 def _examples(
@@ -263,12 +249,10 @@ def _examples(
         parts = tuple(text) if isinstance(text, tuple | list | np.ndarray) else (text,)
         if len(parts) != sentences:
             raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
-        for part in parts:
-            if not isinstance(part, str):
-                raise UserError(f"text {number}: a {type(part).__name__}, not a text: {part!r:.60}")
+        parts = [checked_text(part, number) for part in parts]
         if not all(part.strip() for part in parts):
             raise UserError(f"text {number}: empty sentence")
-        example = Example(str(number), *map(valid_unicode, parts))
+        example = Example(str(number), *parts)
         if splitter:
             words = [example.text[start:end] for start, end in splitter.word_spans(example.text)]
             example = replace(example, words=tuple(words))

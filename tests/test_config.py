@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from minbert import BertModel, UserError
+from minbert import BertConfig, BertModel, UserError
 
 
 @pytest.mark.parametrize(
@@ -22,6 +22,7 @@ from minbert import BertModel, UserError
         ({"vocab_size": -1}, "vocab_size is -1"),
         ({"layer_norm_eps": None}, "layer_norm_eps is None"),
         ({"layer_norm_eps": float("nan")}, "layer_norm_eps is nan"),
+        ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0; it must be from 1e-20 to 1.0"),
         ({"hidden_dropout_prob": [0.1]}, "hidden_dropout_prob is"),
         ({"max_position_embeddings": 32.5}, "max_position_embeddings is 32.5"),
     ],
@@ -43,6 +44,13 @@ def test_a_config_that_is_no_object(tiny: BertModel, tmp_path: Path, content: st
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(UserError, match=r"config.json: "):
         BertModel.from_pretrained(tmp_path)
+
+
+def test_a_config_of_a_name_as_text(tiny: BertModel, tmp_path: Path) -> None:
+    tiny.save_pretrained(tmp_path)
+    assert BertConfig.from_file(str(tmp_path / "config.json")) == tiny.config
+    with pytest.raises(UserError, match=r"gone.json: No such file"):
+        BertConfig.from_file(tmp_path / "gone.json")
 
 
 def test_a_configuration_by_its_name_of_2018_is_told_of(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_vectors_have_no_dropout(trained: Path) -> None:
 
 def test_mistakes_in_loading(world: Path) -> None:
     for wrong in (3, "32", 10.5):
-        with pytest.raises(UserError, match=f"max_length {wrong!r}: it is 4 or more"):
+        with pytest.raises(UserError, match=f"max_length {wrong!r}: write a whole number, 4"):
             MultitaskModel.load(world / "nowhere", max_length=wrong)
     with pytest.raises(UserError, match="--device None: write auto, cpu"):
         choose_device(None)

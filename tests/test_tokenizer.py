@@ -1,9 +1,11 @@
 """BertTokenizer against transformers', token for token, on the real data."""
 
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -94,7 +96,7 @@ def test_pairs_are_cut_longest_first(real_data: Path, uncased, max_length: int) 
 
 
 def test_same_from_vocab_txt(real_data: Path, uncased) -> None:
-    from_vocab = BertTokenizer.from_vocab(resolve("all-MiniLM-L6-v2") / "vocab.txt")
+    from_vocab = BertTokenizer.from_vocab(str(resolve("all-MiniLM-L6-v2") / "vocab.txt"))
     texts = [e.text for e in read(real_data / "ids-sst-train.csv", "sst")] + SENTENCES
     assert_same((from_vocab, uncased[1]), texts, None, 512)
 
@@ -105,9 +107,11 @@ def test_odd_text(uncased, cased) -> None:
         assert_same(both, SENTENCES, SENTENCES[::-1], 20)
 
 
-def test_saved_and_loaded_is_the_same(uncased, tmp_path: Path) -> None:
-    uncased[0].save(tmp_path, 512)
-    again = BertTokenizer.from_directory(tmp_path)
+@pytest.mark.parametrize("kind", [str, Path])
+def test_saved_and_loaded_is_the_same(uncased, tmp_path: Path, kind: type) -> None:
+    folder = kind(tmp_path / "a/new/folder")
+    uncased[0].save(folder, 512)
+    again = BertTokenizer.from_directory(folder)
     for a, b in zip(again.encode_batch(SENTENCES), uncased[0].encode_batch(SENTENCES), strict=True):
         assert np.array_equal(a.ids, b.ids)
 
@@ -146,6 +150,8 @@ def test_bad_vocabularies(tmp_path: Path, name: str, content: str, message: str)
     with pytest.raises(UserError, match=message) as error:
         BertTokenizer.from_directory(tmp_path)
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+    with pytest.raises(UserError, match=r"gone.txt: No such file"):
+        BertTokenizer.from_vocab(tmp_path / "gone.txt")
 
 
 def test_threads_with_lengths_of_their_own(uncased) -> None:
@@ -199,6 +205,27 @@ def test_calls_that_do_not_fit(uncased) -> None:
             tokenizer.decode([101, number])
 
 
+@pytest.mark.parametrize("texts", [{"text": ["a"]}, SimpleNamespace(columns=["text"]), None, 3])
+def test_what_is_no_list_of_texts(uncased, texts: object) -> None:
+    """A dict and a DataFrame would give the names of their columns."""
+    for given in ((texts,), (["a"], texts))[: 1 + (texts is not None)]:
+        with pytest.raises(UserError, match="give a list of texts, as a column of a table, not a"):
+            uncased[0](*given)
+
+
+@pytest.mark.parametrize("text", [None, float("nan"), b"a", ["a"]])
+def test_only_texts_are_texts(uncased, text: object) -> None:
+    message = rf"text 2: a {type(text).__name__}, not a text: {re.escape(repr(text))}"
+    for given in ((["a", text],), (["a", "b"], ["c", text])):
+        with pytest.raises(UserError, match=message):
+            uncased[0](*given)
+
+
+def test_half_a_character_is_read_as_its_replacement(uncased) -> None:
+    halves, unknown = (uncased[0](["red", f"a {c} kite"]) for c in ("\ud83d", "\ufffd"))
+    assert torch.equal(halves["input_ids"], unknown["input_ids"])
+
+
 IN_WORKERS = """
 import sys
 import torch
@@ -229,8 +256,8 @@ def test_workers_of_a_data_loader_tokenize_too() -> None:
 
 
 def test_a_length_that_nothing_can_be_cut_to_is_refused(uncased) -> None:
-    for length in (-1, 0, 3):
-        with pytest.raises(UserError, match=f"max_length {length}: it is 4 or more"):
+    for length in (-1, 0, 3, None, "5", 4.5):
+        with pytest.raises(UserError, match=f"max_length {length!r}: write a whole number, 4 or"):
             uncased[0]("red cat", max_length=length)
 
 

@@ -17,6 +17,7 @@ from tokenizers.normalizers import BertNormalizer
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from minbert.data.texts import as_list, checked_text
 from minbert.data.vocabulary import SPECIAL, Settings, is_cased, read_tokenizer, wordpiece
 from minbert.errors import UserError
 from minbert.weights.resolve import resolve
@@ -82,19 +83,19 @@ class BertTokenizer:
         return cls.from_directory(resolve(name_or_dir))
 
     @classmethod
-    def from_directory(cls, directory: Path) -> Self:
+    def from_directory(cls, directory: str | Path) -> Self:
         """Read tokenizer.json, else vocab.txt, with the settings of tokenizer_config.json.
 
         The ids are those of transformers. Raises UserError if neither file exists, or for a
         tokenizer or a setting that is not BERT's.
         """
-        return cls(read_tokenizer(directory))
+        return cls(read_tokenizer(Path(directory)))
 
     @classmethod
-    def from_vocab(cls, path: Path) -> Self:
+    def from_vocab(cls, path: str | Path) -> Self:
         """Read a vocab.txt; texts are lower-cased unless a word of it has an upper-case letter."""
-        tokenizer = wordpiece(path)
-        Settings(lowercase=not is_cased(tokenizer)).apply_to(tokenizer, path)
+        tokenizer = wordpiece(Path(path))
+        Settings(lowercase=not is_cased(tokenizer)).apply_to(tokenizer, Path(path))
         return cls(tokenizer)
 
     def __call__(
@@ -106,13 +107,11 @@ class BertTokenizer:
         """Return `input_ids`, `attention_mask` and `token_type_ids`, (B, T) int64 each, padded.
 
         texts: one or several; pairs: the second sentence of each. Raises UserError for no text, for
-        another number of pairs, and for a max_length that nothing could be cut to.
+        what is none, for another number of pairs, and for a max_length that nothing could be cut
+        to.
         """
-        if max_length < SHORTEST:
-            raise UserError(f"max_length {max_length}: it is {SHORTEST} or more")
-        first, second = (
-            [x] if isinstance(x, str) else x if x is None else list(x) for x in (texts, pairs)
-        )
+        check_max_length(max_length)
+        first, second = given_texts(texts), None if pairs is None else given_texts(pairs)
         if not first or (second is not None and len(second) != len(first)):
             found = "none" if not first else f"{len(first)}, and {len(second)} pairs"
             raise UserError(f"give a text or more, each with its pair or all without: {found} here")
@@ -197,11 +196,13 @@ class BertTokenizer:
             result[i] = token.startswith("##")
         return result
 
-    def save(self, directory: Path, max_length: int) -> None:
+    def save(self, directory: str | Path, max_length: int) -> None:
         """Write tokenizer.json, and the settings without which transformers takes it as uncased.
 
         max_length: the model's longest sequence.
         """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
         with TRUNCATING:
             self.tokenizer.no_truncation()
             text = self.tokenizer.to_str(pretty=True)  # the library's save raises a bare Exception
@@ -221,6 +222,18 @@ class BertTokenizer:
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         path = directory / "tokenizer_config.json"
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def check_max_length(max_length: Any) -> None:
+    """Raise UserError for what is no number of tokens that a text could be cut to."""
+    if not isinstance(max_length, int | np.integer) or max_length < SHORTEST:
+        raise UserError(f"max_length {max_length!r}: write a whole number, {SHORTEST} or more")
+
+
+def given_texts(texts: str | Sequence[str]) -> list[str]:
+    """Return one text or several as a list. Raises UserError for what are none."""
+    several = [texts] if isinstance(texts, str) else as_list(texts)
+    return [checked_text(text, number) for number, text in enumerate(several, start=1)]
 
 
 def end_of_letter(text: str, end: int) -> int:

@@ -91,9 +91,11 @@ def read_settings(path: Path) -> dict[str, Any]:
 
 def wordpiece(path: Path) -> Tokenizer:
     """Read a vocab.txt: a token a line, its id the line's number. Raises UserError."""
-    check_content(path)
     try:
+        check_content(path)
         words = path.read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason}); fetch the model again") from error
     vocab = {word.rstrip("\r"): i for i, word in enumerate(words) if word.rstrip("\r")}

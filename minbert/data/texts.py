@@ -1,0 +1,28 @@
+"""Texts as a program hands them in, checked."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from minbert.errors import UserError
+from minbert.printable import valid_unicode
+
+
+def as_list(texts: Iterable[Any]) -> list[Any]:
+    """Return texts as a list: zip(a, b) can be read once. Raises UserError for what are none.
+
+    A table or a dict would give the names of its columns.
+    """
+    if isinstance(texts, str):
+        raise UserError("give a list of texts, not one text")
+    if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+        raise UserError(
+            f"give a list of texts, as a column of a table, not a {type(texts).__name__}"
+        )
+    return list(texts)
+
+
+def checked_text(text: Any, number: int) -> str:
+    """Return a text in valid Unicode. Raises UserError for what is none; number: which, from 1."""
+    if not isinstance(text, str):
+        raise UserError(f"text {number}: a {type(text).__name__}, not a text: {text!r:.60}")
+    return valid_unicode(text)
