@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from minbert.errors import UserError
+
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
     """Return x on a device; a copy to a GPU runs while the program goes on (pinned memory)."""
@@ -31,6 +33,14 @@ class Batch:
     rows: tuple[int, ...] = ()  # S, each sequence's row in the split
     items: tuple[int, ...] = ()  # I, each item's number in the split
     word_starts: Tensor | None = None  # (I,) int64, each word's first token; None: items are rows
+
+    def __post_init__(self) -> None:
+        total, least = sum(self.lengths), min(self.lengths, default=1)
+        if total != len(self.ids) or least < 1:  # attention would mix the sequences up, silently
+            raise UserError(
+                f"Batch of {len(self.ids)} tokens: its lengths sum up to {total}, the least is "
+                f"{least}: give each sequence's number of tokens, 1 or more"
+            )
 
     @property
     def cu_seqlens(self) -> Tensor:

@@ -30,10 +30,12 @@ class PaddedModel(nn.Module):
 
     def __init__(self, model: MultitaskNetwork | BertModel, task: str = "") -> None:
         super().__init__()
+        if task and isinstance(model, BertModel):
+            raise UserError(f"task {task!r}: a BertModel has no heads; give a MultitaskNetwork")
         self.encoder = model if isinstance(model, BertModel) else model.encoder
         if task and (why := model.why_only_minbert(task)):
             raise UserError(f"{task}: {why}")
-        self.head = model.heads[task] if task else None
+        self.head = model.head_named(task) if task else None
         self.siamese = bool(task) and self.head.config.siamese
 
     @property

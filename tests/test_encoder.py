@@ -120,6 +120,16 @@ def test_few_scores_at_once_are_the_same_without_a_gradient(
         torch.testing.assert_close(a, b, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize(
+    ("lengths", "sizes"),
+    [((2, 2), (4, 2)), ((3, 4), (7, 3)), ((2, 0, 3), (5, 0))],
+)
+def test_lengths_that_are_not_those_of_the_tokens(lengths: tuple, sizes: tuple) -> None:
+    message = "Batch of 5 tokens: its lengths sum up to {}, the least is {}: give".format(*sizes)
+    with pytest.raises(UserError, match=message):
+        Batch(torch.arange(5), torch.arange(5), torch.zeros(5).long(), lengths)
+
+
 def test_order_of_sequences_does_not_matter(tiny: BertModel) -> None:
     tiny = tiny.double()
     sequences = [torch.arange(1, n + 1) for n in (20, 4, 33, 4, 19)]

@@ -1,5 +1,7 @@
 """Hooked, replaced and wrapped modules are called as they are; defaults of PyTorch change none."""
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,11 +10,12 @@ import torch.nn.utils.parametrize
 import torch.nn.utils.prune
 from torch import Tensor, nn
 
-from minbert import AdamW, BertModel, BertTokenizer, UserError
+from minbert import AdamW, Batch, BertModel, BertTokenizer, UserError
 from minbert.kernels import KERNELS
 from minbert.model.heads import HeadConfig
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
+from minbert.onnx import PaddedModel
 from tests.conftest import TINY
 from tests.models import make_model, padded
 
@@ -107,6 +110,39 @@ def test_a_changed_module_is_not_saved_under_a_name_that_nobody_reads(tmp_path: 
     tied.save_pretrained(tmp_path)
     loaded = BertModel.from_pretrained(tmp_path).eval()
     torch.testing.assert_close(loaded(**padded())[0], tied.eval()(**padded())[0])
+
+
+def test_a_model_that_its_config_does_not_describe_is_not_saved(tmp_path: Path) -> None:
+    model = make_model()
+    model.bert_layers = model.bert_layers[:1]
+    model.word_embedding = nn.Embedding(210, 32)
+    changes = "num_hidden_layers=1, vocab_size=210"
+    with pytest.raises(UserError, match=rf"dataclasses.replace\(model.config, {changes}\)"):
+        model.save_pretrained(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    model.config = dataclasses.replace(model.config, num_hidden_layers=1, vocab_size=210)
+    model.pooler_dense = nn.Identity()  # a model without a pooler is one
+    model.save_pretrained(tmp_path / "model")
+    loaded = BertModel.from_pretrained(tmp_path / "model")
+    assert torch.equal(loaded(**padded())[0], model.eval()(**padded())[0])
+
+
+@pytest.mark.parametrize(
+    ("ask", "message"),
+    [
+        (lambda n, b: n("zz", b), "task 'zz': this network has cross, apart"),
+        (lambda n, b: n.embed("zz", b), "task 'zz': this network has cross, apart"),
+        (lambda n, b: PaddedModel(n, "zz"), "task 'zz': this network has cross, apart"),
+        (lambda n, b: PaddedModel(n.encoder, "cross"), "task 'cross': a BertModel has no heads"),
+        (lambda n, b: n("apart", b), "task 'apart': its head compares embeddings: call embed"),
+        (lambda n, b: n.embed("cross", b), "task 'cross': its head has no embeddings: call the"),
+    ],
+)
+def test_tasks_that_a_network_has_not(ask: Callable, message: str) -> None:
+    heads = {"cross": HeadConfig(outputs=2), "apart": HeadConfig(siamese=True)}
+    ids = torch.arange(5)
+    with pytest.raises(UserError, match=message):
+        ask(MultitaskNetwork(make_model(), heads), Batch(ids, ids, ids * 0, (2, 3)))
 
 
 def in_a_program(

@@ -1,5 +1,6 @@
 """The padded door: inputs and outputs as in transformers."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,7 +39,7 @@ def test_inputs_as_in_transformers() -> None:
         ({"attention_mask": torch.full((3, 9), 0.5)}, "1 is a real token, 0 is padding"),
         ({"attention_mask": torch.full((3, 9), -1.0)}, "at most -1000 at padding"),
         ({"position_ids": torch.full((1, 9), 64)}, r"position_ids 64..64 must be 0..63"),
-        ({"position_ids": torch.zeros(3, 8)}, r"position_ids \(3, 8\) must have the shape"),
+        ({"position_ids": torch.zeros(3, 8).long()}, r"position_ids \(3, 8\) must have the shape"),
         ({"inputs_embeds": torch.zeros(3, 9, 32)}, "either input_ids or inputs_embeds"),
         ({"input_ids": None}, "either input_ids or inputs_embeds"),
         ({"input_ids": None, "inputs_embeds": torch.zeros(3, 9, 8)}, r"must be \(B, T, 32\)"),
@@ -50,6 +51,27 @@ def test_inputs_as_in_transformers() -> None:
 def test_inputs_that_do_not_fit_are_refused(change: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         make_model()(**{**padded(), **change})
+
+
+@pytest.mark.parametrize("name", ["input_ids", "token_type_ids", "position_ids"])
+def test_ids_of_another_type_are_refused_by_name(name: str) -> None:
+    model, ones = make_model(), torch.ones(3, 9, dtype=torch.int64)
+    expected, found = (model(**{**padded(), name: x})[0] for x in (ones, ones.int()))
+    assert torch.equal(expected, found)
+    for dtype in ("int16", "int8", "uint8", "bool", "float32"):
+        with pytest.raises(UserError, match=f"{name} is a tensor of {dtype}; give one of int64"):
+            model(**{**padded(), name: ones.to(getattr(torch, dtype))})
+
+
+@pytest.mark.parametrize("make", [np.array, list, dict])
+@pytest.mark.parametrize(
+    "name", ["input_ids", "token_type_ids", "position_ids", "attention_mask", "inputs_embeds"]
+)
+def test_what_is_no_tensor_is_refused_by_name(name: str, make: type) -> None:
+    inputs = padded() if name != "inputs_embeds" else {}
+    kind = type(make([])).__name__
+    with pytest.raises(UserError, match=f"{name} is a {kind}; give a tensor"):
+        make_model()(**{**inputs, name: make([])})
 
 
 def test_outputs_as_in_transformers() -> None:

@@ -235,7 +235,7 @@ def can_run(layer: nn.Module) -> bool:
     return not watched and all(is_plain(m, cls) for cls, some in parts.items() for m in some)
 
 
-def run(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> Tensor:
+def compute_layer(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> Tensor:
     """Compute a layer, (N, D) -> (N, D); `context`: see SelfAttention."""
     a, dense, norm = layer.self_attention, layer.attention_dense, layer.attention_layer_norm
     inner, outer, norm_f = layer.interm_dense, layer.out_dense, layer.out_layer_norm

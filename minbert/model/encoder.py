@@ -54,7 +54,7 @@ class BertLayer(nn.Module):
         fewer passes over the memory; with --written-out what stands here is what runs.
         """
         if self.kernels != "written-out" and derived.can_run(self):
-            return derived.run(self, x, layout, context)
+            return derived.compute_layer(self, x, layout, context)
         a = self.attention_dense(self.self_attention(x, layout, context))
         x = self.attention_layer_norm(x + self.dropout(a))
         f = self.out_dense(F.gelu(self.interm_dense(x)))
@@ -149,7 +149,7 @@ class BertModel(nn.Module):
         layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         states = [x]
         for layer in self.bert_layers:
-            states.append(self.run(layer, states[-1], layout))
+            states.append(self.run_layer(layer, states[-1], layout))
         return [state[: len(batch.ids)] for state in states]
 
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -164,19 +164,16 @@ class BertModel(nn.Module):
         layers. layers: numbers, from 1, of layers whose mean output is pooled instead of the top
         layer's (Sun et al., 2019).
         """
-        if layers:
-            states, first = self.hidden_states(batch), batch.cu_seqlens[:-1]
-            chosen = [states[layer].index_select(0, first) for layer in layers]
-            return self.pool(torch.stack(chosen).mean(0))
-        if self.kernels == "written-out":
-            return self.encode(batch)[1]
+        if layers or self.kernels == "written-out":
+            hidden = self.token_states(batch, layers)
+            return self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
         x = add_rows(self.embed(batch), spare_rows(batch.lengths))
         layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         *lower, last = self.bert_layers
         for layer in lower:
-            x = self.run(layer, x, layout)
+            x = self.run_layer(layer, x, layout)
         first = add_rows(x.index_select(0, batch.cu_seqlens[:-1]))
-        first = self.run(last, first, layout.first_tokens(), x)
+        first = self.run_layer(last, first, layout.first_tokens(), x)
         return self.pool(first[: len(batch.lengths)])
 
     def token_states(self, batch: Batch, layers: tuple[int, ...]) -> Tensor:
@@ -184,7 +181,7 @@ class BertModel(nn.Module):
         states = self.hidden_states(batch)
         return torch.stack([states[layer] for layer in layers]).mean(0) if layers else states[-1]
 
-    def run(
+    def run_layer(
         self, layer: BertLayer, x: Tensor, layout: Layout, context: Tensor | None = None
     ) -> Tensor:
         """Call one layer; checkpoint_activations keeps its input alone for the backward pass."""
@@ -248,9 +245,28 @@ class BertModel(nn.Module):
         return model.eval()
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write config.json and model.safetensors by published names, as AutoModel reads it."""
+        """Write config.json and model.safetensors by published names, as AutoModel reads it.
+
+        Raises UserError for parameters that BERT has not, and for sizes that config does not say.
+        """
         tensors = {to_published(name): tensor for name, tensor in self.state_dict().items()}
+        self.check_config()
         write_pretrained(Path(directory), self.config, tensors, "BertModel")
+
+    def check_config(self) -> None:
+        """Raise UserError if layers or tables were changed and config was not."""
+        sizes = {
+            "num_hidden_layers": len(self.bert_layers),
+            "vocab_size": len(self.word_embedding.weight),
+            "max_position_embeddings": len(self.pos_embedding.weight),
+            "type_vocab_size": len(self.tk_type_embedding.weight),
+        }
+        other = [f"{key}={n}" for key, n in sizes.items() if n != getattr(self.config, key)]
+        if other:
+            raise UserError(
+                f"cannot save a model that its config does not describe: set model.config = "
+                f"dataclasses.replace(model.config, {', '.join(other)})"
+            )
 
 
 class NoInitialisation(TorchFunctionMode):

@@ -13,7 +13,7 @@ from minbert.batch import Batch
 from minbert.errors import UserError
 from minbert.files import first_line, read_json
 from minbert.model.encoder import BertModel
-from minbert.model.heads import HeadConfig, make_head, pool, siamese_part
+from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, siamese_part
 from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert, to_published
 from minbert.weights.pretrained import check_weights
@@ -74,7 +74,7 @@ class MultitaskNetwork(nn.Module):
 
     def why_only_minbert(self, task: str) -> str:
         """Return what of a task's head no other program computes; "" if nothing."""
-        config = self.heads[task].config
+        config = self.head_named(task).config
         if config.both:
             return "its pairs are read together and apart, which only minbert does"
         layers = f"its head reads layers {config.layers}, which only minbert does"
@@ -99,12 +99,21 @@ class MultitaskNetwork(nn.Module):
     def encoders(self) -> list[BertModel]:
         return [self.encoder] if self.second_tower is None else [self.encoder, self.second_tower]
 
+    def head_named(self, task: str) -> Head | SiameseHead:
+        """Return a task's head. Raises UserError for a name that is none of them."""
+        if task not in self.heads:
+            raise UserError(f"task {task!r}: this network has {', '.join(self.heads)}")
+        return self.heads[task]
+
     def forward(self, task: str, batch: Batch) -> Tensor:
-        return self.heads[task](self.head_input(task, batch))
+        head = self.head_named(task)
+        if head.config.siamese:
+            raise UserError(f"task {task!r}: its head compares embeddings: call embed")
+        return head(self.head_input(task, batch))
 
     def head_input(self, task: str, batch: Batch) -> Tensor:
         """Return what a head reads: pooled sentences (S, D) or words' first pieces (I, D)."""
-        config = self.heads[task].config
+        config = self.head_named(task).config
         if config.per_word:
             states = self.encoder.token_states(batch, config.layers)
             return states.index_select(0, batch.word_starts).to(self.encoder.dtype)
@@ -115,7 +124,9 @@ class MultitaskNetwork(nn.Module):
 
         side: 0 for first sentences of pairs, 1 for second ones; it matters with separate towers.
         """
-        head = siamese_part(self.heads[task])
+        head = siamese_part(self.head_named(task))
+        if not isinstance(head, SiameseHead):
+            raise UserError(f"task {task!r}: its head has no embeddings: call the network itself")
         encoder = self.second_tower if side == 1 and self.second_tower is not None else self.encoder
         return head.embed(pooled_sentences(encoder, batch, head.config.pooling))
 

@@ -70,10 +70,17 @@ def pack(
 ) -> Packed:  # fmt: skip
     """Return the real tokens of inputs as transformers takes them.
 
-    Raises UserError for shapes that do not fit each other, ids outside the vocabulary, sequences
-    longer than the position table, a row without a real token, and a mask that is neither 0 and 1
-    nor additive.
+    Raises UserError for what is no tensor or of another type than its own, shapes that do not fit
+    each other, ids outside the vocabulary, sequences longer than the position table, a row without
+    a real token, and a mask that is neither 0 and 1 nor additive.
     """
+    inputs = {
+        "input_ids": input_ids, "token_type_ids": token_type_ids, "position_ids": position_ids,
+        "attention_mask": attention_mask, "inputs_embeds": inputs_embeds,
+    }  # fmt: skip
+    for name, x in inputs.items():
+        if x is not None:
+            check_type(name, x)
     ids = padded_ids(config, input_ids, inputs_embeds)
     real = torch.ones_like(ids, dtype=torch.bool)
     if attention_mask is not None:
@@ -119,6 +126,15 @@ def padded_ids(
     hint = ": outside the vocabulary; was another tokenizer used?"
     check_range("input_ids", ids, ids.shape, config.vocab_size - 1, hint)
     return ids
+
+
+def check_type(name: str, x: Any) -> None:
+    """Raise UserError for what is no tensor, and for ids of a type that no embedding looks up."""
+    if not isinstance(x, Tensor):
+        raise UserError(f"{name} is a {type(x).__name__}; give a tensor")
+    if name.endswith("_ids") and x.dtype not in (torch.int64, torch.int32):
+        dtype = str(x.dtype).removeprefix("torch.")
+        raise UserError(f"{name} is a tensor of {dtype}; give one of int64")
 
 
 def check_range(name: str, x: Tensor, shape: torch.Size, last: int, hint: str = "") -> None:
