@@ -238,7 +238,7 @@ def job_of(args: Args) -> tuple[str, bool]:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("evaluate.py works in one process: start it with python, not torchrun")
     job, has_text = job_of(args)

@@ -194,7 +194,7 @@ def same_tasks(args: Args) -> str:
 
 
 def main(argv: list[str]) -> int:
-    given = parse_given(Args, argv, __doc__.split("\n")[0])
+    given = parse_given(Args, argv, __doc__)
     with distributed.processes():
         with silence(given.get("quiet", False)):
             args, tasks, folder = rundir.open_run(

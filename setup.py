@@ -16,6 +16,7 @@ setup(
     packages=find_packages(
         include=["minbert", "minbert.*", "tasks", "tasks.*", "experiments", "benchmarks"]
     ),
+    package_data={"minbert": ["py.typed"]},  # type checkers read the hints
     py_modules=["train_multitask", "pretrain_mlm", "evaluate"],
     install_requires=[
         "torch==2.13.0",

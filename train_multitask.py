@@ -265,7 +265,7 @@ def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
 
 
 def main(argv: list[str]) -> int:
-    given = parse_given(Args, argv, __doc__.split("\n")[0])
+    given = parse_given(Args, argv, __doc__)
     with distributed.processes():
         with silence(given.get("quiet", False)):
             args, tasks, folder = rundir.open_run(

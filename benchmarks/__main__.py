@@ -39,7 +39,7 @@ class Args:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     unknown = [name for name in args.only if name not in ALL]
     if unknown:
         raise UserError(f"--only {unknown[0]}: write some of {', '.join(ALL)}")

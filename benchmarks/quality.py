@@ -47,7 +47,7 @@ class Args:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     versions()  # before hours of training: it fails without the extras
     root = Path(args.output_dir) / "quality"
     now = current_origin(job_args(args))

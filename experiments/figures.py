@@ -234,7 +234,7 @@ def spread_out(scores: dict[str, float], gap: float = GAP) -> dict[str, float]:
 
 def main(argv: list[str]) -> int:
     """Draw the figures anew, out of results.json."""
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     folder = Path(args.results)
     for path in draw_figures(read_record(folder), folder / FIGURES):
         print(f"wrote {path}")

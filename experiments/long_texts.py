@@ -46,7 +46,7 @@ def task_file(root: Path, way: str) -> Path:
 
 def main(argv: list[str]) -> int:
     """Write the task files, print the plan, run it, write what it came to."""
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     root = Path(args.output_dir) / f"long-texts-{Path(args.model).name}"
     for way in LONG:
         task = make_task("cfimdb", {**cfimdb.TABLE, "long": way})

@@ -135,7 +135,7 @@ def table_5() -> list[AblationRow]:
 
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     root = Path(args.output_dir) / f"one-model-{Path(args.model).name}"
 
     def keep_predictions() -> None:

@@ -53,7 +53,7 @@ def chosen_tables(args: Args, wide: int) -> list[PaperTable]:
 
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     if args.table == "4":
         args = replace(args, only=args.only or (TABLE_4_JOB,))
     config = BertConfig.from_file(resolve(args.model) / "config.json")

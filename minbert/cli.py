@@ -54,12 +54,15 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message.removeprefix("argument "))
 
 
-def parse_given(cls: type, argv: list[str], description: str, places: str = "") -> dict[str, Any]:
+def parse_given(
+    cls: type, argv: list[str], description: str | None, places: str = ""
+) -> dict[str, Any]:
     """Return the fields that argv or its --config file sets, parsed and checked one by one.
 
-    Dashes and underscores are both accepted. places: how --help names what is written without a
-    flag. Raises UserError for a value that does not fit and for an unknown flag, with the nearest
-    known one.
+    Dashes and underscores are both accepted. description: a script's docstring, of which --help
+    shows the first line; None under `python -OO`, which takes docstrings away. places: how --help
+    names what is written without a flag. Raises UserError for a value that does not fit and for an
+    unknown flag, with the nearest known one.
     """
     parser = _parser_of(cls, description, places)
     words = [_dashes(word) for word in argv]
@@ -73,11 +76,12 @@ def parse_given(cls: type, argv: list[str], description: str, places: str = "") 
     return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
 
 
-def _parser_of(cls: type, description: str, places: str) -> argparse.ArgumentParser:
+def _parser_of(cls: type, description: str | None, places: str) -> argparse.ArgumentParser:
     """Return a parser with a flag for each field of a dataclass, and --config."""
     module = command_of(sys.orig_argv)  # whose file's name says little, as __main__.py
     parser = _Parser(
-        description=description, usage=f"%(prog)s {places}[ARGUMENTS]", allow_abbrev=False,
+        description=(description or "").partition("\n")[0],
+        usage=f"%(prog)s {places}[ARGUMENTS]", allow_abbrev=False,
         prog=f"python -m {module}" if module else None, argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     titles = dict.fromkeys(f.metadata["group"] for f in fields(cls))
@@ -173,13 +177,13 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     return words
 
 
-def parse_arguments(cls: type[T], argv: list[str], description: str) -> T:
+def parse_arguments(cls: type[T], argv: list[str], description: str | None) -> T:
     """Return the arguments that argv sets, and the defaults of all others."""
     return cls(**parse_given(cls, argv, description))
 
 
 def parse_with_places(
-    cls: type[T], argv: list[str], description: str, places: str
+    cls: type[T], argv: list[str], description: str | None, places: str
 ) -> tuple[list[str], T]:
     """Return the words that stand without a flag, and the arguments that all others set.
 

@@ -99,7 +99,7 @@ def data_lines(folder: Path) -> list[str]:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     device = choose_device("auto")
     print(f"python   {platform.python_version()} on {platform.system()} {platform.machine()}")
     print(f"packages {versions(LIBRARIES)}")

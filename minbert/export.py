@@ -160,7 +160,7 @@ EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path, int], None]] = {
 
 
 def main(argv: list[str]) -> int:
-    places, args = parse_with_places(Args, argv, __doc__.split("\n")[0], PLACES)
+    places, args = parse_with_places(Args, argv, __doc__, PLACES)
     if len(places) != 2:
         raise UserError(f"write python -m minbert.export {PLACES}, and options")
     if args.quantize and args.to != "onnx":

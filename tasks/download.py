@@ -170,7 +170,7 @@ def _read(answer: HTTPResponse) -> bytes:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     if unknown := [name for name in args.tasks if name not in TASKS]:
         raise UserError(f"--tasks {unknown[0]}: write some of {','.join(TASKS)}")
     base = os.environ.get("MINBERT_DATA_URL", BASE).rstrip("/")

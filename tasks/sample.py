@@ -230,7 +230,7 @@ def write_sample(directory: Path) -> None:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__.split("\n")[0])
+    args = parse_arguments(Args, argv, __doc__)
     write_sample(Path(args.to))
     print(f"{args.to}: a SAMPLE of SST, Quora and STS, written by a grammar (not real data);")
     print(f"{args.to}/tasks.toml: three more tasks, as you would describe your own;")

@@ -82,7 +82,7 @@ def ignored(name: str):
     """Let scripts be given everything but this argument."""
     parse = cli.parse_given
 
-    def parse_given(cls: type, argv: list[str], description: str) -> dict[str, Any]:
+    def parse_given(cls: type, argv: list[str], description: str | None) -> dict[str, Any]:
         if name == "config" and "--config" in argv:  # its values come under their own names
             at = argv.index("--config")
             argv = argv[:at] + argv[at + 2 :]

@@ -1,14 +1,17 @@
 """The scripts from a clone whose package is not installed, from another folder; Ctrl-C early."""
 
 import os
+import runpy
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import setuptools
 
 import train_multitask
 from minbert.export import main as export
@@ -95,6 +98,19 @@ def test_usage_is_what_to_type(
     with pytest.raises(SystemExit):
         main(["--help"])
     assert capsys.readouterr().out.startswith(f"usage: {usage}\n")
+
+
+def test_help_needs_no_docstrings() -> None:
+    command = [sys.executable, "-OO", "train_multitask.py", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout.startswith("usage: train_multitask.py [ARGUMENTS]\n") and not done.stderr
+
+
+def test_what_is_installed_has_its_type_hints(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **values: found.update(values))
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert "py.typed" in found["package_data"]["minbert"] and (ROOT / "minbert/py.typed").is_file()
 
 
 def test_other_people_s_programs_keep_their_ctrl_c() -> None:

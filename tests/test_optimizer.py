@@ -265,10 +265,18 @@ def test_the_state_of_torch_s_adamw_is_gone_on_with() -> None:
         ours.load_state_dict(other.state_dict())
 
 
-def test_complex_parameters_are_refused() -> None:
-    optimizer = AdamW([torch.nn.Parameter(torch.ones(2))])
-    with pytest.raises(ValueError, match="complex parameters"):
-        optimizer.add_param_group({"params": [torch.ones(2, dtype=torch.complex64)]})
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"params": [torch.ones(2, dtype=torch.complex64)]}, "complex parameters"),
+        ({"maximize": True}, "maximize=True, which is not supported"),
+        ({"amsgrad": True}, "amsgrad=True, which is not supported"),
+    ],
+)
+def test_groups_that_are_not_computed_are_refused(change: dict, message: str) -> None:
+    optimizer = AdamW([torch.ones(2)])
+    with pytest.raises(ValueError, match=message):
+        optimizer.add_param_group({"params": [torch.ones(3)], **change})
     assert len(optimizer.param_groups) == 1
 
 

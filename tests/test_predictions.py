@@ -31,8 +31,9 @@ def split() -> EncodedSplit:
 @pytest.mark.parametrize("task", OUTPUTS)
 def test_the_course_s_bytes_and_logits_beside_them(tmp_path: Path, task: str) -> None:
     outputs, expected = OUTPUTS[task]
-    path = write_predictions(tmp_path / "p", TASKS[task], "dev", split(), outputs)
-    assert path.name == NAMES[task] and path.read_bytes() == expected
+    write_predictions(tmp_path / "p", TASKS[task], "dev", split(), outputs)
+    path = tmp_path / "p" / NAMES[task]
+    assert path.read_bytes() == expected
     lines = (tmp_path / "p" / f"{task}-dev-logits.jsonl").read_text().splitlines()
     assert {r["id"]: r["logits"] for r in map(json.loads, lines)} == {
         "a1": outputs[0].tolist(),

@@ -275,7 +275,8 @@ def test_own_predictions_keep_any_name_and_id(
     split = EncodedSplit(
         np.array([e.id.encode() for e in gold]), label, *(np.zeros(1, np.int64),) * 3
     )
-    path = write_predictions(tmp_path / "p", task, "dev", split, np.eye(2)[label.astype(int)])
+    write_predictions(tmp_path / "p", task, "dev", split, np.eye(2)[label.astype(int)])
+    path = tmp_path / "p" / task.prediction_file.format(split="dev")
     found = score_predictions(path, tmp_path / "d.csv", [task])
     assert found["accuracy"] == 1.0 and found["scored"] == 2
     assert found["missing"] == found["extra"] == found["duplicate"] == 0

@@ -22,7 +22,7 @@ class Args:
 
 
 def main(argv: list[str]) -> int:
-    folders, args = parse_with_places(Args, argv, __doc__.split("\n")[0], PLACES)
+    folders, args = parse_with_places(Args, argv, __doc__, PLACES)
     if not folders:
         raise UserError(f"write python -m minbert.report {PLACES}, and options")
     check_stays(Path(args.output), "--output")

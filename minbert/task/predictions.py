@@ -30,8 +30,8 @@ ID_CELL = re.compile(r' *"?id"? *([,\t]|$)', re.IGNORECASE)  # how other files' 
 
 def write_predictions(
     directory: Path, task: Task, split_name: str, split: EncodedSplit, outputs: np.ndarray
-) -> Path:
-    """Write a split's predictions and, as JSON lines beside them, the logits; return the first.
+) -> None:
+    """Write a split's predictions and, as JSON lines beside them, the logits.
 
     The course's tasks have its form (see docs), `id , prediction \\n`; all others have CSV, which
     keeps any name and id; `guard_formula` makes them safe. outputs: (n, task.outputs), in the
@@ -52,7 +52,6 @@ def write_predictions(
     logits = [{"id": i, "logits": as_json(row)} for i, row in zip(ids, outputs, strict=True)]
     beside = directory / logits_file(task.name, split_name)
     write_text(beside, "".join(json.dumps(row) + "\n" for row in logits))
-    return path
 
 
 def logits_file(task: str, split: str) -> str:

@@ -72,11 +72,11 @@ class AdamW(torch.optim.Optimizer):
         self.seen: dict[Tensor, tuple[Tensor, Tensor]] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Take some more parameters. Raises ValueError for complex ones."""
+        """Take some more parameters. Raises ValueError as `check_group` does."""
         inspect.unwrap(torch.optim.Optimizer.add_param_group)(self, param_group)
-        if any(p.is_complex() for p in self.param_groups[-1]["params"]):
-            self.param_groups.pop()
-            raise ValueError("AdamW: complex parameters; give it torch.view_as_real of them")
+        group = self.param_groups.pop()  # and back, once it is checked
+        check_group(group)
+        self.param_groups.append(group)
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy or a pickle keeps: the choice of kernels too."""
@@ -85,16 +85,12 @@ class AdamW(torch.optim.Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take a copy's or a state_dict's content, also that of torch.optim.AdamW.
 
-        Raises ValueError for an option of that one which is not computed here.
+        Raises ValueError as `check_group` does.
         """
         super().__setstate__({"kernels": getattr(self, "kernels", "minbert"), **state})
         self.seen = {}
         for group in self.param_groups:
-            for option in ("amsgrad", "maximize"):
-                if group.get(option):
-                    raise ValueError(
-                        f"AdamW: the saved state has {option}=True, which is not supported"
-                    )
+            check_group(group)
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
         for values in self.state.values():
@@ -189,6 +185,15 @@ class AdamW(torch.optim.Optimizer):
                     column.append(tensor)
         if small[0]:
             yield small
+
+
+def check_group(group: dict[str, Any]) -> None:
+    """Raise ValueError for complex parameters, and for what only torch.optim.AdamW computes."""
+    if any(p.is_complex() for p in group["params"]):
+        raise ValueError("AdamW: complex parameters; give it torch.view_as_real of them")
+    for option in ("amsgrad", "maximize"):
+        if group.get(option):
+            raise ValueError(f"AdamW: a parameter group has {option}=True, which is not supported")
 
 
 def corrected_rate(group: dict[str, Any], t: int) -> float:
