@@ -42,7 +42,9 @@ def test_lines_of_label_and_text_need_no_names(tmp_path: Path, capsys) -> None:
     words = ["--gold", str(tmp_path / "own.txt"), "--task-file", str(tmp_path / "own.toml")]
     assert evaluate.main(["--score", str(tmp_path / "p.csv"), *words]) == 0
     assert "accuracy,0.5\n" in capsys.readouterr().out
-    (tmp_path / "p.csv").write_text("id,label,text\n1,2,red cats\n2,1,it rains\n")  # an --output
+    (tmp_path / "p.csv").write_text(
+        "id,label,text\n1,2,red cats; old dogs\n2,1,it rains\n"
+    )  # an --output
     assert evaluate.main(["--score", str(tmp_path / "p.csv"), *words]) == 0
     assert "accuracy,0.5\n" in capsys.readouterr().out
 

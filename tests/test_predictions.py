@@ -211,6 +211,7 @@ def test_tasks_differ_by_their_ranges_and_ids_too(
 def test_a_text_of_an_output_may_have_line_ends_and_commas(
     tmp_path: Path, gold: Path, capsys
 ) -> None:
+    gold.write_text('\tid\tsentence\tsentiment\n0\tid0\t"x\nb, c"\t0\n')
     _, report = score(tmp_path, gold, 'id\tlabel\ttext\nid0\t0\t"x\nb, c"\n', capsys)
     assert report["scored"] == 1 and report["accuracy"] == 1.0
 

@@ -30,6 +30,19 @@ def dialect_of_input(path: Path, dialect: Dialect) -> Dialect:
     return replace(dialect, charset="") if is_other else dialect
 
 
+def fitting_dialect(path: Path, columns: Columns) -> Dialect:
+    """Return the dialect in which a table has the columns of a task's texts: its own, or another.
+
+    The own one is returned for what is no such table, so that it says what is wrong.
+    """
+    dialect = dialect_of_input(path, columns.dialect)
+    for usual in (dialect, *other_dialects(dialect)):
+        with suppress(UserError):
+            if {*columns.texts} <= {*column_names(path, usual)}:
+                return usual
+    return dialect
+
+
 def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, list[Example]]:
     """Return a table's columns, with an id if it has ids, and its rows.
 
@@ -39,12 +52,7 @@ def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, l
     table. Raises UserError, with the columns that are there, for a table without those of the
     task's texts.
     """
-    dialect = dialect_of_input(path, columns.dialect)
-    for usual in (dialect, *other_dialects(dialect)):
-        with suppress(UserError):  # what is no such table is refused by the task's own dialect
-            if {*columns.texts} <= {*column_names(path, usual)}:
-                dialect = usual
-                break
+    dialect = fitting_dialect(path, columns)
     names = column_names(path, dialect)
     check_columns(path, list(columns.texts), names, dialect)
     id_name = next((name for name in (columns.id, "id") if name and name in names), "")

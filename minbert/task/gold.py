@@ -1,12 +1,13 @@
 """A file with labels, named for scoring -> the task that it is of, and the rows it stands for."""
 
 import re
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from minbert.data.examples import Example, is_cmu, iter_examples, read_examples
+from minbert.data.examples import Columns, Example, check_ids, is_cmu, iter_examples, read_examples
 from minbert.data.tables import OBJECTS, column_names, kind_of
-from minbert.data.unlabelled import read_unlabelled
+from minbert.data.unlabelled import fitting_dialect, read_unlabelled
 from minbert.data.unusable import NO_LABEL, BadRow
 from minbert.errors import UserError
 from minbert.task.dev_rows import check_dev_rows
@@ -24,8 +25,12 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
         raise UserError(f"--gold {gold}: no such file")
     fitting = [t for t in tasks if {*t.columns.texts, t.columns.label} <= {*names_by(gold, t)}]
     if not fitting:
-        names = ", ".join(column_names(gold, tasks[0].columns.dialect))
         known = ", ".join(t.name for t in tasks)
+        try:
+            names = ", ".join(column_names(gold, tasks[0].columns.dialect))
+        except UserError as error:
+            hint = f"of {known} it is not: `--task-file` names those of your own"
+            raise UserError(f"{error}; {hint}") from error
         raise UserError(
             f"{gold}: its columns fit none of the tasks {known}: {names[:60]}; "
             f"--task-file names those of your own"
@@ -52,16 +57,17 @@ def is_named_like(gold: Path, task: Task) -> bool:
 
 
 def names_by(gold: Path, task: Task) -> list[str]:
-    """Return the columns of a file as a task's dialect finds them; [] for one of another dialect.
+    """Return the columns of a file as a task finds them; [] for one that it cannot read.
 
     CoNLL files name no columns: for a task that labels words the ending must be the task's.
     """
     if task.per_word and kind_of(gold) not in (*OBJECTS, *task.endings):
         return []
     try:
-        if is_cmu(gold, task.columns):
-            return [*task.columns.texts, task.columns.label]
-        return list(task.columns.dialect.names) or column_names(gold, task.columns.dialect)
+        columns = columns_of_gold(gold, task)
+        if is_cmu(gold, columns):
+            return [*columns.texts, columns.label]
+        return list(columns.dialect.names) or column_names(gold, columns.dialect)
     except UserError:
         return []
 
@@ -79,31 +85,66 @@ def split_of(gold: Path, task: Task) -> tuple[str, Path] | None:
     return found
 
 
-def gold_examples(gold: Path, task: Task, ids_by_name: bool) -> tuple[list[Example], set[str]]:
-    """Return the rows with labels that a gold file stands for, and the ids of those without.
+def columns_of_gold(gold: Path, task: Task) -> Columns:
+    """Return a task's columns as a gold file has them: with what `--input` takes between them."""
+    return replace(task.columns, dialect=fitting_dialect(gold, task.columns))
 
-    They are those of its split of the task: one of several files of a split stands for all; a
-    training file for its dev rows. ids_by_name: the rows of a task without ids have those of a
-    column called id, as in an --output.
+
+def gold_rows(
+    gold: Path, task: Task, ids_by_name: bool, predicted: Set[str]
+) -> tuple[dict[str, Example], set[str]]:
+    """Return the rows with labels that a gold file stands for, by id, and the ids of those without.
+
+    They are those of its split of the task: a training file stands for its dev rows, and one of
+    several files of a split for all of them, unless it alone has as many of the predicted ids.
+    ids_by_name: the rows of a task without ids have those of a column called id, as in an --output.
+    Raises UserError for such an id that two rows have.
     """
     split, data_dir = split_of(gold, task) or ("", gold.parent)
     files = task.paths(split, data_dir) if split else (gold,)
-    examples, left_out = read_examples(files, task.columns, labelled=True)
-    unlabelled: list[BadRow] = []
-    if left_out.counts[NO_LABEL]:
-        rows = iter_examples(files, task.columns, labelled=True)
-        unlabelled = [r for r in rows if isinstance(r, BadRow) and r.reason == NO_LABEL]
+    columns = columns_of_gold(gold, task)
+    rows = labelled_rows(files, columns)
     if split == "train" and task.dev_ids is not None:
-        check_dev_rows(task, examples, str(gold))
-        examples = [example for example in examples if example.id in task.dev_ids]
-    if task.columns.id or not ids_by_name:
-        return examples, {row.id for row in unlabelled} - {e.id for e in examples}
+        check_dev_rows(task, rows, str(gold))
+        rows = [row for row in rows if isinstance(row, BadRow) or row.id in task.dev_ids]
+    named = ids_by_line(files, columns) if ids_by_name and not columns.id else {}
+    found = [replace(row, id=named.get((row.file, row.line), row.id)) for row in rows]
+    if len(files) > 1:
+        place = files.index(gold.absolute())
+        alone = [row for row in found if row.file == place]
+        if not columns.id:  # without the file's number before the line's
+            alone = [replace(r, id=named.get((place, r.line), str(r.line))) for r in alone]
+        if len(predicted & ids_of(alone)) >= len(predicted & ids_of(found)):
+            found = alone
+    if named:
+        ids, places = [row.id for row in found], [row.file for row in found]
+        check_ids(files, ids, places, [row.line for row in found])
+    labelled = {row.id: row for row in found if isinstance(row, Example)}
+    return labelled, ids_of(found) - labelled.keys()
+
+
+def ids_of(rows: Iterable[Example | BadRow]) -> set[str]:
+    """Return the ids of rows."""
+    return {row.id for row in rows}
+
+
+def labelled_rows(files: Sequence[Path], columns: Columns) -> list[Example | BadRow]:
+    """Return a split's rows in their order: those that can be used, and those without a label."""
+    examples, left_out = read_examples(files, columns, labelled=True)
+    if not left_out.counts[NO_LABEL]:
+        return examples
+    return [
+        row for row in iter_examples(files, columns, labelled=True)
+        if isinstance(row, Example) or row.reason == NO_LABEL
+    ]  # fmt: skip
+
+
+def ids_by_line(files: Sequence[Path], columns: Columns) -> dict[tuple[int, int], str]:
+    """Return the ids in a column called id, by the file's number and the row's line."""
     ids = {}
     for place, path in enumerate(files):
-        if is_cmu(path, task.columns):  # which has no ids
+        if is_cmu(path, columns):  # which has no ids
             continue
-        found, rows = read_unlabelled(path, task.columns, str(path))
+        found, rows = read_unlabelled(path, columns, str(path))
         ids |= {(place, row.line): row.id for row in rows if found.id}
-    named = [replace(e, id=ids.get((e.file, e.line), e.id)) for e in examples]
-    others = {ids.get((row.file, row.line), row.id) for row in unlabelled}
-    return named, others - {e.id for e in named}
+    return ids

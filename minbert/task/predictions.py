@@ -12,15 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from minbert.data.delimited import delimited_line, delimited_rows
+from minbert.data.delimited import Row, delimited_line, delimited_rows
 from minbert.data.encoded import EncodedSplit
+from minbert.data.examples import Example
 from minbert.data.items import objects
 from minbert.data.tables import OBJECTS, kind_of
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.progress import say
-from minbert.task.gold import gold_examples, gold_task
+from minbert.task.gold import gold_rows, gold_task
 from minbert.task.task import Prediction, Task
 
 FORMULA = re.compile(r"'*[=+\-@].", re.DOTALL)  # a cell that a spreadsheet may run, guarded or not
@@ -124,18 +125,52 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             if line.strip():
                 yield number, line.rsplit(",", 1)
         return
-    header = ID_CELL.match(first)
-    likely = separator_of(first)
-    # a header may be of the other kind than its rows
-    separator = likely if not header or likely in row else separator_of(row)
-    rows = delimited_rows(path, iter(lines), separator, "csv")
-    names = next(rows)[1] if header else []
+    names, rows = named_rows(path, lines, row)
     for number, cells in rows:
         # an --output of evaluate.py; a run's own predictions have two columns
         if "label" in names and len(cells) == len(names) > 2:
             yield number, [cells[0], cells[names.index("label")]]
         else:
             yield number, [without_guard(cell) for cell in cells]
+
+
+def named_rows(path: Path, lines: list[str], row: str) -> tuple[list[str], Iterator[Row]]:
+    """Return the names of the columns in a file's lines, [] without a header, and its rows.
+
+    row: its first line with cells below the header.
+    """
+    header = ID_CELL.match(lines[0])
+    likely = separator_of(lines[0])
+    # a header may be of the other kind than its rows
+    separator = likely if not header or likely in row else separator_of(row)
+    rows = delimited_rows(path, iter(lines), separator, "csv")
+    return [name.strip() for name in next(rows)[1]] if header else [], rows
+
+
+def is_output(header: list[str]) -> bool:
+    """Return whether a file with these columns is an --output of evaluate.py, or made like one."""
+    return {"label", "text"} <= {*header}
+
+
+def check_texts(path: Path, gold: Path, labelled: dict[str, Example], lower: bool) -> None:
+    """Raise UserError for a row of an --output whose texts are not those of the gold row of its id.
+
+    As where ids are the lines of two files that differ. Blanks do not count. lower: ids are
+    lower-cased.
+    """
+    lines = list(text_lines(path))
+    names, rows = named_rows(path, lines, next(filter(str.strip, lines[1:]), ""))
+    for number, cells in rows:
+        row, id_ = dict(zip(names, cells, strict=False)), cells[0].strip()
+        example = labelled.get(id_.lower() if lower else id_)
+        if example is None:
+            continue
+        for name, text in (("text", example.text), ("pair", example.pair)):
+            if text is not None and row.get(name, text).split() != text.split():
+                raise UserError(
+                    f"{path}:{number}: id {id_!r} has the text {row[name][:60]!r}, but another in "
+                    f"{gold}; for --gold name the file that was the --input, with labels"
+                )
 
 
 def separator_of(line: str) -> str:
@@ -168,15 +203,18 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     if kind_of(path) in OBJECTS:
         raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
     header = header_of(path)
-    task = gold_task(gold, tasks, header)
-    check_header(path, header, task, tasks)
+    task = gold_task(gold, tasks, [] if is_output(header) else header)
+    if not is_output(header):
+        check_header(path, header, task, tasks)
     lower = task.columns.course
     # an --output of evaluate.py has names for people, a run's predictions have numbers
-    is_label = "label" in header and task.prediction_header not in header
+    is_label = is_output(header) or ("label" in header and task.prediction_header not in header)
     parse = partial(task.parse_prediction, is_label=is_label)
     predictions, duplicates = read_predictions(path, parse, lower)
-    examples, unlabelled = gold_examples(gold, task, is_label)
-    labels = {example.id: example.label for example in examples}
+    labelled, unlabelled = gold_rows(gold, task, is_label, predictions.keys())
+    if is_output(header):
+        check_texts(path, gold, labelled, lower)
+    labels = {id_: example.label for id_, example in labelled.items()}
     if left_out := predictions.keys() & unlabelled:
         say(f"{gold}: {len(left_out):,} rows without a label are not scored", sys.stderr)
         predictions = {id_: p for id_, p in predictions.items() if id_ not in left_out}

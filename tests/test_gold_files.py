@@ -1,0 +1,136 @@
+"""Which rows predictions are scored against: of one file or a list, by ids or by lines."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from minbert import UserError
+from minbert.task.predictions import score_predictions
+from minbert.task.task import Task
+from minbert.task.taskfile import make_task
+
+KEYS = {"kind": "classification", "text": "text", "label": "queue", "labels": ["lamp", "kettle"]}
+FILES = {"train": "train.csv", "dev": ["may.csv", "june.csv"]}
+Rows = list[tuple[str, str]]  # text and label
+MAY = [("a red lamp", "lamp"), ("an old kettle", "kettle"), ("two lamps", "lamp")]
+JUNE = [("my kettle sings", "kettle"), ("no light", "lamp"), ("it boils", "kettle")]
+
+
+def task(**keys: object) -> Task:
+    return make_task("own", {**KEYS, **FILES, **keys})
+
+
+def write(path: Path, rows: Rows, has_ids: bool = True) -> Path:
+    """Write a table of rows, with ids from 1 unless it has none."""
+    lines = [f"{f'{number},' * has_ids}{','.join(row)}\n" for number, row in enumerate(rows, 1)]
+    path.write_text(f"{'id,' * has_ids}text,queue\n" + "".join(lines))
+    return path
+
+
+def output(path: Path, rows: Rows, first: int = 1) -> Path:
+    """Write an --output that is right in all rows, with ids from `first`."""
+    lines = [f"{number},{label},1.0,{text}\n" for number, (text, label) in enumerate(rows, first)]
+    path.write_text("id,label,probability_lamp,text\n" + "".join(lines))
+    return path
+
+
+def counts(found: dict[str, float | int | str]) -> tuple[object, ...]:
+    return tuple(found[key] for key in ("accuracy", "scored", "missing", "extra"))
+
+
+@pytest.mark.parametrize("name", ["may", "june"])
+def test_an_output_of_one_file_is_scored_by_its_own_ids(tmp_path: Path, name: str) -> None:
+    """Both files count their rows from 1."""
+    for month, rows in (("may", MAY), ("june", JUNE)):
+        write(tmp_path / f"{month}.csv", rows)
+    predicted = output(tmp_path / "o.csv", MAY if name == "may" else JUNE)
+    found = score_predictions(predicted, tmp_path / f"{name}.csv", [task()])
+    assert counts(found) == (1.0, 3, 0, 0)
+
+
+def test_ids_that_two_files_have_are_refused(tmp_path: Path) -> None:
+    """Of June's rows some have ids that no row of May has: neither file alone is meant."""
+    write(tmp_path / "may.csv", MAY)
+    write(tmp_path / "june.csv", [*JUNE, ("a lamp", "lamp")])
+    predicted = output(tmp_path / "o.csv", [*MAY, ("a lamp", "lamp")])
+    with pytest.raises(UserError, match=r"june.csv:2: id '1' is on line 2 of \S*may.csv already"):
+        score_predictions(predicted, tmp_path / "may.csv", [task()])
+
+
+@pytest.mark.parametrize("has_ids", [True, False])
+def test_one_file_of_a_list_is_scored_alone_if_it_has_all_ids(
+    tmp_path: Path, has_ids: bool
+) -> None:
+    for month, rows in (("may", MAY), ("june", JUNE)):
+        write(tmp_path / f"{month}.csv", [(f"{text} {month}", x) for text, x in rows], has_ids)
+    if has_ids:
+        june = (tmp_path / "june.csv").read_text()
+        (tmp_path / "june.csv").write_text(re.sub(r"\n(\d)", r"\n1\1", june))
+    own = task(id="id") if has_ids else task()
+    first, others = ([1, 2, 3], [11, 12, 13]) if has_ids else ([2, 3, 4], [2, 3, 4])
+    whole = (
+        [*first, *others] if has_ids else [*(f"1:{n}" for n in first), *(f"2:{n}" for n in others)]
+    )
+    labels = [label for _, label in (*MAY, *JUNE)]
+    for ids in (first, whole):
+        rows = "".join(f"{id_},{label}\n" for id_, label in zip(ids, labels, strict=False))
+        (tmp_path / "p.csv").write_text(f"id,Predicted_queue\n{rows}")
+        found = score_predictions(tmp_path / "p.csv", tmp_path / "may.csv", [own])
+        assert counts(found) == (1.0, len(ids), 0, 0)
+
+
+def test_a_column_of_predictions_may_be_called_label(tmp_path: Path) -> None:
+    """An --output has the names for people, the run's own predictions have numbers."""
+    own = task(labels=2, display_names=["1", "0"], dev="may.csv", prediction_header="label")
+    gold = write(tmp_path / "may.csv", [("red", "0"), ("old", "1")], has_ids=False)
+    predicted = output(tmp_path / "o.csv", [("red", "1"), ("old", "0")], first=2)
+    assert counts(score_predictions(predicted, gold, [own])) == (1.0, 2, 0, 0)
+    other = make_task("other", {**KEYS, "train": "x.csv"})  # which has no such column
+    found = score_predictions(predicted, gold, [own, other])
+    assert found["task"] == "own"
+    (tmp_path / "p.csv").write_text("id,label\n2,0\n3,1\n")
+    assert counts(score_predictions(tmp_path / "p.csv", gold, [own])) == (1.0, 2, 0, 0)
+
+
+def test_an_output_s_texts_are_those_of_the_gold_file(tmp_path: Path) -> None:
+    own, gold = task(dev="may.csv"), write(tmp_path / "may.csv", MAY, has_ids=False)
+    assert counts(score_predictions(output(tmp_path / "o.csv", MAY, 2), gold, [own]))[0] == 1.0
+    for rows, first in ((MAY, 1), (MAY[::-1], 2)):  # as of a plain text; in another order
+        wrong = output(tmp_path / "o.csv", rows, first)
+        with pytest.raises(UserError, match=r"o.csv:\d: id '\d' has the text '.*', but another in"):
+            score_predictions(wrong, gold, [own])
+
+
+def test_both_texts_of_a_pair_are_compared(tmp_path: Path) -> None:
+    keys = {"kind": "pair-classification", "text": ["a", "b"], "dev": "may.csv"}
+    (tmp_path / "may.csv").write_text("a,b,queue\nred,old,lamp\n")
+    for pair in ("old", "new"):
+        (tmp_path / "o.csv").write_text(f"id,label,text,pair\n2,lamp,red,{pair}\n")
+        if pair == "old":
+            score_predictions(tmp_path / "o.csv", tmp_path / "may.csv", [task(**keys)])
+        else:
+            with pytest.raises(UserError, match="id '2' has the text 'new'"):
+                score_predictions(tmp_path / "o.csv", tmp_path / "may.csv", [task(**keys)])
+
+
+@pytest.mark.parametrize("delimiter", [";", ","])
+@pytest.mark.parametrize("charset", ["cp1252", "utf-8"])
+def test_a_gold_file_may_be_of_another_program(
+    tmp_path: Path, delimiter: str, charset: str
+) -> None:
+    """As an --input may: with commas and in UTF-8, whatever the task's own files have."""
+    rows = [("id", "text", "queue"), ("x", "caf\u00e9", "lamp"), ("y", "red", "kettle")]
+    text = "".join(delimiter.join(row) + "\n" for row in rows)
+    (tmp_path / "new.csv").write_bytes(text.encode(charset))
+    (tmp_path / "p.csv").write_text("id,Predicted_queue\nx,lamp\ny,lamp\n")
+    own = task(id="id", delimiter=";", charset="cp1252")
+    found = score_predictions(tmp_path / "p.csv", tmp_path / "new.csv", [own])
+    assert counts(found) == (0.5, 2, 0, 0)
+
+
+def test_a_file_that_no_task_can_read_may_be_of_another_task_file(tmp_path: Path) -> None:
+    (tmp_path / "new.csv").write_text("id;text;queue\nx;red;lamp\n")
+    (tmp_path / "p.csv").write_text("id,Predicted_queue\nx,lamp\n")
+    with pytest.raises(UserError, match=r"new.csv:1: `;` between .*; .*--task-file"):
+        score_predictions(tmp_path / "p.csv", tmp_path / "new.csv", [task()])
