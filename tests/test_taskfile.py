@@ -131,7 +131,7 @@ def test_a_run_far_inside_of_a_command_s_folder_has_its_own_tasks(own: Path) -> 
 def test_a_task_file_where_runs_are_kept_is_none_of_theirs(own: Path) -> None:
     train_multitask.main(arguments(own, "--tasks", "intent"))
     (own / "runs" / "own" / "tasks.toml").rename(own / "runs" / "tasks.toml")
-    with pytest.raises(UserError, match=r"head 'intent' is of no task in tasks.toml"):
+    with pytest.raises(UserError, match=r"what its task 'intent' is stands in its run's folder"):
         MultitaskModel.load(own / "runs" / "own", device="cpu")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from minbert.errors import UserError
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import CONFIGS
+from minbert.run_files import ARGS, TASKS_FILE, folders_of_run
 from minbert.task.siamese import CLASSIFIER
 from minbert.task.task import Task
 
@@ -38,11 +39,26 @@ def head_config(
 
 
 def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
-    """Raise UserError if a directory's heads.json has a head of another kind of task."""
+    """Raise UserError if a directory's heads.json has a head of another kind of task, or classes.
+
+    Names that are for people alone may differ in a run's own tasks.toml: they may be corrected.
+    """
     has_unit = (config.unit, config.shift) != (1, 0)
     is_other = config.problem_type not in ("", task.problem_type) or config.outputs != task.outputs
     if is_other or config.per_word != task.per_word or (has_unit and not task.is_regression):
         raise UserError(
             f"{directory / CONFIGS}: {task.name}: a head of another kind of task or number of "
             f"labels: the file is damaged, or the run's tasks.toml has been changed"
+        )
+    names, has_own = (
+        task.class_names,
+        any((run / TASKS_FILE).is_file() for run in folders_of_run(directory)),
+    )
+    if not (names or has_own):  # the course's task of that name is taken for it
+        names = task.display_names
+    if names and config.class_names and names != config.class_names:
+        raise UserError(
+            f"{directory / CONFIGS}: {task.name}: its classes are {', '.join(config.class_names)}, "
+            f"the task's {', '.join(names)}: put the run's own {TASKS_FILE} and {ARGS} beside "
+            f"{directory.name}/ again"
         )

@@ -23,7 +23,7 @@ from torch import nn
 from minbert.data.examples import is_cmu
 from minbert.data.tables import check_columns, column_names
 from minbert.errors import DAMAGED, UserError
-from minbert.run_files import TASKS_FILE, TEACHER_OUTPUTS, folders_of_run
+from minbert.run_files import ARGS, DEV_ROWS, TASKS_FILE, TEACHER_OUTPUTS, folders_of_run
 from minbert.task.course import COURSE_TASKS
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, regression, texts_of
@@ -198,7 +198,13 @@ def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
     known = read_task_file(kept, None) if kept else {}
     if any(name not in known for name in names):
         known = read_tasks(COURSE_TASKS, "the course's tasks", None) | known
-    if unknown := [name for name in names if name not in known]:
+    unknown = [name for name in names if name not in known]
+    if unknown and not kept:
+        raise UserError(
+            f"{folder}: what its task {unknown[0]!r} is stands in its run's folder: copy that, or "
+            f"its {TASKS_FILE}, {ARGS} and, if it has one, {DEV_ROWS} to {folder.parent}"
+        )
+    if unknown:
         raise UserError(f"{folder}: head {unknown[0]!r} is of no task in {TASKS_FILE}; {DAMAGED}")
     tasks = {name: known[name] for name in names}
     return with_dev_rows(tasks, kept.parent) if kept else tasks

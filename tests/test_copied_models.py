@@ -1,0 +1,64 @@
+"""A run's best/ in another place: what it knows of its tasks there, and what is missing."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import train_multitask
+from minbert import MultitaskModel, UserError
+from tests.own_tasks import OWN, arguments
+
+
+@pytest.fixture
+def copied(own: Path) -> Path:
+    """A copy of the best/ of a run whose [sst] is a task of its own."""
+    names = 'labels = ["walk", "rest", "none of it", "sit", "run"]'
+    text = OWN.replace("[intent]", "[sst]").replace(
+        'labels = ["walk", "rest", "none of it"]', names
+    )
+    (own / "own.toml").write_text(text)
+    train_multitask.main([*arguments(own), "--tasks", "sst", "--skip-predictions"])
+    (own / "away").mkdir()
+    return shutil.copytree(own / "runs/own/best", own / "away/best")
+
+
+def test_classes_of_another_task_of_that_name_are_refused(own: Path, copied: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"sst: its classes are walk, rest, .*, the task's negative"
+    ):
+        MultitaskModel.load(copied, device="cpu")
+    for name in ("tasks.toml", "args.json"):
+        shutil.copy(own / "runs/own" / name, copied.parent)
+    assert MultitaskModel.load(copied, device="cpu").tasks["sst"].classes[3] == "sit"
+
+
+def test_labels_in_another_order_are_refused(own: Path, copied: Path) -> None:
+    kept = own / "runs/own/tasks.toml"
+    kept.write_text(kept.read_text().replace('"walk", "rest"', '"rest", "walk"'))
+    with pytest.raises(UserError, match=r"its classes are walk, rest, .* the task's rest, walk"):
+        MultitaskModel.load(own / "runs/own", device="cpu")
+
+
+def test_names_for_people_may_be_corrected(own: Path) -> None:
+    """In the run's own file; they are in no data."""
+    text = OWN.replace(
+        'answer"\nlabels = 3', 'answer"\nlabels = 3\ndisplay_names = ["a", "b", "c"]'
+    )
+    (own / "own.toml").write_text(text)
+    train_multitask.main([*arguments(own), "--tasks", "entails", "--skip-predictions"])
+    kept = own / "runs/own/tasks.toml"
+    kept.write_text(kept.read_text().replace('"b"', '"better"'))
+    task = MultitaskModel.load(own / "runs/own", device="cpu").tasks["entails"]
+    assert task.display_classes == ("a", "better", "c")
+
+
+def test_what_is_missing_beside_it_is_named(own: Path) -> None:
+    train_multitask.main([*arguments(own), "--tasks", "intent", "--skip-predictions"])
+    best = shutil.copytree(own / "runs/own/best", own / "away/best")
+    message = rf"{best}: what its task 'intent' is .* tasks.toml, args.json .* to {best.parent}$"
+    with pytest.raises(UserError, match=message):
+        MultitaskModel.load(best, device="cpu")
+    for name in ("tasks.toml", "args.json"):
+        shutil.copy(own / "runs/own" / name, best.parent)
+    assert MultitaskModel.load(best, device="cpu").predict("intent", ["red cat"])
