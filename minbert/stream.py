@@ -17,7 +17,7 @@ from minbert.progress import progress
 from minbert.task.answers import Answer, ending_of, label_first, named_columns
 from minbert.task.inputs import open_input
 
-NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".gz", ".zip", *CONLL)
+NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".ndjson", ".gz", ".zip", *CONLL)
 
 
 def predict_text(

@@ -238,15 +238,19 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
 
 def is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
-    if (
-        kind_of(path) in OBJECTS
-        or columns.dialect.names
-        or columns.dialect.delimiter
-        or columns.dialect.word_columns
-    ):
+    if kind_of(path) in OBJECTS or not may_be_cmu(columns.dialect):
         return False
-    first = next(text_lines(path, columns.dialect.charset))
-    return "|||" in first and "\t" not in first
+    return is_cmu_line(next(text_lines(path, columns.dialect.charset)))
+
+
+def may_be_cmu(dialect: Dialect) -> bool:
+    """Return whether a task's files may have CMU's form: no key says that they are tables."""
+    return not (dialect.names or dialect.delimiter or dialect.word_columns)
+
+
+def is_cmu_line(line: str) -> bool:
+    """Return whether a line has CMU's form, `label ||| sentence`."""
+    return "|||" in line and "\t" not in line
 
 
 def check_exists(path: Path, course: bool) -> None:

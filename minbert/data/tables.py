@@ -16,7 +16,7 @@ from minbert.errors import UserError
 from minbert.files import first_line
 from minbert.printable import composed, valid_unicode
 
-JSON = (".jsonl", ".json")
+JSON = (".jsonl", ".ndjson", ".json")
 OBJECTS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
 TABLES = (".tsv", ".csv", *OBJECTS)  # endings of files whose columns have names
 SEMICOLON = (
@@ -110,6 +110,13 @@ def _delimited_table(
             for _ in lines:  # an empty file says so at its end
                 pass
             raise UserError(f"{path}:1: no names of columns in the first line")
+    elif row := next(rows, None):
+        if {cell.strip() for cell in row[1]} == {*names}:
+            raise UserError(
+                f"{path}:{row[0]}: the file has a header: take `columns` out of the task file or, "
+                f"if its other files have none, this line out"
+            )
+        rows = chain([row], rows)
     return names, _named_rows(path, rows, names, delimiter, bool(dialect.names))
 
 

@@ -17,12 +17,17 @@ from minbert.errors import UserError
 from minbert.files import first_line
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
+PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"
 KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
     (b"PK\x03\x04", "a zip archive or an Excel workbook; save the table as CSV (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word text; save the table as CSV (UTF-8)"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file; run `git lfs pull`"),
     (b"\x1f\x8b", "compressed by gzip; give it a name that ends in .gz"),
+    *((b"BZh%d1AY&SY" % level, PACKED.format("bzip2", "bunzip2")) for level in range(1, 10)),
+    (b"\xfd7zXZ", PACKED.format("xz", "unxz")),
+    (b"\x28\xb5\x2f\xfd", PACKED.format("zstd", "unzstd")),
 )
 
 

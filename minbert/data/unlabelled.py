@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from minbert.data.examples import Columns, Example, read_examples
+from minbert.data.examples import Columns, Example, is_cmu, read_examples
 from minbert.data.tables import Dialect, check_columns, column_names
 from minbert.data.textfile import is_utf8
 from minbert.errors import UserError
@@ -47,15 +47,17 @@ def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, l
     """Return a table's columns, with an id if it has ids, and its rows.
 
     The ids are in the task's column or, if that is missing, in one called id. Columns may have tabs
-    or commas between, whatever the task's own files have. Rows without a text are left out, and a
-    column id whose cells are no ids is not used; both is printed. name: what messages call the
-    table. Raises UserError, with the columns that are there, for a table without those of the
-    task's texts.
+    or commas between, whatever the task's own files have; `label ||| text` names none. Rows without
+    a text are left out, and a column id whose cells are no ids is not used; both is printed. name:
+    what messages call the table. Raises UserError, with the columns that are there, for a table
+    without those of the task's texts.
     """
     dialect = fitting_dialect(path, columns)
-    names = column_names(path, dialect)
-    check_columns(path, list(columns.texts), names, dialect)
-    id_name = next((name for name in (columns.id, "id") if name and name in names), "")
+    id_name = ""
+    if not is_cmu(path, replace(columns, dialect=dialect)):
+        names = column_names(path, dialect)
+        check_columns(path, list(columns.texts), names, dialect)
+        id_name = next((name for name in (columns.id, "id") if name and name in names), "")
     # ids are kept as they are
     found = replace(columns, dialect=dialect, id=id_name, bad_rows=1.0, course=False)
     try:

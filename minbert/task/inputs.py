@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from minbert.data.conll import ENDINGS as CONLL
-from minbert.data.examples import Columns, Example
+from minbert.data.examples import Columns, Example, is_cmu_line, may_be_cmu
 from minbert.data.tables import (
     JSON,
     OBJECTS,
@@ -49,7 +49,7 @@ def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Column
     if source != "-" and task.per_word and has_words(Path(source), task):
         yield table_rows(Path(source), columns, Path(source).name)
         return
-    if ending in TABLES:
+    if ending in TABLES or (source != "-" and is_wide(Path(source), columns)):
         yield table_rows(Path(source), of_texts, Path(source).name)
         return
     if source == "-" and sys.stdin is None:  # as `<&-` and some schedulers leave it
@@ -77,6 +77,15 @@ def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Column
             check_lines(columns, first, file, what)
             file.seek(len(first))
         yield None, line_rows(columns, first, file)
+
+
+def is_wide(path: Path, columns: Columns) -> bool:
+    """Return whether a file is in the task's charset where that is one of UTF-16 or its like.
+
+    Its bytes hold no lines: it is read as the task's own files are, which are tables.
+    """
+    charset = dialect_of_input(path, columns.dialect).charset
+    return bool(charset) and "\n".encode(charset) != b"\n" and path.is_file()
 
 
 def columns_of_texts(columns: Columns) -> Columns:
@@ -124,7 +133,8 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
 
     A table begins with an object of JSON, or with a header that names all columns of the task's
     texts or, if the task's files have no header, with a row of as many cells, whose label is empty
-    or one of the task's. has_commas: the task's files have them between cells.
+    or one of the task's; so is that of a line `label ||| text` (.txt). has_commas: the task's files
+    have them between cells.
     """
     try:
         line = decode(first, 1, columns.dialect.charset)
@@ -133,6 +143,9 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     line = line.strip("\r\n ").split("\r")[0]
     if line.startswith("{"):
         return ".jsonl" if is_object(line) else ""
+    is_cmu = may_be_cmu(columns.dialect) and is_cmu_line(line)
+    if is_cmu and has_label(columns, line.split("|||")[0]):
+        return ".txt"
     if columns.dialect.names and not (columns.dialect.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
     dialects = [columns.dialect, *other_dialects(columns.dialect)]
@@ -140,15 +153,21 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
         try:
             names, rows = table_of(Path(f"line{ending}"), iter([line]), dialect)
             label = as_label(next(rows)[1][columns.label]) if columns.dialect.names else ""
-            if label:
-                columns.parse_label(label)
         except (UserError, StopIteration, ValueError):  # no line of a table of this task at all
             continue
-        if {*columns.texts} <= {*names}:
+        if {*columns.texts} <= {*names} and has_label(columns, label):
             return ending
     if ";" in line and {*columns.texts} <= {cell.strip('" ') for cell in line.split(";")}:
         raise UserError(f"the input's first line: {SEMICOLON}")
     return ""
+
+
+def has_label(columns: Columns, text: str) -> bool:
+    """Return whether a text is one of the task's labels, or empty: where a label would be."""
+    try:
+        return not text.strip() or columns.parse_label(text.strip()) is not None
+    except ValueError:
+        return False
 
 
 def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups]:
