@@ -33,6 +33,7 @@ from tests.own_tasks import OWN, arguments
             r"none of the labels; one has an accent as a character of its own",
         ),
         ('"classification"', '"clasification"', r"\[intent\] kind = 'clasification': write one of"),
+        ('kind = "classification"', 'Kind = "classification"', "'Kind' .* did you mean kind?"),
         ("weight = 0.5", "wieght = 0.5", r"\[entails\] 'wieght' .*did you mean weight\?"),
         ('train = "intent.tsv"', 'train = "no.tsv"', r"train = 'no.tsv': no such file in"),
         ('label = "what"', "", r"\[intent\] label is missing"),

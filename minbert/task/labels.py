@@ -12,13 +12,22 @@ EMPTY_SET = "-"  # stands for no label at all
 Label = str | int | float  # a label as a task file has it
 
 
+def as_number(text: str) -> float | None:
+    """Return the number that a text is; None if it is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
 def class_label(classes: int) -> Callable[[str], float]:
     """Return a parser of class numbers, 0 .. classes-1, which may be written as 1.0."""
 
     def parse(text: str) -> float:
-        value = float(text)
+        value = as_number(text)
         if value not in range(classes):
-            raise ValueError(f"expected a whole number from 0 to {classes - 1}")
+            hint = "" if value is not None else "; or list the names of the classes in `labels`"
+            raise ValueError(f"expected a whole number from 0 to {classes - 1}{hint}")
         return value
 
     return parse
@@ -92,7 +101,10 @@ def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
             places.add(place)
         parts = [part.strip().removesuffix(".0") for part in text.split(SEPARATOR)]
         if len(parts) == len(labels) > 1 and {*parts} <= {"0", "1"}:
-            raise ValueError("one 0 or 1 a class? write the labels of the row")
+            hint = (
+                "to have both of 0 and 1 in a row, call them no and yes, say, in file and `labels`"
+            )
+            raise ValueError(f"one 0 or 1 a class? write the labels of the row; {hint}")
         return float(sum(2**place for place in places))
 
     return parse
@@ -104,8 +116,8 @@ def score_label(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         if "," in text:
             raise ValueError("a decimal comma? write a point")
-        value = float(text)
-        if not low <= value <= high:
+        value = as_number(text)
+        if value is None or not low <= value <= high:
             raise ValueError(f"expected a number from {low:g} to {high:g}, the task's `range`")
         return value
 

@@ -214,6 +214,9 @@ def make_task(name: str, table: Table) -> Task:
     """Make a task of a table. Raises ValueError for a kind, key or value that does not fit."""
     kind = KINDS.get(str(table.get("kind")))
     if kind is None:
+        others = [key for key in table if key not in COMMON]
+        if "kind" not in table and (near := difflib.get_close_matches("kind", others, n=1)):
+            raise ValueError(f"{near[0]!r} is not a key; did you mean kind?")
         raise ValueError(f"kind = {table.get('kind')!r}: write one of {', '.join(KINDS)}")
     table = {**table, **{key: kind.defaults[key] for key in kind.defaults if key not in table}}
     known = (*COMMON, *kind.own)
