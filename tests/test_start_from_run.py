@@ -85,3 +85,26 @@ def test_of_other_rows_a_share_is_drawn(own: Path, capsys) -> None:
     assert len(train(own, "again", "--model", str(own / "runs/first"))) == 10
     said = "intent: no text of the 10 dev rows of the run that this one starts from was found"
     assert said in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("case", ["renamed", "dev file", "other file"])
+def test_rows_that_the_start_was_trained_on_are_told_of(own: Path, capsys, case: str) -> None:
+    """It had the rows as another task's, or a dev file beside them."""
+    write_rows(own, ROWS, with_ids=True)
+    table = (own / "own.toml").read_text()
+    (own / "own.toml").write_text(
+        table.replace("[intent]", "[asked]", 1)
+        if case == "renamed"
+        else table.replace("dev = 0.25", 'dev = "intent.tsv"', 1)
+    )
+    name = "asked" if case == "renamed" else "intent"
+    first = [*arguments(own, "--tasks", name), "--name", "first", "--steps", "2"]
+    train_multitask.main([*first, "--skip-predictions"])
+    (own / "own.toml").write_text(table)
+    if case == "other file":
+        (own / "data/new.tsv").write_text((own / "data/intent.tsv").read_text())
+        (own / "own.toml").write_text(table.replace('"intent.tsv"', '"new.tsv"', 1))
+    capsys.readouterr()
+    train(own, "again", "--model", str(own / "runs/first"))
+    said = "intent: the run that this one starts from was trained on"
+    assert (said in capsys.readouterr().out) == (case != "other file")

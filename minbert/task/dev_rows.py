@@ -8,7 +8,9 @@ the same dev rows, as far as they are still there.
 
 import hashlib
 import re
+import tomllib
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +20,8 @@ from minbert.data.examples import Example, names_of, read_examples
 from minbert.data.unusable import BadRow
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json, write_json
-from minbert.run_files import DEV_ROWS, folders_of_run
+from minbert.run_files import ARGS, DEV_ROWS, TASKS_FILE, folders_of_run
+from minbert.task.kinds import files_of
 from minbert.task.task import Task, Tasks
 from minbert.typed import parse
 
@@ -106,15 +109,37 @@ def draw_dev_rows(tasks: Tasks, data_dir: Path, model: str) -> Tasks:
     """Return the tasks of a new run, which know their dev rows.
 
     model: what the run starts from. If that is a run that drew dev rows of a task, they are the new
-    run's, too, as far as they are still there: it was trained on the other rows.
+    run's, too, as far as they are still there: it was trained on the other rows. It is said if that
+    run was trained on the files of a task and has no dev rows of it.
     """
-    earlier = rows_of_run(Path(model)) if any(t.dev_share for t in tasks.values()) else {}
-    drawn = {}
+    if not any(task.dev_share for task in tasks.values()):
+        return tasks
+    earlier, trained_on, drawn = rows_of_run(Path(model)), training_files_of(Path(model)), {}
     for name, task in tasks.items():
-        drawn[name] = (
-            with_drawn_rows(task, data_dir, earlier.get(name, ())) if task.dev_share else task
-        )
+        rows = earlier.get(name, ())
+        known = [path for path in task.paths("train", data_dir) if path.resolve() in trained_on]
+        if task.dev_share and known and not rows:
+            print(
+                f"{name}: the run that this one starts from was trained on {known[0]} and kept no "
+                f"dev rows for {name}: those drawn now may be rows that it was trained on"
+            )
+        drawn[name] = with_drawn_rows(task, data_dir, rows) if task.dev_share else task
     return drawn
+
+
+def training_files_of(model: Path) -> set[Path]:
+    """Return the files that the run of a model was trained on.
+
+    None of no run, and of one whose tasks.toml or args.json cannot be read: new runs need neither.
+    """
+    for run in folders_of_run(model) if model.is_dir() else []:
+        with suppress(UserError, OSError, LookupError, ValueError, TypeError, AttributeError):
+            tables = tomllib.loads((run / TASKS_FILE).read_text(encoding="utf-8-sig"))
+            arguments = read_json(run / ARGS)
+            data_dir, names = Path(arguments["data_dir"]), arguments["tasks"]
+            files = [files_of(tables[name]).get("train", ()) for name in names if name in tables]
+            return {(data_dir / file).resolve() for of_task in files for file in of_task}
+    return set()
 
 
 def rows_of_run(model: Path) -> dict[str, list[str]]:
