@@ -14,6 +14,8 @@ from pathlib import Path
 import torch
 
 from minbert.cli import arg, parse_arguments, run_script
+from minbert.data.conll import ENDINGS as CONLL
+from minbert.data.tables import TABLES, kind_of
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
@@ -33,6 +35,7 @@ OPTIONAL = (
 )  # fmt: skip
 # Environment variables that decide where weights are looked for.
 HUB = ("HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_ENDPOINT")
+ENDINGS = (*TABLES, *CONLL, ".txt")  # of the files of tasks, as people call them
 SIZE = 1024  # rows and columns of the matrices whose product is timed
 SECONDS = 0.5  # for each precision: a CPU without bf16 units takes two seconds a product
 
@@ -82,15 +85,19 @@ def gpu() -> str:
 
 
 def data_lines(folder: Path) -> list[str]:
-    """List the tasks' files that a folder has, and those that are missing with their download."""
-    files = sorted(path.name for path in folder.glob("*.csv"))
+    """List the files of tasks that a folder has, and the course's that are missing.
+
+    These are offered for download unless the folder has files of other tasks alone.
+    """
+    files = sorted(path.name for path in folder.glob("*") if kind_of(path) in ENDINGS)
     lines = [f"data     {folder}: {', '.join(files) or 'no files'}"]
-    tasks = read_tasks(COURSE_TASKS, "the course's tasks", None).values()
+    tasks = list(read_tasks(COURSE_TASKS, "the course's tasks", None).values())
     missing = {
         t.name: [name for names in t.files.values() for name in names if name not in files]
         for t in tasks
     }
-    if any(missing.values()):
+    of_course = any(name in files for t in tasks for names in t.files.values() for name in names)
+    if any(missing.values()) and (of_course or not files):
         names = ",".join(task for task, lacking in missing.items() if lacking)
         fetch = f"python -m tasks.download --to {shlex.quote(str(folder))} --tasks {names}"
         listed = ", ".join(file for lacking in missing.values() for file in lacking)

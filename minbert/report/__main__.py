@@ -9,6 +9,7 @@ from pathlib import Path
 from minbert.cli import arg, parse_with_places, run_script
 from minbert.errors import UserError
 from minbert.report.files import read_runs, write_page
+from minbert.report.runs import LoggedRun
 from minbert.run_files import check_stays
 
 PLACES = "RUN..."  # are written without a flag
@@ -21,16 +22,27 @@ class Args:
     output: str = arg("report.html", "the page to write")
 
 
+def distinct(found: list[tuple[Path, LoggedRun]]) -> list[LoggedRun]:
+    """Return runs, each of a folder that was named, with as many folders above as names need.
+
+    As of a/seed-11711 and b/seed-11711.
+    """
+    names, places = [run.name for _, run in found], [folder.resolve() for folder, _ in found]
+    several = len({*zip(places, names, strict=True)})  # a run may be named twice
+    for level in range(min(len(place.parents) for place in places)):
+        if len({*names}) == several:
+            break
+        names = [f"{p.parents[level].name}/{n}" for p, n in zip(places, names, strict=True)]
+    return [replace(run, name=name) for (_, run), name in zip(found, names, strict=True)]
+
+
 def main(argv: list[str]) -> int:
     folders, args = parse_with_places(Args, argv, __doc__, PLACES)
     if not folders:
         raise UserError(f"write python -m minbert.report {PLACES}, and options")
     check_stays(Path(args.output), "--output")
     found = [(folder, run) for folder in map(Path, folders) for run in read_runs(folder)]
-    runs = [run for _, run in found]
-    if len({run.name for run in runs}) < len(runs):  # as of a/seed-11711 and b/seed-11711
-        above = [folder.resolve().parent.name for folder, _ in found]
-        runs = [replace(run, name=f"{n}/{run.name}") for n, run in zip(above, runs, strict=True)]
+    runs = distinct(found)
     write_page(runs, Path(args.output))
     print(f"wrote {args.output}: {', '.join(run.name for run in runs)}")
     return 0
