@@ -50,12 +50,9 @@ def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
             f"{directory / CONFIGS}: {task.name}: a head of another kind of task or number of "
             f"labels: the file is damaged, or the run's tasks.toml has been changed"
         )
-    names, has_own = (
-        task.class_names,
-        any((run / TASKS_FILE).is_file() for run in folders_of_run(directory)),
-    )
-    if not (names or has_own):  # the course's task of that name is taken for it
-        names = task.display_names
+    has_own = any((run / TASKS_FILE).is_file() for run in folders_of_run(directory))
+    # without its own file the course's task of that name is taken for it
+    names = task.class_names or (() if has_own else task.display_names)
     if names and config.class_names and names != config.class_names:
         raise UserError(
             f"{directory / CONFIGS}: {task.name}: its classes are {', '.join(config.class_names)}, "
