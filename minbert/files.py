@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -132,14 +131,6 @@ def parse_json_line(line: bytes, where: str) -> Any:
         raise UserError(f"{where}: damaged, take that line out ({error})") from error
 
 
-def link_or_copy(file: Path, new: Path) -> None:
-    """Give a file that nobody changes a second name, or copy it where the disk has no links."""
-    try:
-        os.link(file, new)
-    except OSError:
-        shutil.copyfile(file, new)
-
-
 def first_line(error: Exception) -> str:
     """Return the beginning of an exception's message, or its type if it has none."""
     return (str(error) or type(error).__name__).splitlines()[0][:120]
@@ -254,17 +245,21 @@ def has_all_content(directory: Path) -> bool:
 
 
 def beside(path: Path, ending: str) -> Path:
-    """Return the "new" or the "old" directory beside one that is being replaced."""
-    return path.with_name(f"{path.name}.{ending}")
+    """Return the "new" or the "old" directory beside one that is replaced, or that a link names."""
+    path = Path(os.path.realpath(path))
+    return path.with_name(f".{path.name}.{ending}")  # hidden: best.old may be a user's copy
 
 
-def whole_directory_of(path: Path) -> Path:
+def whole_directory_of(path: Path, older: bool = True) -> Path:
     """Return a saved directory, or the complete one beside it that a power cut left to replace it.
 
-    Nothing is changed: a trainer may be writing.
+    older: also by the name of before 2026-11-30, best.old, if `path` is torn or not there. Nothing
+    is changed: a trainer may be writing.
     """
-    others = [other for other in (beside(path, "new"), beside(path, "old")) if other.is_dir()]
-    if not others:
+    places = [beside(path, "new"), beside(path, "old")]
+    if older and not has_all_files(path):
+        places += [path.with_name(f"{path.name}.{ending}") for ending in ("new", "old")]
+    if not (others := [other for other in places if other.is_dir()]):
         return path
     if not has_all_files(path):
         time.sleep(RENAMED_WITHIN_S)  # a trainer that is at it comes to its second rename

@@ -178,7 +178,7 @@ def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
             raise SystemExit
 
         def dying(source: Path, target: Path) -> None:
-            if source.name == "best.new":
+            if source.name == ".best.new":
                 raise SystemExit
             rename(source, target)
 
@@ -192,7 +192,7 @@ def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
             run(world_with_run, "--name", name, "--tasks", "sst,quora,sts", "--epochs", "1")
     folder, whole = world_with_run / "runs" / name, world_with_run / "runs/whole"
     train_multitask.main(["--resume", str(folder)])
-    assert has_all_files(folder / "best") and not folder.joinpath("best.new").exists()
+    assert has_all_files(folder / "best") and not folder.joinpath(".best.new").exists()
     for file in (whole / "best").iterdir():
         assert (folder / "best" / file.name).read_bytes() == file.read_bytes(), file.name
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from minbert.run.checkpoint import (
     has_checkpoint,
     load_training_state,
     recover,
+    recover_all,
     save_training_state,
 )
 from minbert.tensors import save_tensors
@@ -81,32 +83,73 @@ def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:
 @pytest.mark.parametrize("beside", ["new", "old"])
 def test_cut_between_the_two_renames(tmp_path: Path, beside: str) -> None:
     write(tmp_path / "last", "saved")
-    (tmp_path / "last").rename(tmp_path / f"last.{beside}")
+    (tmp_path / "last").rename(tmp_path / f".last.{beside}")
     assert content(tmp_path / "last") == "saved"
 
 
 def test_to_look_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path / "last", "saved")
-    (tmp_path / "last").rename(tmp_path / "last.old")
+    (tmp_path / "last").rename(tmp_path / ".last.old")
     assert not has_checkpoint(tmp_path / "last")
-    assert [p.name for p in tmp_path.iterdir()] == ["last.old"]
+    assert [p.name for p in tmp_path.iterdir()] == [".last.old"]
 
 
 def test_new_wins_over_old_if_it_is_whole(tmp_path: Path) -> None:
     write(tmp_path / "last", "older")
-    (tmp_path / "last").rename(tmp_path / "last.old")
-    (tmp_path / "last.new").mkdir()
-    (tmp_path / "last.new" / "file").write_text("half")
+    (tmp_path / "last").rename(tmp_path / ".last.old")
+    (tmp_path / ".last.new").mkdir()
+    (tmp_path / ".last.new" / "file").write_text("half")
     assert content(tmp_path / "last") == "older"
     write(tmp_path / "last", "newer")
     assert content(tmp_path / "last") == "newer"
 
 
 def test_an_old_one_left_behind_is_no_obstacle(tmp_path: Path) -> None:
-    write(tmp_path / "last.old", "oldest")
+    write(tmp_path / ".last.old", "oldest")
     for text in ("one", "two"):
         write(tmp_path / "last", text)
-    assert content(tmp_path / "last") == "two" and not (tmp_path / "last.old").exists()
+    assert content(tmp_path / "last") == "two" and not (tmp_path / ".last.old").exists()
+
+
+def test_a_copy_of_the_user_s_stays(tmp_path: Path) -> None:
+    """Beside a whole directory, and where a run that goes on replaces one that was moved away."""
+    for name in ("best", "best-sst", "last"):
+        write(tmp_path / name, "mine")
+        shutil.copytree(tmp_path / name, tmp_path / f"{name}.old")
+        write(tmp_path / name, "saved")
+    recover_all(tmp_path)
+    (tmp_path / "best").rename(tmp_path / "best.new")
+    write(tmp_path / "best", "later")
+    assert content(tmp_path / "best") == "later" and content(tmp_path / "best.new") == "saved"
+    for name in ("best", "best-sst", "last"):
+        assert content(tmp_path / f"{name}.old") == "mine"
+
+
+@pytest.mark.parametrize("beside", ["new", "old"])
+def test_a_run_of_before_was_cut_between_the_two_renames(tmp_path: Path, beside: str) -> None:
+    for name in ("best", "best-sst", "last"):
+        write(tmp_path / name, "saved")
+        (tmp_path / name).rename(tmp_path / f"{name}.{beside}")
+        assert whole_directory_of(tmp_path / name).name == f"{name}.{beside}"
+    recover_all(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"best", "best-sst", "last"}
+
+
+@pytest.mark.parametrize("cut", ["", "new", "old"])
+def test_a_link_to_another_disk_stays(tmp_path: Path, cut: str) -> None:
+    run, disk = tmp_path / "run", tmp_path / "disk"
+    for folder in (run, disk):
+        folder.mkdir()
+    write(disk / "mine", "one")
+    (run / "last").symlink_to(disk / "mine")
+    if cut:  # between the two renames
+        (disk / "mine").rename(disk / f".mine.{cut}")
+        assert whole_directory_of(run / "last") == disk / f".mine.{cut}"
+        assert content(run / "last") == "one"
+    for text in ("two", "three"):
+        write(run / "last", text)
+        assert content(run / "last") == text
+    assert (run / "last").is_symlink() and [path.name for path in disk.iterdir()] == ["mine"]
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
@@ -123,24 +166,24 @@ def test_damage_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("beside", ["new", "old"])
 def test_a_torn_directory_gives_way_to_a_whole_one(tmp_path: Path, beside: str) -> None:
     """After a power cut between renames: to go on, and only to read."""
-    write(tmp_path / f"last.{beside}", "whole")
+    write(tmp_path / f".last.{beside}", "whole")
     write(tmp_path / "torn", "cut short")
     (tmp_path / "torn").rename(tmp_path / "last")
     (tmp_path / "last/file").write_text("cut")
-    assert whole_directory_of(tmp_path / "last").name == f"last.{beside}"
+    assert whole_directory_of(tmp_path / "last").name == f".last.{beside}"
     assert (tmp_path / "last/file").read_text() == "cut"  # to look changes nothing
     assert content(tmp_path / "last") == "whole"
 
 
 def test_a_damaged_directory_gives_way_to_a_whole_one(tmp_path: Path, capsys) -> None:
     """Of the right size, as after a power cut, with the one before beside it."""
-    write(tmp_path / "last.old", "whole")
+    write(tmp_path / ".last.old", "whole")
     write(tmp_path / "damaged", "other")
     (tmp_path / "damaged").rename(tmp_path / "last")
     (tmp_path / "last/file").write_bytes(bytes(5))
-    assert whole_directory_of(tmp_path / "last").name == "last.old"
+    assert whole_directory_of(tmp_path / "last").name == ".last.old"
     assert content(tmp_path / "last") == "whole"
-    assert "last: damaged; last.old, which a stopped save left, takes" in capsys.readouterr().out
+    assert "last: damaged; .last.old, which a stopped save left, takes" in capsys.readouterr().out
 
 
 def test_a_flipped_bit_is_seen_when_the_file_is_read(tmp_path: Path) -> None:

@@ -98,9 +98,9 @@ def test_what_killed_processes_left_is_removed(world: Path, mode: str) -> None:
     for path in (running, elsewhere):
         path.write_text("half")
     last = next(folder.rglob("last"))
-    shutil.copytree(last, last.with_name("last.old"))
+    shutil.copytree(last, last.with_name(".last.old"))
     train_multitask.main(["--resume", str(folder)])
-    assert {*folder.rglob("*.new")} == {running, elsewhere} and not [*folder.rglob("last.old")]
+    assert {*folder.rglob("*.new")} == {running, elsewhere} and not [*folder.rglob(".last.old")]
 
 
 def test_a_name_that_no_file_can_have(world: Path) -> None:
@@ -136,7 +136,8 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(
 ) -> None:
     """By the same command, whatever of its first files is there, and with its own task file."""
     run(world, "--name", "whole", "--epochs", "1")
-    for left in ((), ("args.json",), ("args.json", "tasks.toml", "log.jsonl"), ("args.json.new",)):
+    half = "args.json.other-machine.1.new"
+    for left in ((), ("args.json",), ("args.json", "tasks.toml", "log.jsonl"), (half,)):
         folder = world / "runs/cut"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()

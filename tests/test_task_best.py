@@ -80,7 +80,7 @@ def test_stopped_and_resumed_keeps_the_same_steps(world: Path) -> None:
     run(world, "--name", "whole", *OPTIONS)
     cut(world, 8, "--name", "cut", *OPTIONS)
     torn = world / "runs/cut/best-sst"
-    torn.rename(torn.with_name("best-sst.old"))  # as a kill between the two renames leaves it
+    torn.rename(torn.with_name(".best-sst.old"))  # as a kill between the two renames leaves it
     train_multitask.main(["--resume", str(world / "runs/cut")])
     assert_same_run(world, "whole", "cut")
     for name in ("best-sst", "best-sts"):
@@ -120,7 +120,7 @@ def test_half_of_a_task_s_first_best_does_not_stop_a_run(world: Path) -> None:
     """kill -9 while best-sst/ is saved for the first time."""
     run(world, "--name", "whole", *OPTIONS)
     cut(world, 2, "--name", "cut", *OPTIONS)
-    half = world / "runs/cut/best-sst.new"
+    half = world / "runs/cut/.best-sst.new"
     half.mkdir()
     (half / "config.json").write_text("{")
     train_multitask.main(["--resume", str(world / "runs/cut")])

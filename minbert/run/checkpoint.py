@@ -105,14 +105,19 @@ def task_best_folder(task: str) -> str:
 
 def recover_all(run: Path) -> None:
     """Finish the replacements of a run's checkpoints, as `recover`."""
-    names = {path.name.removesuffix(".new").removesuffix(".old") for path in run.glob("best-*")}
+    found = [*run.glob("best-*"), *run.glob(".best-*")]
+    names = {path.name.lstrip(".").removesuffix(".new").removesuffix(".old") for path in found}
     for name in ("best", "last", *sorted(names)):
-        recover(run / name)
+        recover(run / name, older=True)
 
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield an empty directory to fill; it replaces `path` at the end, but not after an error."""
+    """Yield an empty directory to fill; it replaces `path` at the end, but not after an error.
+
+    A link stays, as to another disk, and the directory that it names is replaced.
+    """
+    path = Path(os.path.realpath(path))
     new, old = beside(path, "new"), beside(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
@@ -132,13 +137,15 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def recover(path: Path) -> None:
+def recover(path: Path, older: bool = False) -> None:
     """Finish a replacement that was cut between its renames, or that a power cut has torn.
 
     The complete directory beside takes the place of one that is missing, lacks files or is damaged;
-    beside a complete one nothing stays.
+    beside a complete one nothing stays. older: as `whole_directory_of`; those names are the user's
+    while a run trains.
     """
-    whole = whole_directory_of(path)
+    path = Path(os.path.realpath(path))
+    whole = whole_directory_of(path, older)
     if whole != path:
         if path.exists():
             print(f"{path}: damaged; {whole.name}, which a stopped save left, takes its place")

@@ -101,7 +101,7 @@ def finished_state(args: Args, folder: Path) -> TrainState | None:
     if distributed.rank() == 0 and args.resume and is_finished(folder):
         bests = map(task_best_folder, args.tasks) if args.save_task_best else ()
         is_whole = all(has_all_files(folder / name) for name in ("last", "best", *bests))
-        left = [*folder.glob("*.new"), *folder.glob("*.old")]  # by a kill: `train` tidies it up
+        left = [*folder.glob("*.new"), *folder.glob(".*.old")]  # by a kill: `train` tidies it up
         if is_whole and not left and (folder / REPORT).is_file():
             state = read_state(folder / "last")[0]
     state = distributed.all_gather(state)[0]

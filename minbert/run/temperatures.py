@@ -1,9 +1,11 @@
 """The temperatures of a finished run's heads, fitted on dev and kept with what they belong to."""
 
 import json
+import os
+import shutil
 from pathlib import Path
 
-from minbert.files import link_or_copy, read_json, read_manifest
+from minbert.files import read_json, read_manifest
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder
@@ -36,6 +38,14 @@ def keep_temperatures(directory: Path, temperatures: dict[str, float]) -> None:
         for name in read_manifest(directory).keys() - {CONFIGS}:
             link_or_copy(directory / name, new / name)
         (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
+
+
+def link_or_copy(file: Path, new: Path) -> None:
+    """Give a file that nobody changes a second name, or copy it where the disk has no links."""
+    try:
+        os.link(file, new)
+    except OSError:
+        shutil.copyfile(file, new)
 
 
 def calibrate_task_bests(run: FineTuning, of_best: dict[str, float]) -> None:

@@ -59,7 +59,7 @@ KINDS: dict[str, list[str]] = {
     "corpus": ["pretrain", "--save-minutes", "0", "--corpus", "{world}/corpus.txt"],
 }
 MOMENTS = (
-    "last.new", "last.new", "best.new", "best-*.new", "last.old", "best.old", "best-*.old",
+    ".last.new", ".last.new", ".best.new", ".best-*.new", ".last.old", ".best.old", ".best-*.old",
     "predictions", "report.html*.new", "args.json*.new", "log.jsonl*.new", "README.md*.new",
     "findings.json*.new", "*.npz*.new",
     "tasks.toml*.new", "scores.json*.new", "*.npy*.new",
