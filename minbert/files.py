@@ -59,6 +59,11 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
     flush_to_disk(path.parent)
 
 
+def finished_name(name: str) -> str:
+    """Return the name of the file that one of `replaced_file` is to replace; others stay."""
+    return re.sub(r"\.[\w-]+\.\d+\.new$", "", name)
+
+
 def remove_unfinished(folder: Path) -> None:
     """Remove the files that `replaced_file` began in a folder and a killed process left.
 

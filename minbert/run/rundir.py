@@ -5,18 +5,20 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from minbert.cli import flag_of
 from minbert.errors import UserError
-from minbert.files import write_text
+from minbert.files import beside, finished_name, write_text
 from minbert.locks import is_locked, locked
 from minbert.parsers import as_typed
 from minbert.printable import valid_unicode
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import ScriptArgs
 from minbert.run.resumed import resumed_arguments, saved_arguments
+from minbert.run.runlog import has_trained
 from minbert.run_files import (
     ARGS,
     DEV_ROWS,
@@ -37,7 +39,12 @@ from minbert.task.taskfile import (
 from minbert.training import distributed
 
 LOCK = ".lock"
-BEFORE_FIRST_CHECKPOINT = {LOCK, ARGS, TASKS_FILE, DEV_ROWS, TEACHER_OUTPUTS, LOG, "tensorboard"}
+# what a start leaves: these files, and folders whose files are all called so
+FILES_OF_A_START = (LOCK, ARGS, TASKS_FILE, DEV_ROWS, LOG)
+FOLDERS_OF_A_START = {
+    TEACHER_OUTPUTS: ("*.npy", "*.npy.sha256"), "tensorboard": ("events.out.*",),
+    beside(Path("last"), "new").name: ("*",),
+}  # fmt: skip
 VISIBLE_WITHIN_S = 60  # other machines may see a new file on a network disk only after a while
 
 
@@ -124,10 +131,23 @@ def _is_free(run: Path) -> bool:
     """Return whether a new run may take a folder: it is missing, or a failed start left it bare."""
     if not run.is_dir():
         return not run.exists()
-    names = [path.name for path in run.iterdir()]
-    if any(name not in BEFORE_FIRST_CHECKPOINT and not name.endswith(".new") for name in names):
+    if not all(map(_is_of_a_start, run.iterdir())) or has_trained(run):
         return False
     return not is_locked(run / LOCK)  # by another command that is starting a run in it
+
+
+def _is_of_a_start(path: Path) -> bool:
+    """Return whether a start may have made a file or folder: what is in it decides, too.
+
+    All of it is removed for a new start, and a run that was moved there would be gone.
+    """
+    if not path.is_dir():
+        return finished_name(path.name) in FILES_OF_A_START
+    patterns = FOLDERS_OF_A_START.get(path.name, ())
+    return bool(patterns) and all(
+        not file.is_dir() and any(fnmatch(finished_name(file.name), p) for p in patterns)
+        for file in path.iterdir()
+    )
 
 
 def find_run(root: Path, name: str) -> Path:
