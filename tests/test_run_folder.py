@@ -75,6 +75,30 @@ def test_a_run_that_never_began_is_given_its_command_again(
     assert run(world, "--name", "run", "--epochs", "1", "--skip-predictions") == 0
 
 
+@pytest.mark.parametrize("mode", ["parallel", "single"])
+def test_a_run_that_is_moved_while_it_trains(
+    world: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Nothing is saved where it was, and it goes on where it is."""
+    options = ("--mode", mode, "--epochs", "1", "--skip-predictions")
+    run(world, "--name", "whole", *options)
+    step, places = train_multitask.train_step, [world / "runs/old", world / "runs/new"]
+
+    def moved(run_: train_multitask.FineTuning, number: int) -> None:
+        if number == 3:
+            places[0].rename(places[1])
+        step(run_, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train_multitask, "train_step", moved)
+        with pytest.raises(UserError, match=r"old.*args\.json is gone.*--resume its new folder"):
+            run(world, "--name", "old", *options)
+    assert not places[0].exists()
+    train_multitask.main(["--resume", str(places[1])])
+    own = "/sst" if mode == "single" else ""
+    assert_same_run(world, f"whole{own}", f"new{own}")
+
+
 @pytest.mark.parametrize("text", ['{"lr": 1e-5}', '{"seed": "x"}', "[]", "{"])
 def test_another_program_s_arguments_are_no_command(world: Path, text: str) -> None:
     """In the working directory, where many programs have a file of this name."""

@@ -1,8 +1,10 @@
 """Killed and interrupted runs, as processes: nothing is lost, everything goes on."""
 
 import json
+import os
 import shutil
 import signal
+from errno import EIO, ENOSPC, EPIPE
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -100,22 +102,24 @@ def test_a_second_ctrl_c_does_not_cut_the_saving(
     assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 4
 
 
-@pytest.mark.parametrize("mode", ["parallel", "joint"])
+@pytest.mark.parametrize(
+    ("mode", "number"), [("joint", EPIPE), ("parallel", EIO), ("joint", ENOSPC)]
+)
 def test_a_reader_that_ends_costs_nothing(
-    world: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    world: Path, monkeypatch: pytest.MonkeyPatch, mode: str, number: int
 ) -> None:
-    """As `head`, or as tee, which Ctrl-C ends before the step is done."""
+    """As `head`, or as tee, which Ctrl-C ends before the step is done; a terminal, a full disk."""
     run(world, "--name", "whole", "--mode", mode)
     shown = Progress.step
 
     def unheard(progress: Progress, record: StepRecord, *rest: Any) -> None:
         if record.step == 5:
-            raise BrokenPipeError
+            raise OSError(number, os.strerror(number))
         shown(progress, record, *rest)
 
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "step", unheard)
-        with pytest.raises(BrokenPipeError):
+        with pytest.raises(OSError, match=os.strerror(number)):
             run(world, "--name", "cut", "--mode", mode)
     assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 5
     train_multitask.main(["--resume", str(world / "runs/cut")])

@@ -21,7 +21,7 @@ from minbert.errors import UserError
 from minbert.run import checkpoint, rundir
 from minbert.run.beginning import Training
 from minbert.run.steps import AFTER_NAN
-from minbert.run_files import command_folder
+from minbert.run_files import ARGS, command_folder
 from minbert.training import distributed
 from minbert.training.averaging import put_back
 
@@ -62,8 +62,10 @@ class Keeper:
     ) -> None:
         self.run.progress.close()  # what is printed from now on stands in no bar
         try:
-            # the program that read stdout has ended, as `head` does, or tee at Ctrl-C: also a stop
-            stdout_closed = isinstance(error, BrokenPipeError) and distributed.size() == 1
+            # the program that read stdout has ended, as `head` does, or tee at Ctrl-C; its terminal
+            # is gone, or the disk under it is full: also a stop. Errors of files have their names.
+            no_name = isinstance(error, OSError) and error.filename is None
+            stdout_closed = no_name and distributed.size() == 1
             # processes wait for each other before an update or after it: none is half-done
             left_alone = distributed.size() > 1 and distributed.tells_of_lost_process(error)
             if stdout_closed or left_alone or isinstance(error, KeyboardInterrupt):
@@ -136,12 +138,18 @@ def check_finite(run: Training) -> None:
 def save_checkpoint(run: Training, name: str) -> None:
     """Write best/ (for use) or last/ (to continue from) completely or not at all.
 
-    Only process 0 writes.
+    Only process 0 writes. Raises UserError if the run's folder was moved: a last/ without args.json
+    could not go on.
     """
     run.records.flush()
     check_finite(run)
     if distributed.rank() > 0:
         return
+    if not (run.folder / ARGS).is_file():
+        raise UserError(
+            f"{run.folder}: its {ARGS} is gone, and nothing more is saved here: if you have moved "
+            f"the run, --resume its new folder, which goes on from the last step saved"
+        )
     with checkpoint.atomic_directory(run.folder / name) as new, ThreadPoolExecutor(1) as pool:
         written = None
         if name == "last":  # its largest file is written while the others are
