@@ -1,8 +1,6 @@
 """Files of tensors: safetensors, and what torch.save wrote; damage is a UserError."""
 
-import os
 import pickle
-import threading
 import warnings
 from collections import Counter
 from pathlib import Path
@@ -18,8 +16,6 @@ from minbert.files import check_content, first_line
 
 # how files of torch.save begin: a zip archive, or before PyTorch 1.6 a pickled number
 TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")
-
-ONE_BY_ONE = threading.Lock()  # weights and moments are saved in two threads
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:
@@ -71,16 +67,10 @@ def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     places = Counter(t.untyped_storage().data_ptr() for t in plain.values())
     shared = {name for name, t in plain.items() if places[t.untyped_storage().data_ptr()] > 1}
     plain |= {name: plain[name].clone() for name in shared}
+    path.touch()
+    permissions = path.stat().st_mode  # as the user wants new files
     try:
         save_file(plain, path, metadata={"format": "pt"})
     except SafetensorError as error:  # what the library makes of a full disk
         raise UserError(f"{path}: cannot be written ({first_line(error)})") from error
-    path.chmod(0o666 & ~umask())  # the library makes files that nobody else can read
-
-
-def umask() -> int:
-    """Return the permissions that the user keeps from new files."""
-    with ONE_BY_ONE:  # it can only be read by setting it, which another thread must not see
-        mask = os.umask(0)
-        os.umask(mask)
-    return mask
+    path.chmod(permissions)  # the library makes files that nobody else can read

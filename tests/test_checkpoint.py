@@ -214,9 +214,19 @@ def test_a_failure_leaves_no_half_of_a_directory_or_file(tmp_path: Path) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_weights_can_be_read_by_whom_other_files_can(tmp_path: Path) -> None:
-    save_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
-    (tmp_path / "b").write_text("")
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_weights_can_be_read_by_whom_other_files_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: int
+) -> None:
+    """The mask is not set to be read: files that other threads make then would be open to all."""
+    before = os.umask(mask)
+    try:
+        with monkeypatch.context() as patch:
+            patch.delattr(os, "umask")
+            save_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+        (tmp_path / "b").write_text("")
+    finally:
+        os.umask(before)
     modes = {(tmp_path / name).stat().st_mode for name in ("a.safetensors", "b")}
     assert len(modes) == 1
 

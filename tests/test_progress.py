@@ -2,6 +2,7 @@
 
 import io
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
@@ -13,7 +14,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.cli import run_script
-from minbert.progress import duration, progress
+from minbert.progress import duration, progress, say
 from minbert.run.steps import leading
 from minbert.training import threads
 from minbert.training.threads import BusyWatch, describe_busy, waiting_seconds
@@ -100,6 +101,19 @@ def test_an_error_stands_in_no_bar(impatient: None, error: BaseException, last: 
     with terminal(60) as screen, pytest.raises(SystemExit):
         run_script(main)
     assert any(line.startswith("rows:") for line in screen.drawn) and screen.lines() == [last]
+
+
+def test_a_closed_stdout_takes_all_that_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `>&-` leaves it."""
+
+    def main(argv: list[str]) -> int:
+        say(f"{[*progress(range(9), 'rows')]}")
+        return 0
+
+    monkeypatch.setattr(sys, "stdout", None)
+    with pytest.raises(SystemExit) as ended:
+        run_script(main)
+    assert ended.value.code == 0
 
 
 def test_ctrl_c_in_a_step_says_how_to_go_on_below_no_bar(
