@@ -28,7 +28,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.printable import without_controls
-from minbert.run.scoring import score_run
+from minbert.run.scoring import check_own_data, score_run
 from minbert.run_files import check_stays, data_dir_of, predictions_folder
 from minbert.stream import predict_input, predict_text
 from minbert.task.answers import ending_of
@@ -112,7 +112,10 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     print(f"{model.directory}, {args.precision} on {model.network.encoder.device}")
     checkpoint = Path(args.checkpoint)
     output = Path(args.output) if args.output else predictions_folder(checkpoint)
-    return score_run(model, Path(args.data_dir or data_dir_of(checkpoint)), output)
+    data_dir = Path(args.data_dir or data_dir_of(checkpoint))
+    if not args.data_dir:
+        check_own_data(checkpoint, model.tasks, data_dir)
+    return score_run(model, data_dir, output)
 
 
 def use_checkpoint(args: Args) -> dict[str, object]:

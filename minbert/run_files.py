@@ -22,6 +22,7 @@ FINDINGS = "findings.json"  # what best/ gets right and wrong on dev
 PREDICTIONS = "predictions"  # a folder: the answers of best/ for the dev and test files
 TEACHER_OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
+OWN_FILES = (ARGS, TASKS_FILE, LOG, FINDINGS, DEV_ROWS)  # that are read again
 HASHES = "sha256"  # of these files; the oldest runs have none
 
 
@@ -100,8 +101,15 @@ def predictions_folder(checkpoint: Path) -> Path:
 
 
 def check_stays(path: Path, flag: str) -> None:
-    """Raise UserError for a place in best/ or another folder that a run replaces as a whole."""
+    """Raise UserError for a place in best/ or another folder that a run replaces as a whole.
+
+    Also for a file that would be lost: one of the run's own, or a model's weights.
+    """
     place = Path(os.path.realpath(path))
+    if place.name in OWN_FILES and (place.parent / ARGS).is_file():
+        raise UserError(f"{flag} {path}: the run's own file; choose another place")
+    if place.suffix == ".safetensors" and (place.parent / "config.json").is_file():
+        raise UserError(f"{flag} {path}: among a model's weights; choose another place")
     for folder in (place, *place.parents):
         if (folder / MANIFEST).is_file() and (folder.parent / ARGS).is_file():
             text = f"in {folder}, which its run replaces as a whole; choose another place"

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.items import gold_of
-from minbert.files import sha256_of, write_json, write_text
+from minbert.files import write_json, write_text
 from minbert.metrics import bootstrap_interval, over_seeds
 from minbert.model.heads import HeadConfig
 from minbert.report.card import (
@@ -29,7 +29,7 @@ from minbert.run.train_args import Args, data_source
 from minbert.run_files import FINDINGS, PREDICTIONS
 from minbert.task.calibration import calibration_if_any
 from minbert.task.evaluation import outputs_by_row
-from minbert.task.loading import training_files
+from minbert.task.loading import changed_dev_files
 from minbert.task.predictions import write_predictions
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -122,12 +122,10 @@ def dev_findings(
 
 def unchanged_files(run: FineTuning, task: Task, data_dir: Path) -> tuple[Path, ...]:
     """Return a task's dev files; none, which is said, if one is not what the run began with."""
-    files = tuple(task.paths("dev", data_dir))
-    for name, path in training_files([task], data_dir).items():
-        if path in files and not (path.is_file() and sha256_of(path) == run.state.data[name]):
-            print(f"{path}: changed since the run began; the report shows no texts of it")
-            return ()
-    return files
+    if changed := changed_dev_files(task, data_dir, run.state.data):
+        print(f"{changed[0]}: changed since the run began; the report shows no texts of it")
+        return ()
+    return tuple(task.paths("dev", data_dir))
 
 
 def kept_of_mlm(state: TrainState) -> tuple[str, int, Scores]:

@@ -14,6 +14,8 @@ from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, bootstrap_interval, decimals, overall
+from minbert.run.checkpoint import read_state
+from minbert.run_files import folders_of_run
 from minbert.task.calibration import calibration_if_any
 from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.evaluation import (
@@ -24,9 +26,9 @@ from minbert.task.evaluation import (
     cosine_threshold,
     outputs_by_row,
 )
-from minbert.task.loading import DataSource, load_task, load_test
-from minbert.task.predictions import write_predictions
-from minbert.task.task import Task, has_2024_form
+from minbert.task.loading import DataSource, changed_dev_files, load_task, load_test
+from minbert.task.predictions import logits_file, write_predictions
+from minbert.task.task import Task, Tasks, has_2024_form
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
@@ -48,6 +50,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     """
     source = DataSource(data_dir, None, model.max_length, model.network.siamese_tasks)
     check_writable(output)
+    check_keeps_data(model.tasks, data_dir, output)
     # all are read before anything is written: a file that cannot be read leaves nothing behind
     splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
     reports = {}
@@ -93,6 +96,36 @@ def check_writable(folder: Path) -> None:
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):
         raise UserError(f"{folder}: cannot be written; --output DIR says where predictions go")
+
+
+def check_keeps_data(tasks: Tasks, data_dir: Path, output: Path) -> None:
+    """Raise UserError if predictions would take the place of a data file."""
+    splits = ("train", "dev", "test")
+    data = {path.resolve() for t in tasks.values() for s in splits for path in t.paths(s, data_dir)}
+    for task in tasks.values():
+        for split in splits[1:]:
+            names = (task.prediction_file.format(split=split), logits_file(task.name, split))
+            for path in (output / name for name in names):
+                if path.resolve() in data:
+                    raise UserError(f"{path}: a data file; --output DIR names another folder")
+
+
+def check_own_data(run: Path, tasks: Tasks, data_dir: Path) -> None:
+    """Raise UserError if a dev file is not the one that a run was evaluated on.
+
+    As in another working folder, where the run's --data-dir is relative: the predictions would
+    take the place of the run's own. A share of training rows is told by its rows, see dev_rows.py.
+    """
+    folder = next(iter(folders_of_run(run)), run)
+    try:
+        begun_with = read_state(folder / "last")[0].data
+    except UserError:  # gone or damaged, which best/ outlives
+        begun_with = {}
+    for task in (task for task in tasks.values() if not task.dev_share):
+        for path in changed_dev_files(task, data_dir, begun_with):
+            if path.is_file():  # else that is said
+                what = f"not the file that {folder} was evaluated on"
+                raise UserError(f"{path}: {what}; name its folder, or this one, by --data-dir")
 
 
 def load_splits(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, EncodedSplit]:

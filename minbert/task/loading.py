@@ -20,6 +20,7 @@ from minbert.data.items import item_labels, visible_items
 from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.files import sha256_of
 from minbert.task.dev_rows import check_dev_rows, is_dev_row, with_drawn_rows
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -66,6 +67,20 @@ def training_files(
             for number, path in enumerate(paths, start=1):
                 found[f"{task.name} {split}" + (f" {number}" if number > 1 else "")] = path
     return found
+
+
+def changed_dev_files(task: Task, data_dir: Path, begun_with: dict[str, str]) -> list[Path]:
+    """Return a task's dev files that are gone or not what a run began with.
+
+    begun_with: hashes by the names of `training_files`.
+    """
+    dev, files = task.paths("dev", data_dir), training_files([task], data_dir)
+    return [
+        path
+        for name, path in files.items()
+        if path in dev and name in begun_with
+        and not (path.is_file() and sha256_of(path) == begun_with[name])
+    ]  # fmt: skip
 
 
 def load_task(
