@@ -7,6 +7,7 @@ import pytest
 
 import train_multitask
 from minbert.task.dev_rows import DEV_ROWS
+from tests.conftest import cut, run
 from tests.own_tasks import OWN, arguments
 
 ROWS = [(f"r{n}", f"cat {n} runs", ("walk", "rest")[n % 2]) for n in range(40)]
@@ -108,3 +109,18 @@ def test_rows_that_the_start_was_trained_on_are_told_of(own: Path, capsys, case:
     train(own, "again", "--model", str(own / "runs/first"))
     said = "intent: the run that this one starts from was trained on"
     assert (said in capsys.readouterr().out) == (case != "other file")
+
+
+def test_a_start_or_teacher_that_is_not_finished_is_said(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut(world, 4, "--name", "first")
+    first, said = str(world / "runs/first"), "runs/first is not finished: step 4 of 20"
+    for number, more in enumerate((["--model", first], ["--teacher", f"sst={first}"])):
+        capsys.readouterr()
+        run(world, "--name", f"next-{number}", "--steps", "1", "--skip-predictions", *more)
+        assert capsys.readouterr().out.count(said) == 1
+    train_multitask.main(["--resume", first])
+    capsys.readouterr()
+    run(world, "--name", "last", "--steps", "1", "--skip-predictions", "--model", f"{first}/best")
+    assert "is not finished" not in capsys.readouterr().out

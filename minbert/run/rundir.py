@@ -18,7 +18,7 @@ from minbert.printable import valid_unicode
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import ScriptArgs
 from minbert.run.resumed import resumed_arguments, saved_arguments
-from minbert.run.runlog import has_trained
+from minbert.run.runlog import has_trained, say_if_unfinished
 from minbert.run_files import (
     ARGS,
     DEV_ROWS,
@@ -74,6 +74,7 @@ def open_run(
     tasks = {name: known[name] for name in args.tasks}
     check_prediction_files(tasks, args.task_file)  # those of the file, and built-in ones
     tasks = draw_dev_rows(tasks, Path(args.data_dir), args.model)
+    say_if_unfinished(args.model)
     if args.dry_run:
         return args, tasks, root
     folder = new_run(root, args.name, default_name(args), Path(args.task_file))

@@ -12,7 +12,7 @@ from minbert.errors import UserError
 from minbert.files import named_in_errors, parse_json_line, write_text
 from minbert.log_lines import check_log_line, readable_log_lines
 from minbert.printable import nowhere
-from minbert.run_files import LOG
+from minbert.run_files import LOG, folders_of_run
 from minbert.training import distributed
 
 
@@ -83,6 +83,17 @@ def has_trained(folder: Path) -> bool:
     path = folder / LOG
     lines = readable_log_lines(path)[0] if path.is_file() else []
     return any(line["event"] == "step" for line in lines)
+
+
+def say_if_unfinished(model: str) -> None:
+    """Print how far a run is that a new one starts from, unless it has come to its end."""
+    folders = folders_of_run(Path(model)) if Path(model).is_dir() else []
+    log = folders[0] / LOG if folders else None
+    lines = readable_log_lines(log)[0] if log and log.is_file() else []
+    if lines and lines[-1]["event"] != "end":
+        step = max(line.get("step", 0) for line in lines)
+        steps = next((line["steps"] for line in lines if "steps" in line), "?")
+        print(f"{folders[0]} is not finished: step {step} of {steps}")
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
 from minbert.inference import MultitaskModel
 from minbert.model.multitask import CONFIGS, HEADS
+from minbert.run.runlog import say_if_unfinished
 from minbert.run.train_args import Args, data_source
 from minbert.run_files import (
     TASKS_FILE,
@@ -55,6 +56,7 @@ def make_teacher_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Pa
     """
     for name, path in paths.items():
         if distributed.all_gather(not has_its_hash(path))[0]:
+            say_if_unfinished(args.teacher[name])
             cache = cache_path(args, tasks[name], Path(args.teacher[name]))
             if distributed.all_gather(not has_its_hash(cache))[0]:  # all compute it together
                 outputs = outputs_of(args, tasks[name], Path(args.teacher[name]))
