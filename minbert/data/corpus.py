@@ -82,7 +82,10 @@ def load_corpus(
     files: list[Path], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
     """Return text files as rows of ids, from the cache if files and tokenizer have not changed."""
-    key = "".join(map(sha256_of, files)).encode()
+
+    def key() -> bytes:
+        return "".join(map(sha256_of, files)).encode()
+
     return _load_texts(lambda: corpus_texts(files), key, tokenizer, max_length, cache_dir)
 
 
@@ -91,7 +94,7 @@ def load_sentences(
 ) -> EncodedSplit:
     """Return sentences as rows of ids, from the cache if they and the tokenizer are the same."""
     key = repr(sentences).encode()  # quoted: a sentence may have line breaks
-    return _load_texts(lambda: iter(sentences), key, tokenizer, max_length, cache_dir)
+    return _load_texts(lambda: iter(sentences), lambda: key, tokenizer, max_length, cache_dir)
 
 
 def corpus_texts(files: list[Path]) -> Iterator[str]:
@@ -108,21 +111,25 @@ def corpus_texts(files: list[Path]) -> Iterator[str]:
 
 
 def _load_texts(
-    texts: Callable[[], Iterator[str]], key: bytes, tokenizer: BertTokenizer, max_length: int,
-    cache_dir: Path,
+    texts: Callable[[], Iterator[str]], key: Callable[[], bytes], tokenizer: BertTokenizer,
+    max_length: int, cache_dir: Path,
 ) -> EncodedSplit:  # fmt: skip
     """Return texts as rows of at most max_length tokens, a long text as several.
 
     The rows have no labels and no ids of their own. key: differs where the texts differ. Raises
-    UserError if there is no token in any text.
+    UserError if there is no token in any text, and if they change while they are read.
     """
+    known = key()
     about = CORPUS_VERSION + repr(max_length).encode() + tokenizer.fingerprint
-    stem = cache_dir / f"corpus-{hashlib.sha256(about + key).hexdigest()[:16]}"
+    stem = cache_dir / f"corpus-{hashlib.sha256(about + known).hexdigest()[:16]}"
     files = CorpusFiles.at(stem)
     with locked(stem.with_suffix(".lock"), wait=True):  # of two commands one makes them
         journal = read_journal(files)
         if not journal.complete:
             journal = _add_parts(files, journal, texts(), tokenizer, max_length)
+            if key() != known:  # these ids would be taken for those of the texts of before
+                files.journal.unlink()
+                raise UserError("the texts changed while they were read; give the command again")
     return _open(files, journal)
 
 

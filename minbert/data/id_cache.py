@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,9 @@ from minbert.data.encoded import EncodedSplit, encode_files
 from minbert.data.examples import Columns, Files, paths_of
 from minbert.data.long_texts import HEAD
 from minbert.data.tables import kind_of
+from minbert.data.textfile import unchanged
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import (
-    has_its_hash,
-    remove_unfinished,
-    replaced_file,
-    sha256_of,
-    write_hash,
-)  # fmt: skip
+from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_hash
 
 CACHE = ".ids"  # in --output-dir: the ids of data files and corpora, for all runs
 CACHE_VERSION = b"7"  # change it when the same files give other arrays, or of another meaning
@@ -34,9 +30,14 @@ def load_split(
     long: str = HEAD,
 ) -> EncodedSplit:
     """Read and tokenize a split's files, or take its arrays from the cache of the same files."""
-    cache, paths = None, paths_of(files)
-    if cache_dir is not None and all(path.is_file() for path in paths):
-        key = hashlib.sha256(CACHE_VERSION + "".join(map(sha256_of, paths)).encode())
+    paths = paths_of(files)
+    encode = partial(
+        encode_files, files, columns, labelled, tokenizer, max_length, siamese, long
+    )  # fmt: skip
+    if cache_dir is None or not all(path.is_file() for path in paths):
+        return encode()
+    with unchanged(paths) as hashes:
+        key = hashlib.sha256(CACHE_VERSION + "".join(hashes).encode())
         key.update(tokenizer.fingerprint)
         kinds = [kind_of(path) for path in paths]
         read_as = (replace(columns, parse_label=float), labelled, max_length, siamese, long, kinds)
@@ -44,9 +45,8 @@ def load_split(
         cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
         if split := read_cache(cache):
             return split
-    split = encode_files(files, columns, labelled, tokenizer, max_length, siamese, long)
-    if cache is not None:
-        write_cache(split, cache)
+        split = encode()
+    write_cache(split, cache)
     return split
 
 

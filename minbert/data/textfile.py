@@ -7,14 +7,14 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO
 
 from minbert.errors import UserError
-from minbert.files import first_line
+from minbert.files import first_line, sha256_of
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
 PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"
@@ -29,6 +29,19 @@ KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xfd7zXZ", PACKED.format("xz", "unxz")),
     (b"\x28\xb5\x2f\xfd", PACKED.format("zstd", "unzstd")),
 )
+
+
+@contextmanager
+def unchanged(files: Collection[Path]) -> Iterator[list[str]]:
+    """Yield the hashes of files that the block reads.
+
+    Raises UserError if one changes meanwhile: what was read would be taken for what it was before.
+    """
+    hashes = {path: sha256_of(path) for path in files}
+    yield [hashes[path] for path in files]
+    for path, digest in hashes.items():
+        if not path.is_file() or sha256_of(path) != digest:
+            raise UserError(f"{path}: changed while it was read; give the command again")
 
 
 def text_lines(path: Path, encoding: str = "") -> Iterator[str]:

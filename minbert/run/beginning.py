@@ -9,7 +9,7 @@ import torch
 
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import remove_unfinished, sha256_of
+from minbert.files import remove_unfinished
 from minbert.model.encoder import BertModel
 from minbert.model.mlm import MaskedLanguageModel
 from minbert.model.multitask import MultitaskNetwork
@@ -88,15 +88,16 @@ def recover_last(folder: Path) -> Path | None:
 def begin(
     folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
     model: MultitaskNetwork | MaskedLanguageModel,
-    optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
+    optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path], digests: list[str],
     save_task_best: bool = False, **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
-    files: what is trained and evaluated on, by a name that stays when they move. save_task_best:
-    the argument. about: more values for the log's first line.
+    files: what is trained and evaluated on, by a name that stays when they move. digests: their
+    hashes when they were read. save_task_best: the argument. about: more values for the log's first
+    line.
     """
-    hashes = {name: sha256_of(path) for name, path in files.items()}
+    hashes = dict(zip(files, digests, strict=True))
     state = TrainState(steps, data=hashes)
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)

@@ -15,8 +15,10 @@ from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, one_row_per_sequence
 from minbert.data.items import gold_of, item_labels, items_of, visible_items
 from minbert.data.sampler import batch_rows, count_batches
+from minbert.data.textfile import unchanged
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import DAMAGED, UserError
+from minbert.files import sha256_of
 from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask
@@ -127,7 +129,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     known = list(tasks.values())
-    train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
+    files = training_files(known, source.data_dir)
+    with unchanged(files.values()) as digests:
+        train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     warn_of_rare_classes(tasks, train_splits)
     sequences = {name: one_row_per_sequence(split) for name, split in train_splits.items()}
@@ -146,11 +150,12 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     plan = make_plan(args, count_batches(rows, args.batch_size))
     groups = parameter_groups(model, args.weight_decay, args.layer_decay)
     optimizer = AdamW(groups, lr=args.lr, correct_bias=args.correct_bias, kernels=args.kernels)
-    taught_by = {f"{name} teacher": path for name, path in teacher_paths.items()}
+    files |= {f"{name} teacher": path for name, path in teacher_paths.items()}
+    digests += map(sha256_of, teacher_paths.values())
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
-        last=last, files=training_files(known, source.data_dir) | taught_by,
-        save_task_best=args.save_task_best, passes=plan.passes(), prepared_s=prepared_s,
+        last=last, files=files, digests=digests, save_task_best=args.save_task_best,
+        passes=plan.passes(), prepared_s=prepared_s,
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=count_labels(tasks, train_splits))

@@ -11,6 +11,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.id_cache import CACHE
 from minbert.data.masking import Masking
 from minbert.data.sampler import count_batches, random_order
+from minbert.data.textfile import unchanged
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.model.layers import set_kernels
@@ -81,7 +82,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     tokenizer.check_fits(config.vocab_size)
 
     longest = min(args.max_length, config.max_position_embeddings)
-    with distributed.first_before_others():
+    files = text_files(args, tasks)
+    with unchanged(files.values()) as digests, distributed.first_before_others():
         text = load_text(args, tasks, tokenizer, longest)
     held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
     if args.held_out and len(held_out) == 0:
@@ -95,10 +97,9 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
 
     groups = parameter_groups(model, args.weight_decay)
     optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
-    files = text_files(args, tasks)
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=steps,
-        last=last, files=files, rows=rows,
+        last=last, files=files, digests=digests, rows=rows,
     )  # fmt: skip
     args = rundir.save_arguments(folder, args, tasks)
     return PreTraining(

@@ -60,6 +60,9 @@ def make_teacher_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Pa
             cache = cache_path(args, tasks[name], Path(args.teacher[name]))
             if distributed.all_gather(not has_its_hash(cache))[0]:  # all compute it together
                 outputs = outputs_of(args, tasks[name], Path(args.teacher[name]))
+                if cache_path(args, tasks[name], Path(args.teacher[name])) != cache:
+                    what = "the run or the training rows changed while they were read"
+                    raise UserError(f"--teacher {name}: {what}; give the command again")
                 write_outputs(cache, outputs)
             distributed.barrier()
             write_outputs(path, np.load(cache))

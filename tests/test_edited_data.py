@@ -1,0 +1,86 @@
+"""A data file that is edited while it is read is not taken for what it was before."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pretrain_mlm
+from minbert import UserError
+from minbert.data import corpus, id_cache
+from minbert.files import sha256_of
+from minbert.run import fine_tuning, teachers
+from tests.conftest import arguments, run
+from tests.test_teachers import teach
+
+
+def edit_after(
+    monkeypatch: pytest.MonkeyPatch, module: Any, name: str, file: Path
+) -> Callable[[], None]:
+    """Let a function of a module be followed by an edit of a file; return what undoes both."""
+    original, before = getattr(module, name), file.read_text()
+
+    def edited(*args: Any, **options: Any) -> Any:
+        result = original(*args, **options)
+        result = list(result) if name == "corpus_texts" else result  # it reads as it is asked
+        file.write_text(before.replace("cat", "dog"))
+        return iter(result) if name == "corpus_texts" else result
+
+    def undo() -> None:
+        monkeypatch.undo()
+        file.write_text(before)
+
+    monkeypatch.setattr(module, name, edited)
+    return undo
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), [(fine_tuning, "load_train_and_dev"), (id_cache, "encode_files")]
+)
+def test_a_run_does_not_begin_with_it(
+    world: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    undo = edit_after(monkeypatch, module, name, world / "data/ids-sst-train.csv")
+    with pytest.raises(UserError, match=r"ids-sst-train\.csv: changed while it was read; give"):
+        run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    if module is id_cache:
+        assert not list((world / "runs/.ids").glob("*.npz"))
+    undo()
+    assert run(world, "--name", "run", "--epochs", "1", "--skip-predictions") == 0
+
+
+def test_what_is_edited_later_is_recorded_as_it_was_read(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = world / "data/ids-sst-train.csv"
+    digest = sha256_of(file)
+    edit_after(monkeypatch, fine_tuning, "train_heads", file)
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions", "--heads-first", "1")
+    assert sha256_of(file) != digest
+    state = json.loads((world / "runs/run/last/state.json").read_text())
+    assert state["data"]["sst train"] == digest
+
+
+def test_a_corpus_is_read_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = world / "corpus.txt"
+    file.write_text("red cat runs\n" * 30)
+    undo = edit_after(monkeypatch, corpus, "corpus_texts", file)
+    argv = arguments(world, "--name", "run", "--corpus", str(file), "--held-out", "0")
+    del argv[argv.index("--tasks") : argv.index("--tasks") + 2]
+    with pytest.raises(UserError, match="the texts changed while they were read; give the command"):
+        pretrain_mlm.main(argv)
+    assert not list((world / "runs/.ids").glob("corpus-*.json"))
+    undo()
+    assert pretrain_mlm.main(argv) == 0
+
+
+def test_a_teacher_is_asked_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = ["--name", "run", "--epochs", "1", "--skip-predictions", *teach(world)]
+    undo = edit_after(monkeypatch, teachers, "outputs_of", world / "data/ids-sst-train.csv")
+    with pytest.raises(UserError, match="--teacher sst: the run or the training rows changed"):
+        run(world, *options)
+    assert not list((world / "runs/.teachers").glob("*.npy"))
+    undo()
+    assert run(world, *options) == 0
