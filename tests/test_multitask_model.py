@@ -15,6 +15,8 @@ import torch
 import evaluate
 from minbert import BertModel, MultitaskModel, UserError
 from minbert.data.examples import read_examples
+from minbert.model.multitask import load_multitask, save_multitask
+from minbert.run.checkpoint import atomic_directory
 from minbert.task.predictions import read_predictions
 from minbert.training import distributed
 from minbert.training.device import choose_device
@@ -51,6 +53,30 @@ def test_a_program_of_several_processes_has_the_answers_to_its_own_texts(
     assert model.predict("sst", texts) == known[0]
     np.testing.assert_array_equal(model.encode(texts), known[1])
     assert distributed.size() == 2 and distributed.rank() == 1
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_best_that_is_replaced_meanwhile_is_read_again(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Before or after its encoder is read, and when its heads have been."""
+    (later, best), original = load_multitask(trained), BertModel.from_pretrained
+    for parameter in later.parameters():
+        parameter.data += 0.5
+    reads = []
+
+    def replaced(directory: Path) -> BertModel:
+        encoder = original(directory) if moment == "after" else None
+        if not reads:
+            with atomic_directory(best) as new:
+                save_multitask(later, new)
+        reads.append(directory)
+        return encoder or original(directory)
+
+    monkeypatch.setattr(BertModel, "from_pretrained", replaced)
+    found = load_multitask(trained)[0].state_dict()
+    assert len(reads) == 2
+    assert all(torch.equal(found[name], tensor) for name, tensor in later.state_dict().items())
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean", "max"])

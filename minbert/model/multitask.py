@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.errors import UserError
-from minbert.files import first_line, read_json
+from minbert.files import MANIFEST, first_line, read_json
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, siamese_part
 from minbert.tensors import load_tensors, save_tensors
@@ -157,15 +157,39 @@ def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
 def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[MultitaskNetwork, Path]:
     """Return the model of a run (its best/, else last/), in eval mode, and where it was found.
 
-    Raises UserError for a directory that is no such run, or whose files do not fit each other.
+    If the run replaces it meanwhile it is read again: its files would be of two steps. Raises
+    UserError for a directory that is no such run, or whose files do not fit each other.
     """
     if not run.is_dir():
         raise UserError(f"{run}: no such run; give the folder that train_multitask.py made")
-    directory = resolve(run)
-    if not (directory / HEADS).is_file():
-        raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
+    model = None
+    while model is None:
+        directory = resolve(run)
+        before = read_bytes(directory / MANIFEST)
+        try:
+            model = load_directory(directory, head_dropout)
+        except (UserError, OSError):
+            if read_bytes(directory / MANIFEST) == before:
+                raise
+        if read_bytes(directory / MANIFEST) != before:
+            model = None
     if directory == run / "last":
         print(f"{run}: no best/; last/ is used", file=sys.stderr)
+    return model, directory
+
+
+def read_bytes(path: Path) -> bytes:
+    """Return a file's content, none if it is not there."""
+    return path.read_bytes() if path.is_file() else b""
+
+
+def load_directory(directory: Path, head_dropout: float) -> MultitaskNetwork:
+    """Return the model that `save_multitask` wrote into a directory, in eval mode.
+
+    Raises UserError as `load_multitask`.
+    """
+    if not (directory / HEADS).is_file():
+        raise UserError(f"{directory}: no {HEADS}; give a run directory of train_multitask.py")
     tensors = load_tensors(directory / HEADS)
     check_weights(tensors, directory / HEADS)
     try:
@@ -185,4 +209,4 @@ def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[Multi
         second = convert(load_tensors(path), expected, str(path))
         check_weights(second, path)
         model.second_tower.load_state_dict(second)
-    return model.eval(), directory
+    return model.eval()
