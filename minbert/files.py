@@ -258,8 +258,8 @@ def beside(path: Path, ending: str) -> Path:
 def whole_directory_of(path: Path, older: bool = True) -> Path:
     """Return a saved directory, or the complete one beside it that a power cut left to replace it.
 
-    older: also by the name of before 2026-11-30, best.old, if `path` is torn or not there. Nothing
-    is changed: a trainer may be writing.
+    older: also by its name in older runs, best.old, if `path` is torn or not there. Nothing is
+    changed: a trainer may be writing.
     """
     places = [beside(path, "new"), beside(path, "old")]
     if older and not has_all_files(path):

@@ -171,6 +171,15 @@ def test_a_byte_order_mark_is_no_part_of_it(own: Path) -> None:
     assert list(read_task_file(own / "own.toml", own / "data")) == list(OWN_NAMES)
 
 
+def test_files_of_tasks_that_are_not_chosen_may_be_missing(own: Path) -> None:
+    later = OWN.split("[intent]")[1].split("\n[")[0].replace("intent.tsv", "not-yet.tsv")
+    (own / "own.toml").write_text(f"{OWN}\n[later]{later}")
+    words = arguments(own, "--skip-predictions")
+    assert train_multitask.main([*words, "--tasks", "intent"]) == 0
+    with pytest.raises(UserError, match=r"\[later\] train = 'not-yet.tsv': no such file"):
+        train_multitask.main([*words, "--name", "all"])
+
+
 def test_an_own_task_is_trained_in_place_of_a_built_in_one(own: Path) -> None:
     (own / "own.toml").write_text(OWN.replace("[intent]", "[sst]"))
     train_multitask.main(arguments(own, "--tasks", "sst", "--skip-predictions"))

@@ -88,7 +88,7 @@ def with_task_file(
     if not given.get("task_file"):
         return given, builtin
     data_dir = Path(given.get("data_dir", cls.data_dir))
-    own = read_task_file(Path(given["task_file"]), data_dir)
+    own = read_task_file(Path(given["task_file"]), data_dir, given.get("tasks", ()))
     return {"tasks": tuple(own), **given}, {**builtin, **own}
 
 

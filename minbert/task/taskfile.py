@@ -12,7 +12,7 @@ labels = ["book", "cancel"]      # names or numbers; or how many: 3 means 0, 1 a
 import difflib
 import json
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,21 +80,25 @@ COMMON = (
 )  # fmt: skip
 
 
-def read_task_file(path: Path, data_dir: Path | None) -> dict[str, Task]:
+def read_task_file(
+    path: Path, data_dir: Path | None, chosen: Collection[str] = ()
+) -> dict[str, Task]:
     """Return the tasks of a file; their kinds, keys and columns are checked.
 
     data_dir: where the tasks' files are; None: of a run's own file, where they may be missing and
-    their columns are not checked, nor the rules that are newer than some runs. Raises UserError
-    with the table and key of a mistake.
+    their columns are not checked, nor the rules that are newer than some runs. chosen: whose files
+    are needed; (): all tasks'. Raises UserError with the table and key of a mistake.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read ({error})") from error
-    return read_tasks(text, str(path), data_dir)
+    return read_tasks(text, str(path), data_dir, chosen)
 
 
-def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
+def read_tasks(
+    text: str, path: str, data_dir: Path | None, chosen: Collection[str] = ()
+) -> dict[str, Task]:
     """Return the tasks of a task file's text, as `read_task_file` does; path: for messages."""
     try:
         tables = tomllib.loads(text)
@@ -119,7 +123,8 @@ def read_tasks(text: str, path: str, data_dir: Path | None) -> dict[str, Task]:
             tasks[name] = make_task(name, table)
             if data_dir is not None:
                 check_label_ends(table.get("labels"))
-                _check_columns(tasks[name], data_dir)
+                if not chosen or name in chosen:
+                    _check_columns(tasks[name], data_dir)
         except (UserError, OSError, ValueError) as error:
             raise UserError(f"{where} {error}") from error
     check_prediction_files(tasks, path)
