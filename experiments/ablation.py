@@ -1,11 +1,12 @@
 """A table of ablations: rows of runs over seeds, each beside the first row and others."""
 
+import math
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.jobs import Job
-from experiments.results import is_within_spread
 from minbert.files import read_json
 from minbert.report.tables import markdown_table
 from minbert.typed import from_json
@@ -20,7 +21,7 @@ SELECTED = (
     "  (paired, over the seeds that both have). Other seeds would differ more; with one seed the\n"
     "  interval says nothing of them. ~ marks a difference below the spread over seeds, the root\n"
     "  of both sides' squared ± (where both have two or more): two equal rows exceed it in 29 %\n"
-    "  of cases with two seeds, in 16 % with three. Nothing allows for the number of differences.\n"
+    "  of cases with two seeds, in 16 % with three. No correction is made for how many there are.\n"
     "- `open` has not run. Minutes: the steps, and what is computed before the first one. Each\n"
     "  run's evaluations and dev predictions are in `runs/`."
 )
@@ -187,3 +188,13 @@ def format_gain(gain: list[float] | None, scores: list[float], others: list[floa
         return "-"
     mark = "~ " if is_within_spread(gain[0], scores, others) else ""
     return mark + "{:+.3f} [{:+.3f}, {:+.3f}]".format(*gain)
+
+
+def is_within_spread(difference: float, one: Sequence[float], other: Sequence[float]) -> bool:
+    """Return whether two means over seeds differ by less than their scores spread.
+
+    With a single seed on one side it is not known, and False.
+    """
+    if min(len(one), len(other)) < 2:
+        return False
+    return abs(difference) < math.hypot(statistics.stdev(one), statistics.stdev(other))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.ablation import ablation_text, in_short, read_ablation
 from experiments.figures import figure_names, task_title
-from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_3
+from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_2, TABLE_3
 from experiments.results import (
     RESULTS,
     PaperRecord,
@@ -19,31 +19,34 @@ from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
 ONE_MODEL, LONG_TEXTS = "one-model.json", "long-texts.json"  # files of tables of ablations
-SELECTED = (
-    "Dev scores of the best step, in brackets the paper's (bert-base-uncased, all data). A run has "
-    "one\nbest step, by the mean of its tasks' scores: single tasks each their own, the others one "
-    "for all. It is\nchosen among as many evaluations as the command has `--epochs` (sequential: "
-    "stages), so it looks better\nthan it is; where it is not the last step, that one's scores "
-    "stand below, if they were kept. Rows with * are\nnot in the paper; `open` has not run. ± is "
-    "the standard deviation over seeds. Updates (of a run) and passes\n(over a task's set) count "
-    "fine-tuning only. 13 of STS's 863 dev rows and 2 of SST's 1,101 are training rows, too."
-)
+HEAD = """Dev scores (accuracy, of STS Pearson's r) of {model}, in brackets those of "How to
+Fine-Tune BERT for Multiple Tasks?" (bert-base-uncased, all rows). Rows with * are not in it; `open`
+has not run. `DIR` is the folder of the tasks' files.
+
+- **Which step**: the one with the best mean dev score of a run's tasks, among as many evaluations
+  as `--epochs` says (sequential: stages). Chosen on the rows that are reported, it looks better
+  than it is. Where the last step is another one, its scores stand below, except of older runs,
+  which did not keep them.
+- **±**: the standard deviation over seeds. Lines in the figures are this or, of one seed, a 95 %
+  interval of the dev rows: where those of two runs overlap, their difference may be luck; where
+  they do not, it may still be the seed's luck.
+- **Updates and passes** (over each set) are of fine-tuning, without pre-training.
+- **Seen before**: 13 of STS's 863 dev rows and 2 of SST's 1,101 are training rows, too.{seen}"""
+SEEN_BEFORE = {"all-MiniLM-L6-v2": "\n  The model was trained on duplicate questions of Quora."}
 FULL = "Open: the paper's own settings (`--budget full`, on a GPU)."
-SEEN_BEFORE = {
-    "all-MiniLM-L6-v2": "all-MiniLM-L6-v2 was itself trained on duplicate questions of Quora: "
-    "read the Quora figures with that in mind.",
-}
+QUORA = (
+    "Quora of siamese rows: a pair is a duplicate where its cosine is above 0.5, as in the paper; "
+    "calibrated:\nabove the threshold that is best on 2,000 training pairs, by which the best step "
+    "is chosen. Vanilla and\nsoftmax have no threshold; below, calibrated scores are compared with "
+    "vanilla's only one."
+)
 TABLE_4 = (
     "The paper's, with bert-base-uncased: "
     + ", ".join(f"{task} {score:.3f}" for task, score in PAPER_TEST_SCORES.items())
-    + ".\nOurs are not known: the labels of the test sets are not public. The run's predictions,\n"
-    "ids and labels only, are left in `predictions/paper-BUDGET-MODEL-parallel-SEED/`;\n"
-    "`predictions/parallel-SEED/` has those of Table 5's parallel training, on all rows."
-)
-ONE_SEED = (
-    "The lines in the figure are 95 % intervals of the dev rows where there is one seed. Where "
-    "those of two runs overlap, their difference may be luck; where they do not, the seed's luck "
-    "may still make up for it."
+    + ".\nOurs are not known: the labels of the test sets are not public. A run made today leaves "
+    "its predicted\nlabels, by id, in `predictions/paper-BUDGET-MODEL-parallel-SEED/` (those from "
+    "before 2026-11-29 left none\nhere); `predictions/parallel-SEED/` has those of Table 5's "
+    "parallel training, on all rows."
 )
 NOISE = (
     "± is the standard deviation of the difference over the seeds that both sides have. Of one "
@@ -65,12 +68,13 @@ def write_results_page(folder: Path) -> None:
 
 def results_page(record: PaperRecord) -> str:
     """Return what RESULTS.md says of results.json."""
-    parts = ["# Results", SELECTED]
-    if not any(table.budget == "full" for table in record.tables.values()):
+    name = Path(record.model).name
+    parts = ["# Results", HEAD.format(model=name, seen=SEEN_BEFORE.get(name, ""))]
+    if not all(table.budget == "full" for table in record.tables.values()):
         parts.append(FULL)
-    parts += [note for name, note in SEEN_BEFORE.items() if name == Path(record.model).name]
-    for title in record.tables:
-        parts += [f"## {title}", made_by(record, title), results_table(record, title)]
+    for title, table in record.tables.items():
+        parts += [f"## {title}", made_by(table)]
+        parts += [QUORA] * (title == TABLE_2) + [results_table(record, title)]
         if any(r.scores for r in record.results if r.table == title):
             parts.append(picture(figure_names(title), f"{title}: ours and the paper's, as dots"))
         if title == TABLE_3:
@@ -80,21 +84,21 @@ def results_page(record: PaperRecord) -> str:
     if record.stages:
         title = "Dev scores after every stage of sequential training"
         parts += [f"## {title}", stages_table(record), picture(figure_names("forgetting"), title)]
-    by_name = {name: run for table in record.tables.values() for name, run in table.runs.items()}
-    runs = "\n".join(f"- `{name}`: `{command}`" for name, command in by_name.items())
-    return "\n\n".join([*parts, "## The runs", runs]) + "\n"
+    runs = (run for table in record.tables.values() for run in table.runs.items())
+    listed = dict.fromkeys(f"- `{name}`: `{command}`" for name, command in runs)
+    return "\n\n".join([*parts, "## The runs", "\n".join(listed)]) + "\n"
 
 
-def made_by(record: PaperRecord, title: str) -> str:
-    """Return what made a table's scores, of how many rows, and how far they can be told apart."""
-    table = record.tables[title]
-    rows = f"Rows to train and to evaluate on: {format_rows(table.rows)}."
-    if table.small_rows:
-        rows += f"\nWhere † stands: {format_rows(table.small_rows)}."
+def made_by(table: TableRecord) -> str:
+    """Return what made a table's scores, and of how many rows of its tasks."""
+    own = {task_title(column) for column in table.columns}
+    rows = {task: counts for task, counts in table.rows.items() if task in own}
+    fewer = {task: n for task, n in table.small_rows.items() if n != table.rows[task]}
+    said = f"Rows to train and to evaluate on: {format_rows(rows)}."
+    if fewer:
+        said += f"\nWhere † stands: {format_rows(fewer)}."
     on = f"On {table.machine}." if table.machine else ""  # "": nothing has run
-    has_one_seed = any(len(r.scores) == 1 for r in record.results if r.table == title)
-    parts = [f"`{table.command}`", rows, on, ONE_SEED if has_one_seed else "", table.note]
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(filter(None, [f"`{table.command}`", said, on, table.note]))
 
 
 def format_rows(rows: dict[str, list[int]]) -> str:
@@ -122,8 +126,8 @@ def results_table(record: PaperRecord, title: str) -> str:
         trained = format_trained(table, cells)
         lines.append([row + mark, *values, format_seeds(cells), *trained, jobs])
         if any(r.last and r.last != r.scores for r in cells.values()):
-            values = [format_scores(cells[c].last) if c in cells else "-" for c in table.columns]
-            lines.append([f"{row}, last step", *values, "", "", "", ""])
+            values = [format_last(cells[c]) if c in cells else "-" for c in table.columns]
+            lines.append([f"{row}{mark}, last step", *values, "", "", "", ""])
     return markdown_table(lines)
 
 
@@ -154,6 +158,11 @@ def format_cell(result: Result) -> str:
     """
     ours = format_scores(result.scores) + " †" * result.is_small
     return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
+
+
+def format_last(result: Result) -> str:
+    """Write our score at the last step, as `format_cell`."""
+    return format_scores(result.last) + " †" * result.is_small
 
 
 def format_scores(by_seed: dict[str, float]) -> str:

@@ -58,8 +58,8 @@ NOTE = (
     "of them at the same rate: its rows show both. On top come the second readings of R-Drop's\n"
     "tasks and of pairs read both ways, the one reading of all rows and the heads' passes of\n"
     "heads first, and teachers' training. On a CPU the recipe draws other dropout than on a GPU,\n"
-    "so that equal seeds on two of the machines are not the same draws. What the predictions in\n"
-    "`predictions/NAME-SEED/` score, ids and labels only, is not known here. They are of each\n"
+    "so that a seed on a CPU and on a GPU is not the same draw. The scores of the predictions in\n"
+    "`predictions/NAME-SEED/` (ids and predicted labels) are not known here. They are of each\n"
     "seed of\n"
     f"{', '.join(f'`{name}`' for name in HANDED_IN)}."
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from experiments.estimate import resolved
 from experiments.figures import FIGURES, draw_figures
-from experiments.jobs import FIRST_SEED, JobArgs, RunKey, seeds_of
+from experiments.jobs import FIRST_SEED, JobArgs, RunKey, chosen_jobs, seeds_of
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
 from experiments.results import RESULTS, gather_tables, read_record, with_other_tables
@@ -32,7 +32,7 @@ class Args(JobArgs):
     budget: str = arg(
         "full",
         "full: the paper's settings; cpu: 16,000 rows of Quora, one or two passes; all-rows, for "
-        "Table 3: all rows, two passes over Quora, but what is about pre-training as in cpu",
+        "Table 3: all rows, two passes over Quora, but pre-training and its comparison as in cpu",
         choices=list(BUDGETS),
     )
 
@@ -61,6 +61,10 @@ def main(argv: list[str]) -> int:
     root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
     folder, budget = Path(args.results), BUDGETS[args.budget]
 
+    if (folder / RESULTS).is_file():  # a damaged one is told of before hours of work
+        read_record(folder)
+    jobs = list({job.name: job for table in chosen for job in table.jobs}.values())
+    planned = {job.name for job in chosen_jobs(jobs, args.only)}
     kept = {
         seed: folder / "predictions" / f"{root.name}-{TABLE_4_JOB}-{seed}"
         for seed in seeds_of(args)
@@ -75,9 +79,10 @@ def main(argv: list[str]) -> int:
         write_json(folder / RESULTS, asdict(with_other_tables(record, folder)))
         write_results_page(folder)
         for seed, place in kept.items():
-            keep_test_predictions(RunKey(root, TABLE_4_JOB, seed), place)
+            key = RunKey(root, TABLE_4_JOB, seed)
+            if TABLE_4_JOB in planned and record_path(folder, key).is_file():
+                keep_test_predictions(key, place)
 
-    jobs = list({job.name: job for table in chosen for job in table.jobs}.values())
     if not run_table(jobs, root, args, write_results, keeps_predictions=False):
         return 0
     print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")

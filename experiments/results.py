@@ -1,6 +1,5 @@
 """What the paper's tables came to: put together from the runs' records, kept in results.json."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -44,16 +43,6 @@ class Result:
 def standard_deviation(values: Sequence[float]) -> float:
     """Return the standard deviation of a sample; 0 of a single value."""
     return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
-def is_within_spread(difference: float, one: Sequence[float], other: Sequence[float]) -> bool:
-    """Return whether two means over seeds differ by less than their scores spread.
-
-    With a single seed on one side it is not known, and False.
-    """
-    if min(len(one), len(other)) < 2:
-        return False
-    return abs(difference) < math.hypot(statistics.stdev(one), statistics.stdev(other))
 
 
 @dataclass(frozen=True)

@@ -293,6 +293,7 @@ def test_the_readme_s_scores_are_the_recorded_ones() -> None:
     for row in ("single task", "sequential", "parallel"):
         (line,) = re.findall(rf"^\| {row}\b.*\|$", readme, re.M)
         own = [r for r in results if r.row == row]
+        assert all(r.scores for r in own), row
         assert [cell.strip() for cell in line.split("|")[2:-1]] == [
             f"{r.mean:.3f} ({r.paper:.3f})".replace("0.", ".") for r in own
         ]

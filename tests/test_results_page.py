@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from experiments import paper
 from experiments.markdown import format_difference, results_page, write_results_page
 from experiments.results import PaperRecord, Result, read_record, with_other_tables
+from minbert import UserError
 
 HOME = Path(__file__).resolve().parents[1] / "experiments"
 TITLE = "Table 3: routines"
@@ -25,35 +27,41 @@ def routines() -> PaperRecord:
         for r in whole.results
         if r.table == TITLE
     ]  # fmt: skip
-    rows = {"SST": [8544, 1101], "Quora": [16000, 4000], "STS": [6040, 863]}
-    table = replace(whole.tables[TITLE], budget="all-rows", small_rows=rows)
+    small = {"SST": [8544, 1101], "Quora": [16000, 4000], "STS": [6040, 863]}
+    rows = small | {"Quora": [141505, 20212]}
+    table = replace(whole.tables[TITLE], budget="all-rows", rows=rows, small_rows=small)
     return replace(whole, tables={TITLE: table}, results=results)
 
 
 def test_less_data_is_marked_and_compared_with_its_like(routines: PaperRecord) -> None:
     page = results_page(routines)
-    assert "\nWhere † stands: SST 8,544 and 1,101, Quora 16,000 and 4,000, STS" in page
+    assert "on: SST 8,544 and 1,101, Quora 141,505 and 20,212, STS 6,040 and 863.\n" in page
+    assert "\nWhere † stands: Quora 16,000 and 4,000.\n" in page
     score = "0.450 ± 0.071"
     assert f"| pre-training + parallel | {score} † (0.505) | {score} † (0.873) |" in page
     assert f"| parallel | {score} (0.505) | {score} (0.877) | {score} (0.863) | 2 |" in page
     assert "| single task | 0.100 ± 0.000 (0.533) |" in page and "(0.874) | 3 |" in page
     assert "turns? shuffle less parallel | +0.000 ± 0.000 |" in page
     assert "parallel less single task | +0.350 ± 0.071 (-0.028) |" in page
-    assert "Does it help parallel training?" not in page
-    assert "One seed" not in page and "where there is one seed" not in page
-    assert "Does it help parallel training?" in results_page(read_record(HOME))
+    assert "help parallel training?" not in page
+    assert "help parallel training?" in results_page(read_record(HOME))
+    fewer = replace(routines.results[0], row="parallel, fewer rows", paper=None, is_small=True)
+    page = results_page(replace(routines, results=[*routines.results, fewer]))
+    assert "pre-training + parallel less parallel, fewer rows | +0.000 ± 0.000 | - |" in page
     elsewhere = replace(routines, model=f"sentence-transformers/{routines.model}")
-    assert "was itself trained on duplicate questions of Quora" in results_page(elsewhere)
+    assert "The model was trained on duplicate questions of Quora" in results_page(elsewhere)
 
 
 def test_what_the_last_step_has_stands_below(routines: PaperRecord) -> None:
     last = [
-        replace(r, last={"1": 0.3, "2": 0.3} if r.row == "parallel" else r.scores)
+        replace(r, last={"1": 0.3, "2": 0.3} if r.row.endswith("parallel") else r.scores)
         for r in routines.results
     ]
     page = results_page(replace(routines, results=last))
-    assert "| parallel, last step | 0.300 ± 0.000 | 0.300 ± 0.000 | 0.300 ± 0.000 |" in page
-    assert page.count("last step |") == 1
+    score = "0.300 ± 0.000"
+    assert f"| parallel, last step | {score} | {score} | {score} |" in page
+    assert f"| pre-training + parallel, last step | {score} † | {score} † | {score} † |" in page
+    assert page.count("last step |") == 2
 
 
 def test_differences_are_of_the_seeds_that_both_have() -> None:
@@ -68,6 +76,15 @@ def test_the_page_is_what_the_recorded_results_say(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path)
     write_results_page(tmp_path)
     assert (tmp_path / "RESULTS.md").read_text() == (HOME / "RESULTS.md").read_text()
+
+
+def test_a_damaged_record_is_told_of_before_hours_of_work(world: Path) -> None:
+    (world / "results").mkdir()
+    (world / "results/results.json").write_text('{"model": "m"}')
+    places = ["--data-dir", str(world / "data"), "--output-dir", str(world / "runs")]
+    with pytest.raises(UserError, match=r"results\.json: .*'tables'.*: correct it"):
+        paper.main(["--model", str(world / "model"), *places, "--results", str(world / "results")])
+    assert not (world / "runs").exists()
 
 
 def test_a_table_leaves_the_others_alone(routines: PaperRecord, tmp_path: Path, capsys) -> None:
