@@ -9,10 +9,10 @@ from typing import Any
 from experiments.estimate import resolved
 from minbert.cli import arg
 from minbert.errors import UserError
-from minbert.files import read_json, sha256_of
+from minbert.files import sha256_of
 from minbert.parsers import comma_list
-from minbert.run.checkpoint import STATE
 from minbert.run.resumed import FREE_ON_RESUME
+from minbert.run_files import data_of_run
 from minbert.task.loading import training_files
 from tasks import TASKS
 
@@ -126,9 +126,7 @@ class Origin:
 
 def origin_of(run: Path, arguments: dict[str, Any]) -> Origin:
     """Read what a run's folder says of its model and data."""
-    state = run / "last" / STATE
-    data = read_json(state).get("data", {}) if state.is_file() else {}
-    return Origin(arguments.get("model", ""), data)
+    return Origin(arguments.get("model", ""), data_of_run(run))
 
 
 def current_origin(args: JobArgs) -> Origin:

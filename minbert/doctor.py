@@ -97,7 +97,8 @@ def data_lines(folder: Path) -> list[str]:
         for t in tasks
     }
     of_course = any(name in files for t in tasks for names in t.files.values() for name in names)
-    if any(missing.values()) and (of_course or not files):
+    others = [name for name in files if kind_of(Path(name)) != ".txt"]  # which may be a README
+    if any(missing.values()) and (of_course or not others):
         names = ",".join(task for task, lacking in missing.items() if lacking)
         fetch = f"python -m tasks.download --to {shlex.quote(str(folder))} --tasks {names}"
         listed = ", ".join(file for lacking in missing.values() for file in lacking)

@@ -24,8 +24,8 @@ from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import HEAD_DROPOUT, MultitaskNetwork, load_multitask
 from minbert.onnx import write_onnx
-from minbert.run_files import check_stays, data_dir_of, folders_of_run, read_arguments
-from minbert.task.loading import DataSource, load_task
+from minbert.run_files import check_stays, data_dir_of, data_of_run, folders_of_run, read_arguments
+from minbert.task.loading import DataSource, changed_dev_files, load_task
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published
@@ -239,6 +239,10 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     data_dir = Path(args.data_dir or data_dir_of(directory))
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
+    begun_with = data_of_run(folders_of_run(directory)[0])
+    if not args.data_dir and (other := changed_dev_files(task, data_dir, begun_with)):
+        what = "not what the run was evaluated on"
+        return f"{size}; {other[0]}: {what}, so --data-dir DIR tells how well it agrees"
     task = replace(task, long=HEAD)  # as what is exported reads it
     max_length = max_length_of_run(directory, model.encoder)
     source = DataSource(data_dir, None, max_length, model.siamese_tasks)

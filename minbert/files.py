@@ -293,6 +293,7 @@ def flush_to_disk(path: Path) -> None:
     """Force a file or directory to the disk; a rename could otherwise get there before the data."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with named_in_errors(path):
+            os.fsync(handle)
     finally:
         os.close(handle)

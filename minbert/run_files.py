@@ -21,6 +21,7 @@ LOG = "log.jsonl"
 FINDINGS = "findings.json"  # what best/ gets right and wrong on dev
 PREDICTIONS = "predictions"  # a folder: the answers of best/ for the dev and test files
 TEACHER_OUTPUTS = "teachers"  # a folder: what teachers say of the rows that are trained on
+STATE = "state.json"  # in last/ and best/: how far the training is
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
 OWN_FILES = (ARGS, TASKS_FILE, LOG, FINDINGS, DEV_ROWS)  # that are read again
 HASHES = "sha256"  # of these files; the oldest runs have none
@@ -30,6 +31,14 @@ def folders_of_run(folder: Path) -> list[Path]:
     """Return the folders with an args.json at or around one, from seed-1/sst/best at most."""
     places = (folder, *folder.resolve().parents[:3])
     return [place for place in places if (place / ARGS).is_file()]
+
+
+def data_of_run(run: Path) -> dict[str, str]:
+    """Return the hashes of the files that a run trains on, by name; {} if its last/ is gone."""
+    try:
+        return read_json(run / "last" / STATE).get("data", {})
+    except UserError:  # gone or damaged, which best/ outlives
+        return {}
 
 
 def is_one_by_one(arguments: dict[str, Any]) -> bool:
@@ -108,7 +117,8 @@ def check_stays(path: Path, flag: str) -> None:
     place = Path(os.path.realpath(path))
     if place.name in OWN_FILES and (place.parent / ARGS).is_file():
         raise UserError(f"{flag} {path}: the run's own file; choose another place")
-    if place.suffix == ".safetensors" and (place.parent / "config.json").is_file():
+    is_model = place.suffix == ".safetensors" and (place.parent / "config.json").is_file()
+    if is_model and place.is_file():
         raise UserError(f"{flag} {path}: among a model's weights; choose another place")
     for folder in (place, *place.parents):
         if (folder / MANIFEST).is_file() and (folder.parent / ARGS).is_file():

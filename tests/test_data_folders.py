@@ -16,6 +16,7 @@ from minbert.report.__main__ import main as report
         (["a.conll", "b.tsv.gz", "c.jsonl", "notes.md"], "a.conll, b.tsv.gz, c.jsonl", False),
         (["mine.csv"], "mine.csv", False),
         (["mine.csv", "sts-dev.csv"], "mine.csv, sts-dev.csv", True),
+        (["README.txt"], "README.txt", True),
         ([], "no files", True),
     ],
 )

@@ -87,6 +87,9 @@ def test_names_of_columns_in_a_file_that_has_a_header_are_one_too_many(
     (tmp_path / "a.csv").write_text(f"{head}\nred,lamp\n")
     with pytest.raises(UserError, match=r"a.csv:1: the file has a header: take `columns` out"):
         read_examples(tmp_path / "a.csv", own.columns, labelled=True)
+    (tmp_path / "a.txt").write_text(f"{head}\nred,lamp\n")
+    with pytest.raises(UserError, match="the input's first line is a header, which `columns`"):
+        texts_of(str(tmp_path / "a.txt"), own)
     (tmp_path / "a.csv").write_text("text,lamp\nred,lamp\n")
     assert len(read_examples(tmp_path / "a.csv", own.columns, labelled=True)[0]) == 2
 

@@ -111,6 +111,12 @@ def test_words(world: Path, tmp_path: Path, capsys) -> None:
 def test_without_its_dev_set_it_says_what_would_tell(trained: Path, tmp_path: Path) -> None:
     network, directory = load_multitask(trained)
     (tmp_path / "model.onnx").write_bytes(bytes(3 << 20))
+    dev = trained.parents[1] / "data/sts-dev.csv"
+    dev.write_text(dev.read_text() + "\n")
+    found = describe_quantized(
+        network, Args(task="sts", quantize="int8"), directory, tmp_path / "model.onnx"
+    )
+    assert f"{dev}: not what the run was evaluated on, so --data-dir DIR tells how well" in found
     for nowhere, args in (
         (tmp_path, Args(task="sts", quantize="int8", data_dir=str(tmp_path))),
         (trained.parents[1] / "data", Args(task="sts", quantize="int8")),  # the run's own

@@ -32,6 +32,13 @@ def test_what_no_start_makes_is_never_removed(tmp_path: Path, name: str) -> None
     assert new_run(tmp_path, "", "run", Path()).name == "run-2"
 
 
+def test_what_a_link_leads_to_is_the_user_s(tmp_path: Path) -> None:
+    write(tmp_path, "elsewhere/sst.npy", "run/args.json")
+    (tmp_path / "run/teachers").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="run exists"):
+        new_run(tmp_path, "run", "", Path())
+
+
 def test_what_a_start_makes_is_removed(tmp_path: Path) -> None:
     """Whatever of its arguments, its teachers' outputs and its first save was written."""
     names = ("teachers/sst.npy", f"teachers/sst.npy.{HOST}.1.new", "teachers/sst.npy.sha256",

@@ -70,6 +70,9 @@ def test_pooling_asks_the_device_for_no_number(kind: str) -> None:
     batch = Batch(*(torch.zeros(17).long(),) * 3, (3, 5, 9))
     hidden = torch.empty(17, 4, device="meta", requires_grad=True)
     pool(hidden, batch, kind).sum().backward()
+    hidden = torch.ones(17, 4)
+    with torch.device("meta"):  # the program's default is not the batch's
+        assert pool(hidden, batch, kind).tolist() == [[1.0] * 4] * 3
 
 
 def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:

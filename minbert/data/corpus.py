@@ -127,7 +127,7 @@ def _load_texts(
         journal = read_journal(files)
         if not journal.complete:
             journal = _add_parts(files, journal, texts(), tokenizer, max_length)
-            if key() != known:  # these ids would be taken for those of the texts of before
+            if key() != known:  # these ids would be taken for those of the earlier texts
                 files.journal.unlink()
                 raise UserError("the texts changed while they were read; give the command again")
     return _open(files, journal)

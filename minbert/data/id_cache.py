@@ -11,9 +11,9 @@ from minbert.data.encoded import EncodedSplit, encode_files
 from minbert.data.examples import Columns, Files, paths_of
 from minbert.data.long_texts import HEAD
 from minbert.data.tables import kind_of
-from minbert.data.textfile import unchanged
+from minbert.data.textfile import check_unchanged
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_hash
+from minbert.files import has_its_hash, remove_unfinished, replaced_file, sha256_of, write_hash
 
 CACHE = ".ids"  # in --output-dir: the ids of data files and corpora, for all runs
 CACHE_VERSION = b"7"  # change it when the same files give other arrays, or of another meaning
@@ -36,16 +36,17 @@ def load_split(
     )  # fmt: skip
     if cache_dir is None or not all(path.is_file() for path in paths):
         return encode()
-    with unchanged(paths) as hashes:
-        key = hashlib.sha256(CACHE_VERSION + "".join(hashes).encode())
-        key.update(tokenizer.fingerprint)
-        kinds = [kind_of(path) for path in paths]
-        read_as = (replace(columns, parse_label=float), labelled, max_length, siamese, long, kinds)
-        key.update(repr(read_as).encode())
-        cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
-        if split := read_cache(cache):
-            return split
-        split = encode()
+    hashes = {path: sha256_of(path) for path in paths}
+    key = hashlib.sha256(CACHE_VERSION + "".join(hashes[path] for path in paths).encode())
+    key.update(tokenizer.fingerprint)
+    kinds = [kind_of(path) for path in paths]
+    read_as = (replace(columns, parse_label=float), labelled, max_length, siamese, long, kinds)
+    key.update(repr(read_as).encode())
+    cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
+    if split := read_cache(cache):
+        return split
+    split = encode()
+    check_unchanged(hashes)  # else its ids would be taken for those of what it was before
     write_cache(split, cache)
     return split
 

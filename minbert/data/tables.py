@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -111,13 +111,18 @@ def _delimited_table(
                 pass
             raise UserError(f"{path}:1: no names of columns in the first line")
     elif row := next(rows, None):
-        if {cell.strip() for cell in row[1]} == {*names}:
+        if is_header(row[1], dialect):
             raise UserError(
                 f"{path}:{row[0]}: the file has a header: take `columns` out of the task file or, "
                 f"if its other files have none, this line out"
             )
         rows = chain([row], rows)
     return names, _named_rows(path, rows, names, delimiter, bool(dialect.names))
+
+
+def is_header(cells: Iterable[str], dialect: Dialect) -> bool:
+    """Return whether cells are the names that a task file's `columns` gives, in any order."""
+    return bool(dialect.names) and {cell.strip(' "') for cell in cells} == {*dialect.names}
 
 
 def _check_header(path: Path, line: str, delimiter: str) -> None:

@@ -39,6 +39,11 @@ def unchanged(files: Collection[Path]) -> Iterator[list[str]]:
     """
     hashes = {path: sha256_of(path) for path in files}
     yield [hashes[path] for path in files]
+    check_unchanged(hashes)
+
+
+def check_unchanged(hashes: dict[Path, str]) -> None:
+    """Raise UserError if a file has another hash now."""
     for path, digest in hashes.items():
         if not path.is_file() or sha256_of(path) != digest:
             raise UserError(f"{path}: changed while it was read; give the command again")

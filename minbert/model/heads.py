@@ -29,8 +29,8 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     if pooling == "max":
         # not segment_reduce: of equal largest values, which bf16 has often, it gives each the whole
         # gradient if that is negative
-        rows = torch.arange(len(lengths)).repeat_interleave(lengths)[:, None]  # (N, 1), in S
-        rows = to_device(rows, hidden.device).expand_as(hidden)
+        rows = torch.arange(len(lengths), device="cpu").repeat_interleave(lengths)  # (N,), of S
+        rows = to_device(rows, hidden.device)[:, None].expand_as(hidden)
         largest = hidden.new_full((len(lengths), hidden.shape[1]), -torch.inf)
         return largest.scatter_reduce(0, rows, hidden, "amax")
     # unsafe: without the check that the lengths sum up to N, which would wait for the GPU

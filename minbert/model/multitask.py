@@ -180,7 +180,10 @@ def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[Multi
 
 def read_bytes(path: Path) -> bytes:
     """Return a file's content, none if it is not there."""
-    return path.read_bytes() if path.is_file() else b""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
 
 
 def load_directory(directory: Path, head_dropout: float) -> MultitaskNetwork:

@@ -25,10 +25,12 @@ from minbert.files import (
     whole_directory_of,
     write_manifest,
 )
+from minbert.run_files import STATE
 from minbert.tensors import load_tensors, save_tensors
+from minbert.training.averaging import mean_dtype
 from minbert.typed import from_json, parse
 
-STATE, MOMENTS = "state.json", "optimizer.safetensors"
+MOMENTS = "optimizer.safetensors"
 Scores = dict[str, float]
 
 
@@ -237,7 +239,11 @@ def load_training_state(
         if not fits or any(t.shape != params[name].shape for t in moments.get(name, {}).values()):
             raise UserError(f"{path}: does not fit {MOMENTS} at {name!r}; {DAMAGED}")
         p = params[name]
-        optimizer.state[p] = {k: t.to(p.device) for k, t in moments.get(name, {}).items()}
+        largest = mean_dtype(p.device)  # of the mean, if the run goes on on another device
+        optimizer.state[p] = {
+            k: t.to(p.device, min(t.dtype, largest, key=lambda dtype: dtype.itemsize))
+            for k, t in moments.get(name, {}).items()
+        }
         if name in steps:
             optimizer.state[p]["step"] = steps[name]
     return state

@@ -73,7 +73,7 @@ def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
     else:
         some = {t: list(islice(plan.steps_with(t), WARM_UP + MEASURED)) for t in counts}
         seconds = sum(n * seconds_a_step(run, train_step, some[t]) for t, n in counts.items())
-        if args.average:  # one more copy of the weights, which the last steps have
+        if args.average:  # the weights' mean, which the last steps have
             add_to_average(run.optimizer, 1)
         train_step(run, longest_step(run))
     run.progress.close()

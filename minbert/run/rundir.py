@@ -11,7 +11,7 @@ from typing import Any
 
 from minbert.cli import flag_of
 from minbert.errors import UserError
-from minbert.files import beside, finished_name, write_text
+from minbert.files import finished_name, write_text
 from minbert.locks import is_locked, locked
 from minbert.parsers import as_typed
 from minbert.printable import valid_unicode
@@ -43,7 +43,7 @@ LOCK = ".lock"
 FILES_OF_A_START = (LOCK, ARGS, TASKS_FILE, DEV_ROWS, LOG)
 FOLDERS_OF_A_START = {
     TEACHER_OUTPUTS: ("*.npy", "*.npy.sha256"), "tensorboard": ("events.out.*",),
-    beside(Path("last"), "new").name: ("*",),
+    ".last.new": ("*",),
 }  # fmt: skip
 VISIBLE_WITHIN_S = 60  # other machines may see a new file on a network disk only after a while
 
@@ -142,6 +142,8 @@ def _is_of_a_start(path: Path) -> bool:
 
     All of it is removed for a new start, and a run that was moved there would be gone.
     """
+    if path.is_symlink():  # to what is the user's
+        return False
     if not path.is_dir():
         return finished_name(path.name) in FILES_OF_A_START
     patterns = FOLDERS_OF_A_START.get(path.name, ())

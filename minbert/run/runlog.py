@@ -36,9 +36,10 @@ class RunLog:
         line = {"time": round(time.time(), 2), "event": event, **values}
         # before the log: a stop between the two repeats values there, and loses none
         if self.board and "step" in values:
-            for name, value in scalars(event, values).items():
-                self.board.add_scalar(name, value, values["step"])
-            self.board.flush()
+            with named_in_errors(Path(self.board.log_dir)):
+                for name, value in scalars(event, values).items():
+                    self.board.add_scalar(name, value, values["step"])
+                self.board.flush()
         with named_in_errors(Path(self.file.name)):
             self.file.write(json.dumps(line) + "\n")
             self.file.flush()

@@ -14,8 +14,7 @@ from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, bootstrap_interval, decimals, overall
-from minbert.run.checkpoint import read_state
-from minbert.run_files import folders_of_run
+from minbert.run_files import data_of_run, folders_of_run
 from minbert.task.calibration import calibration_if_any
 from minbert.task.classes import ClassScore, class_scores, worst_first
 from minbert.task.evaluation import (
@@ -117,12 +116,8 @@ def check_own_data(run: Path, tasks: Tasks, data_dir: Path) -> None:
     take the place of the run's own. A share of training rows is told by its rows, see dev_rows.py.
     """
     folder = next(iter(folders_of_run(run)), run)
-    try:
-        begun_with = read_state(folder / "last")[0].data
-    except UserError:  # gone or damaged, which best/ outlives
-        begun_with = {}
     for task in (task for task in tasks.values() if not task.dev_share):
-        for path in changed_dev_files(task, data_dir, begun_with):
+        for path in changed_dev_files(task, data_dir, data_of_run(folder)):
             if path.is_file():  # else that is said
                 what = f"not the file that {folder} was evaluated on"
                 raise UserError(f"{path}: {what}; name its folder, or this one, by --data-dir")

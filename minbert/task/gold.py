@@ -29,7 +29,7 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
         try:
             names = ", ".join(column_names(gold, tasks[0].columns.dialect))
         except UserError as error:
-            hint = f"of {known} it is not: `--task-file` names those of your own"
+            hint = f"it is of none of the tasks {known}; --task-file names those of your own"
             raise UserError(f"{error}; {hint}") from error
         raise UserError(
             f"{gold}: its columns fit none of the tasks {known}: {names[:60]}; "

@@ -39,7 +39,7 @@ def head_config(
 
 
 def check_head(task: Task, config: HeadConfig, directory: Path) -> None:
-    """Raise UserError if a directory's heads.json has a head of another kind of task, or classes.
+    """Raise UserError if a directory's head of a task is of another kind of task or other classes.
 
     Names that are for people alone may differ in a run's own tasks.toml: they may be corrected.
     """

@@ -20,6 +20,7 @@ from minbert.data.tables import (
     SEMICOLON,
     TABLES,
     as_label,
+    is_header,
     is_object,
     kind_of,
     open_table,
@@ -146,6 +147,8 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     is_cmu = may_be_cmu(columns.dialect) and is_cmu_line(line)
     if is_cmu and has_label(columns, line.split("|||")[0]):
         return ".txt"
+    if is_header(re.split(re.escape(columns.dialect.delimiter) or "[\t,]", line), columns.dialect):
+        raise UserError("the input's first line is a header, which `columns` says is not there")
     if columns.dialect.names and not (columns.dialect.delimiter or has_commas or "\t" in line):
         return ""  # its comma is a sentence's own
     dialects = [columns.dialect, *other_dialects(columns.dialect)]
