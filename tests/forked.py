@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection, forkserver
 from pathlib import Path
@@ -78,7 +79,8 @@ class Command:
         while self.is_running() and not self.files[1].exists():
             time.sleep(0.001)
         if self.is_running():
-            os.kill(self.process.pid or 0, number)
+            with suppress(ProcessLookupError):  # it may end between the two lines
+                os.kill(self.process.pid or 0, number)
 
     def finish(self) -> Outcome:
         """Wait for the end, which comes at the latest after SECONDS."""
