@@ -1,6 +1,6 @@
 """Values of JSON against the types of a dataclass: what was saved, or one line for what was not."""
 
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -47,13 +47,13 @@ def parse(kind: Any, value: Any, where: str) -> Any:
 
 def _parse_fields(kind: Any, value: dict[str, Any], where: str) -> Any:
     """Return a dataclass of an object's values."""
-    hints, known = get_type_hints(kind), {f.name for f in fields(kind)}
+    hints, known = get_type_hints(kind), {f.name: f for f in fields(kind)}
     if unknown := [name for name in value if name not in known]:
         raise UserError(f"{where}: {unknown[0]!r} is not a key of it; {DAMAGED}")
-    try:
-        return kind(**{k: parse(hints[k], v, f"{where}: {k}") for k, v in value.items()})
-    except TypeError as error:  # a field without a default
-        raise UserError(f"{where}: {error}; {DAMAGED}") from error
+    for name, f in known.items():
+        if name not in value and f.default is MISSING and f.default_factory is MISSING:
+            raise UserError(f"{where}: {name!r} is missing; {DAMAGED}")
+    return kind(**{k: parse(hints[k], v, f"{where}: {k}") for k, v in value.items()})
 
 
 def _parse_one_of(kinds: tuple[Any, ...], value: Any, where: str) -> Any:

@@ -220,7 +220,7 @@ def test_findings_without_a_part_are_named(world: Path, key: str) -> None:
     found = json.loads(path.read_text())
     del found["sts"][key]
     path.write_text(json.dumps(found))
-    with pytest.raises(UserError, match=rf"sts: .*missing.*'{key}'; the file is damaged"):
+    with pytest.raises(UserError, match=rf"sts: .*'{key}' is missing; the file is damaged"):
         read_runs(world / "runs/run")
 
 
