@@ -9,7 +9,7 @@ from typing import Any
 from experiments.estimate import resolved
 from minbert.cli import arg
 from minbert.errors import UserError
-from minbert.files import sha256_of
+from minbert.manifest import sha256_of
 from minbert.parsers import comma_list
 from minbert.run.resumed import FREE_ON_RESUME
 from minbert.run_files import data_of_run

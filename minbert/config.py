@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
-from minbert.files import check_content, parse_json
+from minbert.files import parse_json
+from minbert.manifest import check_content
 
 # What each number of a config.json may be, both ends included; floats where the ends are floats.
 LIMITS = {

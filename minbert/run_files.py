@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import DAMAGED, UserError
-from minbert.files import MANIFEST, read_json, sha256_of, write_json
+from minbert.files import read_json, write_json
+from minbert.manifest import MANIFEST, sha256_of
 
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"

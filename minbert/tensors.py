@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from minbert.errors import UserError
-from minbert.files import check_content, first_line
+from minbert.files import first_line
+from minbert.manifest import check_content
 
 # how files of torch.save begin: a zip archive, or before PyTorch 1.6 a pickled number
 TORCH_SAVE = (b"PK\x03\x04", b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.errors import UserError
-from minbert.files import sha256_of
+from minbert.manifest import sha256_of
 from minbert.parsers import comma_list
 from tasks import TASKS
 

@@ -12,7 +12,7 @@ import evaluate
 import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.export import main as export
-from minbert.files import has_all_files
+from minbert.manifest import has_all_files
 from minbert.run import finish
 from minbert.task.calibration import calibration_error, calibration_of, fit_temperature
 from minbert.task.probabilities import class_probabilities

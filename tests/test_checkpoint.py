@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from minbert import UserError
-from minbert.files import MANIFEST, read_json, replaced_file, whole_directory_of, write_text
+from minbert.files import read_json, replaced_file, write_text
+from minbert.manifest import MANIFEST, whole_directory_of
 from minbert.run.checkpoint import (
     MOMENTS,
     STATE,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from minbert import UserError
-from minbert.files import sha256_of
+from minbert.manifest import sha256_of
 from tasks import TASKS, download
 
 BODY = bytes(range(256)) * 1000

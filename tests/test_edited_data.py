@@ -10,7 +10,7 @@ import pytest
 import pretrain_mlm
 from minbert import UserError
 from minbert.data import corpus, id_cache
-from minbert.files import sha256_of
+from minbert.manifest import sha256_of
 from minbert.run import fine_tuning, teachers
 from tests.conftest import arguments, run
 from tests.test_teachers import teach

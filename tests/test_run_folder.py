@@ -16,8 +16,9 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import MultitaskModel, UserError, export
-from minbert.files import HOST, sha256_of
+from minbert.files import HOST
 from minbert.locks import locked
+from minbert.manifest import sha256_of
 from minbert.report import __main__ as report
 from minbert.run import rundir
 from minbert.run_files import command_folder

@@ -11,7 +11,7 @@ import transformers
 import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.export import main as export
-from minbert.files import write_manifest
+from minbert.manifest import write_manifest
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import load_multitask
 from minbert.onnx import INPUTS, PaddedModel

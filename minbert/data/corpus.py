@@ -20,8 +20,9 @@ from minbert.data.tables import TABLES, is_object, kind_of
 from minbert.data.textfile import text_lines
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import read_json, sha256_of, write_json
+from minbert.files import read_json, write_json
 from minbert.locks import locked
+from minbert.manifest import sha256_of
 from minbert.progress import progress, say
 from minbert.typed import from_json
 

@@ -13,7 +13,8 @@ from minbert.data.long_texts import HEAD
 from minbert.data.tables import kind_of
 from minbert.data.textfile import check_unchanged
 from minbert.data.tokenizer import BertTokenizer
-from minbert.files import has_its_hash, remove_unfinished, replaced_file, sha256_of, write_hash
+from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_hash
+from minbert.manifest import sha256_of
 
 CACHE = ".ids"  # in --output-dir: the ids of data files and corpora, for all runs
 CACHE_VERSION = b"7"  # change it when the same files give other arrays, or of another meaning

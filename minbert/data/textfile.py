@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import IO
 
 from minbert.errors import UserError
-from minbert.files import first_line, sha256_of
+from minbert.files import first_line
+from minbert.manifest import sha256_of
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
 PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"

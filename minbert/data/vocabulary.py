@@ -11,7 +11,8 @@ from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
 from minbert.errors import DAMAGED, UserError
-from minbert.files import check_content, first_line, read_json
+from minbert.files import first_line, read_json
+from minbert.manifest import check_content
 
 MAX_ID = 10**7
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.errors import UserError
-from minbert.files import MANIFEST, first_line, read_json
+from minbert.files import first_line, read_json
+from minbert.manifest import MANIFEST
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, siamese_part
 from minbert.tensors import load_tensors, save_tensors

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from minbert.errors import DAMAGED, UserError
-from minbert.files import (
+from minbert.files import read_json
+from minbert.manifest import (
     beside,
     check_content,
     flush_to_disk,
     has_all_files,
     named_in_errors,
-    read_json,
     read_manifest,
     unfinished_file,
     whole_directory_of,

@@ -18,7 +18,7 @@ from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.textfile import unchanged
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import DAMAGED, UserError
-from minbert.files import sha256_of
+from minbert.manifest import sha256_of
 from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask

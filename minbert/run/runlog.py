@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from minbert.errors import UserError
-from minbert.files import named_in_errors, parse_json_line, write_text
+from minbert.files import parse_json_line, write_text
 from minbert.log_lines import check_log_line, readable_log_lines
+from minbert.manifest import named_in_errors
 from minbert.printable import nowhere
 from minbert.run_files import LOG, folders_of_run
 from minbert.training import distributed

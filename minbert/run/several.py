@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from minbert.files import has_all_files, remove_unfinished, sha256_of
+from minbert.files import remove_unfinished
+from minbert.manifest import has_all_files, sha256_of
 from minbert.metrics import over_seeds
 from minbert.report.files import REPORT
 from minbert.run import rundir

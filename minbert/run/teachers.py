@@ -10,8 +10,9 @@ from torch import Tensor, from_numpy
 from minbert.data.encoded import EncodedSplit, limit_rows
 from minbert.data.items import item_labels, visible_items
 from minbert.errors import UserError
-from minbert.files import has_its_hash, replaced_file, sha256_of, write_hash
+from minbert.files import has_its_hash, replaced_file, write_hash
 from minbert.inference import MultitaskModel
+from minbert.manifest import sha256_of
 from minbert.model.multitask import CONFIGS, HEADS
 from minbert.run.runlog import say_if_unfinished
 from minbert.run.train_args import Args, data_source

@@ -5,7 +5,8 @@ import os
 import shutil
 from pathlib import Path
 
-from minbert.files import read_json, read_manifest
+from minbert.files import read_json
+from minbert.manifest import read_manifest
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder

@@ -20,7 +20,7 @@ from minbert.data.items import item_labels, visible_items
 from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.files import sha256_of
+from minbert.manifest import sha256_of
 from minbert.task.dev_rows import check_dev_rows, is_dev_row, with_drawn_rows
 from minbert.task.task import Task
 from minbert.training import distributed

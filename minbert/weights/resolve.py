@@ -4,7 +4,8 @@ import importlib.util
 from pathlib import Path
 
 from minbert.errors import UserError
-from minbert.files import first_line, parse_json, whole_directory_of
+from minbert.files import first_line, parse_json
+from minbert.manifest import whole_directory_of
 from minbert.weights.pretrained import WEIGHTS, shards_of
 
 # Models that packages ship: name -> (package, directory in it). No package is imported for them.

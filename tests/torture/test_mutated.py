@@ -4,7 +4,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from minbert.files import MANIFEST, write_manifest
+from minbert.manifest import MANIFEST, write_manifest
 from tests.torture.inputs import INPUTS, Input, make_stage
 from tests.torture.judge import DONE, NEVER, detail, files_of, verdict
 from tests.torture.mutations import EXECUTED
