@@ -15,6 +15,7 @@ from typing import Any
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json, write_json
 from minbert.manifest import MANIFEST, sha256_of
+from minbert.typed import parse
 
 ARGS = "args.json"  # the arguments a run was made with
 TASKS_FILE = "tasks.toml"
@@ -36,8 +37,10 @@ def folders_of_run(folder: Path) -> list[Path]:
 
 def data_of_run(run: Path) -> dict[str, str]:
     """Return the hashes of the files that a run trains on, by name; {} if its last/ is gone."""
+    path = run / "last" / STATE
     try:
-        return read_json(run / "last" / STATE).get("data", {})
+        state = parse(dict[str, Any], read_json(path), str(path))
+        return parse(dict[str, str], state.get("data", {}), f"{path}: data")
     except UserError:  # gone or damaged, which best/ outlives
         return {}
 

@@ -34,8 +34,9 @@ def test_another_folder_s_data_is_not_taken_for_the_run_s(
             evaluate.main(["--checkpoint", str(trained) + name])
     assert content(trained) == before
     assert evaluate.main([*job, "--data-dir", "data", "--output", "out"]) == 0
-    (trained / "last/state.json").write_text("{")  # nothing tells what it was
-    assert evaluate.main(job) == 0
+    for damaged in ("{", "[]", '{"data": 1}'):  # nothing tells what it was
+        (trained / "last/state.json").write_text(damaged)
+        assert evaluate.main(job) == 0
 
 
 def test_an_output_is_no_input(world: Path) -> None:

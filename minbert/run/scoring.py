@@ -116,8 +116,9 @@ def check_own_data(run: Path, tasks: Tasks, data_dir: Path) -> None:
     take the place of the run's own. A share of training rows is told by its rows, see dev_rows.py.
     """
     folder = next(iter(folders_of_run(run)), run)
+    begun_with = data_of_run(folder)
     for task in (task for task in tasks.values() if not task.dev_share):
-        for path in changed_dev_files(task, data_dir, data_of_run(folder)):
+        for path in changed_dev_files(task, data_dir, begun_with):
             if path.is_file():  # else that is said
                 what = f"not the file that {folder} was evaluated on"
                 raise UserError(f"{path}: {what}; name its folder, or this one, by --data-dir")
