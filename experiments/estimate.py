@@ -9,6 +9,7 @@ import train_multitask
 from minbert.cli import parse_given
 from minbert.run.dry_run import Forecast, forecast, forecast_mlm, set_up_to_measure
 from minbert.run.rundir import with_task_file
+from minbert.run.runlog import silence
 from minbert.task.dev_rows import draw_dev_rows
 from minbert.task.task import Task
 from tasks import TASKS
@@ -24,9 +25,9 @@ def resolved(script: str, argv: list[str]) -> tuple[Any, dict[str, Task]]:
 
 
 def estimate(script: str, argv: list[str]) -> Forecast:
-    """Set the run up in a folder of its own, take a few steps, throw it away."""
+    """Set the run up in a folder of its own, take a few steps, throw it away, without a word."""
     module = SCRIPTS[script]
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, silence(True):
         args, known = resolved(script, [*argv, "--quiet"])
         tasks = draw_dev_rows(
             {name: known[name] for name in args.tasks}, Path(args.data_dir), args.model
