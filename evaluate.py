@@ -179,7 +179,7 @@ def verify_model(args: Args) -> tuple[dict[str, object], int]:
 
 
 def finite(report: object) -> object:
-    """Return a report with None for NaN and infinity, which JSON has not."""
+    """Return a report with None for NaN and infinity, which JSON does not have."""
     if isinstance(report, dict):
         return {name: finite(value) for name, value in report.items()}
     if isinstance(report, list):
@@ -208,7 +208,7 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
 
 
 def check_flags(args: Args, job: str, has_text: bool) -> None:
-    """Raise UserError for an argument that this job would leave alone."""
+    """Raise UserError for an argument that this job would ignore."""
     is_run, is_compared = job == "checkpoint", job in ("verify", "emit")
     used_where = {
         "probabilities": has_text, "raw": has_text, "output": is_run, "task": not is_compared,
@@ -218,7 +218,7 @@ def check_flags(args: Args, job: str, has_text: bool) -> None:
     }  # fmt: skip
     for name, is_used in used_where.items():
         if getattr(args, name) != getattr(Args, name) and not is_used:
-            texts = f" with{'' if has_text else 'out'} a text" * is_run
+            texts = (" with a text" if has_text else " without a text") if is_run else ""
             raise UserError(f"{flag_of(name)} does nothing beside --{job}{texts}: leave it out")
 
 

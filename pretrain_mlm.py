@@ -25,6 +25,7 @@ from minbert.data.masking import MaskedBatch, mask_batch
 from minbert.data.sampler import batch_rows, length_sorted_batches, rows_without
 from minbert.errors import UserError
 from minbert.losses import cross_entropy
+from minbert.printable import silence
 from minbert.progress import progress
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
@@ -32,7 +33,6 @@ from minbert.run.finish import finish_mlm, kept_of_mlm
 from minbert.run.keeper import Keeper, check_finite, save_checkpoint
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
 from minbert.run.pre_training import PreTraining, set_up
-from minbert.run.runlog import silence
 from minbert.run.steps import StepRecord
 from minbert.task.task import Tasks
 from minbert.training import distributed
@@ -57,7 +57,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                 stage = run.stage_after(step)
                 if keeper.due:
                     keeper.save()
-                if stage and state.assessed < step:
+                if stage and not state.is_evaluated:
                     evaluate(run, stage)
                     keeper.save()
                 if run.is_over():
@@ -105,7 +105,8 @@ def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Te
     """Add the gradient of the mean loss over these rows' masked tokens; return loss and count.
 
     The rows are split among the processes and into --accumulate parts. A part counts by its masked
-    tokens, and one without any takes part with zeros.
+    tokens, and one without any takes part with zeros. The loss is this process's part of the sum,
+    the count that of all processes.
     """
     run.model.train()
     shares = distributed.micro_batches(rows, run.args.accumulate)
@@ -186,8 +187,8 @@ def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
     return {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}, total
 
 
-def same_tasks(args: Args) -> str:
-    """Return the arguments of a fine-tuning on the tasks that were named, if any were."""
+def task_flags(args: Args) -> str:
+    """Return the flags by which train_multitask.py trains on the same tasks; "" for the default."""
     task_file = f" --task-file {quote(args.task_file)}" if args.task_file else ""
     is_default = args.tasks == Args.tasks and not task_file  # the file may have more tasks
     return task_file + ("" if is_default else f" --tasks {','.join(args.tasks)}")
@@ -206,14 +207,14 @@ def main(argv: list[str]) -> int:
             return 0
         with silence(args.quiet):
             state = train(args, folder, tasks)
-            kept, step, found = kept_of_mlm(state)
+            kept, step, kept_scores = kept_of_mlm(state)
             print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
-            for name, scores in (state.stages[0], (f"{kept}/, step {step}", found)):
+            for name, scores in (state.stages[0], (f"{kept}/, step {step}", kept_scores)):
                 print(f"{name:16} {describe(scores)}")
-            places = f"--model {quote(str(folder))} --data-dir {quote(args.data_dir)}"
-            print(f"\nnext: python train_multitask.py {places}{same_tasks(args)}")
+            flags = f"--model {quote(str(folder))} --data-dir {quote(args.data_dir)}"
+            print(f"\nnext: python train_multitask.py {flags}{task_flags(args)}")
         if args.json:
-            print(json.dumps({"run": str(folder), "held_out": found}))
+            print(json.dumps({"run": str(folder), "held_out": kept_scores}))
     return 0
 
 

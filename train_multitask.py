@@ -21,6 +21,7 @@ from minbert.batch import to_device
 from minbert.cli import parse_given, run_script
 from minbert.data.items import item_counts
 from minbert.metrics import over_seeds, overall, weighted_mean
+from minbert.printable import silence
 from minbert.progress import say
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
@@ -28,7 +29,6 @@ from minbert.run.fine_tuning import FineTuning, set_up
 from minbert.run.finish import finish
 from minbert.run.keeper import Keeper, check_finite, save_checkpoint
 from minbert.run.resolve_args import resolve_arguments
-from minbert.run.runlog import silence
 from minbert.run.several import best_scores, closing_text, results_table, train_several
 from minbert.run.steps import StepRecord
 from minbert.run.train_args import Args, default_name
@@ -36,7 +36,7 @@ from minbert.task.balance import row_weights
 from minbert.task.evaluation import (
     LOWEST,
     defined_or,
-    replace_undefined,
+    describe_undefined,
     score_tasks,
     set_threshold,
 )
@@ -67,7 +67,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
                 stage = run.stage_after(step)
                 if keeper.due:
                     keeper.save()
-                if stage and state.assessed < step:
+                if stage and not state.is_evaluated:
                     evaluate(run, stage)
                     keeper.save()
                 if run.is_over():
@@ -99,11 +99,11 @@ def train_step(run: FineTuning, step: int) -> None:
 
     epoch = step // run.plan.epoch_steps + 1
     seconds, records = (time.monotonic() - started) / len(rows), []
-    for task, own in rows.items():
-        tokens = int(run.train_sequences[task].lengths_of(own).sum())
+    for task, task_rows in rows.items():
+        tokens = int(run.train_sequences[task].lengths_of(task_rows).sum())
         record = StepRecord(
-            step=step + 1, task=task, loss=losses[task], lr=lr, epoch=epoch, examples=len(own),
-            tokens=tokens, seconds=seconds, cosines=task_cosines,
+            step=step + 1, task=task, loss=losses[task], lr=lr, epoch=epoch,
+            examples=len(task_rows), tokens=tokens, seconds=seconds, cosines=task_cosines,
         )  # fmt: skip
         records.append(record)
         task_cosines = {}  # only the step's first record has them
@@ -121,13 +121,13 @@ def add_gradients(
     """
     losses = {}
     if len(rows) == 1 or run.features:  # no gradient of the encoder to combine
-        for task, own in rows.items():
-            losses[task] = forward_backward(run, run.tasks[task], own)
+        for task, task_rows in rows.items():
+            losses[task] = forward_backward(run, run.tasks[task], task_rows)
         distributed.sum_gradients(run.model.parameters())
         return losses, {}
     gradients = TaskGradients(p for encoder in run.model.encoders for p in encoder.parameters())
-    for task, own in rows.items():
-        losses[task] = forward_backward(run, run.tasks[task], own)
+    for task, task_rows in rows.items():
+        losses[task] = forward_backward(run, run.tasks[task], task_rows)
         distributed.sum_gradients(gradients.shared)
         gradients.take(task)
     distributed.sum_gradients(run.model.heads.parameters())
@@ -224,23 +224,24 @@ def evaluate_weights(run: FineTuning, stage: str, is_mean: bool = False) -> Scor
     features = run.features and run.features["dev"]
     scores = score_tasks(run.model, tasks, run.dev_splits, features)
     measured = main_scores(tasks, scores)
-    undefined = replace_undefined(scores)
+    undefined = describe_undefined(scores)
+    scores = {name: defined_or(metrics, 0.0) for name, metrics in scores.items()}
     for name in undefined:
         if name not in run.reported_undefined:
             say(undefined[name])
     run.reported_undefined.update(undefined)
-    # an undefined score is shown as 0, and is lower than any other where steps are compared
+    # an undefined score is shown as 0, but where steps are compared it is lower than any other
     by_task, compared = defined_or(measured, 0.0), defined_or(measured, LOWEST)
     raw_mean, form_2024 = overall(by_task, {task.name for task in tasks if task.is_regression})
     values = {"stage": stage, "scores": scores, "overall": raw_mean, "overall_2024": form_2024}
     chosen_by = weighted_mean(compared, args.best_by or dict.fromkeys(compared, 1.0))
     kind = "mean-dev" if is_mean else "dev"
     run.log.write(kind, step=step, **values, chosen_by=chosen_by)
-    found = "  ".join(f"{task.title} {by_task[task.name]:.3f}" for task in tasks)
+    by_title = "  ".join(f"{task.title} {by_task[task.name]:.3f}" for task in tasks)
     label = f"mean weights of {run.averaged_steps} steps" if is_mean else stage
     form = f"  2024 form {form_2024:.3f}" if has_2024_form(tasks) else ""
     form += f"  best by {chosen_by:.3f}" if args.best_by else ""
-    run.progress.print_scores(label, f"{found}  mean {raw_mean:.3f}{form}")
+    run.progress.print_scores(label, f"{by_title}  mean {raw_mean:.3f}{form}")
     if step:
         keep_best(run, Best(chosen_by, step, by_task, is_mean), compared)
     return by_task
@@ -249,8 +250,8 @@ def evaluate_weights(run: FineTuning, stage: str, is_mean: bool = False) -> Scor
 def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
     """Save the model as best/ if `new` is better than the best so far, and each task's best.
 
-    compared: each task's score. The state changes after the saving, because an interrupt between
-    them repeats the evaluation.
+    compared: each task's score. The state changes after the saving: an interrupt between the two
+    repeats the evaluation, and no step is called best that was not saved.
     """
     state = run.state
     if state.best is None or new.chosen_by > state.best.chosen_by:
@@ -283,8 +284,8 @@ def main(argv: list[str]) -> int:
             print(closing_text(args, folder, list(tasks.values()), by_seed))
         scores = list(map(best_scores, by_seed))
         if args.json:
-            found = {"run": str(folder), "scores": scores, "over_seeds": over_seeds(scores)}
-            print(json.dumps(found))
+            report = {"run": str(folder), "scores": scores, "over_seeds": over_seeds(scores)}
+            print(json.dumps(report))
     return 0
 
 

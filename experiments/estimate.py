@@ -7,9 +7,9 @@ from typing import Any
 import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
+from minbert.printable import silence
 from minbert.run.dry_run import Forecast, forecast, forecast_mlm, set_up_to_measure
 from minbert.run.rundir import with_task_file
-from minbert.run.runlog import silence
 from minbert.task.dev_rows import draw_dev_rows
 from minbert.task.task import Task
 from tasks import TASKS

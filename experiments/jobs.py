@@ -137,7 +137,10 @@ def current_origin(args: JobArgs) -> Origin:
 
 
 def check_origin(job: Job, begun_with: Origin, now: Origin, where: Path) -> None:
-    """Raise UserError for a run of another model or of other data; where: what tells of it."""
+    """Raise UserError for a run of another model or of other data.
+
+    where: the run's folder or record, for messages.
+    """
     mend = "give what it was made of, or other --output-dir and --results"
     then, today = begun_with.model, now.model
     if then and not job.start and Path(then).resolve() != Path(today).resolve():

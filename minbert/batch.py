@@ -44,7 +44,7 @@ class Batch:
 
     @property
     def cu_seqlens(self) -> Tensor:
-        """The index that each sequence starts at, (S+1,); the last entry is N."""
+        """Where each sequence starts, and N, (S+1,): FlashAttention's cumulative lengths."""
         starts = torch.tensor((0, *self.lengths), device="cpu").cumsum(0)
         return to_device(starts, self.ids.device)
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 EXCLUDED = -1e9  # and not -inf: a log-sum-exp over -inf alone would be NaN
 IGNORED = -100  # a target that cross-entropy leaves out of its mean
+SCALE = 20.0  # of the cosines in in-batch losses and cosent, as in sentence-transformers
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
@@ -81,15 +82,19 @@ def normalized(x: Tensor) -> Tensor:
 
 
 def cosine_mse(u: Tensor, v: Tensor, labels: Tensor, scale: float = 5.0) -> Tensor:
-    """Return the mean of (l - scale cos(u, v))^2; labels in 0..scale (paper, section 3.2.1)."""
+    """Return the mean of (l - scale cos(u, v))^2, labels in 0..scale.
+
+    Sentence-BERT's regression objective (Reimers and Gurevych, 2019, section 3; paper, section
+    3.2.1).
+    """
     return F.mse_loss(scale * cosine(u, v), labels.float())
 
 
 def contrastive(u: Tensor, v: Tensor, labels: Tensor, margin: float = 0.5) -> Tensor:
     """Return the mean of l D + (1-l) max(0, margin - D) with D = 1 - cos(u, v).
 
-    Labels in 0..1. Linear in D as in the paper (section 3.2.1); Hadsell et al. (2006) square both
-    terms.
+    Labels in 0..1. Linear in D and with margin 0.5 as in the paper (section 3.2.1); Hadsell et al.
+    (2006) square both terms.
     """
     distance = 1 - cosine(u, v)
     return (labels * distance + (1 - labels) * F.relu(margin - distance)).mean()
@@ -98,7 +103,7 @@ def contrastive(u: Tensor, v: Tensor, labels: Tensor, margin: float = 0.5) -> Te
 def mnr(u: Tensor, v: Tensor, scale: float = 1.0) -> Tensor:
     """Return the mean of -cos(u_i, v_i) + log sum_j exp cos(u_i, v_j), cosines times scale.
 
-    i and j run over pairs with label 1, two or more: the other pairs' v are the negatives of u_i
+    u, v: of pairs with label 1 alone, two or more; the v of the others are the negatives of u_i
     (multiple negatives ranking, Henderson et al., 2017). With scale 1 it is the paper's (section
     3.2.1).
     """
@@ -106,17 +111,17 @@ def mnr(u: Tensor, v: Tensor, scale: float = 1.0) -> Tensor:
     return F.cross_entropy(scores, torch.arange(len(u), device=u.device))
 
 
-def mnr_full(u: Tensor, v: Tensor, labels: Tensor, groups: Tensor, scale: float = 20.0) -> Tensor:
+def mnr_full(u: Tensor, v: Tensor, labels: Tensor, groups: Tensor, scale: float = SCALE) -> Tensor:
     """Return the mean of mnr from u to v and from v to u, with the negatives that mnr leaves out.
 
-    The sentences of l = 0 pairs are negatives too. groups (S, 2): the paraphrase group of each
-    sentence; no two sentences of one group are negatives of each other.
+    The sentences of l = 0 pairs are negatives too. labels (S,): 0 or 1. groups (S, 2): the
+    paraphrase group of each sentence; no two of one group are negatives of each other.
     """
     scores = scale * normalized(u) @ normalized(v).T  # (S, S)
     same = groups[:, :1] == groups[:, 1][None, :]
     own = torch.eye(len(u), dtype=torch.bool, device=u.device)
     scores = scores.masked_fill(same & ~own, EXCLUDED)
-    # i for a pair i with l = 1; to select these instead would wait for a GPU to count them
+    # row i's target is i if l_i = 1; selecting those rows instead would wait for the GPU
     targets = torch.arange(len(u), device=u.device).masked_fill(labels != 1, IGNORED)
     forth = F.cross_entropy(scores, targets)
     # the u of an l = 0 pair is a negative of every v of an l = 1 pair
@@ -124,7 +129,7 @@ def mnr_full(u: Tensor, v: Tensor, labels: Tensor, groups: Tensor, scale: float 
     return (forth + back) / 2
 
 
-def cosent(u: Tensor, v: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
+def cosent(u: Tensor, v: Tensor, labels: Tensor, scale: float = SCALE) -> Tensor:
     """Return log(1 + sum over l_i > l_j of exp(scale (cos_j - cos_i))) (CoSENT, Su 2022)."""
     scores = scale * cosine(u, v)  # (S,)
     difference = scores[:, None] - scores[None, :]
@@ -132,6 +137,6 @@ def cosent(u: Tensor, v: Tensor, labels: Tensor, scale: float = 20.0) -> Tensor:
     return torch.cat([scores.new_zeros(1), difference.flatten()]).logsumexp(0)
 
 
-def simcse(u: Tensor, v: Tensor, scale: float = 20.0) -> Tensor:
+def simcse(u: Tensor, v: Tensor, scale: float = SCALE) -> Tensor:
     """Return mnr of each sentence with itself under another dropout mask (Gao et al., 2021)."""
     return mnr(u, v, scale)

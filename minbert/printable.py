@@ -1,8 +1,10 @@
-"""Texts of any file as they may be printed, compared and saved."""
+"""Texts of any file as they may be printed, compared and saved; and printing nothing."""
 
 import io
 import os
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from typing import TextIO
 
 # all but tab and line feed
@@ -31,6 +33,16 @@ def escape_unencodable(stream: TextIO) -> None:
 def nowhere() -> TextIO:
     """Return an open file that takes every text, whatever the locale's encoding, and keeps none."""
     return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def silence(quiet: bool) -> Iterator[None]:
+    """Print nothing within the block if `quiet`, except for errors."""
+    if not quiet:
+        yield
+        return
+    with nowhere() as file, redirect_stdout(file):
+        yield
 
 
 def composed(text: str) -> str:

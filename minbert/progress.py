@@ -60,7 +60,7 @@ def on_terminal() -> bool:
     return sys.stdout.isatty()
 
 
-def columns() -> int:
+def bar_columns() -> int:
     """Return how many columns of the terminal a bar may fill: all but the last, as tqdm does."""
     try:
         return (os.get_terminal_size(sys.stdout.fileno()).columns or 80) - 1

@@ -1,4 +1,4 @@
-"""Texts of a user's -> what a model says of them, as they come: evaluate.py --input, --text."""
+"""A user's texts -> the model's answers, in the order they come: evaluate.py --input, --text."""
 
 import sys
 from collections.abc import Iterator

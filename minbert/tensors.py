@@ -46,7 +46,7 @@ def load_pickled(path: Path) -> Any:
         if not file.read(16).startswith(TORCH_SAVE):
             raise UserError(f"{path}: not a file of torch.save, or damaged; fetch it again")
     try:
-        with warnings.catch_warnings():  # it warns of old formats; damage is told of below
+        with warnings.catch_warnings():  # about old formats; damage raises, below
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -17,8 +17,8 @@ from minbert import UserError
 from minbert.cli import run_script
 from minbert.data.examples import Columns
 from minbert.data.tables import Dialect
+from minbert.printable import silence
 from minbert.report.__main__ import main as report
-from minbert.run.runlog import silence
 from minbert.task.inputs import BLOCK, ROWS, line_rows, table_ending, table_rows
 from tests.conftest import arguments
 

@@ -43,10 +43,10 @@ class Example:
     id: str
     text: str
     pair: str | None = None
-    label: float | list[float] | None = None  # of words a list: a number each
+    label: float | list[float] | None = None  # a list if words are labelled: one number per word
     line: int = 0  # of its file, from 1
     file: int = 0  # which of the split's files, from 0
-    words: tuple[str, ...] | None = None  # of a task that labels words, which are its text's
+    words: tuple[str, ...] | None = None  # the words of the text, in a task that labels words
 
     @property
     def row_label(self) -> float:

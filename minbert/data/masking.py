@@ -18,7 +18,7 @@ from minbert.data.tokenizer import BertTokenizer
 class Masking:
     """How tokens are masked, and what of the vocabulary (V entries) that needs."""
 
-    rate: float  # the share of the real tokens that is masked
+    rate: float  # the probability of each real token to be masked
     whole_word: bool  # all pieces of a word are masked, or none
     mask_id: int
     special: np.ndarray  # ids that are never masked
@@ -46,7 +46,11 @@ class MaskedBatch:
 
 
 def mask_batch(batch: Batch, masking: Masking, seed: int, epoch: int) -> MaskedBatch:
-    """Choose `rate` of each row's real tokens: 80 % become [MASK], 10 % random, 10 % stay."""
+    """Choose each real token with probability `rate`; a short row may have none.
+
+    Of the chosen ones 80 % become [MASK], 10 % a random token and 10 % stay (Devlin et al., 2018,
+    section 3.1, task 1).
+    """
     ids = batch.ids.numpy()
     masked, chosen = ids.copy(), np.zeros(len(ids), dtype=bool)
     begin = 0

@@ -1,4 +1,4 @@
-"""What a model's folder says of its tokenizer: vocab.txt or tokenizer.json, and files beside it."""
+"""Reading a model's tokenizer: vocab.txt or tokenizer.json, and the settings beside it."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path

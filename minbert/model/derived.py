@@ -147,7 +147,7 @@ def attend(
     out, scale = layout.empty_like(q), 1 / math.sqrt(q.shape[-1])
     parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))
     for group, *tensors in zip(layout.groups, *parts, strict=True):
-        beta = int(group.mask is not None)  # with 0 baddbmm does not read what stands for the mask
+        beta = int(group.mask is not None)  # with beta 0 baddbmm ignores its first argument
         tensors.append(tensors[0][:, :1, :1] if group.mask is None else group.mask)
         heads, Q = tensors[0].shape[:2]
         whole = saved is not None or q.is_cuda  # a GPU's time grows with the number of products
@@ -176,18 +176,23 @@ def attention_gradients(
     rest = iter(saved)
     for g_, q_, dq_, k_, v_, dk_, dv_ in zip(*queries, *keys, strict=True):
         P, keep = next(rest), next(rest) if p else None
-        c = dropout_scale(p)  # 1 / (1 - p), which the products with A and dS multiply by
+        # A, dP and dS lack their factor c = 1 / (1 - p): the products multiply by it (alpha)
+        c = dropout_scale(p)
         scale = c / math.sqrt(q_.shape[-1])
-        A, dA = apply_dropout_mask(P, keep), g_ @ v_.transpose(1, 2)  # (n H, Q, T)
+        A = apply_dropout_mask(P, keep)  # (n H, Q, T)
         torch.baddbmm(dv_, A.transpose(1, 2), g_, beta=0, alpha=c, out=dv_)
-        dS = softmax_backward(apply_dropout_mask(dA, keep), P, -1, P.dtype)
+        dP = apply_dropout_mask(g_ @ v_.transpose(1, 2), keep)
+        dS = softmax_backward(dP, P, -1, P.dtype)
         torch.baddbmm(dq_, dS, k_, beta=0, alpha=scale, out=dq_)
         torch.baddbmm(dk_, dS.transpose(1, 2), q_, beta=0, alpha=scale, out=dk_)
     return dq, dk, dv
 
 
 class FeedForwardSublayer(torch.autograd.Function):
-    """y = LN(x + dropout(W2 gelu(u) + b2)), u = W1 x + b1; x, y: (N, D), u: (N, M)"""
+    """y = LN(x + dropout(e W2^T + b2)), e = gelu(u), u = x W1^T + b1; x, y: (N, D), e, u: (N, M).
+
+    gelu(u) = u Phi(u), so that du = (Phi(u) + u phi(u)) de, where phi is the normal density.
+    """
 
     @staticmethod
     def forward(
@@ -214,7 +219,7 @@ class FeedForwardSublayer(torch.autograd.Function):
 
 
 def can_run(layer: nn.Module) -> bool:
-    """Return whether `run` does all that a call of the layer does.
+    """Return whether `compute_layer` does all that a call of the layer does.
 
     It does not if a part of the layer was replaced or has a hook, nor under torch.compile, which
     records the operations, or autocast, which changes their precision.

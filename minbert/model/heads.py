@@ -80,16 +80,16 @@ class HeadConfig:
         return replace(config, **{key: float(x) for key, x in numbers.items()})
 
 
-def draw_weights(linear: Linear) -> None:
-    """Draw a head's weights as BERT's are: from N(0, 0.02); biases are 0."""
-    nn.init.normal_(linear.weight, std=0.02)
+def draw_weights(linear: Linear, std: float = 0.02) -> None:
+    """Draw a head's weights from N(0, std^2), as BERT's are drawn; biases are 0."""
+    nn.init.normal_(linear.weight, std=std)
     nn.init.zeros_(linear.bias)
 
 
 class Head(Linear):
-    """Dropout + linear, (S, D) -> (S, outputs).
+    """unit (dropout(h) W^T + b) + shift, (S, D) -> (S, outputs); unit is 1 and shift 0 for classes.
 
-    It reads pooled sentences or, with per_word, the hidden states of words.
+    h: pooled sentences or, with per_word, the hidden states of words.
     """
 
     def __init__(self, hidden_size: int, config: HeadConfig, dropout_prob: float) -> None:
@@ -130,8 +130,9 @@ class SiameseHead(nn.Module):
 
     def __repr__(self) -> str:
         kind = "classifier" if self.config.classifier else "cosine"
-        size = f", embeddings of {self.config.embedding_size}" * bool(self.config.embedding_size)
-        return f"SiameseHead({kind}, {self.config.pooling} pooling{size})"
+        size = self.config.embedding_size
+        embeddings = f", embeddings of {size}" if size else ""
+        return f"SiameseHead({kind}, {self.config.pooling} pooling{embeddings})"
 
     def embed(self, pooled: Tensor) -> Tensor:
         """Map pooled sentences to embeddings, (S, D) -> (S, E)."""
@@ -170,6 +171,6 @@ def make_head(hidden_size: int, config: HeadConfig, dropout_prob: float) -> Head
     return (TwoWayHead if config.both else Head)(hidden_size, config, dropout_prob)
 
 
-def siamese_part(head: TwoWayHead | SiameseHead) -> SiameseHead:
-    """Return what compares the sentences of a task's pairs: its head, or one beside it."""
+def siamese_part(head: Head | SiameseHead) -> Head | SiameseHead:
+    """Return the siamese head of a two-way head; any other head is returned as it is."""
     return head.apart if isinstance(head, TwoWayHead) else head

@@ -10,6 +10,7 @@ from minbert.batch import Batch
 from minbert.errors import UserError
 from minbert.files import read_json
 from minbert.model.encoder import BertModel
+from minbert.model.heads import draw_weights
 from minbert.model.layers import LayerNorm, Linear
 from minbert.model.packing import add_rows
 from minbert.weights.convert import to_published
@@ -39,8 +40,7 @@ class MlmHead(nn.Module):
         self.dense = Linear(hidden_size, hidden_size)
         self.layer_norm = LayerNorm(hidden_size, eps)
         self.bias = nn.Parameter(torch.zeros(vocab_size))
-        nn.init.normal_(self.dense.weight, std=std)
-        nn.init.zeros_(self.dense.bias)
+        draw_weights(self.dense, std)
 
     def forward(self, hidden: Tensor, word_embeddings: Tensor) -> Tensor:
         """Score every word, (M, D), (V, D) -> (M, V); the embedding table is the decoder."""

@@ -26,9 +26,10 @@ HEAD_DROPOUT = 0.3  # the course's
 
 
 class MultitaskNetwork(nn.Module):
-    """`model(task, batch)` -> that task's head output, (I, outputs); siamese pairs have `embed`.
+    """`model(task, batch)` returns the output of that task's head, (I, outputs).
 
-    I: the S sequences or, in a task that labels words, their words.
+    I: the S sequences or, in a task that labels words, their words. A siamese task has `embed`
+    instead, since its head compares two embeddings.
 
     separate_towers: the second sentences of siamese pairs have an encoder of their own, which
     starts as a copy of the first (TwinBERT, Lu et al., 2020).
@@ -78,8 +79,9 @@ class MultitaskNetwork(nn.Module):
         config = self.head_named(task).config
         if config.both:
             return "its pairs are read together and apart, which only minbert does"
-        layers = f"its head reads layers {config.layers}, which only minbert does"
-        return layers if config.layers else ""
+        if config.layers:
+            return f"its head reads layers {config.layers}, which only minbert does"
+        return ""
 
     def set_sparse_gradients(self, on: bool) -> None:
         """Let the word embedding's gradient be sparse or not: a batch sees a few hundred words."""
@@ -158,13 +160,12 @@ def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
 def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[MultitaskNetwork, Path]:
     """Return the model of a run (its best/, else last/), in eval mode, and where it was found.
 
-    If the run replaces it meanwhile it is read again: its files would be of two steps. Raises
-    UserError for a directory that is no such run, or whose files do not fit each other.
+    It is read again if the run replaces it meanwhile: the files read could be of two steps. Raises
+    UserError for a directory that is not such a run, or whose files do not fit each other.
     """
     if not run.is_dir():
         raise UserError(f"{run}: no such run; give the folder that train_multitask.py made")
-    model = None
-    while model is None:
+    while True:
         directory = resolve(run)
         before = read_bytes(directory / MANIFEST)
         try:
@@ -172,8 +173,9 @@ def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[Multi
         except (UserError, OSError):
             if read_bytes(directory / MANIFEST) == before:
                 raise
-        if read_bytes(directory / MANIFEST) != before:
-            model = None
+            continue
+        if read_bytes(directory / MANIFEST) == before:
+            break
     if directory == run / "last":
         print(f"{run}: no best/; last/ is used", file=sys.stderr)
     return model, directory

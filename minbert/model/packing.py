@@ -12,21 +12,21 @@ from torch.nn import functional as F
 
 from minbert.batch import to_device
 
-# Lengths are rounded up to a multiple of this and equal ones share a group: fewer, fuller products
-# for a little padding, and few distinct shapes (see TOKEN_STEP). A GPU has fewer groups: what it
-# waits for is the number of products, not their size.
+# Lengths are rounded up to a multiple of this, and neighbours whose rounded lengths are equal share
+# a group: a little padding buys fewer, larger products of few shapes (see TOKEN_STEP). A GPU has a
+# larger step: its time grows with the number of products more than with their size.
 LENGTH_STEP, GPU_LENGTH_STEP = 16, 64
 # The bf16 products are compiled and kept once for every shape (oneDNN): batches rounded up to this
 # many tokens have few shapes, which saves 30 ms a step and memory that grows with every new one.
 TOKEN_STEP = 64
-# The same for fewer tokens than that: padding one sentence to 64 would quadruple its work.
+# The step for fewer tokens than TOKEN_STEP: 64 would quadruple the work of one short sentence.
 SMALL_STEP = 16
 
 
 def add_rows(x: Tensor, spare: int = 0) -> Tensor:
     """Add zero rows to (N, D), at least `spare`; in bf16 up to the next step.
 
-    No gradient reaches them, if what is computed of them is left out at the end.
+    The caller cuts off what is computed from them, so that they get no gradient.
     """
     least = len(x) + spare
     step = (TOKEN_STEP if least > TOKEN_STEP else SMALL_STEP) if x.dtype == torch.bfloat16 else 1
@@ -55,16 +55,17 @@ class Layout:
     """Map a packed batch to padded groups of heads and back; all layers share one layout.
 
     A token's D numbers are split into H rows of K. Consecutive sequences whose lengths round up to
-    the same T form a group, stored as (n, H, T, K), and all groups lie in one matrix (R, K): in
-    steps of 16 lengths 10, 12 and 20 give a group of n = 2, T = 16 and one of n = 1, T = 32, and
-    R = 2 H 16 + H 32 + 1. Padding is filled from a zero token that `add_rows` added. The last row
-    stands for the added tokens: attention leaves it zero, and `unpad` reads it for them.
+    the same T form a group, stored as (n, H, T, K), and all groups lie in one matrix (R, K).
+    Example, with LENGTH_STEP 16: lengths 10, 12 and 20 make a group of n = 2 with T = 16 and one of
+    n = 1 with T = 32, so that R = 2 H 16 + H 32 + 1. Padding is copied from a zero token that
+    `add_rows` added. The last row belongs to the added tokens: attention leaves it zero, and
+    `unpad` gives it to them.
     """
 
     groups: tuple[Group, ...]
     num_heads: int
-    sources: Tensor  # (R,) which row of the batch's (N H, K) is taken to each place
-    places: Tensor  # (N H,) the place of each token's heads, R - 1 of added tokens
+    sources: Tensor  # (R,) the row of the batch, seen as (N H, K), that is copied to each row
+    places: Tensor  # (N H,) the row of (R, K) that each of these is copied to; R - 1: added tokens
     first_only: bool = False  # queries are the first tokens alone, Q = 1; else all, Q = T
 
     def pad(self, x: Tensor) -> Tensor:

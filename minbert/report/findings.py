@@ -46,7 +46,7 @@ def findings(
         found = replace(found, **calibration_found(task, outputs, labels, calibration))
     if task.is_regression:
         chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
-        points = np.stack([labels, predictions], 1)[chosen].round(task.places + 1).tolist()
+        points = np.stack([labels, predictions], 1)[chosen].round(task.decimal_places + 1).tolist()
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
         worst = listed_rows(task, order[:WORST], split, predictions, None, files)
         return replace(found, points=points, worst=worst)

@@ -1,4 +1,4 @@
-"""What both training scripts begin with: a run's parts, its log, its state if it goes on."""
+"""How both training scripts begin: the parts of a run, its log, and the state of a resumed one."""
 
 import shlex
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ class Training:
 
     def outlook(self) -> str:
         """Return which steps are about to be done and how, or that nothing is left to do."""
-        if self.is_over() and self.state.assessed == self.state.step:
+        if self.is_over() and self.state.is_evaluated:
             return describe_finished(self.folder, self.state)
         encoder: BertModel = self.model.encoder
         where = f"{encoder.compute_dtype} on {encoder.device}"
@@ -139,6 +139,6 @@ def forget_lost_bests(folder: Path, state: TrainState, save_task_best: bool) -> 
                 del state.task_best[task]
     for name in lost:
         print(f"{folder / name}: gone; the best step from {state.step} on takes its place")
-    if lost and state.assessed == state.step:  # it is evaluated again, and counts once
+    if lost and state.is_evaluated:  # it is evaluated again, and counts once
         state.assessed, state.since_best = state.step - 1, max(0, state.since_best - 1)
         del state.stages[-1:]

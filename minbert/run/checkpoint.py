@@ -68,6 +68,11 @@ class TrainState:
     data: dict[str, str] = field(default_factory=dict)  # sha256 of the files trained on, by name
     skipped: int = 0  # batches without a loss
 
+    @property
+    def is_evaluated(self) -> bool:
+        """Whether the present step has been evaluated."""
+        return self.assessed == self.step
+
     def count_evaluation(self, stage: str, scores: Scores, since_best: int = 0) -> None:
         """Note an evaluation of the present step, which is not repeated from now on."""
         stages = [*self.stages, (stage, scores)]

@@ -16,13 +16,13 @@ import torch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import ADAPTIVE_MEAN, shuffled
+from minbert.printable import silence
 from minbert.progress import duration, progress
 from minbert.run import pre_training
 from minbert.run.fine_tuning import FineTuning, prepare_reading, set_up
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.pre_training import PreTraining
 from minbert.run.recipe_args import FROZEN
-from minbert.run.runlog import silence
 from minbert.run.several import of_task
 from minbert.run.teachers import teacher_files
 from minbert.run.train_args import Args

@@ -97,9 +97,9 @@ class FineTuning(Training):
         )  # fmt: skip
 
     def forward(self, task: str, rows: np.ndarray) -> tuple[Tensor, Tensor, np.ndarray]:
-        """Return a head's outputs (I, C) on training rows, their labels, and which items they are.
+        """Return a head's outputs (I, C) on training rows, their labels (I,) and the item numbers.
 
-        Items are rows or words. Through the encoder, or from its ready features.
+        Items are rows or words. A frozen encoder does not run: its features are ready.
         """
         split, device = self.train_sequences[task], self.model.encoder.device
         if self.features is None:
@@ -139,7 +139,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     rows = {name: len(split) for name, split in sequences.items()}
     started = time.monotonic()
     read_by_heads = {"train": sequences, "dev": dev_splits}
-    features = freeze(model, read_by_heads) if args.fine_tune_mode == FROZEN else None
+    features = frozen_features(model, read_by_heads) if args.fine_tune_mode == FROZEN else None
     pairs = make_pairs(args, tasks, sequences)
     make_teacher_outputs(args, tasks, teacher_paths)
     teachers = load_teacher_outputs(teacher_paths, train_splits)
@@ -167,9 +167,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     )  # fmt: skip
 
 
-def freeze(model: MultitaskNetwork, splits: dict[str, Splits]) -> dict[str, dict[str, Tensor]]:
-    """Train the encoder no more; return what the heads read of these splits, by split and task."""
-    model.encoder.requires_grad_(False)
+def frozen_features(
+    model: MultitaskNetwork, splits: dict[str, Splits]
+) -> dict[str, dict[str, Tensor]]:
+    """Return what the heads read of these splits, by split and task, from a frozen encoder."""
     return {name: encode_features(model, by_task) for name, by_task in splits.items()}
 
 
@@ -178,7 +179,8 @@ def prepare_reading(
 ) -> tuple[BertTokenizer, DataSource]:
     """Return a model's tokenizer, and where the data is and how long texts the model can read.
 
-    Raises UserError for what a model to start from has not: words, segments, layers, a pooler.
+    Raises UserError for a model to start from that lacks what the run needs: words, segments,
+    layers, a pooler.
     """
     config = BertConfig.from_file(directory / "config.json")
     longest = min(args.max_length, config.max_position_embeddings)
@@ -265,10 +267,12 @@ def prepare_model(model: MultitaskNetwork, args: Args) -> None:
     dense = args.kernels == "written-out" or args.mode == "joint"
     model.set_sparse_gradients(distributed.allows_sparse_gradients(device) and not dense)
     model.set_checkpointing(args.checkpoint_activations)
+    if args.fine_tune_mode == FROZEN:
+        model.encoder.requires_grad_(False)
 
 
 def make_plan(args: Args, batches: dict[str, int]) -> Plan:
-    """Return which task's which batch comes at which step. batches: of a pass over each set."""
+    """Return the plan of a run's batches; `batches`: how many a pass over each task's set has."""
     powers = (args.anneal_from, args.anneal_to)
     if args.sampling_power is not None:
         powers = (args.sampling_power, args.sampling_power)

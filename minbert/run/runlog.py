@@ -3,8 +3,6 @@
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ from minbert.errors import UserError
 from minbert.files import parse_json_line, write_text
 from minbert.log_lines import check_log_line, readable_log_lines
 from minbert.manifest import named_in_errors
-from minbert.printable import nowhere
 from minbert.run_files import LOG, folders_of_run
 from minbert.training import distributed
 
@@ -96,16 +93,6 @@ def say_if_unfinished(model: str) -> None:
         step = max(line.get("step", 0) for line in lines)
         steps = next((line["steps"] for line in lines if "steps" in line), "?")
         print(f"{folders[0]} is not finished: step {step} of {steps}")
-
-
-@contextmanager
-def silence(quiet: bool) -> Iterator[None]:
-    """Print nothing within the block if `quiet`, except for errors."""
-    if not quiet:
-        yield
-        return
-    with nowhere() as file, redirect_stdout(file):
-        yield
 
 
 def _drop_after(path: Path, step: int, assessed: int) -> None:

@@ -66,7 +66,7 @@ def check_starts(args: Args, tasks: Tasks) -> None:
 def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
     """Raise UserError if runs of a command began with other data than is there now.
 
-    The runs that have not begun would be trained on the data of now.
+    The runs that have not begun would otherwise be trained on other data than their siblings.
     """
     source, now = data_source(args).data_dir, {}
     for run in runs_of(folder, vars(args)):

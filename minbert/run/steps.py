@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from minbert.errors import UserError
-from minbert.progress import LINE_EVERY_S, columns, duration, on_terminal, say
+from minbert.progress import LINE_EVERY_S, bar_columns, duration, on_terminal, say
 from minbert.run.runlog import RunLog
 from minbert.training import distributed
 from minbert.training.threads import BusyWatch
@@ -89,7 +89,7 @@ class Progress:
             f"epoch {record.epoch}", f"lr {record.lr:.1e}", f"{examples_per_s:.0f} examples/s",
             f"{tokens_per_s:.0f} tokens/s",
         ]  # fmt: skip
-        text = leading(parts, columns() - BAR_WIDTH)
+        text = leading(parts, bar_columns() - BAR_WIDTH)
         if self.bar is None:
             self.bar = tqdm(
                 desc=text, total=self.total, initial=self.done, leave=False, file=sys.stdout,

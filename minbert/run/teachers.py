@@ -1,4 +1,4 @@
-"""What trained runs say of every training row, computed once, before the training."""
+"""Teachers' outputs on every training row, computed once, before the training (distillation)."""
 
 import hashlib
 from dataclasses import replace

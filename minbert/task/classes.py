@@ -106,7 +106,9 @@ def rare_classes(task: Task, labels: np.ndarray) -> str:
     if not task.classes:
         return ""
     rare = [f"{name} {count}" for name, count in shown_counts(task, labels).items() if count < FEW]
-    return f"{task.name}: classes with fewer than {FEW} training rows: {_listed(rare)}" * bool(rare)
+    if not rare:
+        return ""
+    return f"{task.name}: classes with fewer than {FEW} training rows: {_listed(rare)}"
 
 
 def _listed(parts: list[str]) -> str:

@@ -28,8 +28,8 @@ from minbert.task.task import Task
 from minbert.training import distributed
 
 THRESHOLD_ROWS = 2000  # training pairs that a siamese threshold is set on
-LOWEST = -1.0  # that any metric can be
-AT_HALF = "accuracy_at_0.5"  # of siamese pairs, by the paper's threshold
+LOWEST = -1.0  # no main metric is lower
+AT_HALF = "accuracy_at_0.5"  # of siamese pairs: the paper calls a cosine above 0.5 a paraphrase
 WHY_UNDEFINED = "all predictions or all labels are equal"
 
 
@@ -230,13 +230,12 @@ def defined_or(scores: dict[str, float], value: float) -> dict[str, float]:
     return {name: value if math.isnan(score) else score for name, score in scores.items()}
 
 
-def replace_undefined(scores: dict[str, dict[str, float]]) -> dict[str, str]:
-    """Replace metrics that are not defined by 0, and return a sentence by task with one."""
+def describe_undefined(scores: dict[str, dict[str, float]]) -> dict[str, str]:
+    """Return a sentence for each task with metrics that are not defined, by task."""
     sentences = {}
-    for name, own in scores.items():
-        undefined = [metric for metric, value in own.items() if math.isnan(value)]
+    for name, metrics in scores.items():
+        undefined = [metric for metric, value in metrics.items() if math.isnan(value)]
         if undefined:
-            own.update(dict.fromkeys(undefined, 0.0))
             what = " and ".join(undefined)
             sentences[name] = f"{name}: {what} not defined ({WHY_UNDEFINED}): counted as 0"
     return sentences

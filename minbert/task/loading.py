@@ -88,7 +88,8 @@ def load_task(
 ) -> EncodedSplit:
     """Load one split of a task; print how many rows it has, and how many are left out.
 
-    A dev set without files is some of the training files' rows, which the training set has not.
+    A dev set without files of its own is part of the training files' rows, and the training set is
+    the rest.
     """
     paths = task.paths(split_name, source.data_dir)
     split = load_split(
@@ -150,8 +151,8 @@ def load_train_and_dev(
 ) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
     """Load every task's training and dev set, by task, limited to the source's rows.
 
-    A row of windows is still one; see `one_row_per_sequence`. Dev rows that are trained on, too,
-    are told of. Process 0 makes the caches of ids, before the others read them.
+    A long text read in windows is still one row; see `one_row_per_sequence`. Prints how many dev
+    rows are training rows too. Process 0 makes the caches of ids, before the others read them.
     """
 
     def load(split: str, limits: dict[str, int]) -> dict[str, EncodedSplit]:

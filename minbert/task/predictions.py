@@ -22,6 +22,7 @@ from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.progress import say
 from minbert.task.gold import gold_rows, gold_task
+from minbert.task.labels import as_number
 from minbert.task.task import Prediction, Task
 
 FORMULA = re.compile(r"'*[=+\-@].", re.DOTALL)  # a cell that a spreadsheet may run, guarded or not
@@ -69,21 +70,13 @@ def as_json(logits: np.ndarray) -> list[Any]:
 
 def guard_formula(cell: str) -> str:
     """Put a `'` before what a spreadsheet would take as a formula: =1+1, +a, -a, @a, but not -1."""
-    return cell if is_number(cell) or not FORMULA.match(cell) else "'" + cell
+    is_number = as_number(cell) is not None
+    return cell if is_number or not FORMULA.match(cell) else "'" + cell
 
 
 def without_guard(cell: str) -> str:
     """Take away what `guard_formula` put before a cell."""
     return cell[1:] if cell[:1] == "'" and FORMULA.match(cell[1:]) else cell
-
-
-def is_number(text: str) -> bool:
-    """Return whether a text is a number."""
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def read_predictions(

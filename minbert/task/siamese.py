@@ -23,12 +23,13 @@ from minbert.task.task import Task
 # A pair is read by a cross-encoder (one sequence), a bi-encoder (each sentence alone), or by both.
 CROSS, SIAMESE, BOTH = "cross", "siamese", "both"
 ENCODINGS = (CROSS, SIAMESE, BOTH)
-COSINE, CLASSIFIER = ("cosine-mse", "contrastive", "cosent"), "softmax"
+COSINE = ("cosine-mse", "contrastive", "cosent")  # losses of the cosine of a pair
+# Sentence-BERT's classifier of (u, v, |u - v|). For two classes its softmax is one logit's sigmoid.
+CLASSIFIER = "softmax"
 IN_BATCH = ("mnr", "mnr-full", "simcse")  # the other sentences of a batch are the negatives
 # Losses that are not a mean over rows: the losses of a batch's parts do not add up to its own.
 WHOLE_BATCH = (*IN_BATCH, "cosent")
 PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
-DEFAULT_SCALE = 20.0  # of the cosines in in-batch losses, as sentence-transformers has it
 
 
 def check_pair_loss(task: Task, name: str, encoding: str) -> None:
@@ -58,7 +59,7 @@ def default_pair_loss(task: Task, encoding: str) -> str:
 
 
 def describe_pairs(task: Task, loss: str) -> str:
-    """Return a line that says which of two classes is to get high cosines: the second of `labels`.
+    """Return a line that names the class whose pairs are to get high cosines, the second one.
 
     "" for scores, and for a loss without cosines.
     """
@@ -106,7 +107,7 @@ def siamese_loss(
     labels = to_device(torch.from_numpy(pairs.labels[rows]), device)
     u, v = embed_pairs(model, task, pairs, rows, twice=name == "simcse")
     if name == "simcse":
-        return losses.simcse(u, v, mnr_scale or DEFAULT_SCALE)
+        return losses.simcse(u, v, mnr_scale or losses.SCALE)
     if name == "mnr":
         return losses.mnr(u, v, mnr_scale or 1.0)
     if name == "mnr-full":
@@ -118,12 +119,12 @@ def siamese_loss(
         places = to_device(torch.from_numpy(ranked), device)
         groups = to_device(torch.from_numpy(pairs.groups[rows[ranked]]), device)
         u, v, labels = (x.index_select(0, places) for x in (u, v, labels))
-        return contrast + losses.mnr_full(u, v, labels, groups, mnr_scale or DEFAULT_SCALE)
+        return contrast + losses.mnr_full(u, v, labels, groups, mnr_scale or losses.SCALE)
     if name == CLASSIFIER:
         return losses.binary_cross_entropy(head.score(u, v), labels)
     labels, scale = labels - head.config.shift, head.config.scale  # now from 0 to scale
     if name == "cosine-mse":
-        unit = head.config.unit
+        unit = head.config.unit  # a fifth of the range: the paper's labels, from 0 to 5
         return losses.cosine_mse(u, v, labels / unit, scale / unit)
     loss = {"contrastive": losses.contrastive, "cosent": losses.cosent}[name]
     return loss(u, v, labels / scale)

@@ -138,14 +138,14 @@ class Task:
         return self.format_prediction(prediction)
 
     def describe(self, prediction: float) -> str:
-        """Return a prediction or label for people, a score to `places`."""
+        """Return a prediction or label for people, a score to `decimal_places`."""
         if not self.is_regression:
             return self.label_of(prediction)
-        return f"{round(prediction, self.places) + 0.0:.15g}"  # -0 + 0 is 0
+        return f"{round(prediction, self.decimal_places) + 0.0:.15g}"  # -0 + 0 is 0
 
     @property
-    def places(self) -> int:
-        """How many decimal places tell scores apart: two, and more if their range is small."""
+    def decimal_places(self) -> int:
+        """How many of them tell scores apart: two, and more if their range is small."""
         return max(2, 2 - math.floor(math.log10(self.high - self.low)))
 
 

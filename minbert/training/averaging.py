@@ -24,9 +24,9 @@ def averaged_steps(step: int, steps: int, share: float) -> int:
 def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
     """Add the present weights to the mean, as the `count`-th of it, from 1.
 
-    A mean that does not exist yet starts as a copy of them, also where `count` is larger: a dry run
-    measures one of the last steps without those before it. It is fp64: a weight near 1 moves by
-    less than fp32 has digits for once its change is divided by some hundreds.
+    Without a mean yet it becomes a copy of them, whatever `count` is: a dry run measures one of the
+    last steps alone. The mean is fp64: a step changes a weight little, and divided by a count of
+    hundreds the change would be lost in fp32's rounding.
     """
     weights = [p for group in optimizer.param_groups for p in group["params"]]
     for p in weights:
@@ -46,7 +46,7 @@ def mean_dtype(device: torch.device) -> torch.dtype:
 def averaged(optimizer: torch.optim.Optimizer) -> Iterator[None]:
     """Let the model have the mean weights within the block."""
     weights = [p for group in optimizer.param_groups for p in group["params"]]
-    try:  # from the copy on: Ctrl-C in it must not leave the mean as the weights of now
+    try:  # before the copies: Ctrl-C between them must not leave the model with the mean
         for p in weights:
             optimizer.state[p][KEPT] = p.detach().clone()
         with torch.no_grad():

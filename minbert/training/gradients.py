@@ -51,10 +51,10 @@ def cosines(gradients: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def projected_sum(gradients: dict[str, Tensor], seed: list[int]) -> Tensor:
-    """Return the sum of gradients, each without its part against the others (PCGrad, Yu 2020).
+    """Return the sum of gradients, each without its part against the others (Yu et al., 2020).
 
-    g_i -= min(0, g_i . g_j) / |g_j|^2 g_j for the other tasks j in random order, where g_j is the
-    gradient as it was. Nothing waits for a GPU.
+    PCGrad: g_i -= min(0, g_i . g_j) / |g_j|^2 g_j for the other tasks j in random order, where g_j
+    is the gradient before any projection. Nothing waits for a GPU.
     """
     rng, parts = np.random.default_rng(seed), []
     for name, gradient in gradients.items():

@@ -1,8 +1,8 @@
-"""Which task's which batch comes at which step: pure functions, so resuming needs a number only.
+"""Which batch of which task comes at which step: pure functions, so that resuming needs a number.
 
-Paper, section 3.3. B_i is the number of batches of one pass over task i. A global epoch is one pass
-over the largest set (parallel, joint; in annealed mode as expected), over every set (shuffle), or
-N_i passes over each set (sequential).
+Paper, section 3.3. B_i is the number of batches in one pass over task i. A global epoch is one pass
+over the largest set (parallel, joint, and in expectation annealed), one pass over every set
+(shuffle), or N_i passes over each set (sequential).
 """
 
 import math
@@ -124,9 +124,9 @@ class Plan:
 
 
 def resolve_sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
-    """Return N_i = floor(largest B / B_i), at least 1, for each task without a given one."""
+    """Return N_i = floor(max B / B_i), the paper's N_i B_i = C, for tasks without a given one."""
     largest = max(batches.values())
-    return {task: given.get(task, max(1, largest // b)) for task, b in batches.items()}
+    return {task: given.get(task, largest // b) for task, b in batches.items()}
 
 
 def parallel_draw(batches: dict[str, int], step: int) -> TaskBatch:
@@ -157,7 +157,7 @@ def sequential_draw(batches: dict[str, int], sub_epochs: dict[str, int], step: i
 
 
 def shuffle_draw(batches: dict[str, int], seed: int, step: int) -> TaskBatch:
-    """Take all batches of all sets, each once, in a new random order every epoch (MT-DNN)."""
+    """Take every set's batches once, in a new random order each epoch (MT-DNN, Liu et al. 2019)."""
     epoch, place = divmod(step, sum(batches.values()))
     number = int(shuffled_batches(sum(batches.values()), seed, epoch)[place])
     for task, b in batches.items():

@@ -37,9 +37,9 @@ class AdamW(torch.optim.Optimizer):
     whose eps is that of their Algorithm 1 times sqrt(1 - b2^t). The decay of the weights is apart
     from the gradient, as in Loshchilov and Hutter (2019).
 
-    Parameters without a gradient keep their value and state. State is fp32. A sparse gradient (rows
-    of an embedding) acts like the dense one; rows that never had one have m = v = 0, and without
-    weight decay nothing is computed for them.
+    Parameters without a gradient keep their value and state. State is fp32 at least. A sparse
+    gradient (rows of an embedding) acts like the dense one; rows that never had one have m = v = 0,
+    and without weight decay nothing is computed for them.
 
     kernels: "torch" lets PyTorch's kernel compute what comes before the weight decay, where it can
     read the tensors; any other value `adamw_equations` below.
@@ -67,8 +67,8 @@ class AdamW(torch.optim.Optimizer):
         )
         super().__init__(params, defaults)
         self.kernels = kernels
-        # of a matrix with sparse gradients: which rows a gradient has reached, (rows,) bool, beside
-        # the first moment that they were found in: a state that is loaded has another one
+        # for a matrix with sparse gradients: its first moment, by which a loaded state is told from
+        # an old one, and which rows a gradient has reached, (rows,) bool
         self.seen: dict[Tensor, tuple[Tensor, Tensor]] = {}
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -149,14 +149,14 @@ class AdamW(torch.optim.Optimizer):
         state["step"] += 1
         return state["step"]
 
-    def seen_rows(self, p: nn.Parameter) -> Tensor:
-        """Return the numbers of the rows that a gradient has reached by now, in ascending order."""
+    def mark_seen_rows(self, p: nn.Parameter) -> Tensor:
+        """Mark the rows of p's sparse gradient; return all rows marked so far, ascending."""
         m, v = self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"]
         if p not in self.seen or self.seen[p][0] is not m:  # the state was made or loaded just now
             self.seen[p] = m, m.flatten(1).any(1) | v.flatten(1).any(1)
-        reached = self.seen[p][1]
-        reached[p.grad.indices()[0]] = True
-        return reached.nonzero().squeeze(1)
+        seen = self.seen[p][1]
+        seen[p.grad.indices()[0]] = True
+        return seen.nonzero().squeeze(1)
 
     def blocks(self, params: Iterable[nn.Parameter], all_rows: bool) -> Iterator[Block]:
         """Cut parameters, gradients and states into blocks; small parameters share one.
@@ -170,7 +170,7 @@ class AdamW(torch.optim.Optimizer):
             if p.grad.is_sparse:
                 if p.grad.sparse_dim() == 1:
                     p.grad = p.grad.coalesce()
-                    rows = self.seen_rows(p)
+                    rows = self.mark_seen_rows(p)
                     rows = torch.arange(len(p), device=p.device) if all_rows else rows
                     yield from row_blocks(p, p.grad, *tensors[2:], rows)
                     continue
@@ -228,8 +228,8 @@ def adamw_equations(
 def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor, rows: Tensor) -> Iterator[Block]:
     """Cut rows of a matrix, in ascending order, into blocks, with what a sparse g has for them.
 
-    Rows that are not all there are between the first and the last of a block are copied, and put
-    back when the next block is asked for.
+    Consecutive rows are yielded as views. Others are yielded as copies, which are written back when
+    the next block is asked for.
     """
     if not len(rows):
         return
@@ -249,10 +249,10 @@ def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor, rows: Tensor) -> Iter
 
 
 def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
-    """Return what brings the norm of all gradients to at most max_norm; 1 if it is less.
+    """Return min(1, max_norm / norm), norm: that of all gradients (Pascanu et al., 2013).
 
-    Equal to what torch.nn.utils.clip_grad_norm_ multiplies by, without the pass over memory. On a
-    GPU it is a tensor there, so that nothing waits for it. max_norm 0: no limit.
+    What torch.nn.utils.clip_grad_norm_ multiplies by, without its pass over memory. On a GPU it is
+    a tensor there, so that nothing waits for it. max_norm 0: no limit. Coalesces sparse gradients.
     """
     if max_norm == 0:
         return 1.0

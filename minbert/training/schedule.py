@@ -10,7 +10,15 @@ def warmup_steps(warmup: float, total: int) -> int:
 
 
 def learning_rate(step: int, total: int, base: float, schedule: str, warmup: float) -> float:
-    """Return the rate of a step: warm-up from 0, then constant, or linear / cosine down to 0."""
+    """Return the rate of step t = 0 .. total-1; after w steps of warm-up s = (t - w) / (total - w):
+
+        warm-up    base (t + 1) / w
+        constant   base
+        linear     base (1 - s)                  (Devlin et al., 2018, appendix A.2)
+        cosine     base (1 + cos(pi s)) / 2      (Loshchilov and Hutter, 2017, without restarts)
+
+    The first rate is not 0 and neither is the last: every step trains.
+    """
     w = warmup_steps(warmup, total)
     if step < w:
         return base * (step + 1) / w

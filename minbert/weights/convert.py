@@ -38,7 +38,7 @@ def to_published(name: str) -> str:
 
     bert_layers.0.out_dense.weight -> encoder.layer.0.output.dense.weight
 
-    Raises UserError for one that BERT has not, as a module that is wrapped or pruned has.
+    Raises UserError for a parameter that BERT does not have, such as one of a pruned module.
     """
     stem, _, kind = name.rpartition(".")
     layer = re.fullmatch(r"bert_layers\.(\d+)\.(.+)", stem)
@@ -63,7 +63,7 @@ def to_ours(name: str) -> str:
 
 
 def _guess(name: str, expected: dict[str, Tensor]) -> str:
-    """Return what an unknown name tells of where it comes from."""
+    """Return a guess, for the end of a message, at where an unknown name comes from."""
     for prefix, wrapper in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
         if name.startswith(prefix):
             return f": saved from {wrapper}; take `{prefix}` off the names"
