@@ -19,7 +19,6 @@ from minbert.run.checkpoint import (
     TrainState,
     atomic_directory,
     check_manifest,
-    has_checkpoint,
     load_training_state,
     recover,
     recover_all,
@@ -35,7 +34,7 @@ def write(path: Path, text: str) -> None:
 
 def content(path: Path) -> str:
     recover(path)
-    assert has_checkpoint(path)
+    check_manifest(path)
     return (path / "file").read_text()
 
 
@@ -91,7 +90,7 @@ def test_cut_between_the_two_renames(tmp_path: Path, beside: str) -> None:
 def test_to_look_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path / "last", "saved")
     (tmp_path / "last").rename(tmp_path / ".last.old")
-    assert not has_checkpoint(tmp_path / "last")
+    assert whole_directory_of(tmp_path / "last").name == ".last.old"
     assert [p.name for p in tmp_path.iterdir()] == [".last.old"]
 
 
@@ -154,14 +153,13 @@ def test_a_link_to_another_disk_stays(tmp_path: Path, cut: str) -> None:
 
 
 def test_damage_is_named(tmp_path: Path) -> None:
-    assert not has_checkpoint(tmp_path / "last")
     write(tmp_path / "last", "some text")
     (tmp_path / "last" / "file").write_text("some")
     with pytest.raises(UserError, match=r"file: missing or cut short \(expected 9 bytes\)"):
         check_manifest(tmp_path / "last")
     (tmp_path / "last" / MANIFEST).unlink()
     with pytest.raises(UserError, match="not a finished checkpoint"):
-        has_checkpoint(tmp_path / "last")
+        check_manifest(tmp_path / "last")
 
 
 @pytest.mark.parametrize("beside", ["new", "old"])
@@ -199,7 +197,7 @@ def test_a_flipped_bit_is_seen_when_the_file_is_read(tmp_path: Path) -> None:
 def test_a_manifest_of_before_has_sizes_alone(tmp_path: Path) -> None:
     write(tmp_path / "last", "some text")
     (tmp_path / "last" / MANIFEST).write_text(json.dumps({"file": 9}))
-    assert has_checkpoint(tmp_path / "last")
+    check_manifest(tmp_path / "last")
     for content_ in ("[]", "3", '{"file": {}}', '{"file": {"size": "x", "sha256": 3}}', "{"):
         (tmp_path / "last" / MANIFEST).write_text(content_)
         with pytest.raises(UserError, match=r"no readable manifest.json"):

@@ -77,7 +77,8 @@ def recover_last(folder: Path) -> Path | None:
         if distributed.rank() == 0:
             remove_unfinished(folder)
             checkpoint.recover_all(folder)
-        if checkpoint.has_checkpoint(last):
+        if last.exists():
+            checkpoint.check_manifest(last)
             return last
         if (has_best := (folder / "best").exists()) or has_trained(folder):
             new = f"; --model {shlex.quote(str(folder))} starts a new run from best/" * has_best

@@ -163,14 +163,6 @@ def recover(path: Path, older: bool = False) -> None:
             shutil.rmtree(beside(path, ending), ignore_errors=True)
 
 
-def has_checkpoint(directory: Path) -> bool:
-    """Return whether a checkpoint exists. Raises UserError for one that is damaged."""
-    if not directory.exists():
-        return False
-    check_manifest(directory)
-    return True
-
-
 def check_manifest(directory: Path) -> None:
     """Raise UserError if a file listed in the manifest is missing or has another size."""
     if unfinished := unfinished_file(directory):
@@ -189,7 +181,8 @@ def check_bests(run: Path, state: TrainState, save_task_best: bool) -> None:
     names = ["best", *(map(task_best_folder, state.task_best) if save_task_best else ())]
     for directory in (run / name for name in names):
         try:
-            if has_checkpoint(directory):
+            if directory.exists():
+                check_manifest(directory)
                 for name in read_manifest(directory):
                     check_content(directory / name)
         except UserError as error:
