@@ -80,11 +80,11 @@ def train_step(run: PreTraining, step: int) -> None:
         group["lr"] = lr
 
     epoch, number = divmod(step, run.epoch_steps)
-    places = batch_rows(
+    indices = batch_rows(
         run.train_rows, args.batch_size, num_batches=run.epoch_steps, seed=args.seed, task="mlm",
         epoch=epoch, batch=number,
     )  # fmt: skip
-    rows = rows_without(run.held_out, places)
+    rows = rows_without(run.held_out, indices)
 
     loss, num_masked = forward_backward(run, rows, epoch)
     if num_masked:  # a batch of a few short texts may have no masked token
@@ -117,7 +117,7 @@ def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Te
     if not all_masked:
         return total, 0.0
     for (masked, _), own in zip(parts, counts, strict=True):
-        logits = run.model(masked.batch, masked.places)
+        logits = run.model(masked.batch, masked.indices)
         loss = cross_entropy(logits, masked.targets) if own else logits.sum()
         loss = loss * (own / all_masked)
         loss.backward()
@@ -167,10 +167,10 @@ def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
     right = total = 0
     loss = 0.0
     batches = distributed.shard(length_sorted_batches(run.text.lengths_of(run.held_out)))
-    for places in progress(batches, "held-out texts", size=len):
-        masked = masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)
+    for indices in progress(batches, "held-out texts", size=len):
+        masked = masked_rows(run, run.held_out[indices], 0, HELD_OUT_EPOCH)
         if len(masked.targets):
-            logits = run.model(masked.batch, masked.places)
+            logits = run.model(masked.batch, masked.indices)
             right += int((logits.argmax(-1) == masked.targets).sum())
             total += len(masked.targets)
             loss += float(cross_entropy(logits, masked.targets)) * len(masked.targets)

@@ -55,16 +55,16 @@ class _Parser(argparse.ArgumentParser):
 
 
 def parse_given(
-    cls: type, argv: list[str], description: str | None, places: str = ""
+    cls: type, argv: list[str], description: str | None, positionals: str = ""
 ) -> dict[str, Any]:
     """Return the fields that argv or its --config file sets, parsed and checked one by one.
 
     Dashes and underscores are both accepted. description: a script's docstring, of which --help
-    shows the first line; None under `python -OO`, which takes docstrings away. places: how --help
-    names what is written without a flag. Raises UserError for a value that does not fit and for an
-    unknown flag, with the nearest known one.
+    shows the first line; None under `python -OO`, which takes docstrings away. positionals: how
+    --help names what is written without a flag. Raises UserError for a value that does not fit and
+    for an unknown flag, with the nearest known one.
     """
-    parser = _parser_of(cls, description, places)
+    parser = _parser_of(cls, description, positionals)
     words = [_dashes(word) for word in argv]
     given, _ = parser.parse_known_args(words)
     for config in reversed(vars(given).pop("config", [])):  # the last of several wins
@@ -76,12 +76,12 @@ def parse_given(
     return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
 
 
-def _parser_of(cls: type, description: str | None, places: str) -> argparse.ArgumentParser:
+def _parser_of(cls: type, description: str | None, positionals: str) -> argparse.ArgumentParser:
     """Return a parser with a flag for each field of a dataclass, and --config."""
     module = command_of(sys.orig_argv)  # whose file's name says little, as __main__.py
     parser = _Parser(
         description=(description or "").partition("\n")[0],
-        usage=f"%(prog)s {places}[ARGUMENTS]", allow_abbrev=False,
+        usage=f"%(prog)s {positionals}[ARGUMENTS]", allow_abbrev=False,
         prog=f"python -m {module}" if module else None, argument_default=argparse.SUPPRESS,
     )  # fmt: skip
     titles = dict.fromkeys(f.metadata["group"] for f in fields(cls))
@@ -182,12 +182,12 @@ def parse_arguments(cls: type[T], argv: list[str], description: str | None) -> T
     return cls(**parse_given(cls, argv, description))
 
 
-def parse_with_places(
-    cls: type[T], argv: list[str], description: str | None, places: str
+def parse_with_positionals(
+    cls: type[T], argv: list[str], description: str | None, positionals: str
 ) -> tuple[list[str], T]:
     """Return the words that stand without a flag, and the arguments that all others set.
 
-    places: these words' names in --help, as "RUN NEW_DIRECTORY". Every flag has a value.
+    positionals: these words' names in --help, as "RUN NEW_DIRECTORY". Every flag has a value.
     """
     found, options, words = [], [], iter(argv)
     for word in words:
@@ -195,7 +195,7 @@ def parse_with_places(
             found.append(word)
         else:
             options += [word] if "=" in word else [word, *islice(words, 1)]
-    return found, cls(**parse_given(cls, options, description, f"{places} "))
+    return found, cls(**parse_given(cls, options, description, f"{positionals} "))
 
 
 def _in_range(parse: Callable[[str], Number], low: float, high: float) -> Callable[[str], Number]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
-from minbert.cli import arg, parse_with_places, run_script
+from minbert.cli import arg, parse_with_positionals, run_script
 from minbert.data.encoded import limit_rows
 from minbert.data.long_texts import HEAD
 from minbert.data.pairs import sentences_of
@@ -30,14 +30,14 @@ from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 from minbert.weights.convert import to_published
 
-PLACES = "RUN NEW_DIRECTORY"  # are written without a flag
+POSITIONALS = "RUN NEW_DIRECTORY"  # are written without a flag
 COMPARED_ROWS = 2000  # most rows of dev that a quantized model is compared on
 MODULE = "sentence_transformers.models."  # every version of the library finds its modules by it
 
 
 @dataclass(frozen=True)
 class Args:
-    """The options, beside PLACES."""
+    """The options, beside POSITIONALS."""
 
     to: str = arg(
         "transformers",
@@ -160,19 +160,19 @@ EXPORTS: dict[str, Callable[[MultitaskNetwork, str, Path, int], None]] = {
 
 
 def main(argv: list[str]) -> int:
-    places, args = parse_with_places(Args, argv, __doc__, PLACES)
-    if len(places) != 2:
-        raise UserError(f"write python -m minbert.export {PLACES}, and options")
+    positionals, args = parse_with_positionals(Args, argv, __doc__, POSITIONALS)
+    if len(positionals) != 2:
+        raise UserError(f"write python -m minbert.export {POSITIONALS}, and options")
     if args.quantize and args.to != "onnx":
         raise UserError(f"--quantize {args.quantize} goes with --to onnx")
     if args.data_dir and not args.quantize:
         raise UserError(f"--data-dir {args.data_dir} goes with --quantize")
-    folder = new_folder(places[1])
+    folder = new_folder(positionals[1])
     check_stays(folder, "NEW_DIRECTORY")
-    runs = folders_of_run(Path(places[0]))
+    runs = folders_of_run(Path(positionals[0]))
     trained_with = read_arguments(runs[0]) if runs else {}
     dropout = trained_with.get("hidden_dropout_prob", HEAD_DROPOUT)
-    model, directory = load_multitask(Path(places[0]), dropout)
+    model, directory = load_multitask(Path(positionals[0]), dropout)
     check_exportable(model, args.task)
     max_length = max_length_of_run(directory, model.encoder)
     if folders_of_run(directory) and args.task:

@@ -50,7 +50,7 @@ FAULTS = [
     ),
     Fault(
         "pre-training on held-out rows", "pretrain_mlm.py",
-        "rows = rows_without(run.held_out, places)", "rows = np.asarray(places)",
+        "rows = rows_without(run.held_out, indices)", "rows = np.asarray(indices)",
         "test_wiring_mlm.py", "held_out",
     ),
     Fault(
@@ -150,8 +150,8 @@ FAULTS = [
     ),
     Fault(
         "other masks in every evaluation", "pretrain_mlm.py",
-        "masked_rows(run, run.held_out[places], 0, HELD_OUT_EPOCH)",
-        "masked_rows(run, run.held_out[places], run.state.step, HELD_OUT_EPOCH)",
+        "masked_rows(run, run.held_out[indices], 0, HELD_OUT_EPOCH)",
+        "masked_rows(run, run.held_out[indices], run.state.step, HELD_OUT_EPOCH)",
         "test_wiring_mlm.py", "masked_alike",
     ),
     Fault(

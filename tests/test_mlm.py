@@ -39,16 +39,16 @@ def test_rates_lie_in_the_four_sigma_band(epoch: int) -> None:
     """Over 100k tokens: 15 % chosen, never a special one; of them 80 / 10 / 10."""
     batch = make_batch(1000, 102)
     masked = mask_batch(batch, PLAIN, 1, epoch)
-    n, m = 100_000, len(masked.places)
+    n, m = 100_000, len(masked.indices)
     assert abs(m / n - 0.15) < band(0.15, n)
-    assert torch.equal(batch.ids[masked.places], masked.targets)
+    assert torch.equal(batch.ids[masked.indices], masked.targets)
     assert not set(masked.targets.tolist()) & {0, 2, 3}
-    now = masked.batch.ids[masked.places]
+    now = masked.batch.ids[masked.indices]
     assert abs(float((now == 4).float().mean()) - 0.8) < band(0.8, m)
     same = float((now == masked.targets).float().mean())
     assert abs(same - (0.1 + 0.1 / V)) < band(0.1, m)
     untouched = torch.ones(len(batch.ids), dtype=torch.bool)
-    untouched[masked.places] = False
+    untouched[masked.indices] = False
     assert torch.equal(masked.batch.ids[untouched], batch.ids[untouched])
 
 
@@ -67,7 +67,7 @@ def test_whole_words_are_chosen_together() -> None:
     masking = Masking(0.15, True, 4, PLAIN.special, PLAIN.continues)
     masked = mask_batch(batch, masking, 1, 0)
     chosen = np.zeros(len(batch.ids), dtype=bool)
-    chosen[masked.places] = True
+    chosen[masked.indices] = True
     ids = batch.ids.numpy()
     special = np.isin(ids, PLAIN.special)
     inside = PLAIN.continues[ids] & ~special & ~np.roll(special, 1)
@@ -84,11 +84,11 @@ def test_loss_and_gradients_equal_transformers(tiny: BertModel, tmp_path: Path) 
     ours, new = load_mlm(tmp_path)
     assert not new
     ids = torch.randint(5, 200, (3, 12), generator=torch.Generator().manual_seed(0))
-    places = torch.tensor([2, 5, 13, 30])
+    indices = torch.tensor([2, 5, 13, 30])
     labels = torch.full((36,), -100)
-    labels[places] = ids.view(-1)[places]
+    labels[indices] = ids.view(-1)[indices]
     batch = Batch(ids.view(-1), torch.arange(12).repeat(3), torch.zeros(36).long(), (12,) * 3)
-    loss = cross_entropy(ours(batch, places), labels[places])
+    loss = cross_entropy(ours(batch, indices), labels[indices])
     expected = reference(ids, labels=labels.view(3, 12)).loss
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=0)
     loss.backward()

@@ -76,10 +76,10 @@ def test_masks_spare_the_frame_and_random_tokens_are_of_all_kinds(world: Path) -
     assert masking.mask_id == tokenizer.mask_id
     batch = make_batch(400, 62)
     masked = mask_batch(batch, PLAIN, 3, 0)
-    now = masked.batch.ids[masked.places]
+    now = masked.batch.ids[masked.indices]
     other = now[(now != PLAIN.mask_id) & (now != masked.targets)]
     assert len(other) > 250 and len(other.unique()) > 0.7 * len(other)
-    assert len(np.unique(np.sort(masked.places.numpy()) % 62)) == 60  # neither end of a row
+    assert len(np.unique(np.sort(masked.indices.numpy()) % 62)) == 60  # neither end of a row
 
 
 def test_the_held_out_texts_are_masked_alike_every_time(world: Path) -> None:

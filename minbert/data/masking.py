@@ -36,13 +36,13 @@ class MaskedBatch:
     """A batch with M masked tokens, which the model is to predict."""
 
     batch: Batch  # with the ids after masking
-    places: Tensor  # (M,) the indices of the masked tokens
+    indices: Tensor  # (M,) where in the batch the masked tokens are
     targets: Tensor  # (M,) their ids before masking
 
     def to(self, device: torch.device) -> "MaskedBatch":
         """Return the same masked batch on another device."""
-        places, targets = to_device(self.places, device), to_device(self.targets, device)
-        return MaskedBatch(self.batch.to(device), places, targets)
+        indices, targets = to_device(self.indices, device), to_device(self.targets, device)
+        return MaskedBatch(self.batch.to(device), indices, targets)
 
 
 def mask_batch(batch: Batch, masking: Masking, seed: int, epoch: int) -> MaskedBatch:
@@ -59,8 +59,8 @@ def mask_batch(batch: Batch, masking: Masking, seed: int, epoch: int) -> MaskedB
         rng = np.random.default_rng([seed, epoch, row])
         masked[span], chosen[span] = _mask_row(ids[span], masking, rng)
         begin += length
-    places = torch.from_numpy(chosen.nonzero()[0])
-    return MaskedBatch(replace(batch, ids=torch.from_numpy(masked)), places, batch.ids[places])
+    indices = torch.from_numpy(chosen.nonzero()[0])
+    return MaskedBatch(replace(batch, ids=torch.from_numpy(masked)), indices, batch.ids[indices])
 
 
 def _mask_row(

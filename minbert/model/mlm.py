@@ -49,7 +49,7 @@ class MlmHead(nn.Module):
 
 
 class MaskedLanguageModel(nn.Module):
-    """`model(batch, places)` -> logits at these tokens; the other 85 % are never projected."""
+    """`model(batch, indices)` -> logits at these tokens; the other 85 % are never projected."""
 
     def __init__(self, encoder: BertModel) -> None:
         super().__init__()
@@ -60,11 +60,11 @@ class MaskedLanguageModel(nn.Module):
             config.hidden_size, config.vocab_size, config.layer_norm_eps, config.initializer_range
         )
 
-    def forward(self, batch: Batch, places: Tensor) -> Tensor:
-        """Return logits (M, V) of the tokens at these places (M,) of a batch."""
-        hidden = self.encoder.hidden_states(batch)[-1].index_select(0, places)
+    def forward(self, batch: Batch, indices: Tensor) -> Tensor:
+        """Return logits (M, V) of the tokens at these indices (M,) of a batch."""
+        hidden = self.encoder.hidden_states(batch)[-1].index_select(0, indices)
         logits = self.mlm_head(add_rows(hidden), self.encoder.word_embedding.weight)
-        return logits[: len(places)]
+        return logits[: len(indices)]
 
 
 def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:

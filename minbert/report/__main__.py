@@ -6,18 +6,18 @@ The page needs no network; the report.html in a run's folder is made the same wa
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from minbert.cli import arg, parse_with_places, run_script
+from minbert.cli import arg, parse_with_positionals, run_script
 from minbert.errors import UserError
 from minbert.report.files import read_runs, write_page
 from minbert.report.runs import LoggedRun
 from minbert.run_files import check_stays
 
-PLACES = "RUN..."  # are written without a flag
+POSITIONALS = "RUN..."  # are written without a flag
 
 
 @dataclass(frozen=True)
 class Args:
-    """The options, beside PLACES."""
+    """The options, beside POSITIONALS."""
 
     output: str = arg("report.html", "the page to write")
 
@@ -27,19 +27,19 @@ def distinct(found: list[tuple[Path, LoggedRun]]) -> list[LoggedRun]:
 
     As of a/seed-11711 and b/seed-11711.
     """
-    names, places = [run.name for _, run in found], [folder.resolve() for folder, _ in found]
-    several = len({*zip(places, names, strict=True)})  # a run may be named twice
-    for level in range(min(len(place.parents) for place in places)):
+    names, folders = [run.name for _, run in found], [folder.resolve() for folder, _ in found]
+    several = len({*zip(folders, names, strict=True)})  # a run may be named twice
+    for level in range(min(len(folder.parents) for folder in folders)):
         if len({*names}) == several:
             break
-        names = [f"{p.parents[level].name}/{n}" for p, n in zip(places, names, strict=True)]
+        names = [f"{p.parents[level].name}/{n}" for p, n in zip(folders, names, strict=True)]
     return [replace(run, name=name) for (_, run), name in zip(found, names, strict=True)]
 
 
 def main(argv: list[str]) -> int:
-    folders, args = parse_with_places(Args, argv, __doc__, PLACES)
+    folders, args = parse_with_positionals(Args, argv, __doc__, POSITIONALS)
     if not folders:
-        raise UserError(f"write python -m minbert.report {PLACES}, and options")
+        raise UserError(f"write python -m minbert.report {POSITIONALS}, and options")
     check_stays(Path(args.output), "--output")
     found = [(folder, run) for folder in map(Path, folders) for run in read_runs(folder)]
     runs = distinct(found)

@@ -162,8 +162,8 @@ def closing_text(
     if args.seeds > 1:
         parts.append(seeds_table(tasks, list(map(best_scores, by_seed))))
     run = runs_of(folder, vars(args))[0]
-    places = f"--checkpoint {shlex.quote(str(run))} --data-dir {shlex.quote(args.data_dir)}"
-    parts.append(f"next: python evaluate.py {places}")
+    flags = f"--checkpoint {shlex.quote(str(run))} --data-dir {shlex.quote(args.data_dir)}"
+    parts.append(f"next: python evaluate.py {flags}")
     return "\n\n".join(parts)
 
 
