@@ -31,7 +31,7 @@ from minbert.printable import without_controls
 from minbert.run.scoring import check_own_data, score_run
 from minbert.run_files import check_stays, data_dir_of, predictions_folder
 from minbert.stream import predict_input, predict_text
-from minbert.task.answers import ending_of
+from minbert.task.answers import output_ending
 from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import WHY_UNDEFINED
 from minbert.task.predictions import score_predictions
@@ -104,7 +104,7 @@ def load_model(args: Args) -> MultitaskModel:
 
 def score_checkpoint(args: Args) -> dict[str, object]:
     """Print the run's scores on --data-dir and write its predictions."""
-    if ending_of(args.output):
+    if output_ending(args.output):
         raise UserError(f"--output {args.output}: a folder for the files of all tasks, not a file")
     model = load_model(args)
     if args.task:
@@ -120,7 +120,7 @@ def score_checkpoint(args: Args) -> dict[str, object]:
 
 def use_checkpoint(args: Args) -> dict[str, object]:
     """Print what the run says of --text or --pair, or of every line of --input."""
-    if args.raw and not (args.probabilities or ending_of(args.output)):
+    if args.raw and not (args.probabilities or output_ending(args.output)):
         raise UserError("--raw changes probabilities: add --probabilities or --output FILE.csv")
     model = load_model(args)
     if args.input is not None:

@@ -6,7 +6,9 @@ from typing import Any
 from benchmarks.contest import DEVICE, Contestant, Outcome, hold
 from minbert.training.device import choose_precision, precision_name
 
-A, B = "(a) transformers loop, fp32, random batches", "(b) bf16 autocast, grouped, fused AdamW"
+# Names of the contestants `plain_loop`, without `fast` and with it.
+PLAIN_LOOP = "(a) transformers loop, fp32, random batches"
+FAST_LOOP = "(b) bf16 autocast, grouped, fused AdamW"
 LIMITS = [
     Contestant(f"{p} limit", "benchmarks.ours:matrix_limit", {"precision": p}, precision=p)
     for p in ("bf16", "fp32")

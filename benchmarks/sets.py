@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.busy import busy_core
 from benchmarks.contest import Contestant, hold
-from benchmarks.contestants import A, B, Places, hold_beside_limits, ours, theirs
+from benchmarks.contestants import FAST_LOOP, PLAIN_LOOP, Places, hold_beside_limits, ours, theirs
 from benchmarks.encoding import encode
 from benchmarks.large import memory_large
 from benchmarks.report import Section, Target, compared, target_line
@@ -35,8 +35,8 @@ def train_step(
     contestants = [
         ours("minbert", places, *options),
         ours("minbert fp32", places, *options, "--precision", "fp32"),
-        theirs(B, "plain_loop", places, fast=True, **same),
-        theirs(A, "plain_loop", places, **same),
+        theirs(FAST_LOOP, "plain_loop", places, fast=True, **same),
+        theirs(PLAIN_LOOP, "plain_loop", places, **same),
     ]
     if busy:
         contestants.insert(1, ours("minbert --threads 1", places, *options, "--threads", "1"))
@@ -46,14 +46,15 @@ def train_step(
     factor, wanted = 2.5, 0.50 if large else 0.35
     if has_amx() and not large:
         factor, wanted = WITH_AMX.get(batch_size, (factor, wanted))
-    memory = outcomes["minbert"].peak_mib / outcomes[B].peak_mib
+    memory = outcomes["minbert"].peak_mib / outcomes[FAST_LOOP].peak_mib
     lines = (
         target_line(
             "share of the bf16 matrix rate", f"{wanted:.0%}", f"{share:.0%}", share >= wanted
         ),
         target_line("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
     )
-    targets = [] if large else [Target("minbert", A, 6), Target("minbert", B, factor)]
+    factors = {} if large else {PLAIN_LOOP: 6, FAST_LOOP: factor}
+    targets = [Target("minbert", other, least) for other, least in factors.items()]
     size = "bert-base-sized" if large else places.name
     name = f"Training step, {size}, batch {batch_size}{', one core busy' if busy else ''}"
     return compared(name, outcomes, "tokens", targets, lines, limits)

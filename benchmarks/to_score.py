@@ -16,7 +16,7 @@ import torch
 
 import train_multitask
 from benchmarks.contest import DEVICE, Outcome, Work, hold
-from benchmarks.contestants import B, Places, ours, theirs
+from benchmarks.contestants import FAST_LOOP, Places, ours, theirs
 from benchmarks.ours import Turn
 from benchmarks.report import Section
 from experiments.estimate import resolved
@@ -110,7 +110,7 @@ def time_to_score(places: Places) -> Section:
     """Measure the seconds of training until the mean dev score reaches each of WANTED."""
     dev = ",".join(f"{name}={rows}" for name, rows in DEV_ROWS.items())
     library = ours("minbert", places, "--limit", "quora=16000", "--limit-dev", dev)
-    other = theirs(B, "plain_loop", places, fast=True, args={"limit_dev": DEV_ROWS})
+    other = theirs(FAST_LOOP, "plain_loop", places, fast=True, args={"limit_dev": DEV_ROWS})
     contestants = [
         replace(library, factory="benchmarks.to_score:minbert", settings=library.settings | TURN),
         replace(other, factory="benchmarks.to_score:loop", settings=other.settings | TURN),

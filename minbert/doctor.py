@@ -15,7 +15,7 @@ import torch
 
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.data.conll import ENDINGS as CONLL
-from minbert.data.tables import TABLES, kind_of
+from minbert.data.tables import TABLES, file_ending
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
@@ -89,7 +89,7 @@ def data_lines(folder: Path) -> list[str]:
 
     These are offered for download unless the folder has files of other tasks alone.
     """
-    files = sorted(path.name for path in folder.glob("*") if kind_of(path) in ENDINGS)
+    files = sorted(path.name for path in folder.glob("*") if file_ending(path) in ENDINGS)
     lines = [f"data     {folder}: {', '.join(files) or 'no files'}"]
     tasks = list(read_tasks(COURSE_TASKS, "the course's tasks", None).values())
     missing = {
@@ -97,7 +97,7 @@ def data_lines(folder: Path) -> list[str]:
         for t in tasks
     }
     of_course = any(name in files for t in tasks for names in t.files.values() for name in names)
-    others = [name for name in files if kind_of(Path(name)) != ".txt"]  # which may be a README
+    others = [name for name in files if file_ending(Path(name)) != ".txt"]  # which may be a README
     if any(missing.values()) and (of_course or not others):
         names = ",".join(task for task, lacking in missing.items() if lacking)
         fetch = f"python -m tasks.download --to {shlex.quote(str(folder))} --tasks {names}"

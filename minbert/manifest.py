@@ -135,7 +135,7 @@ def has_all_content(directory: Path) -> bool:
         return False
 
 
-def beside(path: Path, ending: str) -> Path:
+def sibling_of(path: Path, ending: str) -> Path:
     """Return the "new" or the "old" directory beside one that is replaced, or that a link names."""
     path = Path(os.path.realpath(path))
     return path.with_name(f".{path.name}.{ending}")  # hidden: best.old may be a user's copy
@@ -147,7 +147,7 @@ def whole_directory_of(path: Path, older: bool = True) -> Path:
     older: also by its name in older runs, best.old, if `path` is torn or not there. Nothing is
     changed: a trainer may be writing.
     """
-    places = [beside(path, "new"), beside(path, "old")]
+    places = [sibling_of(path, "new"), sibling_of(path, "old")]
     if older and not has_all_files(path):
         places += [path.with_name(f"{path.name}.{ending}") for ending in ("new", "old")]
     if not (others := [other for other in places if other.is_dir()]):

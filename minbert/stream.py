@@ -14,7 +14,7 @@ from minbert.files import replaced_file, write_text
 from minbert.inference import MultitaskModel, Text
 from minbert.printable import without_controls
 from minbert.progress import progress
-from minbert.task.answers import Answer, ending_of, label_first, named_columns
+from minbert.task.answers import Answer, label_first, named_columns, output_ending
 from minbert.task.inputs import open_input
 
 NOT_WRITTEN = (".xlsx", ".xls", ".ods", ".parquet", ".json", ".ndjson", ".gz", ".zip", *CONLL)
@@ -27,7 +27,7 @@ def predict_text(
 
     Raises UserError for a file of another kind, and for one with several tasks.
     """
-    ending = ending_of(output)
+    ending = output_ending(output)
     if output and not ending:
         raise UserError(f"--output {output}: name a .csv, .tsv or .jsonl for a text's answer")
     if output and len(names) > 1:
@@ -58,7 +58,7 @@ def predict_input(
         raise UserError(f"--output {output}: that is the --input; name another file")
     if Path(output).suffix.lower() in NOT_WRITTEN:
         raise UserError(f"--output {output}: name a .csv, .tsv or .jsonl, or a .txt without names")
-    ending = ending_of(output) or (".tsv" if probabilities else "")
+    ending = output_ending(output) or (".tsv" if probabilities else "")
     count = 0
     with ExitStack() as stack:
         checked = f"{source}: rows checked" if output else ""

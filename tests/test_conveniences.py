@@ -127,7 +127,7 @@ def test_a_dry_run_says_how_long_and_how_large(
     world: Path, monkeypatch: pytest.MonkeyPatch, capsys, options: tuple[str, ...], minutes: float
 ) -> None:
     """Of steps of 3 seconds and a process of 2 GiB."""
-    monkeypatch.setattr(dry_run, "seconds_a_step", lambda *_: 3.0)
+    monkeypatch.setattr(dry_run, "seconds_per_step", lambda *_: 3.0)
     monkeypatch.setattr("sys.platform", "linux")
     peak = SimpleNamespace(ru_maxrss=2 * 2**20)  # in KiB there
     monkeypatch.setattr("resource.getrusage", lambda who: peak)

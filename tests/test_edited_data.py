@@ -78,7 +78,7 @@ def test_a_corpus_is_read_again(world: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_teacher_is_asked_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     options = ["--name", "run", "--epochs", "1", "--skip-predictions", *teach(world)]
-    undo = edit_after(monkeypatch, teachers, "outputs_of", world / "data/ids-sst-train.csv")
+    undo = edit_after(monkeypatch, teachers, "teacher_outputs", world / "data/ids-sst-train.csv")
     with pytest.raises(UserError, match="--teacher sst: the run or the training rows changed"):
         run(world, *options)
     assert not list((world / "runs/.teachers").glob("*.npy"))

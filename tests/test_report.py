@@ -19,10 +19,10 @@ from minbert.report.charts import (
     WIDTH,
     Axis,
     Series,
-    averaged,
     axes,
     line_classes,
     mark,
+    mean_points,
     nice_step,
     short,
     thinned,
@@ -242,7 +242,7 @@ def test_axes_and_numbers() -> None:
     points = [(n, n % 7) for n in range(1000)]
     assert len(thinned(points)) <= 121 and set(thinned(points)) <= set(points)
     assert thinned(points)[-1] == points[-1] and thinned(points[:5]) == points[:5]
-    assert averaged([(0, 1), (1, 3), (2, 5)], most=2) == [(0.5, 2), (2, 5)]
+    assert mean_points([(0, 1), (1, 3), (2, 5)], most=2) == [(0.5, 2), (2, 5)]
 
 
 @pytest.mark.parametrize("values", [[9.5e-5, 1.05e-4], [0.69314, 0.69315], [1e-5], [-0.125, 1.0]])

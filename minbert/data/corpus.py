@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from minbert.data.encoded import EncodedSplit
-from minbert.data.tables import TABLES, is_object, kind_of
+from minbert.data.tables import TABLES, file_ending, is_object
 from minbert.data.textfile import text_lines
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -72,7 +72,7 @@ class CorpusFiles:
 def check_plain(files: list[Path]) -> None:
     """Raise UserError for a table: its keys and quotes would be words to guess."""
     for path in files:
-        if kind_of(path) in TABLES or is_object(next(text_lines(path))):
+        if file_ending(path) in TABLES or is_object(next(text_lines(path))):
             raise UserError(
                 f"{path}: a table; --corpus takes plain text: write its texts into a file, a text "
                 f"a line, or make it a task's `train` in a --task-file"

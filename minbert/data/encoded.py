@@ -17,7 +17,7 @@ from minbert.data.examples import (
     paths_of,
 )  # fmt: skip
 from minbert.data.long_texts import HEAD, parts_of, shorten
-from minbert.data.tokenizer import CHARACTERS_A_TOKEN, BertTokenizer
+from minbert.data.tokenizer import CHARACTERS_PER_TOKEN, BertTokenizer
 from minbert.data.unusable import BadRow, LeftOut
 from minbert.progress import progress
 
@@ -135,7 +135,7 @@ def _encode_long(
     chunk: list[Example], tokenizer: BertTokenizer, max_length: int, long: str
 ) -> tuple[list[tuple[list[int], int]], list[int]]:
     """Return every sequence's ids and their number, and how many sequences each row is."""
-    texts = [shorten(e.text, max_length * CHARACTERS_A_TOKEN, long) for e in chunk]
+    texts = [shorten(e.text, max_length * CHARACTERS_PER_TOKEN, long) for e in chunk]
     rows = [parts_of(ids, max_length - 2, long) for ids in tokenizer.encode_plain(texts)]
     parts = ([tokenizer.cls_id, *part, tokenizer.sep_id] for row in rows for part in row)
     return [(part, len(part)) for part in parts], [len(row) for row in rows]

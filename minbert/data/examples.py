@@ -17,7 +17,7 @@ from minbert.data.tables import (
     as_text,
     as_words,
     check_columns,
-    kind_of,
+    file_ending,
     open_table,
 )  # fmt: skip
 from minbert.data.textfile import text_lines
@@ -217,11 +217,12 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
     needed = columns.needed(labelled)
     text_of, label_of = (as_words, as_tags) if columns.dialect.word_columns else (as_text, as_label)
     names, rows = open_table(path, columns.dialect, needed)
-    if kind_of(path) not in JSON:  # whose rows have names of their own
+    if file_ending(path) not in JSON:  # whose rows have names of their own
         check_columns(path, needed, names, columns.dialect)
     for number, row in rows:
         if missing := [name for name in needed if name not in row]:
-            if kind_of(path) not in JSON or not {*needed} <= {*names}:  # the first object's names
+            # names: the first object's
+            if file_ending(path) not in JSON or not {*needed} <= {*names}:
                 shown = ", ".join(row)[:200].strip() or "none"
                 what = f"no column {missing[0]!r}; the columns are {shown}"
                 raise UserError(f"{path}:{number}: {what}")
@@ -238,7 +239,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
 
 def is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
-    if kind_of(path) in OBJECTS or not may_be_cmu(columns.dialect):
+    if file_ending(path) in OBJECTS or not may_be_cmu(columns.dialect):
         return False
     return is_cmu_line(next(text_lines(path, columns.dialect.charset)))
 

@@ -10,7 +10,7 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit, encode_files
 from minbert.data.examples import Columns, Files, paths_of
 from minbert.data.long_texts import HEAD
-from minbert.data.tables import kind_of
+from minbert.data.tables import file_ending
 from minbert.data.textfile import check_unchanged
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_hash
@@ -40,7 +40,7 @@ def load_split(
     hashes = {path: sha256_of(path) for path in paths}
     key = hashlib.sha256(CACHE_VERSION + "".join(hashes[path] for path in paths).encode())
     key.update(tokenizer.fingerprint)
-    kinds = [kind_of(path) for path in paths]
+    kinds = [file_ending(path) for path in paths]
     read_as = (replace(columns, parse_label=float), labelled, max_length, siamese, long, kinds)
     key.update(repr(read_as).encode())
     cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"

@@ -53,7 +53,7 @@ def open_table(
     wanted: of a Parquet file's columns the rows have these alone. Raises UserError with file, line
     and reason for what is no table and, later, for what is no row.
     """
-    if kind_of(path) == ".parquet":
+    if file_ending(path) == ".parquet":
         return _open_parquet(path, wanted)
     return table_of(path, text_lines(path, dialect.charset), dialect)
 
@@ -62,7 +62,7 @@ def table_of(
     path: Path, lines: Iterator[str], dialect: Dialect
 ) -> tuple[list[str], Iterator[TableRow]]:
     """Return the column names and the rows of a file's lines; its ending tells what they are."""
-    if kind_of(path) in JSON:
+    if file_ending(path) in JSON:
         rows = _json_rows(path, lines)
         first = next(rows)
         return list(first[1]), chain([first], rows)
@@ -71,7 +71,7 @@ def table_of(
     return _delimited_table(path, lines, dialect)
 
 
-def kind_of(path: Path) -> str:
+def file_ending(path: Path) -> str:
     """Return the ending that tells how a file is read, in small letters; .gz is looked through."""
     inner = path.with_suffix("") if path.suffix.lower() == ".gz" else path
     return inner.suffix.lower()
@@ -97,7 +97,7 @@ def _delimited_table(
     first = begin[-1] if begin else ""
     names = list(dialect.names)
     # a first line with neither is of one column, whose commas are text; a .csv has CSV's quotes
-    has_tabs = "\t" in first or ("," not in first and kind_of(path) != ".csv")
+    has_tabs = "\t" in first or ("," not in first and file_ending(path) != ".csv")
     delimiter = dialect.delimiter or ("\t" if has_tabs else ",")
     rows = delimited_rows(path, chain(begin, lines), delimiter, dialect.quoting)
     if not names:
@@ -161,7 +161,7 @@ def check_columns(path: Path, wanted: list[str], names: list[str], dialect: Dial
     """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
-            is_conll = dialect.word_columns and kind_of(path) not in OBJECTS
+            is_conll = dialect.word_columns and file_ending(path) not in OBJECTS
             hint = f"; {BETWEEN}" if is_conll and len(names) == 1 else ""
             if composed(name) in map(composed, names):
                 hint = "; one has an accent as a character of its own: copy the name from there"

@@ -39,7 +39,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
 
 # Characters of a text that are read for each token that a sequence may have; the rest is cut off
 # before it is tokenized: a line of 80 MB would take 10 GB of memory.
-CHARACTERS_A_TOKEN = 1000
+CHARACTERS_PER_TOKEN = 1000
 SHORTEST, LONGEST = 4, 512  # tokens of a sequence
 
 
@@ -136,7 +136,7 @@ class BertTokenizer:
         self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512
     ) -> list[Encoding]:
         """Return an encoding (`.ids`, `.type_ids`) of each text or pair, by one parallel call."""
-        longest = max_length * CHARACTERS_A_TOKEN
+        longest = max_length * CHARACTERS_PER_TOKEN
         texts, pairs = (x and [text[:longest] for text in x] for x in (texts, pairs))
         inputs = texts if pairs is None else list(zip(texts, pairs, strict=True))
         with TRUNCATING:
@@ -150,7 +150,7 @@ class BertTokenizer:
 
         -1 stands for a word that is cut off or, as a control character, has no piece.
         """
-        longest = max_length * CHARACTERS_A_TOKEN
+        longest = max_length * CHARACTERS_PER_TOKEN
         inputs = [[word[:longest] for word in words[:longest]] for words in sentences]
         with TRUNCATING:
             self.tokenizer.enable_truncation(max_length, strategy="longest_first")
@@ -173,7 +173,7 @@ class BertTokenizer:
         """
         with TRUNCATING:
             self.tokenizer.no_truncation()
-            text = text[: LONGEST * CHARACTERS_A_TOKEN]
+            text = text[: LONGEST * CHARACTERS_PER_TOKEN]
             encoding = self.tokenizer.encode(text, add_special_tokens=False)
         spans: dict[int, tuple[int, int]] = {}
         for word, (start, end) in zip(encoding.word_ids, encoding.offsets, strict=True):

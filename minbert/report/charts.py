@@ -87,7 +87,7 @@ def short(value: float, digits: int = 4) -> str:
     return f"{value:.{max(digits, 4)}g}"
 
 
-def averaged(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
+def mean_points(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
     """Return at most so many points, each the mean of its neighbours."""
     size = max(1, math.ceil(len(points) / most))
     parts = [points[i : i + size] for i in range(0, len(points), size)]

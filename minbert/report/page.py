@@ -5,7 +5,7 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from minbert.report.charts import Point, Series, averaged, key, line_chart, thinned
+from minbert.report.charts import Point, Series, key, line_chart, mean_points, thinned
 from minbert.report.runs import Figure, LoggedRun
 from minbert.report.style import STYLE
 from minbert.report.tables import beside, details, figures, line_table, table
@@ -70,7 +70,7 @@ def lines(title: str, series: Sequence[Series]) -> Figure:
 
 def over_steps(
     runs: Sequence[LoggedRun], values: Callable[[LoggedRun], list[Point]], title: str,
-    thin: Callable[[list[Point]], list[Point]] = averaged,
+    thin: Callable[[list[Point]], list[Point]] = mean_points,
 ) -> Figure:  # fmt: skip
     """Return a chart over the steps; `values` gives a run's points, `thin` leaves fewer of them."""
     series = [Series(run.name, i, thin(values(run))) for i, run in enumerate(runs)]

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json
 from minbert.manifest import (
-    beside,
     check_content,
     flush_to_disk,
     has_all_files,
     named_in_errors,
     read_manifest,
+    sibling_of,
     unfinished_file,
     whole_directory_of,
     write_manifest,
@@ -125,7 +125,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     A link stays, as to another disk, and the directory that it names is replaced.
     """
     path = Path(os.path.realpath(path))
-    new, old = beside(path, "new"), beside(path, "old")
+    new, old = sibling_of(path, "new"), sibling_of(path, "old")
     recover(path)
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
@@ -160,7 +160,7 @@ def recover(path: Path, older: bool = False) -> None:
         os.replace(whole, path)
     if has_all_files(path):
         for ending in ("new", "old"):
-            shutil.rmtree(beside(path, ending), ignore_errors=True)
+            shutil.rmtree(sibling_of(path, ending), ignore_errors=True)
 
 
 def check_manifest(directory: Path) -> None:

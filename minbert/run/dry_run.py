@@ -48,7 +48,7 @@ class Forecast:
     gib: float  # the peak of one process, or of the GPU's tensors, in what was measured
 
 
-def seconds_a_step(
+def seconds_per_step(
     run: FineTuning | PreTraining, train_step: TrainStep | MlmTrainStep, steps: Sequence[int]
 ) -> float:
     """Measure the mean time of some steps, the first of which warm up."""
@@ -72,7 +72,7 @@ def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
         seconds = features_seconds(run)
     else:
         some = {t: list(islice(plan.steps_with(t), WARM_UP + MEASURED)) for t in counts}
-        seconds = sum(n * seconds_a_step(run, train_step, some[t]) for t, n in counts.items())
+        seconds = sum(n * seconds_per_step(run, train_step, some[t]) for t, n in counts.items())
         if args.average:  # the weights' mean, which the last steps have
             add_to_average(run.optimizer, 1)
         train_step(run, longest_step(run))
@@ -94,7 +94,7 @@ def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
 
 def forecast_mlm(run: PreTraining, train_step: MlmTrainStep) -> Forecast:
     """Measure a few steps of pre-training."""
-    seconds = seconds_a_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
+    seconds = seconds_per_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
     run.progress.close()
     return Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
 

@@ -108,8 +108,8 @@ class Progress:
 
     def time_left(self) -> str:
         """Return how long the other steps will take, as those up to now, evaluations and all."""
-        seconds_a_step = (time.monotonic() - self.begun) / (self.done - self.start)
-        return duration((self.total - self.done) * seconds_a_step)
+        seconds_per_step = (time.monotonic() - self.begun) / (self.done - self.start)
+        return duration((self.total - self.done) * seconds_per_step)
 
     def rates(self) -> dict[str, float]:
         """Return the examples and tokens a second, means over this session's training steps."""

@@ -60,7 +60,7 @@ def make_teacher_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Pa
             say_if_unfinished(args.teacher[name])
             cache = cache_path(args, tasks[name], Path(args.teacher[name]))
             if distributed.all_gather(not has_its_hash(cache))[0]:  # all compute it together
-                outputs = outputs_of(args, tasks[name], Path(args.teacher[name]))
+                outputs = teacher_outputs(args, tasks[name], Path(args.teacher[name]))
                 if cache_path(args, tasks[name], Path(args.teacher[name])) != cache:
                     what = "the run or the training rows changed while they were read"
                     raise UserError(f"--teacher {name}: {what}; give the command again")
@@ -135,7 +135,7 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
     return Path(args.output_dir) / CACHE / f"{task.name}-{key.hexdigest()[:16]}.npy"
 
 
-def outputs_of(args: Args, task: Task, run: Path) -> np.ndarray:
+def teacher_outputs(args: Args, task: Task, run: Path) -> np.ndarray:
     """Compute a teacher's outputs on the rows that a task is trained on.
 
     The teacher reads them with its own tokenizer, length, kind of pairs and `long`. Raises

@@ -55,7 +55,7 @@ class Answer:
 Format = Callable[[Example, Answer], str]  # returns the line of a text
 
 
-def ending_of(output: str) -> str:
+def output_ending(output: str) -> str:
     """Return the ending of a file whose columns have names; "" for another one."""
     ending = Path(output).suffix.lower()
     return ending if ending in ENDINGS else ""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from minbert.data.examples import Columns, Example, check_ids, is_cmu, iter_examples, read_examples
-from minbert.data.tables import OBJECTS, column_names, kind_of
+from minbert.data.tables import OBJECTS, column_names, file_ending
 from minbert.data.unlabelled import fitting_dialect, read_unlabelled
 from minbert.data.unusable import NO_LABEL, BadRow
 from minbert.errors import UserError
@@ -61,7 +61,7 @@ def names_by(gold: Path, task: Task) -> list[str]:
 
     CoNLL files name no columns: for a task that labels words the ending must be the task's.
     """
-    if task.per_word and kind_of(gold) not in (*OBJECTS, *task.endings):
+    if task.per_word and file_ending(gold) not in (*OBJECTS, *task.endings):
         return []
     try:
         columns = columns_of_gold(gold, task)

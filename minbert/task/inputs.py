@@ -20,9 +20,9 @@ from minbert.data.tables import (
     SEMICOLON,
     TABLES,
     as_label,
+    file_ending,
     is_header,
     is_object,
-    kind_of,
     open_table,
     table_of,
 )
@@ -46,7 +46,7 @@ def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Column
     lines only when their turn comes.
     """
     columns, of_texts = task.columns, columns_of_texts(task.columns)
-    ending = kind_of(Path(source)) if source != "-" else ""
+    ending = file_ending(Path(source)) if source != "-" else ""
     if source != "-" and task.per_word and has_words(Path(source), task):
         yield table_rows(Path(source), columns, Path(source).name)
         return
@@ -101,7 +101,7 @@ def columns_of_texts(columns: Columns) -> Columns:
 
 def has_words(path: Path, task: Task) -> bool:
     """Return whether a file, for a task that labels words, has words and not whole texts."""
-    ending = kind_of(path)
+    ending = file_ending(path)
     if ending in (*OBJECTS, *CONLL):
         return True
     # a pipe can be read once

@@ -16,7 +16,7 @@ from minbert.data.delimited import Row, delimited_line, delimited_rows
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Example
 from minbert.data.items import objects
-from minbert.data.tables import OBJECTS, kind_of
+from minbert.data.tables import OBJECTS, file_ending
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
@@ -193,7 +193,7 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
 
     Predictions of rows without a label are left out, and not counted as extra.
     """
-    if kind_of(path) in OBJECTS:
+    if file_ending(path) in OBJECTS:
         raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
     header = header_of(path)
     task = gold_task(gold, tasks, [] if is_output(header) else header)

@@ -10,7 +10,7 @@ import numpy as np
 from torch import Tensor
 
 from minbert.data.examples import Columns
-from minbert.data.tables import kind_of
+from minbert.data.tables import file_ending
 from minbert.metrics import Metric
 from minbert.task.labels import EMPTY_SET, SEPARATOR
 
@@ -61,7 +61,7 @@ class Task:
     @property
     def endings(self) -> set[str]:
         """The endings of its files, such as .csv."""
-        return {kind_of(Path(name)) for names in self.files.values() for name in names}
+        return {file_ending(Path(name)) for names in self.files.values() for name in names}
 
     @property
     def is_pair(self) -> bool:

@@ -53,7 +53,7 @@ def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def outputs_of(
+def named_outputs(
     model: nn.Module, inputs: dict[str, Tensor], heads: dict[str, nn.Module]
 ) -> dict[str, Tensor]:
     """Return every output that a reference may hold, in eval mode, `logits.<task>` of each head.
@@ -93,7 +93,7 @@ def verify(
     if "input_ids" not in inputs:
         raise UserError(f"{path}: has {', '.join(inputs)} but no input_ids")
     mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
-    ours = outputs_of(model, inputs, heads)
+    ours = named_outputs(model, inputs, heads)
     mask = mask.reshape(inputs["input_ids"].shape)  # of (B, 1, 1, T), which a model takes, too
     real = mask == 0 if int(mask.min()) < 0 else mask == 1  # added to scores, or 1 and 0
     unknown = [name for name in reference if name not in ours]
@@ -153,7 +153,7 @@ def emit_reference(model: nn.Module, path: Path, heads: dict[str, nn.Module]) ->
     Raises UserError for an unknown suffix.
     """
     inputs = sanity_inputs()
-    outputs = outputs_of(model, inputs, heads)
+    outputs = named_outputs(model, inputs, heads)
     # safetensors refuses one tensor under two names: every name gets a copy
     tensors = {name: t.contiguous().clone() for name, t in (inputs | outputs).items()}
     if path.suffix not in (".safetensors", ".npz", ".pt", ".data"):
