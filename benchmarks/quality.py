@@ -6,7 +6,6 @@ section of BENCHMARKS.md.
 """
 
 import re
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from experiments.jobs import (
     seeds_of,
     settings_in,
 )
+from experiments.results import format_mean
 from experiments.run_records import RunRecord, computed_on, record_of
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.run.runlog import is_finished
@@ -109,11 +109,7 @@ def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:
     columns = list(next(iter(by_path.values()))[0].best().scores)
     rows = []
     for path, runs in by_path.items():
-        cells = []
-        for column in columns:
-            values = [run.best().scores[column] for run in runs]
-            spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-            cells.append(f"{statistics.fmean(values):.3f}{spread}")
+        cells = [format_mean([run.best().scores[column] for run in runs]) for column in columns]
         passes = " / ".join(f"{n:.1f}" for n in runs[0].passes.values())  # old runs have none
         rows.append((path, *cells, f"{runs[0].updates:,}", passes or "-"))
     every = [run for runs in by_path.values() for run in runs]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from experiments.jobs import Job
+from experiments.results import format_mean
 from minbert.files import read_json
 from minbert.report.tables import markdown_table
 from minbert.typed import from_json
@@ -177,9 +178,7 @@ def format_scores(scores: SeedScores) -> str:
     """Write the mean over seeds, with its spread, of the best step and of the last."""
     if not scores.best:
         return "open"
-    best, last = statistics.fmean(scores.best), statistics.fmean(scores.last)
-    spread = f" ± {statistics.stdev(scores.best):.3f}" if len(scores.best) > 1 else ""
-    return f"{best:.3f}{spread} ({last:.3f})"
+    return f"{format_mean(scores.best)} ({statistics.fmean(scores.last):.3f})"
 
 
 def format_gain(gain: list[float] | None, scores: list[float], others: list[float]) -> str:

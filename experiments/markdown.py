@@ -1,6 +1,5 @@
 """RESULTS.md: what results.json holds, as tables and differences for people."""
 
-import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -12,8 +11,8 @@ from experiments.results import (
     PaperRecord,
     Result,
     TableRecord,
+    format_mean,
     read_record,
-    standard_deviation,
 )
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
@@ -167,11 +166,7 @@ def format_last(result: Result) -> str:
 
 def format_scores(by_seed: dict[str, float]) -> str:
     """Write the mean of the seeds' scores, with the spread of several."""
-    scores = [*by_seed.values()]
-    if not scores:
-        return "open"
-    spread = f" ± {standard_deviation(scores):.3f}" if len(scores) > 1 else ""
-    return f"{statistics.fmean(scores):.3f}{spread}"
+    return format_mean([*by_seed.values()]) if by_seed else "open"
 
 
 def differences_table(record: PaperRecord) -> str:
@@ -220,10 +215,7 @@ def format_difference(one: Result, other: Result) -> str:
     It is the mean over the seeds that both have, with the spread of several.
     """
     common = [seed for seed in one.scores if seed in other.scores]
-    differences = [one.scores[seed] - other.scores[seed] for seed in common]
-    ours = f"{statistics.fmean(differences):+.3f}"
-    if len(differences) > 1:
-        ours += f" ± {standard_deviation(differences):.3f}"
+    ours = format_mean([one.scores[seed] - other.scores[seed] for seed in common], sign="+")
     if one.paper is None or other.paper is None:
         return ours
     return f"{ours} ({one.paper - other.paper:+.3f})"

@@ -45,6 +45,12 @@ def standard_deviation(values: Sequence[float]) -> float:
     return statistics.stdev(values) if len(values) > 1 else 0.0
 
 
+def format_mean(values: Sequence[float], sign: str = "") -> str:
+    """Write the mean over seeds, with the spread of several: 0.450 ± 0.071; sign: "+" shows it."""
+    spread = f" ± {standard_deviation(values):.3f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):{sign}.3f}{spread}"
+
+
 @dataclass(frozen=True)
 class Trained:
     """How much a run was trained."""
