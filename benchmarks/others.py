@@ -14,7 +14,7 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from benchmarks.contest import DEVICE, Work
 from benchmarks.ours import Turn, encoding_turn, products
 from minbert import BertTokenizer
-from minbert.data.encoded import EncodedSplit, limit_rows
+from minbert.data.encoded import EncodedSplit, Splits, limit_rows
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.train_args import Args, data_source
@@ -38,7 +38,7 @@ def padded(split: EncodedSplit, rows: np.ndarray) -> dict[str, torch.Tensor]:
     return {name: torch.from_numpy(array).to(DEVICE) for name, array in arrays.items()}
 
 
-def training_splits(args: Args) -> dict[str, EncodedSplit]:
+def training_splits(args: Args) -> Splits:
     """Return the rows that minbert trains on with these arguments, by task."""
     tokenizer = BertTokenizer.from_directory(Path(args.model))
     source = data_source(args)

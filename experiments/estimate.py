@@ -11,13 +11,13 @@ from minbert.printable import silence
 from minbert.run.dry_run import Forecast, forecast, forecast_mlm, set_up_to_measure
 from minbert.run.rundir import with_task_file
 from minbert.task.dev_rows import draw_dev_rows
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 from tasks import TASKS
 
 SCRIPTS = {"pretrain_mlm": pretrain_mlm, "train_multitask": train_multitask}
 
 
-def resolved(script: str, argv: list[str]) -> tuple[Any, dict[str, Task]]:
+def resolved(script: str, argv: list[str]) -> tuple[Any, Tasks]:
     """Return the arguments that a script has with these words, and the tasks that it knows."""
     module = SCRIPTS[script]
     given, known = with_task_file(parse_given(module.Args, argv, ""), module.Args, TASKS)

@@ -28,7 +28,7 @@ from minbert.task.evaluation import compute_outputs, task_outputs
 from minbert.task.heads import check_head
 from minbert.task.probabilities import class_probabilities, why_no_probabilities
 from minbert.task.tagging import spans
-from minbert.task.task import Table, Task
+from minbert.task.task import Table, Task, Tasks
 from minbert.task.taskfile import make_task, tasks_of_run
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
@@ -47,7 +47,7 @@ class MultitaskModel:
     directory: Path  # best/ or last/ of the run, which it was loaded from
     network: MultitaskNetwork
     tokenizer: BertTokenizer
-    tasks: dict[str, Task]
+    tasks: Tasks
     max_length: int
 
     @classmethod

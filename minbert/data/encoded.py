@@ -69,6 +69,9 @@ class EncodedSplit:
         return [row_id.decode() for row_id in self.row_ids]
 
 
+Splits = dict[str, EncodedSplit]  # by task
+
+
 def encode_examples(
     examples: Iterable[Example], tokenizer: BertTokenizer, max_length: int, siamese: bool = False,
     long: str = HEAD,

@@ -12,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 
 from minbert.cli import flag_of
-from minbert.data.encoded import EncodedSplit
+from minbert.data.encoded import EncodedSplit, Splits
 from minbert.data.items import gold_of
 from minbert.files import write_text
 from minbert.metrics import decimals, over_seeds
@@ -33,7 +33,6 @@ LEFT_OUT = ("name", "resume", "output_dir", "threads")  # arguments about place 
 CALIBRATED = """\
 Before and after are means of both halves of dev, each with the temperature that was fitted on the
 other half; the probabilities of `best/` use the one that was fitted on all of it."""
-Splits = dict[str, EncodedSplit]
 Findings = dict[str, TaskFindings]  # by task; empty without predictions
 Rows = list[tuple[str, ...]]  # of a table; the first one is its head
 

@@ -8,7 +8,7 @@ from minbert.cli import args_of, flag_of
 from minbert.errors import UserError
 from minbert.kernels import KERNELS
 from minbert.parsers import comma_list
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 from minbert.training.device import PRECISIONS
 
 tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")
@@ -91,7 +91,7 @@ class CommonArgs:
 ScriptArgs = TypeVar("ScriptArgs", bound=CommonArgs)
 
 
-def check_tasks(args: CommonArgs, known: dict[str, Task]) -> None:
+def check_tasks(args: CommonArgs, known: Tasks) -> None:
     """Raise UserError for a task that is unknown or named twice."""
     unknown = [name for name in args.tasks if name not in known]
     if unknown:

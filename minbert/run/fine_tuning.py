@@ -12,7 +12,7 @@ from torch import Tensor
 from minbert.batch import to_device
 from minbert.config import BertConfig
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, one_row_per_sequence
+from minbert.data.encoded import Splits, one_row_per_sequence
 from minbert.data.items import gold_of, item_labels, items_of, visible_items
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.data.textfile import unchanged
@@ -50,8 +50,6 @@ from minbert.training.mixing import Plan, TaskBatch, resolve_sub_epochs
 from minbert.training.optimizer import AdamW, parameter_groups
 from minbert.weights.pretrained import names_a_pooler, read_tensors
 from minbert.weights.resolve import resolve
-
-Splits = dict[str, EncodedSplit]
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import torch
 
 from minbert.batch import to_device
-from minbert.data.encoded import EncodedSplit
+from minbert.data.encoded import Splits
 from minbert.data.items import item_labels, items_of
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.model.multitask import MultitaskNetwork
@@ -11,14 +11,12 @@ from minbert.progress import progress
 from minbert.run.recipe_args import FROZEN_LR
 from minbert.run.train_args import Args
 from minbert.task.evaluation import encode_features
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 from minbert.training import distributed
 from minbert.training.optimizer import AdamW
 
 
-def train_heads(
-    model: MultitaskNetwork, tasks: dict[str, Task], splits: dict[str, EncodedSplit], args: Args
-) -> None:
+def train_heads(model: MultitaskNetwork, tasks: Tasks, splits: Splits, args: Args) -> None:
     """Train every head for --heads-first passes over its set, on the untouched encoder's outputs.
 
     These are computed once; siamese heads, which compare two of them, are left as they are. All

@@ -19,7 +19,7 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Args(CommonArgs):
     )
 
 
-def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
+def resolve_arguments(given: dict[str, Any], tasks: Tasks) -> Args:
     """Return the arguments, checked.
 
     tasks: all that are known, by name. Raises UserError for what does not go together.

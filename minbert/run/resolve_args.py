@@ -24,11 +24,11 @@ from minbert.task.siamese import (
     check_pair_loss,
     default_pair_loss,
 )  # fmt: skip
-from minbert.task.task import Task
+from minbert.task.task import Tasks
 from minbert.training import distributed
 
 
-def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
+def resolve_arguments(given: dict[str, Any], tasks: Tasks) -> Args:
     """Fill in the defaults that depend on other fields.
 
     tasks: all that are known, by name. Raises UserError for what does not go together.
@@ -54,7 +54,7 @@ def resolve_arguments(given: dict[str, Any], tasks: dict[str, Task]) -> Args:
     )
 
 
-def resolve_pooling(args: Args, tasks: dict[str, Task]) -> str | dict[str, str]:
+def resolve_pooling(args: Args, tasks: Tasks) -> str | dict[str, str]:
     """Return what the heads of sentences and pairs read: all the same or, if they differ, by task.
 
     Raises UserError where it is said of a head of words, which would not heed it.
@@ -102,7 +102,7 @@ def check_by_task(args: Args) -> None:
         raise UserError("--patience would end before later tasks begin: not with --mode sequential")
 
 
-def resolve_pairs(args: Args, tasks: dict[str, Task]) -> dict[str, dict[str, str]]:
+def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
     """Return pair_encoding and pair_loss of each siamese task; UserError for what does not fit.
 
     A flag is stronger than what a task file says of its task: a "cross" against that is kept.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor, from_numpy
 
-from minbert.data.encoded import EncodedSplit, limit_rows
+from minbert.data.encoded import Splits, limit_rows
 from minbert.data.items import item_labels, visible_items
 from minbert.errors import UserError
 from minbert.files import has_its_hash, replaced_file, write_hash
@@ -25,7 +25,7 @@ from minbert.run_files import (
 )
 from minbert.task.evaluation import task_outputs
 from minbert.task.loading import load_task
-from minbert.task.task import Task
+from minbert.task.task import Task, Tasks
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
 from minbert.weights.resolve import resolve
@@ -50,7 +50,7 @@ def teacher_files(args: Args, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def make_teacher_outputs(args: Args, tasks: dict[str, Task], paths: dict[str, Path]) -> None:
+def make_teacher_outputs(args: Args, tasks: Tasks, paths: dict[str, Path]) -> None:
     """Write the teachers' outputs (I, C) on the training sets into these files, if need be.
 
     I: the rows or words that the run trains on, in its order. Only process 0 writes.
@@ -78,9 +78,7 @@ def write_outputs(path: Path, outputs: np.ndarray) -> None:
         write_hash(path)
 
 
-def load_teacher_outputs(
-    paths: dict[str, Path], splits: dict[str, EncodedSplit]
-) -> dict[str, Tensor]:
+def load_teacher_outputs(paths: dict[str, Path], splits: Splits) -> dict[str, Tensor]:
     """Read what `make_teacher_outputs` has written: for each item of the training sets, (I, C).
 
     The windows of a long text have the teacher's output for all of it. Raises UserError for another

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from minbert.batch import Batch
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit, limit_rows, one_row_per_sequence
+from minbert.data.encoded import EncodedSplit, Splits, limit_rows, one_row_per_sequence
 from minbert.data.items import by_row, gold_of, item_labels, visible_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
@@ -179,7 +179,7 @@ def best_threshold(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(lower if middle == upper else middle)  # of neighbours it may round to the upper
 
 
-def encode_features(model: MultitaskNetwork, splits: dict[str, EncodedSplit]) -> dict[str, Tensor]:
+def encode_features(model: MultitaskNetwork, splits: Splits) -> dict[str, Tensor]:
     """Return what a frozen model's heads read of each task's split, (I, D), without dropout."""
     model.eval()
     return {
@@ -193,7 +193,7 @@ def encode_features(model: MultitaskNetwork, splits: dict[str, EncodedSplit]) ->
 def score_tasks(
     model: MultitaskNetwork,
     tasks: list[Task],
-    splits: dict[str, EncodedSplit],
+    splits: Splits,
     features: dict[str, Tensor] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Return every task's metrics over its whole split, the main one first.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minbert.data.encoded import EncodedSplit, chosen_rows, limit_rows, take
+from minbert.data.encoded import EncodedSplit, Splits, chosen_rows, limit_rows, take
 from minbert.data.examples import (
     check_exists,
     iter_examples,
@@ -137,9 +137,7 @@ def load_test(task: Task, tokenizer: BertTokenizer, source: DataSource) -> Encod
     return load_task(task, "test", tokenizer, source)
 
 
-def load_tests(
-    tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
-) -> dict[str, EncodedSplit]:
+def load_tests(tasks: list[Task], tokenizer: BertTokenizer, source: DataSource) -> Splits:
     """Load the test sets that there are, by task: before training, so that a mistake costs none."""
     with distributed.first_before_others():
         loaded = {task.name: load_test(task, tokenizer, source) for task in tasks}
@@ -148,14 +146,14 @@ def load_tests(
 
 def load_train_and_dev(
     tasks: list[Task], tokenizer: BertTokenizer, source: DataSource
-) -> tuple[dict[str, EncodedSplit], dict[str, EncodedSplit]]:
+) -> tuple[Splits, Splits]:
     """Load every task's training and dev set, by task, limited to the source's rows.
 
     A long text read in windows is still one row; see `one_row_per_sequence`. Prints how many dev
     rows are training rows too. Process 0 makes the caches of ids, before the others read them.
     """
 
-    def load(split: str, limits: dict[str, int]) -> dict[str, EncodedSplit]:
+    def load(split: str, limits: dict[str, int]) -> Splits:
         return {
             task.name: limit_rows(
                 load_task(task, split, tokenizer, source), limits.get(task.name)

@@ -30,7 +30,7 @@ from minbert.task.kinds import classification, multi_labels, regression, texts_o
 from minbert.task.predictions import logits_file
 from minbert.task.siamese import CROSS, ENCODINGS, check_pair_loss
 from minbert.task.tagging import tagging
-from minbert.task.task import Table, Task
+from minbert.task.task import Table, Task, Tasks
 from minbert.task.values import (
     LONGEST_NAME,
     check_class_weight,
@@ -80,9 +80,7 @@ COMMON = (
 )  # fmt: skip
 
 
-def read_task_file(
-    path: Path, data_dir: Path | None, chosen: Collection[str] = ()
-) -> dict[str, Task]:
+def read_task_file(path: Path, data_dir: Path | None, chosen: Collection[str] = ()) -> Tasks:
     """Return the tasks of a file; their kinds, keys and columns are checked.
 
     data_dir: where the tasks' files are; None: of a run's own file, where they may be missing and
@@ -96,9 +94,7 @@ def read_task_file(
     return read_tasks(text, str(path), data_dir, chosen)
 
 
-def read_tasks(
-    text: str, path: str, data_dir: Path | None, chosen: Collection[str] = ()
-) -> dict[str, Task]:
+def read_tasks(text: str, path: str, data_dir: Path | None, chosen: Collection[str] = ()) -> Tasks:
     """Return the tasks of a task file's text, as `read_task_file` does; path: for messages."""
     try:
         tables = tomllib.loads(text)
@@ -190,7 +186,7 @@ def _toml(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def tasks_of_run(folder: Path, names: Iterable[str]) -> dict[str, Task]:
+def tasks_of_run(folder: Path, names: Iterable[str]) -> Tasks:
     """Return these tasks as a run's own tasks.toml has them, for its folder or one inside it.
 
     The file is at most three folders up, as from seed-1/sst/best, and beside an args.json: that
