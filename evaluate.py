@@ -137,9 +137,9 @@ def use_checkpoint(args: Args) -> dict[str, object]:
     if not (args.task or fitting):
         raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
     names = [args.task] if args.task else fitting
-    found = predict_text(model, names, text, args.output, args.raw)
-    report = {"predictions": {n: answer.value(model.tasks[n]) for n, answer in found.items()}}
-    for name, answer in found.items():
+    answers = predict_text(model, names, text, args.output, args.raw)
+    report = {"predictions": {n: answer.value(model.tasks[n]) for n, answer in answers.items()}}
+    for name, answer in answers.items():
         print(f"{model.tasks[name].title:7} {without_controls(answer.shown)}")
         if args.probabilities:
             rows = sorted(answer.probabilities.items(), key=lambda row: -row[1])
@@ -147,7 +147,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
             if why := model.why_no_probabilities(name):
                 print(f"{'':7} ({why})")
     if args.probabilities:
-        report["probabilities"] = {name: a.probabilities for name, a in found.items()}
+        report["probabilities"] = {name: a.probabilities for name, a in answers.items()}
     return report
 
 

@@ -116,10 +116,10 @@ def forward_backward(run: PreTraining, rows: np.ndarray, epoch: int) -> tuple[Te
     all_masked = distributed.all_reduce_sum(sum(counts))
     if not all_masked:
         return total, 0.0
-    for (masked, _), own in zip(parts, counts, strict=True):
+    for (masked, _), num_masked in zip(parts, counts, strict=True):
         logits = run.model(masked.batch, masked.indices)
-        loss = cross_entropy(logits, masked.targets) if own else logits.sum()
-        loss = loss * (own / all_masked)
+        loss = cross_entropy(logits, masked.targets) if num_masked else logits.sum()
+        loss = loss * (num_masked / all_masked)
         loss.backward()
         total += loss.detach()
     return total, all_masked

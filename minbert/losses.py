@@ -119,8 +119,8 @@ def mnr_full(u: Tensor, v: Tensor, labels: Tensor, groups: Tensor, scale: float 
     """
     scores = scale * normalized(u) @ normalized(v).T  # (S, S)
     same = groups[:, :1] == groups[:, 1][None, :]
-    own = torch.eye(len(u), dtype=torch.bool, device=u.device)
-    scores = scores.masked_fill(same & ~own, EXCLUDED)
+    is_pair = torch.eye(len(u), dtype=torch.bool, device=u.device)
+    scores = scores.masked_fill(same & ~is_pair, EXCLUDED)
     # row i's target is i if l_i = 1; selecting those rows instead would wait for the GPU
     targets = torch.arange(len(u), device=u.device).masked_fill(labels != 1, IGNORED)
     forth = F.cross_entropy(scores, targets)

@@ -156,7 +156,7 @@ FAULTS = [
     ),
     Fault(
         "parts of pre-training count alike", "pretrain_mlm.py",
-        "loss = loss * (own / all_masked)", "loss = loss / run.args.accumulate",
+        "loss = loss * (num_masked / all_masked)", "loss = loss / run.args.accumulate",
         "test_wiring_mlm.py", "by_their_guesses",
     ),
     Fault(

@@ -82,14 +82,14 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
             f"{directory}: tie_word_embeddings is false: its decoder is a matrix of its own; here "
             f"it is the embedding table"
         )
-    found = {ours: tensors[name] for ours, name in PUBLISHED.items() if name in tensors}
-    if not found:
+    head_tensors = {ours: tensors[name] for ours, name in PUBLISHED.items() if name in tensors}
+    if not head_tensors:
         return model, True
     for ours, p in model.mlm_head.named_parameters():
-        if ours not in found or found[ours].shape != p.shape:
+        if ours not in head_tensors or head_tensors[ours].shape != p.shape:
             raise UserError(f"{path}: {PUBLISHED[ours]} is missing or has another shape")
-    check_weights(found, path)
-    model.mlm_head.load_state_dict({name: tensor.float() for name, tensor in found.items()})
+    check_weights(head_tensors, path)
+    model.mlm_head.load_state_dict({name: tensor.float() for name, tensor in head_tensors.items()})
     return model, False
 
 

@@ -143,10 +143,10 @@ def micro_batches(
     process that has none left takes part with a row of weight zero.
     """
     counts = np.ones(len(rows), dtype=np.int64) if counts is None else counts
-    own = shard(np.arange(len(rows)))
-    if len(own) == 0:
+    local = shard(np.arange(len(rows)))
+    if len(local) == 0:
         return [(rows[:1], 0.0)]
-    cut, total = np.array_split(own, min(parts, len(own))), max(1, int(counts.sum()))
+    cut, total = np.array_split(local, min(parts, len(local))), max(1, int(counts.sum()))
     return [(rows[part], int(counts[part].sum()) / total) for part in cut]
 
 

@@ -58,11 +58,12 @@ def projected_sum(gradients: dict[str, Tensor], seed: list[int]) -> Tensor:
     """
     rng, parts = np.random.default_rng(seed), []
     for name, gradient in gradients.items():
-        others, own = [g for other, g in gradients.items() if other != name], gradient.clone()
+        others = [g for other, g in gradients.items() if other != name]
+        projected = gradient.clone()
         for place in rng.permutation(len(others)):
             g = others[place]
-            own -= dot(own, g).clamp(max=0) / dot(g, g).clamp(min=SMALL) * g
-        parts.append(own)
+            projected -= dot(projected, g).clamp(max=0) / dot(g, g).clamp(min=SMALL) * g
+        parts.append(projected)
     return torch.stack(parts).sum(0)
 
 

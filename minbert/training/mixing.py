@@ -210,6 +210,6 @@ def annealed_order(
     tasks = (uniform > shares.cumsum(1)[:, :-1]).sum(1).astype(np.int16)
     turns = np.empty(steps, dtype=np.int32)
     for task in range(len(sizes)):
-        own = np.flatnonzero(tasks == task)
-        turns[own] = np.arange(len(own))
+        its_steps = np.flatnonzero(tasks == task)
+        turns[its_steps] = np.arange(len(its_steps))
     return tasks, turns

@@ -277,8 +277,8 @@ def parameter_groups(
     `rate`, to be multiplied by the run's, is layer_decay^d with d layers between a layer and the
     top one; heads and pooler are at the top (Sun et al., 2019).
     """
-    found = [layer_of(name) for name, _ in model.named_parameters()]
-    layers = 1 + max((layer for layer in found if layer is not None), default=-1)
+    numbers = [layer_of(name) for name, _ in model.named_parameters()]
+    layers = 1 + max((number for number in numbers if number is not None), default=-1)
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, p in model.named_parameters():  # a shared tensor is listed once
         if p.requires_grad:
@@ -293,7 +293,7 @@ def parameter_groups(
 
 def layer_of(name: str) -> int | None:
     """Return the layer of an encoder's parameter, -1 for embeddings; None for what is above it."""
-    if found := re.search(r"bert_layers\.(\d+)\.", name):
-        return int(found[1])
+    if match := re.search(r"bert_layers\.(\d+)\.", name):
+        return int(match[1])
     is_head = name.startswith("heads.")  # whose task may be called anything
     return -1 if "embed" in name and not is_head else None
