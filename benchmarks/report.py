@@ -136,7 +136,8 @@ def commit() -> str:
         found = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True)
         return found.stdout.strip()
 
-    return git("rev-parse", "--short", "HEAD") + "+" * bool(git("status", "--porcelain", ":/*.py"))
+    head = git("rev-parse", "--short", "HEAD")
+    return f"{head}+" if git("status", "--porcelain", ":/*.py") else head
 
 
 def versions() -> str:

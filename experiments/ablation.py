@@ -113,7 +113,7 @@ def ablation_text(table: Ablation) -> str:
         rows.append([line.label, *(format_scores(line.scores[task]) for task in tasks)])
         rows[-1] += format_figures(line)
         for gain in line.gains:
-            label = f"less {gain.beside}" + ", last step" * gain.at_last
+            label = f"less {gain.beside}{', last step' if gain.at_last else ''}"
             other = next(one for one in table.lines if one.label == gain.beside)
             cells = []
             for task, values in gain.by_task.items():

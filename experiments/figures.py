@@ -94,7 +94,9 @@ def dot_plot(record: PaperRecord, results: list[Result], theme: Theme) -> Any:
 
     table = record.tables[results[0].table]
     columns = [c for c in table.columns if any(r.column == c for r in results)]
-    marks = {r.row: r.row + " *" * r.ours + " †" * r.is_small for r in results}
+    marks = {
+        r.row: r.row + (" *" if r.ours else "") + (" †" if r.is_small else "") for r in results
+    }
     rows = list(reversed(marks))  # the first is at the top
     figure = Figure(figsize=(8, 0.3 * len(rows) + 1.3), layout="constrained")
     every = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
@@ -112,8 +114,8 @@ def dot_plot(record: PaperRecord, results: list[Result], theme: Theme) -> Any:
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_yticks(range(len(rows)), [marks[row] for row in rows])
     of_seeds = [len(result.scores) > 1 for result in results]
-    ends = ["spread of the seeds"] * any(of_seeds)
-    ends += ["95 % interval of the dev rows"] * (not all(of_seeds))
+    ends = ["spread of the seeds"] if any(of_seeds) else []
+    ends += [] if all(of_seeds) else ["95 % interval of the dev rows"]
     figure.legend(
         handles, [f"this repository, {' or '.join(ends)}", "the paper"],
         loc="outside upper left", ncols=2, frameon=False,

@@ -73,7 +73,9 @@ def results_page(record: PaperRecord) -> str:
         parts.append(FULL)
     for title, table in record.tables.items():
         parts += [f"## {title}", made_by(table)]
-        parts += [QUORA] * (title == TABLE_2) + [results_table(record, title)]
+        if title == TABLE_2:
+            parts.append(QUORA)
+        parts.append(results_table(record, title))
         if any(r.scores for r in record.results if r.table == title):
             parts.append(picture(figure_names(title), f"{title}: ours and the paper's, as dots"))
         if title == TABLE_3:
@@ -155,13 +157,13 @@ def format_cell(result: Result) -> str:
 
     † marks one of less data than the other runs of its table have.
     """
-    ours = format_scores(result.scores) + " †" * result.is_small
+    ours = format_scores(result.scores) + (" †" if result.is_small else "")
     return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
 
 
 def format_last(result: Result) -> str:
     """Write our score at the last step, as `format_cell`."""
-    return format_scores(result.last) + " †" * result.is_small
+    return format_scores(result.last) + (" †" if result.is_small else "")
 
 
 def format_scores(by_seed: dict[str, float]) -> str:

@@ -202,7 +202,7 @@ def check_exportable(model: MultitaskNetwork, task: str) -> None:
     if task and task not in model.heads:
         raise UserError(f"--task {task}: this run has {', '.join(model.heads)}")
     if task and (why := model.why_only_minbert(task)):
-        mend = "; without --task the encoder is exported" * (model.second_tower is None)
+        mend = "; without --task the encoder is exported" if model.second_tower is None else ""
         raise UserError(f"--task {task}: {why}{mend}")
     is_cross = task and task not in model.siamese_tasks
     if model.second_tower is not None and not is_cross:

@@ -53,7 +53,7 @@ class LeftOut:
             places = [self.place_of(row) if several else str(row.line) for row in rows]
             more = " ..." if self.counts[reason] > len(rows) else ""
             labels = ", ".join(dict.fromkeys(repr(row.label) for row in rows if row.label))
-            where = f"line{'s' * (len(rows) > 1)} {', '.join(places)}{more}"
+            where = f"{'lines' if len(rows) > 1 else 'line'} {', '.join(places)}{more}"
             shown = f"{labels}, {where}" if labels else where
             parts.append(f"{self.counts[reason]:,} {reason} ({shown})")
         return ", ".join(parts)

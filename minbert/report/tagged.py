@@ -20,7 +20,7 @@ def confusion_of_words(
     A predicted entity goes with the gold one that has the same words; if there is none, with the
     type `(none)`. Of tags that spell no entities, words are counted by tag.
     """
-    names = types_of(task) + [NONE] * has_entities(task.display_classes)
+    names = types_of(task) + ([NONE] if has_entities(task.display_classes) else [])
     counts = np.zeros((len(names), len(names)), dtype=int)
     for tags in zip(predictions, labels, strict=True):
         predicted, gold = (by_place(task, side) for side in tags)

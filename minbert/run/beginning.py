@@ -80,9 +80,11 @@ def recover_last(folder: Path) -> Path | None:
         if last.exists():
             checkpoint.check_manifest(last)
             return last
-        if (has_best := (folder / "best").exists()) or has_trained(folder):
-            new = f"; --model {shlex.quote(str(folder))} starts a new run from best/" * has_best
-            raise UserError(f"{last}: gone, and without it the run cannot go on{new}")
+        has_best = (folder / "best").exists()
+        if has_best or has_trained(folder):
+            new = f"; --model {shlex.quote(str(folder))} starts a new run from best/"
+            mend = new if has_best else ""
+            raise UserError(f"{last}: gone, and without it the run cannot go on{mend}")
         return None
 
 

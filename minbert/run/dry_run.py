@@ -164,7 +164,8 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     lines += data
     time_, left_out = duration(60 * found.minutes), ["evaluation"]
     if isinstance(args, Args):
-        left_out += ["teachers"] * bool(args.teacher) + ["heads first"] * bool(args.heads_first)
+        left_out += ["teachers"] if args.teacher else []
+        left_out += ["heads first"] if args.heads_first else []
         if args.fine_tune_mode == FROZEN:
             time_ = f"of the heads alone: the encoder reads every row once, {time_}"
     time_ += f", without {' and '.join(left_out)}"

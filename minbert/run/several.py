@@ -154,9 +154,9 @@ def closing_text(
     trained = args.mode + (" (frozen)" if args.fine_tune_mode == FROZEN else "")
     before = {name: score for state in by_seed[0] for name, score in state.before.items()}
     rows = {"before training": before, trained: best_scores(by_seed[0])}
+    seed = f", seed {args.seed}" if args.seeds > 1 else ""
     parts = [
-        f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder})"
-        + f", seed {args.seed}" * (args.seeds > 1),
+        f"\nDev scores of the best step on {args.data_dir} ({args.model}, {folder}){seed}",
         results_table(tasks, rows),
     ]
     if args.seeds > 1:

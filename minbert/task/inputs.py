@@ -237,9 +237,9 @@ def decode(raw: bytes, number: int, charset: str) -> str:
         if charset and "\n".encode(charset) == b"\n":  # of others these are no lines
             with suppress(UnicodeDecodeError):
                 return raw.decode(charset).rstrip("\r")
+        expected = f"UTF-8 or {charset}" if charset else "UTF-8"
         raise UserError(
-            f"line {number}: not UTF-8{f' or {charset}' * bool(charset)} ({error.reason}); "
-            f"convert the input"
+            f"line {number}: not {expected} ({error.reason}); convert the input"
         ) from error
 
 

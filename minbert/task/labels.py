@@ -77,8 +77,10 @@ def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
     def parse(text: str) -> float:
         place = place_of(text)
         if place is None:
-            hint = "; labels without quotes are compared as numbers" * has_number(labels, text)
-            raise ValueError(f"expected one of {', '.join(label_names(labels))}{hint}")
+            known = ", ".join(label_names(labels))
+            as_numbers = "; labels without quotes are compared as numbers"
+            hint = as_numbers if has_number(labels, text) else ""
+            raise ValueError(f"expected one of {known}{hint}")
         return float(place)
 
     return parse
@@ -94,7 +96,8 @@ def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
             place = place_of(part.strip())
             if place is None:
                 names = ", ".join(label_names(labels))
-                hint = f"; `{SEPARATOR}` stands between labels" * bool(re.search("[,|/]", part))
+                between = f"; `{SEPARATOR}` stands between labels"
+                hint = between if re.search("[,|/]", part) else ""
                 raise ValueError(f"{part.strip()!r} is not one of {names}; `-` is none{hint}")
             if place in places:  # as in [1, 0, 0]: one 0 or 1 a class
                 raise ValueError(f"{part.strip()!r} is there twice; write the labels of the row")

@@ -230,7 +230,7 @@ def make_task(name: str, table: Table) -> Task:
         raise ValueError(f"{missing[0]} is missing")
     check_table(table)
     if len(texts_of(table)) != kind.sentences:
-        needed = f"{kind.sentences} text column" + "s" * (kind.sentences > 1)
+        needed = f"{kind.sentences} text column{'s' if kind.sentences > 1 else ''}"
         raise ValueError(f"text = {table['text']!r}: {table['kind']} has {needed}")
     if "labels" in table:
         check_labels(table["labels"], kind.make in (classification, tagging))
