@@ -16,7 +16,7 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.task.dev_rows import stratified_share
 from minbert.task.loading import DataSource, distinct_sentences, load_task
 from minbert.task.taskfile import read_task_file, tasks_of_run
-from tests.own_tasks import OWN, arguments
+from tests.own_tasks import OWN, arguments, older_dev_row
 
 ONE = OWN.replace('dev = "intent.tsv"\ntest = "intent.tsv"\n', "dev = 0.25\n")
 
@@ -108,6 +108,20 @@ def test_rows_with_ids_are_not_others_with_the_same_ids(own: Path) -> None:
     before = {"entails": [row.rpartition(" ")[0] for row in kept["entails"]]}
     (run / "dev_rows.json").write_text(json.dumps(before))  # as an older run wrote it
     assert evaluate.main(argv) == 0
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_rows_without_ids_are_the_same_with_corrected_labels(
+    own: Path, run: Path, is_older: bool
+) -> None:
+    file, columns = own / "data/intent.tsv", tasks_of_run(run, ["intent"])["intent"].columns
+    if is_older:
+        kept = [
+            older_dev_row(e) for e in read_examples(file, columns, True)[0] if e.id in rows(run)
+        ]
+        (run / "dev_rows.json").write_text(json.dumps({"intent": kept}))
+    file.write_text(file.read_text().replace("\trest", "\twalk"))
+    assert evaluate.main(["--checkpoint", str(run), "--data-dir", str(own / "data")]) == 0
 
 
 def test_the_same_rows_for_training_evaluation_scores_and_report(

@@ -2,13 +2,16 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import train_multitask
-from minbert.task.dev_rows import DEV_ROWS
+from minbert.data.examples import read_examples
+from minbert.task.dev_rows import DEV_ROWS, draw_dev_rows, write_dev_rows
+from minbert.task.taskfile import make_task
 from tests.conftest import cut, run
-from tests.own_tasks import OWN, arguments
+from tests.own_tasks import OWN, arguments, older_dev_row
 
 ROWS = [(f"r{n}", f"cat {n} runs", ("walk", "rest")[n % 2]) for n in range(40)]
 ONE = OWN.replace('dev = "intent.tsv"\ntest = "intent.tsv"\n', "dev = 0.25\n")
@@ -86,6 +89,86 @@ def test_of_other_rows_a_share_is_drawn(own: Path, capsys) -> None:
     assert len(train(own, "again", "--model", str(own / "runs/first"))) == 10
     said = "intent: no text of the 10 dev rows of the run that this one starts from was found"
     assert said in capsys.readouterr().out
+
+
+SINGLE = {"text": "a", "train": "own.jsonl", "dev": 0.25, "label": "y"}
+PAIR = SINGLE | {"text": ["a", "b"]}
+
+
+def texts_drawn(task_keys: dict[str, Any], place: Path, start: str, run: str) -> set[str]:
+    """Draw dev rows for a run that starts from another one; return their texts."""
+    tasks = draw_dev_rows({"own": make_task("own", task_keys)}, place, str(place / start))
+    (place / run).mkdir()
+    (place / run / "args.json").write_text("{}")
+    write_dev_rows(place / run, tasks, str(place / start))
+    examples, _ = read_examples(place / "own.jsonl", tasks["own"].columns, labelled=True)
+    return {example.text for example in examples if example.id in tasks["own"].dev_ids}
+
+
+def write_objects(place: Path, label_of: Any) -> None:
+    rows = [{"n": f"n{n}", "a": f"cat {n}", "b": "dog", "y": label_of(n)} for n in range(40)]
+    (place / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+@pytest.mark.parametrize(
+    ("keys", "then", "now"),
+    [
+        (SINGLE | {"kind": "classification"}, "bo", "bdo"),
+        (SINGLE | {"kind": "classification"}, "bo", "abo"),
+        (SINGLE | {"kind": "classification"}, "bdo", "bo"),
+        (PAIR | {"kind": "pair-classification"}, "bo", "ob"),
+        (PAIR | {"kind": "pair-classification"}, "bo", "bdo"),
+        (SINGLE | {"kind": "multi-label"}, "bo", "bdo"),
+    ],
+)
+def test_dev_rows_stay_dev_rows_whatever_classes_there_are(
+    tmp_path: Path, capsys, keys: dict[str, Any], then: str, now: str, is_older: bool
+) -> None:
+    """Their order is another one, too, and at last their rows have ids."""
+    is_set = keys["kind"] == "multi-label"
+    write_objects(tmp_path, lambda n: ["bo"[n % 2]] if is_set else "bo"[n % 2])
+    first = texts_drawn(keys | {"labels": [*then]}, tmp_path, "none", "first")
+    if is_older:
+        task = make_task("own", keys | {"labels": [*then]})
+        rows, _ = read_examples(tmp_path / "own.jsonl", task.columns, labelled=True)
+        kept = {"own": [older_dev_row(row) for row in rows if row.text in first]}
+        (tmp_path / "first" / DEV_ROWS).write_text(json.dumps(kept))
+    with_ids = keys | {"labels": [*now], "id": "n"}
+    assert texts_drawn(with_ids, tmp_path, "first", "at once") == first
+    assert texts_drawn(keys | {"labels": [*now]}, tmp_path, "first", "second") == first
+    assert texts_drawn(with_ids, tmp_path, "second", "third") == first
+    assert "the dev set is the 10 rows with texts of the 10 dev rows" in capsys.readouterr().out
+
+
+def test_all_copies_of_a_dev_text_are_dev_rows_whatever_their_labels(tmp_path: Path) -> None:
+    keys = SINGLE | {"kind": "classification", "labels": ["b", "o"]}
+    write_objects(tmp_path, lambda n: "bo"[n % 2])
+    first = texts_drawn(keys, tmp_path, "none", "first")
+    write_objects(tmp_path, lambda n: "ob"[n % 2])  # all are corrected
+    lines = (tmp_path / "own.jsonl").read_text()
+    (tmp_path / "own.jsonl").write_text(lines + lines.replace('"o"', '"b"'))
+    tasks = draw_dev_rows({"own": make_task("own", keys)}, tmp_path, str(tmp_path / "first"))
+    rows, _ = read_examples(tmp_path / "own.jsonl", tasks["own"].columns, labelled=True)
+    dev = [row.text for row in rows if row.id in tasks["own"].dev_ids]
+    assert sorted(dev) == sorted([*first] * 2)
+
+
+@pytest.mark.parametrize("has_hashes", [True, False])
+def test_older_runs_are_blamed_only_where_they_lack_hashes(
+    tmp_path: Path, capsys, has_hashes: bool
+) -> None:
+    keys = SINGLE | {"kind": "classification", "labels": ["b", "o"]}
+    write_objects(tmp_path, lambda n: "bo"[n % 2])
+    texts_drawn(keys, tmp_path, "none", "first")
+    if has_hashes:
+        lines = (tmp_path / "own.jsonl").read_text()
+        (tmp_path / "own.jsonl").write_text(lines.replace("cat", "old cat"))
+    else:
+        (tmp_path / "first" / DEV_ROWS).write_text('{"own": ["2", "3"]}')
+    texts_drawn(keys, tmp_path, "first", "again")
+    said = capsys.readouterr().out
+    assert "was found" in said and ("older runs kept no hashes" in said) != has_hashes
 
 
 @pytest.mark.parametrize("case", ["renamed", "dev file", "other file"])

@@ -2,8 +2,8 @@
 
 A run that goes on, and whatever is done with it later, has the rows of its beginning, even if the
 file has got others since: no row that it was trained on is scored. Each is known by its id, or
-without ids by its line, and by a hash of what stood there. A run that starts from another one has
-the same dev rows, as far as they are still there.
+without ids by its line, and by a hash of its texts. A run that starts from another one has the dev
+rows with the same texts, as far as they are still there, whatever their labels and ids are by now.
 """
 
 import hashlib
@@ -27,6 +27,7 @@ from minbert.typed import parse
 
 HASH_LENGTH = 12
 HASHED = re.compile(rf" [0-9a-f]{{{HASH_LENGTH}}}\Z")  # the end of a row of `id_and_digest`
+LABELS_TRIED = 64  # numbers of labels, of which one may be in a hash of an older run
 
 
 def stratified_share(labels: np.ndarray, share: float, of_each: bool = False) -> np.ndarray:
@@ -64,16 +65,21 @@ def drawn_share(task: Task, examples: Sequence[Example]) -> np.ndarray:
 def drawn_earlier(task: Task, examples: Sequence[Example], earlier: Collection[str]) -> np.ndarray:
     """Return which of R training examples, (R,) bool, have the texts of an earlier run's dev rows.
 
-    earlier: these as `id_and_digest` writes them; they may have got other ids or lines since.
+    earlier: these as `id_and_digest` writes them; they may have got other ids, lines and labels
+    since. All rows of such a text are dev rows, also copies that came later, whatever their labels:
+    else the model would be trained on a text that it is scored on.
     """
-    hashes = {row[-HASH_LENGTH:] for row in earlier if HASHED.search(row)}
-    if not hashes:
-        return np.zeros(len(examples), dtype=bool)
-    again = np.array(
-        [id_and_digest(task, e)[-HASH_LENGTH:] in hashes for e in examples], dtype=bool
-    )
+    hashes = hashes_in(earlier)
+    again = np.array([digest(e.text, e.pair) in hashes for e in examples], dtype=bool)
+    if hashes and not again.any():
+        again = np.array([not hashes.isdisjoint(older_digests(task, e)) for e in examples])
     group_of = groups_of_texts(examples)
     return np.isin(group_of, group_of[again])
+
+
+def hashes_in(rows: Iterable[str]) -> set[str]:
+    """Return the hashes in dev rows as `id_and_digest` writes them; the oldest runs have none."""
+    return {row[-HASH_LENGTH:] for row in rows if HASHED.search(row)}
 
 
 def groups_of_texts(examples: Sequence[Example]) -> np.ndarray:
@@ -171,24 +177,35 @@ def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str] = ()) -
     else:
         is_dev = drawn_share(task, examples)
         if earlier:
+            why = "" if hashes_in(earlier) else " (older runs kept no hashes of them)"
             print(
-                f"{task.name}: no text {of_start} was found (older runs kept no hashes of them): "
-                f"new ones are drawn, which that run may have been trained on"
+                f"{task.name}: no text {of_start} was found{why}: new ones are drawn, which that "
+                f"run may have been trained on"
             )
     _check_both_sides(task, is_dev, names_of(paths))
     chosen = [examples[row] for row in np.flatnonzero(is_dev)]
     ids = frozenset(example.id for example in chosen)
-    return replace(task, dev_ids=ids, dev_digests=frozenset(id_and_digest(task, e) for e in chosen))
+    return replace(task, dev_ids=ids, dev_digests=frozenset(map(id_and_digest, chosen)))
 
 
-def id_and_digest(task: Task, example: Example) -> str:
-    """Return a row's id and a hash of its texts and, if its line is its id, of its label.
+def id_and_digest(example: Example) -> str:
+    """Return a row's id and a hash of its texts; its label may be corrected."""
+    return f"{example.id} {digest(example.text, example.pair)}"
 
-    The label of a row that has an id may be corrected.
+
+def digest(*content: str | float | None) -> str:
+    """Return a hash of what is in a row."""
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:HASH_LENGTH]
+
+
+def older_digests(task: Task, example: Example) -> set[str]:
+    """Return the hashes that an older run may have of a row without an id.
+
+    They are of its texts and its label, a number that is another one where the task's labels were
+    changed since.
     """
-    texts = (example.text, example.pair)
-    content = repr(texts if task.columns.id else (*texts, example.row_label))
-    return f"{example.id} {hashlib.sha256(content.encode()).hexdigest()[:HASH_LENGTH]}"
+    tried = map(float, range(max(LABELS_TRIED, len(task.classes))))
+    return {digest(example.text, example.pair, label) for label in (example.row_label, *tried)}
 
 
 def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> None:
@@ -199,7 +216,7 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
     if not task.dev_digests:
         return
     own = (row for row in rows if isinstance(row, Example) and row.id in task.dev_ids)
-    found = sum(id_and_digest(task, row) in task.dev_digests for row in own)
+    found = sum(is_unchanged(task, row) for row in own)
     if moved := len(task.dev_digests) - found:
         what = "are not on the lines that they were on when the run began"
         if task.columns.id:
@@ -208,6 +225,14 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
             f"{files}: {moved:,} of the {len(task.dev_digests):,} dev rows of {task.name} {what}: "
             f"give --data-dir the data of then"
         )
+
+
+def is_unchanged(task: Task, row: Example) -> bool:
+    """Return whether a row has the texts of the dev row that has its id."""
+    if id_and_digest(row) in task.dev_digests:
+        return True
+    older = older_digests(task, row)
+    return any(f"{row.id} {hash_}" in task.dev_digests for hash_ in older)
 
 
 def write_dev_rows(run: Path, tasks: Tasks, model: str) -> None:
