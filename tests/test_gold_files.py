@@ -134,3 +134,76 @@ def test_a_file_that_no_task_can_read_may_be_of_another_task_file(tmp_path: Path
     (tmp_path / "p.csv").write_text("id,Predicted_queue\nx,lamp\n")
     with pytest.raises(UserError, match=r"new.csv:1: `;` between .*; .*--task-file"):
         score_predictions(tmp_path / "p.csv", tmp_path / "new.csv", [task()])
+
+
+def many(row: str, last: str) -> str:
+    return "".join(row.format(n) for n in range(20)) + last
+
+
+@pytest.mark.parametrize("predicted", ["lamp", ""])  # of the row that cannot be used; "": none
+@pytest.mark.parametrize(
+    ("keys", "name", "text", "said"),
+    [
+        ({}, "g.csv", many("red {},lamp\n", "old,x\n"), "1 with another label ('x', line 22)"),
+        ({}, "g.csv", many("red {},lamp\n", "old,\n"), "1 without a label (line 22)"),
+        ({}, "g.csv", many("red {},lamp\n", ",lamp\n"), "1 with an empty text (line 22)"),
+        (
+            {"kind": "regression", "labels": None, "range": [0, 1]}, "g.csv",
+            many("red {},.5\n", 'old,"0,5"\n'), "1 with another label ('0,5', line 22)",
+        ),
+        (
+            {"kind": "multi-label"}, "g.csv", many("red {},lamp\n", "old,lamp;x\n"),
+            "1 with another label ('lamp;x', line 22)",
+        ),
+        (
+            {"kind": "token-classification", "text": "tokens", "label": "tags"}, "g.conll",
+            many("red{} lamp\n\n", "old x\n"), "1 with another label ('x', line 41)",
+        ),
+        (
+            {"kind": "token-classification", "text": "tokens", "label": "tags"}, "g.jsonl",
+            many(
+                '{{"tokens": ["red{}"], "tags": ["lamp"]}}\n',
+                '{"tokens": ["old"], "tags": ["lamp", "lamp"]}\n',
+            ),
+            "1 with more or fewer tags than words (line 21)",
+        ),
+    ],
+)  # fmt: skip
+def test_rows_that_cannot_be_used_are_told_of_and_not_scored(
+    tmp_path: Path, capsys, keys: dict[str, object], name: str, text: str, said: str, predicted: str
+) -> None:
+    table = {k: v for k, v in {**KEYS, "train": "x.csv", "dev": name, **keys}.items() if v}
+    own, gold = make_task("own", table), tmp_path / name
+    gold.write_text("text,queue\n" * name.endswith(".csv") + text)
+    lines = range(1, 41, 2) if name == "g.conll" else range(1, 21)
+    numbers = [line + name.endswith(".csv") for line in lines]
+    answer = "0.5" if own.is_regression else "lamp"
+    rows = "".join(f"{n},{answer}\n" for n in numbers)
+    rows += f"{numbers[-1] + (2 if name == 'g.conll' else 1)},{answer}\n" * bool(predicted)
+    (tmp_path / "p.csv").write_text(f"id,{own.prediction_header}\n{rows}")
+    found = score_predictions(tmp_path / "p.csv", gold, [own])
+    assert (found["scored"], found["missing"], found["extra"]) == (20, 0, 0)
+    assert capsys.readouterr().err == f"{gold}: not scored: {said}\n"
+
+
+def test_such_rows_of_several_files_are_named_with_their_file(tmp_path: Path, capsys) -> None:
+    rows = [(f"red {n}", "lamp") for n in range(20)]
+    write(tmp_path / "may.csv", rows, has_ids=False)
+    write(tmp_path / "june.csv", [*rows, ("old", "lmap")], has_ids=False)
+    ids = [f"{file}:{line}" for file in (1, 2) for line in range(2, 23)]
+    text = "".join(f"{id_},lamp\n" for id_ in ids if id_ != "1:22")
+    (tmp_path / "p.csv").write_text(f"id,Predicted_queue\n{text}")
+    found = score_predictions(tmp_path / "p.csv", tmp_path / "may.csv", [task()])
+    assert counts(found) == (1.0, 40, 0, 0)
+    assert f"('lmap', line {tmp_path / 'june.csv'}:22)" in capsys.readouterr().err
+
+
+def test_a_row_without_a_text_is_told_of_once_where_an_output_has_ids(
+    tmp_path: Path, capsys
+) -> None:
+    """Its task has none: they are read off the file's column id."""
+    rows = [(f"red {n}", "lamp") for n in range(20)]
+    gold = write(tmp_path / "may.csv", [*rows, ("", "lamp")])
+    found = score_predictions(output(tmp_path / "o.csv", rows), gold, [task(dev="may.csv")])
+    assert counts(found) == (1.0, 20, 0, 0)
+    assert capsys.readouterr().err == f"{gold}: not scored: 1 with an empty text (line 22)\n"

@@ -294,6 +294,6 @@ def test_predictions_of_rows_without_a_label_are_not_scored(
     assert evaluate.main(["--score", str(path), "--gold", str(gold)]) == 0
     found = capsys.readouterr()
     assert "accuracy,0.5\n" in found.out and "scored,2\n" in found.out
-    assert found.err == f"{gold}: 2 rows without a label are not scored\n"
+    assert found.err == f"{gold}: not scored: 2 without a label (lines 3, 4)\n"
     path.write_text(path.read_text() + "e5 , 1 \n")
     assert evaluate.main(["--score", str(path), "--gold", str(gold)]) == 1

@@ -2,8 +2,8 @@
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -91,12 +91,24 @@ def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[
     Raises UserError as `iter_examples`, for an id that two rows have, for too many rows that
     cannot be used, and for an empty split.
     """
-    examples, left_out = [], LeftOut(paths_of(files))
-    for row in iter_examples(files, columns, labelled):
-        examples.append(row) if isinstance(row, Example) else left_out.add(row)
+    return usable(read_rows(files, columns, labelled), files)
+
+
+def read_rows(files: Files, columns: Columns, labelled: bool) -> list[Example | BadRow]:
+    """Return all rows of a split's files in their order. Raises as `read_examples`."""
+    rows = list(iter_examples(files, columns, labelled))
+    examples, left_out = usable(rows, files)
     check_usable(files, columns, len(examples), left_out)
     ids, file_of = [row.id for row in examples], [row.file for row in examples]
     check_ids(files, ids, file_of, [row.line for row in examples])
+    return rows
+
+
+def usable(rows: Iterable[Example | BadRow], files: Files) -> tuple[list[Example], LeftOut]:
+    """Return those of a split's rows that can be used, and the others, counted."""
+    examples, left_out = [], LeftOut(paths_of(files))
+    for row in rows:
+        examples.append(row) if isinstance(row, Example) else left_out.add(row)
     return examples, left_out
 
 
@@ -176,11 +188,11 @@ def _examples_of(
             continue
         if not all(texts):
             problem = "empty sentence; remove the row or fill it in"
-            yield BadRow(NO_TEXT, problem, line, file)
+            yield BadRow(NO_TEXT, problem, line, file, id_)
             continue
         value = _label_of(label, len(texts[0]), columns, line, file) if labelled else None
         if isinstance(value, BadRow):
-            yield value
+            yield replace(value, id=id_)
             continue
         if columns.dialect.word_columns:
             yield Example(id_, " ".join(texts[0]), None, value, line, file, tuple(texts[0]))

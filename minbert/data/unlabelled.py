@@ -8,6 +8,7 @@ from pathlib import Path
 from minbert.data.examples import Columns, Example, is_cmu, read_examples
 from minbert.data.tables import Dialect, check_columns, column_names
 from minbert.data.textfile import is_utf8
+from minbert.data.unusable import LeftOut
 from minbert.errors import UserError
 from minbert.progress import say
 
@@ -43,14 +44,15 @@ def fitting_dialect(path: Path, columns: Columns) -> Dialect:
     return dialect
 
 
-def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, list[Example]]:
-    """Return a table's columns, with an id if it has ids, and its rows.
+def read_unlabelled(
+    path: Path, columns: Columns, name: str
+) -> tuple[Columns, list[Example], LeftOut]:
+    """Return a table's columns, with an id if it has ids, its rows, and those without a text.
 
     The ids are in the task's column or, if that is missing, in one called id. Columns may have tabs
-    or commas between, whatever the task's own files have; `label ||| text` names none. Rows without
-    a text are left out, and a column id whose cells are no ids is not used; both is printed. name:
-    what messages call the table. Raises UserError, with the columns that are there, for a table
-    without those of the task's texts.
+    or commas between, whatever the task's own files have; `label ||| text` names none. A column id
+    whose cells are no ids is not used, which is printed. name: what messages call the table. Raises
+    UserError, with the columns that are there, for a table without those of the task's texts.
     """
     dialect = fitting_dialect(path, columns)
     id_name = ""
@@ -69,6 +71,4 @@ def read_unlabelled(path: Path, columns: Columns, name: str) -> tuple[Columns, l
         rows, left_out = read_examples(path, found, labelled=False)
         why = str(error).replace(str(path), name)
         say(f"column `id` is not used, lines are numbered in its place: {why}", sys.stderr)
-    if left_out.counts:
-        say(f"{name}: left out: {left_out.describe()}", sys.stderr)
-    return found, rows
+    return found, rows, left_out

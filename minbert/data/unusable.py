@@ -23,7 +23,7 @@ class BadRow:
     problem: str  # in words, and what to do
     line: int  # of its file, from 1
     file: int  # which of the split's files, from 0
-    id: str = ""  # of a row without a label, whose predictions are not scored
+    id: str = ""  # a prediction of which is not scored
     label: str = ""  # if it is none of the task's
 
 
@@ -49,7 +49,7 @@ class LeftOut:
         """Return how many there are for each reason, and on which lines the first ones begin."""
         parts = []
         for reason, rows in self.first.items():
-            several = len({row.file for row in rows}) > 1
+            several = len(self.paths) > 1
             places = [self.place_of(row) if several else str(row.line) for row in rows]
             more = " ..." if self.counts[reason] > len(rows) else ""
             labels = ", ".join(dict.fromkeys(repr(row.label) for row in rows if row.label))

@@ -1,15 +1,17 @@
 """A file with labels, named for scoring -> the task that it is of, and the rows it stands for."""
 
 import re
+import sys
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from minbert.data.examples import Columns, Example, check_ids, is_cmu, iter_examples, read_examples
+from minbert.data.examples import Columns, Example, check_ids, is_cmu, read_rows, usable
 from minbert.data.tables import OBJECTS, column_names, file_ending
 from minbert.data.unlabelled import fitting_dialect, read_unlabelled
-from minbert.data.unusable import NO_LABEL, BadRow
+from minbert.data.unusable import BadRow
 from minbert.errors import UserError
+from minbert.progress import say
 from minbert.task.dev_rows import check_dev_rows
 from minbert.task.task import Task
 
@@ -93,20 +95,20 @@ def columns_of_gold(gold: Path, task: Task) -> Columns:
 def gold_rows(
     gold: Path, task: Task, ids_by_name: bool, predicted: Set[str]
 ) -> tuple[dict[str, Example], set[str]]:
-    """Return the rows with labels that a gold file stands for, by id, and the ids of those without.
+    """Return the rows that a gold file stands for, by id, and the ids of those that cannot be used.
 
     They are those of its split of the task: a training file stands for its dev rows, and one of
     several files of a split for all of them, unless it alone has as many of the predicted ids.
     ids_by_name: the rows of a task without ids have those of a column called id, as in an --output.
-    Raises UserError for such an id that two rows have.
+    It is said which rows cannot be used. Raises UserError for such an id that two rows have.
     """
     split, data_dir = split_of(gold, task) or ("", gold.parent)
     files = task.paths(split, data_dir) if split else (gold,)
     columns = columns_of_gold(gold, task)
-    rows = labelled_rows(files, columns)
+    rows = read_rows(files, columns, labelled=True)
     if split == "train" and task.dev_ids is not None:
         check_dev_rows(task, rows, str(gold))
-        rows = [row for row in rows if isinstance(row, BadRow) or row.id in task.dev_ids]
+        rows = [row for row in rows if row.id in task.dev_ids]
     named = ids_by_line(files, columns) if ids_by_name and not columns.id else {}
     found = [replace(row, id=named.get((row.file, row.line), row.id)) for row in rows]
     if len(files) > 1:
@@ -116,10 +118,13 @@ def gold_rows(
             alone = [replace(r, id=named.get((place, r.line), str(r.line))) for r in alone]
         if len(predicted & ids_of(alone)) >= len(predicted & ids_of(found)):
             found = alone
+    examples, left_out = usable(found, files)
+    if left_out.counts:
+        say(f"{gold}: not scored: {left_out.describe()}", sys.stderr)
     if named:
-        ids, places = [row.id for row in found], [row.file for row in found]
-        check_ids(files, ids, places, [row.line for row in found])
-    labelled = {row.id: row for row in found if isinstance(row, Example)}
+        ids, places = [row.id for row in examples], [row.file for row in examples]
+        check_ids(files, ids, places, [row.line for row in examples])
+    labelled = {row.id: row for row in examples}
     return labelled, ids_of(found) - labelled.keys()
 
 
@@ -128,23 +133,12 @@ def ids_of(rows: Iterable[Example | BadRow]) -> set[str]:
     return {row.id for row in rows}
 
 
-def labelled_rows(files: Sequence[Path], columns: Columns) -> list[Example | BadRow]:
-    """Return a split's rows in their order: those that can be used, and those without a label."""
-    examples, left_out = read_examples(files, columns, labelled=True)
-    if not left_out.counts[NO_LABEL]:
-        return examples
-    return [
-        row for row in iter_examples(files, columns, labelled=True)
-        if isinstance(row, Example) or row.reason == NO_LABEL
-    ]  # fmt: skip
-
-
 def ids_by_line(files: Sequence[Path], columns: Columns) -> dict[tuple[int, int], str]:
     """Return the ids in a column called id, by the file's number and the row's line."""
     ids = {}
     for place, path in enumerate(files):
         if is_cmu(path, columns):  # which has no ids
             continue
-        found, rows = read_unlabelled(path, columns, str(path))
+        found, rows, _ = read_unlabelled(path, columns, str(path))
         ids |= {(place, row.line): row.id for row in rows if found.id}
     return ids

@@ -29,7 +29,7 @@ from minbert.data.tables import (
 from minbert.data.textfile import check_is_text, opened, text_lines
 from minbert.data.unlabelled import dialect_of_input, other_dialects, read_unlabelled
 from minbert.errors import UserError
-from minbert.progress import progress
+from minbert.progress import progress, say
 from minbert.task.task import Task
 
 BLOCK = 1 << 16  # bytes read at once, whose lines are predicted together: a pipe's capacity
@@ -178,7 +178,9 @@ def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups
 
     name: of the table, for people. Raises UserError as `read_unlabelled`.
     """
-    found, rows = read_unlabelled(path, columns, name)
+    found, rows, left_out = read_unlabelled(path, columns, name)
+    if said := left_out.summary():
+        say(f"{name}: {said}", sys.stderr)
     return found, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))
 
 

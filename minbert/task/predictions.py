@@ -4,7 +4,6 @@ import csv
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -20,7 +19,6 @@ from minbert.data.tables import OBJECTS, file_ending
 from minbert.data.textfile import text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
-from minbert.progress import say
 from minbert.task.gold import gold_rows, gold_task
 from minbert.task.labels import as_number
 from minbert.task.task import Prediction, Task
@@ -191,7 +189,7 @@ def check_header(path: Path, header: list[str], task: Task, tasks: list[Task]) -
 def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, float | int | str]:
     """Return metrics over the ids that both files have; count missing, extra and repeated ids.
 
-    Predictions of rows without a label are left out, and not counted as extra.
+    Rows that cannot be used, as without a label, are not scored: predictions of them are not extra.
     """
     if file_ending(path) in OBJECTS:
         raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
@@ -204,13 +202,11 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
     is_label = is_output(header) or ("label" in header and task.prediction_header not in header)
     parse = partial(task.parse_prediction, is_label=is_label)
     predictions, duplicates = read_predictions(path, parse, lower)
-    labelled, unlabelled = gold_rows(gold, task, is_label, predictions.keys())
+    labelled, left_out = gold_rows(gold, task, is_label, predictions.keys())
     if is_output(header):
         check_texts(path, gold, labelled, lower)
     labels = {id_: example.label for id_, example in labelled.items()}
-    if left_out := predictions.keys() & unlabelled:
-        say(f"{gold}: {len(left_out):,} rows without a label are not scored", sys.stderr)
-        predictions = {id_: p for id_, p in predictions.items() if id_ not in left_out}
+    predictions = {id_: p for id_, p in predictions.items() if id_ not in left_out}
     both = [id_ for id_ in labels if id_ in predictions]
     if not both:
         raise UserError(f"{path}: not one id of {gold} is in it; do the files belong together?")
