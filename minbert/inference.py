@@ -243,7 +243,10 @@ def _examples(
     """
     examples = []
     for number, text in enumerate(as_list(texts), start=1):
-        if splitter and isinstance(text, list | tuple | np.ndarray):
+        if splitter and isinstance(text, tuple):
+            expected = "expected a sentence or a list of words"
+            raise UserError(f"text {number}: {expected}, found a tuple, which is a pair")
+        if splitter and isinstance(text, list | np.ndarray):
             examples.append(_example_of_words(list(text), number))
             continue
         parts = tuple(text) if isinstance(text, tuple | list | np.ndarray) else (text,)

@@ -72,8 +72,8 @@ def test_words_without_tags_get_theirs(trained: Path) -> None:
     model = MultitaskModel.load(trained / "runs/one", "cpu")
     given = [[word for (word,) in sentence] for sentence in words]
     assert model.predict("pets", given) == [row.split(",")[1] for row in rows]
-    for kind in (tuple, np.array):  # as tables of other programs have them
-        assert model.predict("pets", [kind(s) for s in given]) == model.predict("pets", given)
+    arrays = [np.array(s) for s in given]  # as tables of other programs have them
+    assert model.predict("pets", arrays) == model.predict("pets", given)
     logits = read_json_lines(trained / "runs/one/predictions/pets-test-logits.jsonl")
     outputs = model.outputs("pets", given)
     for row, own, sentence in zip(logits, outputs, given, strict=True):
@@ -107,6 +107,18 @@ def test_entities_are_places_in_the_text(trained: Path) -> None:
         model.predict("pets", [["red"], [""]])
     assert model.predict("pets", []) == [] and model.entities("pets", []) == []
     assert model.predict("pets", ["\x07"]) == [""]
+
+
+def test_a_pair_is_no_list_of_two_words(trained: Path) -> None:
+    run = trained / "runs/one"
+    message = "text 1: expected a sentence or a list of words, found a tuple, which is a pair"
+    pair = ["--checkpoint", str(run), "--pair", "red cat", "old dog"]
+    with pytest.raises(UserError, match=message):
+        evaluate.main([*pair, "--task", "pets"])
+    model = MultitaskModel.load(run, "cpu")
+    for ask in (model.predict, model.outputs, model.entities):
+        with pytest.raises(UserError, match=message):
+            ask("pets", [("red cat", "old dog")])
 
 
 def test_the_command_line_shows_entities(
