@@ -122,12 +122,12 @@ def use_checkpoint(args: Args) -> dict[str, object]:
     """Print what the run says of --text or --pair, or of every line of --input."""
     if args.raw and not (args.probabilities or output_ending(args.output)):
         raise UserError("--raw changes probabilities: add --probabilities or --output FILE.csv")
-    model = load_model(args)
+    model, wants_probabilities = load_model(args), args.probabilities or args.raw
     if args.input is not None:
         if not args.task and len(model.tasks) > 1:
             raise UserError(f"--input needs --task, one of {', '.join(model.tasks)}")
         task = args.task or next(iter(model.tasks))
-        if args.probabilities and (why := model.why_no_probabilities(task)):
+        if wants_probabilities and (why := model.why_no_probabilities(task)):
             print(why, file=sys.stderr)
         lines = predict_input(model, task, args.input, args.output, args.probabilities, args.raw)
         return {"lines": lines}
@@ -144,8 +144,8 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         if args.probabilities:
             rows = sorted(answer.probabilities.items(), key=lambda row: -row[1])
             print("".join(f"{p:15.4f} {label}\n" for label, p in rows), end="")
-            if why := model.why_no_probabilities(name):
-                print(f"{'':7} ({why})")
+        if wants_probabilities and (why := model.why_no_probabilities(name)):
+            print(f"{'':7} ({why})")
     if args.probabilities:
         report["probabilities"] = {name: a.probabilities for name, a in answers.items()}
     return report

@@ -138,6 +138,23 @@ def test_on_the_screen_the_likeliest_class_comes_first(trained: Path, capsys) ->
     assert "duplicate\n" in out and "(STS has scores, not classes: no probabilities)" in out
 
 
+@pytest.mark.parametrize("flags", [["--raw"], ["--probabilities"], ["--raw", "--probabilities"]])
+@pytest.mark.parametrize(
+    ("folder", "task", "why"),
+    [("run", "sts", "STS has scores"), ("cosine", "quora", "Quora compares sentences by their")],
+)
+def test_tasks_without_probabilities_say_so_in_files_too(
+    trained: Path, tmp_path: Path, capsys, folder: str, task: str, why: str, flags: list[str]
+) -> None:
+    command = ["--checkpoint", str(trained.parent / folder), "--task", task, *flags]
+    command += ["--output", str(tmp_path / "out.csv")]
+    evaluate.main([*command, "--pair", TEXT, TEXT])
+    assert capsys.readouterr().out.count(f"({why}") == 1
+    (tmp_path / "in.txt").write_text(f"{TEXT}\t{TEXT}\n")
+    evaluate.main([*command, "--input", str(tmp_path / "in.txt")])
+    assert capsys.readouterr().err.count(why) == 1
+
+
 def read_back(path: Path) -> list[dict[str, str]]:
     """The rows of a file, as text."""
     text = path.read_text(encoding="utf-8")
