@@ -197,6 +197,27 @@ def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
         assert (folder / "best" / file.name).read_bytes() == file.read_bytes(), file.name
 
 
+@pytest.mark.parametrize("step", ["keep_temperatures", "calibrate_task_bests"])
+def test_killed_before_it_is_kept_nothing_says_that_it_is(
+    world: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(finish, step, killed)
+    with pytest.raises(SystemExit):
+        run(world, "--name", "run", "--epochs", "1", "--save-task-best")
+    monkeypatch.undo()
+    folder = world / "runs/run"
+    for more in (["--skip-predictions"], ["--no-skip-predictions"]):
+        train_multitask.main(["--resume", str(folder), *more])
+        (end,) = logged(folder, "end")
+        assert {*end["calibrated"]} == ({"sst"} if "--no" in more[0] else set())
+    said = end["calibrated"]["sst"]["temperature"]
+    assert said == heads(folder / "best")["sst"]["temperature"]
+    assert said == heads(folder / "best-sst")["sst"]["temperature"]  # it is of the same step
+
+
 def test_a_run_ends_with_predictions_beside_its_weights(tmp_path: Path) -> None:
     """They are what `evaluate.py --checkpoint RUN/best` wrote before while the run is stopped."""
     world = make_world(tmp_path)

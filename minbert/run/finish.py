@@ -97,12 +97,13 @@ def predict_best(run: FineTuning) -> Findings:
         name: own.calibrated["temperature"] for name, own in found.items() if own.calibrated
     }
     if is_first:
-        write_text(
-            run.folder / FINDINGS, json.dumps({n: own.to_json() for n, own in found.items()})
-        )
         keep_temperatures(run.folder / "best", temperatures)
     if run.args.save_task_best:
         calibrate_task_bests(run, temperatures)
+    if is_first:  # last: it tells of temperatures that are kept, whenever a kill comes
+        write_text(
+            run.folder / FINDINGS, json.dumps({n: own.to_json() for n, own in found.items()})
+        )
     return found
 
 
