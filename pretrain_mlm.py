@@ -145,8 +145,9 @@ def evaluate(run: PreTraining, stage: str) -> None:
         is_best = step and (state.best is None or -scores["loss"] > state.best.chosen_by)
         if run.args.keep == "best" and is_best:
             # before the state says so: an interrupt repeats this evaluation
-            save_checkpoint(run, "best")
-            state.best = Best(-scores["loss"], step, scores)
+            best = Best(-scores["loss"], step, scores)
+            save_checkpoint(run, "best", best)
+            state.best = best
     state.count_evaluation(stage, scores)
 
 

@@ -255,14 +255,15 @@ def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
     """
     state = run.state
     if state.best is None or new.chosen_by > state.best.chosen_by:
-        save_checkpoint(run, "best")
+        save_checkpoint(run, "best", new)
         state.best = new
     for name, score in compared.items():
         best = state.task_best.get(name)
         if best is None or score > best.score:
+            own = TaskBest(score, new.step, new.is_mean)
             if run.args.save_task_best:
-                save_checkpoint(run, task_best_folder(name))
-            state.task_best[name] = TaskBest(score, new.step, new.is_mean)
+                save_checkpoint(run, task_best_folder(name), own)
+            state.task_best[name] = own
 
 
 def main(argv: list[str]) -> int:

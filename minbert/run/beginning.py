@@ -14,7 +14,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.mlm import MaskedLanguageModel
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run import checkpoint
-from minbert.run.checkpoint import TrainState
+from minbert.run.checkpoint import Best, TaskBest, TrainState
 from minbert.run.common_args import CommonArgs
 from minbert.run.resumed import check_data, check_steps
 from minbert.run.runlog import RunLog, has_trained
@@ -92,13 +92,13 @@ def begin(
     folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
     model: MultitaskNetwork | MaskedLanguageModel,
     optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path], digests: list[str],
-    save_task_best: bool = False, **about: Any,
+    own_bests: tuple[str, ...] = (), **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
     files: what is trained and evaluated on, by a name that stays when they move. digests: their
-    hashes when they were read. save_task_best: the argument. about: more values for the log's first
-    line.
+    hashes when they were read. own_bests: the tasks whose best steps are kept, too. about: more
+    values for the log's first line.
     """
     hashes = dict(zip(files, digests, strict=True))
     state = TrainState(steps, data=hashes)
@@ -107,8 +107,9 @@ def begin(
         check_steps(folder, state.steps, steps)
         check_data(folder, state.data, files, hashes)
         state.data = hashes
-        checkpoint.check_bests(folder, state, save_task_best)
-        forget_lost_bests(folder, state, save_task_best)
+        checkpoint.check_bests(folder, state, own_bests)
+        adopt_bests(folder, state, own_bests)
+        forget_lost_bests(folder, state, own_bests)
     path, begun = folder / LOG, state.step if last else -1
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
@@ -128,18 +129,32 @@ def machine_of(model: MultitaskNetwork | MaskedLanguageModel) -> str:
     return f"{describe_machine(encoder.device)}, {precision_name(encoder.compute_dtype)} products"
 
 
-def forget_lost_bests(folder: Path, state: TrainState, save_task_best: bool) -> None:
+def adopt_bests(folder: Path, state: TrainState, own_bests: tuple[str, ...]) -> None:
+    """Let the state say which best steps their folders hold: it may be of an earlier save.
+
+    kill -9 leaves a best step that last/ does not know of. Evaluated again, with other numbers (as
+    of another --accumulate), it might be none. The folders of older runs do not say.
+    """
+    held = checkpoint.read_kept(folder / "best", Best)
+    if held and held != state.best:
+        state.best = held
+        (folder / FINDINGS).unlink(missing_ok=True)  # they are of another step
+    for task in own_bests:
+        if own := checkpoint.read_kept(folder / checkpoint.task_best_folder(task), TaskBest):
+            state.task_best[task] = own
+
+
+def forget_lost_bests(folder: Path, state: TrainState, own_bests: tuple[str, ...]) -> None:
     """Let the best step be chosen anew, from the present one on, where its folder is gone."""
     lost = []
     if state.best and not (folder / "best").exists():
         lost, state.best = ["best"], None
         (folder / FINDINGS).unlink(missing_ok=True)  # they are of the model that is gone
-    if save_task_best:
-        for task in list(state.task_best):
-            name = checkpoint.task_best_folder(task)
-            if not (folder / name).exists():
-                lost.append(name)
-                del state.task_best[task]
+    for task in own_bests:
+        name = checkpoint.task_best_folder(task)
+        if task in state.task_best and not (folder / name).exists():
+            lost.append(name)
+            del state.task_best[task]
     for name in lost:
         print(f"{folder / name}: gone; the best step from {state.step} on takes its place")
     if lost and state.is_evaluated:  # it is evaluated again, and counts once

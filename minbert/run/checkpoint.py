@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,14 @@ from minbert.manifest import (
     whole_directory_of,
     write_manifest,
 )
-from minbert.run_files import STATE
+from minbert.run_files import KEPT, STATE
 from minbert.tensors import load_tensors, save_tensors
 from minbert.training.averaging import mean_dtype
 from minbert.typed import from_json, parse
 
 MOMENTS = "optimizer.safetensors"
 Scores = dict[str, float]
+Kept = TypeVar("Kept", "Best", "TaskBest")
 
 
 @dataclass(frozen=True)
@@ -173,13 +174,12 @@ def check_manifest(directory: Path) -> None:
         )
 
 
-def check_bests(run: Path, state: TrainState, save_task_best: bool) -> None:
+def check_bests(run: Path, state: TrainState, own_bests: tuple[str, ...]) -> None:
     """Raise UserError for a best step's folder whose files are not as they were saved.
 
     A run that goes on reads them only at its end, and keeps those that none replaces.
     """
-    names = ["best", *(map(task_best_folder, state.task_best) if save_task_best else ())]
-    for directory in (run / name for name in names):
+    for directory in (run / name for name in ("best", *map(task_best_folder, own_bests))):
         try:
             if directory.exists():
                 check_manifest(directory)
@@ -188,6 +188,12 @@ def check_bests(run: Path, state: TrainState, save_task_best: bool) -> None:
         except UserError as error:
             mend = f"or delete {directory}: the best step from {state.step} on takes its place"
             raise UserError(f"{error}; {mend}") from error
+
+
+def read_kept(directory: Path, kind: type[Kept]) -> Kept | None:
+    """Return which step a best step's folder holds; None if it is gone or of an older run."""
+    path = directory / KEPT
+    return from_json(kind, read_json(path), str(path)) if path.is_file() else None
 
 
 def save_training_state(

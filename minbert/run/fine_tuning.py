@@ -152,8 +152,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     digests += map(sha256_of, teacher_paths.values())
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
-        last=last, files=files, digests=digests, save_task_best=args.save_task_best,
-        passes=plan.passes(), prepared_s=prepared_s,
+        last=last, files=files, digests=digests, passes=plan.passes(), prepared_s=prepared_s,
+        own_bests=args.tasks if args.save_task_best else (),
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=count_labels(tasks, train_splits))

@@ -4,6 +4,7 @@ A step's random numbers, learning rate and data are functions of its number (mix
 That is why a run that was stopped continues as if it had not been.
 """
 
+import json
 import shlex
 import signal
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -20,8 +22,9 @@ import torch
 from minbert.errors import UserError
 from minbert.run import checkpoint, rundir
 from minbert.run.beginning import Training
+from minbert.run.checkpoint import Best, TaskBest
 from minbert.run.steps import AFTER_NAN
-from minbert.run_files import ARGS, command_folder
+from minbert.run_files import ARGS, KEPT, command_folder
 from minbert.training import distributed
 from minbert.training.averaging import put_back
 
@@ -135,11 +138,11 @@ def check_finite(run: Training) -> None:
         raise UserError(f"weights are not finite after step {step_of(run)}, {AFTER_NAN}")
 
 
-def save_checkpoint(run: Training, name: str) -> None:
+def save_checkpoint(run: Training, name: str, kept: Best | TaskBest | None = None) -> None:
     """Write best/ (for use) or last/ (to continue from) completely or not at all.
 
-    Only process 0 writes. Raises UserError if the run's folder was moved: a last/ without args.json
-    could not go on.
+    kept: of a best step, which one it is. Only process 0 writes. Raises UserError if the run's
+    folder was moved: a last/ without args.json could not go on.
     """
     run.records.flush()
     check_finite(run)
@@ -157,5 +160,7 @@ def save_checkpoint(run: Training, name: str) -> None:
                 checkpoint.save_training_state, new, run.model, run.optimizer, run.state
             )
         run.write(new)
+        if kept:
+            (new / KEPT).write_text(json.dumps(asdict(kept), indent=1) + "\n")
         if written:
             written.result()  # raises what it raised, as for a full disk

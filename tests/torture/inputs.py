@@ -106,6 +106,7 @@ INPUTS = [
     Input("runs/half/log.jsonl", m.json_lines, RESUME, same=HALF_LAST),
     Input("runs/half/last/manifest.json", m.json_file, RESUME, same=HALF_LAST),
     Input("runs/half/last/state.json", m.json_file, RESUME, sealed=True),
+    Input("runs/half/best/step.json", m.json_file, RESUME, sealed=True),
     Input("runs/half/last/optimizer.safetensors", m.safetensors, RESUME, sealed=True),
     Input("runs/half/last/heads.json", m.json_file, RESUME, sealed=True),
     Input("runs/r/best/heads.json", m.json_file, EVALUATE, sealed=True),
