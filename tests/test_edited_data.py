@@ -1,19 +1,23 @@
 """A data file that is edited while it is read is not taken for what it was before."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import pretrain_mlm
+import train_multitask
 from minbert import UserError
 from minbert.data import corpus, id_cache
 from minbert.manifest import sha256_of
 from minbert.run import fine_tuning, teachers
-from tests.conftest import arguments, run
-from tests.test_teachers import teach
+from tests.conftest import arguments, run, weights
+from tests.test_stopping import interrupt_at
+from tests.test_teachers import outputs_of, teach
 
 
 def edit_after(
@@ -84,3 +88,61 @@ def test_a_teacher_is_asked_again(world: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not list((world / "runs/.teachers").glob("*.npy"))
     undo()
     assert run(world, *options) == 0
+
+
+def reverse_rows(file: Path) -> None:
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *rows[::-1]]) + "\n")
+
+
+@pytest.mark.parametrize(
+    ("more", "step", "taught"),
+    [([], 0, "cut"), (["--mode", "single"], 3, "cut/sts"), (["--seeds", "2"], 0, "cut/seed-11712")],
+)
+def test_a_run_that_has_not_begun_has_its_teachers_read_the_rows_of_now(
+    world: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], step: int, taught: str
+) -> None:
+    """It is stopped before its first step, or in the one before it."""
+    options = [*teach(world), "--epochs", "1", "--skip-predictions", *more]
+
+    def killed(*_: object) -> None:
+        raise SystemExit
+
+    with monkeypatch.context() as patch, pytest.raises((SystemExit, KeyboardInterrupt)):
+        if step:
+            interrupt_at(patch, step)
+        else:
+            patch.setattr(train_multitask, "evaluate", killed)
+        run(world, "--name", "cut", *options)
+    reverse_rows(world / "data/sts-train.csv")
+    (world / "runs/teachers").rename(world / "away")
+    with pytest.raises(UserError, match=r"teachers/sts-\w+.npy: of other .*, and the .* is gone"):
+        train_multitask.main(["--resume", str(world / "runs/cut")])
+    (world / "away").rename(world / "runs/teachers")
+    train_multitask.main(["--resume", str(world / "runs/cut")])
+    run(world, "--name", "new", *options)
+    a, b = (weights(world / "runs" / n / "last") for n in (taught, taught.replace("cut", "new")))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_run_that_has_begun_lets_no_teacher_read_other_rows(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--epochs", "1", "--skip-predictions", *teach(world)]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, 3)
+        run(world, "--name", "run", *options)
+    folder = world / "runs/run"
+    before = outputs_of(folder, "sts").read_bytes()
+    reverse_rows(world / "data/sts-train.csv")
+    with pytest.raises(UserError, match=r"sts-train.csv: not what .*runs/run began with"):
+        train_multitask.main(["--resume", str(folder)])
+    assert outputs_of(folder, "sts").read_bytes() == before
+    reverse_rows(world / "data/sts-train.csv")
+    for gone in ("teachers", ".teachers"):
+        shutil.rmtree(world / "runs" / gone)
+    for task in ("sst", "sts"):  # as older runs have them
+        outputs_of(folder, task).rename(folder / f"teachers/{task}.npy")
+        (file,) = (folder / "teachers").glob(f"{task}-*.sha256")
+        file.rename(folder / f"teachers/{task}.npy.sha256")
+    assert train_multitask.main(["--resume", str(folder)]) == 0

@@ -30,6 +30,7 @@ from minbert.task.loading import count_trained_on
 from minbert.task.taskfile import read_task_file
 from tests.conftest import WORDS, killed_after
 from tests.own_tasks import OWN, arguments
+from tests.test_teachers import outputs_of
 
 LONGEST = 8  # tokens: six words between [CLS] and [SEP]
 IDS = list(range(20))
@@ -254,4 +255,4 @@ def test_a_teacher_reads_long_texts_as_it_was_trained_to(own: Path) -> None:
     lines = (own / "data/intent.tsv").read_text().splitlines()[1:]
     model = MultitaskModel.load(teacher, device="cpu")
     expected = model.outputs("intent", [line.split("\t")[0] for line in lines])
-    np.testing.assert_allclose(np.load(run / "teachers/intent.npy"), expected, atol=1e-5)
+    np.testing.assert_allclose(np.load(outputs_of(run, "intent")), expected, atol=1e-5)

@@ -21,6 +21,7 @@ from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
 from minbert.training.optimizer import AdamW, parameter_groups
 from tests.conftest import run
+from tests.test_teachers import outputs_of
 
 OLD = Path(__file__).parent / "old_run"  # what the program of 2026-11 wrote of a run, in text
 
@@ -79,7 +80,7 @@ def test_a_run_of_before_goes_on(
 def test_a_run_of_before_teaches(old: Path, world: Path) -> None:
     more = ["--teacher", f"sst={old}", "--steps", "2", "--skip-predictions"]
     assert run(world, "--name", "taught", *more) == 0
-    assert (world / "runs/taught/teachers/sst.npy").is_file()
+    assert outputs_of(world / "runs/taught", "sst").is_file()
 
 
 def test_the_best_step_of_pre_training_of_before_is_read() -> None:

@@ -24,7 +24,7 @@ from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.pre_training import PreTraining
 from minbert.run.recipe_args import FROZEN
 from minbert.run.several import of_task
-from minbert.run.teachers import teacher_files
+from minbert.run.teachers import teacher_folder
 from minbert.run.train_args import Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
@@ -190,7 +190,8 @@ def show(args: Args | MlmArgs, make: Callable[[Path], tuple[str, Forecast]]) -> 
 
 def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tuple[str, Forecast]:
     """Return the forecast of train_multitask.py, as text and numbers."""
-    teacher_files(args, folder)  # raises for a teacher that is no run
+    for name, teacher in args.teacher.items():
+        teacher_folder(name, Path(teacher))  # raises for one that is no run
     directory = resolve(args.model)
     prepare_reading(args, list(tasks.values()), directory)
     run = set_up_to_measure(args, folder, tasks)

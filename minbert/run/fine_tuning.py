@@ -26,6 +26,7 @@ from minbert.run import rundir
 from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.heads_first import train_heads
 from minbert.run.recipe_args import FROZEN
+from minbert.run.resumed import check_begun
 from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
 from minbert.task.balance import with_class_weights
@@ -118,7 +119,6 @@ class FineTuning(Training):
 def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     """Make a run ready to train: from --model, or from last/ if the folder has one."""
     check_files(list(tasks.values()), Path(args.data_dir), ("train", "dev"))
-    teacher_paths = teacher_files(args, folder)
     last = recover_last(folder)
     directory = last or resolve(args.model)
     tokenizer, source = prepare_reading(args, list(tasks.values()), directory)
@@ -129,7 +129,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     known = list(tasks.values())
     files = training_files(known, source.data_dir)
     with unchanged(files.values()) as digests:
+        teacher_paths = teacher_files(args, folder, tasks)
         train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
+    if args.teacher:  # which read no other data in vain
+        check_begun(folder, files, dict(zip(files, digests, strict=True)))
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     warn_of_rare_classes(tasks, train_splits)
     sequences = {name: one_row_per_sequence(split) for name, split in train_splits.items()}

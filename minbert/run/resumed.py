@@ -7,7 +7,9 @@ from typing import Any
 
 from minbert.cli import check_values, flag_of
 from minbert.errors import DAMAGED, UserError
+from minbert.manifest import has_all_files, whole_directory_of
 from minbert.parsers import as_typed
+from minbert.run.checkpoint import read_state
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
 from minbert.run_files import ARGS, TASKS_FILE, read_arguments
@@ -92,6 +94,16 @@ def check_steps(run: Path, begun_with: int, now: int) -> None:
             f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
             f"{now}: give it the data it began with, or start a new run"
         )
+
+
+def check_begun(run: Path, files: dict[str, Path], now: dict[str, str]) -> None:
+    """Raise UserError if a run has begun, and with other content of these files, as `check_data`.
+
+    What else it began with (its teachers' outputs) is not looked at.
+    """
+    last = whole_directory_of(run / "last")
+    begun_with = read_state(last)[0].data if has_all_files(last) else {}
+    check_data(run, {name: d for name, d in begun_with.items() if name in files}, files, now)
 
 
 def check_data(

@@ -16,7 +16,7 @@ from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_fol
 from minbert.run.fine_tuning import prepare_reading
 from minbert.run.finish import finish_several
 from minbert.run.recipe_args import FROZEN
-from minbert.run.resumed import check_data
+from minbert.run.resumed import check_begun
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
@@ -43,7 +43,7 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
             check_siblings(args, folder, tasks)
         else:  # a run that goes on needs neither its start nor its teachers
             check_starts(args, tasks)
-            make_teacher_outputs(args, tasks, teacher_files(args, folder))  # for all seeds
+            make_teacher_outputs(args, tasks, teacher_files(args, folder, tasks))  # for all seeds
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
         by_seed = train_seeds(args, folder, tasks, train)
@@ -73,9 +73,7 @@ def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
         own = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
         files = {n: f for n, f in training_files(own, source).items() if f.is_file()}
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
-        begun = read_state(run / "last")[0].data if has_all_files(run / "last") else {}
-        begun = {name: digest for name, digest in begun.items() if name in files}
-        check_data(run, begun, files, {name: now[name] for name in files})
+        check_begun(run, files, {name: now[name] for name in files})
 
 
 def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:

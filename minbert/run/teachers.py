@@ -33,20 +33,29 @@ from minbert.weights.resolve import resolve
 CACHE = ".teachers"  # in --output-dir, as that of ids: for all runs
 
 
-def teacher_files(args: Args, folder: Path) -> dict[str, Path]:
+def teacher_files(args: Args, folder: Path, tasks: dict[str, Task]) -> dict[str, Path]:
     """Return where a run keeps its teachers' outputs, with which it goes on without the teachers.
 
-    The runs of one command share them. Raises UserError for a teacher that is no run, if
-    its outputs have to be made.
+    The runs of one command share them. A file's name has a hash of the rows that it is of: other
+    rows have another file. Raises UserError for a teacher that is no run, if its outputs have to
+    be made.
     """
     paths = {}
+    command = command_folder(folder.absolute())  # "." has no parents
+    places = [place / TEACHER_OUTPUTS for place in (folder, command)]
     for name, teacher in args.teacher.items():
-        command = command_folder(folder.absolute())  # "." has no parents
-        places = [place / TEACHER_OUTPUTS / f"{name}.npy" for place in (folder, command)]
-        there = [path for path in places if path.is_file()]
+        file = f"{name}-{rows_key(args, tasks[name])[:16]}.npy"
+        names = (file, f"{name}.npy")  # older runs have the second, of rows that it does not tell
+        there = [place / one for place in places for one in names if (place / one).is_file()]
         if not there:
+            others = [path for place in places for path in place.glob(f"{name}-*.npy")]
+            if others and not Path(teacher).is_dir():
+                raise UserError(
+                    f"{others[0]}: of other training rows than those of now, and the teacher "
+                    f"{teacher} is gone: give the run the data that it began with"
+                )
             teacher_folder(name, Path(teacher))
-        paths[name] = there[0] if there else places[0]
+        paths[name] = there[0] if there else places[-1] / file
     return paths
 
 
@@ -112,6 +121,15 @@ def teacher_folder(task: str, run: Path) -> Path:
     return directory
 
 
+def rows_key(args: Args, task: Task) -> str:
+    """Return a hash of the rows that a task is trained on, and of how they are read."""
+    rows = (task.table, args.limit.get(task.name), sorted(task.dev_ids or ()))
+    key = hashlib.sha256(repr(rows).encode())
+    for file in task.paths("train", Path(args.data_dir)):
+        key.update(sha256_of(file).encode())
+    return key.hexdigest()
+
+
 def cache_path(args: Args, task: Task, run: Path) -> Path:
     """Return the file of a teacher's outputs that all runs share.
 
@@ -122,12 +140,12 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
     files = [file for file in sorted(directory.iterdir()) if file.is_file()]
     own = folders_of_run(directory)[:1]
     kept = [place / TASKS_FILE for place in own]  # the oldest runs have none
-    files += [*filter(Path.is_file, kept), *task.paths("train", Path(args.data_dir))]
+    files += filter(Path.is_file, kept)
     lengths = [read_arguments(place).get("max_length") for place in own]
-    rows = (task.table, args.limit.get(task.name), sorted(task.dev_ids or ()))
     device = choose_device(args.device)  # --precision auto is another one on another machine
     precision = choose_precision(args.precision, device)
-    key = hashlib.sha256(repr((rows, precision, device.type, lengths)).encode())
+    how = (rows_key(args, task), precision, device.type, lengths)
+    key = hashlib.sha256(repr(how).encode())
     for file in files:
         key.update(sha256_of(file).encode())
     return Path(args.output_dir) / CACHE / f"{task.name}-{key.hexdigest()[:16]}.npy"
