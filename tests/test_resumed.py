@@ -16,11 +16,13 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
+from minbert.manifest import write_manifest
+from minbert.model.encoder import BertModel
 from minbert.run import checkpoint, keeper
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.resumed import check_data, resumed_arguments
 from tasks import TASKS
-from tests.conftest import arguments, cut, run, weights
+from tests.conftest import TINY, arguments, cut, run, weights
 from tests.flags import Outcome, watched
 from tests.processes import assert_same_run
 from tests.test_stopping import interrupt_at
@@ -201,3 +203,46 @@ def test_what_may_change_on_the_way_does(world: Path) -> None:
     assert len(list(folder.glob("tensorboard/events*"))) == 1
     (line,) = out.getvalue().splitlines()
     assert json.loads(line)["run"] == str(folder)
+
+
+def write_other_model(world: Path) -> None:
+    torch.manual_seed(1)
+    BertModel(TINY).save_pretrained(world / "model")
+
+
+@pytest.mark.parametrize(("more", "first"), [(["--mode", "single"], 3), (["--seeds", "2"], 8)])
+def test_runs_that_have_not_begun_start_from_no_other_model(
+    world: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], first: int
+) -> None:
+    options = ["--epochs", "1", "--skip-predictions", *more]
+    run(world, "--name", "whole", *options)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt_at(patch, first)
+        run(world, "--name", "cut", *options)
+    whole, cut = world / "runs/whole", world / "runs/cut"
+    shutil.copytree(world / "model", world / "kept")
+    write_other_model(world)
+    other = r"--model \S+model: not what the runs of \S+cut began from, and 1 of 2 have yet"
+    with pytest.raises(UserError, match=other):
+        train_multitask.main(["--resume", str(cut)])
+    assert train_multitask.main(["--resume", str(whole)]) == 0  # all of its runs have begun
+    shutil.rmtree(world / "model")
+    (world / "kept").rename(world / "model")
+    (world / "model/README.md").write_text("which nothing is read from\n")
+    train_multitask.main(["--resume", str(cut)])
+    last = "sts" if "single" in more else "seed-11712"
+    a, b = (weights(folder / last / "last") for folder in (whole, cut))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_runs_of_before_do_not_tell_what_they_began_from(world: Path) -> None:
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions", "--mode", "single")
+    folder = world / "runs/run"
+    shutil.rmtree(folder / "sts")
+    state = json.loads((folder / "sst/last/state.json").read_text())
+    del state["start"]
+    (folder / "sst/last/state.json").write_text(json.dumps(state))
+    (folder / "sst/last/manifest.json").unlink()
+    write_manifest(folder / "sst/last")
+    write_other_model(world)
+    assert train_multitask.main(["--resume", str(folder)]) == 0

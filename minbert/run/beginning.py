@@ -92,16 +92,16 @@ def begin(
     folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
     model: MultitaskNetwork | MaskedLanguageModel,
     optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path], digests: list[str],
-    own_bests: tuple[str, ...] = (), **about: Any,
+    start: str = "", own_bests: tuple[str, ...] = (), **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
     files: what is trained and evaluated on, by a name that stays when they move. digests: their
-    hashes when they were read. own_bests: the tasks whose best steps are kept, too. about: more
-    values for the log's first line.
+    hashes when they were read. start: the hash of the model that a run starts from. own_bests: the
+    tasks whose best steps are kept, too. about: more values for the log's first line.
     """
     hashes = dict(zip(files, digests, strict=True))
-    state = TrainState(steps, data=hashes)
+    state = TrainState(steps, data=hashes, start=start)
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)
         check_steps(folder, state.steps, steps)

@@ -68,6 +68,7 @@ class TrainState:
     stages: list[tuple[str, Scores]] = field(default_factory=list)  # every evaluation's scores
     data: dict[str, str] = field(default_factory=dict)  # sha256 of the files trained on, by name
     skipped: int = 0  # batches without a loss
+    start: str = ""  # hash of the model that it began from; pre-training and older runs have none
 
     @property
     def is_evaluated(self) -> bool:

@@ -50,7 +50,7 @@ from minbert.training.device import choose_device, choose_precision
 from minbert.training.mixing import Plan, TaskBatch, resolve_sub_epochs
 from minbert.training.optimizer import AdamW, parameter_groups
 from minbert.weights.pretrained import names_a_pooler, read_tensors
-from minbert.weights.resolve import resolve
+from minbert.weights.resolve import hash_of_model, resolve
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     directory = last or resolve(args.model)
     tokenizer, source = prepare_reading(args, list(tasks.values()), directory)
     model = load_model(args, tasks, last) if last else new_model(args, tasks, directory)
+    start = "" if last else hash_of_model(directory)
     prepare_model(model, args)
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
@@ -131,7 +132,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     with unchanged(files.values()) as digests:
         teacher_paths = teacher_files(args, folder, tasks)
         train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
-    if args.teacher:  # which read no other data in vain
+    if args.teacher:  # before its teachers read other data in vain
         check_begun(folder, files, dict(zip(files, digests, strict=True)))
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     warn_of_rare_classes(tasks, train_splits)
@@ -139,8 +140,8 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     tasks = weight_classes(tasks, sequences, model.device)
     rows = {name: len(split) for name, split in sequences.items()}
     started = time.monotonic()
-    read_by_heads = {"train": sequences, "dev": dev_splits}
-    features = frozen_features(model, read_by_heads) if args.fine_tune_mode == FROZEN else None
+    frozen = args.fine_tune_mode == FROZEN
+    features = frozen_features(model, sequences, dev_splits) if frozen else None
     pairs = make_pairs(args, tasks, sequences)
     make_teacher_outputs(args, tasks, teacher_paths)
     teachers = load_teacher_outputs(teacher_paths, train_splits)
@@ -156,7 +157,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
         last=last, files=files, digests=digests, passes=plan.passes(), prepared_s=prepared_s,
-        own_bests=args.tasks if args.save_task_best else (),
+        start=start, own_bests=args.tasks if args.save_task_best else (),
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=count_labels(tasks, train_splits))
@@ -169,10 +170,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
 
 
 def frozen_features(
-    model: MultitaskNetwork, splits: dict[str, Splits]
+    model: MultitaskNetwork, train: Splits, dev: Splits
 ) -> dict[str, dict[str, Tensor]]:
-    """Return what the heads read of these splits, by split and task, from a frozen encoder."""
-    return {name: encode_features(model, by_task) for name, by_task in splits.items()}
+    """Return what the heads read of both splits, by split and task, from a frozen encoder."""
+    return {"train": encode_features(model, train), "dev": encode_features(model, dev)}
 
 
 def prepare_reading(

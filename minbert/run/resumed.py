@@ -9,7 +9,7 @@ from minbert.cli import check_values, flag_of
 from minbert.errors import DAMAGED, UserError
 from minbert.manifest import has_all_files, whole_directory_of
 from minbert.parsers import as_typed
-from minbert.run.checkpoint import read_state
+from minbert.run.checkpoint import TrainState, read_state
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
 from minbert.run_files import ARGS, TASKS_FILE, read_arguments
@@ -96,14 +96,20 @@ def check_steps(run: Path, begun_with: int, now: int) -> None:
         )
 
 
+def begun_state(run: Path) -> TrainState | None:
+    """Return a run's state, None if it has not begun."""
+    last = whole_directory_of(run / "last")
+    return read_state(last)[0] if has_all_files(last) else None
+
+
 def check_begun(run: Path, files: dict[str, Path], now: dict[str, str]) -> None:
     """Raise UserError if a run has begun, and with other content of these files, as `check_data`.
 
     What else it began with (its teachers' outputs) is not looked at.
     """
-    last = whole_directory_of(run / "last")
-    begun_with = read_state(last)[0].data if has_all_files(last) else {}
-    check_data(run, {name: d for name, d in begun_with.items() if name in files}, files, now)
+    state = begun_state(run)
+    begun_with = {name: d for name, d in state.data.items() if name in files} if state else {}
+    check_data(run, begun_with, files, now)
 
 
 def check_data(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minbert.errors import UserError
 from minbert.files import remove_unfinished
 from minbert.manifest import has_all_files, sha256_of
 from minbert.metrics import over_seeds
@@ -16,7 +17,7 @@ from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_fol
 from minbert.run.fine_tuning import prepare_reading
 from minbert.run.finish import finish_several
 from minbert.run.recipe_args import FROZEN
-from minbert.run.resumed import check_begun
+from minbert.run.resumed import begun_state, check_begun
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
@@ -25,7 +26,7 @@ from minbert.task.loading import check_files, load_tests, load_train_and_dev, tr
 from minbert.task.siamese import IN_BATCH, PairData
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed
-from minbert.weights.resolve import resolve
+from minbert.weights.resolve import hash_of_model, resolve
 
 Train = Callable[[Args, Path, Tasks], TrainState]  # trains one run
 # arguments that are dicts by task, of which a run has those of its own tasks
@@ -66,14 +67,23 @@ def check_starts(args: Args, tasks: Tasks) -> None:
 def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
     """Raise UserError if runs of a command began with other data than is there now.
 
-    The runs that have not begun would otherwise be trained on other data than their siblings.
+    The runs that have not begun would otherwise be trained on other data than their siblings, or
+    from another model.
     """
     source, now = data_source(args).data_dir, {}
-    for run in runs_of(folder, vars(args)):
+    runs = runs_of(folder, vars(args))
+    for run in runs:
         own = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
         files = {n: f for n, f in training_files(own, source).items() if f.is_file()}
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
         check_begun(run, files, {name: now[name] for name in files})
+    begun = list(filter(None, map(begun_state, runs)))
+    starts = {state.start for state in begun if state.start}
+    if starts and len(begun) < len(runs) and starts != {hash_of_model(resolve(args.model))}:
+        raise UserError(
+            f"--model {args.model}: not what the runs of {folder} began from, and "
+            f"{len(runs) - len(begun)} of {len(runs)} have yet to begin: put it back, or start anew"
+        )
 
 
 def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[TrainState]:

@@ -29,15 +29,24 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
     A file may be in shards, which its index lists. Raises UserError for a file that is damaged,
     holds anything but tensors, or is missing.
     """
+    path, files = find_weights(directory)
+    tensors: dict[str, Tensor] = {}
+    for file in files:
+        tensors |= read_file(file)
+    return tensors, path
+
+
+def find_weights(directory: Path) -> tuple[Path, list[Path]]:
+    """Return the file that `read_tensors` names, and those that the tensors are in: it or shards.
+
+    Raises UserError if none is there, and for a damaged index.
+    """
     for name in WEIGHTS:
         path, index = directory / name, directory / f"{name}.index.json"
         if path.is_file():
-            return read_file(path), path
+            return path, [path]
         if index.is_file():
-            tensors: dict[str, Tensor] = {}
-            for shard in shards_of(index):
-                tensors |= read_file(directory / shard)
-            return tensors, index
+            return index, [directory / shard for shard in shards_of(index)]
     others = [name for name in OTHER_FRAMEWORKS if (directory / name).is_file()]
     found = f"; {others[0]} is of another framework" if others else ""
     raise UserError(f"{directory}: neither {' nor '.join(WEIGHTS)} is there{found}")

