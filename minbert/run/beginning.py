@@ -135,12 +135,12 @@ def adopt_bests(folder: Path, state: TrainState, own_bests: tuple[str, ...]) -> 
     kill -9 leaves a best step that last/ does not know of. Evaluated again, with other numbers (as
     of another --accumulate), it might be none. The folders of older runs do not say.
     """
-    held = checkpoint.read_kept(folder / "best", Best)
+    held = checkpoint.read_best_step(folder / "best", Best)
     if held and held != state.best:
         state.best = held
         (folder / FINDINGS).unlink(missing_ok=True)  # they are of another step
     for task in own_bests:
-        if own := checkpoint.read_kept(folder / checkpoint.task_best_folder(task), TaskBest):
+        if own := checkpoint.read_best_step(folder / checkpoint.task_best_folder(task), TaskBest):
             state.task_best[task] = own
 
 

@@ -25,14 +25,14 @@ from minbert.manifest import (
     whole_directory_of,
     write_manifest,
 )
-from minbert.run_files import KEPT, STATE
+from minbert.run_files import BEST_STEP, STATE
 from minbert.tensors import load_tensors, save_tensors
 from minbert.training.averaging import mean_dtype
 from minbert.typed import from_json, parse
 
 MOMENTS = "optimizer.safetensors"
 Scores = dict[str, float]
-Kept = TypeVar("Kept", "Best", "TaskBest")
+BestStep = TypeVar("BestStep", "Best", "TaskBest")
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,9 @@ def check_bests(run: Path, state: TrainState, own_bests: tuple[str, ...]) -> Non
             raise UserError(f"{error}; {mend}") from error
 
 
-def read_kept(directory: Path, kind: type[Kept]) -> Kept | None:
+def read_best_step(directory: Path, kind: type[BestStep]) -> BestStep | None:
     """Return which step a best step's folder holds; None if it is gone or of an older run."""
-    path = directory / KEPT
+    path = directory / BEST_STEP
     return from_json(kind, read_json(path), str(path)) if path.is_file() else None
 
 

@@ -140,8 +140,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     tasks = weight_classes(tasks, sequences, model.device)
     rows = {name: len(split) for name, split in sequences.items()}
     started = time.monotonic()
-    frozen = args.fine_tune_mode == FROZEN
-    features = frozen_features(model, sequences, dev_splits) if frozen else None
+    features = frozen_features(model, args, sequences, dev_splits)
     pairs = make_pairs(args, tasks, sequences)
     make_teacher_outputs(args, tasks, teacher_paths)
     teachers = load_teacher_outputs(teacher_paths, train_splits)
@@ -170,9 +169,11 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
 
 
 def frozen_features(
-    model: MultitaskNetwork, train: Splits, dev: Splits
-) -> dict[str, dict[str, Tensor]]:
-    """Return what the heads read of both splits, by split and task, from a frozen encoder."""
+    model: MultitaskNetwork, args: Args, train: Splits, dev: Splits
+) -> dict[str, dict[str, Tensor]] | None:
+    """Return what the heads read of both splits, by split and task; None if the encoder trains."""
+    if args.fine_tune_mode != FROZEN:
+        return None
     return {"train": encode_features(model, train), "dev": encode_features(model, dev)}
 
 

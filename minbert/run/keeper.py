@@ -24,7 +24,7 @@ from minbert.run import checkpoint, rundir
 from minbert.run.beginning import Training
 from minbert.run.checkpoint import Best, TaskBest
 from minbert.run.steps import AFTER_NAN
-from minbert.run_files import ARGS, KEPT, command_folder
+from minbert.run_files import ARGS, BEST_STEP, command_folder
 from minbert.training import distributed
 from minbert.training.averaging import put_back
 
@@ -138,10 +138,10 @@ def check_finite(run: Training) -> None:
         raise UserError(f"weights are not finite after step {step_of(run)}, {AFTER_NAN}")
 
 
-def save_checkpoint(run: Training, name: str, kept: Best | TaskBest | None = None) -> None:
+def save_checkpoint(run: Training, name: str, best: Best | TaskBest | None = None) -> None:
     """Write best/ (for use) or last/ (to continue from) completely or not at all.
 
-    kept: of a best step, which one it is. Only process 0 writes. Raises UserError if the run's
+    best: which step it is, of a best one. Only process 0 writes. Raises UserError if the run's
     folder was moved: a last/ without args.json could not go on.
     """
     run.records.flush()
@@ -160,7 +160,7 @@ def save_checkpoint(run: Training, name: str, kept: Best | TaskBest | None = Non
                 checkpoint.save_training_state, new, run.model, run.optimizer, run.state
             )
         run.write(new)
-        if kept:
-            (new / KEPT).write_text(json.dumps(asdict(kept), indent=1) + "\n")
+        if best:
+            (new / BEST_STEP).write_text(json.dumps(asdict(best), indent=1) + "\n")
         if written:
             written.result()  # raises what it raised, as for a full disk
