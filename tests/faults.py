@@ -114,8 +114,8 @@ FAULTS = [
         'group["lr"] = lr * group["rate"]\n', "pass\n", "test_wiring.py", "rate_of_the_log",
     ),
     Fault(
-        "the encoder of a frozen run is trained", "minbert/run/fine_tuning.py",
-        "if args.fine_tune_mode == FROZEN else None", "if not args.fine_tune_mode else None",
+        "the encoder of a frozen run runs in every step", "minbert/run/fine_tuning.py",
+        "    if args.fine_tune_mode != FROZEN:\n", "    if args.fine_tune_mode:\n",
         "test_flags.py", "train_multitask-option or train_multitask-fine_tune_mode",
     ),
     Fault(
