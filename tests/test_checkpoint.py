@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,29 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         raise OSError("disk full")
     assert file.read_bytes() == b"one"
     assert [path.name for path in file.parent.iterdir()] == ["ids"]
+
+
+@pytest.mark.parametrize("save", [write, write_text])
+def test_content_is_on_the_disk_before_its_name_and_the_name_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, save: Callable[[Path, str], None]
+) -> None:
+    """Otherwise a power cut could leave a name without its content."""
+    on_disk: set[int] = set()  # inodes
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(handle: int) -> None:
+        fsync(handle)
+        on_disk.add(os.fstat(handle).st_ino)
+
+    def watched_replace(source: Path, target: Path) -> None:
+        assert {path.stat().st_ino for path in (source, *source.rglob("*"))} <= on_disk
+        replace(source, target)
+        on_disk.clear()
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    save(tmp_path / "saved", "one")
+    assert on_disk == {tmp_path.stat().st_ino}
 
 
 def test_links_and_pipes_stay_what_they_are(tmp_path: Path) -> None:

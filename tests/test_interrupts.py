@@ -1,4 +1,4 @@
-"""Ctrl-C in the few lines where an evaluation changes weights and counters."""
+"""Ctrl-C where an evaluation changes weights and counters; how often a run is saved."""
 
 import json
 import sys
@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import train_multitask
+from minbert.run import keeper
 from minbert.run.checkpoint import Best, TrainState
+from minbert.run.keeper import Keeper
 from minbert.run.runlog import RunLog
 from minbert.run.steps import READ_EVERY, Progress, StepRecord, StepRecords
 from minbert.training import averaging
@@ -101,3 +103,17 @@ def test_ctrl_c_while_losses_are_written_loses_none(
     records.flush()
     steps = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in steps] == [1, 1, 2, 2, 3, 3, 4, 4, 5]
+
+
+def test_a_run_is_saved_when_so_many_minutes_have_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With steps of 90 seconds and --save-minutes 5, every fourth step is the first one due."""
+    now, saved = [0.0], []
+    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(keeper, "save_checkpoint", lambda *_: saved.append(now[0] / 60))
+    keeping = Keeper(SimpleNamespace(), save_minutes=5)
+    for _ in range(12):
+        with keeping.step():
+            now[0] += 90
+        if keeping.due:
+            keeping.save()
+    assert saved == [6, 12, 18]
