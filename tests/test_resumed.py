@@ -3,9 +3,11 @@
 import io
 import json
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -15,14 +17,17 @@ import minbert.model.encoder
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
+from minbert.cli import parse_given
 from minbert.files import read_json_lines as read_log
 from minbert.manifest import write_manifest
 from minbert.model.encoder import BertModel
 from minbert.run import checkpoint, keeper
+from minbert.run.mlm_args import resolve_arguments as resolve_mlm_arguments
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.resumed import check_data, resumed_arguments
 from tasks import TASKS
 from tests.conftest import TINY, arguments, cut, run, weights
+from tests.flag_checks import CHECKS
 from tests.flags import Outcome, watched
 from tests.processes import assert_same_run
 from tests.test_stopping import interrupt_at
@@ -107,6 +112,30 @@ def test_resume_with_other_arguments(world: Path, extra: list[str], message: str
     with pytest.raises(UserError, match=message):
         train_multitask.main(["--resume", str(world / "runs/run"), *extra])
     assert train_multitask.main(["--resume", str(world / "runs/run"), *typed]) == 0
+
+
+# Where files are, the machine and its memory, what a run says and leaves; --config has no value.
+MAY_CHANGE = {
+    "resume", "config", "output_dir", "data_dir", "corpus", "device", "use_gpu", "threads",
+    "accumulate", "checkpoint_activations", "save_minutes", "tensorboard", "quiet", "json",
+    "skip_predictions",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("script", "resolve"),
+    [(train_multitask, resolve_arguments), (pretrain_mlm, resolve_mlm_arguments)],
+)
+def test_every_argument_that_makes_another_run_is_refused(
+    script: ModuleType, resolve: Callable[..., Any]
+) -> None:
+    """A new argument is refused, too, unless it is listed above."""
+    begun = resolve({}, TASKS)
+    for name, (words, _) in CHECKS[script.__name__].items():
+        if name not in MAY_CHANGE:
+            given = {name: parse_given(script.Args, words.split(), "")[name]}
+            with pytest.raises(UserError, match="differs from the run"):
+                resumed_arguments(begun, given, Path("run"), lambda fields: resolve(fields, TASKS))
 
 
 def test_a_run_goes_on_on_a_gpu(world: Path) -> None:

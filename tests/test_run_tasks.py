@@ -16,6 +16,7 @@ import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.export import main as export
 from minbert.run import fine_tuning
+from minbert.run.resolve_args import resolve_arguments
 from minbert.task.taskfile import read_task_file, read_tasks, task_file_text
 from minbert.training.mixing import Plan
 from tasks import TASKS
@@ -89,6 +90,12 @@ def test_a_run_keeps_the_tasks_that_it_read(
     run(world, "--name", "run", "--task-file", str(own), "--tasks", "mine", "--epochs", "1")
     kept = tomllib.loads((world / "runs/run/tasks.toml").read_text())
     assert kept == tomllib.loads(MINE)
+
+
+def test_a_task_is_named_once() -> None:
+    """Twice is a mistake, and no weight."""
+    with pytest.raises(UserError, match="--tasks sst,sst: write each once, of sst,quora"):
+        resolve_arguments({"tasks": ("sst", "sst")}, TASKS)
 
 
 def test_own_and_built_in_tasks_are_in_one_file(world: Path) -> None:
