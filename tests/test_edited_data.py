@@ -67,6 +67,21 @@ def test_what_is_edited_later_is_recorded_as_it_was_read(
     assert state["data"]["sst train"] == digest
 
 
+def test_a_run_does_not_go_on_with_a_teacher_that_was_trained_anew(world: Path) -> None:
+    """Its outputs are made again, and are others than the run began with."""
+    options = ["--tasks", "sst", "--steps", "2", "--skip-predictions", "--name"]
+    teacher, folder = world / "runs/teacher", world / "runs/run"
+    run(world, *options, "teacher")
+    run(world, *options, "run", "--teacher", str(teacher))
+    shutil.rmtree(folder / "teachers")
+    assert train_multitask.main(["--resume", str(folder)]) == 0
+    for gone in (folder / "teachers", teacher):
+        shutil.rmtree(gone)
+    run(world, *options, "teacher", "--seed", "1")
+    with pytest.raises(UserError, match=r"teachers/sst\S*\.npy: not what .*runs/run began with"):
+        train_multitask.main(["--resume", str(folder)])
+
+
 def test_a_corpus_is_read_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = world / "corpus.txt"
     file.write_text("red cat runs\n" * 30)

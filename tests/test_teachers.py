@@ -18,6 +18,7 @@ from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, s
 from tasks import TASKS as BUILTIN
 from tests.conftest import make_world, run
 from tests.own_tasks import arguments as own_arguments
+from tests.test_start_from_run import ROWS, train, write_rows
 
 TASKS = {
     "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",
@@ -267,6 +268,20 @@ def test_a_teacher_s_outputs_are_of_as_many_rows_as_are_trained_on(world: Path) 
     for rows in (8, 12):
         run(world, "--name", f"of-{rows}", *options, "--limit", str(rows))
         assert len(np.load(outputs_of(world / f"runs/of-{rows}", "sst"))) == rows
+
+
+def test_a_teacher_reads_again_where_other_rows_are_dev_rows(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of the run that one starts from leave as many rows to train on, but others."""
+    write_rows(own, ROWS, with_ids=False)
+    dev_rows = train(own, "teacher")
+    write_rows(own, ROWS[::-1], with_ids=False)
+    teacher = str(own / "runs/teacher")
+    capsys.readouterr()
+    assert train(own, "new", "--teacher", teacher) != dev_rows
+    assert train(own, "started from it", "--teacher", teacher, "--model", teacher) == dev_rows
+    assert capsys.readouterr().out.count("reads its 30 training rows once") == 2
 
 
 def test_a_task_s_own_teacher_goes_before_that_of_all() -> None:
