@@ -7,14 +7,14 @@ import pytest
 import torch
 
 import train_multitask
-from minbert import UserError
+from minbert import BertModel, UserError
 from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.export import main as export
 from minbert.files import read_json
 from minbert.inference import MultitaskModel
-from tests.conftest import run
+from tests.conftest import logged, run, weights
 
 
 def test_what_heads_read_may_be_said_by_task(world: Path) -> None:
@@ -80,3 +80,23 @@ def test_heads_read_all_tokens(world: Path, frozen: list[str], layers: tuple[int
     with pytest.raises(UserError, match=r"reads (layers|the mean of all tokens)"):
         export([str(folder), str(world / "out"), "--task", "sst"])
     assert "--to transformers" not in (folder / "README.md").read_text()
+
+
+def test_heads_first_learn_as_the_heads_of_a_frozen_encoder_do(world: Path) -> None:
+    """By the same rate, batches and labels, with dropout where there is some."""
+
+    def train(name: str, *options: str) -> torch.Tensor:
+        run(world, "--name", name, "--tasks", "sst", "--skip-predictions", *options)
+        return weights(world / "runs" / name / "last")["sst.weight"]
+
+    first = ("--heads-first", "2", "--epochs", "1", "--lr", "0")
+    without = ("--hidden-dropout-prob", "0")
+    frozen = train("frozen", "--fine-tune-mode", "last-linear-layer", "--clip", "0", *without)
+    torch.testing.assert_close(train("first", *first, *without), frozen, rtol=0, atol=1e-6)
+    assert not torch.allclose(train("dropout", *first), frozen, rtol=0, atol=1e-4)
+    before, after = (
+        BertModel.from_pretrained(folder).state_dict()
+        for folder in (world / "model", world / "runs/first/last")
+    )
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert logged(world / "runs/first", "start")[0]["prepared_s"] > 0  # of Table 5's minutes, too

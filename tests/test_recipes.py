@@ -125,21 +125,6 @@ def test_last_has_the_threshold_of_its_own_weights(world: Path) -> None:
     assert saved == pytest.approx(own) and saved != pytest.approx(of_mean)
 
 
-def test_heads_are_trained_first_and_the_encoder_is_not(world: Path, no_dropout: None) -> None:
-    still = ["--epochs", "1", "--lr", "0", "--hidden-dropout-prob", "0"]
-    run(world, "--name", "run", "--heads-first", "40", *still)
-    run(world, "--name", "plain", *still)
-    before = BertModel.from_pretrained(world / "model").state_dict()
-    after = BertModel.from_pretrained(world / "runs/run/last").state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-    losses = [
-        [line["loss"] for line in logged(world / "runs" / name, "step") if line["task"] == "sst"]
-        for name in ("run", "plain")
-    ]
-    assert sum(losses[0]) < sum(losses[1])  # on what was trained
-    assert logged(world / "runs/run", "start")[0]["prepared_s"] > 0  # of Table 5's minutes, too
-
-
 def test_the_paper_s_recipe_is_the_defaults() -> None:
     recipe = Path(__file__).parents[1] / "recipes/paper.toml"
     known, given = (

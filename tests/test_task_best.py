@@ -127,11 +127,21 @@ def test_half_of_a_task_s_first_best_does_not_stop_a_run(world: Path) -> None:
     assert_same_run(world, "whole", "cut")
 
 
-def test_a_task_s_best_has_its_own_temperature(world: Path, monkeypatch, capsys) -> None:
-    """And not that of best/, which is another step: SST is best at step 20, the mean at step 10."""
-    scores = iter([{"sst": 0.9, "sts": 0.9}, {"sst": 0.1, "sts": 0.9}, {"sst": 0.5, "sts": 0.3}])
-    monkeypatch.setattr(train_multitask, "main_scores", lambda *_: next(scores))
-    run(world, "--name", "run", "--lr", "1e-2", "--save-task-best")
+@pytest.mark.parametrize(
+    ("scores", "options"),
+    [
+        ([(0.9, 0.9), (0.1, 0.9), (0.5, 0.3)], []),  # best/ is of step 10, SST's best of step 20
+        # both are of step 10: best/ is the mean of the weights, SST's best the weights
+        ([(0.1, 0.1), (0.8, 0.8), (0.9, 0.1)], ["--epochs=1", "--average=0.9", "--seed=1"]),
+    ],
+)
+def test_a_task_s_best_has_its_own_temperature(
+    world: Path, monkeypatch, capsys, scores: list[tuple[float, float]], options: list[str]
+) -> None:
+    """And not that of best/, which is another model."""
+    found = iter([{"sst": sst, "sts": sts} for sst, sts in scores])
+    monkeypatch.setattr(train_multitask, "main_scores", lambda *_: next(found))
+    run(world, "--name", "run", "--lr", "1e-2", "--save-task-best", *options)
     folder = world / "runs/run"
     job = ["--checkpoint", str(folder / "best-sst"), "--data-dir", str(world / "data"), "--json"]
     capsys.readouterr()
