@@ -5,10 +5,13 @@ import signal
 import socket
 import subprocess
 import time
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 import evaluate
 from minbert import UserError
@@ -108,6 +111,17 @@ def test_waiting_too_long_is_not_called_the_end_of_a_process(
         raise RuntimeError(gloo)
 
 
+def test_processes_wait_for_hours_for_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads and encodes all files, which may take longer than gloo's own half hour."""
+    given: dict[str, Any] = {}
+    for name in ("WORLD_SIZE", *distributed.TORCHRUN_VARIABLES):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.setattr(distributed, "has_own_gpu", lambda: False)
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **more: given.update(more))
+    with distributed.processes():
+        assert given["timeout"] >= timedelta(hours=3)
+
+
 def test_machines_that_share_no_disk_are_told_so(world: Path) -> None:
     """One has a checkpoint, the other only the arguments: they would train two models."""
     run(world, "--name", "run", "--epochs", "1")
@@ -189,3 +203,11 @@ def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -
             assert choose_device("auto").type == "cuda"
     with pytest.raises(UserError, match="more processes than GPUs: write --nproc-per-node 2, or"):
         choose_device("auto")
+
+
+def test_a_gpu_beyond_the_last_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert choose_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(UserError, match="--device cuda:2: this machine's GPUs end at cuda:1"):
+        choose_device("cuda:2")
