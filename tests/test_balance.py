@@ -1,6 +1,7 @@
 """class_weight: scikit-learn's numbers, rows that count several times, soft targets too."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -143,3 +144,21 @@ def test_r_drop_s_loss_has_the_weights_too(own: Path, no_dropout: None) -> None:
         train_multitask.main(arguments(own, *options))
         losses.append([line["loss"] for line in logged(own / "runs" / name, "step")])
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_both_of_r_drop_s_terms_have_the_weights() -> None:
+    """The loss is that of a batch in which the rows of a class stand three times."""
+    labels = torch.tensor(LABELS["classification"], dtype=torch.float32)
+    readings = torch.randn(2, 8, 3, generator=torch.manual_seed(0))
+    once, often = torch.arange(8), torch.arange(8).repeat_interleave(1 + 2 * (labels == 1).int())
+
+    def loss(task: Task, rows: torch.Tensor) -> torch.Tensor:
+        outputs = iter(readings)
+        run = SimpleNamespace(
+            args=SimpleNamespace(r_drop={"own": 2.0}), teachers={},
+            forward=lambda *_: (next(outputs)[rows], labels[rows], rows.numpy()),
+        )  # fmt: skip
+        return train_multitask.head_loss(run, task, rows.numpy())
+
+    given = weighted("classification", {"y": 3})
+    torch.testing.assert_close(loss(given, once), loss(make("classification"), often))

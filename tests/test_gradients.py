@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import nn
 
+import train_multitask
 from minbert.tensors import load_tensors
 from minbert.training import gradients as combining
 from minbert.training.gradients import TaskGradients, cosines, projected_sum
 from tests.conftest import logged, run
+from tests.flags import Outcome, watched
 
 SAME = """
 [same]
@@ -116,3 +118,12 @@ def test_gradients_of_three_tasks_are_projected_in_random_order() -> None:
     assert any(not torch.allclose(g, found[0], atol=1e-4) for g in found)
     assert all(any(torch.allclose(g, p, atol=1e-6) for p in possible) for g in found)
     assert torch.equal(found[3], projected_sum(gradients, [3]))
+
+
+def test_every_step_of_a_seed_is_projected_in_an_order_of_its_own(world: Path) -> None:
+    """A run that was stopped goes on with the same ones, as they depend on nothing else."""
+    outcome = Outcome(world)
+    with watched(outcome, train_multitask.TaskGradients, "put"):
+        options = ["--mode", "joint", "--combine", "pcgrad", "--seed", "7", "--steps", "3"]
+        run(world, "--skip-predictions", *options)
+    assert [order for (_, _, order), _ in outcome.seen["put"]] == [[7, 0], [7, 1], [7, 2]]

@@ -11,6 +11,7 @@ import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.export import main as export
 from tests.conftest import arguments, cut, logged, weights
+from tests.flags import Outcome, watched
 from tests.processes import assert_same_run
 from tests.test_distributed import STILL, assert_near, in_two
 from tests.word_world import BESIDE, add_pets, train
@@ -104,6 +105,19 @@ def test_teachers_and_other_ingredients_of_recipes(pets: Path) -> None:
     short = train(pets, "short", "--tasks", "pets", "--epochs", "1", "--max-length", "5")
     with pytest.raises(UserError, match="--teacher pets: it read shorter rows than --max-length"):
         train(pets, "no", "--teacher", f"pets={short}")
+
+
+def test_words_that_are_cut_off_have_no_class_weight(pets: Path) -> None:
+    """Each of five sentences has a word O and one B-PET to read, and ten of O behind them."""
+    rows = "\n".join(["red\tO\ncat\tB-PET\n" + "here\tO\n" * 10] * 5)
+    (pets / "data/pets-train.conll").write_text(rows)
+    toml = (pets / "own.toml").read_text()
+    (pets / "own.toml").write_text(f'{toml}class_weight = "balanced"\n')
+    outcome = Outcome(pets)
+    with watched(outcome, train_multitask, "forward_backward"):
+        train(pets, "cut", "--tasks", "pets", "--steps", "1", "--max-length", "4")
+    (_, task, _), _ = outcome.seen["forward_backward"][0]
+    assert task.class_weights[:2].tolist() == [1, 1]
 
 
 def test_a_batch_without_a_word_to_read_changes_nothing(pets: Path) -> None:
