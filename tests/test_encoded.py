@@ -100,6 +100,12 @@ def test_collate_packs_shortest_first(file: Path, tokenizer) -> None:
     assert batch.ids.dtype == torch.int64
 
 
+def test_an_evaluation_holds_a_few_thousand_tokens_at_once() -> None:
+    """Its memory does not grow with the split."""
+    largest = max(len(rows) for rows in length_sorted_batches(np.full(1000, 512)))
+    assert 1000 < largest * 512 < 10_000
+
+
 def test_length_sorted_batches_hold_every_row_within_the_budget() -> None:
     lengths = np.random.default_rng(0).integers(3, 300, 500)
     batches = length_sorted_batches(lengths, 1000)

@@ -114,3 +114,10 @@ def test_an_interval_leaves_out_a_fortieth_of_the_resamples_at_each_end(monkeypa
     values = iter(range(1, 1001))
     ends = metrics.bootstrap_interval(lambda *_: float(next(values)), np.zeros(3), np.zeros(3))
     assert ends == pytest.approx((25.975, 975.025))
+
+
+def test_an_interval_leaves_out_resamples_without_a_score() -> None:
+    """In a small set some resamples have one label only, and no correlation."""
+    values = iter([math.nan, *range(1, 20)])  # 20 resamples, see few_resamples
+    ends = metrics.bootstrap_interval(lambda *_: float(next(values)), np.zeros(3), np.zeros(3))
+    assert ends == pytest.approx((1.45, 18.55))

@@ -15,7 +15,7 @@ from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.model.multitask import load_multitask
-from minbert.task import siamese
+from minbert.task import evaluation, siamese
 from tests.conftest import cut, logged, run, weights
 from tests.flags import Outcome, watched
 from tests.test_siamese import MNR, ONE_EPOCH
@@ -101,6 +101,18 @@ def test_training_does_not_depend_on_the_threshold(world: Path) -> None:
     run(world, *options, "--name", "often", "--eval-every", "3")
     a, b = (weights(world / "runs" / name / "last") for name in ("seldom", "often"))
     assert all(torch.equal(a[k], b[k]) for k in a)
+
+
+def test_a_threshold_is_set_on_some_of_many_training_pairs(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On all 40 here; of more than THRESHOLD_ROWS an evaluation would take too long."""
+    outcome, options = Outcome(world), ["--pair-encoding", "siamese", "--steps", "1"]
+    with watched(outcome, evaluation, "best_threshold"):
+        run(world, "--tasks", "quora", *options)
+        monkeypatch.setattr(evaluation, "THRESHOLD_ROWS", 30)
+        run(world, "--tasks", "quora", *options)
+    assert [len(scores) for (scores, _), _ in outcome.seen["best_threshold"]] == [40] * 2 + [30] * 2
 
 
 def test_a_classifier_has_no_threshold(world: Path) -> None:
