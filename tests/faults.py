@@ -240,4 +240,49 @@ FAULTS = [
         'prefix in "BS" or previous in "OES" or changes', 'prefix in "BS"',
         "test_words.py", "conlleval_s",
     ),
+    Fault(
+        "a name may reach the disk before its content", "minbert/manifest.py",
+        "os.fsync(handle)", "pass", "test_checkpoint.py", "before_its_name",
+    ),
+    Fault(
+        "--save-minutes are hours", "minbert/run/keeper.py",
+        "60 * self.save_minutes", "3600 * self.save_minutes", "test_interrupts.py", "minutes",
+    ),
+    Fault(
+        "a run goes on with another seed", "minbert/run/resumed.py",
+        '"resume", "output_dir"', '"resume", "seed", "output_dir"',
+        "test_resumed.py", "makes_another_run",
+    ),
+    Fault(
+        "a run goes on with another teacher", "minbert/run/fine_tuning.py",
+        "digests += map(sha256_of, teacher_paths.values())", "digests += teacher_paths",
+        "test_edited_data.py", "trained_anew",
+    ),
+    Fault(
+        "a teacher is not asked of other rows", "minbert/run/teachers.py",
+        "sorted(task.dev_ids or ())", "()", "test_teachers.py", "other_rows",
+    ),
+    Fault(
+        "heads first learn at the encoder's rate", "minbert/run/heads_first.py",
+        "lr=FROZEN_LR", "lr=1e-5", "test_head_inputs.py", "frozen_encoder",
+    ),
+    Fault(
+        "the weights have their mean's temperature", "minbert/run/temperatures.py",
+        "(own.step, own.is_mean) != (state.best.step, state.best.is_mean)",
+        "own.step != state.best.step", "test_task_best.py", "own_temperature",
+    ),
+    Fault(
+        "R-Drop's divergence has no class weights", "train_multitask.py",
+        "r_drop_loss(task, outputs, again, weights)", "r_drop_loss(task, outputs, again)",
+        "test_balance.py", "both_of_r_drop",
+    ),
+    Fault(
+        "gradients are projected in the same order", "train_multitask.py",
+        "[run.args.seed, run.state.step]", "[0, 0]", "test_gradients.py", "order_of_its_own",
+    ),
+    Fault(
+        "words that are cut off have a class weight", "minbert/run/fine_tuning.py",
+        "item_labels(split)[visible_items(split)]", "item_labels(split)",
+        "test_word_training.py", "no_class_weight",
+    ),
 ]  # fmt: skip
