@@ -116,7 +116,7 @@ FAULTS = [
     Fault(
         "the encoder of a frozen run runs in every step", "minbert/run/fine_tuning.py",
         "    if args.fine_tune_mode != FROZEN:\n", "    if args.fine_tune_mode:\n",
-        "test_flags.py", "train_multitask-option or train_multitask-fine_tune_mode",
+        "test_training.py", "frozen_leaves",
     ),
     Fault(
         "every step draws the same dropout", "train_multitask.py",

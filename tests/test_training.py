@@ -14,10 +14,12 @@ import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.data.sampler import ADAPTIVE, batch_rows, count_batches
 from minbert.files import read_json_lines as read_log
+from minbert.run import fine_tuning
 from minbert.training import mixing
 from minbert.training.mixing import Plan
 from minbert.weights.pretrained import names_a_pooler
 from tests.conftest import arguments, cut, killed_after, logged, run, weights
+from tests.flags import Outcome, watched
 
 
 @pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle", "adaptive"])
@@ -66,7 +68,11 @@ def test_accumulate_gives_the_same_gradients(world: Path) -> None:
 
 
 def test_frozen_leaves_the_encoder_alone(world: Path) -> None:
-    run(world, "--fine-tune-mode", "last-linear-layer", "--name", "frozen")
+    """And does not run in its steps, whose rows it has read before them."""
+    outcome = Outcome(world)
+    with watched(outcome, fine_tuning, "collate"):
+        run(world, "--fine-tune-mode", "last-linear-layer", "--name", "frozen")
+    assert not outcome.calls["collate"]
     start = load_file(world / "model/model.safetensors")
     end = weights(world / "runs/frozen/last")
     assert all(torch.equal(start[name], end[name]) for name in start)
