@@ -95,7 +95,8 @@ def pack(
     row = order[row]  # sorted by length, so that attention runs in few groups
     positions = column
     if position_ids is not None:
-        position_ids = position_ids.expand(ids.shape) if len(position_ids) == 1 else position_ids
+        if position_ids.shape == (1, ids.shape[1]):
+            position_ids = position_ids.expand(ids.shape)
         check_range("position_ids", position_ids, ids.shape, config.max_position_embeddings - 1)
         positions = position_ids[row, column]
     batch = Batch(ids[row, column], positions, segments[row, column], tuple(lengths.tolist()))
