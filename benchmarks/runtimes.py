@@ -12,9 +12,8 @@ import transformers
 
 from benchmarks.ours import Text, Turn, encoding_turn, products
 from minbert import BertModel
-from minbert.exported import no_warnings
 from minbert.model.multitask import MultitaskNetwork
-from minbert.onnx import write_onnx
+from minbert.onnx import no_warnings, write_onnx
 
 BATCH_SIZE = 32  # as in sentence-transformers
 MAX_LENGTH = 256

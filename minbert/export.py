@@ -18,12 +18,12 @@ from minbert.data.long_texts import HEAD
 from minbert.data.pairs import sentences_of
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
-from minbert.exported import agreement, encoder_agreement, quantize
+from minbert.exported import agreement, encoder_agreement
 from minbert.files import read_json, write_json
 from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import HEAD_DROPOUT, MultitaskNetwork, load_multitask
-from minbert.onnx import write_onnx
+from minbert.onnx import quantize, write_onnx
 from minbert.run_files import check_stays, data_dir_of, data_of_run, folders_of_run, read_arguments
 from minbert.task.loading import DataSource, changed_dev_files, load_task
 from minbert.task.taskfile import tasks_of_run

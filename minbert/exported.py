@@ -1,12 +1,9 @@
-"""A written model.onnx: made smaller, run over packed batches, compared with what it was made of.
+"""A written model.onnx: run over packed batches, compared with what it was made of.
 
 S sequences, T tokens with padding, I rows or words that have an output, D hidden, E size of the
 embeddings.
 """
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,42 +14,9 @@ from torch.nn.utils.rnn import pad_sequence
 from minbert.batch import Batch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import by_row, gold_of
-from minbert.errors import UserError
 from minbert.model.multitask import MultitaskNetwork
 from minbert.task.evaluation import compute_outputs, task_outputs
 from minbert.task.task import Task
-
-NEEDED = '--quantize needs onnxruntime: pip install -e ".[onnx]"'
-
-
-def quantize(path: Path) -> None:
-    """Replace a model.onnx by one with weights of 8 bits, by onnxruntime's dynamic quantizer.
-
-    Each column of a matrix has a range of its own, which halves the error. What goes into a product
-    is rounded to 8 bits, too. Raises UserError if onnxruntime is not installed.
-    """
-    try:
-        from onnxruntime.quantization import QuantType, quantize_dynamic
-    except ImportError as error:
-        raise UserError(NEEDED) from error
-    whole = path.with_name("fp32.onnx")
-    path.replace(whole)
-    options = {"weight_type": QuantType.QInt8, "per_channel": True}
-    options["reduce_range"] = True  # 7 bits: with 8 a CPU without VNNI cuts off large sums
-    with no_warnings():  # it recommends a preparation for images, in any case
-        quantize_dynamic(whole, path, **options)
-    whole.unlink()
-
-
-@contextmanager
-def no_warnings() -> Iterator[None]:
-    """Let no logger say less than an error."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
 
 
 class ExportedModel(nn.Module):

@@ -21,6 +21,7 @@ from minbert.losses import normalized
 from minbert.model.encoder import BertModel
 from minbert.model.heads import POOLINGS
 from minbert.model.multitask import MultitaskNetwork, load_multitask, pooled_sentences
+from minbert.modules import evaluating
 from minbert.printable import valid_unicode
 from minbert.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.answers import Answer, Entity
@@ -171,7 +172,7 @@ class MultitaskModel:
             return np.zeros((0, spec.outputs), dtype=np.float32)
         siamese = task in self.network.siamese_tasks
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, spec.long)
-        with distributed.alone():
+        with distributed.alone(), evaluating(self.network):
             outputs = task_outputs(self.network, spec, split)
         if spec.per_word and (cut := len(item_labels(split)) - len(visible_items(split))):
             what = f"{cut:,} words cut off or without a piece, not predicted"
@@ -187,13 +188,13 @@ class MultitaskModel:
         """
         if pooling not in POOLINGS:
             raise UserError(f"pooling {pooling!r}: one of {', '.join(POOLINGS)}")
-        encoder = self.network.eval().encoder
+        encoder = self.network.encoder
         examples = _examples(texts, 1)
         if not examples:
             return np.zeros((0, encoder.config.hidden_size), dtype=np.float32)
         split = encode_examples(examples, self.tokenizer, self.max_length)
         forward = partial(pooled_sentences, encoder, pooling=pooling)
-        with distributed.alone():
+        with distributed.alone(), evaluating(self.network):
             vectors = compute_outputs(forward, split, encoder.device)
         return (normalized(vectors) if normalize else vectors).numpy()
 

@@ -5,6 +5,8 @@ B sequences or pairs, T tokens with padding, D hidden, H heads, K head size, E s
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,9 +17,10 @@ from minbert.errors import UserError
 from minbert.model.attention import SelfAttention
 from minbert.model.encoder import BertLayer, BertModel
 from minbert.model.multitask import MultitaskNetwork
+from minbert.modules import evaluating
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-NEEDED = '--to onnx needs its packages: pip install -e ".[onnx]"'
+INSTALL = 'pip install -e ".[onnx]"'
 
 
 class PaddedModel(nn.Module):
@@ -98,28 +101,57 @@ def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
     return layer.out_layer_norm(x + layer.dropout(ffn))
 
 
+@contextmanager
+def no_warnings() -> Iterator[None]:
+    """Let no logger say less than an error, and Python warn of nothing."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
 def write_onnx(model: MultitaskNetwork, task: str, path: Path) -> None:
     """Write one file that takes any number of sequences of any length that the model takes.
 
     Raises UserError if the exporter's packages are not installed.
     """
-    padded = PaddedModel(model.eval(), task).eval()
+    padded = PaddedModel(model, task)
     # three tensors: one object used three times would be exported as one input
     example = tuple(torch.ones(2, 8, dtype=torch.int64) for _ in INPUTS)
     batch = torch.export.Dim("batch", min=1)
     tokens = torch.export.Dim("tokens", min=2, max=model.encoder.config.max_position_embeddings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The exporter warns if torchvision is missing, of dimensions that its inputs share, and of
-    # deprecated calls of its own.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", category=UserWarning)
-            warnings.filterwarnings("ignore", category=FutureWarning)
+        # The exporter warns if torchvision is missing, of dimensions that its inputs share, and of
+        # deprecated calls of its own.
+        with evaluating(padded), no_warnings():
             torch.onnx.export(
                 padded, example, path, input_names=INPUTS, output_names=padded.outputs,
                 dynamic_shapes=({0: batch, 1: tokens},) * 3, dynamo=True, external_data=False,
                 verbose=False,
             )  # fmt: skip
     except ImportError as error:
-        raise UserError(NEEDED) from error
+        raise UserError(f"--to onnx needs its packages: {INSTALL}") from error
+
+
+def quantize(path: Path) -> None:
+    """Replace a model.onnx by one with weights of 8 bits, by onnxruntime's dynamic quantizer.
+
+    Each column of a matrix has a range of its own, which halves the error. What goes into a product
+    is rounded to 8 bits, too. Raises UserError if onnxruntime is not installed.
+    """
+    try:
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise UserError(f"--quantize needs onnxruntime: {INSTALL}") from error
+    whole = path.with_name("fp32.onnx")
+    path.replace(whole)
+    options = {"weight_type": QuantType.QInt8, "per_channel": True}
+    options["reduce_range"] = True  # 7 bits: with 8 a CPU without VNNI cuts off large sums
+    with no_warnings():  # it recommends a preparation for images, in any case
+        quantize_dynamic(whole, path, **options)
+    whole.unlink()

@@ -13,7 +13,8 @@ FLOORS = (
     ("errors", "interrupt", "kernels", "memory", "printable", "version"),
     ("locks", "manifest", "progress", "typed"),
     ("files",),
-    ("batch", "config", "log_lines", "losses", "metrics", "parsers", "run_files", "tensors"),
+    ("batch", "config", "log_lines", "losses", "metrics", "modules", "parsers", "run_files",
+     "tensors"),
     ("weights",),
     ("cli", "data", "training"),
     ("model",),
@@ -24,7 +25,7 @@ FLOORS = (
     ("train_multitask", "pretrain_mlm", "evaluate", "compat"),
     ("experiments",),
     ("benchmarks",),
-)
+)  # fmt: skip
 LARGEST_FILE, LARGEST_FUNCTION = 300, 50
 READY_MADE = (
     "native_", "_fused_", "scaled_dot_product", "nn.LayerNorm", "F.layer_norm",

@@ -12,8 +12,9 @@ import pytest
 from minbert import MultitaskModel, UserError
 from minbert.export import Args, describe_quantized
 from minbert.export import main as export
-from minbert.exported import ExportedModel, quantize
+from minbert.exported import ExportedModel
 from minbert.model.multitask import load_multitask
+from minbert.onnx import quantize
 from minbert.task.evaluation import task_outputs
 from minbert.task.loading import DataSource, load_task
 from tests.conftest import run

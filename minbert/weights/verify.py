@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from minbert.errors import UserError
 from minbert.files import first_line, replaced_file
+from minbert.modules import evaluating
 from minbert.tensors import load_pickled, load_tensors
 from minbert.weights.pretrained import is_dense_on_cpu
 
@@ -60,10 +61,11 @@ def named_outputs(
 
     With one head only, `logits` is another name of its output.
     """
-    out = model.eval()(**inputs, output_hidden_states=True)
+    with evaluating(nn.ModuleList([model, *heads.values()])):
+        out = model(**inputs, output_hidden_states=True)
+        logits = {f"logits.{task}": head(out.pooler_output) for task, head in heads.items()}
     named = {"last_hidden_state": out.last_hidden_state, "pooler_output": out.pooler_output}
     named |= {f"hidden_states.{i}": h for i, h in enumerate(out["hidden_states"])}
-    logits = {f"logits.{task}": head(out.pooler_output) for task, head in heads.items()}
     if len(logits) == 1:
         logits["logits"] = next(iter(logits.values()))
     return named | logits
