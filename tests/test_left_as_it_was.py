@@ -14,7 +14,8 @@ from torch import nn
 
 from minbert import MultitaskModel, UserError
 from minbert.model.heads import HeadConfig
-from minbert.model.multitask import MultitaskNetwork
+from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
+from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
 from minbert.onnx import write_onnx
 from minbert.weights.verify import emit_reference, verify
 from tests.models import make_model
@@ -76,11 +77,37 @@ def test_an_export_to_onnx(
     ids=["texts", "pairs", "vectors"],
 )
 def test_a_run_s_answers(world: Path, a_run: Callable[..., Path], ask: Callable) -> None:
-    model = MultitaskModel.load(a_run(world, "--pair-encoding", "siamese"), device="cpu")
-    half_frozen(model.network)
-    before = modes(model.network), state_of_the_program()
+    run, before = a_run(world, "--pair-encoding", "siamese"), state_of_the_program()
+    model = MultitaskModel.load(run, device="cpu")
+    as_left = modes(half_frozen(model.network))
     ask(model)
-    assert (modes(model.network), state_of_the_program()) == before
+    assert modes(model.network) == as_left and state_of_the_program() == before
+
+
+@pytest.mark.parametrize("both", [False, True], ids=["one tower", "two towers"])
+def test_loading(tmp_path: Path, both: bool) -> None:
+    """No random number is drawn for what a file has; all weights are the saved ones."""
+    heads = HEADS | {
+        "ways": HeadConfig(outputs=2, both=True),
+        "mapped": HeadConfig(siamese=True, embedding_size=8, classifier=True),
+    }
+    network = MultitaskNetwork(make_model(), heads, separate_towers=both)
+    if both:
+        network.second_tower.pooler_dense.bias.data += 1
+    save_multitask(network, tmp_path / "run/best")
+    masked = MaskedLanguageModel(make_model())
+    save_mlm(masked, tmp_path / "masked")
+    before = state_of_the_program()
+    loaded, (pretrained, is_new) = (
+        load_multitask(tmp_path / "run")[0],
+        load_mlm(tmp_path / "masked"),
+    )
+    assert state_of_the_program() == before and not is_new
+    for expected, found in ((network, loaded), (masked, pretrained)):
+        assert not any(modes(found).values())
+        saved, now = expected.state_dict(), found.state_dict()
+        assert list(saved) == list(now) and all(torch.equal(saved[n], now[n]) for n in saved)
+        assert all(p.requires_grad and p.is_leaf for p in found.parameters())
 
 
 def test_a_comparison_with_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

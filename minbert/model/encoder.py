@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
 from minbert.batch import Batch
@@ -22,6 +21,7 @@ from minbert.model.attention import SelfAttention
 from minbert.model.layers import Dropout, LayerNorm, Linear
 from minbert.model.packing import Layout, add_rows, lay_out, spare_rows
 from minbert.model.padded import BertOutput, pack
+from minbert.modules import without_values
 from minbert.weights.convert import to_published
 from minbert.weights.pretrained import read_encoder, write_pretrained
 from minbert.weights.resolve import resolve
@@ -243,7 +243,7 @@ class BertModel(nn.Module):
         directory = resolve(name_or_dir)
         config = BertConfig.from_file(directory / "config.json")
         config = BertConfig.from_dict({**config.to_dict(), **changes})
-        with torch.device("meta"), NoInitialisation():  # load_state_dict sets every parameter
+        with without_values():  # load_state_dict sets every parameter
             model = cls(config)
         model.load_state_dict(read_encoder(directory, config, model.state_dict()), assign=True)
         return model.eval()
@@ -272,15 +272,3 @@ class BertModel(nn.Module):
                 f"cannot save a model that its config does not describe: set model.config = "
                 f"dataclasses.replace(model.config, {', '.join(other)})"
             )
-
-
-class NoInitialisation(TorchFunctionMode):
-    """Skip torch.nn.init's functions: the first call on a meta tensor imports modules for 1.5 s."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if getattr(func, "__module__", "") == "torch.nn.init":
-            return kwargs["tensor"] if "tensor" in kwargs else args[0]
-        return func(*args, **kwargs)

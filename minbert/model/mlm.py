@@ -1,5 +1,6 @@
 """The masked language model (Devlin et al., 2018). M masked tokens, D hidden, V vocabulary."""
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.heads import draw_weights
 from minbert.model.layers import LayerNorm, Linear
 from minbert.model.packing import add_rows
+from minbert.modules import without_values
 from minbert.weights.convert import to_published
 from minbert.weights.pretrained import (
     POOLER,
@@ -73,9 +75,9 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
     Raises UserError for half a head, and for all that `BertModel.from_pretrained` refuses.
     """
     directory = resolve(name_or_dir)
-    model = MaskedLanguageModel(BertModel.from_pretrained(directory)).eval()
+    encoder = BertModel.from_pretrained(directory)
     tensors, path = read_tensors(directory)
-    model.has_pooler = names_a_pooler(tensors)
+    has_pooler = names_a_pooler(tensors)
     tensors = {k.replace("gamma", "weight").replace("beta", "bias"): v for k, v in tensors.items()}
     if read_json(directory / "config.json").get("tie_word_embeddings", True) is False:
         raise UserError(
@@ -83,13 +85,17 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
             f"it is the embedding table"
         )
     head_tensors = {ours: tensors[name] for ours, name in PUBLISHED.items() if name in tensors}
+    with without_values() if head_tensors else nullcontext():
+        model = MaskedLanguageModel(encoder).eval()
+    model.has_pooler = has_pooler
     if not head_tensors:
         return model, True
     for ours, p in model.mlm_head.named_parameters():
         if ours not in head_tensors or head_tensors[ours].shape != p.shape:
             raise UserError(f"{path}: {PUBLISHED[ours]} is missing or has another shape")
     check_weights(head_tensors, path)
-    model.mlm_head.load_state_dict({name: tensor.float() for name, tensor in head_tensors.items()})
+    state = {name: tensor.float() for name, tensor in head_tensors.items()}
+    model.mlm_head.load_state_dict(state, assign=True)
     return model, False
 
 

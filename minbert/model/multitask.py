@@ -15,6 +15,7 @@ from minbert.files import first_line, read_json
 from minbert.manifest import MANIFEST
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, siamese_part
+from minbert.modules import without_values
 from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert, to_published
 from minbert.weights.pretrained import check_weights
@@ -203,7 +204,8 @@ def load_directory(directory: Path, head_dropout: float) -> MultitaskNetwork:
         where = str(directory / CONFIGS)
         heads = {n: HeadConfig.from_json(head, f"{where}: {n}") for n, head in saved.items()}
         encoder, separate = BertModel.from_pretrained(directory), (directory / SECOND).is_file()
-        model = MultitaskNetwork(encoder, heads, head_dropout, separate)
+        with without_values():  # of the heads; a second tower is a copy of the encoder
+            model = MultitaskNetwork(encoder, heads, head_dropout, separate)
         # assigned, as the encoder's: fp32 on the CPU, whatever a program has set as the default
         model.heads.load_state_dict({n: t.float() for n, t in tensors.items()}, assign=True)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
