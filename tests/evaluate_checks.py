@@ -34,7 +34,7 @@ EVALUATE: dict[str, Row] = {
     ),
     "verify": ("--model model --verify reference.pt", lambda run, _: "PASS" in run.out),
     "emit": (
-        "--model all-MiniLM-L6-v2 --emit new.pt",
+        "--model model --emit new.pt",
         lambda run, _: (run.place / "new.pt").is_file(),
     ),
     "score": ("--score dev.csv --gold data/ids-sst-dev.csv", lambda run, _: run.code == 0),

@@ -9,6 +9,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.files import first_line, replaced_file
 from minbert.modules import evaluating
@@ -76,6 +77,12 @@ def sanity_inputs() -> dict[str, Tensor]:
     return {"input_ids": torch.tensor(SANITY_IDS), "attention_mask": torch.tensor(SANITY_MASK)}
 
 
+def fit_inputs(inputs: dict[str, Tensor], config: BertConfig) -> dict[str, Tensor]:
+    """Return inputs with all ids inside a model's vocabulary, and no longer than it reads."""
+    cut = {name: x[:, : config.max_position_embeddings] for name, x in inputs.items()}
+    return {**cut, "input_ids": cut["input_ids"] % config.vocab_size}
+
+
 def verify(
     model: nn.Module, path: Path, heads: dict[str, nn.Module], atol: float, rtol: float
 ) -> dict[str, Any]:
@@ -91,7 +98,13 @@ def verify(
         if name in INPUTS and (value.is_floating_point() or value.is_complex()):
             raise UserError(f"{path}: {name} has the type {value.dtype}; ids are whole numbers")
     inputs = {name: reference.pop(name).long() for name in INPUTS if name in reference}
-    inputs = inputs or sanity_inputs()
+    if not inputs:
+        inputs = sanity_inputs()
+        if not torch.equal(fit_inputs(inputs, model.config)["input_ids"], inputs["input_ids"]):
+            raise UserError(
+                f"{path}: no input_ids in it, so they are bert-base-uncased's, and this model has "
+                f"too few words or positions for them: give a file of --emit, or another --model"
+            )
     if "input_ids" not in inputs:
         raise UserError(f"{path}: has {', '.join(inputs)} but no input_ids")
     mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
@@ -150,11 +163,11 @@ def _compare(
 
 
 def emit_reference(model: nn.Module, path: Path, heads: dict[str, nn.Module]) -> None:
-    """Write the sanity check's inputs and all outputs of a model, in the form the suffix names.
+    """Write the sanity check's inputs, as far as they fit the model, and all its outputs.
 
-    Raises UserError for an unknown suffix.
+    The suffix names the form. Raises UserError for an unknown suffix.
     """
-    inputs = sanity_inputs()
+    inputs = fit_inputs(sanity_inputs(), model.config)
     outputs = named_outputs(model, inputs, heads)
     # safetensors refuses one tensor under two names: every name gets a copy
     tensors = {name: t.contiguous().clone() for name, t in (inputs | outputs).items()}
