@@ -28,7 +28,6 @@ from minbert.run_files import check_stays, data_dir_of, data_of_run, folders_of_
 from minbert.task.loading import DataSource, changed_dev_files, load_task
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
-from minbert.weights.convert import to_published
 
 POSITIONALS = "RUN NEW_DIRECTORY"  # are written without a flag
 COMPARED_ROWS = 2000  # most rows of dev that a quantized model is compared on
@@ -65,7 +64,7 @@ def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_le
     if head.config.pooling != "cls":
         kind = head.config.pooling
         raise UserError(f"{task}: its head reads the {kind} of all tokens: export it --to onnx")
-    tensors = {f"bert.{to_published(k)}": v for k, v in model.encoder.state_dict().items()}
+    tensors = {f"bert.{k}": v for k, v in model.encoder.published_state_dict().items()}
     if head.config.per_word:
         tensors = {name: x for name, x in tensors.items() if ".pooler." not in name}
     tensors |= {f"classifier.{k}": v for k, v in head.folded().items()}

@@ -1,4 +1,4 @@
-"""Any nn.Module: built without values, and used in evaluation mode for a while."""
+"""Any nn.Module: built without values, compared, and used in evaluation mode for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,6 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
+
+from minbert.errors import UserError
+
+CONSTANTS = ("eps", "num_heads")  # of a module, which outputs depend on
 
 
 class NoInitialisation(TorchFunctionMode):
@@ -23,9 +27,36 @@ class NoInitialisation(TorchFunctionMode):
 
 @contextmanager
 def without_values() -> Iterator[None]:
-    """Give new modules the shapes of their parameters alone, and draw no random number for them."""
+    """Give new modules parameters without values, for which no random number is drawn."""
     with torch.device("meta"), NoInitialisation():
         yield
+
+
+def traits(model: nn.Module) -> dict[str, Any]:
+    """Return the shapes of a model's parameters, and its modules' constants, by name."""
+    found: dict[str, Any] = {name: tuple(x.shape) for name, x in model.state_dict().items()}
+    for name, module in model.named_modules(remove_duplicate=False):
+        own = {f"{name}.{key}": getattr(module, key, None) for key in CONSTANTS}
+        found |= {key: value for key, value in own.items() if value is not None}
+    return found
+
+
+def check_same_form(model: nn.Module, expected: nn.Module, but_for: tuple[str, ...] = ()) -> None:
+    """Raise UserError for a model whose files could not be loaded into `expected`.
+
+    Constants are compared where both models have them, as a module that replaces another may not.
+    but_for: prefixes of names that are not compared.
+    """
+    ours, theirs = traits(model), traits(expected)
+    for name in theirs | ours:
+        if name.rpartition(".")[2] in CONSTANTS and not (name in ours and name in theirs):
+            continue
+        found, asked = ours.get(name, "missing"), theirs.get(name, "nothing")
+        if found != asked and not name.startswith(but_for):
+            raise UserError(
+                f"cannot save a model whose {name} is {found}, where its config makes {asked}; "
+                f"torch.save keeps any model"
+            )
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from minbert import AdamW, Batch, BertModel, BertTokenizer, UserError
 from minbert.kernels import KERNELS
 from minbert.model.heads import HeadConfig
 from minbert.model.layers import set_kernels
+from minbert.model.mlm import MaskedLanguageModel, save_mlm
 from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
 from minbert.onnx import PaddedModel
 from tests.conftest import TINY
@@ -125,6 +127,97 @@ def test_a_model_that_its_config_does_not_describe_is_not_saved(tmp_path: Path) 
     model.save_pretrained(tmp_path / "model")
     loaded = BertModel.from_pretrained(tmp_path / "model")
     assert torch.equal(loaded(**padded())[0], model.eval()(**padded())[0])
+
+
+def narrow(model: BertModel, layers: int) -> None:
+    """Prune the feed-forward maps of the first layers from 64 to 48."""
+    for layer in model.bert_layers[:layers]:
+        layer.interm_dense, layer.out_dense = nn.Linear(32, 48), nn.Linear(48, 32)
+
+
+def set_constant(model: BertModel, key: str, value: float) -> None:
+    for module in model.modules():
+        if hasattr(module, key):
+            setattr(module, key, value)
+
+
+CHANGED = {
+    "a size": (lambda m: narrow(m, 2), "intermediate_size=48"),
+    "eps": (lambda m: set_constant(m, "eps", 0.1), "layer_norm_eps=0.1"),
+    "heads": (lambda m: set_constant(m, "num_heads", 2), "num_attention_heads=2"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGED)
+def test_what_a_config_can_describe_is_saved_when_it_does(tmp_path: Path, kind: str) -> None:
+    (change, values), model = CHANGED[kind], make_model()
+    model.save_pretrained(tmp_path)
+    saved = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    change(model)
+    with pytest.raises(UserError, match=rf"dataclasses.replace\(model.config, {values}\)"):
+        model.save_pretrained(tmp_path)
+    assert saved == {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    key, value = values.split("=")
+    model.config = dataclasses.replace(model.config, **{key: type(getattr(TINY, key))(value)})
+    model.save_pretrained(tmp_path)
+    loaded = BertModel.from_pretrained(tmp_path)
+    torch.testing.assert_close(loaded(**padded())[0], model(**padded())[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "message"),
+    [
+        (
+            "pooler_dense",
+            nn.Linear(32, 16),
+            r"pooler_dense.weight is \(16, 32\), where .* \(32, 32",
+        ),
+        ("pooler_dense", nn.Linear(32, 32, bias=False), "pooler_dense.bias is missing"),
+        ("bert_layers.1.interm_dense", nn.Linear(32, 64, bias=False), "interm_dense.bias is miss"),
+        ("bert_layers.0.out_dense", nn.Linear(48, 32), r"out_dense.weight is \(32, 48\), where"),
+        ("bert_layers.0.attention_layer_norm", nn.Identity(), "layer_norm.weight is missing"),
+        ("bert_layers.1.out_layer_norm", nn.LayerNorm(32), "out_layer_norm.eps is 1e-05, where"),
+        ("embed_layer_norm", nn.Identity(), "embed_layer_norm.weight is missing, where its config"),
+    ],
+)
+def test_what_no_config_describes_is_not_saved(
+    tmp_path: Path, name: str, module: nn.Module, message: str
+) -> None:
+    """Neither an encoder nor a network with it, as one of its towers; and nothing is written."""
+    model = make_model()
+    model.set_submodule(name, module)
+    towers = MultitaskNetwork(make_model(), {}, separate_towers=True)
+    towers.second_tower = model
+    masked = MaskedLanguageModel(model)
+    for save in (
+        model.save_pretrained,
+        partial(save_multitask, MultitaskNetwork(model, {})),
+        partial(save_multitask, towers),
+        partial(save_mlm, masked),
+    ):
+        with pytest.raises(UserError, match=message):
+            save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_network_that_its_files_would_not_hold_is_not_saved(tmp_path: Path) -> None:
+    """A second tower unlike the first, as all files have one config; and a head of another size."""
+    for name, module, message in (
+        ("heads.sst", nn.Linear(32, 3), r"heads.sst.weight is \(3, 32\), where .* \(5, 32\)"),
+        ("second_tower.pooler_dense", nn.Identity(), "second_tower.pooler_dense.weight is missing"),
+        (
+            "second_tower",
+            BertModel(dataclasses.replace(TINY, vocab_size=9)),
+            r"is \(9, 32\), where",
+        ),
+    ):
+        network = MultitaskNetwork(make_model(), {"sst": HeadConfig(outputs=5)}, 0.0, True)
+        if name.startswith("heads"):
+            module.config = network.heads["sst"].config
+        network.set_submodule(name, module)
+        with pytest.raises(UserError, match=message):
+            save_multitask(network, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,7 @@ from minbert.model.heads import draw_weights
 from minbert.model.layers import LayerNorm, Linear
 from minbert.model.packing import add_rows
 from minbert.modules import without_values
-from minbert.weights.convert import to_published
 from minbert.weights.pretrained import (
-    POOLER,
     check_weights,
     names_a_pooler,
     read_tensors,
@@ -102,9 +100,9 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
 def save_mlm(model: MaskedLanguageModel, directory: Path) -> None:
     """Write one file that BertForMaskedLM of transformers reads, and BertModel there and here."""
     encoder = {
-        f"bert.{to_published(name)}": tensor
-        for name, tensor in model.encoder.state_dict().items()
-        if model.has_pooler or not name.startswith(POOLER)
+        f"bert.{name}": tensor
+        for name, tensor in model.encoder.published_state_dict().items()
+        if model.has_pooler or not names_a_pooler([name])
     }
     head = {PUBLISHED[k]: v for k, v in model.mlm_head.state_dict().items()}
     write_pretrained(directory, model.encoder.config, encoder | head, "BertForMaskedLM")

@@ -15,9 +15,9 @@ from minbert.files import first_line, read_json
 from minbert.manifest import MANIFEST
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, siamese_part
-from minbert.modules import without_values
+from minbert.modules import check_same_form, without_values
 from minbert.tensors import load_tensors, save_tensors
-from minbert.weights.convert import convert, to_published
+from minbert.weights.convert import convert
 from minbert.weights.pretrained import check_weights
 from minbert.weights.resolve import resolve
 
@@ -148,14 +148,23 @@ def pooled_sentences(
 
 
 def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
-    """Write config.json, model.safetensors (encoder, published names) and heads.safetensors."""
-    model.encoder.save_pretrained(directory)
-    save_tensors(model.heads.state_dict(), directory / HEADS)
+    """Write config.json, model.safetensors (encoder, published names) and heads.safetensors.
+
+    Raises UserError for a model that would be another one when it is read, and writes nothing then.
+    """
+    configs = {name: head.config for name, head in model.heads.items()}
+    encoder, second = model.encoder, None
     if model.second_tower is not None:
-        second = {to_published(k): v for k, v in model.second_tower.state_dict().items()}
+        second = model.second_tower.published_state_dict()
+    with without_values():
+        expected = MultitaskNetwork(BertModel(encoder.config), configs, 0.0, second is not None)
+    check_same_form(model, expected, but_for=("encoder.",))
+    encoder.save_pretrained(directory)
+    save_tensors(model.heads.state_dict(), directory / HEADS)
+    if second is not None:
         save_tensors(second, directory / SECOND)
-    configs = {name: asdict(head.config) for name, head in model.heads.items()}
-    (directory / CONFIGS).write_text(json.dumps(configs, indent=1) + "\n")
+    saved = {name: asdict(config) for name, config in configs.items()}
+    (directory / CONFIGS).write_text(json.dumps(saved, indent=1) + "\n")
 
 
 def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[MultitaskNetwork, Path]:
