@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 
-from minbert.cli import args_of, flag_of, parse_arguments, run_script
+from minbert.cli import args_of, flag_of, parse_given, run_script
 from minbert.data.tokenizer import LONGEST, SHORTEST
 from minbert.errors import UserError
 from minbert.inference import MultitaskModel
@@ -241,10 +241,12 @@ def job_of(args: Args) -> tuple[str, bool]:
 
 
 def main(argv: list[str]) -> int:
-    args = parse_arguments(Args, argv, __doc__)
+    given = parse_given(Args, argv, __doc__)
+    args = Args(**given)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UserError("evaluate.py works in one process: start it with python, not torchrun")
-    job, has_text = job_of(args)
+    with given.naming_files():
+        job, has_text = job_of(args)
     set_threads(args.threads)
     code = 0
     if job == "checkpoint":

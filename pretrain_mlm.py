@@ -198,7 +198,7 @@ def task_flags(args: Args) -> str:
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__)
     with distributed.processes():
-        with silence(given.get("quiet", False)):
+        with silence(given.get("quiet", False)), given.naming_files():
             args, tasks, folder = rundir.open_run(
                 given, Args, TASKS, resolve_arguments, default_name
             )

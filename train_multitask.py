@@ -269,7 +269,7 @@ def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__)
     with distributed.processes():
-        with silence(given.get("quiet", False)):
+        with silence(given.get("quiet", False)), given.naming_files():
             args, tasks, folder = rundir.open_run(
                 given, Args, TASKS, resolve_arguments, default_name
             )

@@ -2,17 +2,19 @@
 
 import argparse
 import difflib
+import re
 import signal
 import sys
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import field, fields
 from functools import partial, wraps
 from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from minbert.errors import DAMAGED, UserError
+from minbert.errors import UserError
 from minbert.interrupt import command_of
 from minbert.memory import lack_of_memory, tune_allocator
 from minbert.parsers import as_typed
@@ -22,17 +24,16 @@ from minbert.progress import say
 T = TypeVar("T")
 Number = int | float
 LETTERS = {int: "N", float: "X"}  # that stand for a value in --help
-CONFIG_HELP = (
-    "TOML file with any of these arguments; flags win over it, as --no-NAME over NAME = true"
-)
+TAKEN_BACK = object()  # the value of --no-NAME, where NAME is no switch
+CONFIG_HELP = "TOML file with any of these arguments; flags win over it, --no-NAME takes NAME back"
 
 
 def arg(default: Any, help: str, *, group: str = "", **options: Any) -> Any:
     """Return a dataclass field with a default, a help line and its place in --help.
 
     group: the title it stands under. options: `parse` makes a value of the text, `low` and `high`
-    limit it (both are allowed values), `may_be_empty` allows an empty text, as one to predict;
-    others, as `choices`, go to argparse.
+    limit it (both are allowed values), `may_be_empty` allows an empty text, as one to predict,
+    `same_as` is the field that this one sets in other words; others, as `choices`, go to argparse.
     """
     return field(default=default, metadata={"help": help, "group": group, **options})
 
@@ -54,9 +55,31 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(message.removeprefix("argument "))
 
 
+class Given(dict[str, Any]):
+    """The fields that a command line sets; `files` are those that --config alone sets, by field."""
+
+    def __init__(self, values: dict[str, Any], files: dict[str, str]) -> None:
+        super().__init__(values)
+        self.files = files
+
+    @contextmanager
+    def naming_files(self) -> Iterator[None]:
+        """Let a UserError say which of the flags that it names stand in a file, not in argv."""
+        try:
+            yield
+        except UserError as error:
+            message = str(error)
+            for flag in dict.fromkeys(re.findall(r"--[a-z-]+", message)):
+                name = flag.removeprefix("--").replace("-", "_")
+                if file := self.files.get(name):
+                    back = flag if self[name] is False else flag_of(f"no_{name}")
+                    message += f"; {flag} stands in {file}: {back} takes it back"
+            raise UserError(message) from error
+
+
 def parse_given(
     cls: type, argv: list[str], description: str | None, positionals: str = ""
-) -> dict[str, Any]:
+) -> Given:
     """Return the fields that argv or its --config file sets, parsed and checked one by one.
 
     Dashes and underscores are both accepted. description: a script's docstring, of which --help
@@ -65,15 +88,28 @@ def parse_given(
     for an unknown flag, with the nearest known one.
     """
     parser = _parser_of(cls, description, positionals)
-    words = [_dashes(word) for word in argv]
-    given, _ = parser.parse_known_args(words)
-    for config in reversed(vars(given).pop("config", [])):  # the last of several wins
-        words = _config_words(Path(config), parser) + words
-    values, unknown = parser.parse_known_args(words)
-    vars(values).pop("config", None)
+    found, unknown = parser.parse_known_args([_dashes(word) for word in argv])
+    typed, values, files = vars(found), {}, {}
+    for path in typed.pop("config", []):  # the last of several wins
+        of_file = _config_values(Path(path), parser)
+        values, files = _replaced(cls, values, of_file), files | dict.fromkeys(of_file, path)
     if unknown:
         raise UserError(_unknown(unknown[0].split("=")[0], parser))
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in vars(values).items()}
+    values = _replaced(cls, values, typed)
+    files = {k: path for k, path in files.items() if k in values and k not in typed}
+    return Given({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}, files)
+
+
+def _replaced(cls: type, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return values of a dataclass's fields of which later ones win, also in other words."""
+    for name in after:
+        if after[name] is TAKEN_BACK and name not in before:
+            raise UserError(f"{flag_of(f'no_{name}')}: no --config file has {name} to take back")
+    chosen = {k for k, value in after.items() if value and value is not TAKEN_BACK}
+    same = [(f.name, f.metadata["same_as"]) for f in fields(cls) if "same_as" in f.metadata]
+    lost = {one for a, b in same for one, other in ((a, b), (b, a)) if other in chosen}
+    values = {k: value for k, value in before.items() if k not in lost} | after
+    return {k: value for k, value in values.items() if value is not TAKEN_BACK}
 
 
 def _parser_of(cls: type, description: str | None, positionals: str) -> argparse.ArgumentParser:
@@ -90,6 +126,7 @@ def _parser_of(cls: type, description: str | None, positionals: str) -> argparse
     for f in sorted(fields(cls), key=lambda f: f.name not in cls.__annotations__):
         options = dict(f.metadata)
         place = groups[options.pop("group")]
+        options.pop("same_as", None)
         parse = options.pop("parse", None) or type(f.default)
         low, high = options.pop("low", None), options.pop("high", None)
         unset = f.default in (None, "", ())
@@ -97,44 +134,22 @@ def _parser_of(cls: type, description: str | None, positionals: str) -> argparse
         help_line = (options.pop("help") + default).replace("%", "%%")
         if parse in LETTERS and "choices" not in options:
             options.setdefault("metavar", LETTERS[parse])
-        flag = flag_of(f.name)
+        flag, off = flag_of(f.name), flag_of(f"no_{f.name}")
         if parse is bool:
             on_help, off_help = help_line, argparse.SUPPRESS
             if f.default is True:
                 on_help, off_help = off_help, on_help
+            # --help shows the one of the two that is not the default
             place.add_argument(flag, action="store_true", help=on_help)
-            off = flag_of(f"no_{f.name}")  # --help shows the one of the two that is not the default
             place.add_argument(off, action="store_false", dest=f.name, help=off_help)
         else:
             checked = parse if low is None else _in_range(parse, low, high)
             checked = checked if options.pop("may_be_empty", False) else _not_empty(checked)
             place.add_argument(flag, type=checked, help=help_line, **options)
+            back = {"action": "store_const", "const": TAKEN_BACK, "help": argparse.SUPPRESS}
+            place.add_argument(off, dest=f.name, **back)
     parser.add_argument("--config", metavar="FILE", action="append", help=CONFIG_HELP)
     return parser
-
-
-def check_values(args: Any, where: str) -> None:
-    """Raise UserError for a value of a dataclass of arguments that its flag would not take.
-
-    where: the file that the values are from, for messages.
-    """
-    for f in fields(args):
-        value, low = getattr(args, f.name), f.metadata.get("low")
-        if isinstance(value, dict):  # of numbers by task
-            outside = any(isinstance(n, int) and n < 1 for n in value.values())
-        else:
-            limited = low is not None and value is not None
-            outside = limited and not low <= value <= f.metadata["high"]
-        parse = f.metadata.get("parse", str)
-        if isinstance(value, str) and parse is not str:  # such as a text for a number
-            try:
-                parse(value)
-            except (argparse.ArgumentTypeError, ValueError):
-                outside = True
-        choices = f.metadata.get("choices", ())
-        if outside or (choices and value not in (*choices, f.default)):
-            what = f"{f.name} is {repr(value)[:60]}, which {flag_of(f.name)} does not take"
-            raise UserError(f"{where}: {what}; {DAMAGED}")
 
 
 def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
@@ -145,8 +160,8 @@ def _unknown(flag: str, parser: argparse.ArgumentParser) -> str:
     return f"unknown argument {flag!r}{hint}"
 
 
-def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
-    """Return the values of a TOML file as the words of a command line."""
+def _config_values(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Return the fields that a TOML file sets, parsed as the words of a command line."""
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
@@ -169,12 +184,12 @@ def _config_words(path: Path, parser: argparse.ArgumentParser) -> list[str]:
     if any("\0" in word for word in words):  # which a command line cannot have
         raise UserError(f"--config {path}: a NUL character in a value")
     try:
-        _, unknown = parser.parse_known_args(words)
+        found, unknown = parser.parse_known_args(words)
     except UserError as error:
         raise UserError(f"--config {path}: {error}") from error
     if unknown:
         raise UserError(f"--config {path}: {_unknown(unknown[0], parser)}")
-    return words
+    return vars(found)
 
 
 def parse_arguments(cls: type[T], argv: list[str], description: str | None) -> T:
@@ -187,14 +202,16 @@ def parse_with_positionals(
 ) -> tuple[list[str], T]:
     """Return the words that stand without a flag, and the arguments that all others set.
 
-    positionals: these words' names in --help, as "RUN NEW_DIRECTORY". Every flag has a value.
+    positionals: these words' names in --help, as "RUN NEW_DIRECTORY". Every flag has a value but
+    --no-.
     """
     found, options, words = [], [], iter(argv)
     for word in words:
         if not word.startswith("-"):
             found.append(word)
         else:
-            options += [word] if "=" in word else [word, *islice(words, 1)]
+            is_whole = "=" in word or _dashes(word).startswith("--no-")
+            options += [word] if is_whole else [word, *islice(words, 1)]
     return found, cls(**parse_given(cls, options, description, f"{positionals} "))
 
 

@@ -1,4 +1,4 @@
-"""Arguments: --config and its mistakes, --help in groups, limits, the names of runs."""
+"""Arguments: --help in groups, limits, the names of runs, devices."""
 
 import argparse
 import re
@@ -24,100 +24,11 @@ from minbert.training.device import choose_device, choose_precision
 from minbert.weights import resolve as resolve_module
 from tasks import TASKS
 
-TEXT = """
-mode = "sequential"
-tasks = ["sst", "sts"]
-lr = 3e-5
-skip_predictions = true
-use_gpu = false
-
-[limit]
-sst = 100
-"""
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    (tmp_path / "run.toml").write_text(TEXT)
-    return tmp_path / "run.toml"
-
-
-def test_a_file_is_as_good_as_flags(config: Path) -> None:
-    flags = "--mode sequential --tasks sst,sts --lr 3e-5 --skip-predictions --limit sst=100"
-    flags += " --no-use-gpu"
-    assert parse_given(Args, ["--config", str(config)], "") == parse_given(Args, flags.split(), "")
-
-
-def test_a_byte_order_mark_is_no_part_of_a_file(config: Path) -> None:
-    plain = parse_given(Args, ["--config", str(config)], "")
-    config.write_text("\ufeff" + config.read_text(), encoding="utf-8")
-    assert parse_given(Args, ["--config", str(config)], "") == plain
-
-
-def test_a_file_turns_off_what_is_on_by_default(config: Path) -> None:
-    config.write_text("correct_bias = false\n")
-    assert parse_given(Args, ["--config", str(config)], "") == {"correct_bias": False}
-    config.write_text("no_correct_bias = true\n")
-    assert parse_given(Args, ["--config", str(config)], "") == {"correct_bias": False}
-
-
-@pytest.mark.parametrize("order", [0, 1])
-def test_flags_win(config: Path, order: int) -> None:
-    words = [["--config", str(config)], ["--lr", "1e-3"]]
-    given = parse_given(Args, words[order] + words[1 - order], "")
-    assert given["lr"] == 1e-3 and given["mode"] == "sequential"
-
-
-def test_a_list_is_several_files_where_a_flag_takes_several(tmp_path: Path) -> None:
-    (tmp_path / "run.toml").write_text('corpus = ["a.txt", "b,c.txt"]\ntasks = ["sst"]\n')
-    given = parse_given(mlm_options.Args, ["--config", str(tmp_path / "run.toml")], "")
-    assert given == {"corpus": ("a.txt", "b,c.txt"), "tasks": ("sst",)}
-
-
-def test_a_switch_of_the_file_can_be_turned_off(config: Path, capsys) -> None:
-    words = ["--config", str(config), "--no-skip-predictions"]
-    assert parse_given(Args, words, "")["skip_predictions"] is False
-    with pytest.raises(SystemExit):
-        parse_given(Args, ["--help"], "")
-    assert "--no-skip" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("lr =", "lrr =", r"run.toml: unknown argument '--lrr'; did you mean --lr\?"),
-        ("3e-5", '"fast"', r"run.toml: --lr: 'fast' is not a number"),
-        ("sst = 100", 'sst = 100\n[output_dir]\nx = "\\u0000"', "a NUL character in a value"),
-        ("use_gpu", "use_gpuu", r"'--no-use-gpuu'; did you mean --no-use-gpu\?"),
-        ('"sequential"', '"serial"', r"run.toml: --mode: invalid choice"),
-        ("lr = 3e-5", "lr = ", r"--config .*run.toml: cannot be read"),
-    ],
-)
-def test_mistakes(config: Path, old: str, new: str, message: str) -> None:
-    config.write_text(TEXT.replace(old, new))
-    with pytest.raises(UserError, match=message):
-        parse_given(Args, ["--config", str(config)], "")
-
-
-def test_of_several_files_the_last_one_wins(config: Path, tmp_path: Path) -> None:
-    (tmp_path / "more.toml").write_text('lr = 1e-4\nmode = "annealed"\n')
-    words = ["--config", str(config), "--config", str(tmp_path / "more.toml")]
-    found = parse_given(Args, [*words, "--mode", "joint"], "")
-    assert (found["lr"], found["mode"], found["tasks"]) == (1e-4, "joint", ("sst", "sts"))
-    config.write_text('config = "more.toml"\n')
-    with pytest.raises(UserError, match="config in a file; write --config twice"):
-        parse_given(Args, ["--config", str(config)], "")
-
 
 def test_a_text_that_looks_like_a_flag_stays_as_it_is() -> None:
     words = ["--text", "--dry_run does not = work_s", "--data_dir", "a_b"]
     found = parse_given(evaluate.Args, words, "")
     assert found == {"text": "--dry_run does not = work_s", "data_dir": "a_b"}
-
-
-def test_a_missing_file() -> None:
-    with pytest.raises(UserError, match=r"--config no.toml: cannot be read"):
-        parse_given(Args, ["--config", "no.toml"], "")
 
 
 @pytest.mark.parametrize(

@@ -243,16 +243,16 @@ def test_what_is_not_run_has_flags_that_exist(page: str) -> None:
                 assert command.split()[1] in make_targets(), block.place
 
 
-def flag_of(f: Field[object]) -> str:
-    """Return what turns an argument on, or off if it is on by default."""
-    return "--" + ("no-" if f.default is True else "") + f.name.replace("_", "-")
+def flags_of(f: Field[object]) -> tuple[str, str]:
+    """Return what sets an argument, and what turns it off or takes it back from a --config."""
+    return f"--{f.name}".replace("_", "-"), f"--no-{f.name}".replace("_", "-")
 
 
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md", "experiments/RESULTS.md"])
 def test_flags_files_and_links_exist(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     modules = [importlib.import_module(name.removesuffix(".py")) for name in (*SCRIPTS, *MODULES)]
-    flags = {flag_of(f) for m in modules for f in fields(m.Args)}
+    flags = {flag for m in modules for f in fields(m.Args) for flag in flags_of(f)}
     for flag in re.findall(r"(?<![\w-])--[a-z][a-z-]*", text):
         assert flag in flags | OTHER_FLAGS, f"{page}: {flag}"
     folders = "minbert|tasks|tests|docs|experiments|benchmarks|compat"

@@ -166,7 +166,10 @@ ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision"
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--tasks", "sst", "--pair-encoding", "sst=siamese"], "sst: not one of the pair tasks"),
+        (
+            ["--tasks", "sst", "--pair-encoding", "sst=siamese"],
+            "sst: no task of this run has pairs",
+        ),
         (
             ["--tasks", "sst", "--pair-encoding", "siamese"],
             "siamese: no task of this run has pairs",

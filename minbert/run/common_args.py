@@ -69,7 +69,9 @@ class CommonArgs:
         "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
         choices=KERNELS,
     )
-    written_out: bool = machine_arg(False, "the same as --kernels written-out", parse=bool)
+    written_out: bool = machine_arg(
+        False, "the same as --kernels written-out", parse=bool, same_as="kernels"
+    )
     device: str = machine_arg("auto", "auto, cpu, cuda, or mps, on which no test has run")
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024

@@ -27,6 +27,8 @@ from minbert.task.siamese import (
 from minbert.task.task import Tasks
 from minbert.training import distributed
 
+FROZEN_MODE = f"--fine-tune-mode {FROZEN}"
+
 
 def resolve_arguments(given: dict[str, Any], tasks: Tasks) -> Args:
     """Fill in the defaults that depend on other fields.
@@ -121,7 +123,7 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
     apart = {name: kind for name, kind in encoding.items() if kind not in ("", CROSS)}
     for name, kind in apart.items():
         if args.fine_tune_mode == FROZEN:
-            raise UserError(f"--pair-encoding {kind} trains the encoder: not with {FROZEN}")
+            raise UserError(f"--pair-encoding {kind} trains the encoder: not with {FROZEN_MODE}")
         chosen[name] = chosen[name] or tasks[name].pair_loss or default_pair_loss(tasks[name], kind)
         check_pair_loss(tasks[name], chosen[name], kind)
         if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
@@ -146,10 +148,11 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
 def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:
     """Return a word for each pair task, out of words by task and one for all others ("")."""
     flag = flag_of(field)
-    if stray := [name for name in values if name and name not in pairs]:
-        raise UserError(f"{flag} {stray[0]}: not one of the pair tasks {','.join(pairs)}")
-    if not pairs and values.get("", CROSS) != CROSS:
-        raise UserError(f"{flag} {values['']}: no task of this run has pairs")
+    stray = next((name for name in values if name and name not in pairs), "")
+    if stray and pairs:
+        raise UserError(f"{flag} {stray}: not one of the pair tasks {','.join(pairs)}")
+    if stray or (not pairs and values.get("", CROSS) != CROSS):
+        raise UserError(f"{flag} {stray or values['']}: no task of this run has pairs")
     return {name: values.get(name, values.get("", "")) for name in pairs}
 
 
@@ -189,7 +192,7 @@ def check_combinations(args: Args) -> None:
     anneals = args.anneal_to != Args.anneal_to
     frozen, siamese = args.fine_tune_mode == FROZEN, args.siamese_tasks == {*args.tasks}
     last_seed = args.seed + args.seeds - 1
-    encoder = f"is of the encoder's training: not with {FROZEN}"
+    encoder = f"is of the encoder's training: not with {FROZEN_MODE}"
     others = "leaves siamese heads as they are, and all tasks are siamese"
     for is_wrong, why in (
         (power and not annealed, f"--sampling-power goes with --mode annealed, {mode}"),
@@ -207,12 +210,13 @@ def check_combinations(args: Args) -> None:
         (args.reinit_layers and frozen, f"--reinit-layers {encoder}"),
         (args.layer_decay != 1 and frozen, f"--layer-decay {encoder}"),
         (args.heads_first and siamese, f"--heads-first {others}"),
-        (args.heads_first and frozen, f"--heads-first: {FROZEN} trains the heads alone anyway"),
+        (args.heads_first and frozen,
+         f"--heads-first: {FROZEN_MODE} trains the heads alone anyway"),
         (args.pool_layers and siamese, f"--pool-layers {others}"),
         (siamese and args.hidden_dropout_prob not in (0, Args.hidden_dropout_prob),
          f"--hidden-dropout-prob {others}"),
         (args.steps and args.mode == "sequential",
-         "--steps would end before the later tasks are trained: not with sequential"),
+         f"--steps would end before the later tasks are trained: {mode}"),
         (last_seed > LARGEST_SEED,
          f"--seeds {args.seeds}: ends with seed {last_seed}, the largest is {LARGEST_SEED}: lower "
          f"--seed {args.seed}"),

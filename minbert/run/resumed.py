@@ -1,11 +1,12 @@
 """What a resumed run goes on with: its own arguments, and the data that it began with."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from minbert.cli import check_values, flag_of
+from minbert.cli import flag_of
 from minbert.errors import DAMAGED, UserError
 from minbert.manifest import has_all_files, whole_directory_of
 from minbert.parsers import as_typed
@@ -46,6 +47,30 @@ def saved_arguments(cls: type[ScriptArgs], run: Path) -> ScriptArgs:
     args = from_json(cls, saved, str(run / ARGS))
     check_values(args, str(run / ARGS))
     return replace(args, task_file=str(run / TASKS_FILE) if args.task_file else "")
+
+
+def check_values(args: Any, where: str) -> None:
+    """Raise UserError for a value of a dataclass of arguments that its flag would not take.
+
+    where: the file that the values are from, for messages.
+    """
+    for f in fields(args):
+        value, low = getattr(args, f.name), f.metadata.get("low")
+        if isinstance(value, dict):  # of numbers by task
+            outside = any(isinstance(n, int) and n < 1 for n in value.values())
+        else:
+            limited = low is not None and value is not None
+            outside = limited and not low <= value <= f.metadata["high"]
+        parse = f.metadata.get("parse", str)
+        if isinstance(value, str) and parse is not str:  # such as a text for a number
+            try:
+                parse(value)
+            except (argparse.ArgumentTypeError, ValueError):
+                outside = True
+        choices = f.metadata.get("choices", ())
+        if outside or (choices and value not in (*choices, f.default)):
+            what = f"{f.name} is {repr(value)[:60]}, which {flag_of(f.name)} does not take"
+            raise UserError(f"{where}: {what}; {DAMAGED}")
 
 
 def resumed_arguments(

@@ -60,6 +60,7 @@ class Args(RecipeArgs):
         "",
         "names of the 2023 course: finetune is full-model, pretrain last-linear-layer",
         choices=["finetune", "pretrain"],
+        same_as="fine_tune_mode",
     )
     limit_dev: dict[str, int] = data_arg(
         None, "evaluate on so many rows, of all or by task", parse=limit_by_task
@@ -117,7 +118,7 @@ class Args(RecipeArgs):
     hidden_dropout_prob: float = training_arg(
         HEAD_DROPOUT, "dropout of the heads (the encoder keeps its own)", low=0, high=0.99
     )
-    use_gpu: bool = machine_arg(False, "the same as --device cuda", parse=bool)
+    use_gpu: bool = machine_arg(False, "the same as --device cuda", parse=bool, same_as="device")
     eval_every: int = training_arg(
         0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
     )
