@@ -21,6 +21,9 @@ HERE = Path(__file__).resolve().parent
 
 def main(argv: list[str]) -> int:
     """Run the script in its folder, with the arguments after its name."""
+    if argv[:1] in (["-h"], ["--help"]):
+        print((__doc__ or "").strip())
+        return 0
     if len(argv) < 2 or argv[0].startswith("-"):
         raise UserError("write python -m compat FOLDER SCRIPT, and the script's arguments after it")
     folder, script = Path(argv[0]).resolve(), argv[1]

@@ -9,7 +9,8 @@ import pytest
 import torch
 import transformers
 
-from minbert import BertModel
+import compat.__main__ as compat
+from minbert import BertModel, UserError
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork, save_multitask
 from minbert.weights.resolve import resolve
@@ -43,6 +44,14 @@ def test_a_directory_of_weights_is_that_of_where_it_was_named(folder: Path, tmp_
     for named, found in (("weights", str(tmp_path / "weights")), ("some-name", "some-name")):
         done = run_script(folder, source, model=named)
         assert done.out == f"{found}\n", done.err
+
+
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_is_printed(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compat.main([flag]) == 0
+    assert "\npython -m compat FOLDER sanity_check.py\n" in capsys.readouterr().out
+    with pytest.raises(UserError, match="write python -m compat FOLDER SCRIPT"):
+        compat.main([])
 
 
 def test_sanity_check(folder: Path) -> None:

@@ -35,7 +35,7 @@ def test_without_matplotlib_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(UserError, match=r"pip install -e \.\[report\]"):
+    with pytest.raises(UserError, match=r'pip install -e "\.\[report\]"$'):
         figures.main(["--results", str(HOME)])
 
 
