@@ -46,6 +46,7 @@ from minbert.task.task import Task, Tasks, has_2024_form, main_scores
 from minbert.training import distributed
 from minbert.training.averaging import add_to_average, averaged
 from minbert.training.gradients import TaskGradients, cosines
+from minbert.training.mixing import describe_passes
 from minbert.training.optimizer import clip_scale
 from minbert.training.schedule import learning_rate
 from minbert.training.threads import set_threads
@@ -59,8 +60,7 @@ def train(args: Args, folder: Path, tasks: Tasks) -> TrainState:
         state = run.state
         if args.mode == "sequential":
             print("sub-epochs: " + ", ".join(f"{t} {n}" for t, n in run.plan.sub_epochs.items()))
-        if len(tasks) > 1 or args.steps:
-            print(run.plan.describe_passes())
+        print(describe_passes(run.plan.passes()))
         print(run.outlook(), flush=True)
         with Keeper(run, args.save_minutes) as keeper:  # Ctrl-C: last/ is saved, between two steps
             for step in range(state.step, run.steps + 1):  # step: how many are done

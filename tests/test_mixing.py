@@ -74,12 +74,28 @@ def test_a_run_ends_after_steps(world: Path, mode: str, capsys: pytest.CaptureFi
     assert logged(world / "runs/run", "dev")[-1]["step"] == 7
 
 
-def test_single_runs_say_their_passes_where_steps_end_them(
-    world: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("words", "sst", "sts"),
+    [
+        ("--mode single --steps 7", 1.4, 2.3),
+        ("--mode single --epochs sst=1,sts=3", 1.0, 3.0),
+        ("--mode single --fine-tune-mode last-linear-layer --epochs 2", 2.0, 2.0),
+        ("--tasks sst", 2.0, None),
+        ("--mode sequential", 2.0, 2.0),
+    ],
+)
+def test_every_run_says_how_many_passes_each_set_gets(
+    world: Path, capsys: pytest.CaptureFixture[str], words: str, sst: float, sts: float | None
 ) -> None:
-    run(world, "--name", "run", "--mode", "single", "--steps", "7", "--skip-predictions")
+    """And its dry run says the same, in one line for all tasks."""
+    options = [*words.split(), "--skip-predictions"]
+    both = [f"sst {sst}"] + ([f"sts {sts}"] if sts else [])
+    run(world, "--name", "run", *options)
     told = capsys.readouterr().out
-    assert "passes over each set: sst 1.4\n" in told and "passes over each set: sts 2.3\n" in told
+    for line in both if "single" in words else [", ".join(both)]:
+        assert f"passes over each set: {line}\n" in told
+    run(world, *options, "--dry-run")
+    assert f"passes over each set: {', '.join(both)}\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("mode", ["annealed", "shuffle"])

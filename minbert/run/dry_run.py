@@ -31,7 +31,7 @@ from minbert.task.evaluation import encode_features
 from minbert.task.siamese import BOTH
 from minbert.task.task import Tasks
 from minbert.training.averaging import add_to_average
-from minbert.training.mixing import Plan
+from minbert.training.mixing import Plan, describe_passes
 from minbert.weights.resolve import resolve
 
 WARM_UP, MEASURED = 2, 6  # steps
@@ -205,8 +205,11 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     data.append("labels to train on:")
     for name, split in run.train_splits.items():
         data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")
-    if not args.is_one_by_one:
-        data.append(run.plan.describe_passes())
+    passes = run.plan.passes()
+    if args.is_one_by_one:  # the plan has all tasks in one run
+        steps = steps_to_measure(args, run.plan)
+        passes = {task: n / run.plan.batches[task] for task, n in steps.items()}
+    data.append(describe_passes(passes))
     return describe(args, data, found), found
 
 

@@ -97,12 +97,6 @@ class Plan:
         """Return how many passes over its set each task gets."""
         return {task: self.count_steps(task) / b for task, b in self.batches.items()}
 
-    def describe_passes(self) -> str:
-        """Return how many passes over its set each task gets, in words."""
-        return "passes over each set: " + ", ".join(
-            f"{t} {n:.1f}" for t, n in self.passes().items()
-        )
-
     def steps_with(self, task: str) -> Iterator[int]:
         """Return the numbers of the steps that have a batch of the task, in ascending order."""
         before = list(self.batches)[: list(self.batches).index(task)]
@@ -121,6 +115,11 @@ class Plan:
         if steps % self.epoch_steps == 0:
             return f"epoch {epoch}"
         return f"step {steps}" if steps == self.steps else None
+
+
+def describe_passes(passes: dict[str, float]) -> str:
+    """Return how many passes over its set each task gets, in words."""
+    return "passes over each set: " + ", ".join(f"{t} {n:.1f}" for t, n in passes.items())
 
 
 def resolve_sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
