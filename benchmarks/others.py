@@ -128,7 +128,7 @@ def mlm_loop(settings: dict[str, Any]) -> Turn:
     args = resolve_arguments(settings["args"], TASKS)
     tokenizer = transformers.AutoTokenizer.from_pretrained(args.model)
     tasks = [TASKS[name] for name in args.tasks]
-    sentences = distinct_sentences(tasks, Path(args.data_dir), args.limit)
+    sentences, _ = distinct_sentences(tasks, Path(args.data_dir), args.limit)
     ids = tokenizer(sentences, truncation=True, max_length=args.max_length)["input_ids"]
     model = transformers.BertForMaskedLM.from_pretrained(args.model).to(DEVICE).train()
     collator = transformers.DataCollatorForLanguageModeling(tokenizer, mlm_probability=0.15)

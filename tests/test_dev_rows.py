@@ -158,7 +158,7 @@ def test_pre_training_does_not_read_them_either(own: Path, run: Path) -> None:
     task = tasks_of_run(run, ["intent"])["intent"]
     examples, _ = read_examples(own / "data/intent.tsv", task.columns, True)
     others = {example.text for example in examples if example.id not in rows(run)}
-    assert {*distinct_sentences([task], own / "data", {})} == others
+    assert {*distinct_sentences([task], own / "data", {})[0]} == others
 
 
 def test_another_seed_and_pre_training_have_the_same_rows(own: Path, run: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import evaluate
+import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.data.examples import Columns, Example, read_examples
@@ -16,6 +17,7 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.task.loading import DataSource, load_task
 from minbert.task.predictions import score_predictions
 from minbert.task.taskfile import read_task_file, read_tasks
+from tests.conftest import logged
 from tests.own_tasks import OWN, arguments
 from tests.test_real_files import read, task_of
 
@@ -45,6 +47,27 @@ def test_a_share_of_the_rows_is_left_out_and_said(own: Path, capsys) -> None:
         split = load_task(task, "train", tokenizer, DataSource(own / "data", own / "ids", 16))
         assert said in capsys.readouterr().out and len(split) == 34
         assert not {"3", "7", "8", "9", "12", "20"} & {*split.id_strings()}
+
+
+@pytest.mark.parametrize(("dev", "of_dev"), [("b.csv", {"dev": {"without a label": 1}}), (0.5, {})])
+def test_a_run_s_log_and_card_count_what_is_left_out(own: Path, dev: Any, of_dev: dict) -> None:
+    """Also of a limited set, from the cache and with --quiet; drawn dev rows are train's."""
+    for name, text in (("a.csv", BAD), ("b.csv", table((5, "film,")))):
+        (own / "data" / name).write_text(text)
+    keys = 'kind = "classification"\ntrain = "a.csv"\ntext = "text"\nlabel = "label"\nlabels = 2\n'
+    (own / "own.toml").write_text(f"[own]\n{keys}bad_rows = 0.2\ndev = {json.dumps(dev)}\n")
+    train = {"without a label": 1, "with an empty text": 4, "with another label": 1}
+    argv = [*arguments(own), "--quiet", "--limit", "8", "--name"]
+    for name in ("first", "again"):
+        train_multitask.main([*argv, name])
+        (line,) = logged(own / "runs" / name, "start")
+        assert line["left_out"] == {"own": {"train": train, **of_dev}}
+        card = (own / "runs" / name / "README.md").read_text()
+        said = ", ".join(f"{count} {reason}" for reason, count in train.items())
+        assert f"| a.csv | 8; left out: {said} |" in card
+        assert ("; left out: 1 without a label |" in card) == bool(of_dev)
+    pretrain_mlm.main([*argv, "mlm", "--held-out", "0"])
+    assert logged(own / "runs/mlm", "start")[0]["left_out"] == {"own": {"train": train}}
 
 
 def test_no_label_at_all_is_written_as_a_sign(tmp_path: Path) -> None:
@@ -77,10 +100,7 @@ def test_a_twentieth_is_the_default(tmp_path: Path, bad: int, kept: int | None) 
     else:
         with pytest.raises(UserError, match=r"3 of 40 rows cannot be used"):
             read(tmp_path, "a.csv", text)
-
-
-def test_none_at_all(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"1 with an empty text \(line 7\)$"):
+    with pytest.raises(UserError, match=r"1 with an empty text \(line 7\)$"):  # none at all
         read(tmp_path, "a.csv", table((7, ",1")), bad_rows=0)
 
 

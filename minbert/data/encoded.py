@@ -43,7 +43,8 @@ class EncodedSplit:
     ids: np.ndarray  # (M,) int32
     offsets: np.ndarray  # (P+1,) int64, sequence p is ids[offsets[p]:offsets[p+1]]
     segment_starts: np.ndarray  # (P,) int32, where segment 1 begins in it; past its end: none
-    left_out: str = ""  # in words, how many rows of the files are, and why
+    left_out: str = ""  # in words, how many rows of the files are, why, and on which lines
+    left_out_counts: dict[str, int] = field(default_factory=dict)  # the same by reason
     last_line: int = 0  # of the last file: where its last row begins
     # (P,) int32, each sequence's row, in ascending order; empty: sequence r is row r
     owners: np.ndarray = field(default_factory=no_owners)
@@ -186,7 +187,10 @@ def encode_files(
 
     split = encode_examples(usable_rows(), tokenizer, max_length, siamese, long)
     check_ids(files, split.row_ids, file_of, lines)
-    return replace(split, left_out=left_out.summary(), last_line=last_line)
+    return replace(
+        split, left_out=left_out.summary(), left_out_counts=dict(left_out.counts),
+        last_line=last_line,
+    )  # fmt: skip
 
 
 def take(split: EncodedSplit, rows: np.ndarray) -> EncodedSplit:

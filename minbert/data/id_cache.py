@@ -1,6 +1,7 @@
 """A split's ids on the disk: a file that has not changed is tokenized once."""
 
 import hashlib
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,7 @@ from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_
 from minbert.manifest import sha256_of
 
 CACHE = ".ids"  # in --output-dir: the ids of data files and corpora, for all runs
-CACHE_VERSION = b"7"  # change it when the same files give other arrays, or of another meaning
+CACHE_VERSION = b"8"  # change it when the same files give other arrays, or of another meaning
 
 
 def load_split(
@@ -55,8 +56,10 @@ def load_split(
 def write_cache(split: EncodedSplit, path: Path) -> None:
     """Write a split's arrays, whole or not at all, and beside them their file's hash."""
     remove_unfinished(path.parent)
+    arrays = {name: x for name, x in vars(split).items() if x is not None}
+    arrays["left_out_counts"] = json.dumps(split.left_out_counts)
     with replaced_file(path) as file:
-        np.savez(file, **{name: x for name, x in vars(split).items() if x is not None})
+        np.savez(file, **arrays)
     write_hash(path)
 
 
@@ -69,4 +72,6 @@ def read_cache(path: Path) -> EncodedSplit | None:
         return None
     with np.load(path) as arrays:
         values = {name: arrays[name] for name in arrays.files}
-        return EncodedSplit(**values | {"left_out": str(values["left_out"])})
+    values["left_out"] = str(values["left_out"])
+    values["left_out_counts"] = json.loads(str(values["left_out_counts"]))
+    return EncodedSplit(**values)

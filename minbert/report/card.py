@@ -119,12 +119,19 @@ def data_rows(
     of_dev = f" ({again:,} as in train)" if again else ""
     share = f", {task.dev_share:g} of it: dev" if task.dev_share else ""
     for name, used, part in (
-        ("train", f"{len(train):,}", ""), ("dev", f"{len(dev):,}{of_dev}", share),
+        ("train", f"{len(train):,}{left_out(train)}", ""),
+        ("dev", f"{len(dev):,}{of_dev}{left_out(dev)}", share),
     ):  # fmt: skip
         for number, path in enumerate(task.paths(name, data_dir)):
             rows = "" if number else used
             lines.append((path.name + part, rows, f"`{of_file[path]}`"))
     return lines
+
+
+def left_out(split: EncodedSplit) -> str:
+    """Return how many rows of a split's files cannot be used, and why; "" if all can."""
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in split.left_out_counts.items())
+    return f"; left out: {counts}" if counts else ""
 
 
 def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:

@@ -38,6 +38,7 @@ from minbert.task.loading import (
     DataSource,
     check_files,
     check_segments,
+    count_left_out,
     load_tests,
     load_train_and_dev,
     training_files,
@@ -157,6 +158,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
         last=last, files=files, digests=digests, passes=plan.passes(), prepared_s=prepared_s,
         start=start, own_bests=args.tasks if args.save_task_best else (),
+        left_out=count_left_out({"train": train_splits, "dev": dev_splits, "test": test_splits}),
     )  # fmt: skip
     if not last:
         begun.log.write("labels", tasks=count_labels(tasks, train_splits))

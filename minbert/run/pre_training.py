@@ -19,7 +19,12 @@ from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.run import rundir
 from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.mlm_args import Args
-from minbert.task.loading import check_files, distinct_sentences, training_files
+from minbert.task.loading import (
+    LeftOutCounts,
+    check_files,
+    distinct_sentences,
+    training_files,
+)
 from minbert.task.task import Tasks
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
@@ -84,7 +89,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     longest = min(args.max_length, config.max_position_embeddings)
     files = text_files(args, tasks)
     with unchanged(files.values()) as digests, distributed.first_before_others():
-        text = load_text(args, tasks, tokenizer, longest)
+        text, left_out = load_text(args, tasks, tokenizer, longest)
     held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
     if args.held_out and len(held_out) == 0:
         raise UserError(
@@ -99,7 +104,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=steps,
-        last=last, files=files, digests=digests, rows=rows,
+        last=last, files=files, digests=digests, rows=rows, left_out=left_out,
     )  # fmt: skip
     args = rundir.save_arguments(folder, args, tasks)
     return PreTraining(
@@ -119,10 +124,16 @@ def text_files(args: Args, tasks: Tasks) -> dict[str, Path]:
     return training_files(list(tasks.values()), Path(args.data_dir), ("train",))
 
 
-def load_text(args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int) -> EncodedSplit:
-    """Load --corpus, or every distinct training sentence of the tasks, each as a text."""
+def load_text(
+    args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int
+) -> tuple[EncodedSplit, LeftOutCounts]:
+    """Load --corpus, or every distinct training sentence of the tasks, each as a text.
+
+    Returns also how many rows of the tasks are left out.
+    """
     cache = Path(args.output_dir) / CACHE
     if args.corpus:
-        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache)
-    sentences = distinct_sentences(list(tasks.values()), Path(args.data_dir), args.limit or {})
-    return load_sentences(sentences, tokenizer, max_length, cache)
+        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache), {}
+    known = list(tasks.values())
+    sentences, left_out = distinct_sentences(known, Path(args.data_dir), args.limit or {})
+    return load_sentences(sentences, tokenizer, max_length, cache), left_out

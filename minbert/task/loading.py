@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from minbert.manifest import sha256_of
 from minbert.task.dev_rows import check_dev_rows, is_dev_row, with_drawn_rows
 from minbert.task.task import Task
 from minbert.training import distributed
+
+LeftOutCounts = dict[str, dict[str, dict[str, int]]]  # rows by task, split and reason
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,9 @@ def load_task(
             f"{task.name}: no dev file: {is_dev.sum():,} of these rows are its dev set, as this "
             f"run keeps them"
         )
-    return take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
+    split = take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
+    # what the files' other rows are is counted once, with the training set
+    return replace(split, left_out_counts={}) if split_name == "dev" else split
 
 
 def why_no_test(task: Task, data_dir: Path) -> str:
@@ -186,17 +190,32 @@ def count_trained_on(dev: EncodedSplit, train: EncodedSplit) -> int:
     return sum(counts[tokens] for tokens in found)
 
 
-def distinct_sentences(tasks: list[Task], data_dir: Path, limits: dict[str, int]) -> list[str]:
-    """Return every sentence of the training sets once; a pair is two sentences.
+def count_left_out(by_split: dict[str, dict[str, EncodedSplit]]) -> LeftOutCounts:
+    """Return how many rows of the tasks' files are left out. by_split: splits, by task."""
+    counts: LeftOutCounts = {}
+    for name, by_task in by_split.items():
+        for task, split in by_task.items():
+            if split.left_out_counts:
+                counts.setdefault(task, {})[name] = split.left_out_counts
+    return counts
 
-    limits: most rows by task; the same rows are drawn as for training on the task.
+
+def distinct_sentences(
+    tasks: list[Task], data_dir: Path, limits: dict[str, int]
+) -> tuple[list[str], LeftOutCounts]:
+    """Return every sentence of the training sets once, and how many rows are left out.
+
+    A pair is two sentences. limits: most rows by task; the same rows are drawn as for training on
+    the task.
     """
     sentences: dict[str, None] = {}  # used as a set with an order
+    counts: LeftOutCounts = {}
     for task in tasks:
         paths = task.paths("train", data_dir)
         examples, left_out = read_examples(paths, task.columns, labelled=True)
         if said := left_out.summary():
             print(f"{names_of(paths)}: {said}")
+            counts[task.name] = {"train": dict(left_out.counts)}
         if task.dev_share:
             known = with_drawn_rows(task, data_dir)
             is_dev = is_dev_row(known, [example.id for example in examples], data_dir)
@@ -205,4 +224,4 @@ def distinct_sentences(tasks: list[Task], data_dir: Path, limits: dict[str, int]
             sentences[example.text] = None
             if example.pair is not None:
                 sentences[example.pair] = None
-    return list(sentences)
+    return list(sentences), counts
