@@ -2,8 +2,11 @@
 
 import shutil
 import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +18,11 @@ from experiments.estimate import resolved
 from experiments.jobs import Job
 from experiments.markdown import ONE_MODEL
 from experiments.run_records import Evaluation, RunRecord, logged_passes
-from minbert import UserError
+from minbert import UserError, metrics
 from minbert.files import read_json_lines
 from minbert.run.dry_run import Forecast
 from minbert.training.device import choose_device, choose_precision
+from tests.conftest import make_world
 
 ROWS_OF_TABLE_5 = (
     "single tasks (three models)", "short: annealed", "short: annealed + averaging",
@@ -26,30 +30,49 @@ ROWS_OF_TABLE_5 = (
 )  # fmt: skip
 
 
-@pytest.mark.thorough
-def test_one_model_beside_three(
-    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(Path(__file__).parents[1])  # where recipes/ is
+@contextmanager
+def small_table(world: Path) -> Iterator[list[str]]:
+    """Make table 5 one of few rows and steps; give the words that name its places."""
     short = ("--mode", "annealed", *one_model.SMOOTH, "--steps", "3")
-    monkeypatch.setattr(one_model, "ANNEALED", short)
-    monkeypatch.setattr(one_model, "SHORT_JOINT", ("--mode", "joint", "--steps", "2"))
-    rows = [row for row in one_model.table_5() if row.label in ROWS_OF_TABLE_5]
-    monkeypatch.setattr(one_model, "table_5", lambda: rows)
-    places = {
-        "--model": "model",
-        "--data-dir": "data",
-        "--output-dir": "runs",
-        "--results": "results",
-    }
-    shared = [word for flag, name in places.items() for word in (flag, str(world / name))]
-    monkeypatch.setattr(run_table, "estimate", lambda *_: Forecast(1, 0.0, 0.0))
-    one_model.main([*shared, "--seeds", "2"])
-    table = read_ablation(world / "results" / ONE_MODEL)
-    single, annealed, mean, taught, joint, recipe = table.lines
+    places = {"model": "model", "data-dir": "data", "output-dir": "runs", "results": "results"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(Path(__file__).parents[1])  # where recipes/ is
+        patch.setattr(one_model, "ANNEALED", short)
+        patch.setattr(one_model, "SHORT_JOINT", ("--mode", "joint", "--steps", "2"))
+        rows = [row for row in one_model.table_5() if row.label in ROWS_OF_TABLE_5]
+        patch.setattr(one_model, "table_5", lambda: rows)
+        patch.setattr(run_table, "estimate", lambda *_: Forecast(1, 0.0, 0.0))
+        patch.setattr(metrics, "RESAMPLES", 20)
+        words = [word for flag, name in places.items() for word in (f"--{flag}", str(world / name))]
+        yield [*words, "--seeds", "2"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A world where the small table has been run; no test changes it."""
+    world = make_world(tmp_path_factory.mktemp("table"))
+    with small_table(world) as words:
+        one_model.main(words)
+    return world
+
+
+def lines_of(world: Path) -> dict[str, ablation.Line]:
+    """Return the lines of the small table, by label."""
+    return {line.label: line for line in read_ablation(world / "results" / ONE_MODEL).lines}
+
+
+def logs_of(world: Path, job: str) -> list[list[dict[str, Any]]]:
+    """Return the logs of a job's two runs."""
+    root = world / "runs/one-model-model"
+    return [read_json_lines(root / f"{job}-{seed}" / "log.jsonl") for seed in (11711, 11712)]
+
+
+@pytest.mark.thorough
+def test_one_model_beside_three(finished: Path) -> None:
+    single, annealed, mean, taught, _, recipe = lines_of(finished).values()
     assert not single.gains
     beside = {(g.beside, g.at_last) for g in mean.gains}
-    assert beside >= {(one_model.table_5()[0].label, False), ("short: annealed", False)}
+    assert beside >= {(single.label, False), ("short: annealed", False)}
     for line in (annealed, mean, taught, recipe):  # the predictions of both kinds are kept
         for gain in (gain for gain in line.gains if gain.beside == single.label):
             kept = "last" if gain.at_last else "best"
@@ -61,52 +84,72 @@ def test_one_model_beside_three(
                 assert centre == pytest.approx(scores[0] - scores[1], abs=1e-4)
         assert any(gain.beside == single.label for gain in line.gains)
     assert (single.scores["sst"].best_of, annealed.scores["sst"].best_of) == (10, 1)
+    assert "alone-sst" in single.scores["sst"].job
+
+
+@pytest.mark.thorough
+def test_a_row_has_the_updates_passes_and_last_scores_of_its_logs(finished: Path) -> None:
+    single, annealed, mean, _, _, recipe = lines_of(finished).values()
+    logs = logs_of(finished, "annealed")
+    means = [[x for x in log if x["event"] == "mean-dev"][-1]["scores"] for log in logs]
     for task in annealed.scores:
-        root = world / "runs/one-model-model"
-        logs = [read_json_lines(root / f"annealed-{s}" / "log.jsonl") for s in (11711, 11712)]
-        means = [[x for x in log if x["event"] == "mean-dev"][-1]["scores"] for log in logs]
         assert mean.scores[task].last == [next(iter(m[task].values())) for m in means]
         passes = [log[0]["passes"][task] for log in logs]  # tasks are drawn by seed
         assert annealed.passes[task] == pytest.approx(np.mean(passes))
     assert annealed.updates == {"annealed": 3} and set(single.updates.values()) == {5, 3}
     assert single.passes == {"sst": 5.0, "quora": 3.0, "sts": 5.0}
+    assert annealed.examples < recipe.examples
     is_bf16 = choose_precision("auto", choose_device("auto")) == torch.bfloat16
-    assert all(f"{'bf16' if is_bf16 else 'fp32'} products" in name for name in table.machines)
-    pairs = {"sst quora", "sst sts", "quora sts"}
-    runs = [root / f"{next(iter(joint.updates))}-{seed}" for seed in (11711, 11712)]
-    steps = [
-        x["cosines"] for run in runs for x in read_json_lines(run / "log.jsonl") if "cosines" in x
-    ]
+    machines = read_ablation(finished / "results" / ONE_MODEL).machines
+    assert all(f"{'bf16' if is_bf16 else 'fp32'} products" in name for name in machines)
+
+
+@pytest.mark.thorough
+def test_a_joint_row_has_the_cosines_of_its_logs(finished: Path) -> None:
+    lines = lines_of(finished)
+    joint, pairs = lines["short: joint"], {"sst quora", "sst sts", "quora sts"}
+    logs = logs_of(finished, next(iter(joint.updates)))
+    steps = [line["cosines"] for log in logs for line in log if "cosines" in line]
     assert steps and joint.cosines.keys() == joint.opposed.keys() == pairs
     for pair in pairs:
         assert joint.cosines[pair] == pytest.approx(np.mean([x[pair] for x in steps]))
         assert joint.opposed[pair] == pytest.approx(np.mean([x[pair] < 0 for x in steps]))
-    assert (
-        not annealed.cosines
-        and annealed.examples < recipe.examples
-        and "alone-sst" in single.scores["sst"].job
-    )
-    text = (world / "results/RESULTS.md").read_text()
+    assert not lines["short: annealed"].cosines
+    text = (finished / "results/RESULTS.md").read_text()
     assert "short: joint: cosines between" in text
     assert f"(sst sts, below 0 in {joint.opposed['sst sts']:.0%} of the steps)" in text
+
+
+@pytest.mark.thorough
+def test_the_page_has_the_table_and_the_recipe_s_predictions_are_written(finished: Path) -> None:
+    text = (finished / "results/RESULTS.md").read_text()
     assert text.startswith("## Table 5") and "| less single tasks (three models) |" in text
     assert "--teacher sst=checkpoints/alone-sst-1e-4" in text
-    written = {path.parent.name for path in (world / "runs").glob("*/*/predictions")}
+    written = {path.parent.name for path in (finished / "runs").glob("*/*/predictions")}
     assert written == {"one-model-11711", "one-model-11712"}
-    shutil.rmtree(world / "runs/one-model-model")  # the records outlive the runs
-    one_model.main([*shared, "--seeds", "2"])
-    assert read_ablation(world / "results" / ONE_MODEL) == table
-    assert not (world / "runs/one-model-model").exists()
-    kept = world / "results/predictions/one-model-11712"
-    assert sorted(path.name for path in kept.iterdir()) == [
-        "para-test-output.csv", "sst-test-output.csv", "sts-test-output.csv"
-    ]  # fmt: skip
-    # a run that is missing needs its teachers' folders again, whose records stay
+
+
+@pytest.mark.thorough
+def test_records_outlive_runs_and_a_missing_run_needs_its_teachers_again(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world = tmp_path
+    shutil.copytree(finished / "results", world / "results")  # and no runs
+    for name in ("model", "data"):  # which the records are of
+        (world / name).symlink_to(finished / name)
     records = world / "results/runs/one-model-model"
-    (records / "teachers-11712.json").unlink()
-    before = {path.name: path.read_bytes() for path in records.iterdir()}
-    capsys.readouterr()
-    one_model.main([*shared, "--seeds", "2", "--only", "teachers"])
+    with small_table(world) as words:
+        one_model.main(words)
+        assert lines_of(world) == lines_of(finished)
+        assert not (world / "runs/one-model-model").exists()
+        kept = world / "results/predictions/one-model-11712"
+        assert sorted(path.name for path in kept.iterdir()) == [
+            "para-test-output.csv", "sst-test-output.csv", "sts-test-output.csv"
+        ]  # fmt: skip
+        (records / "teachers-11712.json").unlink()
+        before = {path.name: path.read_bytes() for path in records.iterdir()}
+        capsys.readouterr()
+        one_model.main([*words, "--only", "teachers"])
     again = "alone-sst-1e-4: 2 of 2 done, 1 to run again, whose folders others need, 1 steps"
     assert again in capsys.readouterr().out
     after = {path.name: path.read_bytes() for path in records.iterdir()}
