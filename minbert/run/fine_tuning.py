@@ -133,8 +133,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     with unchanged(files.values()) as digests:
         teacher_paths = teacher_files(args, folder, tasks)
         train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
-    if args.teacher:  # before its teachers read other data in vain
-        check_begun(folder, files, dict(zip(files, digests, strict=True)))
+    check_begun(folder, files, dict(zip(files, digests, strict=True)))  # before more work is done
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     warn_of_rare_classes(tasks, train_splits)
     sequences = {name: one_row_per_sequence(split) for name, split in train_splits.items()}
