@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 
+import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import cli
@@ -91,7 +92,7 @@ def ignored(name: str):
         return given
 
     with pytest.MonkeyPatch.context() as patch:
-        for module in (cli, train_multitask, pretrain_mlm):
+        for module in (cli, train_multitask, pretrain_mlm, evaluate):
             patch.setattr(module, "parse_given", parse_given)
         yield
 
