@@ -8,7 +8,7 @@ import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import UserError, export
-from minbert.cli import parse_given, parse_with_places
+from minbert.cli import parse_given, parse_with_positionals
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args
 from tests.conftest import arguments, logged
@@ -204,5 +204,5 @@ def test_evaluate_s_refusals_say_it_too(config: Path) -> None:
 def test_what_takes_back_has_no_value_beside_words_without_a_flag(config: Path) -> None:
     config.write_text('task = "sst"\nto = "onnx"\n')
     argv = ["run", "--config", str(config), "--no-task", "new"]
-    places, args = parse_with_places(export.Args, argv, "", export.PLACES)
+    places, args = parse_with_positionals(export.Args, argv, "", export.POSITIONALS)
     assert places == ["run", "new"] and (args.task, args.to) == ("", "onnx")
