@@ -33,14 +33,20 @@ from tests.processes import assert_same_run
 from tests.test_stopping import interrupt_at
 
 
-@pytest.mark.parametrize("script", [train_multitask, pretrain_mlm])
-def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType) -> None:
+@pytest.mark.parametrize(
+    ("script", "why"),
+    [
+        (train_multitask, "ids-sst-train.csv: not what .*runs/run began with"),
+        (pretrain_mlm, r"runs/run is a run of 10 steps, .* would be 6"),
+    ],
+)
+def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType, why: str) -> None:
     more = ["--held-out", "2"] if script is pretrain_mlm else []
     script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
     shutil.copytree(world / "data", world / "fewer")
     lines = (world / "data/ids-sst-train.csv").read_text().splitlines()
     (world / "fewer/ids-sst-train.csv").write_text("\n".join(lines[:25]) + "\n")
-    with pytest.raises(UserError, match=r"runs/run is a run of 10 steps, .* would be 6"):
+    with pytest.raises(UserError, match=why):
         script.main(["--resume", str(world / "runs/run"), "--data-dir", str(world / "fewer")])
     assert script.main(["--resume", str(world / "runs/run")]) == 0
 
