@@ -190,7 +190,7 @@ def count_trained_on(dev: EncodedSplit, train: EncodedSplit) -> int:
     return sum(counts[tokens] for tokens in found)
 
 
-def count_left_out(by_split: dict[str, dict[str, EncodedSplit]]) -> LeftOutCounts:
+def count_left_out(by_split: dict[str, Splits]) -> LeftOutCounts:
     """Return how many rows of the tasks' files are left out. by_split: splits, by task."""
     counts: LeftOutCounts = {}
     for name, by_task in by_split.items():
