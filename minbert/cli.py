@@ -56,7 +56,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class Given(dict[str, Any]):
-    """The fields that a command line sets; `files` are those that --config alone sets, by field."""
+    """The fields that a command line sets; files: the --config file of each that is not typed."""
 
     def __init__(self, values: dict[str, Any], files: dict[str, str]) -> None:
         super().__init__(values)
@@ -69,7 +69,8 @@ class Given(dict[str, Any]):
             yield
         except UserError as error:
             message = str(error)
-            for flag in dict.fromkeys(re.findall(r"--[a-z-]+", message)):
+            wrong = re.split("; |: leave it out", message)[0]  # before the advice, with its flags
+            for flag in dict.fromkeys(re.findall(r"--[a-z-]+", wrong)):
                 name = flag.removeprefix("--").replace("-", "_")
                 if file := self.files.get(name):
                     back = flag if self[name] is False else flag_of(f"no_{name}")
@@ -95,6 +96,9 @@ def parse_given(
         values, files = _replaced(cls, values, of_file), files | dict.fromkeys(of_file, path)
     if unknown:
         raise UserError(_unknown(unknown[0].split("=")[0], parser))
+    for name, value in typed.items():
+        if value is TAKEN_BACK and name not in files:
+            raise UserError(f"{flag_of(f'no_{name}')}: no --config file has {name} to take back")
     values = _replaced(cls, values, typed)
     files = {k: path for k, path in files.items() if k in values and k not in typed}
     return Given({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}, files)
@@ -102,9 +106,6 @@ def parse_given(
 
 def _replaced(cls: type, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return values of a dataclass's fields of which later ones win, also in other words."""
-    for name in after:
-        if after[name] is TAKEN_BACK and name not in before:
-            raise UserError(f"{flag_of(f'no_{name}')}: no --config file has {name} to take back")
     chosen = {k for k, value in after.items() if value and value is not TAKEN_BACK}
     same = [(f.name, f.metadata["same_as"]) for f in fields(cls) if "same_as" in f.metadata]
     lost = {one for a, b in same for one, other in ((a, b), (b, a)) if other in chosen}
@@ -202,8 +203,8 @@ def parse_with_positionals(
 ) -> tuple[list[str], T]:
     """Return the words that stand without a flag, and the arguments that all others set.
 
-    positionals: these words' names in --help, as "RUN NEW_DIRECTORY". Every flag has a value but
-    --no-.
+    positionals: these words' names in --help, as "RUN NEW_DIRECTORY". Every flag takes a value,
+    except --no-NAME.
     """
     found, options, words = [], [], iter(argv)
     for word in words:

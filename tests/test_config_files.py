@@ -195,6 +195,22 @@ def test_what_no_file_has_cannot_be_taken_back(config: Path) -> None:
             train_multitask.main(words)
 
 
+def test_what_a_file_turns_off_is_not_set(config: Path) -> None:
+    config.write_text("average = false\n")
+    assert parse_given(Args, ["--config", str(config)], "") == {}
+
+
+def test_a_refusal_names_no_flag_that_it_only_recommends(world: Path) -> None:
+    text = f'model = "{world / "model"}"\ndata_dir = "{world / "data"}"\nepochs = 1\n'
+    file = world / "run.toml"
+    file.write_text(text + f'output_dir = "{world / "runs"}"\nskip_predictions = true\n')
+    words = ["--config", str(file), "--tasks", "sst"]
+    train_multitask.main([*words, "--name", "run"])
+    file.write_text(file.read_text().replace("epochs = 1", "epochs = 2"))
+    with pytest.raises(UserError, match=r"--no-epochs takes it back$"):
+        train_multitask.main([*words, "--resume", "run"])
+
+
 def test_evaluate_s_refusals_say_it_too(config: Path) -> None:
     config.write_text('gold = "dev.csv"\n')
     with pytest.raises(UserError, match=r"leave it out; --gold stands in .*: --no-gold takes it"):

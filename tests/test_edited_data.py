@@ -15,7 +15,7 @@ from minbert import UserError
 from minbert.data import corpus, id_cache
 from minbert.manifest import sha256_of
 from minbert.run import fine_tuning, teachers
-from tests.conftest import arguments, run, weights
+from tests.conftest import arguments, cut, run, weights
 from tests.test_stopping import interrupt_at
 from tests.test_teachers import outputs_of, teach
 
@@ -117,7 +117,7 @@ def reverse_rows(file: Path) -> None:
 def test_a_run_that_has_not_begun_has_its_teachers_read_the_rows_of_now(
     world: Path, monkeypatch: pytest.MonkeyPatch, more: list[str], step: int, taught: str
 ) -> None:
-    """It is stopped before its first step, or in the one before it."""
+    """It is stopped before its first checkpoint, or in the run before it."""
     options = [*teach(world), "--epochs", "1", "--skip-predictions", *more]
 
     def killed(*_: object) -> None:
@@ -131,7 +131,7 @@ def test_a_run_that_has_not_begun_has_its_teachers_read_the_rows_of_now(
         run(world, "--name", "cut", *options)
     reverse_rows(world / "data/sts-train.csv")
     (world / "runs/teachers").rename(world / "away")
-    with pytest.raises(UserError, match=r"teachers/sts-\w+.npy: of other .*, and the .* is gone"):
+    with pytest.raises(UserError, match=r"teachers/sts-\w+.npy: not of the .*, and the .* is gone"):
         train_multitask.main(["--resume", str(world / "runs/cut")])
     (world / "away").rename(world / "runs/teachers")
     train_multitask.main(["--resume", str(world / "runs/cut")])
@@ -161,3 +161,35 @@ def test_a_run_that_has_begun_lets_no_teacher_read_other_rows(
         (file,) = (folder / "teachers").glob(f"{task}-*.sha256")
         file.rename(folder / f"teachers/{task}.npy.sha256")
     assert train_multitask.main(["--resume", str(folder)]) == 0
+
+
+def test_a_corrected_title_leaves_a_teacher_s_outputs_those_of_the_rows(world: Path) -> None:
+    cut(world, 3, "--name", "run", "--epochs", "1", "--skip-predictions", *teach(world))
+    for gone in ("teachers", ".teachers"):
+        shutil.rmtree(world / "runs" / gone)
+    tasks = world / "runs/run/tasks.toml"
+    text = tasks.read_text()
+    tasks.write_text(text.replace('title = "SST"', 'title = "Sentiment"'))
+    assert tasks.read_text() != text
+    assert train_multitask.main(["--resume", str(world / "runs/run")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "why"),
+    [
+        ("data/ids-sst-train.csv", "not what .* began with"),
+        ("model/config.json", "--model .*: n"),
+    ],
+)
+def test_a_command_s_later_runs_have_the_data_and_the_model_of_its_first(
+    world: Path, monkeypatch: pytest.MonkeyPatch, file: str, why: str
+) -> None:
+    """Hours may lie between them, and edits."""
+    text = (world / file).read_text()
+    edit_after(monkeypatch, train_multitask, "finish", world / file)
+    (world / file).write_text(text + "\n")
+    options = ["--tasks", "sst", "--epochs", "1", "--seeds", "2", "--skip-predictions"]
+    with pytest.raises(UserError, match=why):
+        run(world, "--name", "run", *options)
+    assert (world / "runs/run/seed-11711/last").is_dir()
+    assert not (world / "runs/run/seed-11712/last").exists()

@@ -91,17 +91,18 @@ def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[
     Raises UserError as `iter_examples`, for an id that two rows have, for too many rows that
     cannot be used, and for an empty split.
     """
-    return usable(read_rows(files, columns, labelled), files)
+    examples, left_out = usable(iter_examples(files, columns, labelled), files)
+    check_rows(files, columns, examples, left_out)
+    return examples, left_out
 
 
-def read_rows(files: Files, columns: Columns, labelled: bool) -> list[Example | BadRow]:
-    """Return all rows of a split's files in their order. Raises as `read_examples`."""
-    rows = list(iter_examples(files, columns, labelled))
-    examples, left_out = usable(rows, files)
+def check_rows(
+    files: Files, columns: Columns, examples: Sequence[Example], left_out: LeftOut
+) -> None:
+    """Raise UserError for a split's rows as `read_examples`."""
     check_usable(files, columns, len(examples), left_out)
     ids, file_of = [row.id for row in examples], [row.file for row in examples]
     check_ids(files, ids, file_of, [row.line for row in examples])
-    return rows
 
 
 def usable(rows: Iterable[Example | BadRow], files: Files) -> tuple[list[Example], LeftOut]:

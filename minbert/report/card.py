@@ -29,7 +29,7 @@ from minbert.version import VERSION
 
 CARD = "README.md"
 LIBRARIES = ("torch", "numpy", "tokenizers", "safetensors")
-LEFT_OUT = ("name", "resume", "output_dir", "threads")  # arguments about place and machine
+NOT_SHOWN = ("name", "resume", "output_dir", "threads")  # arguments about place and machine
 CALIBRATED = """\
 Before and after are means of both halves of dev, each with the temperature that was fitted on the
 other half; the probabilities of `best/` use the one that was fitted on all of it."""
@@ -61,7 +61,7 @@ class Command:
         for name, value in self.args.items():
             is_needed = name == "tasks" and self.args["task_file"]  # the file may have more tasks
             is_default = value in (self.defaults[name], None, {}, "") and not is_needed
-            if name in LEFT_OUT or is_default:
+            if name in NOT_SHOWN or is_default:
                 continue
             flag = flag_of(f"no_{name}" if value is False else name)
             typed = value if name in self.lists else [as_typed(value)]
@@ -239,7 +239,7 @@ def write(
     """Write a card's text; more: parts of it."""
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
     versions = ", ".join((f"minbert {VERSION}", *libraries))
-    args = ((k, str(v)) for k, v in command.args.items() if k not in LEFT_OUT)
+    args = ((k, str(v)) for k, v in command.args.items() if k not in NOT_SHOWN)
     listed = ((k, f"`{v}`" if v else "-") for k, v in args)
     arguments: Rows = [("argument", "value"), *listed]
     parts = [

@@ -127,14 +127,15 @@ def begun_state(run: Path) -> TrainState | None:
     return read_state(last)[0] if has_all_files(last) else None
 
 
-def check_begun(run: Path, files: dict[str, Path], now: dict[str, str]) -> None:
-    """Raise UserError if a run has begun, and with other content of these files, as `check_data`.
+def check_begun(run: Path, files: dict[str, Path], now: dict[str, str]) -> TrainState | None:
+    """Raise UserError if a run has begun with other content of these files, as `check_data`.
 
-    What else it began with (its teachers' outputs) is not looked at.
+    What else it began with (its teachers' outputs) is not looked at. Returns `begun_state`.
     """
     state = begun_state(run)
     begun_with = {name: d for name, d in state.data.items() if name in files} if state else {}
     check_data(run, begun_with, files, now)
+    return state
 
 
 def check_data(

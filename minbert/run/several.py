@@ -17,7 +17,7 @@ from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_fol
 from minbert.run.fine_tuning import prepare_reading
 from minbert.run.finish import finish_several
 from minbert.run.recipe_args import FROZEN
-from minbert.run.resumed import begun_state, check_begun
+from minbert.run.resumed import check_begun
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
@@ -47,7 +47,12 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
             make_teacher_outputs(args, tasks, teacher_files(args, folder, tasks))  # for all seeds
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
-        by_seed = train_seeds(args, folder, tasks, train)
+
+        def train_next(one: Args, own: Path, its_tasks: Tasks) -> TrainState:
+            check_siblings(args, folder, tasks)  # others trained for hours before this one
+            return train(one, own, its_tasks)
+
+        by_seed = train_seeds(args, folder, tasks, train_next)
         finish_several(folder, args, list(tasks.values()), list(map(best_scores, by_seed)))
     return by_seed
 
@@ -65,19 +70,18 @@ def check_starts(args: Args, tasks: Tasks) -> None:
 
 
 def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
-    """Raise UserError if runs of a command began with other data than is there now.
+    """Raise UserError if runs of a command began with other data or another model than now.
 
-    The runs that have not begun would otherwise be trained on other data than their siblings, or
-    from another model.
+    Those that have yet to begin would otherwise have little in common with their siblings.
     """
     source, now = data_source(args).data_dir, {}
-    runs = runs_of(folder, vars(args))
+    runs, begun = runs_of(folder, vars(args)), []
     for run in runs:
         own = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
         files = {n: f for n, f in training_files(own, source).items() if f.is_file()}
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
-        check_begun(run, files, {name: now[name] for name in files})
-    begun = list(filter(None, map(begun_state, runs)))
+        if state := check_begun(run, files, {name: now[name] for name in files}):
+            begun.append(state)
     starts = {state.start for state in begun if state.start}
     if starts and len(begun) < len(runs) and starts != {hash_of_model(resolve(args.model))}:
         raise UserError(

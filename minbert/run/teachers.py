@@ -33,7 +33,7 @@ from minbert.weights.resolve import resolve
 CACHE = ".teachers"  # in --output-dir, as that of ids: for all runs
 
 
-def teacher_files(args: Args, folder: Path, tasks: dict[str, Task]) -> dict[str, Path]:
+def teacher_files(args: Args, folder: Path, tasks: Tasks) -> dict[str, Path]:
     """Return where a run keeps its teachers' outputs, with which it goes on without the teachers.
 
     The runs of one command share them. A file's name has a hash of the rows that it is of: other
@@ -51,7 +51,7 @@ def teacher_files(args: Args, folder: Path, tasks: dict[str, Task]) -> dict[str,
             others = [path for place in places for path in place.glob(f"{name}-*.npy")]
             if others and not Path(teacher).is_dir():
                 raise UserError(
-                    f"{others[0]}: of other training rows than those of now, and the teacher "
+                    f"{others[0]}: not of the training rows as they are read now, and the teacher "
                     f"{teacher} is gone: give the run the data that it began with"
                 )
             teacher_folder(name, Path(teacher))
@@ -123,7 +123,8 @@ def teacher_folder(task: str, run: Path) -> Path:
 
 def rows_key(args: Args, task: Task) -> str:
     """Return a hash of the rows that a task is trained on, and of how they are read."""
-    rows = (task.table, args.limit.get(task.name), sorted(task.dev_ids or ()))
+    read_as = replace(task.columns, parse_label=float)  # a function's repr has its address
+    rows = (read_as, args.limit.get(task.name), sorted(task.dev_ids or ()))
     key = hashlib.sha256(repr(rows).encode())
     for file in task.paths("train", Path(args.data_dir)):
         key.update(sha256_of(file).encode())

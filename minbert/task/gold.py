@@ -6,7 +6,15 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
-from minbert.data.examples import Columns, Example, check_ids, is_cmu, read_rows, usable
+from minbert.data.examples import (
+    Columns,
+    Example,
+    check_ids,
+    check_rows,
+    is_cmu,
+    iter_examples,
+    usable,
+)  # fmt: skip
 from minbert.data.tables import OBJECTS, column_names, file_ending
 from minbert.data.unlabelled import fitting_dialect, read_unlabelled
 from minbert.data.unusable import BadRow
@@ -105,7 +113,8 @@ def gold_rows(
     split, data_dir = split_of(gold, task) or ("", gold.parent)
     files = task.paths(split, data_dir) if split else (gold,)
     columns = columns_of_gold(gold, task)
-    rows = read_rows(files, columns, labelled=True)
+    rows = list(iter_examples(files, columns, labelled=True))
+    check_rows(files, columns, *usable(rows, files))
     if split == "train" and task.dev_ids is not None:
         check_dev_rows(task, rows, str(gold))
         rows = [row for row in rows if row.id in task.dev_ids]

@@ -119,7 +119,7 @@ def load_task(
             f"run keeps them"
         )
     split = take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
-    # what the files' other rows are is counted once, with the training set
+    # rows of these files that cannot be used are counted once, with the training set
     return replace(split, left_out_counts={}) if split_name == "dev" else split
 
 
@@ -191,7 +191,10 @@ def count_trained_on(dev: EncodedSplit, train: EncodedSplit) -> int:
 
 
 def count_left_out(by_split: dict[str, Splits]) -> LeftOutCounts:
-    """Return how many rows of the tasks' files are left out. by_split: splits, by task."""
+    """Return how many rows of the tasks' files are left out.
+
+    by_split: each split of all tasks, by its name.
+    """
     counts: LeftOutCounts = {}
     for name, by_task in by_split.items():
         for task, split in by_task.items():
