@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 EXCLUDED = -1e9  # and not -inf: a log-sum-exp over -inf alone would be NaN
 IGNORED = -100  # a target that cross-entropy leaves out of its mean
-SCALE = 20.0  # of the cosines in in-batch losses and cosent, as in sentence-transformers
+SCALE = 20.0  # of cosines in mnr_full, simcse and cosent, as in sentence-transformers; mnr has 1
 
 
 def cross_entropy(outputs: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -1,11 +1,11 @@
-"""Any nn.Module: built without values, compared, and used in evaluation mode for a while."""
+"""For any nn.Module: build it without values, compare two, and evaluate one for a while."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from minbert.errors import UserError
@@ -34,7 +34,10 @@ def without_values() -> Iterator[None]:
 
 def traits(model: nn.Module) -> dict[str, Any]:
     """Return the shapes of a model's parameters, and its modules' constants, by name."""
-    found: dict[str, Any] = {name: tuple(x.shape) for name, x in model.state_dict().items()}
+    found: dict[str, Any] = {
+        name: tuple(x.shape) if isinstance(x, Tensor) else x  # a quantized module has its dtype
+        for name, x in model.state_dict().items()
+    }
     for name, module in model.named_modules(remove_duplicate=False):
         own = {f"{name}.{key}": getattr(module, key, None) for key in CONSTANTS}
         found |= {key: value for key, value in own.items() if value is not None}
@@ -42,7 +45,13 @@ def traits(model: nn.Module) -> dict[str, Any]:
 
 
 def check_same_form(model: nn.Module, expected: nn.Module, but_for: tuple[str, ...] = ()) -> None:
-    """Raise UserError for a model whose files could not be loaded into `expected`.
+    """Raise UserError for a model whose files could not be loaded into `expected`."""
+    if difference := find_difference(model, expected, but_for):
+        raise UserError(f"cannot save a model whose {difference}; torch.save keeps any model")
+
+
+def find_difference(model: nn.Module, expected: nn.Module, but_for: tuple[str, ...] = ()) -> str:
+    """Return how a model's form differs from that of `expected`; "" if it does not.
 
     Constants are compared where both models have them, as a module that replaces another may not.
     but_for: prefixes of names that are not compared.
@@ -51,17 +60,18 @@ def check_same_form(model: nn.Module, expected: nn.Module, but_for: tuple[str, .
     for name in theirs | ours:
         if name.rpartition(".")[2] in CONSTANTS and not (name in ours and name in theirs):
             continue
-        found, asked = ours.get(name, "missing"), theirs.get(name, "nothing")
-        if found != asked and not name.startswith(but_for):
-            raise UserError(
-                f"cannot save a model whose {name} is {found}, where its config makes {asked}; "
-                f"torch.save keeps any model"
-            )
+        has, expects = ours.get(name, "missing"), theirs.get(name, "nothing")
+        if has != expects and not name.startswith(but_for):
+            return f"{name} is {has}, where its config makes {expects}"
+    return ""
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Switch a model to evaluation; then give each of its modules back the mode that it had."""
+    """Switch a model to evaluation; then give each of its modules back the mode that it had.
+
+    Of a model in training, in one thread at a time: the end of another one's would switch it back.
+    """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -103,7 +103,7 @@ def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Let no logger say less than an error, and Python warn of nothing."""
+    """Silence whatever loggers say below errors, and all of Python's warnings."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

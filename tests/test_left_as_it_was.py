@@ -46,6 +46,7 @@ def half_frozen(network: MultitaskNetwork) -> MultitaskNetwork:
     return network
 
 
+@pytest.mark.filterwarnings("error")  # the exporter's would raise
 @pytest.mark.parametrize("error", [None, ImportError("onnxscript")])
 def test_an_export_to_onnx(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: ImportError | None

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
+from torch import nn
 
 import pretrain_mlm
 import train_multitask
@@ -13,7 +15,7 @@ from minbert import Batch, BertModel, BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
-from tests.conftest import arguments, killed_after, weights
+from tests.conftest import TINY, arguments, killed_after, weights
 
 V = 1000
 PLAIN = Masking(0.15, False, 4, np.array([0, 2, 3]), np.arange(V) % 3 == 0)
@@ -193,3 +195,28 @@ def test_it_learns_and_its_run_is_a_model(world: Path, capsys: pytest.CaptureFix
     model = ["--model", str(world / "runs/mlm"), "--name", "fine", "--epochs", "1"]
     train_multitask.main([*arguments(world), *model])
     assert weights(world / "runs/fine/last")
+
+
+def test_a_head_that_its_file_would_not_hold_is_not_saved(tmp_path: Path) -> None:
+    for name, module, message in (
+        ("layer_norm", nn.LayerNorm(32, eps=0.1), "layer_norm.eps is 0.1, where its config makes"),
+        ("dense", nn.Linear(32, 32, bias=False), "dense.bias is missing, where its config makes"),
+    ):
+        model = MaskedLanguageModel(BertModel(TINY))
+        setattr(model.mlm_head, name, module)
+        with pytest.raises(UserError, match=message):
+            save_mlm(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_head_whose_file_repeats_one_number_trains(tmp_path: Path) -> None:
+    """As torch.save keeps an expanded tensor: in memory it is one number for all words."""
+    save_mlm(MaskedLanguageModel(BertModel(TINY)), tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    tensors["cls.predictions.bias"] = torch.zeros(1).expand(TINY.vocab_size)
+    (tmp_path / "model.safetensors").unlink()
+    torch.save(tensors, tmp_path / "pytorch_model.bin")
+    model, _ = load_mlm(tmp_path)
+    assert model.mlm_head.bias.is_contiguous()
+    with torch.no_grad():
+        model.mlm_head.bias += 1

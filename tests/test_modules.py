@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.utils.parametrize
 import torch.nn.utils.prune
+import transformers
 from torch import Tensor, nn
 
 from minbert import AdamW, Batch, BertModel, BertTokenizer, UserError
@@ -16,7 +17,12 @@ from minbert.kernels import KERNELS
 from minbert.model.heads import HeadConfig
 from minbert.model.layers import set_kernels
 from minbert.model.mlm import MaskedLanguageModel, save_mlm
-from minbert.model.multitask import MultitaskNetwork, load_multitask, save_multitask
+from minbert.model.multitask import (
+    MultitaskNetwork,
+    load_directory,
+    load_multitask,
+    save_multitask,
+)
 from minbert.onnx import PaddedModel
 from tests.conftest import TINY
 from tests.models import make_model, padded
@@ -218,6 +224,18 @@ def test_a_network_that_its_files_would_not_hold_is_not_saved(tmp_path: Path) ->
         with pytest.raises(UserError, match=message):
             save_multitask(network, tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_compiled_network_and_one_of_another_library_s_config_are_saved(tmp_path: Path) -> None:
+    """Whose parameters have a prefix, and which is no dataclass."""
+    network = MultitaskNetwork(make_model(), {"sst": HeadConfig(outputs=5)})
+    save_multitask(torch.compile(network), tmp_path / "compiled")
+    saved = load_directory(tmp_path / "compiled", 0.0)
+    assert torch.equal(saved.heads["sst"].weight, network.heads["sst"].weight)
+    model = BertModel(transformers.BertConfig(**TINY.to_dict()))
+    model.save_pretrained(tmp_path / "other")
+    saved = BertModel.from_pretrained(tmp_path / "other")
+    assert torch.equal(saved.word_embedding.weight, model.word_embedding.weight)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ Module names are the courses' (`bert_layers.0.self_attention.query`); minbert.we
 published ones.
 """
 
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,11 @@ from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.model import derived
 from minbert.model.attention import SelfAttention
+from minbert.model.described import check_config
 from minbert.model.layers import Dropout, LayerNorm, Linear
 from minbert.model.packing import Layout, add_rows, lay_out, spare_rows
 from minbert.model.padded import BertOutput, pack
-from minbert.modules import check_same_form, traits, without_values
+from minbert.modules import without_values
 from minbert.weights.convert import to_published
 from minbert.weights.pretrained import POOLER, names_a_pooler, read_encoder, write_pretrained
 from minbert.weights.resolve import resolve
@@ -31,18 +31,6 @@ TRACED = (
     "a trace of BertModel would hold only for the lengths of its example: trace or export "
     "minbert.onnx.PaddedModel(model), whose outputs are the same at real tokens"
 )
-
-# Where a model has its config's values: the lengths of these matrices, these modules' constants.
-LENGTHS = {
-    "vocab_size": "word_embedding.weight",
-    "max_position_embeddings": "pos_embedding.weight",
-    "type_vocab_size": "tk_type_embedding.weight",
-    "intermediate_size": "bert_layers.0.interm_dense.weight",
-}
-CONSTANTS = {
-    "num_attention_heads": "bert_layers.0.self_attention.num_heads",
-    "layer_norm_eps": "embed_layer_norm.eps",
-}
 
 
 class BertLayer(nn.Module):
@@ -277,24 +265,6 @@ class BertModel(nn.Module):
         missing.
         """
         tensors = {to_published(name): tensor for name, tensor in self.state_dict().items()}
-        needed = self.needed_config()
-        with without_values():
-            expected = BertModel(needed)
-        has_pooler = names_a_pooler(tensors)
-        check_same_form(self, expected, but_for=() if has_pooler else (POOLER,))
-        changes = asdict(needed).items() - asdict(self.config).items()
-        if changes:
-            listed = ", ".join(f"{key}={x}" for key, x in sorted(changes))
-            raise UserError(
-                f"cannot save a model that its config does not describe: set model.config = "
-                f"dataclasses.replace(model.config, {listed})"
-            )
+        but_for = () if names_a_pooler(tensors) else (POOLER,)
+        check_config(self, self.config, BertModel, but_for)
         return tensors
-
-    def needed_config(self) -> BertConfig:
-        """Return the config with the sizes and constants that the model's modules have."""
-        found = traits(self)
-        lengths = {key: found[name][0] for key, name in LENGTHS.items() if name in found}
-        constants = {key: found[name] for key, name in CONSTANTS.items() if name in found}
-        layers = len(self.bert_layers)
-        return replace(self.config, num_hidden_layers=layers, **lengths, **constants)

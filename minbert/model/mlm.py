@@ -14,7 +14,7 @@ from minbert.model.encoder import BertModel
 from minbert.model.heads import draw_weights
 from minbert.model.layers import LayerNorm, Linear
 from minbert.model.packing import add_rows
-from minbert.modules import without_values
+from minbert.modules import check_same_form, without_values
 from minbert.weights.pretrained import (
     check_weights,
     names_a_pooler,
@@ -92,13 +92,19 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
         if ours not in head_tensors or head_tensors[ours].shape != p.shape:
             raise UserError(f"{path}: {PUBLISHED[ours]} is missing or has another shape")
     check_weights(head_tensors, path)
-    state = {name: tensor.float() for name, tensor in head_tensors.items()}
+    state = {name: tensor.float().contiguous() for name, tensor in head_tensors.items()}
     model.mlm_head.load_state_dict(state, assign=True)
     return model, False
 
 
 def save_mlm(model: MaskedLanguageModel, directory: Path) -> None:
-    """Write one file that BertForMaskedLM of transformers reads, and BertModel there and here."""
+    """Write one file that BertForMaskedLM of transformers reads, and BertModel there and here.
+
+    Raises UserError as `BertModel.published_state_dict`, for the head, too.
+    """
+    with without_values():
+        expected = MaskedLanguageModel(BertModel(model.encoder.config))
+    check_same_form(model.mlm_head, expected.mlm_head)
     encoder = {
         f"bert.{name}": tensor
         for name, tensor in model.encoder.published_state_dict().items()

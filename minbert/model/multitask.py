@@ -18,7 +18,7 @@ from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, 
 from minbert.modules import check_same_form, without_values
 from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert
-from minbert.weights.pretrained import check_weights
+from minbert.weights.pretrained import check_weights, write_pretrained
 from minbert.weights.resolve import resolve
 
 HEADS, CONFIGS = "heads.safetensors", "heads.json"
@@ -154,17 +154,24 @@ def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
     """
     configs = {name: head.config for name, head in model.heads.items()}
     encoder, second = model.encoder, None
+    tensors = encoder.published_state_dict()
     if model.second_tower is not None:
         second = model.second_tower.published_state_dict()
     with without_values():
         expected = MultitaskNetwork(BertModel(encoder.config), configs, 0.0, second is not None)
-    check_same_form(model, expected, but_for=("encoder.",))
-    encoder.save_pretrained(directory)
+    check_same_form(beside_encoder(model), beside_encoder(expected))
+    write_pretrained(directory, encoder.config, tensors, "BertModel")
     save_tensors(model.heads.state_dict(), directory / HEADS)
     if second is not None:
         save_tensors(second, directory / SECOND)
     saved = {name: asdict(config) for name, config in configs.items()}
     (directory / CONFIGS).write_text(json.dumps(saved, indent=1) + "\n")
+
+
+def beside_encoder(model: MultitaskNetwork) -> nn.ModuleDict:
+    """Return a network's heads and second tower, by the names that they have in it."""
+    tower = {} if model.second_tower is None else {"second_tower": model.second_tower}
+    return nn.ModuleDict({"heads": model.heads, **tower})
 
 
 def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[MultitaskNetwork, Path]:

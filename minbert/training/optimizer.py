@@ -98,7 +98,7 @@ class AdamW(torch.optim.Optimizer):
                 values["step"] = int(values["step"])  # a tensor in torch.optim.AdamW's
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned; moments stay fp32, whatever the parameters are."""
+        """Load what `state_dict` returned; moments are fp32 at least, whatever p is."""
         inspect.unwrap(torch.optim.Optimizer.load_state_dict)(self, state_dict)
         numbers = (i for group in state_dict["param_groups"] for i in group["params"])
         params = (p for group in self.param_groups for p in group["params"])
@@ -249,7 +249,7 @@ def row_blocks(p: Tensor, g: Tensor, m: Tensor, v: Tensor, rows: Tensor) -> Iter
 
 
 def clip_scale(parameters: Iterable[Tensor], max_norm: float) -> float | Tensor:
-    """Return min(1, max_norm / norm), norm: that of all gradients (Pascanu et al., 2013).
+    """Return min(1, max_norm / (norm + 1e-6)), norm: that of all gradients (Pascanu et al., 2013).
 
     What torch.nn.utils.clip_grad_norm_ multiplies by, without its pass over memory. On a GPU it is
     a tensor there, so that nothing waits for it. max_norm 0: no limit. Coalesces sparse gradients.

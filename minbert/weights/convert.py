@@ -45,8 +45,8 @@ def to_published(name: str) -> str:
     published = LAYER_TABLE.get(layer[2]) if layer else TABLE.get(stem)
     if published is None or kind not in ("weight", "bias"):
         raise UserError(
-            f"cannot save {name!r}, which BERT has not: make what was done to the module permanent "
-            f"first (prune.remove, remove_parametrizations, merge_and_unload)"
+            f"cannot save {name!r}, which BERT does not have: make what was done to the module "
+            f"permanent first (prune.remove, remove_parametrizations, merge_and_unload)"
         )
     return f"encoder.layer.{layer[1]}.{published}.{kind}" if layer else f"{published}.{kind}"
 
