@@ -3,7 +3,7 @@
 import math
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,9 +60,10 @@ class Columns:
 
     texts: tuple[str, ...]  # one, or two for a pair
     label: str
-    parse_label: Callable[[str], float] = float
+    # left out of repr and ==, where `labels` stands for it: a function's repr has its address
+    parse_label: Callable[[str], float] = field(default=float, repr=False, compare=False)
     id: str = "id"  # "": rows have no ids, their line numbers are used
-    labels: str = ""  # what parse_label knows: part of the key that ids are cached under
+    labels: str = ""  # what parse_label knows
     empty_set: str = ""  # what stands for no label at all, of a task of sets of labels
     course: bool = False  # the course's own files: ids are lower-cased
     dialect: Dialect = Dialect()

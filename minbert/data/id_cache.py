@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def load_split(
     key = hashlib.sha256(CACHE_VERSION + "".join(hashes[path] for path in paths).encode())
     key.update(tokenizer.fingerprint)
     kinds = [file_ending(path) for path in paths]
-    read_as = (replace(columns, parse_label=float), labelled, max_length, siamese, long, kinds)
+    read_as = (columns, labelled, max_length, siamese, long, kinds)
     key.update(repr(read_as).encode())
     cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
     if split := read_cache(cache):

@@ -49,10 +49,7 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
     own = [t for t in fitting if split_of(gold, t)]
     likely = own or named or fitting
     likely = [t for t in likely if t.prediction_header in header] or likely
-    readings = {
-        (replace(t.columns, texts=(), parse_label=float), t.display_names, t.main_metric)
-        for t in likely
-    }
+    readings = {(replace(t.columns, texts=()), t.display_names, t.main_metric) for t in likely}
     if len(readings) > 1:
         several = ", ".join(t.name for t in likely)
         raise UserError(f"{gold}: the file of {several}: --task says whose predictions these are")
