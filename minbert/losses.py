@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-EXCLUDED = -1e9  # and not -inf: a log-sum-exp over -inf alone would be NaN
+EXCLUDED = -torch.inf  # a score whose exp is 0
 IGNORED = -100  # a target that cross-entropy leaves out of its mean
 SCALE = 20.0  # of cosines in mnr_full, simcse and cosent, as in sentence-transformers; mnr has 1
 

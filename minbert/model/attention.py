@@ -15,7 +15,7 @@ from minbert.model.packing import Layout
 
 
 class SelfAttention(nn.Module):
-    """softmax(q k^T / sqrt(K) + mask) v in every head, within every sequence.
+    """dropout(softmax(q k^T / sqrt(K) + mask)) v in every head, within every sequence.
 
     By default minbert.model.derived computes it; with --written-out this code does.
     """
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
         return layout.unpad_queries(torch.cat([*out, spare]))  # (N, D)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Return softmax(q k^T / sqrt(K) + mask) v of a group: q (n H, Q, K), k, v (n H, T, K)."""
+        """Return dropout(softmax(q k^T / sqrt(K) + mask)) v: q (n H, Q, K), k, v (n H, T, K)."""
         scores = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])  # (n H, Q, T)
         if mask is not None:
             scores = scores + mask

@@ -93,9 +93,9 @@ def matrix_gradients(g: Tensor, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
 
 
 class AttentionSublayer(torch.autograd.Function):
-    """y = LN(x + dropout(o Wo^T + bo)), o = softmax(q k^T / sqrt(K) + mask) v
+    """y = LN(x + dropout(o Wo^T + bo)), o = dropout(softmax(q k^T / sqrt(K) + mask)) v
 
-    with q = x Wq^T + bq of x, k = c Wk^T + bk and v = c Wv^T + bv of the context c. x, y and c are
+    with q = x Wq^T + bq, and k = c Wk^T + bk, v = c Wv^T + bv of the context c. x, y and c are
     (N, D); with layout.first_only x and y are (S, D), of the S sequences' first tokens.
     """
 

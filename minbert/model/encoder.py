@@ -118,7 +118,7 @@ class BertModel(nn.Module):
         return self.eval()
 
     def _init(self, module: nn.Module) -> None:
-        """Draw Linear and Embedding from N(0, initializer_range); biases are 0."""
+        """Draw Linear and Embedding from N(0, initializer_range^2); biases are 0."""
         if isinstance(module, nn.Linear | nn.Embedding):
             nn.init.normal_(module.weight, std=self.config.initializer_range)
         if isinstance(module, nn.Linear):
@@ -149,7 +149,7 @@ class BertModel(nn.Module):
         return self.dropout(x)
 
     def hidden_states(self, batch: Batch, inputs_embeds: Tensor | None = None) -> list[Tensor]:
-        """Return the outputs of `embed`, which takes the same, and of every layer, each (N, D)."""
+        """Return the output of `embed`, of the same arguments, and of every layer, each (N, D)."""
         x = add_rows(self.embed(batch, inputs_embeds), spare_rows(batch.lengths))
         layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         states = [x]

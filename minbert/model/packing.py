@@ -26,7 +26,7 @@ SMALL_STEP = 16
 def add_rows(x: Tensor, spare: int = 0) -> Tensor:
     """Add zero rows to (N, D), at least `spare`; in bf16 up to the next step.
 
-    The caller cuts off what is computed from them, so that they get no gradient.
+    They get no gradient: the caller cuts off what is computed from them, and attention masks them.
     """
     least = len(x) + spare
     step = (TOKEN_STEP if least > TOKEN_STEP else SMALL_STEP) if x.dtype == torch.bfloat16 else 1
@@ -57,8 +57,9 @@ class Layout:
     A token's D numbers are split into H rows of K. Consecutive sequences whose lengths round up to
     the same T form a group, stored as (n, H, T, K), and all groups lie in one matrix (R, K).
     Example, with LENGTH_STEP 16: lengths 10, 12 and 20 make a group of n = 2 with T = 16 and one of
-    n = 1 with T = 32, so that R = 2 H 16 + H 32 + 1. Padding is copied from a zero token that
-    `add_rows` added. The last row belongs to the added tokens: attention leaves it zero, and
+    n = 1 with T = 32, so that R = 2 H 16 + H 32 + 1. Padding is a copy of a token that
+    `add_rows` added: its values do not matter, as the mask hides its keys and `unpad` leaves out
+    its queries. The last row belongs to the added tokens: attention leaves it zero, and
     `unpad` gives it to them.
     """
 
@@ -151,6 +152,6 @@ def padding_mask(lengths: tuple[int, ...], T: int, num_heads: int, x: Tensor) ->
         return None
     ends = torch.tensor(lengths, device="cpu")[:, None]
     padding = torch.arange(T, device="cpu")[None, :] >= ends  # (n, T)
-    # -1e9, not -inf: a row of nothing but -inf would be NaN.
+    # -1e9, not -inf: at the tokens 0 * -inf would be NaN
     mask = (padding.float() * -1e9).to(x.dtype)
     return to_device(mask.repeat_interleave(num_heads, 0).unsqueeze(1), x.device)

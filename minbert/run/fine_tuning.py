@@ -84,7 +84,10 @@ class FineTuning(Training):
         return super().is_over() or out_of_patience
 
     def stage_after(self, step: int) -> str | None:
-        """Return what ends after so many steps: an epoch, a sub-epoch, or --eval-every steps."""
+        """Name what ends after so many steps, and is evaluated; None if nothing does.
+
+        It is the plan's stage, or --eval-every steps.
+        """
         due = self.args.eval_every and step % self.args.eval_every == 0
         return self.plan.stage_after(step) or (f"step {step}" if due else None)
 
@@ -258,7 +261,7 @@ def new_model(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
         )
         for name, task in tasks.items()
     }  # fmt: skip
-    separate = args.towers == "separate" and bool(args.pair_loss)  # not of a task alone
+    separate = args.towers == "separate" and bool(args.pair_loss)
     return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
 
 

@@ -126,7 +126,7 @@ class Args(RecipeArgs):
         0, "stop after so many evaluations without a new best/; 0: never", low=0, high=10**6
     )
     skip_predictions: bool = saving_arg(
-        False, "write no prediction files at the end; evaluate.py can later", parse=bool
+        False, "write no predictions, findings or temperatures at the end", parse=bool
     )
     seeds: int = training_arg(
         1, "number of runs, with seeds from --seed on; prints mean and spread", low=1, high=1000

@@ -26,7 +26,7 @@ def class_weights(task: Task, labels: np.ndarray) -> np.ndarray:
     two classes.
     """
     given, counts = task.table["class_weight"], class_counts(task, labels)
-    # a column for each choice between classes, whose rows they are
+    # (classes, choices): one choice between all, or of each label whether it is absent or present
     counts = np.stack([len(labels) - counts, counts]) if task.multi_label else counts[:, None]
     if given == BALANCED:
         weights = len(labels) / (len(counts) * np.maximum(counts, 1))

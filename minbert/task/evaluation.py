@@ -151,12 +151,11 @@ def set_threshold(model: MultitaskNetwork, task: Task, split: EncodedSplit) -> N
     has 0, where its probability is one half.
     """
     head = model.heads[task.name]
+    if head.config.siamese:
+        head.threshold.zero_()  # a classifier of an older run may have another
     if cosine_threshold(task, head) is None:
-        if head.config.siamese:
-            head.threshold.zero_()  # an older run may have another
         return
     split = limit_rows(split, THRESHOLD_ROWS)
-    head.threshold.zero_()
     scores = siamese_outputs(model, task, split, f"{task.title}: threshold")[:, 0].numpy()
     head.threshold.fill_(best_threshold(scores, split.labels))
 

@@ -1,4 +1,4 @@
-"""Labels as files have them: parsers that make the numbers of an Example's label of their text."""
+"""Labels as files have them, and parsers from their text to the numbers of an Example's label."""
 
 import re
 from collections.abc import Callable, Sequence

@@ -95,12 +95,12 @@ def siamese_loss(
     model: MultitaskNetwork, task: Task, pairs: PairData, rows: np.ndarray, name: str,
     mnr_scale: float,
 ) -> Tensor | None:  # fmt: skip
-    """Return the loss `name` of these rows; None if mnr has fewer than two pairs with label 1.
+    """Return the loss `name` of these rows; None if mnr has fewer than two pairs to rank.
 
     mnr_scale: of the cosines in in-batch losses; 0: the paper's 1 for mnr, 20 for the others.
     """
     device, head = model.encoder.device, siamese_part(model.heads[task.name])
-    if name == "mnr":  # which reads no other pairs
+    if name == "mnr":  # which reads pairs with label 1 alone, no two with a sentence in common
         rows = without_repeats(rows[pairs.labels[rows] == 1], pairs.index)
         if len(rows) < 2:
             return None
@@ -124,7 +124,7 @@ def siamese_loss(
         return losses.binary_cross_entropy(head.score(u, v), labels)
     labels, scale = labels - head.config.shift, head.config.scale  # now from 0 to scale
     if name == "cosine-mse":
-        unit = head.config.unit  # a fifth of the range: the paper's labels, from 0 to 5
+        unit = head.config.unit  # of scores a fifth of the range, as the paper's 0 to 5; else 1
         return losses.cosine_mse(u, v, labels / unit, scale / unit)
     loss = {"contrastive": losses.contrastive, "cosent": losses.cosent}[name]
     return loss(u, v, labels / scale)

@@ -160,6 +160,6 @@ def main_scores(tasks: list[Task], scores: dict[str, dict[str, float]]) -> dict[
 def has_2024_form(tasks: list[Task]) -> bool:
     """Return whether the mean of these tasks has a form of its own in the course of 2024.
 
-    It says something of the course's tasks, and differs from the mean where there is a correlation.
+    It is defined for the course's tasks, and differs from the mean where there is a correlation.
     """
     return any(t.is_regression for t in tasks) and all(t.columns.course for t in tasks)

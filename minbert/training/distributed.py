@@ -137,7 +137,7 @@ def mixed_seed(*numbers: int) -> int:
 def micro_batches(
     rows: np.ndarray, parts: int, counts: np.ndarray | None = None
 ) -> list[tuple[np.ndarray, float]]:
-    """Split this process's rows of a batch in at most `parts`, each with its weight in the mean.
+    """Split this process's rows of a batch into at most `parts`, each with its weight in the mean.
 
     counts: how many terms of the batch's mean loss each row has, (len(rows),); None: one each. A
     process that has none left takes part with a row of weight zero.

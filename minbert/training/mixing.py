@@ -1,4 +1,4 @@
-"""Which batch of which task comes at which step: pure functions, so that resuming needs a number.
+"""Which batch of which task comes at which step: pure functions, which a run resumes by its step.
 
 Paper, section 3.3. B_i is the number of batches in one pass over task i. A global epoch is one pass
 over the largest set (parallel, joint, and in expectation annealed), one pass over every set
@@ -20,7 +20,7 @@ MODES = ("parallel", "sequential", "shuffle", "annealed", "joint", "single")
 class TaskBatch:
     """Name a batch: number `batch` of pass `epoch` over `task`, both from 0.
 
-    stage_end: it is the last one of the task's sub-epochs, in sequential mode.
+    stage_end: in sequential mode, the last of all N_i passes over the task in a global epoch.
     """
 
     task: str
@@ -106,7 +106,7 @@ class Plan:
         return (step for step in steps if any(d.task == task for d in self.draws(step)))
 
     def stage_after(self, steps: int) -> str | None:
-        """Name what ends after so many steps; None in the middle of an epoch."""
+        """Name what ends after so many steps: an epoch, a task's stage or the run; else None."""
         if steps == 0:
             return "before training"
         last, epoch = self.draws(steps - 1)[0], (steps - 1) // self.epoch_steps + 1
@@ -179,7 +179,7 @@ def annealed_steps(sizes: tuple[int, ...], powers: tuple[float, float]) -> int:
 
 
 def annealed_shares(sizes: tuple[int, ...], powers: tuple[float, float], steps: int) -> np.ndarray:
-    """Return each task's probability at every step, (steps, tasks): proportional to n_i^a.
+    """Return each task's probability at every step, (steps, tasks): proportional to B_i^a.
 
     a goes linearly from the first of `powers` to the second (BERT and PALs, Stickland and Murray,
     2019: 1 to 0.2). With a = 1 tasks are drawn by their sizes, with 0 all alike; where a is above 1

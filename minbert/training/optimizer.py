@@ -274,8 +274,8 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Return groups: matrices with weight decay, biases and norms without, by learning rate.
 
-    `rate`, to be multiplied by the run's, is layer_decay^d with d layers between a layer and the
-    top one; heads and pooler are at the top (Sun et al., 2019).
+    `rate`, to be multiplied by the run's, is layer_decay^d for a layer d below the top one, with
+    the embeddings below them all; heads and pooler have d = 0 (Sun et al., 2019).
     """
     numbers = [layer_of(name) for name, _ in model.named_parameters()]
     layers = 1 + max((number for number in numbers if number is not None), default=-1)
