@@ -17,7 +17,7 @@ SELECTED = (
     "- Scores: dev, at the step with the best mean dev score; in brackets the last step. Choosing\n"
     "  on the rows that are reported makes a score look better than it is. `best of`: among how\n"
     "  many evaluations, for each task those of all rates and ways of reading that were tried.\n"
-    "  ± is the standard deviation over seeds.\n"
+    "  ± is the standard deviation over seeds. Updates, passes and examples are of whole runs.\n"
     "- `less ...`: the difference to that row, with a 95 % interval by resampling the dev rows\n"
     "  (paired, over the seeds that both have). Other seeds would differ more; with one seed the\n"
     "  interval says nothing of them. ~ marks a difference below the spread over seeds, the root\n"

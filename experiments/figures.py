@@ -16,7 +16,8 @@ from minbert.errors import UserError
 from tasks import TASKS
 
 FIGURES = "figures"
-GAP = 0.055  # between two labels of the forgetting figure, as a score
+NO_MATPLOTLIB = 'figures need matplotlib: pip install -e ".[report]"'
+GAP = 0.06  # between two labels of the forgetting figure, as a score
 STYLE = {
     "font.size": 10,
     "svg.hashsalt": "minbert",  # the same picture is the same file
@@ -63,7 +64,7 @@ def draw_figures(record: PaperRecord, folder: Path) -> list[Path]:
     try:
         import matplotlib
     except ImportError as error:
-        raise UserError('figures need matplotlib: pip install -e ".[report]"') from error
+        raise UserError(NO_MATPLOTLIB) from error
     drawn: dict[str, Callable[[Theme], Any]] = {}
     for title in record.tables:
         own = [r for r in record.results if r.table == title and r.scores]
@@ -180,8 +181,7 @@ def forgetting_plot(record: PaperRecord, theme: Theme) -> Any:
         axes.plot(scores, "o-", color=colour, linewidth=2.2, markersize=5)
         for x in range(1, 0 if crowded else last):
             if trained_task(record.stages[x]) == title:
-                above = {"xytext": (0, 8), "textcoords": "offset points", "ha": "center"}
-                axes.annotate(score_label(scores[x]), (x, scores[x]), color=colour, **above)
+                label_point(axes, record.stages[x], title, x, colour)
         if title in parallel:
             ends = [place - 0.25 * unit, place + 0.25 * unit]
             axes.plot(ends, [parallel[title]] * 2, color=colour, linewidth=3)
@@ -198,10 +198,21 @@ def forgetting_plot(record: PaperRecord, theme: Theme) -> Any:
     axes.tick_params(length=0)
     axes.tick_params(axis="x", rotation=90 if crowded else 0)
     axes.set_xlim(-0.2 * unit, place + 1.1 * unit)
+    axes.margins(y=0.1)  # room for labels above the highest points
     axes.set_ylabel("dev score (accuracy; STS: Pearson's r)")
     axes.grid(axis="y", linewidth=0.8)
     axes.set_axisbelow(True)
     return figure
+
+
+def label_point(axes: Any, stage: Stage, title: str, x: int, colour: str) -> None:
+    """Write a task's score above its point; below it where another task's point is above."""
+    score = stage.scores[title]
+    side = -1 if any(0 < other - score < GAP for other in stage.scores.values()) else 1
+    axes.annotate(
+        score_label(score), (x, score), xytext=(0, 8 * side), textcoords="offset points",
+        ha="center", va="bottom" if side > 0 else "top", color=colour,
+    )  # fmt: skip
 
 
 def score_label(score: float) -> str:

@@ -75,14 +75,17 @@ class RowRecords(Records):
     def best_job(self, row: AblationRow, task: str) -> Job:
         """Return the job with the highest mean of a task's scores; without any run the first.
 
-        The mean is over the seeds that all jobs with a finished run have in common.
+        The mean is over the seeds that all jobs with a finished run have in common, over each
+        one's own if there is none.
         """
         tried = [self.of(job).keys() for job in row.jobs[task] if self.of(job)]
         seeds = set.intersection(*map(set, tried)) if tried else set()
 
         def mean(job: Job) -> float:
-            found = [self.of(job)[s].best(row.is_mean).scores[task] for s in seeds if self.of(job)]
-            return statistics.fmean(found) if found else -1.0
+            own = self.of(job)
+            runs = [own[s] for s in seeds if own] or [*own.values()]
+            scores = [run.best(row.is_mean).scores[task] for run in runs]
+            return statistics.fmean(scores) if scores else -1.0
 
         return max(row.jobs[task], key=mean)
 

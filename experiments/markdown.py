@@ -17,6 +17,7 @@ from experiments.results import (
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
 
+Pairs = dict[str, tuple[Result, Result]]  # cells that are compared, by column
 ONE_MODEL, LONG_TEXTS = "one-model.json", "long-texts.json"  # files of tables of ablations
 HEAD = """Dev scores (accuracy, of STS Pearson's r) of {model}, in brackets those of "How to
 Fine-Tune BERT for Multiple Tasks?" (bert-base-uncased, all rows). Rows with * are not in it; `open`
@@ -28,8 +29,9 @@ has not run. `DIR` is the folder of the tasks' files.
   which did not keep them.
 - **±**: the standard deviation over seeds. Lines in the figures are this or, of one seed, a 95 %
   interval of the dev rows: where those of two runs overlap, their difference may be luck; where
-  they do not, it may still be the seed's luck.
-- **Updates and passes** (over each set) are of fine-tuning, without pre-training.
+  they do not, it may still be the luck of the seed or, of several seeds, of the dev rows.
+- **Updates and passes** (over each set) are of fine-tuning, without pre-training, and of the whole
+  run, also where its best step is an earlier one.
 - **Seen before**: 13 of STS's 863 dev rows and 2 of SST's 1,101 are training rows, too.{seen}"""
 SEEN_BEFORE = {"all-MiniLM-L6-v2": "\n  The model was trained on duplicate questions of Quora."}
 FULL = "Open: the paper's own settings (`--budget full`, on a GPU)."
@@ -49,8 +51,8 @@ TABLE_4 = (
 )
 NOISE = (
     "± is the standard deviation of the difference over the seeds that both sides have. Of one "
-    "seed a\ndifference below about .04 (SST), .03 (STS) or .04 (4,000 dev rows of Quora) may be "
-    "luck."
+    "seed a\ndifference below about .04 (SST), .03 (STS) or .04 (4,000 dev rows of Quora; .01 of "
+    "all 20,212) may be\nluck."
 )
 
 
@@ -126,8 +128,8 @@ def results_table(record: PaperRecord, title: str) -> str:
         jobs = ", ".join(f"`{job}`" for job in job_names(cells.values()))
         trained = format_trained(table, cells)
         lines.append([row + mark, *values, format_seeds(cells), *trained, jobs])
-        if any(r.last and r.last != r.scores for r in cells.values()):
-            values = [format_last(cells[c]) if c in cells else "-" for c in table.columns]
+        if any(r.ends_elsewhere for r in cells.values()):
+            values = [format_cell(cells[c].at_last) if c in cells else "-" for c in table.columns]
             lines.append([f"{row}{mark}, last step", *values, "", "", "", ""])
     return markdown_table(lines)
 
@@ -161,11 +163,6 @@ def format_cell(result: Result) -> str:
     return ours + (f" ({result.paper:.3f})" if result.paper is not None else "")
 
 
-def format_last(result: Result) -> str:
-    """Write our score at the last step, as `format_cell`."""
-    return format_scores(result.last) + (" †" if result.is_small else "")
-
-
 def format_scores(by_seed: dict[str, float]) -> str:
     """Write the mean of the seeds' scores, with the spread of several."""
     return format_mean([*by_seed.values()]) if by_seed else "open"
@@ -177,7 +174,7 @@ def differences_table(record: PaperRecord) -> str:
     by_row = {(r.row, r.column): r for r in record.results if r.scores}
     lines = [["", *columns, "seeds", "updates", "passes"]]
     for question in QUESTIONS:
-        pairs = {}  # of cells that can be compared, by column
+        pairs: Pairs = {}
         for column in columns:
             one = by_row.get((question.row, column))
             # the calibrated column of a row without a threshold is its only one
@@ -187,8 +184,11 @@ def differences_table(record: PaperRecord) -> str:
                 pairs[column] = (one, other)
         if pairs:
             name = f"{question.text} {question.row} less {question.against}".strip()
-            cells = [format_difference(*pairs[c]) if c in pairs else "-" for c in columns]
-            lines.append([name, *cells, *format_compared(record, [*pairs.values()])])
+            cells = format_differences(pairs, columns)
+            lines.append([name, *cells, *format_compared(record, pairs)])
+        at_last = {c: (a.at_last, b.at_last) for c, (a, b) in pairs.items() if a.last and b.last}
+        if any(result.ends_elsewhere for c in at_last for result in pairs[c]):
+            lines.append(["the same, last step", *format_differences(at_last, columns), "", "", ""])
     return markdown_table(lines) if len(lines) > 1 else ""
 
 
@@ -202,13 +202,18 @@ def are_comparable(one: Result, other: Result) -> bool:
     return one.is_small == other.is_small and bool(one.scores.keys() & other.scores.keys())
 
 
-def format_compared(record: PaperRecord, pairs: list[tuple[Result, Result]]) -> list[str]:
+def format_compared(record: PaperRecord, pairs: Pairs) -> list[str]:
     """Write how many seeds compared cells have in common, and both sides' updates and passes."""
-    seeds = in_short([str(len(one.scores.keys() & other.scores)) for one, other in pairs])
+    seeds = in_short([str(len(a.scores.keys() & b.scores)) for a, b in pairs.values()])
     sides = []
-    for side in zip(*pairs, strict=True):
+    for side in zip(*pairs.values(), strict=True):
         sides.append(format_trained(record.tables[side[0].table], {r.column: r for r in side}))
     return [seeds, *map(" against ".join, zip(*sides, strict=True))]
+
+
+def format_differences(pairs: Pairs, columns: list[str]) -> list[str]:
+    """Write the difference of each column that is compared."""
+    return [format_difference(*pairs[c]) if c in pairs else "-" for c in columns]
 
 
 def format_difference(one: Result, other: Result) -> str:

@@ -4,10 +4,11 @@ Prints the plan, then runs it; a run whose record is kept is done, a stopped one
 """
 
 from dataclasses import asdict, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.estimate import resolved
-from experiments.figures import FIGURES, draw_figures
+from experiments.figures import FIGURES, NO_MATPLOTLIB, draw_figures
 from experiments.jobs import FIRST_SEED, JobArgs, RunKey, chosen_jobs, seeds_of
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
@@ -78,6 +79,8 @@ def main(argv: list[str]) -> int:
         record = gather_tables(chosen, Records(root, args), args, rows, small_rows)
         write_json(folder / RESULTS, asdict(with_other_tables(record, folder)))
         write_results_page(folder)
+        if find_spec("matplotlib"):
+            draw_figures(read_record(folder), folder / FIGURES)
         for seed, place in kept.items():
             key = RunKey(root, TABLE_4_JOB, seed)
             if TABLE_4_JOB in planned and record_path(folder, key).is_file():
@@ -86,10 +89,8 @@ def main(argv: list[str]) -> int:
     if not run_table(jobs, root, args, write_results, keeps_predictions=False):
         return 0
     print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")
-    try:
-        draw_figures(read_record(folder), folder / FIGURES)
-    except UserError as error:
-        print(error)
+    if not find_spec("matplotlib"):
+        print(NO_MATPLOTLIB)
     record, place = record_path(folder, RunKey(root, TABLE_4_JOB)), kept[FIRST_SEED]
     if args.table in ("4", "all") and record.is_file():
         hand_in = f"hand in the test predictions in {place} (the labels are not public)"

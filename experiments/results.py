@@ -39,6 +39,16 @@ class Result:
         """The standard deviation of the seeds; 0 for a single one."""
         return standard_deviation([*self.scores.values()])
 
+    @property
+    def at_last(self) -> "Result":
+        """The same cell at the last step, of which the paper has no figure."""
+        return replace(self, scores=self.last, paper=None)
+
+    @property
+    def ends_elsewhere(self) -> bool:
+        """Whether the last step is known to be another one than the best."""
+        return bool(self.last) and self.last != self.scores
+
 
 def standard_deviation(values: Sequence[float]) -> float:
     """Return the standard deviation of a sample; 0 of a single value."""

@@ -185,6 +185,10 @@ def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
     assert records.best_job(row, "sst") == fast
     records.known["slow"][11712] = record(0.45)
     assert records.best_job(row, "sst") == slow
+    records.known["slow"] = {11713: record(0.5)}  # no seed in common: each one's own
+    assert records.best_job(row, "sst") == slow
+    records.known["slow"] = {11713: record(0.4)}
+    assert records.best_job(row, "sst") == fast
     records.known = {name: {} for name in ("untried", "slow", "fast")}
     assert records.best_job(row, "sst") == untried
 

@@ -138,8 +138,7 @@ def test_row_gradients_and_the_kernel_count_as_the_equations(
     ):  # fmt: skip
         ours = word_gradients(sparse, clip, kernels, decay)
         torch.testing.assert_close(ours[:2], expected[:2], atol=1e-6, rtol=0)
-        # m and v are as large as 1,000 here
-        torch.testing.assert_close(ours[2:], expected[2:], atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(ours[2:], expected[2:], atol=1e-6, rtol=1e-5)  # up to 1,000
 
 
 def test_rows_that_no_gradient_has_reached_are_not_computed(
