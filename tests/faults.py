@@ -28,8 +28,7 @@ FAULTS = [
     ),
     Fault(
         "pairs read both ways are scored by one", "minbert/task/evaluation.py",
-        "if config.both:", "if False:",
-        "test_both_ways.py", "is_the_mean",
+        "if config.both:", "if False:", "test_both_ways.py", "is_the_mean",
     ),
     Fault(
         "pairs read both ways are trained in one", "train_multitask.py",
@@ -38,8 +37,7 @@ FAULTS = [
     ),
     Fault(
         "mnr with scale 20", "minbert/task/siamese.py",
-        "losses.mnr(u, v, mnr_scale or 1.0)",
-        "losses.mnr(u, v, mnr_scale or 20.0)",
+        "losses.mnr(u, v, mnr_scale or 1.0)", "losses.mnr(u, v, mnr_scale or 20.0)",
         "test_wiring.py", "scale_of_their_source",
     ),
     Fault(
@@ -82,8 +80,7 @@ FAULTS = [
     ),
     Fault(
         "the random token is always the same", "minbert/data/masking.py",
-        "random_ids = rng.integers(0, len(masking.continues), n)",
-        "random_ids = np.full(n, 7)",
+        "random_ids = rng.integers(0, len(masking.continues), n)", "random_ids = np.full(n, 7)",
         "test_wiring_mlm.py", "random_tokens",
     ),
     Fault(
@@ -205,8 +202,7 @@ FAULTS = [
     ),
     Fault(
         "the run's dev rows are drawn anew", "minbert/task/dev_rows.py",
-        "if task.dev_ids is not None:", "if False:",
-        "test_dev_rows.py", "came_later",
+        "if task.dev_ids is not None:", "if False:", "test_dev_rows.py", "came_later",
     ),
     Fault(
         "copies of a dev text are trained on", "minbert/task/dev_rows.py",
@@ -284,5 +280,21 @@ FAULTS = [
         "words that are cut off have a class weight", "minbert/run/fine_tuning.py",
         "item_labels(split)[visible_items(split)]", "item_labels(split)",
         "test_word_training.py", "no_class_weight",
+    ),
+    Fault(
+        "no teacher beside R-Drop", "train_multitask.py",
+        "if name in run.teachers:", "if name in run.teachers and not r_drop:",
+        "test_teachers.py", "learned_at_first",
+    ),
+    Fault(
+        "sizes lose their weight along another curve", "minbert/training/mixing.py",
+        "np.linspace(*powers, steps)", "np.geomspace(*powers, steps)",
+        "test_mixing.py", "falls_linearly",
+    ),
+    Fault(
+        "the second tower's gradients are not shared", "train_multitask.py",
+        "TaskGradients(p for encoder in run.model.encoders for p in encoder.parameters())",
+        "TaskGradients(run.model.encoder.parameters())",
+        "test_distributed.py", "recipes_in_two",
     ),
 ]  # fmt: skip

@@ -146,16 +146,19 @@ def test_r_drop_s_loss_has_the_weights_too(own: Path, no_dropout: None) -> None:
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_both_of_r_drop_s_terms_have_the_weights() -> None:
+@pytest.mark.parametrize("is_taught", [False, True])
+def test_both_of_r_drop_s_terms_have_the_weights(is_taught: bool) -> None:
     """The loss is that of a batch in which the rows of a class stand three times."""
     labels = torch.tensor(LABELS["classification"], dtype=torch.float32)
-    readings = torch.randn(2, 8, 3, generator=torch.manual_seed(0))
+    *readings, of_teacher = torch.randn(3, 8, 3, generator=torch.manual_seed(0))
+    teachers = {"own": of_teacher.softmax(-1)} if is_taught else {}
     once, often = torch.arange(8), torch.arange(8).repeat_interleave(1 + 2 * (labels == 1).int())
 
     def loss(task: Task, rows: torch.Tensor) -> torch.Tensor:
         outputs = iter(readings)
         run = SimpleNamespace(
-            args=SimpleNamespace(r_drop={"own": 2.0}), teachers={},
+            args=SimpleNamespace(r_drop={"own": 2.0}), teachers=teachers,
+            state=SimpleNamespace(step=1), steps=3,
             forward=lambda *_: (next(outputs)[rows], labels[rows], rows.numpy()),
         )  # fmt: skip
         return train_multitask.head_loss(run, task, rows.numpy())

@@ -132,6 +132,7 @@ def test_the_command_of_several_corpora_is_one_that_works() -> None:
         ["--towers", "separate", "--pair-encoding", "siamese"],
         ["--embedding-size", "8", "--pair-encoding", "siamese"],
         ["--heads-first", "1", "--pair-encoding", "siamese"],
+        ["--pool-layers", "1", "--pair-encoding", "siamese"],
         ["--hidden-dropout-prob", "0.1", "--pair-encoding", "siamese"],
     ],
 )

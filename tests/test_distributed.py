@@ -82,6 +82,7 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
         "--mode joint --combine pcgrad --heads-first 2 --accumulate 2 --reinit-layers 1",
         "--teacher {teacher} --r-drop sst=1,sts=0.5 --steps 12 --mode annealed --average 0.5",
         "--mode annealed --sampling-power 0.5 --pool-layers 1,2 --pooling mean",
+        "--mode joint --combine pcgrad --pair-encoding siamese --towers separate --steps 6",
     ],
 )
 def test_recipes_in_two_processes_equal_one(still: Path, words: str) -> None:

@@ -57,6 +57,13 @@ def test_two_tasks_without_a_gradient_in_the_same_step_have_the_cosine_0(world: 
     assert both and all(found[step] == 0 for step in both)
 
 
+def test_a_frozen_encoder_has_no_gradients_to_compare(world: Path) -> None:
+    frozen = ["--mode", "joint", "--fine-tune-mode", "last-linear-layer", "--steps", "2"]
+    run(world, "--name", "run", *frozen, "--skip-predictions")
+    steps = logged(world / "runs/run", "step")
+    assert len(steps) == 4 and not any("cosines" in line for line in steps)
+
+
 def test_a_parameter_that_no_task_reaches_stays_without_gradient() -> None:
     used, unused = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(3))
     gradients = TaskGradients([unused, used])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minbert import UserError
-from minbert.training.mixing import Plan
+from minbert.training.mixing import Plan, annealed_shares
 from tests.conftest import logged, run
 
 SIZES = {"sst": 50, "quora": 800, "sts": 100}
@@ -24,6 +24,12 @@ def test_tasks_are_drawn_by_size_at_first_and_almost_alike_at_the_end() -> None:
         expected = expected / expected.sum()
         found = np.array([part.count(task) for task in SIZES]) / len(part)
         np.testing.assert_allclose(found, expected, atol=4 * np.sqrt(0.25 / len(part)))
+
+
+def test_the_power_falls_linearly() -> None:
+    weights = np.array([[50, 800, 100]]) ** np.array([[1.0], [0.8], [0.6], [0.4], [0.2]])
+    shares = annealed_shares((50, 800, 100), (1.0, 0.2), steps=5)
+    np.testing.assert_allclose(shares, weights / weights.sum(1, keepdims=True))
 
 
 @pytest.mark.parametrize("powers", [(1.0, 0.2), (0.5, 0.5), (0.0, 0.0)])

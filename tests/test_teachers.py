@@ -89,10 +89,12 @@ def outputs_of(run: Path, task: str) -> Path:
     return file
 
 
+@pytest.mark.parametrize("r_drop", [[], ["--r-drop", "sst=1,sts=1"]])
 def test_a_teacher_s_outputs_are_what_is_learned_at_first(
-    world: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    options = teach(world)
+    world: Path, r_drop: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    options = [*teach(world), *r_drop]
     targets, taught = [], train_multitask.distillation_targets
 
     def watched(task, labels, teacher, w):

@@ -181,15 +181,17 @@ def test_the_weight_of_a_task_counts(world: Path, monkeypatch) -> None:
         return 1.0
 
     monkeypatch.setattr(train_multitask, "clip_scale", seen)
-    for name, tasks in (("plain", TASKS), ("heavy", heavy)):
+    given = ["--task-weight", "sst=2"]  # in place of its own
+    for name, tasks, words in (("plain", TASKS, []), ("heavy", heavy, []), ("given", heavy, given)):
         monkeypatch.setattr(train_multitask, "TASKS", tasks)
-        run(world, "--name", name, "--epochs", "1", "--lr", "0")
+        run(world, "--name", name, "--epochs", "1", "--lr", "0", *words)
         steps = logged(world / "runs" / name, "step")
         losses.append([line["loss"] for line in steps])
-    assert losses[0] == losses[1]
-    factors = [3 if line["task"] == "sst" else 1 for line in steps]
-    plain, weighted = lengths[: len(steps)], lengths[len(steps) :]
-    assert weighted == pytest.approx([f * x for f, x in zip(factors, plain, strict=True)], rel=1e-3)
+    assert losses[0] == losses[1] == losses[2]
+    plain, *others = np.reshape(lengths, (3, len(steps)))
+    of_sst = np.array([line["task"] == "sst" for line in steps])
+    for weight, weighted in zip((3, 2), others, strict=True):
+        np.testing.assert_allclose(weighted, np.where(of_sst, weight, 1) * plain, rtol=1e-3)
 
 
 @pytest.mark.parametrize("frozen", [False, True])
