@@ -10,7 +10,6 @@ import torch
 
 import train_multitask
 from experiments import jobs, paper, recipes
-from experiments.estimate import estimate
 from experiments.jobs import Job, RunKey
 from experiments.recipes import BUDGETS, Cell, tables
 from experiments.results import read_record, score
@@ -161,8 +160,14 @@ def test_the_paper_s_threshold_is_that_of_the_best_step() -> None:
     assert score(run.best(), Cell("siamese", "quora")) == 0.8
 
 
-def test_one_run_alone(arguments: list[str], world: Path, capsys) -> None:
+def test_one_run_alone(arguments: list[str], world: Path, monkeypatch, capsys) -> None:
+    drawn = []  # how many seeds a figure has: a later run may be stopped
+    monkeypatch.setattr(paper, "find_spec", bool)
+    monkeypatch.setattr(
+        paper, "draw_figures", lambda record, _: drawn.append(len(record.results[0].scores))
+    )
     paper.main([*arguments, "--seeds", "2", "--only", "single-sst-1"])
+    assert drawn == [1, 2, 2]
     record = read_record(world / "results")
     assert {r.job for r in record.results if r.scores} == {"single-sst-1"}
     assert {len(r.scores) for r in record.results} == {0, 2}
@@ -282,19 +287,3 @@ def test_the_plan_runs_nothing(arguments: list[str], world: Path, capsys) -> Non
             rf"^  {job.name}: 0 of 1 done, (\d+) steps, \d+(\.\d)? seconds$", plan, re.M
         )
         assert steps and int(steps[1]) > 0, job.name
-
-
-def test_a_plan_reads_the_task_file(world: Path) -> None:
-    """What is read of long texts makes other steps: every window is trained on."""
-    steps = {}
-    for long in ("head", "windows"):
-        (world / "own.toml").write_text(
-            '[own]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
-            'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = 5\n'
-            f'long = "{long}"\n'
-        )
-        places = ["--model", str(world / "model"), "--data-dir", str(world / "data")]
-        places += ["--output-dir", str(world / "ids"), "--max-length", "6", "--batch-size", "8"]
-        found = estimate("train_multitask", [*places, "--task-file", str(world / "own.toml")])
-        steps[long] = found.steps
-    assert steps["head"] == 25 < steps["windows"]

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import evaluate
 import train_multitask
+from experiments.estimate import estimate
 from minbert import BertTokenizer, MultitaskModel, UserError
 from minbert.data.encoded import (
     EncodedSplit,
@@ -256,3 +257,19 @@ def test_a_teacher_reads_long_texts_as_it_was_trained_to(own: Path) -> None:
     model = MultitaskModel.load(teacher, device="cpu")
     expected = model.outputs("intent", [line.split("\t")[0] for line in lines])
     np.testing.assert_allclose(np.load(outputs_of(run, "intent")), expected, atol=1e-5)
+
+
+def test_a_plan_reads_the_task_file(world: Path) -> None:
+    """What is read of long texts makes other steps: every window is trained on."""
+    steps = {}
+    for long in ("head", "windows"):
+        (world / "own.toml").write_text(
+            '[own]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
+            'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = 5\n'
+            f'long = "{long}"\n'
+        )
+        places = ["--model", str(world / "model"), "--data-dir", str(world / "data")]
+        places += ["--output-dir", str(world / "ids"), "--max-length", "6", "--batch-size", "8"]
+        found = estimate("train_multitask", [*places, "--task-file", str(world / "own.toml")])
+        steps[long] = found.steps
+    assert steps["head"] == 25 < steps["windows"]
