@@ -140,7 +140,14 @@ def test_a_run_keeps_it_and_says_what_it_brings(world_with_run: Path, capsys) ->
     out = capsys.readouterr().out
     sst = end["calibrated"]["sst"]
     assert f"calibration     expected calibration error {sst['ece_before']:.4f}, " in out
-    assert json.loads(out.splitlines()[-1])["calibrated"] == end["calibrated"]
+    report = json.loads(out.splitlines()[-1])
+    assert report["calibrated"] == end["calibrated"]
+    line = logged(folder, "dev")[-1]
+    for found, key in ((line, None), (report, "value")):
+        values = (found["scores"][n][TASKS[n].main_metric] for n in ("sst", "quora", "sts"))
+        sst, quora, sts = (value[key] if key else value for value in values)
+        assert found["overall"] == pytest.approx((sst + quora + sts) / 3)
+        assert found["overall_2024"] == pytest.approx((sst + quora + (sts + 1) / 2) / 3)
 
 
 def test_probabilities_use_it_and_nothing_else_does(world_with_run: Path, tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import json
 import shutil
 import signal
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from safetensors.torch import load_file
 
 import pretrain_mlm
 import train_multitask
+from minbert.data.encoded import EncodedSplit
 from minbert.files import read_json_lines as read_log
 from minbert.run import rundir
 from minbert.run.train_args import Args
+from minbert.task.evaluation import compute_outputs
 from minbert.training import distributed
 from tasks.sample import TASK_FILE
 from tests.conftest import arguments, cut, run, weights
@@ -59,6 +63,8 @@ def test_two_processes_equal_one(still: Path, extra: tuple[str, ...]) -> None:
     name = "predictions/sst-dev-logits.jsonl"
     rows = [read_log(still / "runs" / who / name) for who in ("one", "two")]
     assert [r["id"] for r in rows[0]] == [r["id"] for r in rows[1]]
+    logits = [[r["logits"] for r in of_run] for of_run in rows]
+    np.testing.assert_allclose(logits[0], logits[1], atol=1e-5)
     assert (still / "runs/two/README.md").is_file()
 
 
@@ -201,6 +207,55 @@ def test_shares_are_all_rows_once(monkeypatch: pytest.MonkeyPatch, count: int) -
             seen += part.tolist() if share else []
             weight += share
     assert sorted(seen) == rows.tolist() and weight == pytest.approx(1)
+
+
+ROWS = 300  # of 40 tokens, so that they are several batches for an evaluation
+
+
+def test_every_process_has_the_outputs_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of batches that others computed: all rows of the tests' files are one batch."""
+    words, ends = np.zeros(ROWS * 40, np.int32), 40 * np.arange(ROWS + 1)
+    names, none = np.arange(ROWS).astype(bytes), np.full(ROWS, 40, np.int32)
+    split = EncodedSplit(names, np.zeros(ROWS, np.float32), words, ends, none)
+    shares: dict[int, tuple] = {}
+
+    def all_gather(mine: tuple) -> list[tuple]:
+        shares[distributed.rank()] = mine
+        return [shares.get(rank, mine) for rank in (0, 1)]
+
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_gather", all_gather)
+    for rank in (0, 1, 0):  # the first knows what the second has when it is asked again
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        found = compute_outputs(lambda b: torch.tensor(b.items), split, torch.device("cpu"))
+    assert found.tolist() == [*range(ROWS)]
+    assert all(len(items) > 50 for items, _ in shares.values())
+
+
+def test_held_out_scores_are_of_the_rows_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, shares = np.arange(ROWS), {0: [], 1: []}
+    run = SimpleNamespace(
+        model=MagicMock(side_effect=lambda rows, _: torch.eye(5)[rows % 3]), held_out=rows,
+        text=SimpleNamespace(lengths_of=lambda rows: np.full(len(rows), 40)),
+    )  # fmt: skip
+
+    def all_reduce_sum(mine: float) -> float:
+        own, others = shares[distributed.rank()], shares[1 - distributed.rank()]
+        own.append(mine)
+        return mine + (others[len(own) - 1] if others else 0)
+
+    def masked(_run: object, rows: np.ndarray, *_: int) -> SimpleNamespace:
+        return SimpleNamespace(batch=rows, indices=None, targets=torch.tensor(rows % 5))
+
+    monkeypatch.setattr(pretrain_mlm, "masked_rows", masked)
+    expected = pretrain_mlm.held_out_scores(run)
+    assert expected[1] == ROWS and expected[0]["accuracy"] == 0.2  # three of fifteen
+    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "all_reduce_sum", all_reduce_sum)
+    for rank in (0, 1):  # the second knows what the first has
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        found = pretrain_mlm.held_out_scores(run)
+    assert found == (pytest.approx(expected[0]), ROWS)
 
 
 def test_every_process_draws_its_own_dropout(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from minbert.data.long_texts import parts_of, shorten
 from minbert.export import Args, describe_quantized
 from minbert.export import main as export
 from minbert.model.multitask import load_multitask
+from minbert.run.teachers import load_teacher_outputs
 from minbert.task.evaluation import mean_by_row
 from minbert.task.loading import count_trained_on
 from minbert.task.taskfile import read_task_file
@@ -204,6 +205,16 @@ def test_limits_and_teachers_count_rows(own: Path) -> None:
     assert len(logits(run)) == 5 and "| intent.tsv | 10 |" in (run / "README.md").read_text()
     (kept,) = (own / "runs/.teachers").glob("*.npy")
     assert np.load(kept).shape == (10, 3)
+
+
+def test_windows_are_taught_what_the_teacher_says_of_their_row(tmp_path: Path) -> None:
+    np.save(tmp_path / "own.npy", [[1.0], [2.0]])
+    split = EncodedSplit(
+        np.array([b"a", b"b"]), np.zeros(2), np.zeros(9, np.int32), np.array([0, 3, 6, 9]),
+        np.full(3, 9), owners=np.array([0, 0, 1]),
+    )  # fmt: skip
+    outputs = load_teacher_outputs({"own": tmp_path / "own.npy"}, {"own": split})
+    assert outputs["own"].tolist() == [[1.0], [1.0], [2.0]]
 
 
 def test_stopped_and_resumed_is_the_same(own: Path) -> None:

@@ -67,6 +67,10 @@ def test_the_steps_of_a_task_are_those_that_are_drawn(mode: str, steps: int) -> 
     for task in batches:
         assert plan.count_steps(task) == sum(task in tasks for tasks in drawn)
         assert list(plan.steps_with(task)) == [i for i, tasks in enumerate(drawn) if task in tasks]
+        own = [d for step in range(plan.steps) for d in plan.draws(step) if d.task == task]
+        if mode != "shuffle":  # whose batches come in another order in each pass
+            in_order = [divmod(i, batches[task]) for i in range(len(own))]
+            assert [(d.epoch, d.batch) for d in own] == in_order
 
 
 @pytest.mark.parametrize("mode", ["parallel", "annealed", "shuffle", "joint"])

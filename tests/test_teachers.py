@@ -1,4 +1,4 @@
-"""Soft targets: of a teacher beside the labels, and of the model under another dropout."""
+"""Runs that learn from teachers: what is learned when, of which rows, and what is refused."""
 
 import shutil
 from pathlib import Path
@@ -9,71 +9,15 @@ import torch
 
 import train_multitask
 from minbert import UserError
+from minbert.data.encoded import chosen_rows
 from minbert.inference import MultitaskModel
 from minbert.run import teachers
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run_files import command_folder
-from minbert.task.kinds import classification, multi_labels, regression
-from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, soft_loss
 from tasks import TASKS as BUILTIN
-from tests.conftest import make_world, run
+from tests.conftest import WORDS, make_world, run
 from tests.own_tasks import arguments as own_arguments
 from tests.test_start_from_run import ROWS, train, write_rows
-
-TASKS = {
-    "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",
-                                        label="y", labels=3)),
-    "sigmoid": classification("t", dict(kind="pair-classification", train="", dev="",
-                                        text=["a", "b"], label="y", labels=2)),
-    "sets": multi_labels("t", dict(kind="multi-label", train="", dev="", text="x", label="y",
-                                   labels=["a", "b", "c"])),
-    "scores": regression("t", dict(kind="regression", train="", dev="", text="x", label="y")),
-}  # fmt: skip
-
-
-def labels_of(kind: str) -> torch.Tensor:
-    labels = {"softmax": [0, 2, 1, 1], "sigmoid": [0, 1, 1, 0], "sets": [0, 5, 7, 2]}
-    return torch.tensor(labels.get(kind, [0.5, 4, 2.25, 5]), dtype=torch.float32)
-
-
-@pytest.mark.parametrize("kind", TASKS)
-def test_against_labels_the_soft_loss_is_the_task_s(kind: str) -> None:
-    task, labels = TASKS[kind], labels_of(kind)
-    outputs = torch.randn(4, task.outputs, generator=torch.manual_seed(1))
-    teacher = torch.randn(4, task.outputs)
-    expected = task.loss(outputs, labels)
-    torch.testing.assert_close(soft_loss(task, outputs, hard_targets(task, labels)), expected)
-    w1 = distillation_targets(task, labels, teacher, 1.0)
-    torch.testing.assert_close(soft_loss(task, outputs, w1), expected)
-
-
-@pytest.mark.parametrize("kind", TASKS)
-def test_a_teacher_alone_is_the_best_target_of_itself(kind: str) -> None:
-    """At w = 0 the gradient vanishes where the outputs are the teacher's."""
-    task, teacher = TASKS[kind], torch.randn(4, TASKS[kind].outputs)
-    outputs = teacher.clone().requires_grad_()
-    soft_loss(task, outputs, distillation_targets(task, labels_of(kind), teacher, 0.0)).backward()
-    assert outputs.grad.abs().max() < 1e-6
-    half = distillation_targets(task, labels_of(kind), teacher, 0.5)
-    both = [distillation_targets(task, labels_of(kind), teacher, w) for w in (0.0, 1.0)]
-    torch.testing.assert_close(half, sum(both) / 2)
-
-
-@pytest.mark.parametrize("kind", TASKS)
-def test_two_dropouts_disagree_by_both_divergences(kind: str) -> None:
-    task = TASKS[kind]
-    one, other = torch.randn(2, 4, task.outputs, generator=torch.manual_seed(2))
-    assert r_drop_loss(task, one, one) == 0
-    if kind == "scores":
-        expected = (one - other).square().mean()
-    else:
-        made = (
-            torch.distributions.Categorical if kind == "softmax" else torch.distributions.Bernoulli
-        )
-        p, q = made(logits=one), made(logits=other)
-        both = torch.distributions.kl_divergence(p, q) + torch.distributions.kl_divergence(q, p)
-        expected = both.mean() / 2
-    torch.testing.assert_close(r_drop_loss(task, one, other), expected)
 
 
 def teach(world: Path) -> list[str]:
@@ -81,6 +25,18 @@ def teach(world: Path) -> list[str]:
     run(world, "--name", "teachers", "--mode", "single", "--lr", "1e-3", "--skip-predictions")
     folder = world / "runs/teachers"
     return ["--teacher", f"sst={folder / 'sst'},sts={folder / 'sts'}", "--lr", "1e-3"]
+
+
+def sst_texts(world: Path) -> list[str]:
+    """The texts of SST's training rows, in the file's order."""
+    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
+    return [line.split("\t")[2] for line in lines]
+
+
+def assert_said_by(teacher: Path, task: str, texts: list[str], run: Path) -> None:
+    """What a run learns from is what its teacher says of these texts."""
+    expected = MultitaskModel.load(teacher, "cpu").outputs(task, texts)
+    np.testing.assert_allclose(np.load(outputs_of(run, task)), expected, atol=1e-5)
 
 
 def outputs_of(run: Path, task: str) -> Path:
@@ -107,9 +63,7 @@ def test_a_teacher_s_outputs_are_what_is_learned_at_first(
     assert [w for _, w, *_ in targets] == pytest.approx([i / 19 for i in range(20)])
     assert "sst: " in (out := capsys.readouterr().out) and "reads its 40 training rows once" in out
     teacher = MultitaskModel.load(world / "runs/teachers/sst", "cpu")
-    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
-    texts = [line.split("\t")[2] for line in lines]
-    expected = torch.from_numpy(teacher.outputs("sst", texts)).softmax(-1)
+    expected = torch.from_numpy(teacher.outputs("sst", sst_texts(world))).softmax(-1)
     name, w, first, labels = targets[0]
     assert name == "sst" and w == 0
     nearest = (first[:, None] - expected[None]).abs().sum(-1).min(1)
@@ -230,9 +184,11 @@ def test_a_teacher_reads_again_what_it_reads_otherwise(
         )
     tasks = ["--tasks", "own", "--epochs", "1", "--skip-predictions", "--task-file"]
     run(world, "--name", "teacher", *tasks, str(world / "title.toml"))
-    for column in ("title", "body", "title"):
+    for number, column in enumerate(("title", "body", "title")):
         options = [*tasks, str(world / f"{column}.toml"), "--teacher", str(world / "runs/teacher")]
-        run(world, *options)
+        run(world, "--name", f"run-{number}", *options)
+        texts = [line.split("\t")[column == "body"] for line in rows.splitlines()]
+        assert_said_by(world / "runs/teacher", "own", texts, world / f"runs/run-{number}")
     reads = "reads its 20 training rows once"
     assert capsys.readouterr().out.count(reads) == 2
     shutil.rmtree(world / "runs/teacher")
@@ -265,24 +221,32 @@ def test_a_teacher_of_classes_in_another_order_is_refused(own: Path) -> None:
         train_multitask.main(own_arguments(own, *options, "taught", *teacher))
 
 
-def test_a_teacher_s_outputs_are_of_as_many_rows_as_are_trained_on(world: Path) -> None:
-    options = [*teach(world), "--steps", "2", "--skip-predictions"]
+def test_a_teacher_s_outputs_are_of_the_rows_that_are_trained_on(world: Path) -> None:
+    options, every = [*teach(world), "--steps", "2", "--skip-predictions"], sst_texts(world)
     for rows in (8, 12):
         run(world, "--name", f"of-{rows}", *options, "--limit", str(rows))
-        assert len(np.load(outputs_of(world / f"runs/of-{rows}", "sst"))) == rows
+        texts = [every[row] for row in chosen_rows(len(every), rows)]
+        assert_said_by(world / "runs/teachers/sst", "sst", texts, world / f"runs/of-{rows}")
 
 
 def test_a_teacher_reads_again_where_other_rows_are_dev_rows(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Those of the run that one starts from leave as many rows to train on, but others."""
-    write_rows(own, ROWS, with_ids=False)
+    texts = [f"{one} {other}" for one in WORDS[:7] for other in WORDS[:6]]
+    rows = [(row_id, text, label) for (row_id, _, label), text in zip(ROWS, texts, strict=False)]
+    write_rows(own, rows, with_ids=False)
     dev_rows = train(own, "teacher")
-    write_rows(own, ROWS[::-1], with_ids=False)
+    write_rows(own, rows[::-1], with_ids=False)
     teacher = str(own / "runs/teacher")
+    taught = ["--teacher", teacher, "--precision", "fp32"]
     capsys.readouterr()
-    assert train(own, "new", "--teacher", teacher) != dev_rows
-    assert train(own, "started from it", "--teacher", teacher, "--model", teacher) == dev_rows
+    others = train(own, "new", *taught)
+    assert others != dev_rows
+    assert train(own, "started", *taught, "--model", teacher) == dev_rows
+    for name, left_out in (("new", others), ("started", dev_rows)):
+        texts = [text for _, text, _ in rows[::-1] if text not in left_out]
+        assert_said_by(own / "runs/teacher", "intent", texts, own / "runs" / name)
     assert capsys.readouterr().out.count("reads its 30 training rows once") == 2
 
 
@@ -293,7 +257,4 @@ def test_a_task_s_own_teacher_goes_before_that_of_all() -> None:
 
 def test_a_teacher_reads_texts_of_its_own_length(world: Path) -> None:
     run(world, "--name", "run", *teach(world), "--max-length", "5", "--skip-predictions")
-    teacher = MultitaskModel.load(world / "runs/teachers/sst", "cpu")
-    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()[1:]
-    expected = teacher.outputs("sst", [line.split("\t")[2] for line in lines])
-    np.testing.assert_allclose(np.load(outputs_of(world / "runs/run", "sst")), expected, atol=1e-5)
+    assert_said_by(world / "runs/teachers/sst", "sst", sst_texts(world), world / "runs/run")

@@ -114,12 +114,15 @@ def test_a_teacher_teaches_in_the_labels_unit(world: Path) -> None:
         train_multitask.main(arguments(world, "no", "--tasks", "stars", "--teacher", teacher))
 
 
-def test_ranges_that_begin_elsewhere_are_learned_alike(world: Path) -> None:
+@pytest.mark.parametrize("pairs", ["cross", "siamese", "siamese --pair-loss contrastive", "both"])
+def test_ranges_that_begin_elsewhere_are_learned_alike(world: Path, pairs: str) -> None:
     for name, low, high in (("five", 0, 5), ("around", -1, 1)):
         write_task(world, low, high)
-        train_multitask.main(arguments(world, name, "--precision", "fp32"))
-    expected = outputs(world, "five") / 2.5 - 1
-    np.testing.assert_allclose(outputs(world, "around"), expected, atol=1e-5)
+        words = ["--precision", "fp32", "--pair-encoding", *pairs.split()]
+        train_multitask.main(arguments(world, name, *words))
+    for task in ("stars", "fit"):
+        expected = outputs(world, "five", task) / 2.5 - 1
+        np.testing.assert_allclose(outputs(world, "around", task), expected, atol=1e-5)
     before = logged(world / "runs/around", "dev")[0]["scores"]["stars"]
     assert before["loss"] == pytest.approx(
         logged(world / "runs/five", "dev")[0]["scores"]["stars"]["loss"], rel=1e-5

@@ -205,7 +205,7 @@ def test_the_model_is_the_same_in_onnx(trained: Path, tmp_path: Path) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "onnx")
     inputs = tokenizer(SENTENCES, is_split_into_words=True, padding=True, return_tensors="np")
     (logits,) = session.run(None, {name: x.astype(np.int64) for name, x in inputs.items()})
-    assert_same_words(logits, inputs, ours, 1e-4)
+    assert_same_words(logits, inputs, ours, 1e-5)
 
 
 def test_the_report_has_types_and_the_worst_sentences(trained: Path) -> None:
