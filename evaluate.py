@@ -59,7 +59,10 @@ class Args:
     input: str | None = text_arg(
         None, "file of sentences, of pairs with a tab between, or a table; -: stdin", parse=str
     )
-    task: str = text_arg("", "which of the tasks (default: all, or those that fit the text)")
+    task: str = text_arg(
+        "",
+        "one task (default: all, or those that fit the text; --input needs it if several are left)",
+    )
     verify: str = job_arg("", "compare --model with the reference outputs in this file")
     emit: str = job_arg("", "write such a reference of --model, with its inputs")
     score: str = job_arg("", "prediction file to score by id against --gold")

@@ -29,7 +29,7 @@ from minbert.printable import silence
 from minbert.progress import progress
 from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
-from minbert.run.finish import finish_mlm, kept_of_mlm
+from minbert.run.finish import finish_mlm, kept_checkpoint
 from minbert.run.keeper import Keeper, check_finite, save_checkpoint
 from minbert.run.mlm_args import Args, default_name, resolve_arguments
 from minbert.run.pre_training import PreTraining, set_up
@@ -132,7 +132,7 @@ def masked_rows(run: PreTraining, rows: np.ndarray, seed: int, epoch: int) -> Ma
 
 
 def evaluate(run: PreTraining, stage: str) -> None:
-    """Score the held-out rows' masked tokens: log and show that; --keep best: by their loss."""
+    """Score the held-out rows; --keep best: keep the weights with the lowest loss of them."""
     run.records.flush()
     check_finite(run)
     state, step = run.state, run.state.step
@@ -160,7 +160,7 @@ def describe(scores: Scores) -> str:
 
 @torch.no_grad()
 def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
-    """Return masked-token accuracy, perplexity and loss on the held-out rows, and the tokens.
+    """Return accuracy, perplexity and loss of the held-out rows' masked tokens, and their number.
 
     Raises UserError when there was nothing to guess.
     """
@@ -208,7 +208,7 @@ def main(argv: list[str]) -> int:
             return 0
         with silence(args.quiet):
             state = train(args, folder, tasks)
-            kept, step, kept_scores = kept_of_mlm(state)
+            kept, step, kept_scores = kept_checkpoint(state)
             print(f"\nHeld-out masked tokens ({args.model}, {folder})\n")
             for name, scores in (state.stages[0], (f"{kept}/, step {step}", kept_scores)):
                 print(f"{name:16} {describe(scores)}")

@@ -93,19 +93,19 @@ def parse_given(
     typed, values, files = vars(found), {}, {}
     for path in typed.pop("config", []):  # the last of several wins
         of_file = _config_values(Path(path), parser)
-        values, files = _replaced(cls, values, of_file), files | dict.fromkeys(of_file, path)
+        values, files = _merged(cls, values, of_file), files | dict.fromkeys(of_file, path)
     if unknown:
         raise UserError(_unknown(unknown[0].split("=")[0], parser))
     for name, value in typed.items():
         if value is TAKEN_BACK and name not in files:
             raise UserError(f"{flag_of(f'no_{name}')}: no --config file has {name} to take back")
-    values = _replaced(cls, values, typed)
+    values = _merged(cls, values, typed)
     files = {k: path for k, path in files.items() if k in values and k not in typed}
     return Given({k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}, files)
 
 
-def _replaced(cls: type, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return values of a dataclass's fields of which later ones win, also in other words."""
+def _merged(cls: type, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    """Return values of which later ones win, also over what is `same_as` them."""
     chosen = {k for k, value in after.items() if value and value is not TAKEN_BACK}
     same = [(f.name, f.metadata["same_as"]) for f in fields(cls) if "same_as" in f.metadata]
     lost = {one for a, b in same for one, other in ((a, b), (b, a)) if other in chosen}

@@ -29,7 +29,7 @@ from minbert.task.loading import DataSource, changed_dev_files, load_task
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
 
-POSITIONALS = "RUN NEW_DIRECTORY"  # are written without a flag
+POSITIONALS = "RUN NEW_DIRECTORY"  # the arguments that are written without a flag
 COMPARED_ROWS = 2000  # most rows of dev that a quantized model is compared on
 MODULE = "sentence_transformers.models."  # every version of the library finds its modules by it
 
@@ -46,14 +46,14 @@ class Args:
     task: str = arg("", "the head to take along; without one, the encoder alone")
     quantize: str = arg("", "store model.onnx's weights in 8 bits; says how well it agrees on dev",
                         choices=["int8"])  # fmt: skip
-    data_dir: str = arg("", "data for what --quantize says (default: the run's --data-dir)")
+    data_dir: str = arg("", "where the dev set of --quantize is (default: the run's --data-dir)")
 
 
 def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_length: int) -> None:
     """Write a task as AutoModelForSequenceClassification loads it, without one as AutoModel does.
 
     One that labels words is as AutoModelForTokenClassification loads it, whose encoder has no
-    pooler. Raises UserError for a siamese task, and for a head that transformers has not.
+    pooler. Raises UserError for a siamese task, and for a head that transformers does not have.
     """
     model.encoder.save_pretrained(folder)
     if not task:
@@ -225,7 +225,8 @@ def new_folder(name: str) -> Path:
 def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, path: Path) -> str:
     """Return a quantized model's size, and how near it comes to the run's on rows of dev.
 
-    directory: best/ or last/ of the run. Of the encoder alone they are the first task's of texts.
+    directory: best/ or last/ of the run. The encoder alone is compared on the first
+    task that does not label words.
     """
     size = f"{args.quantize}: {path.stat().st_size / 2**20:.0f} MiB"
     if not folders_of_run(directory):

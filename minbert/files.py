@@ -43,7 +43,7 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def finished_name(name: str) -> str:
-    """Return the name of the file that one of `replaced_file` is to replace; others stay."""
+    """Return the final name of a file that `replaced_file` writes, any other name as it is."""
     return re.sub(r"\.[\w-]+\.\d+\.new$", "", name)
 
 

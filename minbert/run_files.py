@@ -70,7 +70,7 @@ def command_folder(run: Path) -> Path:
 def _has_run(folder: Path, run: Path) -> bool:
     """Return whether a run is one of a folder's; an args.json there may be another program's."""
     try:
-        return (folder / ARGS).is_file() and run in runs_of(folder, read_arguments(folder))
+        return (folder / ARGS).is_file() and run in runs_of(folder, read_json(folder / ARGS))
     except (UserError, KeyError, TypeError):
         return False
 

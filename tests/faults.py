@@ -251,7 +251,7 @@ FAULTS = [
     ),
     Fault(
         "a run goes on with another teacher", "minbert/run/fine_tuning.py",
-        "digests += map(sha256_of, teacher_paths.values())", "digests += teacher_paths",
+        'teacher": sha256_of(path) for', 'teacher": name for',
         "test_edited_data.py", "trained_anew",
     ),
     Fault(

@@ -193,5 +193,5 @@ def test_blank_and_repeated_lines_leave_gaps(folder: Path) -> None:
     (folder / "vocab.txt").write_text("\n".join(lines) + "\n")
     settle(folder, tokenizer_class="BertTokenizer")
     tokenizer = BertTokenizer.from_directory(folder)
-    assert tokenizer.vocab_size == len(lines) == len(tokenizer.continues())
+    assert tokenizer.vocab_size == len(lines) == len(tokenizer.continuation_pieces())
     assert [e.ids for e in tokenizer.encode_batch(["good cafe ."])] == [[2, 8, 7, 9, 3]]

@@ -37,7 +37,7 @@ NO_SECOND_SEGMENT = np.iinfo(np.int32).max
 class Part:
     """A finished part of the files."""
 
-    texts: int  # that were read for it
+    texts: int  # pieces of texts, as in_pieces cuts them, that were read for it
     rows: int
     tokens: int
     sha256: str  # of its number of texts, ids and offsets

@@ -43,7 +43,7 @@ class EncodedSplit:
     ids: np.ndarray  # (M,) int32
     offsets: np.ndarray  # (P+1,) int64, sequence p is ids[offsets[p]:offsets[p+1]]
     segment_starts: np.ndarray  # (P,) int32, where segment 1 begins in it; past its end: none
-    left_out: str = ""  # in words, how many rows of the files are, why, and on which lines
+    left_out: str = ""  # in words: how many rows of the files, why, and on which lines
     left_out_counts: dict[str, int] = field(default_factory=dict)  # the same by reason
     last_line: int = 0  # of the last file: where its last row begins
     # (P,) int32, each sequence's row, in ascending order; empty: sequence r is row r

@@ -2,7 +2,7 @@
 
 "head", its beginning, is what other programs read. "head+tail" has the best results of Sun et al.
 (2019, section 5.3.1): 128 tokens from the beginning and 382 from the end, of 510. "windows" reads
-all of it, in overlapping sequences.
+all of it that `shorten` keeps, in overlapping sequences.
 """
 
 from collections.abc import Sequence

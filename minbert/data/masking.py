@@ -28,7 +28,7 @@ class Masking:
     def of(cls, tokenizer: BertTokenizer, rate: float, whole_word: bool) -> "Masking":
         """Make the settings for a tokenizer's vocabulary."""
         special = np.array([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])
-        return cls(rate, whole_word, tokenizer.mask_id, special, tokenizer.continues())
+        return cls(rate, whole_word, tokenizer.mask_id, special, tokenizer.continuation_pieces())
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import codecs
 import gzip
 import io
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -33,13 +33,13 @@ KNOWN_BYTES = (  # how files begin that somebody may take for text
 
 
 @contextmanager
-def unchanged(files: Collection[Path]) -> Iterator[list[str]]:
-    """Yield the hashes of files that the block reads.
+def unchanged(files: dict[str, Path]) -> Iterator[dict[str, str]]:
+    """Yield the hashes of files that the block reads, by the files' names.
 
     Raises UserError if one changes meanwhile: what was read would be taken for what it was before.
     """
-    hashes = {path: sha256_of(path) for path in files}
-    yield [hashes[path] for path in files]
+    hashes = {path: sha256_of(path) for path in files.values()}
+    yield {name: hashes[path] for name, path in files.items()}
     check_unchanged(hashes)
 
 

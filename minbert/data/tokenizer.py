@@ -189,7 +189,7 @@ class BertTokenizer:
             encodings = self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
-    def continues(self) -> np.ndarray:
+    def continuation_pieces(self) -> np.ndarray:
         """Return which ids are pieces that continue a word (##ing), (V,) bool."""
         result = np.zeros(self.vocab_size, dtype=bool)
         for token, i in self.tokenizer.get_vocab().items():

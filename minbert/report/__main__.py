@@ -12,7 +12,7 @@ from minbert.report.files import read_runs, write_page
 from minbert.report.runs import LoggedRun
 from minbert.run_files import check_stays
 
-POSITIONALS = "RUN..."  # are written without a flag
+POSITIONALS = "RUN..."  # the arguments that are written without a flag
 
 
 @dataclass(frozen=True)

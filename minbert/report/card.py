@@ -95,7 +95,7 @@ def write_card(
     labels = [labels_of(task, gold_of(train_splits[task.name]), found) for task in tasks]
     use = [score, *exports(folder, command.args)]
     more = ["## Labels", *labels, *calibrations_of(tasks, found)]
-    write(folder, command, about, scores, use, data, more)
+    write_sections(folder, command, about, scores, use, data, more)
 
 
 def score_row(
@@ -203,7 +203,7 @@ def write_mlm_card(
         f"`{command.args['model']}`. `{kept}/` holds step {step}; `--model` takes that."
     )
     use = [f"python train_multitask.py --model {shlex.quote(str(folder))} --data-dir DIR"]
-    write(folder, command, about, scores, use, data)
+    write_sections(folder, command, about, scores, use, data)
 
 
 def write_several_card(
@@ -229,10 +229,10 @@ def write_several_card(
         f"the curves."
     )
     report = f"python -m minbert.report {shlex.quote(str(folder))}"
-    write(folder, command, about, scores, [report], [])
+    write_sections(folder, command, about, scores, [report], [])
 
 
-def write(
+def write_sections(
     folder: Path, command: Command, about: str, scores: Rows, use: list[str], data: Rows,
     more: Sequence[str] = (),
 ) -> None:  # fmt: skip

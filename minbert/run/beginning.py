@@ -91,16 +91,15 @@ def recover_last(folder: Path) -> Path | None:
 def begin(
     folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
     model: MultitaskNetwork | MaskedLanguageModel,
-    optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path], digests: list[str],
-    start: str = "", own_bests: tuple[str, ...] = (), **about: Any,
+    optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
+    hashes: dict[str, str], start: str = "", own_bests: tuple[str, ...] = (), **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
-    files: what is trained and evaluated on, by a name that stays when they move. digests: their
-    hashes when they were read. start: the hash of the model that a run starts from. own_bests: the
-    tasks whose best steps are kept, too. about: more values for the log's first line.
+    files: what is trained and evaluated on, by a name that stays when they move. hashes: those of
+    the files when they were read. start: the hash of the model that a run starts from. own_bests:
+    the tasks whose best steps are kept, too. about: more values for the log's first line.
     """
-    hashes = dict(zip(files, digests, strict=True))
     state = TrainState(steps, data=hashes, start=start)
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)

@@ -39,7 +39,7 @@ BestStep = TypeVar("BestStep", "Best", "TaskBest")
 class Best:
     """The step that best/ holds."""
 
-    chosen_by: float  # the mean score, or as --best-by says; larger is better
+    chosen_by: float  # the mean score, or as --best-by says; of pre-training -loss
     step: int
     scores: Scores  # each task's main metric; in pre-training the scores on held-out tokens
     is_mean: bool = False  # of the weights' mean, see averaging.py

@@ -42,7 +42,8 @@ class CommonArgs:
     resume: str = saving_arg("", "name or directory of a run to go on with, with its own arguments")
     accumulate: int = machine_arg(
         1,
-        "split every batch into so many parts: same gradients, on long texts less memory",
+        "split every batch into so many parts: same gradients but for dropout, less memory on "
+        "long texts",
         low=1,
         high=10**6,
     )
@@ -81,7 +82,9 @@ class CommonArgs:
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )
     dry_run: bool = screen_arg(
-        False, "say what would be done, with time and memory of a few steps; then stop", parse=bool
+        False,
+        "print data, steps and, from a few trial steps, the command's time and memory; then stop",
+        parse=bool,
     )
     tensorboard: bool = saving_arg(
         False, "write the log's numbers for TensorBoard too, to tensorboard/", parse=bool

@@ -23,7 +23,7 @@ from minbert.run.fine_tuning import FineTuning, prepare_reading, set_up
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.pre_training import PreTraining
 from minbert.run.recipe_args import FROZEN
-from minbert.run.several import of_task
+from minbert.run.several import arguments_of_task
 from minbert.run.teachers import teacher_folder
 from minbert.run.train_args import Args
 from minbert.task.classes import describe_labels
@@ -84,7 +84,7 @@ def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
 def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
     """Return how many steps of each task there are; in joint mode the first stands for all."""
     if args.is_one_by_one:
-        epochs = {task: of_task(args, task)["epochs"] for task in plan.batches}
+        epochs = {task: arguments_of_task(args, task)["epochs"] for task in plan.batches}
         return {task: args.steps or epochs[task] * b for task, b in plan.batches.items()}
     if args.mode == "joint":
         return {next(iter(plan.batches)): plan.steps}

@@ -133,10 +133,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     tasks = {name: in_unit(task, model.heads[name].config.unit) for name, task in tasks.items()}
     known = list(tasks.values())
     files = training_files(known, source.data_dir)
-    with unchanged(files.values()) as digests:
+    with unchanged(files) as hashes:
         teacher_paths = teacher_files(args, folder, tasks)
         train_splits, dev_splits = load_train_and_dev(known, tokenizer, source)
-    check_begun(folder, files, dict(zip(files, digests, strict=True)))  # before more work is done
+    check_begun(folder, files, hashes)  # before more work is done
     test_splits = {} if args.skip_predictions else load_tests(known, tokenizer, source)
     warn_of_rare_classes(tasks, train_splits)
     sequences = {name: one_row_per_sequence(split) for name, split in train_splits.items()}
@@ -155,10 +155,10 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     groups = parameter_groups(model, args.weight_decay, args.layer_decay)
     optimizer = AdamW(groups, lr=args.lr, correct_bias=args.correct_bias, kernels=args.kernels)
     files |= {f"{name} teacher": path for name, path in teacher_paths.items()}
-    digests += map(sha256_of, teacher_paths.values())
+    hashes |= {f"{name} teacher": sha256_of(path) for name, path in teacher_paths.items()}
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
-        last=last, files=files, digests=digests, passes=plan.passes(), prepared_s=prepared_s,
+        last=last, files=files, hashes=hashes, passes=plan.passes(), prepared_s=prepared_s,
         start=start, own_bests=args.tasks if args.save_task_best else (),
         left_out=count_left_out({"train": train_splits, "dev": dev_splits, "test": test_splits}),
     )  # fmt: skip

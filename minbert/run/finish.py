@@ -129,7 +129,7 @@ def unchanged_files(run: FineTuning, task: Task, data_dir: Path) -> tuple[Path, 
     return tuple(task.paths("dev", data_dir))
 
 
-def kept_of_mlm(state: TrainState) -> tuple[str, int, Scores]:
+def kept_checkpoint(state: TrainState) -> tuple[str, int, Scores]:
     """Return which folder --model RUN means of a pre-trained run, its step and scores."""
     if state.best:
         return "best", state.best.step, state.best.scores
@@ -138,7 +138,7 @@ def kept_of_mlm(state: TrainState) -> tuple[str, int, Scores]:
 
 def finish_mlm(run: PreTraining) -> None:
     """Write card, report and the log's last line of a pre-trained run; print its speed."""
-    kept, step, scores = kept_of_mlm(run.state)
+    kept, step, scores = kept_checkpoint(run.state)
     hashes = {path: run.state.data[name] for name, path in run.files.items()}
     if distributed.rank() == 0:
         command = Command.of(run.args)

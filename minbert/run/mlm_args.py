@@ -36,7 +36,7 @@ class Args(CommonArgs):
     )
     limit: dict[str, int] | None = data_arg(
         None,
-        "train on the texts of so many rows, of all or by task: 160 or quora=16000",
+        "train on the texts of so many rows of each task: 160 or, by task, quora=16000",
         parse=limit_by_task,
     )
     epochs: int = training_arg(50, "passes over the text", low=1, high=10**6)

@@ -88,7 +88,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
 
     longest = min(args.max_length, config.max_position_embeddings)
     files = text_files(args, tasks)
-    with unchanged(files.values()) as digests, distributed.first_before_others():
+    with unchanged(files) as hashes, distributed.first_before_others():
         text, left_out = load_text(args, tasks, tokenizer, longest)
     held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
     if args.held_out and len(held_out) == 0:
@@ -104,7 +104,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     optimizer = AdamW(groups, lr=args.lr, kernels=args.kernels)
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=steps,
-        last=last, files=files, digests=digests, rows=rows, left_out=left_out,
+        last=last, files=files, hashes=hashes, rows=rows, left_out=left_out,
     )  # fmt: skip
     args = rundir.save_arguments(folder, args, tasks)
     return PreTraining(

@@ -82,4 +82,5 @@ class RecipeArgs(CommonArgs):
     save_task_best: bool = saving_arg(
         False, "keep each task's own best step too, in best-TASK/", parse=bool
     )
+    # its flag is --no-correct-bias
     correct_bias: bool = training_arg(True, "without Adam's correction of m and v", parse=bool)

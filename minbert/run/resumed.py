@@ -17,7 +17,7 @@ from minbert.run_files import ARGS, TASKS_FILE, read_arguments
 from minbert.task.taskfile import is_copied
 from minbert.typed import from_json
 
-# Arguments that a resumed run may change: where files are, what saves memory, what it leaves.
+# Arguments that a resumed run may change: where files are, what computes, what is kept and said.
 FREE_ON_RESUME = {
     "resume", "output_dir", "data_dir", "corpus", "device", "use_gpu", "save_minutes",
     "tensorboard", "quiet", "json", "accumulate", "checkpoint_activations", "threads",

@@ -129,7 +129,7 @@ def _new_run(root: Path, name: str, default: str) -> Path:
 
 
 def _is_free(run: Path) -> bool:
-    """Return whether a new run may take a folder: it is missing, or a failed start left it bare."""
+    """Return whether a new run may take a folder: it is missing, or what a stopped start left."""
     if not run.is_dir():
         return not run.exists()
     if not all(map(_is_of_a_start, run.iterdir())) or has_trained(run):

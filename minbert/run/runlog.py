@@ -85,7 +85,7 @@ def has_trained(folder: Path) -> bool:
 
 
 def say_if_unfinished(model: str) -> None:
-    """Print how far a run is that a new one starts from, unless it has come to its end."""
+    """Print how far a run is that a new one starts or learns from, unless it has ended."""
     folders = folders_of_run(Path(model)) if Path(model).is_dir() else []
     log = folders[0] / LOG if folders else None
     lines = readable_log_lines(log)[0] if log and log.is_file() else []
@@ -106,6 +106,6 @@ def _drop_after(path: Path, step: int, assessed: int) -> None:
         print(f"{path}: damaged lines left out: {damaged}")
     kept = [line for line in lines if line.get("step", 0) <= last.get(line["event"], step)]
     steps = {line["step"] for line in kept if line["event"] == "step"}
-    if (missing := step - len(steps)) > 0:  # less: it was stopped before its first checkpoint
+    if (missing := step - len(steps)) > 0:  # step is -1 after a start without a checkpoint
         print(f"{path}: the lines of {missing} steps are missing; the others are kept")
     write_text(path, "".join(json.dumps(line) + "\n" for line in kept))

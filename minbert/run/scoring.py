@@ -112,14 +112,15 @@ def check_keeps_data(tasks: Tasks, data_dir: Path, output: Path) -> None:
 def check_own_data(run: Path, tasks: Tasks, data_dir: Path) -> None:
     """Raise UserError if a dev file is not the one that a run was evaluated on.
 
-    As in another working folder, where the run's --data-dir is relative: the predictions would
-    take the place of the run's own. A share of training rows is told by its rows, see dev_rows.py.
+    It is another one in another working folder, if the run's --data-dir is relative: predictions
+    would take the place of the run's own. A share of training rows is told by its rows, see
+    dev_rows.py.
     """
     folder = next(iter(folders_of_run(run)), run)
     begun_with = data_of_run(folder)
     for task in (task for task in tasks.values() if not task.dev_share):
         for path in changed_dev_files(task, data_dir, begun_with):
-            if path.is_file():  # else that is said
+            if path.is_file():  # else reading it says so
                 what = f"not the file that {folder} was evaluated on"
                 raise UserError(f"{path}: {what}; name its folder, or this one, by --data-dir")
 

@@ -100,7 +100,7 @@ def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Tra
     states = []
     for name in args.tasks:
         print(f"\n{tasks[name].title} alone")
-        one, own = replace(args, **of_task(args, name)), folder / name
+        one, own = replace(args, **arguments_of_task(args, name)), folder / name
         states.append(finished_state(one, own) or train(one, own, {name: tasks[name]}))
     return states
 
@@ -123,7 +123,7 @@ def finished_state(args: Args, folder: Path) -> TrainState | None:
     return state
 
 
-def of_task(args: Args, name: str) -> dict[str, Any]:
+def arguments_of_task(args: Args, name: str) -> dict[str, Any]:
     """Return the arguments of one task's run that differ from those of a command for all tasks.
 
     An argument that does nothing for this task's kind of head gets its default.

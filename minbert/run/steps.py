@@ -27,7 +27,7 @@ AFTER_NAN = (
 
 @dataclass(frozen=True)
 class StepRecord:
-    """The numbers of one step."""
+    """The numbers of one step; of a joint step, which has a record for each task, its share."""
 
     step: int  # from 1
     task: str
@@ -36,7 +36,7 @@ class StepRecord:
     epoch: int  # from 1
     examples: int
     tokens: int
-    seconds: float  # until its work was queued on the device
+    seconds: float  # its share of the time until the step's work was queued on the device
     # between each two tasks' gradients, (), by their names; a joint step's first record has them
     cosines: dict[str, Tensor] = field(default_factory=dict)
 

@@ -20,7 +20,7 @@ def load_for_use(run: FineTuning, kept: str) -> MultitaskNetwork:
     """Load a model that a run has kept (best, say) for predictions, on the run's device."""
     model, _ = load_multitask(run.folder / kept)
     model.to(run.model.device)
-    set_kernels(model, run.args.kernels)  # in bf16 others round otherwise than at its evaluations
+    set_kernels(model, run.args.kernels)  # in bf16 others round differently
     model.for_inference(run.model.encoder.compute_dtype)
     return model
 
@@ -52,7 +52,7 @@ def link_or_copy(file: Path, new: Path) -> None:
 def calibrate_task_bests(run: FineTuning, of_best: dict[str, float]) -> None:
     """Give the folder of each task's best step that task's temperature.
 
-    of_best: the temperatures of best/, which are those of a task whose best step it holds.
+    of_best: the temperatures of best/; a task whose best step that is takes its own from there.
     """
     state = run.state
     for task in (task for task in run.tasks.values() if task.name in of_best):

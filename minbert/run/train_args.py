@@ -63,7 +63,7 @@ class Args(RecipeArgs):
         same_as="fine_tune_mode",
     )
     limit_dev: dict[str, int] = data_arg(
-        None, "evaluate on so many rows, of all or by task", parse=limit_by_task
+        None, "evaluate on so many rows of each task, or by task as --limit", parse=limit_by_task
     )
     pair_encoding: dict[str, str] = siamese_arg(
         None,
@@ -97,17 +97,23 @@ class Args(RecipeArgs):
         high=1e4,
     )
     epochs: int | dict[str, int] = training_arg(
-        None, "global epochs (default: 5, frozen 10); of single tasks also sst=10,quora=5",
+        None, "global epochs (default: 5, last-linear-layer 10); --mode single: also sst=10,sts=5",
         parse=number_or_by_task, low=1, high=10**6,
     )  # fmt: skip
     lr: float = training_arg(
-        None, "learning rate (default: 1e-5, frozen 1e-3)", parse=float, low=0, high=1
+        None,
+        "learning rate (default: 1e-5, last-linear-layer 1e-3)",
+        parse=float,
+        low=0,
+        high=1,
     )
     batch_size: int | str = training_arg(
         32, "rows in a batch; adaptive: each set its own", parse=batch_size
     )
     limit: dict[str, int] = data_arg(
-        None, "train on so many rows, of all or by task: 160 or quora=16000", parse=limit_by_task
+        None,
+        "train on so many rows of each task: 160 or, by task, quora=16000",
+        parse=limit_by_task,
     )
     sub_epochs: dict[str, int] = tasks_arg(
         None, "passes in sequential mode: sst=16,quora=1,sts=23", parse=number_by_task
@@ -120,7 +126,10 @@ class Args(RecipeArgs):
     )
     use_gpu: bool = machine_arg(False, "the same as --device cuda", parse=bool, same_as="device")
     eval_every: int = training_arg(
-        0, "evaluate every so many steps too; 0: where epochs and stages end", low=0, high=10**9
+        0,
+        "evaluate every so many steps too; 0: only where epochs and stages end",
+        low=0,
+        high=10**9,
     )
     patience: int = training_arg(
         0, "stop after so many evaluations without a new best/; 0: never", low=0, high=10**6

@@ -132,7 +132,7 @@ def check_weights(tensors: dict[str, Tensor], path: Path) -> None:
 def new_pooler(config: BertConfig) -> dict[str, Tensor]:
     """Return a random pooler, by our names.
 
-    transformers saves models without one for masked words, tokens and answers.
+    transformers saves models for masked words, token classes and answers without one.
     """
     size = config.hidden_size
     weight = torch.empty(size, size, dtype=torch.float32, device="cpu")
