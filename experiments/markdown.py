@@ -44,10 +44,9 @@ QUORA = (
 TABLE_4 = (
     "The paper's, with bert-base-uncased: "
     + ", ".join(f"{task} {score:.3f}" for task, score in PAPER_TEST_SCORES.items())
-    + ".\nOurs are not known: the labels of the test sets are not public. A run made today leaves "
-    "its predicted\nlabels, by id, in `predictions/paper-BUDGET-MODEL-parallel-SEED/` (those from "
-    "before 2026-11-29 left none\nhere); `predictions/parallel-SEED/` has those of Table 5's "
-    "parallel training, on all rows."
+    + ".\nOurs are not known: the labels of the test sets are not public. A run leaves its "
+    "predicted labels, by\nid, in `predictions/paper-BUDGET-MODEL-parallel-SEED/`; "
+    "`predictions/parallel-SEED/` has those of\nTable 5's parallel training."
 )
 NOISE = (
     "± is the standard deviation of the difference over the seeds that both sides have. Of one "

@@ -19,7 +19,6 @@ import torch
 
 import pretrain_mlm
 import train_multitask
-from experiments.results import read_record
 from minbert import BertConfig, BertModel
 from minbert.cli import parse_given, run_script
 from minbert.task.taskfile import COMMON, KINDS, read_tasks
@@ -285,15 +284,3 @@ def test_the_readme_is_short_and_its_line_counts_are_right() -> None:
         lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
         assert name == path and abs(lines - int(said)) <= max(5, lines / 10), f"{path}: {lines}"
     assert sum(int(said) for *_, said in rows) <= MOST_LINES_TO_READ
-
-
-def test_the_readme_s_scores_are_the_recorded_ones() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    results = [r for r in read_record(ROOT / "experiments").results if "routines" in r.table]
-    for row in ("single task", "sequential", "parallel"):
-        (line,) = re.findall(rf"^\| {row}\b.*\|$", readme, re.M)
-        own = [r for r in results if r.row == row]
-        assert all(r.scores for r in own), row
-        assert [cell.strip() for cell in line.split("|")[2:-1]] == [
-            f"{r.mean:.3f} ({r.paper:.3f})".replace("0.", ".") for r in own
-        ]

@@ -1,5 +1,6 @@
 """RESULTS.md: what the recorded results say, table beside table."""
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,22 @@ def test_the_page_is_what_the_recorded_results_say(tmp_path: Path) -> None:
         shutil.copy(path, tmp_path)
     write_results_page(tmp_path)
     assert (tmp_path / "RESULTS.md").read_text() == (HOME / "RESULTS.md").read_text()
+
+
+def test_the_readme_s_scores_are_the_recorded_ones() -> None:
+    readme = (HOME.parent / "README.md").read_text(encoding="utf-8")
+    results = [r for r in read_record(HOME).results if "routines" in r.table]
+    for row in ("single task", "sequential", "parallel"):
+        (line,) = re.findall(rf"^\| {row}\b(?!, last).*\|$", readme, re.M)
+        own = [r for r in results if r.row == row]
+        assert all(r.scores for r in own), row
+        assert [cell.strip() for cell in line.split("|")[2:-1]] == [
+            f"{r.mean:.3f} ({r.paper:.3f})".replace("0.", ".") for r in own
+        ]
+        last = [f"{r.at_last.mean:.3f}".replace("0.", ".") for r in own]
+        ends_elsewhere = any(r.ends_elsewhere for r in own)
+        at_last = f"| {row}, last step | {' | '.join(last)} |"
+        assert (at_last in readme.splitlines()) == ends_elsewhere, row
 
 
 def test_a_damaged_record_is_told_of_before_hours_of_work(world: Path) -> None:
