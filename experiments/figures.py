@@ -16,7 +16,6 @@ from minbert.errors import UserError
 from tasks import TASKS
 
 FIGURES = "figures"
-NO_MATPLOTLIB = 'figures need matplotlib: pip install -e ".[report]"'
 GAP = 0.06  # between two labels of the forgetting figure, as a score
 STYLE = {
     "font.size": 10,
@@ -64,7 +63,7 @@ def draw_figures(record: PaperRecord, folder: Path) -> list[Path]:
     try:
         import matplotlib
     except ImportError as error:
-        raise UserError(NO_MATPLOTLIB) from error
+        raise UserError('figures need matplotlib: pip install -e ".[report]"') from error
     drawn: dict[str, Callable[[Theme], Any]] = {}
     for title in record.tables:
         own = [r for r in record.results if r.table == title and r.scores]

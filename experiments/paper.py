@@ -4,11 +4,10 @@ Prints the plan, then runs it; a run whose record is kept is done, a stopped one
 """
 
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 from experiments.estimate import resolved
-from experiments.figures import FIGURES, NO_MATPLOTLIB, draw_figures
+from experiments.figures import FIGURES, draw_figures
 from experiments.jobs import FIRST_SEED, JobArgs, RunKey, chosen_jobs, seeds_of
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
@@ -76,11 +75,14 @@ def main(argv: list[str]) -> int:
         small_rows = count_rows(args, root, budget.small) if budget.small != budget.data else {}
 
     def write_results() -> None:
-        record = gather_tables(chosen, Records(root, args), args, rows, small_rows)
-        write_json(folder / RESULTS, asdict(with_other_tables(record, folder)))
+        own = gather_tables(chosen, Records(root, args), args, rows, small_rows)
+        record = with_other_tables(own, folder)
+        write_json(folder / RESULTS, asdict(record))
         write_results_page(folder)
-        if find_spec("matplotlib"):
-            draw_figures(read_record(folder), folder / FIGURES)
+        try:
+            draw_figures(record, folder / FIGURES)
+        except UserError as error:  # without matplotlib the runs go on
+            print(error)
         for seed, place in kept.items():
             key = RunKey(root, TABLE_4_JOB, seed)
             if TABLE_4_JOB in planned and record_path(folder, key).is_file():
@@ -89,8 +91,6 @@ def main(argv: list[str]) -> int:
     if not run_table(jobs, root, args, write_results, keeps_predictions=False):
         return 0
     print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")
-    if not find_spec("matplotlib"):
-        print(NO_MATPLOTLIB)
     record, place = record_path(folder, RunKey(root, TABLE_4_JOB)), kept[FIRST_SEED]
     if args.table in ("4", "all") and record.is_file():
         hand_in = f"hand in the test predictions in {place} (the labels are not public)"

@@ -162,7 +162,6 @@ def test_the_paper_s_threshold_is_that_of_the_best_step() -> None:
 
 def test_one_run_alone(arguments: list[str], world: Path, monkeypatch, capsys) -> None:
     drawn = []  # how many seeds a figure has: a later run may be stopped
-    monkeypatch.setattr(paper, "find_spec", bool)
     monkeypatch.setattr(
         paper, "draw_figures", lambda record, _: drawn.append(len(record.results[0].scores))
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from experiments import paper
+from experiments.figures import score_label
 from experiments.markdown import format_difference, results_page, write_results_page
 from experiments.results import PaperRecord, Result, read_record, with_other_tables
 from minbert import UserError
@@ -94,9 +95,9 @@ def test_the_readme_s_scores_are_the_recorded_ones() -> None:
         own = [r for r in results if r.row == row]
         assert all(r.scores for r in own), row
         assert [cell.strip() for cell in line.split("|")[2:-1]] == [
-            f"{r.mean:.3f} ({r.paper:.3f})".replace("0.", ".") for r in own
+            f"{score_label(r.mean)} ({score_label(r.paper)})" for r in own
         ]
-        last = [f"{r.at_last.mean:.3f}".replace("0.", ".") for r in own]
+        last = [score_label(r.at_last.mean) for r in own]
         ends_elsewhere = any(r.ends_elsewhere for r in own)
         at_last = f"| {row}, last step | {' | '.join(last)} |"
         assert (at_last in readme.splitlines()) == ends_elsewhere, row
