@@ -36,7 +36,7 @@ from minbert.task.dev_rows import with_dev_rows
 from minbert.task.evaluation import WHY_UNDEFINED
 from minbert.task.predictions import score_predictions
 from minbert.task.taskfile import read_task_file
-from minbert.training.device import PRECISIONS
+from minbert.training.device import PRECISIONS, precision_name
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
 from minbert.weights.verify import emit_reference, verify
@@ -112,7 +112,8 @@ def score_checkpoint(args: Args) -> dict[str, object]:
     model = load_model(args)
     if args.task:
         model = replace(model, tasks={args.task: model.task_named(args.task)})
-    print(f"{model.directory}, {args.precision} on {model.network.encoder.device}")
+    encoder = model.network.encoder
+    print(f"{model.directory}, {precision_name(encoder.compute_dtype)} on {encoder.device}")
     checkpoint = Path(args.checkpoint)
     output = Path(args.output) if args.output else predictions_folder(checkpoint)
     data_dir = Path(args.data_dir or data_dir_of(checkpoint))
@@ -162,7 +163,8 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     model, _ = load_multitask(directory)
     heads = {name: head for name, head in model.heads.items() if head.config.is_bert_head}
     if others := [name for name in model.heads if name not in heads]:
-        print(f"left out, as they do not read BERT's pooler: the heads of {', '.join(others)}")
+        what = "as they are more than a linear map of BERT's pooler"
+        print(f"left out, {what}: the heads of {', '.join(others)}")
     return model.encoder, heads
 
 

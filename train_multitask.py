@@ -144,8 +144,6 @@ def forward_backward(run: FineTuning, task: Task, rows: np.ndarray) -> Tensor | 
     labelled words, so that the gradient is that of the whole batch.
     """
     run.model.train()
-    if run.features:
-        run.model.encoder.eval()
     total, weight = None, run.args.task_weight.get(task.name, task.weight)
     counts = item_counts(run.train_sequences[task.name], rows)
     for part, share in distributed.micro_batches(rows, run.args.accumulate, counts):

@@ -34,7 +34,13 @@ class Args:
     model: str = arg(DEFAULT_MODEL, "model name or directory")
     data_dir: str = arg("data", "directory with the tasks' files")
     output_dir: str = arg("checkpoints", "the tasks' ids are cached in it")
-    turns: int = arg(5, "of every contestant, after one to warm up", low=1, high=1000)
+    turns: int = arg(
+        5,
+        "of every contestant, after one to warm up; whatever is said, memory_large has 1, scaling "
+        "by rows 3, frozen at most 3 and time_to_score 10",
+        low=1,
+        high=1000,
+    )
     results: str = arg("benchmarks", "BENCHMARKS.md and benchmarks.json go here")
 
 

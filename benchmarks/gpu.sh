@@ -10,7 +10,7 @@ data=$(realpath "${1:?DATA_DIR}") model=${2:?MODEL_DIR} out=$(realpath "${3:?OUT
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-sets=gpu_trainer,gpu_16k,train_step,mlm_step,encode,train_sst,optimizer_step
+sets=gpu_trainer,gpu_16k,train_step,mlm_step,encode,optimizer_step,train_sst
 code=0
 HF_HUB_OFFLINE=1 timeout 460 "${PYTHON:-python3}" -m benchmarks --only "$sets" --turns 3 \
   --data-dir "$data" --model "$model" --output-dir "$work/ids" --results "$work" || code=$?

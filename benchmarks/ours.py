@@ -58,7 +58,7 @@ def training(settings: dict[str, Any]) -> Turn:
 # Kinds of PyTorch's operations, by the beginnings of their names; the first kind that fits counts.
 OPERATIONS = {
     "matrix products": ("aten::mm", "aten::addmm"),
-    "products of attention": ("aten::bmm",),
+    "products of attention": ("aten::bmm", "aten::baddbmm"),
     "copies and casts": ("aten::copy_", "aten::fill_", "aten::cat"),
     "random bits": ("aten::random_",),
     "GELU": ("aten::gelu",),

@@ -110,7 +110,9 @@ def write_report(folder: Path, name: str, section: Section, command: str) -> Non
 HEAD = """# Benchmarks
 
 Every contestant is a process of its own; they work in turn (A B A B ...), one at a time, and the
-figures are medians over the turns. Read ratios, not seconds. Tokens are real ones, without padding.
+figures are medians over the turns (of `--turns`; memory of a large model has 1, scaling by rows 3,
+the frozen baseline at most 3, the time to a score 10). Read ratios, not seconds. Tokens are real
+ones, without padding.
 A share of the limit counts 2 (encode) or 6 (train) x the layers' matrices x real tokens, also what
 a program leaves out. minbert's processes get memory as its scripts do (minbert/memory.py).
 Generated, each section by the command below it; `make bench` runs all that need no GPU, except for

@@ -28,8 +28,8 @@ def seconds_in_turn(programs: tuple[str, ...], turns: int) -> list[float]:
 def first_step_seconds(arguments: list[str], output_dir: Path) -> float:
     """Measure train_multitask.py from its start to the log line of its first step; then kill it.
 
-    output_dir: its cache has the ids. The evaluation before training is part of the time. Raises
-    UserError if there is no step.
+    On a GPU the lines of 16 steps come at once. output_dir: its cache has the ids. The evaluation
+    before training is part of the time. Raises UserError if there is no step.
     """
     name = f"start-up-{time.time_ns()}"
     log = output_dir / name / "log.jsonl"

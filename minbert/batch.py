@@ -35,7 +35,7 @@ class Batch:
     word_starts: Tensor | None = None  # (I,) int64, each word's first token; None: items are rows
 
     def __post_init__(self) -> None:
-        total, least = sum(self.lengths), min(self.lengths, default=1)
+        total, least = sum(self.lengths), min(self.lengths, default=0)
         if total != len(self.ids) or least < 1:  # attention would mix the sequences up, silently
             raise UserError(
                 f"Batch of {len(self.ids)} tokens: its lengths sum up to {total}, the least is "

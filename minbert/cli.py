@@ -18,7 +18,7 @@ from minbert.errors import UserError
 from minbert.interrupt import command_of
 from minbert.memory import lack_of_memory, tune_allocator
 from minbert.parsers import as_typed
-from minbert.printable import escape_unencodable, nowhere, one_line
+from minbert.printable import code_after_output, escape_unencodable, nowhere, one_line
 from minbert.progress import say
 
 T = TypeVar("T")
@@ -286,4 +286,4 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     except KeyboardInterrupt:
         say("stopped.", sys.stderr)
         code = 130
-    sys.exit(code)
+    sys.exit(code_after_output(code))

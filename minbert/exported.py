@@ -84,6 +84,6 @@ def encoder_agreement(network: MultitaskNetwork, split: EncodedSplit, path: Path
     )
     cosines = torch.cosine_similarity(u, v)
     return (
-        f"pooled outputs of {len(split):,} rows of dev: cosine {cosines.mean():.4f} to those "
+        f"pooled outputs of {len(split):,} texts of dev: cosine {cosines.mean():.4f} to those "
         f"before, at least {cosines.min():.4f}"
     )

@@ -22,10 +22,10 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
 
     kill -9 or a power cut at any moment leaves the old file or the new: that is written beside it,
     forced to the disk and renamed. A link stays, and the file that it names is replaced; what is no
-    file, as a pipe or /dev/null, is written to.
+    file, as a pipe or /dev/null, is written to. Raises IsADirectoryError for a folder.
     """
     path = Path(os.path.realpath(path))
-    if path.exists() and not (path.is_file() or path.is_dir()):
+    if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file
         return

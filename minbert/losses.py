@@ -56,8 +56,8 @@ def weights_of_rows(weights: Tensor, labels: Tensor) -> Tensor:
 
 def weights_of_sets(weights: Tensor, present: Tensor) -> Tensor:
     """Return each class's weight in each row, (2, C) and (S, C) of 0 and 1 -> (S, C)."""
-    absent, there = weights.to(present.device)
-    return torch.where(present > 0, there, absent)
+    of_absent, of_present = weights.to(present.device)
+    return torch.where(present > 0, of_present, of_absent)
 
 
 def mean_squared_error(outputs: Tensor, labels: Tensor, unit: float = 1.0) -> Tensor:
@@ -74,9 +74,10 @@ def cosine(u: Tensor, v: Tensor) -> Tensor:
 
 
 def normalized(x: Tensor) -> Tensor:
-    """Return the rows of x scaled to length 1, in fp32 at least; x / eps where x is shorter.
+    """Return the rows of x scaled to length 1, in fp32 at least.
 
-    eps is that of PyTorch's cosine_similarity, so that the gradient of a zero row is the same, too.
+    A row shorter than eps is divided by eps instead. eps is that of PyTorch's cosine_similarity, so
+    that the gradient of a zero row is the same, too.
     """
     return F.normalize(x.to(torch.promote_types(x.dtype, torch.float32)), dim=-1, eps=1e-8)
 

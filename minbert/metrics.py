@@ -14,7 +14,7 @@ Metric = Callable[[np.ndarray, np.ndarray], float]
 
 @dataclass(frozen=True)
 class CountedMetric:
-    """A metric of counts that are added up over the rows, as an F1 of what is found in each."""
+    """A metric of counts that are summed over the rows, as the F1 of the entities in them."""
 
     count: Callable[[np.ndarray, np.ndarray], np.ndarray]  # predictions, labels -> (n, k)
     of_sums: Callable[[np.ndarray], float]  # (k,) -> the metric
@@ -56,7 +56,7 @@ def label_f1(predictions: np.ndarray, labels: np.ndarray) -> float:
 
 
 def pearson(predictions: np.ndarray, labels: np.ndarray) -> float:
-    """Return Pearson's r (paper, section 4.2), as scipy: NaN where it is not defined.
+    """Return Pearson's r (paper, section 4.2); NaN where it is not defined.
 
     That is for constant arrays, for fewer than two rows, and with a NaN in either.
     """

@@ -70,7 +70,8 @@ def find_difference(model: nn.Module, expected: nn.Module, but_for: tuple[str, .
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Switch a model to evaluation; then give each of its modules back the mode that it had.
 
-    Of a model in training mode, in one thread at a time: the first to end would switch it back.
+    A model in training mode is evaluated in one thread at a time: the first to end would switch it
+    back under the others.
     """
     modes = [(module, module.training) for module in model.modules()]
     model.eval()

@@ -2,6 +2,7 @@
 
 import io
 import os
+import sys
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -33,6 +34,22 @@ def escape_unencodable(stream: TextIO) -> None:
 def nowhere() -> TextIO:
     """Return an open file that takes every text, whatever the locale's encoding, and keeps none."""
     return open(os.devnull, "w", encoding="utf-8", errors="backslashreplace")
+
+
+def code_after_output(code: int) -> int:
+    """Write what stdout still holds, and return an exit code: another one if it was 0 and fails.
+
+    Python's own flush, at its end, would print two lines and exit with 120.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        sys.stdout = nowhere()
+        is_pipe = isinstance(error, BrokenPipeError)
+        if not is_pipe:
+            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+        return code or (141 if is_pipe else 2)
+    return code
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def load_pickled(path: Path) -> Any:
 def save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
     """Write tensors as safetensors, with the metadata that transformers requires.
 
-    What several names share is there several times.
+    A tensor that several names share is written once for each.
     """
     plain = {name: t.detach().cpu().contiguous() for name, t in tensors.items()}
     places = Counter(t.untyped_storage().data_ptr() for t in plain.values())

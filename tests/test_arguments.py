@@ -1,7 +1,11 @@
 """Arguments: --help in groups, limits, the names of runs, devices."""
 
 import argparse
+import os
 import re
+import shlex
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +33,36 @@ def test_a_text_that_looks_like_a_flag_stays_as_it_is() -> None:
     words = ["--text", "--dry_run does not = work_s", "--data_dir", "a_b"]
     found = parse_given(evaluate.Args, words, "")
     assert found == {"text": "--dry_run does not = work_s", "data_dir": "a_b"}
+
+
+@pytest.mark.parametrize(
+    ("place", "ends", "said", "code"),
+    [
+        ("| true", "return 0", "", 141),
+        ("> /dev/full", "return 0", "error: standard output: No space left on device\n", 2),
+        ("| true", "raise UserError('no')", "error: no\n", 2),
+    ],
+)
+def test_output_that_cannot_be_written_is_a_code_and_at_most_a_line(
+    place: str, ends: str, said: str, code: int
+) -> None:
+    """Of less than a buffer holds, which is written at the end."""
+    lines = (
+        "def main(argv):",
+        "    print('answer')",
+        f"    time.sleep(0.2); {ends}",
+        "run_script(main)",
+    )
+    imports = (
+        "import time\nfrom minbert.cli import run_script\nfrom minbert.errors import UserError"
+    )
+    command = f'{shlex.quote(sys.executable)} -c "$SCRIPT" {place}; exit ${{PIPESTATUS[0]}}'
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True,
+        env=environment | {"SCRIPT": "\n".join((imports, *lines))},
+    )  # fmt: skip
+    assert (done.stderr, done.returncode) == (said, code)
 
 
 @pytest.mark.parametrize(

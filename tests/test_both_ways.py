@@ -71,7 +71,8 @@ def test_classes_have_the_mean_of_two_logits(world: Path) -> None:
     firsts, seconds = (list(texts) for texts in zip(*PAIRS, strict=True))
     together = torch.stack([head(x) for x in hidden(model, firsts, seconds)])
     u, v = (head.apart.embed(torch.stack(hidden(model, texts))) for texts in (firsts, seconds))
-    expected = ((together + head.apart.compare(u, v)) / 2).detach().numpy()
+    apart = head.apart.classifier(torch.cat([u, v, (u - v).abs()], -1))  # Sentence-BERT's
+    expected = ((together + apart) / 2).detach().numpy()
     np.testing.assert_allclose(model.outputs("quora", PAIRS), expected, atol=1e-5)
     shown = model.predict("quora", PAIRS, probabilities=True)
     rows = class_probabilities(task, expected, head.config.temperature)

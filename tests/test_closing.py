@@ -76,7 +76,8 @@ def test_the_folder_of_several_runs_says_what_they_came_to(
     assert kept["scores"] == line["scores"] and len(kept["scores"]) == 2
     mean = kept["over_seeds"]["sst"]["mean"]
     assert mean == pytest.approx(sum(scores["sst"] for scores in kept["scores"]) / 2)
-    assert f"| SST | accuracy | {mean:.3f} |" in (folder / "README.md").read_text()
+    card = (folder / "README.md").read_text()
+    assert f"| SST | accuracy | {mean:.3f} |" in card and "the scores of 2 seeds one by" in card
     page = (folder / "report.html").read_text()
     assert all(f"seed-{seed}/{task}" in page for seed in (11711, 11712) for task in ("sst", "sts"))
 
@@ -134,6 +135,8 @@ def test_the_command_of_several_corpora_is_one_that_works() -> None:
         ["--heads-first", "1", "--pair-encoding", "siamese"],
         ["--pool-layers", "1", "--pair-encoding", "siamese"],
         ["--hidden-dropout-prob", "0.1", "--pair-encoding", "siamese"],
+        ["--limit", "sst=9,sts=8", "--limit-dev", "sst=9,sts=6"],
+        ["--task-weight", "sst=2,sts=3", "--r-drop", "sst=1,sts=1"],
     ],
 )
 def test_the_card_of_one_task_s_run_has_a_command_that_works(
@@ -142,6 +145,7 @@ def test_the_card_of_one_task_s_run_has_a_command_that_works(
     """Of arguments for all tasks it has those that its task has a use for."""
     single = ["--mode", "single", "--name", "all", "--epochs", "1", "--skip-predictions"]
     train_multitask.main(arguments(world, *single, *options))
+    assert "the scores of 1 seed one by one" in (world / "runs/all/README.md").read_text()
     for task in ("sst", "sts"):
         text = (world / "runs/all" / task / "README.md").read_text()
         words = shlex.split(re.search(r"^    python train_multitask.py (.*)$", text, re.M).group(1))

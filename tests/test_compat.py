@@ -128,6 +128,15 @@ def test_the_folder_s_own_files_come_first_where_they_are_the_student_s(folder: 
     assert result.out == "3 4\n", result.err
 
 
+def test_a_student_s_file_with_the_name_of_one_here_is_the_student_s(folder: Path) -> None:
+    """Also after minbert's BERT is imported."""
+    (folder / "tasks.py").write_text("mine = 5")
+    (folder / "script.py").write_text("import bert\nimport tasks\nprint(tasks.mine)\n")
+    command = [sys.executable, "-m", "compat", str(folder), "script.py"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout == "5\n", done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [([], "write python -m compat FOLDER SCRIPT"), ([".", "no.py"], "no.py: no such script")],

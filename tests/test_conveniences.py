@@ -20,7 +20,7 @@ from minbert.model.multitask import MultitaskNetwork
 from minbert.run import dry_run
 from minbert.run.fine_tuning import FineTuning
 from minbert.run.runlog import scalars
-from tests.conftest import arguments, run, weights
+from tests.conftest import arguments, logged, run, weights
 
 
 def packed(lengths: tuple[int, ...]) -> Batch:
@@ -272,3 +272,6 @@ def test_the_table_of_several_seeds_is_that_of_the_first(world: Path, capsys) ->
     (row,) = [text.split()[1:] for text in printed if text.startswith("parallel ")]
     assert row == [f"{first[task]:.3f}" for task in ("sst", "sts")]
     assert row != [f"{second[task]:.3f}" for task in ("sst", "sts")]
+    (before,) = [text.split()[2:] for text in printed if text.startswith("before training ")]
+    found = logged(world / "runs/two/seed-11711", "dev")[0]["scores"]
+    assert before == [f"{found['sst']['accuracy']:.3f}", f"{found['sts']['pearson']:.3f}"]

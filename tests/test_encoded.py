@@ -18,9 +18,11 @@ from minbert.data.id_cache import load_split
 from minbert.data.sampler import length_sorted_batches
 from minbert.files import HOST
 from minbert.task.loading import DataSource, distinct_sentences, load_task
+from minbert.task.taskfile import make_task
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 
+OWN = {"kind": "classification", "text": "text", "label": "label", "labels": 2, "bad_rows": 0.5}
 PAIRS = [("a kite", "one red kite"), ("rain", "sun"), ("it is late now", "it is early")]
 
 
@@ -61,6 +63,19 @@ def test_cache_follows_file_length_and_damage(file: Path, tokenizer) -> None:
     assert_equal(first, load(file, tokenizer))
     file.write_text(file.read_text().replace("rain", "snow"))
     assert not np.array_equal(first.ids, load(file, tokenizer).ids)
+
+
+def test_rows_that_are_left_out_are_of_the_files_that_are_read(tmp_path: Path, tokenizer) -> None:
+    """Also where files of the same content in another folder have been read before."""
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        files = (folder / "may.tsv", folder / "june.tsv")
+        for path in files:
+            path.write_text("text\tlabel\nred\t1\nold\t\n")
+        task = make_task("own", OWN | {"train": [path.name for path in files]})
+        read = (task.paths("train", folder), task.columns, True, tokenizer, 32, tmp_path / "ids")
+        for _ in range(2):
+            assert str(folder / "may.tsv:3") in load_split(*read).left_out
 
 
 def test_a_cache_that_a_kill_left_half_written_is_removed(file: Path, tokenizer) -> None:

@@ -130,6 +130,14 @@ def test_lengths_that_are_not_those_of_the_tokens(lengths: tuple, sizes: tuple) 
         Batch(torch.arange(5), torch.arange(5), torch.zeros(5).long(), lengths)
 
 
+def test_a_batch_of_nothing_is_refused() -> None:
+    nothing = torch.zeros(0, dtype=torch.int64)
+    with pytest.raises(
+        UserError, match="Batch of 0 tokens: its lengths sum up to 0, the least is 0"
+    ):
+        Batch(nothing, nothing, nothing, ())
+
+
 def test_order_of_sequences_does_not_matter(tiny: BertModel) -> None:
     tiny = tiny.double()
     sequences = [torch.arange(1, n + 1) for n in (20, 4, 33, 4, 19)]
@@ -193,9 +201,9 @@ def test_bf16_stays_near_fp32() -> None:
         exact = model(ids, mask).pooler_output
         model.compute_dtype = torch.bfloat16
         rough = model(ids, mask).pooler_output
-        packed = model.for_inference(torch.bfloat16)(ids, mask).pooler_output
+        for_good = model.for_inference(torch.bfloat16)(ids, mask).pooler_output
     assert 0 < float((exact - rough).abs().max()) < 5e-2
-    assert torch.equal(packed, rough)
+    assert torch.equal(for_good, rough)
 
 
 @pytest.mark.parametrize(

@@ -37,11 +37,11 @@ def test_forms_of_the_same_file(tmp_path: Path, text: str) -> None:
 
 
 def test_cmu_lines(tmp_path: Path) -> None:
-    path = write(tmp_path / "f.txt", "3 ||| kites fly\n\n0 ||| it rains\n")
+    path = write(tmp_path / "f.txt", "\n3 ||| kites fly\n\n0 ||| it rains\n")
     examples, _ = read_examples(path, SST, True)
     assert [(e.id, e.text, e.label) for e in examples] == [
-        ("1", "kites fly", 3.0),
-        ("3", "it rains", 0.0),
+        ("2", "kites fly", 3.0),
+        ("4", "it rains", 0.0),
     ]
 
 

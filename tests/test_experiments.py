@@ -247,6 +247,8 @@ def test_a_finished_run_is_only_recorded(arguments: list[str], world: Path, caps
     capsys.readouterr()
     paper.main([*arguments, "--table", "4"])
     plan = capsys.readouterr().out
+    command = read_record(world / "results").tables[recipes.TABLE_3].command
+    assert command.startswith("python -m experiments.paper --table 3 ")
     assert "parallel: 0 of 1 done, 1 to be recorded\n" in plan and "0.0 seconds of training" in plan
     assert log.read_text() == before and record.read_text() == kept
     place = world / "results/predictions/paper-cpu-model-parallel-11711"

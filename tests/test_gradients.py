@@ -31,6 +31,7 @@ def test_projected_gradients_do_not_go_against_each_other() -> None:
     torch.testing.assert_close(projected_sum({"a": a, "b": b}, [0]), torch.tensor([0.5, 1.5]))
     same = {"a": a, "b": torch.tensor([1.0, 1.0])}
     torch.testing.assert_close(projected_sum(same, [0]), torch.tensor([2.0, 1.0]))
+    assert torch.equal(projected_sum({"a": a, "nothing": torch.zeros(2)}, [0]), a)
 
 
 def test_gradients_of_many_weights_are_projected_exactly() -> None:

@@ -14,7 +14,9 @@ from minbert.data.examples import Example
 from minbert.export import main as export
 from minbert.files import read_json
 from minbert.inference import MultitaskModel
+from minbert.run import heads_first
 from tests.conftest import logged, run, weights
+from tests.flags import Outcome, watched
 
 
 def test_what_heads_read_may_be_said_by_task(world: Path) -> None:
@@ -100,3 +102,11 @@ def test_heads_first_learn_as_the_heads_of_a_frozen_encoder_do(world: Path) -> N
     )
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert logged(world / "runs/first", "start")[0]["prepared_s"] > 0  # of Table 5's minutes, too
+
+
+def test_every_step_of_heads_first_has_a_dropout_of_its_own(world: Path) -> None:
+    outcome = Outcome(world)
+    with watched(outcome, heads_first.distributed, "mixed_seed"):
+        run(world, "--tasks", "sst", "--heads-first", "2", "--steps", "1", "--skip-predictions")
+    seeds = [numbers for numbers, _ in outcome.seen["mixed_seed"] if len(numbers) == 2]
+    assert len({step for _, step in seeds}) == len(seeds) > 2

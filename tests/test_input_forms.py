@@ -44,6 +44,21 @@ def test_lines_of_label_and_text_are_predicted_without_the_label(
     assert texts_of(name, own) == ["a red lamp", "it sings; loudly", "caf\u00e9"]
 
 
+@pytest.mark.parametrize("blank", ["\n", "\ufeff\r\n\n"])
+@pytest.mark.parametrize(
+    "text",
+    ["text\tqueue\nred\tlamp\n", '{"text": "red"}\n', "lamp ||| red\n", "red\n", "red"],
+)
+def test_blank_lines_before_an_input_are_no_part_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, blank: str, text: str
+) -> None:
+    raw = (blank + text).encode()
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(raw)))
+    (tmp_path / "in.txt").write_bytes(raw)
+    for source in ("-", str(tmp_path / "in.txt")):
+        assert texts_of(source, task()) == ["red"]
+
+
 def test_bars_in_a_text_are_text(tmp_path: Path) -> None:
     """What stands before them is no label of the task."""
     (tmp_path / "in.txt").write_text("a red ||| lamp\nold\n")

@@ -117,3 +117,12 @@ def test_a_run_is_saved_when_so_many_minutes_have_passed(monkeypatch: pytest.Mon
         if keeping.due:
             keeping.save()
     assert saved == [6, 12, 18]
+
+
+def test_all_processes_save_when_one_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter([True, False])  # of all processes: is saving due, has a signal come
+    monkeypatch.setattr(keeper.distributed, "any_rank", lambda flag: next(answers))
+    keeping = Keeper(SimpleNamespace(), save_minutes=5)
+    with keeping.step():
+        pass
+    assert keeping.due

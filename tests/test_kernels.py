@@ -33,7 +33,7 @@ LENGTHS = {"padded": (3, 4, 16, 17, 30), "alone": (9,), "full": (16, 16)}
 def make_layer(dtype: torch.dtype, p: float, training: bool, kernels: str) -> BertLayer:
     """Return a layer of random parameters, the same for all kernels, that drop the same."""
     torch.manual_seed(3)
-    config = {"hidden_dropout_prob": p, "attention_probs_dropout_prob": p}
+    config = {"hidden_dropout_prob": p, "attention_probs_dropout_prob": p / 2}
     layer = BertLayer(BertConfig.from_dict(TINY.to_dict() | config)).train(training)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
@@ -138,7 +138,7 @@ def test_written_out_dropout_is_torch_s() -> None:
 
 
 def test_dropout_of_a_step_is_its_own() -> None:
-    """Training seeds every step anew: the masks of steps, seeds and ranks are independent."""
+    """Training seeds every step anew: the masks of steps and seeds are independent."""
     n, p = 100_000, 0.3
     masks = []
     for seed, step in ((1, 0), (1, 1), (1, 2), (2, 0)):

@@ -3,13 +3,14 @@
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch.nn import functional as F
 from torch.nn.utils import vector_to_parameters
 
-from minbert import AdamW
+from minbert import AdamW, BertModel
 from minbert.model.encoder import BertLayer
 from minbert.model.layers import Dropout, LayerNorm, Linear
 from minbert.model.packing import lay_out
@@ -33,6 +34,25 @@ def test_layer_norm_and_gradients() -> None:
         torch.testing.assert_close(a, b, atol=1e-11, rtol=0)
 
 
+def test_every_dropout_has_its_own_rate() -> None:
+    model = BertModel(replace(TINY, hidden_dropout_prob=0.2, attention_probs_dropout_prob=0.3))
+    rates = {name: m.p for name, m in model.named_modules() if isinstance(m, Dropout)}
+    assert len(rates) == 1 + 2 * TINY.num_hidden_layers
+    assert all(p == (0.3 if "self_attention" in name else 0.2) for name, p in rates.items())
+
+
+def test_each_parameter_counts_its_own_steps() -> None:
+    """As a head does, whose task is not in every step."""
+    early, late, alone = (torch.nn.Parameter(torch.ones(3)) for _ in range(3))
+    both, other = AdamW([early, late], lr=0.1), AdamW([alone], lr=0.1)
+    early.grad = torch.ones(3)
+    both.step()
+    early.grad, late.grad, alone.grad = (torch.ones(3) for _ in range(3))
+    both.step()
+    other.step()
+    assert torch.equal(late, alone)
+
+
 def test_linear_in_bf16_keeps_fp32_parameters() -> None:
     layer = Linear(8, 4)
     out = layer(torch.randn(3, 8, dtype=torch.bfloat16))
@@ -42,10 +62,10 @@ def test_linear_in_bf16_keeps_fp32_parameters() -> None:
 
 @pytest.mark.parametrize(("dtype", "atol"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
 @torch.no_grad()
-def test_a_packed_matrix_is_the_matrix(dtype: torch.dtype, atol: float) -> None:
+def test_a_reordered_matrix_is_the_matrix(dtype: torch.dtype, atol: float) -> None:
     """As long as it is; a copy has none, and a gradient is not taken through it."""
     if not has_reordered_products(dtype):
-        pytest.skip("this CPU has no packed products of the dtype")
+        pytest.skip("this CPU has no reordered products of the dtype")
     torch.manual_seed(0)
     linear, x = Linear(48, 64).to(dtype), torch.randn(5, 48).to(dtype)
     plain = linear(x)
@@ -84,9 +104,9 @@ def fused_step(linear: Linear) -> None:
     ids=["fused", "in place", "data", "double", "half", "vector"],
 )
 @torch.no_grad()
-def test_a_packed_matrix_that_has_changed_is_not_used(change: Callable[[Linear], None]) -> None:
+def test_a_reordered_matrix_that_has_changed_is_not_used(change: Callable[[Linear], None]) -> None:
     if not has_reordered_products(torch.float32):
-        pytest.skip("this CPU has no packed products of the dtype")
+        pytest.skip("this CPU has no reordered products of the dtype")
     linear, x = Linear(48, 64), torch.randn(5, 48)
     linear.reorder()
     assert linear.reordered_for(x) is not None
@@ -98,7 +118,7 @@ def test_a_packed_matrix_that_has_changed_is_not_used(change: Callable[[Linear],
 
 @pytest.mark.filterwarnings("ignore:.*deprecated")
 @torch.no_grad()
-def test_a_packed_matrix_is_in_no_trace() -> None:
+def test_a_reordered_matrix_is_in_no_trace() -> None:
     linear, x = Linear(48, 64), torch.randn(5, 48)
     linear.reorder()
     traced = torch.jit.trace(linear, x)

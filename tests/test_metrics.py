@@ -45,7 +45,7 @@ def test_macro_f1_is_scikit_learn_s() -> None:
     assert metrics.macro_f1(guesses, labels) == pytest.approx(expected, abs=1e-12)
 
 
-def test_where_nothing_is_defined_it_is_as_scipy_s() -> None:
+def test_nan_where_nothing_is_defined() -> None:
     """NaN for constants, however their mean is rounded, and for a NaN among the numbers."""
     for value in (2.5, 0.1, 4.2):
         for n in (2, 3, 7, 300):
@@ -106,7 +106,13 @@ def test_learning_rates() -> None:
     assert curve("linear", 5)[5:] == pytest.approx([1, 0.8, 0.6, 0.4, 0.2])
     cosine = [0.5 * (1 + math.cos(math.pi * i / 10)) for i in range(10)]
     assert curve("cosine", 0) == pytest.approx(cosine)
+    assert warmup_steps(1.0, 100) == 1  # a number of steps, no share
     assert [warmup_steps(share, 100) for share in (0.29, 0.57, 0.1, 0.999)] == [29, 57, 10, 99]
+
+
+def test_scores_over_seeds_have_their_ends() -> None:
+    summary = metrics.over_seeds([{"a": 2.0}, {"a": 1.0}, {"a": 6.0}])["a"]
+    assert summary == {"mean": 3.0, "spread": pytest.approx(7**0.5), "lowest": 1.0, "highest": 6.0}
 
 
 def test_an_interval_leaves_out_a_fortieth_of_the_resamples_at_each_end(monkeypatch) -> None:

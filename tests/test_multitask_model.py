@@ -30,6 +30,17 @@ def trained(world: Path, a_run: Callable[..., Path]) -> Path:
     return a_run(world, "--pair-encoding", "siamese")
 
 
+def test_a_lack_of_memory_is_no_damage(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(folder: Path) -> BertModel:
+        raise RuntimeError(
+            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
+        )
+
+    monkeypatch.setattr(BertModel, "from_pretrained", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_multitask(trained)
+
+
 def test_the_same_as_the_run_s_own_predictions(trained: Path, world: Path) -> None:
     model = MultitaskModel.load(trained, device="cpu")
     for name in ("sst", "sts"):

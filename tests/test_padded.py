@@ -38,6 +38,7 @@ def test_inputs_as_in_transformers() -> None:
         ({"attention_mask": torch.ones(3, 8)}, r"\(3, 9\) or \(3, 1, 1, 9\) fits"),
         ({"attention_mask": torch.full((3, 9), 0.5)}, "1 is a real token, 0 is padding"),
         ({"attention_mask": torch.full((3, 9), -1.0)}, "at most -1000 at padding"),
+        ({"input_ids": torch.full((3, 9), -1)}, r"input_ids -1..-1 must be 0..199"),
         ({"position_ids": torch.full((1, 9), 64)}, r"position_ids 64..64 must be 0..63"),
         ({"position_ids": torch.zeros(3, 8).long()}, r"position_ids \(3, 8\) must have the shape"),
         ({"position_ids": torch.zeros(1, 8).long()}, r"position_ids \(1, 8\) must have the shape"),

@@ -79,7 +79,7 @@ def test_embeddings_and_the_encoder_alone(world: Path, tmp_path: Path, capsys, t
         )
         assert 0 < float(scores[1]) <= float(scores[2]) < 0.2
     else:
-        cosines = re.search(r"outputs of 12 rows of dev: cosine (\S+) to .* at least (\S+)", said)
+        cosines = re.search(r"outputs of 12 texts of dev: cosine (\S+) to .* at least (\S+)", said)
         assert 1 >= float(cosines[1]) >= float(cosines[2]) > 0.99
 
 
@@ -97,7 +97,7 @@ def test_the_encoder_alone_reads_siamese_sentences_one_by_one(
     words = ["--to", "onnx", "--quantize", "int8"]
     export([str(world / "runs/run"), str(tmp_path / "out"), *words])
     said = capsys.readouterr().out
-    assert re.search(r"outputs of 1[012] rows of dev: cosine", said), said
+    assert re.search(r"outputs of 1[012] texts of dev: cosine", said), said
 
 
 @pytest.mark.thorough

@@ -11,7 +11,7 @@ import train_multitask
 from experiments.estimate import resolved
 from minbert import BertModel, UserError
 from minbert.tensors import load_tensors
-from minbert.training.averaging import add_to_average, averaged, averaged_steps
+from minbert.training.averaging import add_to_average, averaged, averaged_steps, put_back
 from minbert.training.optimizer import parameter_groups
 from tests.conftest import TINY, cut, logged, run, weights
 from tests.processes import assert_same_run
@@ -76,6 +76,9 @@ def test_the_mean_of_many_steps_loses_no_small_change() -> None:
     with averaged(optimizer):
         expected = weights.double().mean(0).float()
         torch.testing.assert_close(p.detach(), expected, rtol=0, atol=1e-7)
+    p.data.fill_(2.0)
+    put_back(optimizer)  # as Ctrl-C does, later: there is nothing to put back
+    assert (p == 2).all()
 
 
 def test_ctrl_c_while_the_mean_is_put_in_leaves_the_weights(
@@ -217,6 +220,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--mode annealed --anneal-to 0.5 --sampling-power 1", "holds what --anneal-to changes"),
         ("--mode annealed --batch-size adaptive", "--batch-size adaptive makes equal"),
         ("--mode single --batch-size adaptive", "--mode single has one set"),
+        ("--mode single --batch-size adaptive --tasks sst", "--mode single has one set"),
         ("--combine pcgrad", "--combine pcgrad goes with --mode joint"),
         ("--mode joint --combine pcgrad --tasks sst", "pcgrad: there is one task alone"),
         ("--mode joint --combine pcgrad --option pretrain", "pcgrad is of the encoder's training"),

@@ -76,6 +76,8 @@ def test_pre_training_knows_its_files_by_task(world: Path) -> None:
     check_data(Path("run"), numbered, files, now)
     with pytest.raises(UserError, match=r"two.csv: not what run began with"):
         check_data(Path("run"), numbered, files, now | {"sts train": "c"})
+    with pytest.raises(UserError, match="run began with 1 files to train and evaluate on, not 2"):
+        check_data(Path("run"), {"sst train": "a"}, files, now)
 
 
 @pytest.mark.parametrize("change", ["labels", "order"])
@@ -105,6 +107,8 @@ def test_data_of_the_same_size_is_not_the_same(
         (["--lr", "0.5"], "--lr 0.5 differs from the run's 0.001: leave it out"),
         (["--resume", "nowhere"], "no args.json in nowhere"),
         (["--name", "other"], "--name other differs"),
+        (["--dry-run"], "--dry-run differs from the run: leave it out"),
+        (["--no-correct-bias"], "--no-correct-bias differs from the run: leave it out"),
         (["--limit", "30"], "--limit 30 differs from the run's sst=40,sts=40: leave it out"),
         (["--option", "finetune"], "--option finetune differs"),
         (["--sampling-power", "0.5"], "--sampling-power 0.5 differs from the run, which has none"),
@@ -188,6 +192,14 @@ def test_predictions_of_a_saved_model_outlive_it(world: Path) -> None:
     train_multitask.main(["--resume", str(folder), "--no-skip-predictions"])
     for saved in ("best", "best-sst"):
         assert (folder / f"predictions-{saved}/sst-dev-output.csv").is_file()
+
+
+def test_predictions_are_added_to_every_run_of_a_finished_command(world: Path) -> None:
+    run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--skip-predictions")
+    folders = [world / "runs/two" / f"seed-{seed}" for seed in (11711, 11712)]
+    assert not any((folder / "predictions").exists() for folder in folders)
+    train_multitask.main(["--resume", str(world / "runs/two"), "--no-skip-predictions"])
+    assert all((folder / "predictions/sst-dev-output.csv").is_file() for folder in folders)
 
 
 def test_a_finished_run_keeps_its_card(world: Path) -> None:

@@ -66,6 +66,8 @@ def test_an_own_task_does_not_write_a_built_in_one_s_file(world: Path) -> None:
     with pytest.raises(UserError, match=message):
         run(world, *words, "para,quora")
     assert not (world / "runs/run").exists()
+    run(world, *words, "quora", "--epochs", "1")  # whose folder has a copy of the whole task file
+    assert evaluate.main(["--checkpoint", str(world / "runs/run")]) == 0
 
 
 MINE = (

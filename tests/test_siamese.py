@@ -26,6 +26,7 @@ from minbert.task.taskfile import read_tasks
 from minbert.weights.resolve import resolve
 from tasks import TASKS
 from tests.conftest import run
+from tests.models import make_model
 
 TEXTS = [("a red kite", "one kite"), ("rain", "it rains a lot")]
 TEXTS += [("one kite", "a red kite"), ("rain", "rain")]
@@ -178,7 +179,10 @@ ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision"
             ["--tasks", "sst", "--pair-loss", "mnr"],
             "--pair-loss mnr: no task of this run has pairs",
         ),
-        (["--tasks", "sts", "--pair-loss", "mnr"], "goes with --pair-encoding sts=siamese"),
+        (
+            ["--tasks", "sts", "--pair-loss", "mnr"],
+            "--pair-encoding sts=siamese; for other pairs alone write it by task",
+        ),
         (["--tasks", "sts", "--pair-encoding", "all"], "write one of cross, siamese, both"),
         (
             ["--tasks", "quora", "--pair-encoding", "both", "--pair-loss", "contrastive"],
@@ -234,6 +238,16 @@ def test_the_second_label_is_of_pairs_that_are_alike() -> None:
         labels = torch.full((2,), task.columns.parse_label(name))
         losses.append(contrastive(alike, alike, labels).item())
     assert losses == [0, 0.5]
+
+
+def test_what_is_chosen_is_chosen_for_both_towers() -> None:
+    network = MultitaskNetwork(make_model(), {}, separate_towers=True)
+    network.set_precision(torch.bfloat16)
+    network.set_sparse_gradients(True)
+    network.set_checkpointing(True)
+    for tower in network.encoders:
+        assert tower.compute_dtype == torch.bfloat16
+        assert tower.word_embedding.sparse and tower.checkpoint_activations
 
 
 def test_a_sentence_is_cut_by_itself(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

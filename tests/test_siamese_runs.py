@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.model.multitask import load_multitask
+from minbert.run import scoring
 from minbert.task import evaluation, siamese
 from tests.conftest import cut, logged, run, weights
 from tests.flags import Outcome, watched
@@ -93,8 +95,21 @@ def test_siamese_evaluation_changes_nothing_and_resuming_is_bitwise(world: Path,
     assert all(torch.equal(a[k], b[k]) for k in a)
 
 
-def test_training_does_not_depend_on_the_threshold(world: Path) -> None:
-    """Every evaluation calibrates another one: more of them leave the weights as they are."""
+def test_speeds_are_the_better_of_two_of_each_encoding(world: Path, monkeypatch, capsys) -> None:
+    run(world, "--name", "r", "--tasks", "quora", "--pair-encoding", "siamese", *ONE_EPOCH)
+    clock, sizes = iter([0, 4, 0, 2, 0, 3, 0, 1]), []  # cross, siamese, and both again
+    monkeypatch.setattr(scoring, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    monkeypatch.setattr(scoring, "compute_outputs", lambda _, rows, *__: sizes.append(len(rows)))
+    capsys.readouterr()
+    evaluate.main(["--checkpoint", str(world / "runs/r"), "--json"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])["pairs_per_s"]["quora"]
+    cross, siamese = sizes[:2]
+    assert cross < siamese and sizes == [cross, siamese] * 2  # each pair, each distinct sentence
+    assert found == {"cross": cross / 3, "siamese": cross}
+
+
+def test_more_evaluations_leave_the_weights_as_they_are(world: Path) -> None:
+    """Each calibrates another threshold."""
     options = ["--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "contrastive"]
     options += ["--epochs", "4", "--lr", "1e-2", "--skip-predictions"]
     run(world, *options, "--name", "seldom")

@@ -6,7 +6,7 @@ import shutil
 import signal
 from errno import EIO, ENOSPC, EPIPE
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,9 +15,8 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import UserError
-from minbert.run import checkpoint, keeper
+from minbert.run import checkpoint
 from minbert.run.beginning import Training
-from minbert.run.keeper import Keeper
 from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, cut, run, weights
 from tests.forked import Command
@@ -200,13 +199,10 @@ def test_nan_loss_stops_with_one_line_and_keeps_last(
     world: Path, read_every: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(READ_EVERY, "cpu", read_every)
-    run(world, "--name", "fine", "--epochs", "1")
-    kept = weights(world / "runs/fine/last")
     with pytest.raises(UserError, match=r"loss of sst is nan at step \d+.*lower --lr") as error:
         train_to_nan(world)
     assert "\n" not in str(error.value)
     assert all(torch.isfinite(w).all() for w in weights(world / "runs/nan/last").values())
-    assert kept.keys() == weights(world / "runs/nan/last").keys()
 
 
 def test_losses_read_later_are_the_same(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,21 +256,6 @@ def test_a_run_under_nohup_outlives_its_terminal(
         pytest.fail("the closed terminal has ended the run")
     finally:
         signal.signal(signal.SIGHUP, before)
-
-
-def test_last_is_due_every_so_many_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not at every step from the first time on."""
-    clock, due = SimpleNamespace(seconds=0.0), []
-    monkeypatch.setattr(keeper, "time", SimpleNamespace(monotonic=lambda: clock.seconds))
-    monkeypatch.setattr(keeper, "save_checkpoint", lambda run, name: None)
-    saver = Keeper(None, 5.0)
-    for clock.seconds in (299.0, 301.0, 302.0, 600.0, 602.0):
-        with saver.step():
-            pass
-        due.append(saver.due)
-        if saver.due:
-            saver.save()
-    assert due == [False, True, False, False, True]
 
 
 def test_a_test_file_that_breaks_meanwhile_does_not_keep_a_run_from_its_end(world: Path) -> None:

@@ -17,6 +17,7 @@ from minbert import UserError
 from minbert.cli import run_script
 from minbert.data.examples import Columns
 from minbert.data.tables import Dialect
+from minbert.inference import MultitaskModel
 from minbert.printable import silence
 from minbert.report.__main__ import main as report
 from minbert.task.inputs import BLOCK, ROWS, line_rows, table_ending, table_rows
@@ -91,6 +92,13 @@ def test_an_output_is_whole_or_stays_as_it_was(trained: Path, tmp_path: Path) ->
     for name in ("out.xlsx", "out.conll"):
         with pytest.raises(UserError, match=f"{name}: name a .csv, .tsv or .jsonl"):
             evaluate.main([*command, str(tmp_path / name)])
+    source.write_bytes(b"red cat\n")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(IsADirectoryError, match=tmp_path.name),
+    ):
+        patch.setattr(MultitaskModel, "answers", None)  # before anything is predicted
+        evaluate.main([*command, str(tmp_path)])
 
 
 def test_the_rows_of_a_large_file_are_counted_while_they_are_checked_and_predicted(

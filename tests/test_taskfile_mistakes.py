@@ -40,9 +40,10 @@ from tests.own_tasks import OWN, arguments
         ("weight = 0.5", 'metric = "f2"', r"metric = 'f2': write accuracy or f1"),
         ('metric = "spearman"', 'metric = "mae"', r"of an error less is better; write pearson or"),
         ('metric = "spearman"', 'metric = "f1"', r"metric = 'f1': write pearson or spearman"),
-        ('loss = "cosent"', 'loss = "mnr"', r"\[alike\] --pair-loss mnr needs labels 0 and 1"),
+        ('loss = "cosent"', 'loss = "mnr"', r"\[alike\] loss = 'mnr' needs labels 0 and 1"),
+        ('loss = "cosent"', 'loss = "cosin"', r"\[alike\] loss = 'cosin': write one of cosine-mse"),
         ('encoding = "siamese"', 'encoding = "all"', r"write one of cross, siamese, both;"),
-        ('encoding = "siamese"', 'encoding = "both"', r"cosent: its score is not on the scale"),
+        ('encoding = "siamese"', 'encoding = "both"', r"loss = 'cosent': its score is not on"),
         ('encoding = "siamese"', "", r"\[alike\] loss = 'cosent' goes with encoding = \"siamese\""),
         ("labels = 3", "labels = 1", r"\[entails\] labels = 1: write two or more"),
         ("labels = 3", "labels = 3\nclass_weight = 2", r'class_weight = 2: write "balanced" or'),
@@ -232,7 +233,7 @@ def test_two_tasks_do_not_write_one_file(own: Path) -> None:
     (own / "own.toml").write_text(text)
     message = r"prediction_file of \[alike\] is that of \[entails\], too"
     with pytest.raises(UserError, match=message):
-        read_task_file(own / "own.toml", None)
+        read_task_file(own / "own.toml", own / "data")
 
 
 @pytest.mark.parametrize("cell", ["1;0", "1.0;0.0", "1; 0"])

@@ -1,6 +1,7 @@
 """Runs that learn from teachers: what is learned when, of which rows, and what is refused."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 import train_multitask
 from minbert import UserError
 from minbert.data.encoded import chosen_rows
+from minbert.files import HOST
 from minbert.inference import MultitaskModel
 from minbert.run import teachers
 from minbert.run.resolve_args import resolve_arguments
@@ -122,6 +124,16 @@ def test_a_taught_run_goes_on_without_its_teachers(
     outputs_of(folder, "sst").write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"--teacher sst=.*: no such run"):
         train_multitask.main(["--resume", str(folder)])
+
+
+def test_outputs_that_a_kill_left_half_written_are_removed(world: Path) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    half = world / f"runs/.teachers/sst.npy.{HOST}.{gone.pid}.new"
+    half.parent.mkdir(parents=True)
+    half.write_text("half")
+    run(world, "--name", "run", "--skip-predictions", "--steps", "2", *teach(world))
+    assert not half.exists()
 
 
 def test_the_runs_of_a_command_have_their_teachers_in_common(

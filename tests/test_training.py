@@ -46,27 +46,6 @@ def test_memory_is_saved_from_a_checkpoint_on(world: Path) -> None:
     assert not all(torch.equal(one[name], parts[name]) for name in one)
 
 
-def test_accumulate_gives_the_same_gradients(world: Path) -> None:
-    run(
-        world,
-        "--name",
-        "one",
-        "--hidden-dropout-prob",
-        "0",
-        "--precision",
-        "fp32",
-        "--option",
-        "pretrain",
-    )
-    run(
-        world, "--name", "three", "--hidden-dropout-prob", "0", "--precision", "fp32",
-        "--option", "pretrain", "--accumulate", "3",
-    )  # fmt: skip
-    one, three = weights(world / "runs/one/last"), weights(world / "runs/three/last")
-    for name in one:
-        torch.testing.assert_close(one[name], three[name], atol=1e-5, rtol=0)
-
-
 def test_frozen_leaves_the_encoder_alone(world: Path) -> None:
     """And does not run in its steps, whose rows it has read before them."""
     outcome = Outcome(world)
@@ -195,15 +174,6 @@ def test_patience_stops_after_evaluations_without_a_better_mean(
     run_again = ["--resume", str(world / "runs" / "tired")]
     assert train_multitask.main(run_again) == 0  # ended is ended
     assert read_log(world / "runs" / "tired" / "log.jsonl")[-1]["step"] == 8
-
-
-@pytest.mark.parametrize("mode", ["parallel", "sequential", "shuffle"])
-def test_a_task_s_steps_are_those_that_draw_from_it(mode: str) -> None:
-    plan = mixing.Plan(mode, {"a": 3, "b": 7}, 2, {"a": 2, "b": 1})
-    drawn = [plan.draws(step)[0].task for step in range(plan.steps)]
-    for task in ("a", "b"):
-        assert list(plan.steps_with(task)) == [s for s, name in enumerate(drawn) if name == task]
-        assert plan.count_steps(task) == drawn.count(task)
 
 
 def test_a_frozen_encoder_needs_a_pooler_of_its_own(world: Path) -> None:

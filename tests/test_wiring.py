@@ -49,6 +49,19 @@ def test_contrastive_labels_are_from_0_to_1(world: Path, task: str, largest: flo
     assert labels.min() == 0 and float(labels.max()) == pytest.approx(largest)
 
 
+def test_simcse_reads_a_sentence_under_two_dropouts(world: Path) -> None:
+    calls = pair_loss_calls(world, "simcse", "sts")
+    assert calls and not any(torch.equal(args[0], args[1]) for args, _ in calls)
+
+
+def test_the_groups_that_are_ranked_are_of_the_batch_s_rows(world: Path) -> None:
+    """Both sentences of a pair are in one group if its label is 1."""
+    calls = pair_loss_calls(world, "mnr-full", "quora")
+    assert calls
+    for (_, _, labels, groups, _), _ in calls:
+        assert ((groups[:, 0] == groups[:, 1]) == (labels == 1)).all()
+
+
 def test_ranking_with_all_negatives_also_tells_labelled_pairs_apart(world: Path) -> None:
     """What it logs is the sum of both losses, of every batch as it is."""
     found: list[float] = []

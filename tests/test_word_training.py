@@ -120,7 +120,7 @@ def test_words_that_are_cut_off_have_no_class_weight(pets: Path) -> None:
     assert task.class_weights[:2].tolist() == [1, 1]
 
 
-def test_a_batch_without_a_word_to_read_changes_nothing(pets: Path) -> None:
+def test_a_batch_without_a_word_to_read_has_the_loss_0(pets: Path) -> None:
     (pets / "data/pets-train.conll").write_text("\x07\tO\n\nred\tO\n")
     options = ("--batch-size", "1", "--tasks", "pets", "--epochs", "1", "--heads-first", "1")
     found = train(pets, "bare", *options, "--r-drop", "pets=1")

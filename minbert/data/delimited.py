@@ -60,7 +60,10 @@ def delimited_rows(
 
 
 def _csv_rows(path: Path, lines: Iterator[str], delimiter: str) -> Iterator[Row]:
-    """Read by the rules of RFC 4180, strictly: text after a closing quote is an error."""
+    """Read by the rules of RFC 4180, strictly: text after a closing quote is an error.
+
+    As the csv module has it, a carriage return alone ends a line, too, and counts as one.
+    """
     with_ends = chain.from_iterable(io.StringIO(line + "\n", newline="") for line in lines)
     reader = csv.reader(with_ends, delimiter=delimiter, strict=True)
     first = 1

@@ -252,10 +252,10 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
 
 
 def is_cmu(path: Path, columns: Columns) -> bool:
-    """Return whether a file without a header begins in CMU's form, `label ||| sentence`."""
+    """Return whether a file's first line that is not blank has CMU's form, which has no header."""
     if file_ending(path) in OBJECTS or not may_be_cmu(columns.dialect):
         return False
-    return is_cmu_line(next(text_lines(path, columns.dialect.charset)))
+    return is_cmu_line(next(filter(str.strip, text_lines(path, columns.dialect.charset))))
 
 
 def may_be_cmu(dialect: Dialect) -> bool:

@@ -41,7 +41,8 @@ def load_split(
     key = hashlib.sha256(CACHE_VERSION + "".join(hashes[path] for path in paths).encode())
     key.update(tokenizer.fingerprint)
     kinds = [file_ending(path) for path in paths]
-    read_as = (columns, labelled, max_length, siamese, long, kinds)
+    named = list(map(str, paths)) if len(paths) > 1 else []  # what is left out is told by them
+    read_as = (columns, labelled, max_length, siamese, long, kinds, named)
     key.update(repr(read_as).encode())
     cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
     if split := read_cache(cache):

@@ -193,6 +193,7 @@ def _parquet_file(path: Path) -> Iterator[Any]:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
+    path.open("rb").close()  # a missing file is told as that
     try:
         with parquet.ParquetFile(path) as file:
             yield file

@@ -142,7 +142,8 @@ def attend(
     """Return o = A v of every group, laid out as q is: A = keep P / (1 - p),
 
     P = softmax(q k^T / sqrt(K) + mask), (n H, Q, T). saved: a list that gets each group's P and
-    keep for the backward pass; None: there is none, and a CPU computes a few heads at a time.
+    keep for the backward pass; None: no backward pass follows, and a CPU computes a few heads at a
+    time.
     """
     out, scale = layout.empty_like(q), 1 / math.sqrt(q.shape[-1])
     parts = (layout.split_queries(q), layout.split(k), layout.split(v), layout.split_queries(out))

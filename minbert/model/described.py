@@ -28,8 +28,8 @@ def check_config(
 ) -> None:  # fmt: skip
     """Raise UserError for a BertModel that its config does not describe.
 
-    The message has what to change in the config, if then it does. build: makes a model from a
-    config. but_for: prefixes of parameters that may be missing.
+    The message says what to change in the config, if a changed one describes it. build: makes a
+    model from a config. but_for: prefixes of parameters that may be missing.
     """
     with without_values():
         described = build(config)

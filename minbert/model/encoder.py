@@ -149,7 +149,7 @@ class BertModel(nn.Module):
         return self.dropout(x)
 
     def hidden_states(self, batch: Batch, inputs_embeds: Tensor | None = None) -> list[Tensor]:
-        """Return the output of `embed`, of the same arguments, and of every layer, each (N, D)."""
+        """Return `embed`'s output for the same arguments, then every layer's, each (N, D)."""
         x = add_rows(self.embed(batch, inputs_embeds), spare_rows(batch.lengths))
         layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
         states = [x]
@@ -237,7 +237,7 @@ class BertModel(nn.Module):
         """Load published weights, in eval mode and fp32; `changes` replace config fields.
 
         Raises UserError: model not found, unknown / missing / misshapen parameters, a damaged file,
-        and a change of no field.
+        and a change whose name is no field of BertConfig.
         """
         if unknown := [name for name in changes if name not in BertConfig.__dataclass_fields__]:
             raise UserError(f"{unknown[0]}: not a field of BertConfig")

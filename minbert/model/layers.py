@@ -33,7 +33,11 @@ class Linear(nn.Linear):
             self.reordered = Reordered.of(w)
 
     def reordered_for(self, x: Tensor) -> Tensor | None:
-        """Return the reordered W if W is still the same, and x one that needs no gradient."""
+        """Return the reordered copy of W; None where it does not stand for W.
+
+        That is where gradients are on, W has changed since, x has another dtype or device, or the
+        call is recorded.
+        """
         if self.reordered is None or torch.is_grad_enabled() or is_recorded():
             return None
         w = self.weight

@@ -33,7 +33,7 @@ PUBLISHED = {  # the head's parameters: ours -> published
 
 
 class MlmHead(nn.Module):
-    """LN(gelu(dense(h))) against every word embedding, plus a bias a word."""
+    """LN(gelu(dense(h))) against every word embedding, plus one bias for each word."""
 
     def __init__(self, hidden_size: int, vocab_size: int, eps: float, std: float) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class MaskedLanguageModel(nn.Module):
     def __init__(self, encoder: BertModel) -> None:
         super().__init__()
         self.encoder = encoder
-        self.has_pooler = True  # else the encoder's is random, and no step trains it
+        self.has_pooler = True  # False: the file had none; the random one is never trained or saved
         config = encoder.config
         self.mlm_head = MlmHead(
             config.hidden_size, config.vocab_size, config.layer_norm_eps, config.initializer_range

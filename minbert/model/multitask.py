@@ -13,6 +13,7 @@ from minbert.batch import Batch
 from minbert.errors import UserError
 from minbert.files import first_line, read_json
 from minbert.manifest import MANIFEST
+from minbert.memory import lack_of_memory
 from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, siamese_part
 from minbert.modules import check_same_form, without_values
@@ -76,7 +77,7 @@ class MultitaskNetwork(nn.Module):
         self.eval()
 
     def why_only_minbert(self, task: str) -> str:
-        """Return what of a task's head no other program computes; "" if nothing."""
+        """Return what in a task's head only minbert computes; "" if nothing."""
         config = self.head_named(task).config
         if config.both:
             return "its pairs are read together and apart, which only minbert does"
@@ -225,6 +226,8 @@ def load_directory(directory: Path, head_dropout: float) -> MultitaskNetwork:
         # assigned, as the encoder's: fp32 on the CPU, whatever a program has set as the default
         model.heads.load_state_dict({n: t.float() for n, t in tensors.items()}, assign=True)
     except (OSError, ValueError, TypeError, AttributeError, RuntimeError, KeyError) as error:
+        if lack_of_memory(error):
+            raise
         reason = first_line(error)  # a KeyError is of a name that no torch module may have
         raise UserError(f"{directory}: {HEADS} and {CONFIGS} do not fit ({reason})") from error
     if model.second_tower is not None:

@@ -65,8 +65,8 @@ class Layout:
 
     groups: tuple[Group, ...]
     num_heads: int
-    sources: Tensor  # (R,) the row of the batch, seen as (N H, K), that is copied to each row
-    places: Tensor  # (N H,) the row of (R, K) that each of these is copied to; R - 1: added tokens
+    sources: Tensor  # (R,) for each row of (R, K): the row of the batch, as (N H, K), it copies
+    places: Tensor  # (N H,) for each row of the batch: where it lies in (R, K); R - 1: added tokens
     first_only: bool = False  # queries are the first tokens alone, Q = 1; else all, Q = T
 
     def pad(self, x: Tensor) -> Tensor:
@@ -137,7 +137,10 @@ def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
 
 
 def head_places(lengths: Tensor, padded: Tensor, num_heads: int) -> Tensor:
-    """Return the places of the heads of each token, (N H,), if sequence s has (H, T_s) rows."""
+    """Return where each token's heads lie in (R, K), (N H,).
+
+    Sequence s takes H T_s rows, one head after the other.
+    """
     begins = num_heads * (padded.cumsum(0) - padded)  # (S,)
     columns = torch.arange(int(lengths.sum()), device="cpu")
     columns -= (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # (N,), in its sequence

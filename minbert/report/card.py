@@ -216,7 +216,7 @@ def write_several_card(
     scores: Rows = [
         ("task", "metric", "mean dev score, best step by dev", "spread", "lowest to highest")
     ]
-    summary = over_seeds(by_seed)
+    summary, seeds = over_seeds(by_seed), f"{len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
     for task in tasks:
         s = summary[task.name]
         spread = f"{s['spread']:.4f}" if len(by_seed) > 1 else "-"
@@ -225,7 +225,7 @@ def write_several_card(
     about = (
         f"Runs of minbert from `{command.args['model']}`, each in a folder of its own with its "
         f"README.md;\n"
-        f"`scores.json` has the scores of {len(by_seed)} seeds one by one, `report.html` "
+        f"`scores.json` has the scores of {seeds} one by one, `report.html` "
         f"the curves."
     )
     report = f"python -m minbert.report {shlex.quote(str(folder))}"

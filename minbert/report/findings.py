@@ -90,7 +90,8 @@ def confidence_of_rows(
 ) -> np.ndarray:  # fmt: skip
     """Return how sure the model is of each row's prediction, (R,): a probability.
 
-    Of several labels it is that of the surest wrong one; without probabilities the cosine's size.
+    Of several labels it is that of the surest wrong one; without probabilities how far
+    the cosine is from its threshold.
     """
     if calibration is None:
         return np.abs(outputs[:, 0])

@@ -171,7 +171,7 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     time_ += f", without {' and '.join(left_out)}"
     lines.append(f"steps: {found.steps:,}, {time_}")
     longest = isinstance(args, Args) and args.fine_tune_mode != FROZEN
-    when = "at the longest batch" if longest else "in the steps that were measured"
+    when = "at the longest batch" if longest else "in what was measured"
     lines.append(f"memory: {found.gib:.2f} GiB {when}")
     return "\n".join(lines)
 

@@ -261,9 +261,7 @@ def new_model(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
         )
         for name, task in tasks.items()
     }  # fmt: skip
-    # --mode single gives --towers to runs of tasks without siamese pairs, too
-    separate = args.towers == "separate" and bool(args.pair_loss)
-    return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, separate)
+    return MultitaskNetwork(encoder, heads, args.hidden_dropout_prob, args.towers == "separate")
 
 
 def prepare_model(model: MultitaskNetwork, args: Args) -> None:

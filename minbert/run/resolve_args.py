@@ -119,13 +119,17 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
         if kind not in ("", *ENCODINGS):
             raise UserError(f"--pair-encoding {kind}: write one of {', '.join(ENCODINGS)}")
         if chosen[name] and kind in ("", CROSS):
-            raise UserError(f"--pair-loss {chosen[name]} goes with --pair-encoding {name}=siamese")
+            hint = (
+                "; for other pairs alone write it by task" if "" in (args.pair_loss or {}) else ""
+            )
+            what = f"--pair-loss {chosen[name]} goes with --pair-encoding {name}=siamese"
+            raise UserError(what + hint)
     apart = {name: kind for name, kind in encoding.items() if kind not in ("", CROSS)}
     for name, kind in apart.items():
         if args.fine_tune_mode == FROZEN:
             raise UserError(f"--pair-encoding {kind} trains the encoder: not with {FROZEN_MODE}")
         chosen[name] = chosen[name] or tasks[name].pair_loss or default_pair_loss(tasks[name], kind)
-        check_pair_loss(tasks[name], chosen[name], kind)
+        check_pair_loss(tasks[name], chosen[name], kind, f"--pair-loss {chosen[name]}")
         if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
         if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
@@ -202,7 +206,7 @@ def check_combinations(args: Args) -> None:
         (anneals and power, "--sampling-power holds what --anneal-to changes: write one"),
         (annealed and args.batch_size == ADAPTIVE,
          "--mode annealed draws by numbers of batches, which --batch-size adaptive makes equal"),
-        (args.is_one_by_one and args.batch_size == ADAPTIVE,
+        (args.mode == "single" and args.batch_size == ADAPTIVE,
          "--batch-size adaptive gives several sets as many batches: --mode single has one set"),
         (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
         (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),

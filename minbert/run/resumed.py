@@ -1,6 +1,7 @@
 """What a resumed run goes on with: its own arguments, and the data that it began with."""
 
 import argparse
+import shlex
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -91,11 +92,16 @@ def resumed_arguments(
         if not changes_nothing(resolve, begun, name, value):
             mend = "leave it out"
             if name in BY_NEW_RUN:
-                mend += f", or start a new run from this one: --model {run}"
-            the_run = f"the run's {as_typed(begun[name])}"
-            if begun[name] in (None, "", (), {}):
+                mend += f", or start a new run from this one: --model {shlex.quote(str(run))}"
+            typed, the_run = (
+                f"{flag_of(name)} {as_typed(value)}",
+                f"the run's {as_typed(begun[name])}",
+            )
+            if isinstance(value, bool):
+                typed, the_run = flag_of(name if value else f"no_{name}"), "the run"
+            elif begun[name] in (None, "", (), {}):
                 the_run = "the run, which has none"
-            raise UserError(f"{flag_of(name)} {as_typed(value)} differs from {the_run}: {mend}")
+            raise UserError(f"{typed} differs from {the_run}: {mend}")
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     if free.get("use_gpu") and "device" not in free:
         free |= {"use_gpu": False, "device": "cuda"}

@@ -21,7 +21,7 @@ from minbert.run.resumed import check_begun
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
 from minbert.run.train_args import Args, data_source
-from minbert.run_files import runs_of
+from minbert.run_files import FINDINGS, runs_of
 from minbert.task.loading import check_files, load_tests, load_train_and_dev, training_files
 from minbert.task.siamese import IN_BATCH, PairData
 from minbert.task.task import Task, Tasks
@@ -115,7 +115,8 @@ def finished_state(args: Args, folder: Path) -> TrainState | None:
         bests = map(task_best_folder, args.tasks) if args.save_task_best else ()
         is_whole = all(has_all_files(folder / name) for name in ("last", "best", *bests))
         left = [*folder.glob("*.new"), *folder.glob(".*.old")]  # by a kill: `train` tidies it up
-        if is_whole and not left and (folder / REPORT).is_file():
+        is_predicted = args.skip_predictions or (folder / FINDINGS).is_file()
+        if is_whole and is_predicted and not left and (folder / REPORT).is_file():
             state = read_state(folder / "last")[0]
     state = distributed.all_gather(state)[0]
     if state:

@@ -10,7 +10,7 @@ from torch import Tensor, from_numpy
 from minbert.data.encoded import Splits, limit_rows
 from minbert.data.items import item_labels, visible_items
 from minbert.errors import UserError
-from minbert.files import has_its_hash, replaced_file, write_hash
+from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_hash
 from minbert.inference import MultitaskModel
 from minbert.manifest import sha256_of
 from minbert.model.multitask import CONFIGS, HEADS
@@ -82,6 +82,7 @@ def make_teacher_outputs(args: Args, tasks: Tasks, paths: dict[str, Path]) -> No
 def write_outputs(path: Path, outputs: np.ndarray) -> None:
     """Write outputs, and their hash beside them, in the first process."""
     if distributed.rank() == 0:
+        remove_unfinished(path.parent)
         with replaced_file(path) as file:
             np.save(file, outputs)
         write_hash(path)

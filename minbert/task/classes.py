@@ -102,13 +102,17 @@ def describe_labels(task: Task, labels: np.ndarray) -> str:
 
 
 def rare_classes(task: Task, labels: np.ndarray) -> str:
-    """Return a line that names the classes with fewer than FEW training rows, "" if none has."""
+    """Return a line that names the classes with fewer than FEW training rows, "" if none has.
+
+    For words they are the types with fewer than FEW entities.
+    """
     if not task.classes:
         return ""
     rare = [f"{name} {count}" for name, count in shown_counts(task, labels).items() if count < FEW]
     if not rare:
         return ""
-    return f"{task.name}: classes with fewer than {FEW} training rows: {_listed(rare)}"
+    what = "places in the training rows" if task.per_word else "training rows"
+    return f"{task.name}: classes with fewer than {FEW} {what}: {_listed(rare)}"
 
 
 def _listed(parts: list[str]) -> str:

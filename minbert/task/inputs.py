@@ -57,7 +57,7 @@ def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Column
         raise UserError("--input -: standard input is closed; pipe texts to it, or name a file")
     with ExitStack() as stack:
         file = sys.stdin.buffer if source == "-" else stack.enter_context(opened(Path(source)))
-        first = file.readline()
+        first = through_first_text(file)
         check_is_text(first, source)
         begin = first.removeprefix(BOM_UTF8).strip()
         if begin in (b"[", b"{") or begin.startswith((b'[{"', b"[ {")):
@@ -78,6 +78,15 @@ def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Column
             check_lines(columns, first, file, what)
             file.seek(len(first))
         yield None, line_rows(columns, first, file)
+
+
+def through_first_text(file: BinaryIO) -> bytes:
+    """Read up to the end of the first line that is not blank, and return all that was read."""
+    read = line = file.readline()
+    while line and not line.removeprefix(BOM_UTF8).strip():
+        line = file.readline()
+        read += line
+    return read
 
 
 def is_wide(path: Path, columns: Columns) -> bool:
@@ -130,18 +139,19 @@ def begins_as_conll(path: Path, columns: Columns) -> bool:
 
 
 def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
-    """Return the ending of the kind of table whose first line this is; "" for a plain text.
+    """Return the ending of the kind of table that begins so; "" for a plain text.
 
-    A table begins with an object of JSON, or with a header that names all columns of the task's
-    texts or, if the task's files have no header, with a row of as many cells, whose label is empty
-    or one of the task's; so is that of a line `label ||| text` (.txt). has_commas: the task's files
-    have them between cells.
+    first: its first line that is not blank, and the blank ones before it. A table begins with an
+    object of JSON, or with a header that names all columns of the task's texts or, if the task's
+    files have no header, with a row of as many cells, whose label is empty or one of the task's. A
+    line `label ||| text` with such a label is one, too (.txt). has_commas: the task's files have
+    them between cells.
     """
     try:
         line = decode(first, 1, columns.dialect.charset)
     except UserError:  # what is wrong is said with the lines that are read
         line = first.decode("utf-8-sig", errors="replace")
-    line = line.strip("\r\n ").split("\r")[0]
+    line = line.strip("\r\n ").split("\n")[-1].split("\r")[0]
     if line.startswith("{"):
         return ".jsonl" if is_object(line) else ""
     is_cmu = may_be_cmu(columns.dialect) and is_cmu_line(line)
@@ -193,7 +203,7 @@ def check_lines(columns: Columns, first: bytes, file: BinaryIO, what: str) -> No
 def line_rows(columns: Columns, first: bytes, file: BinaryIO) -> Groups:
     """Yield the rows of a text: a sentence a line, or two with a tab between; the number is the id.
 
-    columns: of the task. first: the line that has been read already. Raises UserError for a line
+    columns: of the task. first: the lines that have been read already. Raises UserError for a line
     that is none, after the rows before it.
     """
     number, sentences, charset = 0, len(columns.texts), columns.dialect.charset
@@ -216,7 +226,7 @@ def whole_lines(first: bytes, file: BinaryIO) -> Iterator[list[bytes]]:
 
     Without any line feed the carriage returns of old Macs end lines.
     """
-    yield [first[:-1]] if first.endswith(b"\n") else first.split(b"\r")
+    yield first.removesuffix(b"\n").split(b"\n") if b"\n" in first else first.split(b"\r")
     rest: list[bytes] = []  # of an unfinished line, which may come in many parts
     while read := file.read1(BLOCK):
         *lines, end = read.split(b"\n")

@@ -32,10 +32,13 @@ WHOLE_BATCH = (*IN_BATCH, "cosent")
 PAIR_LOSSES = (*COSINE, CLASSIFIER, *IN_BATCH)
 
 
-def check_pair_loss(task: Task, name: str, encoding: str) -> None:
-    """Raise UserError for a loss that is unknown or does not fit the task's labels or encoding."""
+def check_pair_loss(task: Task, name: str, encoding: str, said: str) -> None:
+    """Raise UserError for a loss that is unknown or does not fit the task's labels or encoding.
+
+    said: how it was chosen, for messages.
+    """
     if name not in PAIR_LOSSES:
-        raise UserError(f"--pair-loss {name}: write one of {', '.join(PAIR_LOSSES)}")
+        raise UserError(f"{said}: write one of {', '.join(PAIR_LOSSES)}")
     if "class_weight" in task.table:
         raise UserError(f"{task.name} has class_weight, which no siamese loss has: take it out")
     if task.outputs != 1:
@@ -44,11 +47,11 @@ def check_pair_loss(task: Task, name: str, encoding: str) -> None:
         )
     if encoding == BOTH and name != default_pair_loss(task, BOTH):
         raise UserError(
-            f"--pair-loss {name}: its score is not on the scale of a head's, and pairs read both "
+            f"{said}: its score is not on the scale of a head's, and pairs read both "
             f"ways have the mean of the two; for {task.name} write {default_pair_loss(task, BOTH)}"
         )
     if name in (CLASSIFIER, "mnr", "mnr-full") and not task.is_classification:
-        raise UserError(f"--pair-loss {name} needs labels 0 and 1; {task.name} has scores")
+        raise UserError(f"{said} needs labels 0 and 1; {task.name} has scores")
 
 
 def default_pair_loss(task: Task, encoding: str) -> str:

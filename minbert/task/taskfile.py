@@ -123,7 +123,8 @@ def read_tasks(text: str, path: str, data_dir: Path | None, chosen: Collection[s
                     _check_columns(tasks[name], data_dir)
         except (UserError, OSError, ValueError) as error:
             raise UserError(f"{where} {error}") from error
-    check_prediction_files(tasks, path)
+    if data_dir is not None:  # a run has checked those of the tasks that it trains
+        check_prediction_files(tasks, path)
     return tasks
 
 
@@ -245,7 +246,7 @@ def make_task(name: str, table: Table) -> Task:
             f"files is charset"
         )
     if task.pair_loss:
-        check_pair_loss(task, task.pair_loss, task.pair_encoding)
+        check_pair_loss(task, task.pair_loss, task.pair_encoding, f"loss = {task.pair_loss!r}")
         if task.pair_encoding in ("", CROSS):
             raise ValueError(f'loss = {task.pair_loss!r} goes with encoding = "siamese" or "both"')
     return task

@@ -151,7 +151,8 @@ def _compare(
     """
     real = real[..., None] if got.ndim == 3 else torch.ones_like(got, dtype=torch.bool)
     difference = torch.where(real, (got - expected).abs(), 0.0)
-    inside = difference <= atol + rtol * expected.abs()  # False for NaN
+    # False for NaN, and for infinity, beside which every difference would be small
+    inside = difference.isfinite() & (difference <= atol + rtol * expected.abs())
     worst = int(torch.nan_to_num(difference, nan=torch.inf).argmax())
     count = real.expand_as(difference).sum()
     return {
