@@ -136,10 +136,10 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         lines = predict_input(model, task, args.input, args.output, args.probabilities, args.raw)
         return {"lines": lines}
     text = args.pair or args.text
-    sentences = 2 if args.pair else 1
-    fitting = [n for n, t in model.tasks.items() if 1 + t.is_pair == sentences]
-    if not (args.task or fitting):
-        raise UserError(f"{args.checkpoint} has no task of {sentences} sentences")
+    fitting = [name for name, task in model.tasks.items() if task.is_pair == bool(args.pair)]
+    if not fitting or (args.task in model.tasks and args.task not in fitting):
+        reads = "single sentences: use --text" if args.pair else "pairs: use --pair"
+        raise UserError(f"{args.task or args.checkpoint} reads {reads}")
     names = [args.task] if args.task else fitting
     answers = predict_text(model, names, text, args.output, args.raw)
     report = {"predictions": {n: answer.value(model.tasks[n]) for n, answer in answers.items()}}

@@ -162,7 +162,7 @@ def describe(scores: Scores) -> str:
 def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
     """Return accuracy, perplexity and loss of the held-out rows' masked tokens, and their number.
 
-    Raises UserError when there was nothing to guess.
+    Raises UserError when there was nothing to guess, and for a loss beyond all bounds.
     """
     run.model.eval()
     right = total = 0

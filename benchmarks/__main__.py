@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks.contest import DEVICE
 from benchmarks.contestants import Places
-from benchmarks.report import write_report
+from benchmarks.report import check_report, write_report
 from benchmarks.sets import GPU_SETS, SETS
 from minbert import BertConfig, BertModel
 from minbert.cli import arg, parse_arguments, run_script
@@ -51,6 +51,7 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--only {unknown[0]}: write some of {', '.join(ALL)}")
     if not Path(args.data_dir).is_dir():
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
+    check_report(Path(args.results))  # before hours of work
     model = resolve(args.model)
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large"

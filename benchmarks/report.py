@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.contest import DEVICE, Outcome
+from minbert.errors import UserError
 from minbert.files import read_json, write_json, write_text
 from minbert.report.tables import markdown_table
 from minbert.training.device import describe_machine, has_amx
@@ -86,6 +87,19 @@ def ratio_line(target: Target, outcomes: dict[str, Outcome], of: str) -> str:
 def target_line(what: str, wanted: str, seen: str, met: bool) -> str:
     """Return a line that says what was wanted, a ratio or a size, and whether it was met."""
     return f"{what}: asked {wanted}, seen {seen}{'' if met else ' - NOT met'}"
+
+
+def check_report(folder: Path) -> None:
+    """Raise UserError for what `write_report` could not end with: it is told before any measuring.
+
+    That is a damaged benchmarks.json, and a library missing whose version is written.
+    """
+    if (path := folder / "benchmarks.json").is_file():
+        read_json(path)
+    try:
+        versions()
+    except ImportError as error:
+        raise UserError(f"{error}: install the libraries: pip install -e .[bench]") from error
 
 
 def write_report(folder: Path, name: str, section: Section, command: str) -> None:

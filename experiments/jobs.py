@@ -10,7 +10,7 @@ from experiments.estimate import resolved
 from minbert.cli import arg
 from minbert.errors import UserError
 from minbert.manifest import sha256_of
-from minbert.parsers import comma_list
+from minbert.parsers import as_typed, comma_list
 from minbert.run.resumed import FREE_ON_RESUME
 from minbert.run_files import data_of_run
 from minbert.task.loading import training_files
@@ -111,7 +111,8 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
     for name, value in now.items():
         if settings.get(name, value) != value:
             raise UserError(
-                f"{where}: made with {name} {settings[name]}, and {job.name} has {value} now: "
+                f"{where}: made with {name} {as_typed(settings[name])}, and {job.name} has "
+                f"{as_typed(value)} now: "
                 f"remove it, and it is run anew"
             )
 

@@ -36,10 +36,10 @@ has not run. `DIR` is the folder of the tasks' files.
 SEEN_BEFORE = {"all-MiniLM-L6-v2": "\n  The model was trained on duplicate questions of Quora."}
 FULL = "Open: the paper's own settings (`--budget full`, on a GPU)."
 QUORA = (
-    "Quora of siamese rows: a pair is a duplicate where its cosine is above 0.5, as in the paper; "
-    "calibrated:\nabove the threshold that is best on 2,000 training pairs, by which the best step "
-    "is chosen. Vanilla and\nsoftmax have no threshold; below, calibrated scores are compared with "
-    "vanilla's only one."
+    "Quora of siamese rows: a pair is a duplicate where its cosine is above 0.5 (the paper names\n"
+    "no rule); calibrated: above the threshold that is best on 2,000 training pairs, by which the\n"
+    "best step is chosen. Vanilla and softmax have no threshold; below, calibrated scores are\n"
+    "compared with vanilla's only one."
 )
 TABLE_4 = (
     "The paper's, with bert-base-uncased: "

@@ -71,7 +71,7 @@ class Cell:
     job: str
     task: str
     paper: float | None = None
-    is_at_half: bool = False  # not the main score, but that of the paper's threshold
+    is_at_half: bool = False  # not the main score, but the accuracy at a cosine of 0.5
     is_small: bool = False  # of less data than the table's other runs have
 
 

@@ -71,9 +71,9 @@ class Given(dict[str, Any]):
             message = str(error)
             wrong = re.split("; |: leave it out", message)[0]  # before the advice, with its flags
             for flag in dict.fromkeys(re.findall(r"--[a-z-]+", wrong)):
-                name = flag.removeprefix("--").replace("-", "_")
+                name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
                 if file := self.files.get(name):
-                    back = flag if self[name] is False else flag_of(f"no_{name}")
+                    back = flag_of(name if self[name] is False else f"no_{name}")
                     message += f"; {flag} stands in {file}: {back} takes it back"
             raise UserError(message) from error
 
@@ -267,6 +267,10 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports
         code = main(sys.argv[1:])
+    except SystemExit as error:  # as --help ends
+        if error.code:
+            raise
+        code = 0
     except UserError as error:
         say(f"error: {one_line(str(error)).rstrip()}", sys.stderr)
         code = 2

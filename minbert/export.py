@@ -103,8 +103,10 @@ def export_sentence_transformers(
     """
     config = model.heads[task].config if task else HeadConfig(siamese=True, pooling="mean")
     if not config.siamese:
-        what = "labels words" if config.per_word else "reads pairs together"
-        raise UserError(f"{task} {what}: export it --to transformers")
+        what = "labels words" if config.per_word else "is no siamese task"
+        raise UserError(
+            f"{task} {what}: export it --to transformers, or without --task the encoder"
+        )
     model.encoder.save_pretrained(folder)
     size = model.encoder.config.hidden_size
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]

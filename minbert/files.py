@@ -1,10 +1,11 @@
 """Reading and writing files: one is written completely or not at all, damage is a UserError."""
 
+import glob
 import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +31,7 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
             yield file
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left(path.parent.glob(f"{glob.escape(path.name)}.{HOST}.*.new"))
     # another process may write it, too, perhaps on another machine with the same disk
     new = path.with_name(f"{path.name}.{HOST}.{os.getpid()}.new")
     try:
@@ -52,7 +54,12 @@ def remove_unfinished(folder: Path) -> None:
 
     Those of other machines stay.
     """
-    for path in folder.rglob(f"*.{HOST}.*.new"):
+    _remove_left(folder.rglob(f"*.{HOST}.*.new"))
+
+
+def _remove_left(unfinished: Iterable[Path]) -> None:
+    """Remove those of these files whose process has ended."""
+    for path in unfinished:
         pid = path.name.removesuffix(".new").rpartition(".")[2]
         if path.is_file() and pid.isdecimal() and not _is_running(int(pid)):
             path.unlink(missing_ok=True)

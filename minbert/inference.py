@@ -252,7 +252,8 @@ def _examples(
             continue
         parts = tuple(text) if isinstance(text, tuple | list | np.ndarray) else (text,)
         if len(parts) != sentences:
-            raise UserError(f"text {number}: expected {sentences} sentences, found {len(parts)}")
+            what = "a pair of sentences" if sentences == 2 else "one sentence"
+            raise UserError(f"text {number}: expected {what}, found {len(parts)}")
         parts = [checked_text(part, number) for part in parts]
         if not all(part.strip() for part in parts):
             raise UserError(f"text {number}: empty sentence")

@@ -10,7 +10,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1
 LARGE = 4 << 20  # bytes; a block from here on is the system's again as soon as it is freed
 KEPT = 256 << 20  # freed bytes of smaller blocks that stay with the process for its next ones
 # what PyTorch says of a GPU, of a CPU, and of a library that it calls
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc")
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memory", "bad_alloc")
 
 
 def tune_allocator() -> None:

@@ -28,6 +28,11 @@ from minbert.training.device import choose_device, choose_precision
 from minbert.weights import resolve as resolve_module
 from tasks import TASKS
 
+FULL = "No space left on device"
+ALWAYS_FULL = pytest.mark.skipif(
+    not Path("/dev/full").exists(), reason="no device that is always full"
+)
+
 
 def test_a_text_that_looks_like_a_flag_stays_as_it_is() -> None:
     words = ["--text", "--dry_run does not = work_s", "--data_dir", "a_b"]
@@ -36,11 +41,33 @@ def test_a_text_that_looks_like_a_flag_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fp32", "bf16", "auto", "best"),
+    [(1.0, 2.0, torch.float32, "bf16"), (2.0, 1.0, torch.bfloat16, "fp32")],
+)
+def test_doctor_advises_what_is_faster_here(
+    tmp_path: Path, capsys, monkeypatch, fp32: float, bf16: float, auto: torch.dtype, best: str
+) -> None:
+    rates = {torch.float32: fp32, torch.bfloat16: bf16}
+    monkeypatch.setattr("minbert.doctor.rate", lambda dtype, _: rates[dtype])
+    monkeypatch.setattr("minbert.doctor.choose_precision", lambda *_: auto)
+    assert doctor(["--data-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.endswith(f"; here --precision {best} is faster\n")
+
+
+@pytest.mark.parametrize(
     ("place", "ends", "said", "code"),
     [
         ("| true", "return 0", "", 141),
-        ("> /dev/full", "return 0", "error: standard output: No space left on device\n", 2),
         ("| true", "raise UserError('no')", "error: no\n", 2),
+        pytest.param(
+            "> /dev/full", "return 0", f"error: standard output: {FULL}\n", 2, marks=ALWAYS_FULL
+        ),
+        pytest.param(
+            "> /dev/full", "exit()", f"error: standard output: {FULL}\n", 2, marks=ALWAYS_FULL
+        ),
+        pytest.param(
+            "> /dev/full", "sys.stdout.flush()", f"error: [Errno 28] {FULL}\n", 2, marks=ALWAYS_FULL
+        ),
     ],
 )
 def test_output_that_cannot_be_written_is_a_code_and_at_most_a_line(
@@ -54,7 +81,7 @@ def test_output_that_cannot_be_written_is_a_code_and_at_most_a_line(
         "run_script(main)",
     )
     imports = (
-        "import time\nfrom minbert.cli import run_script\nfrom minbert.errors import UserError"
+        "import sys, time\nfrom minbert.cli import run_script\nfrom minbert.errors import UserError"
     )
     command = f'{shlex.quote(sys.executable)} -c "$SCRIPT" {place}; exit ${{PIPESTATUS[0]}}'
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}

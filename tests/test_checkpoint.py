@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from minbert import UserError
-from minbert.files import read_json, replaced_file, write_text
+from minbert.files import HOST, read_json, replaced_file, write_text
 from minbert.manifest import MANIFEST, whole_directory_of
 from minbert.run.checkpoint import (
     MOMENTS,
@@ -64,7 +65,13 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
         new.write(b"half")
         raise OSError("disk full")
     assert file.read_bytes() == b"one"
-    assert [path.name for path in file.parent.iterdir()] == ["ids"]
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    for name in (f"ids.{HOST}.{gone.pid}.new", f"ids.{HOST}.{os.getppid()}.new", "mine.new"):
+        (file.parent / name).touch()
+    write_text(file, "two")  # what a killed process left of it goes, too, no other file
+    left = {"ids", f"ids.{HOST}.{os.getppid()}.new", "mine.new"}
+    assert {path.name for path in file.parent.iterdir()} == left
 
 
 @pytest.mark.parametrize("save", [write, write_text])

@@ -49,7 +49,7 @@ def test_single_classes_are_scored_as_scikit_learn_does() -> None:
     found = class_scores(make("classification", 5), predictions, labels)
     ours = [[getattr(s, key) for s in found] for key in ("precision", "recall", "f1", "rows")]
     np.testing.assert_allclose(ours, theirs)
-    assert [s.note for s in found] == ["", "", "never found", "", "no row"]  # the last has no rows
+    assert [s.note for s in found] == ["", "", "never found", "", "none"]  # the last has no rows
     sets = rng.integers(0, 8, (2, 200))
     bits = [(x[:, None] >> np.arange(3)) & 1 for x in sets]
     theirs = precision_recall_fscore_support(bits[1], bits[0], zero_division=0)

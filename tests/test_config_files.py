@@ -11,7 +11,7 @@ from minbert import UserError, export
 from minbert.cli import parse_given, parse_with_positionals
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args
-from tests.conftest import arguments, logged
+from tests.conftest import arguments, logged, run
 
 RECIPE = (Path(__file__).parents[1] / "recipes/one-model.toml").read_text()
 TEXT = """
@@ -193,6 +193,15 @@ def test_what_no_file_has_cannot_be_taken_back(config: Path) -> None:
     for words in (["--no-warmup"], ["--config", str(config), "--no-warmup"]):
         with pytest.raises(UserError, match="--no-warmup: no --config file has warmup to take ba"):
             train_multitask.main(words)
+
+
+def test_a_switch_that_a_file_turns_off_is_named_where_it_stands(world: Path) -> None:
+    run(world, "--name", "run", "--steps", "1", "--skip-predictions")
+    (world / "run.toml").write_text("correct_bias = false\n")
+    words = ["--config", str(world / "run.toml"), "--resume", str(world / "runs/run")]
+    message = r"; --no-correct-bias stands in .*run.toml: --correct-bias takes it back"
+    with pytest.raises(UserError, match=message):
+        train_multitask.main(words)
 
 
 def test_what_a_file_turns_off_is_not_set(config: Path) -> None:

@@ -235,7 +235,7 @@ def test_another_tokenizer_makes_another_corpus(world: Path) -> None:
     ("name", "text"),
     [
         ("texts.jsonl", "red cat\n"), ("texts.csv", "red cat\n"), ("t.tsv.gz", ""),
-        ("texts.parquet", "PAR1"), ("texts.txt", '{"id": 1, "text": "red cat"}\n'),
+        ("texts.parquet", "PAR1"), ("texts.txt", '\n {"id": 1, "text": "red cat"}\n'),
     ],
 )  # fmt: skip
 def test_a_table_is_no_corpus(world: Path, name: str, text: str) -> None:

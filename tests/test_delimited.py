@@ -17,6 +17,12 @@ def cells(text: str, delimiter: str = "\t", quoting: str = "auto") -> list[list[
     return [row for _, row in delimited_rows(PATH, iter(text.split("\n")), delimiter, quoting)][1:]
 
 
+def test_a_cell_may_be_a_whole_document() -> None:
+    """csv's own limit is 131072 characters."""
+    text = "red cat " * 20_000
+    assert cells(f'id,text\n1,"{text}"\n', ",") == [["1", text]]
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [

@@ -111,6 +111,18 @@ def test_waiting_too_long_is_not_called_the_end_of_a_process(
         raise RuntimeError(gloo)
 
 
+def test_processes_that_cannot_connect_are_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        names = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
+        for name, value in (names | {"MASTER_PORT": str(taken.getsockname()[1])}).items():
+            monkeypatch.setenv(name, value)
+        message = "the processes cannot connect: "
+        with pytest.raises(UserError, match=message), distributed.processes():
+            pytest.fail("the port is taken")
+
+
 def test_processes_wait_for_hours_for_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """It reads and encodes all files, which may take longer than gloo's own half hour."""
     given: dict[str, Any] = {}

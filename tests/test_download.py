@@ -31,8 +31,8 @@ class Handler(BaseHTTPRequestHandler):
             start = 0  # it has changed since
         if kind == "missing":
             self.send_error(404)
-        elif kind == "busy" and first:
-            self.send_error(500)
+        elif kind in ("busy", "limited") and first:
+            self.send_error(429 if kind == "limited" else 500)
         elif kind == "moved":
             self.send_response(302)
             self.send_header("Location", "/good/f")
@@ -85,7 +85,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.parametrize("kind", ["good", "cut", "busy", "moved", "stubborn", "slow", "drops"])
+@pytest.mark.parametrize(
+    "kind", ["good", "cut", "busy", "limited", "moved", "stubborn", "slow", "drops"]
+)
 def test_it_arrives_whole(server: str, tmp_path: Path, kind: str) -> None:
     download.download(f"{server}/{kind}/f", tmp_path / "d" / "f", HASH)
     assert (tmp_path / "d" / "f").read_bytes() == BODY

@@ -88,7 +88,7 @@ def test_a_corpus_is_read_again(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     undo = edit_after(monkeypatch, corpus, "corpus_texts", file)
     argv = arguments(world, "--name", "run", "--corpus", str(file), "--held-out", "0")
     del argv[argv.index("--tasks") : argv.index("--tasks") + 2]
-    with pytest.raises(UserError, match="the texts changed while they were read; give the command"):
+    with pytest.raises(UserError, match=r"corpus.txt: changed while it was read; give the command"):
         pretrain_mlm.main(argv)
     assert not list((world / "runs/.ids").glob("corpus-*.json"))
     undo()

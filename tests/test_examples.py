@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from minbert import UserError
-from minbert.data.examples import read_examples
+from minbert.data.examples import Columns, read_examples
 from tasks import TASKS
 
 SST, STS = TASKS["sst"].columns, TASKS["sts"].columns
@@ -112,3 +112,12 @@ def test_all_real_files_are_read(real_data: Path) -> None:
             counts[file] = len(read_examples(real_data / file, task.columns, split != "test")[0])
     assert counts["ids-sst-train.csv"] == 8544 and counts["ids-sst-dev.csv"] == 1101
     assert counts["quora-train.csv"] > 141_000 and counts["sts-train.csv"] == 6040
+
+
+def test_the_share_that_is_advised_is_enough(tmp_path: Path) -> None:
+    """7 of 45 rows are 15.6 %."""
+    path = write(tmp_path / "f.csv", "text,label\n" + "red,1\n" * 38 + "red,\n" * 7)
+    columns = Columns(("text",), "label", id="")
+    with pytest.raises(UserError, match=r"bad_rows = 0\.16 in the task file leaves them out$"):
+        read_examples(path, columns, True)
+    assert len(read_examples(path, replace(columns, bad_rows=0.16), True)[0]) == 38

@@ -143,7 +143,7 @@ def test_all_tables_run_are_reused_and_written(arguments: list[str], world: Path
     assert not [*(world / "runs/paper-cpu-model").glob("*-11711")]
 
 
-def test_the_paper_s_threshold_is_that_of_the_best_step() -> None:
+def test_the_accuracy_at_half_is_that_of_the_best_step() -> None:
     """It is not the highest of all steps, nor that of the untrained model."""
     lines = [
         {"event": "dev", "step": step, "overall": overall, "scores": {"quora": scores}}

@@ -25,6 +25,17 @@ def task_of(folder: Path, **keys: object) -> Task:
     return read_tasks(text, "own.toml", folder)["own"]
 
 
+def test_a_value_that_is_missing_is_no_text(tmp_path: Path) -> None:
+    """As NaN, which Python's json and other programs write for it."""
+    rows = ['{"text": NaN, "label": 1}', '{"text": "red", "label": NaN}']
+    rows.append('{"text": "old", "label": 2}')
+    (tmp_path / "own.jsonl").write_text("\n".join(rows) + "\n")
+    task = task_of(tmp_path, train="own.jsonl", bad_rows=0.7)
+    examples, left_out = read_examples(tmp_path / "own.jsonl", task.columns, labelled=True)
+    assert [e.text for e in examples] == ["old"]
+    assert left_out.counts == {"with an empty text": 1, "without a label": 1}
+
+
 def test_lines_of_label_and_text_need_no_names(tmp_path: Path, capsys) -> None:
     """Also with a semicolon, in training and as the gold of predictions."""
     (tmp_path / "own.txt").write_text("2 ||| red cats; old dogs\n0 ||| it rains\n")

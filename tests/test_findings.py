@@ -6,12 +6,24 @@ import numpy as np
 
 from minbert import BertTokenizer
 from minbert.data.encoded import encode_files
-from minbert.report.findings import confusion, findings, predicted_and_true, reliability
+from minbert.report.findings import (
+    calibration_found,
+    confidence_of_rows,
+    confusion,
+    findings,
+    predicted_and_true,
+    reliability,
+)
+from minbert.report.runs import LoggedRun
+from minbert.report.task_findings import TaskFindings
+from minbert.report.task_section import reliability_diagram
 from minbert.task.calibration import calibration_of
 from minbert.task.loading import DataSource, load_task
+from minbert.task.probabilities import class_probabilities
 from minbert.task.taskfile import read_tasks
 from minbert.weights.resolve import resolve
 from tasks import TASKS
+from tests.test_calibration import overconfident
 
 
 def test_rows_of_a_confusion_are_gold() -> None:
@@ -39,7 +51,10 @@ def test_the_worst_rows_come_first(world: Path) -> None:
             task.paths("dev", world / "data"),
         )
         if task.is_regression:
-            worst = findings(task, outputs, split, files, None).worst
+            found = findings(task, outputs, split, files, None)
+            rows = np.stack([split.labels, outputs[:, 0]], 1)  # gold, predicted
+            assert found.points == rows.round(3).tolist()
+            worst = found.worst
             values = [abs(float(row.gold) - float(row.predicted)) for row in worst]
         else:
             calibration = calibration_of(task, outputs, split.labels)
@@ -67,4 +82,32 @@ def test_the_surest_wrong_labels_of_sets_come_first(tmp_path: Path) -> None:
         (["surely b"], "a", "a;b"),
         (["hardly b"], "a", "a;b"),
     ]
-    assert found.labels and found.confusion is None
+    names = ("label", "true positives", "false negatives", "false positives")
+    rows = (("a", 3, 0, 1), ("b", 0, 0, 2))
+    assert found.labels == [dict(zip(names, row, strict=True)) for row in rows]
+    assert found.confusion is None
+
+
+def test_what_was_observed_stands_over_what_was_predicted() -> None:
+    found = TaskFindings("t", [], reliability=[(0.8, 0.25, 4)])
+    runs = [(0, LoggedRun("r", {}, [], {}), found)]
+    _, drawing, numbers = reliability_diagram(runs, "reliability", "title")
+    assert "r: 0.25 at 0.8</title>" in drawing
+    assert '<th scope="row">0.8</th><td>0.25</td>' in numbers
+
+
+def test_a_diagram_with_a_temperature_has_that_of_the_other_half() -> None:
+    """Which these rows had no part in."""
+    task = TASKS["quora"]
+    outputs, labels = overconfident(task, 200)
+    calibration = calibration_of(task, outputs, labels)
+    found = calibration_found(task, outputs, labels, calibration)
+    for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
+        p = class_probabilities(task, outputs, temperature)[:, 1]
+        assert found[f"reliability{name}"] == reliability(p, labels.astype(int))
+
+
+def test_of_a_cosine_the_distance_from_its_threshold_counts() -> None:
+    outputs, unused = np.array([[0.2], [-0.6]]), np.zeros(2)
+    found = confidence_of_rows(TASKS["quora"], outputs, unused, unused, None)
+    assert found.tolist() == [0.2, 0.6]

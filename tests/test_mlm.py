@@ -220,3 +220,16 @@ def test_a_head_whose_file_repeats_one_number_trains(tmp_path: Path) -> None:
     assert model.mlm_head.bias.is_contiguous()
     with torch.no_grad():
         model.mlm_head.bias += 1
+
+
+def test_a_mask_that_stands_in_a_text_is_no_word_to_guess() -> None:
+    tokenizer = BertTokenizer.from_pretrained("all-MiniLM-L6-v2")
+    masking = Masking.of(tokenizer, 0.5, whole_word=False)
+    encoded = tokenizer(["red [MASK] cat"] * 50)
+    ids = encoded["input_ids"]
+    batch = Batch(
+        ids.flatten(), torch.arange(ids.shape[1]).repeat(50), torch.zeros(ids.numel()).long(),
+        (ids.shape[1],) * 50, rows=tuple(range(50)),
+    )  # fmt: skip
+    targets = set(mask_batch(batch, masking, 1, 0).targets.tolist())
+    assert targets == {*tokenizer("red cat")["input_ids"][0, 1:-1].tolist()}

@@ -15,6 +15,7 @@ import torch
 import evaluate
 from minbert import BertModel, MultitaskModel, UserError
 from minbert.data.examples import read_examples
+from minbert.memory import lack_of_memory
 from minbert.model.multitask import load_multitask, save_multitask
 from minbert.run.checkpoint import atomic_directory
 from minbert.task.predictions import read_predictions
@@ -30,15 +31,23 @@ def trained(world: Path, a_run: Callable[..., Path]) -> Path:
     return a_run(world, "--pair-encoding", "siamese")
 
 
-def test_a_lack_of_memory_is_no_damage(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "message",
+    [
+        "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory",
+        "unable to mmap 240000112 bytes from file <model.safetensors>: Cannot allocate memory (12)",
+    ],
+)
+def test_a_lack_of_memory_is_no_damage(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, message: str
+) -> None:
     def full(folder: Path) -> BertModel:
-        raise RuntimeError(
-            "[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can't allocate memory"
-        )
+        raise RuntimeError(message)
 
     monkeypatch.setattr(BertModel, "from_pretrained", full)
-    with pytest.raises(RuntimeError, match="can't allocate memory"):
+    with pytest.raises(RuntimeError, match="llocate memory") as error:
         load_multitask(trained)
+    assert lack_of_memory(error.value).startswith("out of memory")
 
 
 def test_the_same_as_the_run_s_own_predictions(trained: Path, world: Path) -> None:
@@ -173,7 +182,8 @@ def test_from_the_command_line(trained: Path, tmp_path: Path, capsys, monkeypatc
     [
         (["--text", "a", "--pair", "b", "c"], "write one of --text, --pair and --input"),
         (["--text", "a", "--task", "no"], "task 'no': this run has sst, sts"),
-        (["--text", "a", "--task", "sts"], "text 1: expected 2 sentences, found 1"),
+        (["--text", "a", "--task", "sts"], "sts reads pairs: use --pair"),
+        (["--pair", "a", "b", "--task", "sst"], "sst reads single sentences: use --text"),
         (["--text", ""], "text 1: empty sentence"),
         (["--input", "-"], "--input needs --task, one of sst, sts"),
     ],

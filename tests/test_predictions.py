@@ -90,9 +90,10 @@ def score(tmp_path: Path, gold: Path, text: str, capsys) -> tuple[int, dict[str,
     return code, json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-def test_scored_by_id_in_any_order(tmp_path: Path, gold: Path, capsys) -> None:
+@pytest.mark.parametrize("head", ["id \t Predicted_Sentiment \n", " \nid,Predicted_Sentiment\n"])
+def test_scored_by_id_in_any_order(tmp_path: Path, gold: Path, capsys, head: str) -> None:
     lines = [f"ID{i} , {i % 5 if i < 7 else (i + 1) % 5} \n" for i in reversed(range(10))]
-    code, report = score(tmp_path, gold, "id \t Predicted_Sentiment \n" + "".join(lines), capsys)
+    code, report = score(tmp_path, gold, head + "".join(lines), capsys)
     assert code == 0 and report == {
         "task": "sst", "accuracy": 0.7, "scored": 10, "missing": 0, "extra": 0, "duplicate": 0,
     }  # fmt: skip

@@ -76,7 +76,9 @@ def test_pre_training_knows_its_files_by_task(world: Path) -> None:
     check_data(Path("run"), numbered, files, now)
     with pytest.raises(UserError, match=r"two.csv: not what run began with"):
         check_data(Path("run"), numbered, files, now | {"sts train": "c"})
-    with pytest.raises(UserError, match="run began with 1 files to train and evaluate on, not 2"):
+    with pytest.raises(
+        UserError, match="run: files to train and evaluate on: 1 when it began, now 2"
+    ):
         check_data(Path("run"), {"sst train": "a"}, files, now)
 
 

@@ -68,6 +68,9 @@ def test_an_own_task_does_not_write_a_built_in_one_s_file(world: Path) -> None:
     assert not (world / "runs/run").exists()
     run(world, *words, "quora", "--epochs", "1")  # whose folder has a copy of the whole task file
     assert evaluate.main(["--checkpoint", str(world / "runs/run")]) == 0
+    words[1] = str(world / "runs/run/tasks.toml")  # as the run's card says
+    words[3] = "again"
+    run(world, *words, "quora", "--epochs", "1")
 
 
 MINE = (
@@ -196,7 +199,7 @@ def test_a_run_s_longest_sequence_is_kept(world: Path) -> None:
 
 def test_a_failed_export_leaves_nothing(world: Path) -> None:
     run(world, "--name", "run", "--tasks", "sst", "--epochs", "1")
-    with pytest.raises(UserError, match="sst reads pairs together"):
+    with pytest.raises(UserError, match="sst is no siamese task: export"):
         export([str(world / "runs/run"), str(world / "out"), "--to", "sentence-transformers",
                 "--task", "sst"])  # fmt: skip
     assert not list(world.glob("out*"))

@@ -181,6 +181,10 @@ ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision"
         ),
         (
             ["--tasks", "sts", "--pair-loss", "mnr"],
+            "--pair-loss mnr goes with --pair-encoding sts=siamese$",
+        ),
+        (
+            ["--tasks", "quora,sts", "--pair-loss", "mnr", "--pair-encoding", "quora=siamese"],
             "--pair-encoding sts=siamese; for other pairs alone write it by task",
         ),
         (["--tasks", "sts", "--pair-encoding", "all"], "write one of cross, siamese, both"),

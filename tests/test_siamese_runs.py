@@ -163,7 +163,7 @@ def batches_of(model):
     ]
 
 
-def test_the_paper_s_threshold_is_one_of_the_cosine_itself(world: Path, capsys) -> None:
+def test_a_half_is_one_of_the_cosine_itself(world: Path, capsys) -> None:
     """Outputs are cosines less the calibrated threshold: accuracy_at_0.5 is not of them."""
     dev = world / "data/quora-dev.csv"
     dev.write_text("".join(dev.read_text().splitlines(keepends=True)[:8]))  # 4 of 0, 3 of 1

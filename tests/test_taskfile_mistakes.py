@@ -34,6 +34,8 @@ from tests.own_tasks import OWN, arguments
         ),
         ('"classification"', '"clasification"', r"\[intent\] kind = 'clasification': write one of"),
         ('kind = "classification"', 'Kind = "classification"', "'Kind' .* did you mean kind?"),
+        ('dev = "entails.jsonl"', "dev = 0", r"\[entails\] dev = 0: a share of train is between"),
+        ('dev = "entails.jsonl"', "dev = 1", r"\[entails\] dev = 1: a share of train is between"),
         ("weight = 0.5", "wieght = 0.5", r"\[entails\] 'wieght' .*did you mean weight\?"),
         ('train = "intent.tsv"', 'train = "no.tsv"', r"train = 'no.tsv': no such file in"),
         ('label = "what"', "", r"\[intent\] label is missing"),

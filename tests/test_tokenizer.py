@@ -135,6 +135,7 @@ def test_transformers_reads_what_was_saved(cased, tmp_path: Path, options) -> No
     ("name", "content", "message"),
     [
         ("vocab.txt", "just\nwords\n", "not a BERT vocabulary"),
+        ("vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\nred\n", r"vocabulary lacks \[MASK\]"),
         ("tokenizer.json", "{broken", "cannot be read"),
         (
             "tokenizer.json",

@@ -51,6 +51,12 @@ def theirs(folder: Path) -> list[list[int]]:
     return transformers.AutoTokenizer.from_pretrained(folder)(TEXTS)["input_ids"]
 
 
+def test_pieces_that_continue_a_word_are_known(folder: Path) -> None:
+    """Whole-word masking goes by them."""
+    found = BertTokenizer.from_directory(folder).continuation_pieces()
+    assert [WORDS[i] for i in found.nonzero()[0]] == [w for w in WORDS if w.startswith("##")]
+
+
 @pytest.mark.parametrize("file", ["vocab.txt", "tokenizer.json"])
 def test_every_combination_of_settings(folder: Path, file: str) -> None:
     """A tokenizer.json of other settings, too: those beside it win."""

@@ -89,6 +89,17 @@ def test_a_reference_with_nan_fails_in_json_too(tiny: BertModel, tmp_path: Path,
     assert report["tensors"]["last_hidden_state"]["max"] is None
 
 
+@pytest.mark.parametrize("more", [{}, {"logits.sst": torch.zeros(1, 5)}])
+def test_a_reference_with_nothing_to_compare_does_not_pass(
+    tiny: BertModel, tmp_path: Path, more: dict[str, torch.Tensor]
+) -> None:
+    tiny.save_pretrained(tmp_path / "model")
+    torch.save({"input_ids": torch.tensor([[1, 2, 3]]), **more}, tmp_path / "ref.pt")
+    words = ["--verify", str(tmp_path / "ref.pt"), "--model", str(tmp_path / "model")]
+    with pytest.raises(UserError, match="cannot compare"):
+        evaluate.main(words)
+
+
 def test_infinite_numbers_of_a_reference_are_not_met(tiny: BertModel, tmp_path: Path) -> None:
     """As half precision has them where it overflows."""
     tiny.save_pretrained(tmp_path / "model")

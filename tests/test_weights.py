@@ -218,6 +218,7 @@ def test_another_framework_s_file_is_named(tiny: BertModel, tmp_path: Path) -> N
         (torch.eye(3).to_sparse(), "is a Tensor, not a dense tensor"),
         (torch.empty(3, device="meta"), "is a Tensor, not a dense tensor"),
         (torch.full((200, 32), torch.nan), "is not finite in every entry"),
+        (torch.ones(200, 32, dtype=torch.int8), "has the type torch.int8; weights are floats"),
     ],
 )
 def test_what_is_no_tensor_of_numbers(

@@ -113,7 +113,7 @@ def test_a_pair_is_no_list_of_two_words(trained: Path) -> None:
     run = trained / "runs/one"
     message = "text 1: expected a sentence or a list of words, found a tuple, which is a pair"
     pair = ["--checkpoint", str(run), "--pair", "red cat", "old dog"]
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match="pets reads single sentences: use --text"):
         evaluate.main([*pair, "--task", "pets"])
     model = MultitaskModel.load(run, "cpu")
     for ask in (model.predict, model.outputs, model.entities):
@@ -220,6 +220,12 @@ def test_the_report_has_types_and_the_worst_sentences(trained: Path) -> None:
     assert [w["mistakes"] for w in worst] == sorted((w["mistakes"] for w in worst), reverse=True)
     texts = {" ".join(word for word, _ in sentence) for sentence in sentences}
     assert {w["texts"][0] for w in worst} <= texts and worst[0]["mistakes"] > 0
+    golds = set()
+    for sentence in sentences:
+        words, tags = map(list, zip(*sentence, strict=True))
+        spans = [f"{' '.join(words[a : b + 1])} [{k}]" for k, a, b in seqeval.get_entities(tags)]
+        golds.add((" ".join(words), ", ".join(spans) or "(none)"))
+    assert {(w["texts"][0], w["gold"]) for w in worst} <= golds
     page = (trained / "runs/one/report.html").read_text()
     assert "one: most mistakes" in page and "(none)" in page and worst[0]["gold"] in page
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.tables import TABLES, file_ending, is_object
-from minbert.data.textfile import text_lines
+from minbert.data.textfile import check_unchanged, first_text, text_lines
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import read_json, write_json
@@ -72,7 +72,7 @@ class CorpusFiles:
 def check_plain(files: list[Path]) -> None:
     """Raise UserError for a table: its keys and quotes would be words to guess."""
     for path in files:
-        if file_ending(path) in TABLES or is_object(next(text_lines(path))):
+        if file_ending(path) in TABLES or is_object(first_text(path).strip()):
             raise UserError(
                 f"{path}: a table; --corpus takes plain text: write its texts into a file, a text "
                 f"a line, or make it a task's `train` in a --task-file"
@@ -84,10 +84,9 @@ def load_corpus(
 ) -> EncodedSplit:
     """Return text files as rows of ids, from the cache if files and tokenizer have not changed."""
 
-    def key() -> bytes:
-        return "".join(map(sha256_of, files)).encode()
-
-    return _load_texts(lambda: corpus_texts(files), key, tokenizer, max_length, cache_dir)
+    hashes = {file: sha256_of(file) for file in files}
+    key = "".join(hashes[file] for file in files).encode()
+    return _load_texts(lambda: corpus_texts(files), key, hashes, tokenizer, max_length, cache_dir)
 
 
 def load_sentences(
@@ -95,7 +94,7 @@ def load_sentences(
 ) -> EncodedSplit:
     """Return sentences as rows of ids, from the cache if they and the tokenizer are the same."""
     key = repr(sentences).encode()  # quoted: a sentence may have line breaks
-    return _load_texts(lambda: iter(sentences), lambda: key, tokenizer, max_length, cache_dir)
+    return _load_texts(lambda: iter(sentences), key, {}, tokenizer, max_length, cache_dir)
 
 
 def corpus_texts(files: list[Path]) -> Iterator[str]:
@@ -112,25 +111,27 @@ def corpus_texts(files: list[Path]) -> Iterator[str]:
 
 
 def _load_texts(
-    texts: Callable[[], Iterator[str]], key: Callable[[], bytes], tokenizer: BertTokenizer,
-    max_length: int, cache_dir: Path,
+    texts: Callable[[], Iterator[str]], key: bytes, hashes: dict[Path, str],
+    tokenizer: BertTokenizer, max_length: int, cache_dir: Path,
 ) -> EncodedSplit:  # fmt: skip
     """Return texts as rows of at most max_length tokens, a long text as several.
 
-    The rows have no labels and no ids of their own. key: differs where the texts differ. Raises
-    UserError if there is no token in any text, and if they change while they are read.
+    The rows have no labels and no ids of their own. key: differs where the texts differ. hashes: of
+    the texts' files. Raises UserError if there is no token in any text, and for a file that changes
+    while it is read.
     """
-    known = key()
     about = CORPUS_VERSION + repr(max_length).encode() + tokenizer.fingerprint
-    stem = cache_dir / f"corpus-{hashlib.sha256(about + known).hexdigest()[:16]}"
+    stem = cache_dir / f"corpus-{hashlib.sha256(about + key).hexdigest()[:16]}"
     files = CorpusFiles.at(stem)
     with locked(stem.with_suffix(".lock"), wait=True):  # of two commands one makes them
         journal = read_journal(files)
         if not journal.complete:
             journal = _add_parts(files, journal, texts(), tokenizer, max_length)
-            if key() != known:  # these ids would be taken for those of the earlier texts
+            try:
+                check_unchanged(hashes)
+            except UserError:  # these ids would be taken for those of the earlier texts
                 files.journal.unlink()
-                raise UserError("the texts changed while they were read; give the command again")
+                raise
     return _open(files, journal)
 
 

@@ -20,7 +20,7 @@ from minbert.data.tables import (
     file_ending,
     open_table,
 )  # fmt: skip
-from minbert.data.textfile import text_lines
+from minbert.data.textfile import first_text, text_lines
 from minbert.data.unusable import (
     NO_LABEL,
     NO_TEXT,
@@ -255,7 +255,7 @@ def is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file's first line that is not blank has CMU's form, which has no header."""
     if file_ending(path) in OBJECTS or not may_be_cmu(columns.dialect):
         return False
-    return is_cmu_line(next(filter(str.strip, text_lines(path, columns.dialect.charset))))
+    return is_cmu_line(first_text(path, columns.dialect.charset))
 
 
 def may_be_cmu(dialect: Dialect) -> bool:

@@ -27,8 +27,10 @@ class Masking:
     @classmethod
     def of(cls, tokenizer: BertTokenizer, rate: float, whole_word: bool) -> "Masking":
         """Make the settings for a tokenizer's vocabulary."""
-        special = np.array([tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id])
-        return cls(rate, whole_word, tokenizer.mask_id, special, tokenizer.continuation_pieces())
+        # a text may have a [MASK] of its own, as one about BERT has: it is no word to guess
+        special = (tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id, tokenizer.mask_id)
+        continues = tokenizer.continuation_pieces()
+        return cls(rate, whole_word, tokenizer.mask_id, np.array(special), continues)
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ JSON = (".jsonl", ".ndjson", ".json")
 OBJECTS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
 TABLES = (".tsv", ".csv", *OBJECTS)  # endings of files whose columns have names
 SEMICOLON = (
-    "`;` between the columns; separate them by tabs or commas, or write "
-    'delimiter = ";" in the task file'
+    "`;` between the columns; separate them by tabs or commas or, if it is a file that a new run "
+    'is to train on, write delimiter = ";" in the task file'
 )
 PARQUET_ROWS = 4096  # that are read together
 Cells = dict[str, Any]  # values by column

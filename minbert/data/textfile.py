@@ -65,6 +65,11 @@ def text_lines(path: Path, encoding: str = "") -> Iterator[str]:
         raise UserError(f"{path}: the file is empty")
 
 
+def first_text(path: Path, encoding: str = "") -> str:
+    """Return the first of `text_lines` that is not blank."""
+    return next(filter(str.strip, text_lines(path, encoding)))
+
+
 def check_is_text(first: bytes, name: str) -> None:
     """Raise UserError if a file's first bytes say that it is none of text."""
     for start, what in KNOWN_BYTES:

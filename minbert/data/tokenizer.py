@@ -89,14 +89,21 @@ class BertTokenizer:
         The ids are those of transformers. Raises UserError if neither file exists, or for a
         tokenizer or a setting that is not BERT's.
         """
-        return cls(read_tokenizer(Path(directory)))
+        tokenizer = read_tokenizer(Path(directory))
+        try:
+            return cls(tokenizer)
+        except UserError as error:
+            raise UserError(f"{directory}: {error}") from error
 
     @classmethod
     def from_vocab(cls, path: str | Path) -> Self:
         """Read a vocab.txt; texts are lower-cased unless a word of it has an upper-case letter."""
         tokenizer = wordpiece(Path(path))
         Settings(lowercase=not is_cased(tokenizer)).apply_to(tokenizer, Path(path))
-        return cls(tokenizer)
+        try:
+            return cls(tokenizer)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
 
     def __call__(
         self,

@@ -99,7 +99,7 @@ def wordpiece(path: Path) -> Tokenizer:
         raise UserError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason}); fetch the model again") from error
-    vocab = {word.rstrip("\r"): i for i, word in enumerate(words) if word.rstrip("\r")}
+    vocab = {word: i for i, word in enumerate(words) if word}
     tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
     tokenizer.add_special_tokens([word for word in SPECIAL if word in vocab])
     return tokenizer

@@ -141,7 +141,7 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
         rows = f"{task.title}, training rows: {describe_labels(task, labels)}"
         return escape(rows, quote=False)
     counts = shown_counts(task, labels)
-    head = (task.title, "training rows", "dev rows", "precision", "recall", "F1", "")
+    head = (task.title, "in training", "in dev", "precision", "recall", "F1", "")
     rows = [
         (s.label, f"{counts[s.label]:,}", f"{s.rows:,}",
          *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
@@ -239,8 +239,8 @@ def write_sections(
     """Write a card's text; more: parts of it."""
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
     versions = ", ".join((f"minbert {VERSION}", *libraries))
-    args = ((k, str(v)) for k, v in command.args.items() if k not in NOT_SHOWN)
-    listed = ((k, f"`{v}`" if v else "-") for k, v in args)
+    args = ((k, "" if v is None else as_typed(v)) for k, v in command.args.items())
+    listed = ((k, f"`{v}`" if v else "-") for k, v in args if k not in NOT_SHOWN)
     arguments: Rows = [("argument", "value"), *listed]
     parts = [
         f"# {escape(folder.name, quote=False)}", about, markdown_table(scores), *more,

@@ -114,8 +114,8 @@ def predicted_and_true(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return predicted probabilities and what came true (1 or 0), both (m,).
 
-    p: of each class, (n, C). With two classes the second one's are returned, with several labels
-    those of each, with more classes those of the predicted class.
+    p: of each class, (n, C). Of one logit (a pair's two classes) the second class's are returned,
+    with several labels those of each, else those of the predicted class.
     """
     gold = right_choices(task, labels)
     if task.multi_label:

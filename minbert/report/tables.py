@@ -105,7 +105,7 @@ def class_table(run: str, f: TaskFindings) -> str:
         for s in scores
     ]
     label = f"Classes of {run}" + (", the worst" if len(scores) < len(f.classes) else "")
-    head = ("class", "rows", "precision", "recall", "F1", "")
+    head = ("class", "count", "precision", "recall", "F1", "")
     return f"<h3>{escape(label)}</h3>" + table(head, rows, label)
 
 

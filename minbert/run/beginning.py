@@ -52,7 +52,7 @@ class Training:
         if self.is_over() and self.state.is_evaluated:
             return describe_finished(self.folder, self.state)
         encoder: BertModel = self.model.encoder
-        where = f"{encoder.compute_dtype} on {encoder.device}"
+        where = f"{precision_name(encoder.compute_dtype)} on {encoder.device}"
         return f"{self.folder}: steps {self.state.step} to {self.steps}, {where}"
 
     def write(self, folder: Path) -> None:

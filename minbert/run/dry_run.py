@@ -16,6 +16,7 @@ import torch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import ADAPTIVE_MEAN, shuffled
+from minbert.parsers import as_typed
 from minbert.printable import silence
 from minbert.progress import duration, progress
 from minbert.run import pre_training
@@ -160,7 +161,8 @@ def peak_gib(device: torch.device) -> float:
 def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     """Return a forecast for people: lines of arguments, data, time and memory."""
     lines = ["arguments:"]
-    lines += [f"  {name}: {value}" for name, value in asdict(args).items() if value not in ("", {})]
+    given = {name: value for name, value in asdict(args).items() if value not in ("", {}, (), None)}
+    lines += [f"  {name}: {as_typed(value)}" for name, value in given.items()]
     lines += data
     time_, left_out = duration(60 * found.minutes), ["evaluation"]
     if isinstance(args, Args):

@@ -112,28 +112,31 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
     A flag is stronger than what a task file says of its task: a "cross" against that is kept.
     """
     pairs = [name for name in args.tasks if tasks[name].is_pair]
-    encoding = spread_over(pairs, "pair_encoding", args.pair_encoding or {})
-    encoding = {name: kind or tasks[name].pair_encoding for name, kind in encoding.items()}
+    typed = spread_over(pairs, "pair_encoding", args.pair_encoding or {})
+    encoding = {name: kind or tasks[name].pair_encoding for name, kind in typed.items()}
     chosen = spread_over(pairs, "pair_loss", args.pair_loss or {})
     for name, kind in encoding.items():
         if kind not in ("", *ENCODINGS):
             raise UserError(f"--pair-encoding {kind}: write one of {', '.join(ENCODINGS)}")
         if chosen[name] and kind in ("", CROSS):
-            hint = (
-                "; for other pairs alone write it by task" if "" in (args.pair_loss or {}) else ""
-            )
+            of_all = len(pairs) > 1 and "" in (args.pair_loss or {})
+            hint = "; for other pairs alone write it by task" if of_all else ""
             what = f"--pair-loss {chosen[name]} goes with --pair-encoding {name}=siamese"
             raise UserError(what + hint)
     apart = {name: kind for name, kind in encoding.items() if kind not in ("", CROSS)}
     for name, kind in apart.items():
         if args.fine_tune_mode == FROZEN:
-            raise UserError(f"--pair-encoding {kind} trains the encoder: not with {FROZEN_MODE}")
+            what = f"--pair-encoding {kind}" if typed[name] else f"encoding = {kind!r} of {name}"
+            raise UserError(f"{what} trains the encoder: not with {FROZEN_MODE}")
+        said = (
+            f"--pair-loss {chosen[name]}" if chosen[name] else f"loss = {tasks[name].pair_loss!r}"
+        )
         chosen[name] = chosen[name] or tasks[name].pair_loss or default_pair_loss(tasks[name], kind)
-        check_pair_loss(tasks[name], chosen[name], kind, f"--pair-loss {chosen[name]}")
+        check_pair_loss(tasks[name], chosen[name], kind, said)
         if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
         if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
-            raise UserError(f"--pair-loss {chosen[name]} needs whole batches: use one process")
+            raise UserError(f"{name}: {chosen[name]} needs whole batches: use one process")
     siamese_args = ("embedding_size", "towers", "mnr_scale")
     given = [name for name in siamese_args if getattr(args, name) != getattr(Args, name)]
     if given and not apart and not args.resume:
@@ -206,8 +209,8 @@ def check_combinations(args: Args) -> None:
         (anneals and power, "--sampling-power holds what --anneal-to changes: write one"),
         (annealed and args.batch_size == ADAPTIVE,
          "--mode annealed draws by numbers of batches, which --batch-size adaptive makes equal"),
-        (args.mode == "single" and args.batch_size == ADAPTIVE,
-         "--batch-size adaptive gives several sets as many batches: --mode single has one set"),
+        ((args.mode == "single" or len(args.tasks) == 1) and args.batch_size == ADAPTIVE,
+         "--batch-size adaptive gives several sets as many batches: a run of one task has one set"),
         (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
         (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),
         (combine and frozen, f"--combine {args.combine} {encoder}"),

@@ -152,8 +152,8 @@ def check_data(
     begun_with, now: hashes by name.
     """
     if begun_with and len(begun_with) != len(now):
-        what = f"{run} began with {len(begun_with)} files to train and evaluate on, not {len(now)}"
-        raise UserError(f"{what}: give it those, or start a new run")
+        what = f"files to train and evaluate on: {len(begun_with)} when it began, now {len(now)}"
+        raise UserError(f"{run}: {what}: give it those, or start a new run")
     if not begun_with.keys() & now.keys():  # pre-training before 2026-11-29 numbered its files
         begun_with = dict(zip(now, begun_with.values(), strict=False))
     for name, path in files.items():

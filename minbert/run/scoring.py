@@ -138,8 +138,8 @@ def intervals(
 ) -> dict[str, dict[str, float]]:
     """Return each metric with its bootstrap 95 % interval, printed a line each.
 
-    threshold: the calibrated one of a siamese task; then the accuracy at 0.5, the paper's, is
-    there too.
+    threshold: the calibrated one of a siamese task; then the accuracy at 0.5 is there,
+    too.
     """
     rows = {name: (metric, task.decode(outputs)) for name, metric in task.metrics.items()}
     if threshold is not None:
@@ -161,7 +161,7 @@ def print_classes(task: Task, scores: list[ClassScore]) -> None:
     """Print a line for each class, or for those of many that are found least."""
     shown = worst_first(scores)
     if shown:
-        print(f"{task.title:7} {'precision':>28} {'recall':>9} {'F1':>9} {'rows':>7}")
+        print(f"{task.title:7} {'precision':>28} {'recall':>9} {'F1':>9} {'count':>7}")
     for s in shown:
         numbers = f"{s.precision:9.4f} {s.recall:9.4f} {s.f1:9.4f} {s.rows:7,}  {s.note}"
         print(f"{task.title:7} {s.label[:18]:18} {numbers}".rstrip())

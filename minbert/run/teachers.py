@@ -99,7 +99,7 @@ def load_teacher_outputs(paths: dict[str, Path], splits: Splits) -> dict[str, Te
         found, split = np.load(path), splits[name]
         expected = len(item_labels(split))
         if len(found) != expected:
-            what = f"{len(found)} outputs for {expected} training rows"
+            what = f"{len(found)} outputs, where {expected} are needed"
             raise UserError(f"--teacher {name}: {what}; remove {path}")
         if np.isnan(found[visible_items(split)]).any():
             raise UserError(

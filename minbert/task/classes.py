@@ -19,7 +19,7 @@ class ClassScore:
     """How well a class is found among the rows of a split."""
 
     label: str
-    rows: int  # that are of it, or have it in their set
+    rows: int  # that are of it, or have it in their set; of words its entities
     precision: float  # of the rows it was predicted for; 0 if there are none
     recall: float  # of its own rows; 0 if there are none
     f1: float
@@ -28,7 +28,7 @@ class ClassScore:
     def note(self) -> str:
         """What should not be overlooked."""
         if not self.rows:
-            return "no row"
+            return "none"
         return "" if self.recall else "never found"
 
 

@@ -16,7 +16,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Example
 from minbert.data.items import objects
 from minbert.data.tables import OBJECTS, file_ending
-from minbert.data.textfile import text_lines
+from minbert.data.textfile import first_text, text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
 from minbert.task.gold import gold_rows, gold_task
@@ -107,16 +107,15 @@ def read_predictions(
 
 def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield line number and cells of a prediction file's rows, without its header."""
-    lines = list(text_lines(path))
-    first = lines[0]
+    lines, begin = lines_of(path)
     # the course's files have a tab above, and commas below
-    row = next(filter(str.strip, lines[1:]), "")
-    if COURSE_HEADER.match(first) and "," in row and "\t" not in row:
-        for number, line in enumerate(lines[1:], start=2):
+    row = next(filter(str.strip, lines[begin + 1 :]), "")
+    if COURSE_HEADER.match(lines[begin]) and "," in row and "\t" not in row:
+        for number, line in enumerate(lines[begin + 1 :], start=begin + 2):
             if line.strip():
                 yield number, line.rsplit(",", 1)
         return
-    names, rows = named_rows(path, lines, row)
+    names, rows = named_rows(path, lines, begin)
     for number, cells in rows:
         # an --output of evaluate.py; a run's own predictions have two columns
         if "label" in names and len(cells) == len(names) > 2:
@@ -125,13 +124,20 @@ def prediction_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
             yield number, [without_guard(cell) for cell in cells]
 
 
-def named_rows(path: Path, lines: list[str], row: str) -> tuple[list[str], Iterator[Row]]:
+def lines_of(path: Path) -> tuple[list[str], int]:
+    """Return a prediction file's lines, and the place of the first that is not blank."""
+    lines = list(text_lines(path))
+    begin = next(place for place, line in enumerate(lines) if line.strip())
+    return [""] * begin + lines[begin:], begin
+
+
+def named_rows(path: Path, lines: list[str], begin: int) -> tuple[list[str], Iterator[Row]]:
     """Return the names of the columns in a file's lines, [] without a header, and its rows.
 
-    row: its first line with cells below the header.
+    begin: the place of the first line that is not blank.
     """
-    header = ID_CELL.match(lines[0])
-    likely = separator_of(lines[0])
+    header, likely = ID_CELL.match(lines[begin]), separator_of(lines[begin])
+    row = next(filter(str.strip, lines[begin + 1 :]), "")
     # a header may be of the other kind than its rows
     separator = likely if not header or likely in row else separator_of(row)
     rows = delimited_rows(path, iter(lines), separator, "csv")
@@ -149,8 +155,7 @@ def check_texts(path: Path, gold: Path, labelled: dict[str, Example], lower: boo
     As where ids are the lines of two files that differ. Blanks do not count. lower: ids are
     lower-cased.
     """
-    lines = list(text_lines(path))
-    names, rows = named_rows(path, lines, next(filter(str.strip, lines[1:]), ""))
+    names, rows = named_rows(path, *lines_of(path))
     for number, cells in rows:
         row, id_ = dict(zip(names, cells, strict=False)), cells[0].strip()
         example = labelled.get(id_.lower() if lower else id_)
@@ -172,7 +177,7 @@ def separator_of(line: str) -> str:
 
 def header_of(path: Path) -> list[str]:
     """Return the cells of a prediction file's first line."""
-    first = next(text_lines(path)).strip()
+    first = first_text(path).strip()
     return [name.strip() for name in next(csv.reader([first], delimiter=separator_of(first)))]
 
 

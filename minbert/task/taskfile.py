@@ -124,7 +124,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None, chosen: Collection[s
         except (UserError, OSError, ValueError) as error:
             raise UserError(f"{where} {error}") from error
     if data_dir is not None:  # a run has checked those of the tasks that it trains
-        check_prediction_files(tasks, path)
+        check_prediction_files({n: t for n, t in tasks.items() if not chosen or n in chosen}, path)
     return tasks
 
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from minbert.errors import UserError
+from minbert.files import first_line
 from minbert.printable import nowhere
 
 T = TypeVar("T")
@@ -53,6 +54,8 @@ def processes() -> Iterator[None]:
     except RuntimeError as error:  # torch.distributed's errors are of this class, too
         if not tells_of_lost_process(error):
             raise
+        if not dist.is_initialized():
+            raise UserError(f"the processes cannot connect: {first_line(error)}") from error
         what = f"another process ended ({str(error)[:80]}); what it said, if anything, is above"
         if "timed out" in str(error).lower():
             what = f"another process did not answer for {TIMEOUT}"

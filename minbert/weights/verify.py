@@ -114,7 +114,7 @@ def verify(
     unknown = [name for name in reference if name not in ours]
     if unknown or not reference:
         raise UserError(
-            f"{path}: cannot compare {unknown or 'nothing'}; known are {', '.join(ours)}"
+            f"{path}: cannot compare {', '.join(unknown) or 'nothing'}; known are {', '.join(ours)}"
         )
     rows = {}
     for name, expected in reference.items():
