@@ -8,9 +8,8 @@ import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
 from minbert.printable import silence
-from minbert.run.dry_run import Forecast, forecast, forecast_mlm, set_up_to_measure
-from minbert.run.rundir import with_task_file
-from minbert.task.dev_rows import draw_dev_rows
+from minbert.run import dry_run
+from minbert.run.rundir import open_run, with_task_file
 from minbert.task.task import Tasks
 from tasks import TASKS
 
@@ -24,16 +23,13 @@ def resolved(script: str, argv: list[str]) -> tuple[Any, Tasks]:
     return module.resolve_arguments(given, known), known
 
 
-def estimate(script: str, argv: list[str]) -> Forecast:
-    """Set the run up in a folder of its own, take a few steps, throw it away, without a word."""
+def estimate(script: str, argv: list[str]) -> dry_run.Forecast:
+    """Return what a script's --dry-run finds, without a word."""
     module = SCRIPTS[script]
+    preview = dry_run.preview_mlm if module is pretrain_mlm else dry_run.preview
+    given = parse_given(module.Args, [*argv, "--dry-run"], "")
     with tempfile.TemporaryDirectory() as folder, silence(True):
-        args, known = resolved(script, [*argv, "--quiet"])
-        tasks = draw_dev_rows(
-            {name: known[name] for name in args.tasks}, Path(args.data_dir), args.model
+        args, tasks, _ = open_run(
+            given, module.Args, TASKS, module.resolve_arguments, module.default_name
         )
-        if module is pretrain_mlm:
-            run = pretrain_mlm.set_up(args, Path(folder), tasks)
-            return forecast_mlm(run, pretrain_mlm.train_step)
-        run = set_up_to_measure(args, Path(folder), tasks)
-        return forecast(run, args, train_multitask.train_step)
+        return preview(args, tasks, module.train_step, Path(folder))[1]

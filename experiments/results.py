@@ -113,9 +113,8 @@ def gather_tables(
     small_rows: dict[str, list[int]],
 ) -> PaperRecord:  # fmt: skip
     """Put what the runs came to in the paper's tables. rows, small_rows: as a record has them."""
-    number = "3" if args.table == "4" else args.table  # Table 4 is made of a run of Table 3
-    flags = f"--table {number} --model {args.model} --budget {args.budget} --seeds {args.seeds}"
-    command = f"python -m experiments.paper {flags} --data-dir DIR"
+    about = f"--model {args.model} --budget {args.budget} --seeds {args.seeds} --data-dir DIR"
+    command = f"python -m experiments.paper --table {args.table_run} {about}"
     tables, stages = {}, []
     for table in chosen:
         found = {job.name: [*records.of(job).values()] for job in table.jobs}

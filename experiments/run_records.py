@@ -5,7 +5,7 @@ The records of a table's runs are in a folder of their own, experiments/runs/TAB
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from experiments.jobs import (
     seeds_of,
     settings_in,
 )
-from minbert.data.sampler import ADAPTIVE
-from minbert.files import read_json, write_json
+from minbert.files import read_json
 from minbert.inference import MultitaskModel
 from minbert.log_lines import read_log
 from minbert.run.checkpoint import MOMENTS
@@ -66,7 +65,7 @@ class Evaluation:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """A finished run. passes, settings: {} of runs from before 2026-11-26."""
+    """A finished run. settings: {} of runs from before 2026-11-26."""
 
     machine: str  # or several, with "; " between them
     examples: int  # seen in training; of runs from before 2026-11-29 as if all batches were full
@@ -105,17 +104,6 @@ def record_path(folder: Path, key: RunKey) -> Path:
     return folder / "runs" / key.root.name / f"{key.name}.json"
 
 
-def read_run_record(folder: Path, key: RunKey) -> RunRecord | None:
-    """Return a run's record, None if there is none. Raises UserError if it is damaged."""
-    path = record_path(folder, key)
-    return from_json(RunRecord, read_json(path), str(path)) if path.is_file() else None
-
-
-def write_run_record(folder: Path, key: RunKey, record: RunRecord) -> None:
-    """Write the record of a finished run."""
-    write_json(record_path(folder, key), asdict(record))
-
-
 class Records:
     """The records of a table's runs, by job and seed."""
 
@@ -127,15 +115,18 @@ class Records:
     def of(self, job: Job) -> dict[int, RunRecord]:
         """Return the records of a job by seed, of the seeds whose run has come to its end.
 
-        Raises UserError for one that was made with other settings, or of another model or data.
+        Raises UserError for one that is damaged, was made with other settings, or of another model
+        or data.
         """
         if job.name not in self.known:
             folder, found = Path(self.args.results), {}
-            for key in (RunKey(self.root, job.name, seed) for seed in seeds_of(self.args)):
-                if record := read_run_record(folder, key):
-                    check_settings(job, record.settings, record_path(folder, key), self.args)
-                    check_origin(job, record.origin, self.now, record_path(folder, key))
-                    found[key.seed] = record
+            for seed in seeds_of(self.args):
+                path = record_path(folder, RunKey(self.root, job.name, seed))
+                if path.is_file():
+                    record = from_json(RunRecord, read_json(path), str(path))
+                    check_settings(job, record.settings, path, self.args)
+                    check_origin(job, record.origin, self.now, path)
+                    found[seed] = record
             self.known[job.name] = found
         return self.known[job.name]
 
@@ -145,13 +136,11 @@ def record_of(run: Path) -> RunRecord:
     lines, arguments = read_log(run / LOG), read_arguments(run)
     start = Path(arguments["model"])
     steps = [line for line in lines if line["event"] == "step"]
-    # of a step, in runs from before 2026-11-29; of adaptive batches it is not known
-    rows = 0 if arguments["batch_size"] == ADAPTIVE else arguments["batch_size"]
     before = sum(line.get("prepared_s", 0) for line in lines)
     cosines = cosines_by_pair(steps)
     return RunRecord(
         machine="; ".join(sorted(logged_machines(lines))),
-        examples=sum(line.get("examples", rows) for line in steps),
+        examples=sum(line["examples"] for line in steps),
         minutes=(before + sum(line["seconds"] for line in steps)) / 60,
         evaluations=[evaluation_of(line) for line in lines if line["event"] in EVENTS],
         passes=logged_passes(lines),
@@ -170,10 +159,10 @@ def evaluation_of(line: dict[str, Any]) -> Evaluation:
     return Evaluation(
         step=line["step"],
         is_mean=EVENTS[line["event"]],
-        chosen_by=line.get("chosen_by", line["overall"]),  # runs from before 2026-11-27: the mean
+        chosen_by=line["chosen_by"],
         scores={task: next(iter(metrics.values())) for task, metrics in scores.items()},
         at_half={task: metrics[AT_HALF] for task, metrics in scores.items() if AT_HALF in metrics},
-        stage=line.get("stage", ""),
+        stage=line["stage"],
     )
 
 

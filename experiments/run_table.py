@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from experiments.estimate import SCRIPTS, estimate
@@ -23,16 +23,11 @@ from experiments.jobs import (
     settings_in,
     starts_of,
 )
-from experiments.run_records import (
-    Records,
-    record_of,
-    record_path,
-    with_predictions,
-    write_run_record,
-)
+from experiments.run_records import Records, record_of, record_path, with_predictions
+from minbert.files import write_json
 from minbert.progress import duration
 from minbert.run.runlog import is_finished
-from minbert.run_files import ARGS, read_arguments
+from minbert.run_files import ARGS, PREDICTIONS, read_arguments
 
 IsDone = Callable[[RunKey], bool]
 
@@ -61,14 +56,14 @@ def run_table(
     for number, (key, job) in enumerate(keys, start=1):
         print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
         started = time.monotonic()
-        if not has_finished(key):  # one that has, before it left a record, is only recorded
+        if not is_finished(key.folder):  # one that has, before it left a record, is only recorded
             SCRIPTS[job.script].main(script_arguments(job, key, args))
         print(f"took {duration(time.monotonic() - started)}", flush=True)
         if job.is_fine_tuning and not is_done(key):  # else it ran again as another's start
             record = record_of(key.folder)
             if keeps_predictions:
                 record = with_predictions(record, key.folder, Path(args.data_dir))
-            write_run_record(folder, key, record)
+            write_json(record_path(folder, key), asdict(record))
         write_table()
     write_table()
     return True
@@ -95,7 +90,7 @@ def is_done_in(folder: Path, jobs: list[Job]) -> IsDone:
         if by_name[key.job].is_fine_tuning:
             return record_path(folder, key).is_file()
         needing = [replace(key, job=job.name) for job in jobs if key.job in starts_of(job)]
-        return has_finished(key) or (bool(needing) and all(map(is_done, needing)))
+        return is_finished(key.folder) or (bool(needing) and all(map(is_done, needing)))
 
     return is_done
 
@@ -117,10 +112,10 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
                 arguments = read_arguments(folder)
                 check_settings(job, settings_in(arguments), folder, args)
                 check_origin(job, origin_of(folder, arguments), now, folder)
-            left = [key for key in keys if key in due and not has_finished(key)]
+            left = [key for key in keys if key in due and not is_finished(key.folder)]
             counts = {
                 "to go on": sum(key.folder.exists() and not is_done(key) for key in left),
-                "to be recorded": sum(has_finished(key) and not is_done(key) for key in keys),
+                "to be recorded": sum(is_finished(key.folder) and not is_done(key) for key in keys),
                 "to run again, whose folders others need": sum(map(is_done, left)),
             }
             about = f"{sum(map(is_done, keys))} of {len(seeds)} done"
@@ -143,24 +138,27 @@ def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Jo
     due = [job for job in jobs if not is_done(RunKey(root, job.name, seed))]
     needed = {name for job in due for name in starts_of(job)}
     gone = [
-        job for job in jobs if job.name in needed and not has_finished(RunKey(root, job.name, seed))
+        job
+        for job in jobs
+        if job.name in needed and not is_finished(RunKey(root, job.name, seed).folder)
     ]
     return [job for job in jobs if job in due or job in gone]
 
 
 def script_arguments(job: Job, key: RunKey, args: JobArgs) -> list[str]:
-    """Return the arguments with which a job's script starts a run, or continues it."""
+    """Return the arguments with which a job's script starts a run, or continues it.
+
+    A {job} in them stands for the folder of that job's run with the same seed.
+    """
     if (key.folder / ARGS).is_file():
         return ["--resume", str(key.folder), "--data-dir", args.data_dir]
     start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
     places = ["--data-dir", args.data_dir, "--output-dir", str(key.root), "--name", key.name]
-    words = [fill_in(word, key) for word in job.arguments]
+    words = [
+        NAMED_JOB.sub(lambda job: str(RunKey(key.root, job[1], key.seed).folder), word)
+        for word in job.arguments
+    ]
     return [*words, "--model", start, "--seed", str(key.seed), *places]
-
-
-def fill_in(word: str, key: RunKey) -> str:
-    """Return an argument with the folder of the job's run with the same seed for each {job}."""
-    return NAMED_JOB.sub(lambda m: str(RunKey(key.root, m[1], key.seed).folder), word)
 
 
 def without_teachers(arguments: tuple[str, ...]) -> list[str]:
@@ -174,11 +172,6 @@ def without_teachers(arguments: tuple[str, ...]) -> list[str]:
 
 def keep_test_predictions(key: RunKey, place: Path) -> None:
     """Copy a run's test predictions, ids and labels only; nothing if its folder is gone."""
-    for path in (key.folder / "predictions").glob("*-test-output.csv"):
+    for path in (key.folder / PREDICTIONS).glob("*-test-output.csv"):
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)
-
-
-def has_finished(key: RunKey) -> bool:
-    """Return whether a job's run has come to its end, and its folder is there."""
-    return is_finished(key.folder)

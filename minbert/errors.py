@@ -1,4 +1,4 @@
-"""The one exception for mistakes that the user can mend."""
+"""The one exception for mistakes that the user can mend; what others say, in one line."""
 
 # the end of a message on what no script of ours writes, after file, key and value
 DAMAGED = "the file is damaged: correct it, or put back a copy"
@@ -9,3 +9,8 @@ class UserError(Exception):
 
     Scripts print it and exit with code 2.
     """
+
+
+def first_line(error: Exception) -> str:
+    """Return the beginning of an exception's message, or its type if it has none."""
+    return (str(error) or type(error).__name__).splitlines()[0][:120]

@@ -126,11 +126,6 @@ def parse_json_line(line: bytes, where: str) -> Any:
         raise UserError(f"{where}: damaged, take that line out ({error})") from error
 
 
-def first_line(error: Exception) -> str:
-    """Return the beginning of an exception's message, or its type if it has none."""
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
-
-
 def write_hash(path: Path) -> None:
     """Write a file's hash beside it."""
     write_text(path.with_name(f"{path.name}.sha256"), sha256_of(path))

@@ -11,8 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from minbert.errors import UserError
-from minbert.files import first_line
+from minbert.errors import UserError, first_line
 from minbert.manifest import check_content
 
 # how files of torch.save begin: a zip archive, or before PyTorch 1.6 a pickled number

@@ -5,6 +5,7 @@ import json
 import re
 import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import train_multitask
 from minbert.cli import parse_given
 from minbert.files import read_json_lines as read_log
 from minbert.report.__main__ import main as report
-from minbert.report.card import Command, exports
+from minbert.report.card import command_line, exports
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.train_args import Args
@@ -58,10 +59,9 @@ def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.Monkey
     assert re.search(r"^\| pair_loss \| `.*cosine-mse.*` \|$", text, re.M) and "minbert 0." in text
     monkeypatch.setattr(distributed, "size", lambda: 2)
     args = resolve_arguments(parse_given(Args, arguments(world), ""), TASKS)
-    command = Command.of(args)
-    assert command.line().startswith("torchrun --nproc-per-node 2 train_multitask.py ")
-    assert exports(Path("run"), command.args)[0].endswith("--to transformers --task sst")
-    towers = command.args | {"towers": "separate", "pair_loss": {"sts": "cosine-mse"}}
+    assert command_line(args).startswith("torchrun --nproc-per-node 2 train_multitask.py ")
+    assert exports(Path("run"), args)[0].endswith("--to transformers --task sst")
+    towers = replace(args, towers="separate", pair_loss={"sts": "cosine-mse"})
     (alone,) = exports(Path("run"), towers)
     assert alone.endswith("--task sst")
 
@@ -84,8 +84,8 @@ def test_the_folder_of_several_runs_says_what_they_came_to(
 
 def test_tasks_beside_a_file_of_others_are_said() -> None:
     """The file that the run keeps has all tasks that were known: it would train them all."""
-    assert "--tasks" not in Command.of(Args()).line()
-    line = Command.of(Args(task_file="checkpoints/run/tasks.toml")).line()
+    assert "--tasks" not in command_line(Args())
+    line = command_line(Args(task_file="checkpoints/run/tasks.toml"))
     assert "--tasks sst,quora,sts --task-file checkpoints/run/tasks.toml" in line
 
 
@@ -106,7 +106,7 @@ def test_the_command_makes_the_same_arguments(world: Path) -> None:
     options += ["--warmup", "0.1", "--skip-predictions", "--limit", "sst=9,sts=8"]
     given = parse_given(Args, arguments(world, *options), "")
     args = resolve_arguments(given, TASKS)
-    words = shlex.split(Command.of(args).line())
+    words = shlex.split(command_line(args))
     assert words[:2] == ["python", "train_multitask.py"]
     again = resolve_arguments(parse_given(Args, words[2:], ""), TASKS)
     different = {k for k, v in vars(args).items() if getattr(again, k) != v}
@@ -122,7 +122,7 @@ def test_without_predictions_there_are_no_intervals(world: Path) -> None:
 
 def test_the_command_of_several_corpora_is_one_that_works() -> None:
     args = MlmArgs(corpus=("a b.txt", "c,d.txt"), name="m")
-    words = shlex.split(Command.of(args).line())
+    words = shlex.split(command_line(args))
     given = parse_given(MlmArgs, words[2:], "")
     assert given["corpus"] == args.corpus
 

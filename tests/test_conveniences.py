@@ -16,7 +16,6 @@ import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, UserError
 from minbert.files import read_json_lines as read_log
-from minbert.model.multitask import MultitaskNetwork
 from minbert.run import dry_run
 from minbert.run.fine_tuning import FineTuning
 from minbert.run.runlog import scalars
@@ -228,7 +227,7 @@ def test_checkpointed_activations_give_the_same_gradients(
     tiny.train()
     batch, gradients = packed((5, 9, 12)), []
     for on in (False, True):
-        MultitaskNetwork(tiny, {}).set_checkpointing(on)
+        tiny.checkpoint_activations = on
         torch.manual_seed(1)
         out = tiny.pooled_output(batch) if first_only else tiny.hidden_states(batch)[-1]
         tiny.zero_grad()

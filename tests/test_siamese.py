@@ -20,6 +20,8 @@ from minbert.data.pairs import (
 from minbert.losses import contrastive
 from minbert.model.heads import HeadConfig, pool
 from minbert.model.multitask import MultitaskNetwork
+from minbert.run.fine_tuning import prepare_model
+from minbert.run.train_args import Args
 from minbert.task.evaluation import best_threshold, siamese_outputs
 from minbert.task.siamese import PairData, describe_pairs, ranked_rows
 from minbert.task.taskfile import read_tasks
@@ -246,9 +248,8 @@ def test_the_second_label_is_of_pairs_that_are_alike() -> None:
 
 def test_what_is_chosen_is_chosen_for_both_towers() -> None:
     network = MultitaskNetwork(make_model(), {}, separate_towers=True)
-    network.set_precision(torch.bfloat16)
-    network.set_sparse_gradients(True)
-    network.set_checkpointing(True)
+    prepare_model(network, Args(precision="bf16", checkpoint_activations=True, device="cpu"))
+    assert len(network.encoders) == 2
     for tower in network.encoders:
         assert tower.compute_dtype == torch.bfloat16
         assert tower.word_embedding.sparse and tower.checkpoint_activations

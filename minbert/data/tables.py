@@ -12,8 +12,7 @@ from typing import Any
 from minbert.data.conll import BETWEEN, conll_table
 from minbert.data.delimited import delimited_rows
 from minbert.data.textfile import text_lines
-from minbert.errors import UserError
-from minbert.files import first_line
+from minbert.errors import UserError, first_line
 from minbert.printable import composed, valid_unicode
 
 JSON = (".jsonl", ".ndjson", ".json")

@@ -13,8 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import IO
 
-from minbert.errors import UserError
-from minbert.files import first_line
+from minbert.errors import UserError, first_line
 from minbert.manifest import sha256_of
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'

@@ -10,8 +10,8 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 from tokenizers.processors import BertProcessing
 
-from minbert.errors import DAMAGED, UserError
-from minbert.files import first_line, read_json
+from minbert.errors import DAMAGED, UserError, first_line
+from minbert.files import read_json
 from minbert.manifest import check_content
 
 MAX_ID = 10**7

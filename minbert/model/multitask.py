@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from minbert.batch import Batch
-from minbert.errors import UserError
-from minbert.files import first_line, read_json
+from minbert.errors import UserError, first_line
+from minbert.files import read_json
 from minbert.manifest import MANIFEST
 from minbert.memory import lack_of_memory
 from minbert.model.encoder import BertModel
@@ -65,11 +65,6 @@ class MultitaskNetwork(nn.Module):
     def device(self) -> torch.device:
         return self.encoder.device
 
-    def set_precision(self, dtype: torch.dtype) -> None:
-        """Choose the precision of the encoders' products: torch.float32 or torch.bfloat16."""
-        for encoder in self.encoders:
-            encoder.compute_dtype = dtype
-
     def for_inference(self, dtype: torch.dtype) -> None:
         """Switch to evaluation, with the encoders' matrices rounded to dtype for good."""
         for encoder in self.encoders:
@@ -84,16 +79,6 @@ class MultitaskNetwork(nn.Module):
         if config.layers:
             return f"its head reads layers {config.layers}, which only minbert does"
         return ""
-
-    def set_sparse_gradients(self, on: bool) -> None:
-        """Let the word embedding's gradient be sparse or not: a batch sees a few hundred words."""
-        for encoder in self.encoders:
-            encoder.word_embedding.sparse = on
-
-    def set_checkpointing(self, on: bool) -> None:
-        """Keep one layer's activations instead of all layers', for a third more time."""
-        for encoder in self.encoders:
-            encoder.checkpoint_activations = on
 
     @property
     def siamese_tasks(self) -> frozenset[str]:

@@ -3,11 +3,11 @@
 import platform
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from html import escape
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -37,41 +37,29 @@ Findings = dict[str, TaskFindings]  # by task; empty without predictions
 Rows = list[tuple[str, ...]]  # of a table; the first one is its head
 
 
-@dataclass(frozen=True)
-class Command:
-    """The script that made a run, with its arguments."""
+def command_line(args: Any) -> str:
+    """Return what to type for the same run: the arguments that are not the defaults.
 
-    script: str
-    args: dict[str, Any]  # all of them, resolved
-    defaults: dict[str, Any]
-    lists: frozenset[str] = frozenset()  # of them those that take several words
-
-    @classmethod
-    def of(cls, args: Any) -> Self:
-        """Make it from a script's dataclass of arguments."""
-        defaults = {f.name: f.default for f in fields(args)}
-        lists = frozenset(f.name for f in fields(args) if "nargs" in f.metadata)
-        return cls(args.script, dict(vars(args)), defaults, lists)
-
-    def line(self) -> str:
-        """Return what to type for the same run: the arguments that are not the defaults."""
-        several = distributed.size() > 1
-        start = f"torchrun --nproc-per-node {distributed.size()}" if several else "python"
-        words = [f"{start} {self.script}"]
-        for name, value in self.args.items():
-            is_needed = name == "tasks" and self.args["task_file"]  # the file may have more tasks
-            is_default = value in (self.defaults[name], None, {}, "") and not is_needed
-            if name in NOT_SHOWN or is_default:
-                continue
-            flag = flag_of(f"no_{name}" if value is False else name)
-            typed = value if name in self.lists else [as_typed(value)]
-            word = " ".join(map(shlex.quote, typed))
-            words.append(flag if isinstance(value, bool) else f"{flag} {word}")
-        return " ".join(words)
+    args: a script's dataclass of arguments, resolved.
+    """
+    several = distributed.size() > 1
+    start = f"torchrun --nproc-per-node {distributed.size()}" if several else "python"
+    words = [f"{start} {args.script}"]
+    for f in fields(args):
+        value = getattr(args, f.name)
+        is_needed = f.name == "tasks" and args.task_file  # the file may have more tasks
+        is_default = value in (f.default, None, {}, "") and not is_needed
+        if f.name in NOT_SHOWN or is_default:
+            continue
+        flag = flag_of(f"no_{f.name}" if value is False else f.name)
+        typed = value if "nargs" in f.metadata else [as_typed(value)]
+        word = " ".join(map(shlex.quote, typed))
+        words.append(flag if isinstance(value, bool) else f"{flag} {word}")
+    return " ".join(words)
 
 
 def write_card(
-    folder: Path, command: Command, tasks: list[Task], train_splits: Splits, dev_splits: Splits,
+    folder: Path, args: Any, tasks: list[Task], train_splits: Splits, dev_splits: Splits,
     hashes: dict[str, str], kept: str, best_scores: dict[str, float], found: Findings,
 ) -> None:  # fmt: skip
     """Write the card of a fine-tuned run: the scores of its best step, and of each class.
@@ -85,17 +73,17 @@ def write_card(
     for task in tasks:
         train, dev, own = (by_task.get(task.name) for by_task in (train_splits, dev_splits, found))
         scores.append(score_row(task, best_scores[task.name], len(dev), own))
-        data += data_rows(task, train, dev, Path(command.args["data_dir"]), hashes)
+        data += data_rows(task, train, dev, Path(args.data_dir), hashes)
     titles = ", ".join(escape(task.title, quote=False) for task in tasks)
     about = (
         f"One BERT encoder fine-tuned on {titles} by minbert, starting from\n"
-        f"`{command.args['model']}`. `best/` holds {kept}, `last/` the end of training."
+        f"`{args.model}`. `best/` holds {kept}, `last/` the end of training."
     )
     score = f"python evaluate.py --checkpoint {shlex.quote(str(folder))} --data-dir DIR"
     labels = [labels_of(task, gold_of(train_splits[task.name]), found) for task in tasks]
-    use = [score, *exports(folder, command.args)]
+    use = [score, *exports(folder, args)]
     more = ["## Labels", *labels, *calibrations_of(tasks, found)]
-    write_sections(folder, command, about, scores, use, data, more)
+    write_sections(folder, args, about, scores, use, data, more)
 
 
 def score_row(
@@ -161,33 +149,33 @@ def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:
     return ["## Calibration", markdown_table(table), CALIBRATED] if len(table) > 1 else []
 
 
-def exports(folder: Path, args: dict[str, Any]) -> list[str]:
-    """Return the commands that export a run.
+def exports(folder: Path, args: Any) -> list[str]:
+    """Return the commands that export a run; args: its arguments.
 
     transformers loads a task whose pairs are encoded together, sentence-transformers a siamese one,
     ONNX also a head that reads all tokens. None takes two separate towers, nor heads that read
     other layers than the top one.
     """
-    if args["pool_layers"]:
+    if args.pool_layers:
         return []
     start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
-    cross = [name for name in args["tasks"] if name not in args["pair_loss"]]
+    cross = [name for name in args.tasks if name not in args.pair_loss]
     commands = []
     for name in cross[:1]:
-        pooling = args["pooling"]  # by task it has none of words, whose heads are the usual ones
+        pooling = args.pooling  # by task it has none of words, whose heads are the usual ones
         kind = pooling if isinstance(pooling, str) else pooling.get(name, "cls")
         library = "transformers" if kind == "cls" else "onnx"  # transformers reads [CLS] alone
         commands.append(f"{start} {library} --task {name}")
-    if len(cross) < len(args["tasks"]) and args["towers"] != "separate":
+    if len(cross) < len(args.tasks) and args.towers != "separate":
         # without a task it is the mean of all tokens, which a siamese task may not compare
-        apart = [n for n in args["pair_loss"] if args["pair_encoding"].get(n) != BOTH]
+        apart = [n for n in args.pair_loss if args.pair_encoding.get(n) != BOTH]
         task = f" --task {apart[0]}" if apart else ""
         commands.append(f"{start} sentence-transformers{task}")
     return commands
 
 
 def write_mlm_card(
-    folder: Path, command: Command, hashes: dict[Path, str], rows: int, kept: str, step: int,
+    folder: Path, args: Any, hashes: dict[Path, str], rows: int, kept: str, step: int,
     found: dict[str, float],
 ) -> None:  # fmt: skip
     """Write the card of a pre-trained run: how well what it keeps predicts held-out tokens.
@@ -200,14 +188,14 @@ def write_mlm_card(
     data: Rows = [("file", "sha256"), *((f.name, f"`{own}`") for f, own in hashes.items())]
     about = (
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"
-        f"`{command.args['model']}`. `{kept}/` holds step {step}; `--model` takes that."
+        f"`{args.model}`. `{kept}/` holds step {step}; `--model` takes that."
     )
     use = [f"python train_multitask.py --model {shlex.quote(str(folder))} --data-dir DIR"]
-    write_sections(folder, command, about, scores, use, data)
+    write_sections(folder, args, about, scores, use, data)
 
 
 def write_several_card(
-    folder: Path, command: Command, tasks: list[Task], by_seed: list[dict[str, float]]
+    folder: Path, args: Any, tasks: list[Task], by_seed: list[dict[str, float]]
 ) -> None:
     """Write the card of a folder of runs, one for each seed or task: scores and their spread.
 
@@ -223,30 +211,30 @@ def write_several_card(
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         scores.append((task.title, task.main_metric, f"{s['mean']:.3f}", spread, ends))
     about = (
-        f"Runs of minbert from `{command.args['model']}`, each in a folder of its own with its "
+        f"Runs of minbert from `{args.model}`, each in a folder of its own with its "
         f"README.md;\n"
         f"`scores.json` has the scores of {seeds} one by one, `report.html` "
         f"the curves."
     )
     report = f"python -m minbert.report {shlex.quote(str(folder))}"
-    write_sections(folder, command, about, scores, [report], [])
+    write_sections(folder, args, about, scores, [report], [])
 
 
 def write_sections(
-    folder: Path, command: Command, about: str, scores: Rows, use: list[str], data: Rows,
+    folder: Path, args: Any, about: str, scores: Rows, use: list[str], data: Rows,
     more: Sequence[str] = (),
 ) -> None:  # fmt: skip
     """Write a card's text; more: parts of it."""
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
     versions = ", ".join((f"minbert {VERSION}", *libraries))
-    args = ((k, "" if v is None else as_typed(v)) for k, v in command.args.items())
-    listed = ((k, f"`{v}`" if v else "-") for k, v in args if k not in NOT_SHOWN)
+    typed = ((k, "" if v is None else as_typed(v)) for k, v in vars(args).items())
+    listed = ((k, f"`{v}`" if v else "-") for k, v in typed if k not in NOT_SHOWN)
     arguments: Rows = [("argument", "value"), *listed]
     parts = [
         f"# {escape(folder.name, quote=False)}", about, markdown_table(scores), *more,
         "## Use", "\n".join(f"    {line}" for line in use),
         *(["## Data", markdown_table(data)] if data else []),
-        "## Made by", f"    {command.line()}",
+        "## Made by", f"    {command_line(args)}",
         f"with Python {platform.python_version()}, {versions}.", markdown_table(arguments),
     ]  # fmt: skip
     write_text(folder / CARD, "\n\n".join(parts) + "\n")

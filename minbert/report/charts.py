@@ -94,9 +94,9 @@ def mean_points(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
     return [(sum(x for x, _ in p) / len(p), sum(y for _, y in p) / len(p)) for p in parts]
 
 
-def thinned(points: Sequence[Point], most: int = MAX_POINTS) -> list[Point]:
-    """Return at most so many of the points and the last one: a rate's corners stay sharp."""
-    size = max(1, math.ceil(len(points) / most))
+def thinned(points: Sequence[Point]) -> list[Point]:
+    """Return at most MAX_POINTS of the points and the last one: a rate's corners stay sharp."""
+    size = max(1, math.ceil(len(points) / MAX_POINTS))
     return [*points[:-1:size], *points[-1:]]
 
 

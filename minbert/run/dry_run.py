@@ -93,13 +93,6 @@ def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
     return {task: steps for task in plan.batches if (steps := plan.count_steps(task))}
 
 
-def forecast_mlm(run: PreTraining, train_step: MlmTrainStep) -> Forecast:
-    """Measure a few steps of pre-training."""
-    seconds = seconds_per_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
-    run.progress.close()
-    return Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
-
-
 def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     """Set up a run without a frozen encoder's features, which are most of its work."""
     more: dict[str, Any] = {"heads_first": 0, "teacher": {}}  # which read every row once
@@ -220,7 +213,9 @@ def preview_mlm(
 ) -> tuple[str, Forecast]:
     """Return the forecast of pretrain_mlm.py, as text and numbers."""
     run = pre_training.set_up(replace(args, quiet=True), folder, tasks)
-    found = forecast_mlm(run, train_step)
+    seconds = seconds_per_step(run, train_step, range(min(run.steps, WARM_UP + MEASURED)))
+    run.progress.close()
+    found = Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
     data = f"rows to train on and held out: {run.train_rows:,} and {len(run.held_out):,}, "
     mean = len(run.text.ids) / len(run.text)
     return describe(args, [f"{data}{mean:.1f} tokens each"], found), found

@@ -267,12 +267,15 @@ def new_model(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
 def prepare_model(model: MultitaskNetwork, args: Args) -> None:
     """Put a model on --device, and set what its training computes with and keeps in memory."""
     device = choose_device(args.device)
-    model.to(device).set_precision(choose_precision(args.precision, device))
-    set_kernels(model, args.kernels)
+    dtype = choose_precision(args.precision, device)
+    set_kernels(model.to(device), args.kernels)
     # joint mode keeps the gradients of each task as one dense vector (TaskGradients)
     dense = args.kernels == "written-out" or args.mode == "joint"
-    model.set_sparse_gradients(distributed.allows_sparse_gradients(device) and not dense)
-    model.set_checkpointing(args.checkpoint_activations)
+    # a batch sees a few hundred words of the word embedding
+    sparse = distributed.allows_sparse_gradients(device) and not dense
+    for encoder in model.encoders:
+        encoder.compute_dtype, encoder.word_embedding.sparse = dtype, sparse
+        encoder.checkpoint_activations = args.checkpoint_activations
     if args.fine_tune_mode == FROZEN:
         model.encoder.requires_grad_(False)
 

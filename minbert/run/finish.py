@@ -11,7 +11,6 @@ from minbert.files import write_json, write_text
 from minbert.metrics import bootstrap_interval, over_seeds
 from minbert.model.heads import HeadConfig
 from minbert.report.card import (
-    Command,
     Findings,
     write_card,
     write_mlm_card,
@@ -58,7 +57,7 @@ def finish(run: FineTuning) -> None:
         print(f"best/ holds {kept}".replace("`", ""))
     if distributed.rank() == 0:
         write_card(
-            run.folder, Command.of(args), list(run.tasks.values()), run.train_splits,
+            run.folder, args, list(run.tasks.values()), run.train_splits,
             run.dev_splits, state.data, kept, best.scores, found,
         )  # fmt: skip
     calibrated = {name: own.calibrated for name, own in found.items() if own.calibrated}
@@ -141,8 +140,7 @@ def finish_mlm(run: PreTraining) -> None:
     kept, step, scores = kept_checkpoint(run.state)
     hashes = {path: run.state.data[name] for name, path in run.files.items()}
     if distributed.rank() == 0:
-        command = Command.of(run.args)
-        write_mlm_card(run.folder, command, hashes, run.train_rows, kept, step, scores)
+        write_mlm_card(run.folder, run.args, hashes, run.train_rows, kept, step, scores)
     run.log.write("end", step=run.steps, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)
@@ -155,6 +153,6 @@ def finish_several(folder: Path, args: Args, tasks: list[Task], scores: list[Sco
     scores: of each seed.
     """
     if distributed.rank() == 0:
-        write_several_card(folder, Command.of(args), tasks, scores)
+        write_several_card(folder, args, tasks, scores)
         write_json(folder / SCORES, {"scores": scores, "over_seeds": over_seeds(scores)})
         write_report(folder)

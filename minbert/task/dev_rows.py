@@ -160,14 +160,12 @@ def read_dev_rows(run: Path) -> dict[str, list[str]]:
     return parse(dict[str, list[str]], read_json(path), str(path)) if path.is_file() else {}
 
 
-def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str] = ()) -> Task:
-    """Return a task that knows its dev rows: those it has, or else those of a new run.
+def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str]) -> Task:
+    """Return a task that knows its dev rows, drawn for a new run.
 
     earlier: as in `drawn_earlier`; what is left of them is taken, whatever the task's share is, and
     said. Raises UserError if there are too few texts.
     """
-    if task.dev_ids is not None:
-        return task
     paths = task.paths("train", data_dir)
     examples, _ = read_examples(paths, task.columns, labelled=True)
     is_dev = drawn_earlier(task, examples, earlier)

@@ -7,7 +7,6 @@ words are labelled, words), C outputs of a head.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,7 +19,6 @@ from minbert.data.items import by_row, gold_of, item_labels, visible_items
 from minbert.data.pairs import sentences_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import accuracy
-from minbert.model.encoder import BertModel
 from minbert.model.heads import Head, SiameseHead, siamese_part
 from minbert.model.multitask import MultitaskNetwork
 from minbert.progress import progress
@@ -31,20 +29,6 @@ THRESHOLD_ROWS = 2000  # training pairs that a siamese threshold is set on
 LOWEST = -1.0  # no main metric is lower
 AT_HALF = "accuracy_at_0.5"  # of siamese pairs: yes for a cosine above it; the paper has no rule
 WHY_UNDEFINED = "all predictions or all labels are equal"
-
-
-class TaskModel(Protocol):
-    """What predicts: a MultitaskNetwork, or what stands in its place, as a model.onnx."""
-
-    heads: nn.ModuleDict
-    second_tower: BertModel | None
-    device: torch.device
-
-    def eval(self) -> object: ...
-
-    def __call__(self, task: str, batch: Batch) -> Tensor: ...
-
-    def embed(self, task: str, batch: Batch, side: int = 0) -> Tensor: ...
 
 
 @torch.no_grad()
@@ -84,10 +68,11 @@ def mean_by_row(outputs: Tensor, owners: np.ndarray) -> Tensor:
     return total / counts[:, None]
 
 
-def task_outputs(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
+def task_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
     """Compute a task's logits, or the scores of siamese pairs: (I, task.outputs).
 
     A task that reads pairs both ways gets the mean of the two. `task.decode` makes predictions.
+    model: a MultitaskNetwork, or an ExportedModel (minbert/exported.py) in its place.
     """
     model.eval()
     config = model.heads[task.name].config
@@ -99,7 +84,7 @@ def task_outputs(model: TaskModel, task: Task, split: EncodedSplit, what: str = 
     return outputs
 
 
-def outputs_by_row(model: TaskModel, task: Task, split: EncodedSplit, what: str) -> np.ndarray:
+def outputs_by_row(model: nn.Module, task: Task, split: EncodedSplit, what: str) -> np.ndarray:
     """Return `task_outputs`'s outputs by row: (R, C), or R arrays (words, C)."""
     return by_row(split, task_outputs(model, task, split, what).numpy())
 
@@ -113,7 +98,7 @@ def above_half(outputs: np.ndarray, threshold: float) -> np.ndarray:
 
 
 @torch.no_grad()
-def siamese_outputs(model: TaskModel, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
+def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
     """Return the scores of a split's pairs, (R, 1); every distinct sentence is encoded once."""
     model.eval()
     device = model.device

@@ -21,7 +21,7 @@ from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.manifest import sha256_of
-from minbert.task.dev_rows import check_dev_rows, is_dev_row, with_drawn_rows
+from minbert.task.dev_rows import check_dev_rows, is_dev_row
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -110,7 +110,6 @@ def load_task(
     print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:
         return split
-    task = with_drawn_rows(task, source.data_dir)
     is_dev = is_dev_row(task, split.id_strings(), source.data_dir)
     if split_name == "dev":
         check_dev_rows(task, iter_examples(paths, task.columns, True), names_of(paths))
@@ -220,8 +219,7 @@ def distinct_sentences(
             print(f"{names_of(paths)}: {said}")
             counts[task.name] = {"train": dict(left_out.counts)}
         if task.dev_share:
-            known = with_drawn_rows(task, data_dir)
-            is_dev = is_dev_row(known, [example.id for example in examples], data_dir)
+            is_dev = is_dev_row(task, [example.id for example in examples], data_dir)
             examples = [examples[row] for row in np.flatnonzero(~is_dev)]
         for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):
             sentences[example.text] = None

@@ -18,8 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from minbert.errors import UserError
-from minbert.files import first_line
+from minbert.errors import UserError, first_line
 from minbert.printable import nowhere
 
 T = TypeVar("T")

@@ -99,11 +99,8 @@ class Plan:
 
     def steps_with(self, task: str) -> Iterator[int]:
         """Return the numbers of the steps that have a batch of the task, in ascending order."""
-        before = list(self.batches)[: list(self.batches).index(task)]
-        sequential = self.mode == "sequential"
-        start = sum(self.batches[t] * self.sub_epochs[t] for t in before) if sequential else 0
-        steps = range(start, self.steps)
-        return (step for step in steps if any(d.task == task for d in self.draws(step)))
+        every = range(self.steps)
+        return (step for step in every if any(d.task == task for d in self.draws(step)))
 
     def stage_after(self, steps: int) -> str | None:
         """Name what ends after so many steps: an epoch, a task's stage or the run; else None."""

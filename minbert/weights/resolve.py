@@ -5,9 +5,10 @@ import importlib.util
 import json
 from pathlib import Path
 
-from minbert.errors import UserError
-from minbert.files import first_line, parse_json
+from minbert.errors import UserError, first_line
+from minbert.files import parse_json
 from minbert.manifest import sha256_of, whole_directory_of
+from minbert.run_files import ARGS
 from minbert.weights.pretrained import WEIGHTS, find_weights, shards_of
 
 # Models that packages ship: name -> (package, directory in it). No package is imported for them.
@@ -36,7 +37,7 @@ def resolve(name_or_dir: str | Path) -> Path:
     for directory in (_encoder_of(path), *map(whole_directory_of, (path / "best", path / "last"))):
         if (directory / "config.json").is_file():
             return directory
-        if directory != path and directory.is_dir() and (path / "args.json").is_file():
+        if directory != path and directory.is_dir() and (path / ARGS).is_file():
             raise UserError(
                 f"{directory}: damaged: no config.json in it; name the run's other checkpoint"
             )

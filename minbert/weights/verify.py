@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from minbert.config import BertConfig
-from minbert.errors import UserError
-from minbert.files import first_line, replaced_file
+from minbert.errors import UserError, first_line
+from minbert.files import replaced_file
 from minbert.modules import evaluating
 from minbert.tensors import load_pickled, load_tensors
 from minbert.weights.pretrained import is_dense_on_cpu
