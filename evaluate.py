@@ -136,8 +136,10 @@ def use_checkpoint(args: Args) -> dict[str, object]:
         lines = predict_input(model, task, args.input, args.output, args.probabilities, args.raw)
         return {"lines": lines}
     text = args.pair or args.text
+    if args.task:
+        model.task_named(args.task)  # raises for one that the run has not
     fitting = [name for name, task in model.tasks.items() if task.is_pair == bool(args.pair)]
-    if not fitting or (args.task in model.tasks and args.task not in fitting):
+    if not fitting or (args.task and args.task not in fitting):
         reads = "single sentences: use --text" if args.pair else "pairs: use --pair"
         raise UserError(f"{args.task or args.checkpoint} reads {reads}")
     names = [args.task] if args.task else fitting
@@ -163,7 +165,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     model, _ = load_multitask(directory)
     heads = {name: head for name, head in model.heads.items() if head.config.is_bert_head}
     if others := [name for name in model.heads if name not in heads]:
-        what = "as they are more than a linear map of BERT's pooler"
+        what = "as they are no plain linear map of BERT's pooler"
         print(f"left out, {what}: the heads of {', '.join(others)}")
     return model.encoder, heads
 

@@ -99,7 +99,7 @@ def check_report(folder: Path) -> None:
     try:
         versions()
     except ImportError as error:
-        raise UserError(f"{error}: install the libraries: pip install -e .[bench]") from error
+        raise UserError(f'{error}: install the libraries: pip install -e ".[bench]"') from error
 
 
 def write_report(folder: Path, name: str, section: Section, command: str) -> None:

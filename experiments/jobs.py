@@ -108,12 +108,15 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
     now = settings_in(asdict(asked))
     if "--max-length" not in job.arguments:  # older runs of a short model lowered it themselves
         now.pop("max_length", None)
+
+    def shown(value: Any) -> str:
+        return as_typed(tuple(value) if isinstance(value, list) else value) or "none"
+
     for name, value in now.items():
         if settings.get(name, value) != value:
             raise UserError(
-                f"{where}: made with {name} {as_typed(settings[name])}, and {job.name} has "
-                f"{as_typed(value)} now: "
-                f"remove it, and it is run anew"
+                f"{where}: made with {name} {shown(settings[name])}, and {job.name} has "
+                f"{shown(value)} now: remove it, and it is run anew"
             )
 
 

@@ -155,7 +155,7 @@ def script_arguments(job: Job, key: RunKey, args: JobArgs) -> list[str]:
     start = str(RunKey(key.root, job.start, key.seed).folder) if job.start else args.model
     places = ["--data-dir", args.data_dir, "--output-dir", str(key.root), "--name", key.name]
     words = [
-        NAMED_JOB.sub(lambda job: str(RunKey(key.root, job[1], key.seed).folder), word)
+        NAMED_JOB.sub(lambda match: str(RunKey(key.root, match[1], key.seed).folder), word)
         for word in job.arguments
     ]
     return [*words, "--model", start, "--seed", str(key.seed), *places]

@@ -46,7 +46,7 @@ def code_after_output(code: int) -> int:
     except OSError as error:
         sys.stdout = nowhere()
         is_pipe = isinstance(error, BrokenPipeError)
-        if not (is_pipe or code):
+        if not is_pipe and code < 2:  # with others a line has been printed
             print(f"error: standard output: {error.strerror}", file=sys.stderr)
         return code or (141 if is_pipe else 2)
     return code

@@ -201,6 +201,8 @@ def test_predictions_are_compared_with_the_labels_that_they_are_of() -> None:
     records.known = {name: {11711: RunRecord("here", 1, 1.0, [one], {})} for name in "ab"}
     records.known_labels["sst"] = np.zeros(3)
     assert records.gain(*rows, "sst", at_last=True)[0] == 0
+    records.known_labels["sst"] = np.array([1.0, 2.0, 0.0])
+    assert records.gain(*rows, "sst", at_last=True) == [0, 0, 0]  # both are drawn alike
     records.known_labels["sst"] = np.zeros(2)
     with pytest.raises(UserError, match="2 dev rows of sst, and this table's runs had 3"):
         records.gain(*rows, "sst", at_last=True)
@@ -272,6 +274,12 @@ def test_jobs_that_are_due(tmp_path: Path) -> None:
     due = run_table.jobs_due(jobs_, tmp_path, 1, lambda key: key.job in done)
     assert due == [teacher, taught], "the teacher's folder is gone, and somebody needs it"
     assert run_table.jobs_due(jobs_, tmp_path, 1, lambda key: True) == []
+
+
+def test_a_run_starts_from_the_runs_of_its_own_seed(tmp_path: Path) -> None:
+    job = Job("after", ("--teacher", "sst={alone}"), start="mlm")
+    words = run_table.script_arguments(job, jobs.RunKey(tmp_path, "after", 11712), jobs.JobArgs())
+    assert words[1:4] == [f"sst={tmp_path / 'alone-11712'}", "--model", str(tmp_path / "mlm-11712")]
 
 
 def test_a_run_that_went_on_for_more_has_all_its_passes() -> None:

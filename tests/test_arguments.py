@@ -63,6 +63,9 @@ def test_doctor_advises_what_is_faster_here(
             "> /dev/full", "return 0", f"error: standard output: {FULL}\n", 2, marks=ALWAYS_FULL
         ),
         pytest.param(
+            "> /dev/full", "return 1", f"error: standard output: {FULL}\n", 1, marks=ALWAYS_FULL
+        ),
+        pytest.param(
             "> /dev/full", "exit()", f"error: standard output: {FULL}\n", 2, marks=ALWAYS_FULL
         ),
         pytest.param(

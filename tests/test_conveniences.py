@@ -16,6 +16,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, UserError
 from minbert.files import read_json_lines as read_log
+from minbert.progress import duration
 from minbert.run import dry_run
 from minbert.run.fine_tuning import FineTuning
 from minbert.run.runlog import scalars
@@ -130,9 +131,11 @@ def test_a_dry_run_says_how_long_and_how_large(
     monkeypatch.setattr("sys.platform", "linux")
     peak = SimpleNamespace(ru_maxrss=2 * 2**20)  # in KiB there
     monkeypatch.setattr("resource.getrusage", lambda who: peak)
-    run(world, "--dry-run", "--json", "--quiet", *options)
-    found = json.loads(capsys.readouterr().out)
+    run(world, "--dry-run", "--json", *options)
+    *text, line = capsys.readouterr().out.splitlines()
+    found = json.loads(line)
     assert found["minutes"] == pytest.approx(minutes) and found["gib"] == 2.0
+    assert f", {duration(60 * minutes)}, without evaluation" in "\n".join(text)
 
 
 def test_a_dry_run_has_what_takes_most_memory(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,16 @@
 """Gradients of several tasks in one step: added, or projected off each other."""
 
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 import train_multitask
+from experiments.run_records import record_of
+from minbert.run import fine_tuning
 from minbert.tensors import load_tensors
 from minbert.training import gradients as combining
 from minbert.training.gradients import TaskGradients, cosines, projected_sum
@@ -135,3 +139,16 @@ def test_every_step_of_a_seed_is_projected_in_an_order_of_its_own(world: Path) -
         options = ["--mode", "joint", "--combine", "pcgrad", "--seed", "7", "--steps", "3"]
         run(world, "--skip-predictions", *options)
     assert [order for (_, _, order), _ in outcome.seen["put"]] == [[7, 0], [7, 1], [7, 2]]
+
+
+def test_the_time_of_a_step_is_shared_by_its_tasks(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps of 4 seconds, and 30 before the first one: together the minutes of a record."""
+    for module, seconds in ((train_multitask, 4), (fine_tuning, 30)):
+        clock = SimpleNamespace(monotonic=count(0, seconds).__next__)
+        monkeypatch.setattr(module, "time", clock)
+    run(world, "--name", "run", "--mode", "joint", "--steps", "2", "--skip-predictions")
+    found = [line["seconds"] for line in logged(world / "runs/run", "step")]
+    assert found == pytest.approx([2.0] * 4, abs=0.5)
+    assert record_of(world / "runs/run").minutes == pytest.approx(38 / 60, abs=0.02)

@@ -1,6 +1,7 @@
 """What heads read: [CLS] or all tokens, of the top layer or of others, of each task its own."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from minbert.export import main as export
 from minbert.files import read_json
 from minbert.inference import MultitaskModel
 from minbert.run import heads_first
+from minbert.training import distributed
 from tests.conftest import logged, run, weights
 from tests.flags import Outcome, watched
 
@@ -110,3 +112,20 @@ def test_every_step_of_heads_first_has_a_dropout_of_its_own(world: Path) -> None
         run(world, "--tasks", "sst", "--heads-first", "2", "--steps", "1", "--skip-predictions")
     seeds = [numbers for numbers, _ in outcome.seen["mixed_seed"] if len(numbers) == 2]
     assert len({step for _, step in seeds}) == len(seeds) > 2
+
+
+def test_heads_trained_first_are_those_of_the_first_process(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gather = distributed.all_gather
+
+    def of_the_first(mine: Any) -> list[Any]:
+        if not isinstance(mine, dict):
+            return gather(mine)
+        return [{name: torch.full_like(w, 0.25) for name, w in mine.items()}, mine]
+
+    monkeypatch.setattr(distributed, "all_gather", of_the_first)
+    options = ["--heads-first", "1", "--steps", "1", "--lr", "0", "--skip-predictions"]
+    run(world, "--name", "run", *options)
+    heads = weights(world / "runs/run/last")
+    assert all((heads[f"{task}.weight"] == 0.25).all() for task in ("sst", "sts"))

@@ -44,7 +44,7 @@ def test_lines_of_label_and_text_are_predicted_without_the_label(
     assert texts_of(name, own) == ["a red lamp", "it sings; loudly", "caf\u00e9"]
 
 
-@pytest.mark.parametrize("blank", ["\n", "\ufeff\r\n\n"])
+@pytest.mark.parametrize("blank", ["\n", "\ufeff \r\n\n"])
 @pytest.mark.parametrize(
     "text",
     ["text\tqueue\nred\tlamp\n", '{"text": "red"}\n', "lamp ||| red\n", "red\n", "red"],

@@ -126,3 +126,14 @@ def test_all_processes_save_when_one_is_due(monkeypatch: pytest.MonkeyPatch) -> 
     with keeping.step():
         pass
     assert keeping.due
+
+
+def test_losses_are_read_before_all_processes_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While they are as far as each other: later, a part of a loss may not come."""
+    monkeypatch.setattr(keeper.distributed, "any_rank", lambda flag: True)
+    flushed: list[bool] = []
+    records = SimpleNamespace(flush=lambda: flushed.append(True))
+    keeping = Keeper(SimpleNamespace(records=records), save_minutes=5)
+    with pytest.raises(KeyboardInterrupt), keeping.step():
+        pass
+    assert flushed == [True]

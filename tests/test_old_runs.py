@@ -10,9 +10,11 @@ import pytest
 import torch
 
 import evaluate
+import pretrain_mlm
 import train_multitask
 from minbert import BertTokenizer, MultitaskModel, UserError
 from minbert.export import main as export
+from minbert.manifest import write_manifest
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork, save_multitask
 from minbert.report.__main__ import main as report
@@ -20,7 +22,7 @@ from minbert.run.checkpoint import TrainState, save_training_state
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
 from minbert.training.optimizer import AdamW, parameter_groups
-from tests.conftest import run
+from tests.conftest import arguments, run
 from tests.test_teachers import outputs_of
 
 OLD = Path(__file__).parent / "old_run"  # what the program of 2026-11 wrote of a run, in text
@@ -103,3 +105,20 @@ def test_the_record_of_the_course_s_tasks_is_what_old_runs_had() -> None:
     assert all(task.columns.course and task.columns.id == "id" for task in record.values())
     pinned = "81b21dbab0572d22c6e5d6f004f3bebd1a69f8398bd63484f0906cb313375af6"
     assert hashlib.sha256(COURSE_TASKS.encode()).hexdigest() == pinned  # it must never change
+
+
+def test_pre_training_of_before_goes_on(world: Path) -> None:
+    """It numbered its files, and kept its best step without being told to."""
+    pretrain_mlm.main(arguments(world, "--name", "run", "--held-out", "2"))
+    folder = world / "runs/run"
+    args = json.loads((folder / "args.json").read_text())
+    del args["keep"]
+    (folder / "args.json").write_text(json.dumps(args))
+    state = json.loads((folder / "last/state.json").read_text())
+    state["data"] = dict(zip("01", state["data"].values(), strict=True))
+    (folder / "last/state.json").write_text(json.dumps(state))
+    (folder / "last/manifest.json").unlink()
+    write_manifest(folder / "last")
+    assert pretrain_mlm.main(["--resume", str(folder)]) == 0
+    assert json.loads((folder / "args.json").read_text())["keep"] == "best"
+    assert "ids-sst-train.csv" in (folder / "README.md").read_text()

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,7 +16,7 @@ import train_multitask
 from minbert import UserError
 from minbert.cli import run_script
 from minbert.progress import duration, progress, say
-from minbert.run.steps import leading
+from minbert.run.steps import Progress, StepRecord, leading
 from minbert.training import threads
 from minbert.training.threads import BusyWatch, describe_busy, waiting_seconds
 from tests.conftest import arguments, run
@@ -273,3 +274,17 @@ def test_finished_pre_training_says_so(world: Path, capsys: pytest.CaptureFixtur
     pretrain_mlm.main(["--resume", str(world / "runs/text")])
     out = capsys.readouterr().out
     assert re.search(r"text is finished: step (\d+) of \1; .*--model \S+/runs/text\n", out)
+
+
+def test_time_left_and_rates_are_by_the_steps_of_this_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a run that goes on at step 90 of 100, in steps of 2 seconds."""
+    now = [0.0]
+    monkeypatch.setattr("minbert.run.steps.time", SimpleNamespace(monotonic=lambda: now[0]))
+    shown = Progress(100, 90, quiet=True)
+    for step in range(91, 96):
+        now[0] += 2
+        shown.step(StepRecord(step, "sst", None, 0.1, 1, 10, 60, 0.0), None, 2.0)
+    assert shown.time_left() == "10 seconds"
+    assert shown.rates() == {"examples_per_s": 5.0, "tokens_per_s": 30.0}

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from experiments import paper
+from experiments import paper, run_table
 from experiments.figures import score_label
+from experiments.jobs import Job, JobArgs
 from experiments.markdown import format_difference, results_page, write_results_page
 from experiments.results import PaperRecord, Result, read_record, with_other_tables
 from minbert import UserError
+from minbert.run.dry_run import Forecast
 
 HOME = Path(__file__).resolve().parents[1] / "experiments"
 TITLE = "Table 3: routines"
@@ -127,3 +129,33 @@ def test_a_table_leaves_the_others_alone(routines: PaperRecord, tmp_path: Path, 
     assert capsys.readouterr().out == ""
     assert with_other_tables(replace(routines, model="other"), tmp_path).tables == routines.tables
     assert f"was of {whole.model}; its other tables are left out" in capsys.readouterr().out
+
+
+def test_the_stages_are_those_of_table_3(routines: PaperRecord, tmp_path: Path) -> None:
+    """They stay when other tables are written, and go when it is written without them."""
+    shutil.copy(HOME / "results.json", tmp_path)
+    whole = read_record(tmp_path)
+    others = {title: table for title, table in whole.tables.items() if title != TITLE}
+    assert with_other_tables(replace(whole, tables=others, stages=[]), tmp_path).stages
+    assert with_other_tables(replace(routines, stages=[]), tmp_path).stages == []
+
+
+def test_a_plan_has_the_time_of_the_seeds_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Measured without teachers, whose runs may not be there yet."""
+    asked: list[list[str]] = []
+
+    def estimate(script: str, words: list[str]) -> Forecast:
+        asked.append(words)
+        return Forecast(7, 100.0, 1.0)
+
+    monkeypatch.setattr(run_table, "estimate", estimate)
+    args = JobArgs(model="m", seeds=3, data_dir=str(tmp_path))
+    taught = Job("taught", ("--teacher", "sst={alone}", "--lr", "1e-3"))
+    jobs = [Job("alone", ()), taught]
+    run_table.print_plan(jobs, tmp_path, args, lambda key: key.seed == 11711)
+    out = capsys.readouterr().out
+    assert "  taught: 1 of 3 done, 7 steps, 3.3 hours\n" in out
+    assert "about 6.7 hours of training steps in all" in out
+    assert asked[1][:2] == ["--lr", "1e-3"]

@@ -21,7 +21,7 @@ from minbert.cli import parse_given
 from minbert.files import read_json_lines as read_log
 from minbert.manifest import write_manifest
 from minbert.model.encoder import BertModel
-from minbert.run import checkpoint, keeper
+from minbert.run import beginning, checkpoint, keeper
 from minbert.run.mlm_args import resolve_arguments as resolve_mlm_arguments
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.resumed import check_data, resumed_arguments
@@ -240,7 +240,7 @@ def test_what_may_change_on_the_way_does(world: Path) -> None:
     words = "--checkpoint-activations --threads 1 --save-minutes 0 --tensorboard --quiet --json"
     functions = (
         (torch, "set_num_threads"), (minbert.model.encoder, "checkpoint"),
-        (keeper, "save_checkpoint"),
+        (keeper, "save_checkpoint"), (beginning, "Progress"),
     )  # fmt: skip
     with ExitStack() as stack, redirect_stdout(io.StringIO()) as out:
         for module, name in functions:
@@ -248,6 +248,7 @@ def test_what_may_change_on_the_way_does(world: Path) -> None:
         train_multitask.main(["--resume", str(folder), *words.split()])
     torch.set_num_threads(threads)
     assert outcome.seen["set_num_threads"] == [((1,), {})] and outcome.calls["checkpoint"] > 0
+    assert outcome.seen["Progress"][0][0][:2] == (20, 12)  # it goes on at step 12
     assert outcome.calls["save_checkpoint"] >= 8  # after each of the last steps
     assert len(list(folder.glob("tensorboard/events*"))) == 1
     (line,) = out.getvalue().splitlines()

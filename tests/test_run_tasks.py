@@ -226,3 +226,12 @@ def test_a_test_file_that_cannot_be_read_leaves_no_half_of_the_predictions(world
     assert not out.exists()
     path.write_text(whole)
     assert evaluate.main(argv) == 0 and len(list(out.iterdir())) == 8
+
+
+def test_an_unknown_task_of_a_run_of_pairs_is_named_as_that(world: Path) -> None:
+    run(world, "--name", "pairs", "--tasks", "sts", "--epochs", "1", "--skip-predictions")
+    words = ["--checkpoint", str(world / "runs/pairs"), "--text", "a"]
+    with pytest.raises(UserError, match="task 'no': this run has sts"):
+        evaluate.main([*words, "--task", "no"])
+    with pytest.raises(UserError, match="pairs reads pairs: use --pair"):
+        evaluate.main(words)

@@ -187,7 +187,7 @@ ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision"
         ),
         (
             ["--tasks", "quora,sts", "--pair-loss", "mnr", "--pair-encoding", "quora=siamese"],
-            "--pair-encoding sts=siamese; for other pairs alone write it by task",
+            "--pair-encoding sts=siamese; if it is for other tasks, write --pair-loss TASK=mnr",
         ),
         (["--tasks", "sts", "--pair-encoding", "all"], "write one of cross, siamese, both"),
         (

@@ -60,7 +60,7 @@ def test_what_patience_was_lost_with_is_what_best_is_chosen_by(
     options = ["--lr", "0", "--patience", "1", "--eval-every", "2", "--skip-predictions"]
     run(world, "--name", "run", *options, *by)
     out = capsys.readouterr().out
-    assert f"stopped at step 4 of 20: no better {what}, evaluations: 1" in out
+    assert f"stopped at step 4 of 20: no better {what} in 1 evaluation\n" in out
 
 
 def test_a_task_s_best_is_used_as_any_checkpoint(world: Path) -> None:

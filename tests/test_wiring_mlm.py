@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from minbert import BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
 from minbert.files import read_json
 from minbert.model.mlm import load_mlm
-from minbert.run import fine_tuning
+from minbert.run import dry_run, fine_tuning
 from minbert.tensors import load_tensors
 from minbert.weights.resolve import resolve
 from tests.conftest import arguments, logged
@@ -165,3 +166,41 @@ def test_the_dropout_of_a_step_of_pre_training_is_its_own(world: Path, monkeypat
     pretrain_mlm.main(arguments(world, "--name", "r", "--lr", "0", "--mask-rate", "0.5"))
     losses = [line["loss"] for line in logged(world / "runs/r", "step")]
     assert len({*losses}) == len(losses) > 5
+
+
+def test_a_dry_run_of_pre_training_says_how_many_minutes(world: Path, monkeypatch, capsys) -> None:
+    """Of steps of 3 seconds."""
+    monkeypatch.setattr(dry_run, "seconds_per_step", lambda *_: 3.0)
+    pretrain_mlm.main(arguments(world, "--dry-run", "--json", "--quiet"))
+    found = json.loads(capsys.readouterr().out)
+    assert found["minutes"] == pytest.approx(found["steps"] / 20)
+
+
+def test_a_dry_run_s_times_are_means_of_what_it_measures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of steps without the two that warm up; of all rows by those of the dev sets."""
+    now = [0.0]
+
+    def spend(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(dry_run, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(dry_run, "encode_features", lambda *_: spend(6))
+    train, dev = ({"sst": SimpleNamespace(lengths=range(n))} for n in (36, 12))
+    run = SimpleNamespace(
+        records=SimpleNamespace(flush=lambda: None), model=None, train_sequences=train,
+        dev_splits=dev,
+    )  # fmt: skip
+    step = lambda _, number: spend(100 if number < 2 else 3)  # noqa: E731
+    assert dry_run.seconds_per_step(run, step, range(8)) == 3
+    assert dry_run.features_seconds(run) == 24
+
+
+def test_the_held_out_rows_are_the_same_for_every_seed(world: Path) -> None:
+    outcome = Outcome(world)
+    with watched(outcome, pretrain_mlm, "mask_batch"):
+        for seed in ("1", "2"):
+            words = ("--name", seed, "--seed", seed, "--epochs", "1")
+            pretrain_mlm.main(arguments(world, *words))
+    calls = [args for args, _ in outcome.seen["mask_batch"]]
+    last = pretrain_mlm.HELD_OUT_EPOCH
+    assert len({tuple(batch.rows) for batch, _, _, epoch in calls if epoch == last}) == 1

@@ -88,10 +88,10 @@ def _delimited_table(
     path: Path, lines: Iterator[str], dialect: Dialect
 ) -> tuple[list[str], Iterator[TableRow]]:
     """Return the column names, from the header or the task file, and the rows of a table."""
-    begin: list[str] = []  # to the first line that is not empty
+    begin: list[str] = []  # to the first line that is not blank
     for line in lines:
-        begin.append(line)
-        if line.strip("\r"):
+        begin.append(line if line.strip() else "")
+        if begin[-1]:
             break
     first = begin[-1] if begin else ""
     names = list(dialect.names)

@@ -41,7 +41,8 @@ def finish(run: FineTuning) -> None:
     args, state = run.args, run.state
     if state.step < run.steps:
         what = "score by --best-by" if args.best_by else "mean"
-        print(f"stopped at step {step_of(run)}: no better {what}, evaluations: {args.patience}")
+        n = f"{args.patience} evaluation{'s' * (args.patience > 1)}"
+        print(f"stopped at step {step_of(run)}: no better {what} in {n}")
     run.progress.print_rates()
     if state.skipped:
         print(f"batches without two pairs to tell apart, skipped: {state.skipped}")

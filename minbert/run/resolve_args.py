@@ -120,7 +120,8 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
             raise UserError(f"--pair-encoding {kind}: write one of {', '.join(ENCODINGS)}")
         if chosen[name] and kind in ("", CROSS):
             of_all = len(pairs) > 1 and "" in (args.pair_loss or {})
-            hint = "; for other pairs alone write it by task" if of_all else ""
+            mend = f"; if it is for other tasks, write --pair-loss TASK={chosen[name]}"
+            hint = mend if of_all else ""
             what = f"--pair-loss {chosen[name]} goes with --pair-encoding {name}=siamese"
             raise UserError(what + hint)
     apart = {name: kind for name, kind in encoding.items() if kind not in ("", CROSS)}
@@ -210,7 +211,8 @@ def check_combinations(args: Args) -> None:
         (annealed and args.batch_size == ADAPTIVE,
          "--mode annealed draws by numbers of batches, which --batch-size adaptive makes equal"),
         ((args.mode == "single" or len(args.tasks) == 1) and args.batch_size == ADAPTIVE,
-         "--batch-size adaptive gives several sets as many batches: a run of one task has one set"),
+         "--batch-size adaptive gives several sets as many batches: with --mode single, or one "
+         "task, a run has one set"),
         (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
         (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),
         (combine and frozen, f"--combine {args.combine} {encoder}"),

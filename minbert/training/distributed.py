@@ -18,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from minbert.errors import UserError, first_line
+from minbert.errors import UserError
 from minbert.printable import nowhere
 
 T = TypeVar("T")
@@ -54,7 +54,12 @@ def processes() -> Iterator[None]:
         if not tells_of_lost_process(error):
             raise
         if not dist.is_initialized():
-            raise UserError(f"the processes cannot connect: {first_line(error)}") from error
+            reason = str(error).splitlines()[0].rpartition("message: ")[2]
+            port = os.environ["MASTER_PORT"]
+            raise UserError(
+                f"the processes cannot connect at port {port} ({reason}): another torchrun needs "
+                f"another --master-port"
+            ) from error
         what = f"another process ended ({str(error)[:80]}); what it said, if anything, is above"
         if "timed out" in str(error).lower():
             what = f"another process did not answer for {TIMEOUT}"
