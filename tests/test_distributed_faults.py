@@ -118,7 +118,7 @@ def test_processes_that_cannot_connect_are_told_so(monkeypatch: pytest.MonkeyPat
         names = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1"}
         for name, value in (names | {"MASTER_PORT": str(taken.getsockname()[1])}).items():
             monkeypatch.setenv(name, value)
-        message = "cannot connect at port .*address already in use"
+        message = "connect at 127.0.0.1:.*address already in use; set MASTER_PORT to a free"
         with pytest.raises(UserError, match=message), distributed.processes():
             pytest.fail("the port is taken")
 

@@ -119,9 +119,8 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
         if kind not in ("", *ENCODINGS):
             raise UserError(f"--pair-encoding {kind}: write one of {', '.join(ENCODINGS)}")
         if chosen[name] and kind in ("", CROSS):
-            of_all = len(pairs) > 1 and "" in (args.pair_loss or {})
             mend = f"; if it is for other tasks, write --pair-loss TASK={chosen[name]}"
-            hint = mend if of_all else ""
+            hint = mend if len(pairs) > 1 and name not in args.pair_loss else ""
             what = f"--pair-loss {chosen[name]} goes with --pair-encoding {name}=siamese"
             raise UserError(what + hint)
     apart = {name: kind for name, kind in encoding.items() if kind not in ("", CROSS)}

@@ -55,11 +55,9 @@ def processes() -> Iterator[None]:
             raise
         if not dist.is_initialized():
             reason = str(error).splitlines()[0].rpartition("message: ")[2]
-            port = os.environ["MASTER_PORT"]
-            raise UserError(
-                f"the processes cannot connect at port {port} ({reason}): another torchrun needs "
-                f"another --master-port"
-            ) from error
+            place = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
+            hint = "; set MASTER_PORT to a free port" if "in use" in reason else ""
+            raise UserError(f"the processes cannot connect at {place}: {reason}{hint}") from error
         what = f"another process ended ({str(error)[:80]}); what it said, if anything, is above"
         if "timed out" in str(error).lower():
             what = f"another process did not answer for {TIMEOUT}"
