@@ -16,7 +16,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import losses
 from minbert.cli import run_script
-from minbert.training.device import choose_precision
+from minbert.training.device import choose_precision, precision_name
 from tests.evaluate_checks import EVALUATE
 from tests.flags import (
     Row,
@@ -65,9 +65,9 @@ WATCH = {
     ],
 }
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 # the precision that `auto` does not choose on this machine
-OTHER = next(n for n, d in DTYPES.items() if d != choose_precision("auto", torch.device("cpu")))
+AUTO = precision_name(choose_precision("auto", torch.device("cpu")))
+OTHER = "fp32" if AUTO == "bf16" else "bf16"
 
 COMMON: dict[str, Row] = {
     "model": ("--model other", lambda run, base: run.differs(base)),
@@ -96,7 +96,7 @@ COMMON: dict[str, Row] = {
         "--clip 1e-3",
         lambda run, base: run.seen["clip_scale"][0][0][1] == 1e-3 and run.differs(base),
     ),
-    "precision": (f"--precision {OTHER}", lambda run, base: f"{DTYPES[OTHER]} on cpu" in run.out),
+    "precision": (f"--precision {OTHER}", lambda run, base: f", {OTHER} on cpu" in run.out),
     "kernels": (
         "--kernels torch",
         lambda run, base: all(run.calls[f] > 0 == base.calls[f] for f in ("layer_norm", "adamw")),
