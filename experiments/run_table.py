@@ -61,6 +61,8 @@ def run_table(
         print(f"took {duration(time.monotonic() - started)}", flush=True)
         if job.is_fine_tuning and not is_done(key):  # else it ran again as another's start
             record = record_of(key.folder)
+            if job.start:  # the folder of its run is of this machine alone
+                record = replace(record, origin=replace(record.origin, model=job.start))
             if keeps_predictions:
                 record = with_predictions(record, key.folder, Path(args.data_dir))
             write_json(record_path(folder, key), asdict(record))

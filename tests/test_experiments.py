@@ -277,6 +277,8 @@ def test_what_pre_training_was_is_part_of_a_record(arguments: list[str], world: 
     """It has no record of its own, and its folder may be gone."""
     words = [*arguments, "--table", "1", "--only", "single-sst-1-mlm"]
     paper.main(words)
+    record = (world / "results/runs/paper-cpu-model/single-sst-1-mlm-11711.json").read_text()
+    assert '"model": "mlm-sst"' in record and str(world) not in record
     folder = world / "runs/paper-cpu-model/mlm-sst-11711"
     assert folder.is_dir()
     shutil.rmtree(folder)
