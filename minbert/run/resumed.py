@@ -153,7 +153,7 @@ def check_data(
     """
     if begun_with and len(begun_with) != len(now):
         what = f"files to train and evaluate on: {len(begun_with)} when it began, now {len(now)}"
-        raise UserError(f"{run}: {what}: give it the former, or start a new run")
+        raise UserError(f"{run}: {what}: give it the files that it began with, or start a new run")
     if not begun_with.keys() & now.keys():  # pre-training before 2026-11-29 numbered its files
         begun_with = dict(zip(now, begun_with.values(), strict=False))
     for name, path in files.items():
