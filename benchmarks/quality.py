@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import train_multitask
-from benchmarks.report import Section, versions, write_report
+from benchmarks.report import Section, check_report, write_report
 from experiments.jobs import (
     Job,
     JobArgs,
@@ -48,7 +48,7 @@ class Args:
 
 def main(argv: list[str]) -> int:
     args = parse_arguments(Args, argv, __doc__)
-    versions()  # before hours of training: it fails without the extras
+    check_report(Path(args.results))  # before hours of training
     root = Path(args.output_dir) / "quality"
     now = current_origin(job_args(args))
     runs: dict[str, list[RunRecord]] = {path: [] for path in PATHS}

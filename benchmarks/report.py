@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.contest import DEVICE, Outcome
 from minbert.errors import UserError
-from minbert.files import read_json, write_json, write_text
+from minbert.files import check_writable, read_json, write_json, write_text
 from minbert.report.tables import markdown_table
 from minbert.training.device import describe_machine, has_amx
 
@@ -92,8 +92,10 @@ def target_line(what: str, wanted: str, seen: str, met: bool) -> str:
 def check_report(folder: Path) -> None:
     """Raise UserError for what `write_report` could not end with: it is told before any measuring.
 
-    That is a damaged benchmarks.json, and a library missing whose version is written.
+    That is a damaged benchmarks.json, a folder that cannot be written, and a library missing whose
+    version is written.
     """
+    check_writable(folder, "--results")
     if (path := folder / "benchmarks.json").is_file():
         read_json(path)
     try:

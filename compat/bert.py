@@ -42,7 +42,10 @@ class BertLayer(_BertLayer):
 
 
 class BertModel(_BertModel):
-    """minbert's encoder; MINBERT_MODEL chooses the weights if it is set."""
+    """minbert's encoder; MINBERT_MODEL chooses the weights if it is set.
+
+    Its own layers read packed sequences: call `encode`, not bert_layers[i].
+    """
 
     @classmethod
     def from_pretrained(cls, name: str = "bert-base-uncased", **changes: Any) -> "BertModel":
@@ -65,10 +68,12 @@ class BertModel(_BertModel):
     def encode(self, hidden_states: Tensor | Batch, attention_mask: Tensor | None = None) -> Any:
         """Run all layers on embedded sequences, (B, T, D) and (B, T) -> (B, T, D).
 
-        A packed batch as minbert does.
+        attention_mask: 1 at real tokens; None: all are. A packed batch as minbert does.
         """
         if isinstance(hidden_states, Batch):
             return super().encode(hidden_states)
+        if attention_mask is None:
+            attention_mask = hidden_states.new_ones(hidden_states.shape[:2])
         return padded_layers(self, hidden_states, attention_mask.to(hidden_states.dtype))
 
     def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *rest: Any) -> None:

@@ -56,14 +56,22 @@ NOISE = (
 
 
 def write_results_page(folder: Path) -> None:
-    """Write RESULTS.md: of results.json and the tables of ablations those that are there."""
+    """Write RESULTS.md."""
+    write_text(folder / "RESULTS.md", whole_page(folder))
+
+
+def whole_page(folder: Path) -> str:
+    """Return RESULTS.md: of results.json and the tables of ablations those that are there.
+
+    Raises UserError for a damaged one.
+    """
     parts = []
     if (folder / RESULTS).is_file():
         parts.append(results_page(read_record(folder)))
     for name in (ONE_MODEL, LONG_TEXTS):
         if (folder / name).is_file():
             parts.append(ablation_text(read_ablation(folder / name)) + "\n")
-    write_text(folder / "RESULTS.md", "\n".join(parts))
+    return "\n".join(parts)
 
 
 def results_page(record: PaperRecord) -> str:

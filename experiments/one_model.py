@@ -54,12 +54,12 @@ NOTE = (
     "Intervals are of 1,000 draws of dev rows: their ends are good to about .002. Minutes are\n"
     "means over the machines above, by which rows cannot be compared. Short rows have, within\n"
     "half a percent, equal numbers of examples, and of updates all but joint, which has a third\n"
-    "of them at the same rate: its rows show both. On top come the second readings of R-Drop's\n"
-    "tasks and of pairs read both ways, the one reading of all rows and the heads' passes of\n"
-    "heads first, and teachers' training. On a CPU the recipe draws other dropout than on a GPU,\n"
-    "so that a seed on a CPU and on a GPU is not the same draw. The scores of the predictions in\n"
-    "`predictions/NAME-SEED/` (ids and predicted labels) are not known here. They are of each\n"
-    "seed of\n"
+    "of them at the same rate: what it loses may be due to that alone. On top come the second\n"
+    "readings of R-Drop's tasks and of pairs read both ways, the one reading of all rows and the\n"
+    "heads' passes of heads first, and teachers' training. On a CPU the recipe draws other\n"
+    "dropout than on a GPU, so that a seed on a CPU and on a GPU is not the same draw. The scores\n"
+    "of the predictions in `predictions/NAME-SEED/` (ids and predicted labels) are not known\n"
+    "here. They are of each seed of\n"
     f"{', '.join(f'`{name}`' for name in HANDED_IN)}."
 )
 

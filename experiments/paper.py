@@ -11,7 +11,7 @@ from experiments.figures import FIGURES, draw_figures
 from experiments.jobs import FIRST_SEED, JobArgs, RunKey, chosen_jobs, seeds_of
 from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
-from experiments.results import RESULTS, gather_tables, read_record, with_other_tables
+from experiments.results import RESULTS, gather_tables, with_other_tables
 from experiments.run_records import Records, record_path
 from experiments.run_table import keep_test_predictions, run_table
 from minbert.cli import arg, parse_arguments, run_script
@@ -60,14 +60,14 @@ def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__)
     if args.table == "4":
-        args = replace(args, only=args.only or (TABLE_4_JOB,))
+        if args.only:
+            raise UserError(f"--table 4 is one run, {TABLE_4_JOB}: leave --only out")
+        args = replace(args, only=(TABLE_4_JOB,))
     config = BertConfig.from_file(resolve(args.model) / "config.json")
     chosen = chosen_tables(args, wide=4 * config.hidden_size)
     root = Path(args.output_dir) / f"paper-{args.budget}-{Path(args.model).name}"
     folder, budget = Path(args.results), BUDGETS[args.budget]
 
-    if (folder / RESULTS).is_file():  # a damaged one is told of before hours of work
-        read_record(folder)
     jobs = list({job.name: job for table in chosen for job in table.jobs}.values())
     planned = {job.name for job in chosen_jobs(jobs, args.only)}
     kept = {

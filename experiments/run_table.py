@@ -23,8 +23,9 @@ from experiments.jobs import (
     settings_in,
     starts_of,
 )
+from experiments.markdown import whole_page
 from experiments.run_records import Records, record_of, record_path, with_predictions
-from minbert.files import write_json
+from minbert.files import check_writable, write_json
 from minbert.progress import duration
 from minbert.run.runlog import is_finished
 from minbert.run_files import ARGS, PREDICTIONS, read_arguments
@@ -43,6 +44,9 @@ def run_table(
     """
     check_data_dir(args)
     folder, chosen = Path(args.results), chosen_jobs(jobs, args.only)
+    if not args.plan:  # before hours of work
+        check_writable(folder, "--results")
+        whole_page(folder)  # raises for a damaged file
     is_done = is_done_in(folder, chosen)
     check_records(jobs, Records(root, args))
     print_plan(chosen, root, args, is_done)

@@ -50,6 +50,5 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""
-        names = ("ids", "positions", "segments", "labels", "word_starts")
-        names = [name for name in names if getattr(self, name) is not None]
-        return replace(self, **{name: to_device(getattr(self, name), device) for name in names})
+        tensors = {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}
+        return replace(self, **{name: to_device(x, device) for name, x in tensors.items()})

@@ -19,11 +19,12 @@ from minbert.interrupt import command_of
 from minbert.memory import lack_of_memory, tune_allocator
 from minbert.parsers import as_typed
 from minbert.printable import code_after_output, escape_unencodable, nowhere, one_line
-from minbert.progress import say
+from minbert.progress import complain
 
 T = TypeVar("T")
 Number = int | float
 LETTERS = {int: "N", float: "X"}  # that stand for a value in --help
+EMPTY = "empty: leave it out (or is a shell variable not set?)"
 TAKEN_BACK = object()  # the value of --no-NAME, where NAME is no switch
 CONFIG_HELP = "TOML file with any of these arguments; flags win over it, --no-NAME takes NAME back"
 
@@ -149,7 +150,8 @@ def _parser_of(cls: type, description: str | None, positionals: str) -> argparse
             place.add_argument(flag, type=checked, help=help_line, **options)
             back = {"action": "store_const", "const": TAKEN_BACK, "help": argparse.SUPPRESS}
             place.add_argument(off, dest=f.name, **back)
-    parser.add_argument("--config", metavar="FILE", action="append", help=CONFIG_HELP)
+    parser.add_argument("--config", metavar="FILE", action="append", type=_not_empty(str),
+                        help=CONFIG_HELP)  # fmt: skip
     return parser
 
 
@@ -177,6 +179,8 @@ def _config_values(path: Path, parser: argparse.ArgumentParser) -> dict[str, Any
             value = ",".join(f"{k}={v}" for k, v in value.items())
         elif isinstance(value, list) and not (action and action.nargs):
             value = ",".join(map(str, value))
+        if action and action.nargs == 0 and not isinstance(value, bool):
+            raise UserError(f"--config {path}: {key} = {value!r}: write true or false")
         if value is False:
             words.append(flag_of(f"no_{key}"))
         else:
@@ -208,6 +212,8 @@ def parse_with_positionals(
     """
     found, options, words = [], [], iter(argv)
     for word in words:
+        if not word.strip():
+            raise UserError(f"a word of {positionals} is {EMPTY}")
         if not word.startswith("-"):
             found.append(word)
         else:
@@ -240,9 +246,7 @@ def _not_empty(parse: Callable[[str], T]) -> Callable[[str], T]:
     @wraps(parse)  # argparse's messages have its name
     def checked(text: str) -> T:
         if not text.strip():
-            raise argparse.ArgumentTypeError(
-                "empty: leave it out (or is a shell variable not set?)"
-            )
+            raise argparse.ArgumentTypeError(EMPTY)
         return parse(text)
 
     return checked
@@ -272,7 +276,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
             raise
         code = 0
     except UserError as error:
-        say(f"error: {one_line(str(error)).rstrip()}", sys.stderr)
+        complain(f"error: {one_line(str(error)).rstrip()}")
         code = 2
     except BrokenPipeError:
         # Python flushes stdout at its end and would complain about the closed pipe.
@@ -280,14 +284,14 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
         code = 141
     except OSError as error:  # a file that is missing, a full disk
         what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        say(f"error: {one_line(what)}", sys.stderr)
+        complain(f"error: {one_line(what)}")
         code = 2
     except (RuntimeError, MemoryError) as error:
         if not (what := lack_of_memory(error)):
             raise
-        say(f"error: {what}", sys.stderr)
+        complain(f"error: {what}")
         code = 2
     except KeyboardInterrupt:
-        say("stopped.", sys.stderr)
+        complain("stopped.")
         code = 130
     sys.exit(code_after_output(code))

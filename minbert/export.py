@@ -168,6 +168,8 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--quantize {args.quantize} goes with --to onnx")
     if args.data_dir and not args.quantize:
         raise UserError(f"--data-dir {args.data_dir} goes with --quantize")
+    if args.data_dir and not Path(args.data_dir).is_dir():
+        raise UserError(f"--data-dir {args.data_dir}: no such directory")
     folder = new_folder(positionals[1])
     check_stays(folder, "NEW_DIRECTORY")
     runs = folders_of_run(Path(positionals[0]))

@@ -126,6 +126,16 @@ def parse_json_line(line: bytes, where: str) -> Any:
         raise UserError(f"{where}: damaged, take that line out ({error})") from error
 
 
+def check_writable(folder: Path, flag: str) -> None:
+    """Raise UserError for a folder that nothing can be written to, or that cannot be made.
+
+    flag: that names another one, for the message.
+    """
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (place.is_dir() and os.access(place, os.W_OK)):
+        raise UserError(f"{folder}: cannot be written; {flag} DIR names another folder")
+
+
 def write_hash(path: Path) -> None:
     """Write a file's hash beside it."""
     write_text(path.with_name(f"{path.name}.sha256"), sha256_of(path))

@@ -114,7 +114,8 @@ class MultitaskModel:
         if raw and not probabilities:
             raise UserError("raw is of probabilities: add probabilities=True")
         if not probabilities:
-            return [answer.label for answer in self.answers(task, texts)]
+            spec = self.task_named(task)
+            return [spec.label_of(p) for p in spec.decode(self.outputs(task, texts))]
         if why := self.why_no_probabilities(task):
             raise UserError(f"{why}; leave probabilities out")
         return [answer.probabilities for answer in self.answers(task, texts, raw)]
@@ -200,8 +201,8 @@ class MultitaskModel:
 
     def task_named(self, name: str) -> Task:
         """Return one of the run's tasks. Raises UserError for a name that is none of them."""
-        if name not in self.tasks:
-            raise UserError(f"task {name!r}: this run has {', '.join(self.tasks)}")
+        if not isinstance(name, str) or name not in self.tasks:
+            raise UserError(f"task {name!r:.60}: this run has {', '.join(self.tasks)}")
         return self.tasks[name]
 
 

@@ -1,6 +1,6 @@
-"""Losses as pure functions (outputs, labels) -> mean loss, a number in fp32.
+"""Losses as pure functions of outputs or embeddings and, mostly, labels: a number in fp32.
 
-S sequences or pairs, C classes, E size of an embedding.
+S sequences, pairs or words, C classes, E size of an embedding.
 """
 
 import torch

@@ -7,13 +7,16 @@ from typing import Any
 
 def comma_list(text: str) -> tuple[str, ...]:
     """Split a list at its commas: sst,quora -> ("sst", "quora")."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    parts = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not parts:
+        raise argparse.ArgumentTypeError(f"{text!r} has nothing between its commas")
+    return parts
 
 
 def number_list(text: str) -> tuple[int, ...]:
     """Split numbers from 1 at their commas: 11,12 -> (11, 12)."""
     words = comma_list(text)
-    if not words or not all(word.isdecimal() and int(word) for word in words):
+    if not all(word.isdecimal() and int(word) for word in words):
         raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 1 with commas between")
     numbers = tuple(map(int, words))
     if len(set(numbers)) < len(numbers):
@@ -33,8 +36,6 @@ def word_by_task(text: str) -> dict[str, str]:
         if task in result:
             raise argparse.ArgumentTypeError(f"{text!r} says {task or 'what is for all'} twice")
         result[task] = word
-    if not result:
-        raise argparse.ArgumentTypeError(f"{text!r} has nothing between its commas")
     return result
 
 

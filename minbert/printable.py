@@ -5,7 +5,7 @@ import os
 import sys
 import unicodedata
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import TextIO
 
 # all but tab and line feed
@@ -47,7 +47,8 @@ def code_after_output(code: int) -> int:
         sys.stdout = nowhere()
         is_pipe = isinstance(error, BrokenPipeError)
         if not is_pipe and code < 2:  # with others a line has been printed
-            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+            with suppress(OSError):  # a stderr that nobody reads
+                print(f"error: standard output: {error.strerror}", file=sys.stderr)
         return code or (141 if is_pipe else 2)
     return code
 

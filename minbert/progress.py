@@ -12,6 +12,8 @@ from typing import TextIO, TypeVar
 
 from tqdm import tqdm
 
+from minbert.printable import nowhere
+
 T = TypeVar("T")
 
 BAR_AFTER_S, LINE_EVERY_S = 2.0, 60.0
@@ -73,6 +75,14 @@ def say(text: str, file: TextIO | None = None) -> None:
     file = file or sys.stdout
     tqdm.write(text, file=file)
     file.flush()
+
+
+def complain(text: str) -> None:
+    """Print a line on stderr; if nobody reads that any more, the exit code alone tells."""
+    try:
+        say(text, sys.stderr)
+    except OSError:
+        sys.stderr = nowhere()
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,8 @@ from typing import Any
 # Of several test processes each has one core: with more threads than cores all wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
+# A user's proxy is not asked for the servers that tests play.
+os.environ |= {"no_proxy": "127.0.0.1", "NO_PROXY": "127.0.0.1"}
 
 import numpy as np
 import pytest
@@ -228,7 +230,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was skipped for want of data, and the figures of each part of tests/torture."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     if missing := sum("not beside this checkout" in reason for reason in skipped):
-        terminalreporter.write_line(f"{missing} tests skipped: they need ../shared, not here")
+        terminalreporter.write_line(f"{missing} tests skipped: they need data that is not part of it")
     reports = [report for some in terminalreporter.stats.values() for report in some]
     for report in reports:
         for name, line in getattr(report, "user_properties", ()):

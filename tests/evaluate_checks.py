@@ -56,7 +56,7 @@ EVALUATE: dict[str, Row] = {
         ),
     ),
     "threads": ("--checkpoint run --text red --threads 1", uses_one_thread),
-    "device": ("--checkpoint run --device cuda", refused("cuda")),
+    "device": ("--checkpoint run --device cuda:99", refused("cuda:99")),
     "max_length": (
         "--checkpoint run --max-length 4",
         lambda run, _: run.seen["load_task"][0][0][3].max_length == 4,

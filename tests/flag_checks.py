@@ -105,7 +105,7 @@ COMMON: dict[str, Row] = {
         "--written-out",
         lambda run, base: run.calls["attend"] < base.calls["attend"] / 2,  # predictions apart
     ),
-    "device": ("--device cuda", refused("cuda")),
+    "device": ("--device cuda:99", refused("cuda:99")),
     "threads": ("--threads 1", uses_one_thread),
     "seed": ("--seed 5", draws_otherwise),
     "save_minutes": (
@@ -236,7 +236,7 @@ TRAIN: dict[str, Row] = (
             lambda run, base: all(s["tokens"] <= 8 * 5 for s in run.steps),
         ),
         "hidden_dropout_prob": ("--hidden-dropout-prob 0", lambda run, base: run.differs(base)),
-        "use_gpu": ("--use-gpu", refused("cuda")),
+        "use_gpu": ("--use-gpu", refused("--use-gpu and --device cpu contradict")),
         "eval_every": (
             "--eval-every 3",
             lambda run, base: {3, 6, 9} <= {line["step"] for line in run.events("dev")},

@@ -28,8 +28,9 @@ from tests.conftest import logged, weights
 
 # what the runs of the checks have in common; a check's own flags come after it, and win
 BASE = {
-    "train_multitask": "--model model --tasks sst,sts --epochs 2 --batch-size 8 --lr 1e-3",
-    "pretrain_mlm": "--model model --epochs 2 --batch-size 8 --held-out 4 --lr 1e-3",
+    "train_multitask": "--model model --tasks sst,sts --epochs 2 --batch-size 8 --lr 1e-3"
+    " --device cpu",
+    "pretrain_mlm": "--model model --epochs 2 --batch-size 8 --held-out 4 --lr 1e-3 --device cpu",
     "evaluate": "",
 }
 

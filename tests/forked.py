@@ -141,8 +141,8 @@ def _child(
     os.chdir(folder)
     os.environ.update(environment)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests have it ignored
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * os.sysconf("SC_PAGE_SIZE") + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    if (mapped := Path("/proc/self/statm")).is_file():  # Linux alone says it
+        limit = int(mapped.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     sys.argv = [module, *argv]
     run_script(importlib.import_module(module).main)

@@ -69,9 +69,12 @@ def terminal(width: int) -> Iterator[Screen]:
     def read() -> None:
         while True:
             try:
-                received.extend(os.read(master, 65536))
+                data = os.read(master, 65536)
             except OSError:  # the other end is closed
                 return
+            if not data:  # as macOS says it
+                return
+            received.extend(data)
 
     reader = threading.Thread(target=read)
     reader.start()

@@ -156,20 +156,6 @@ def test_records_outlive_runs_and_a_missing_run_needs_its_teachers_again(
     assert before.items() <= after.items() and after.keys() - before == {"teachers-11712.json"}
 
 
-def test_parallel_is_evaluated_as_the_recipe_is_and_one_row_of_it_ends_with_it() -> None:
-    folder = Path(one_model.__file__).parent
-    lines = {line.label: line for line in read_ablation(folder / ONE_MODEL).lines}
-    updates = lines["one model: recipes/one-model.toml"].updates["one-model"]
-    recipe = tomllib.loads((folder.parent / "recipes/one-model.toml").read_text())
-    known = run_ablation.jobs_of_rows(one_model.table_5())
-    by_name = {job.name: job for job in known}
-    every = ("--eval-every", str(recipe["eval_every"]))
-    whole, ended = by_name["parallel"].arguments, by_name["parallel-7731"].arguments
-    assert ended == (*one_model.IN_TURN, "--steps", str(updates))
-    assert whole == (*one_model.IN_TURN, "--epochs", str(recipe["epochs"]))
-    assert one_model.IN_TURN[-2:] == every
-
-
 def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
     def record(score: float) -> RunRecord:
         return RunRecord("here", 1, 1.0, [Evaluation(1, False, score, {"sst": score})], {})

@@ -59,6 +59,9 @@ def test_doctor_advises_what_is_faster_here(
     [
         ("| true", "return 0", "", 141),
         ("| true", "raise UserError('no')", "error: no\n", 2),
+        ("2>&1 | true", "raise UserError('no')", "", 2),
+        ("2>&1 | true", "raise KeyboardInterrupt", "", 130),
+        pytest.param("2> /dev/full", "raise UserError('no')", "", 2, marks=ALWAYS_FULL),
         pytest.param(
             "> /dev/full", "return 0", f"error: standard output: {FULL}\n", 2, marks=ALWAYS_FULL
         ),
@@ -228,6 +231,7 @@ def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
         return known(name)
 
     monkeypatch.setattr("minbert.doctor.found_locally", found)
+    monkeypatch.setattr(resolve_module, "_cached", lambda _: None)  # whatever is in the user's
     monkeypatch.setitem(resolve_module.ALIASES, "me/torn", "me/torn")
     assert doctor(["--data-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -270,3 +274,8 @@ def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -
 def test_a_precision_that_is_none() -> None:
     with pytest.raises(UserError, match="precision 'fp16': write one of auto, fp32, bf16"):
         choose_precision("fp16", torch.device("cpu"))
+
+
+def test_epochs_by_task_may_be_of_one_task() -> None:
+    given = parse_given(Args, ["--mode", "single", "--tasks", "sst", "--epochs", "sst=3"], "")
+    assert resolve_arguments(given, TASKS).epochs == 3

@@ -58,6 +58,7 @@ def test_all_three_scripts_run_uninstalled_to_their_end(world: Path) -> None:
     more = ["--epochs", "1", "--held-out", "2", "--name", "mlm"]
     out = script("pretrain_mlm.py", *arguments(world, *more), cwd=where)
     assert "Held-out masked tokens" in out and (world / "runs/mlm/README.md").is_file()
+    assert not any(where.iterdir())  # all went where --output-dir says
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="only Linux tells what is loaded")

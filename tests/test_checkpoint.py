@@ -131,8 +131,11 @@ def test_new_wins_over_old_if_it_is_whole(tmp_path: Path) -> None:
     (tmp_path / ".last.new").mkdir()
     (tmp_path / ".last.new" / "file").write_text("half")
     assert content(tmp_path / "last") == "older"
-    write(tmp_path / "last", "newer")
+    (tmp_path / "last").rename(tmp_path / ".last.old")
+    write(tmp_path / "newer", "newer")
+    (tmp_path / "newer").rename(tmp_path / ".last.new")  # as a kill between two renames leaves it
     assert content(tmp_path / "last") == "newer"
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
 def test_an_old_one_left_behind_is_no_obstacle(tmp_path: Path) -> None:

@@ -145,7 +145,8 @@ def test_a_table_of_thousands_of_classes_is_left_out(classes: int, shown: bool) 
 
 
 def test_of_many_classes_those_are_listed_that_are_found_least() -> None:
-    scores = [ClassScore(f"c{i}", 1, 1.0, 1.0, (i * 7 % 25) / 25) for i in range(25)]
+    absent = [ClassScore(f"absent {i}", 0, 0.0, 0.0, 0.0) for i in range(9)]
+    scores = absent + [ClassScore(f"c{i}", 1, 1.0, 1.0, (i * 7 % 25) / 25) for i in range(25)]
     shown = [score.f1 * 25 for score in worst_first(scores)]
     assert shown == pytest.approx([*range(20)])
     assert worst_first(scores[:20]) == scores[:20]

@@ -18,6 +18,7 @@ from minbert.report.__main__ import main as report
 from minbert.report.card import command_line, exports
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.resolve_args import resolve_arguments
+from minbert.run.several import arguments_of_task
 from minbert.run.train_args import Args
 from minbert.training import distributed
 from tasks import TASKS
@@ -163,3 +164,10 @@ def test_runs_of_the_same_name_have_other_names_in_a_report(
     words = [str(tmp_path / folder / "seed-1") for folder in ("a", "b")]
     assert report([*words, "--output", str(tmp_path / "both.html")]) == 0
     assert "both.html: a/seed-1, b/seed-1\n" in capsys.readouterr().out
+
+
+def test_a_task_alone_keeps_the_scale_of_its_own_loss() -> None:
+    words = "--mode single --tasks quora,sts --pair-encoding siamese --pair-loss quora=mnr"
+    args = resolve_arguments(parse_given(Args, [*words.split(), "--mnr-scale", "7"], ""), TASKS)
+    found = {t: arguments_of_task(args, t).get("mnr_scale", args.mnr_scale) for t in args.tasks}
+    assert found == {"quora": 7, "sts": 0}

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 import compat.__main__ as compat
-from minbert import BertModel, UserError
+from minbert import Batch, BertModel, UserError
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork, save_multitask
 from minbert.weights.resolve import resolve
@@ -175,3 +175,30 @@ def test_a_run_of_other_tasks_is_told_of(
     )
     done = run_script(folder, text, model=str(tmp_path / "best"))
     assert message in done.err and done.code == 2 and done.err.count("\n") == 1, done.err
+
+
+def test_the_heads_of_a_run_answer_as_trained(folder: Path, tmp_path: Path) -> None:
+    heads = {"sst": HeadConfig(5), "quora": HeadConfig(1), "sts": HeadConfig(1, unit=2.0, shift=1)}
+    network = MultitaskNetwork(BertModel(TINY), heads).eval()
+    save_multitask(network, tmp_path / "best")
+    single = Batch(torch.tensor([2, 5, 3]), torch.arange(3), torch.zeros(3).long(), (3,))
+    segments = torch.tensor([0, 0, 0, 1, 1])
+    pair = Batch(torch.tensor([2, 5, 3, 6, 3]), torch.arange(5), segments, (5,))
+    with torch.no_grad():
+        expected = [network(name, single if name == "sst" else pair) for name in heads]
+    torch.save(expected, folder / "expected.pt")
+    text = (
+        "import torch\nfrom multitask_classifier import MultitaskBERT\n"
+        "model, mask = MultitaskBERT().eval(), torch.ones(1, 3).long()\n"
+        "a, b = torch.tensor([[2, 5, 3]]), torch.tensor([[2, 6, 3]])\n"
+        "found = [model.predict_sentiment(a, mask), model.predict_paraphrase(a, mask, b, mask),\n"
+        "         model.predict_similarity(a, mask, b, mask)]\n"
+        "for ours, theirs in zip(found, torch.load('expected.pt')):\n"
+        "    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)\n"
+        "from bert import BertModel\n"
+        "bert = BertModel.from_pretrained('bert-base-uncased')\n"
+        "hidden = bert.embed(a)\n"
+        "torch.testing.assert_close(bert.encode(hidden), bert.encode(hidden, mask))\n"
+    )
+    done = run_script(folder, text, model=str(tmp_path / "best"))
+    assert done.code == 0, done.err

@@ -137,12 +137,30 @@ def test_flags_win_over_what_a_file_says_in_other_words(
     assert {name: getattr(resolved[0], name) for name in expected} == expected
 
 
-def test_two_flags_contradict_as_ever(config: Path) -> None:
-    words = ["--config", str(config), "--written-out", "--kernels", "torch"]
-    with pytest.raises(
-        UserError, match=r"--written-out and --kernels torch contradict: write one$"
-    ):
-        train_multitask.main(words)
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            "--written-out --kernels torch",
+            "--written-out and --kernels torch contradict: write",
+        ),
+        ("--use-gpu --device cpu", "--use-gpu and --device cpu contradict: write one"),
+        (
+            "--option pretrain --fine-tune-mode full-model",
+            "pretrain means --fine-tune-mode last",
+        ),
+    ],
+)
+def test_two_flags_contradict_as_ever(config: Path, words: str, message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        train_multitask.main(["--config", str(config), *words.split()])
+    assert "takes it back" not in str(error.value)  # neither stands in the file
+
+
+def test_a_switch_in_a_file_is_true_or_false(config: Path) -> None:
+    config.write_text('json = "yes"')
+    with pytest.raises(UserError, match=r"--config \S+: json = 'yes': write true or false"):
+        train_multitask.main(["--config", str(config)])
 
 
 @pytest.mark.parametrize(

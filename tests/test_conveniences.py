@@ -1,6 +1,7 @@
 """--seeds, --dry-run, --quiet, --json, --tensorboard, --checkpoint-activations."""
 
 import json
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -8,10 +9,12 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import evaluate
 import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, UserError
@@ -277,3 +280,10 @@ def test_the_table_of_several_seeds_is_that_of_the_first(world: Path, capsys) ->
     (before,) = [text.split()[2:] for text in printed if text.startswith("before training ")]
     found = logged(world / "runs/two/seed-11711", "dev")[0]["scores"]
     assert before == [f"{found['sst']['accuracy']:.3f}", f"{found['sts']['pearson']:.3f}"]
+    (advice,) = [text for text in printed if text.startswith("next: python evaluate.py ")]
+    assert evaluate.main(shlex.split(advice)[3:]) == 0
+
+
+def test_what_padding_adds_is_up_to_the_longest_of_a_batch() -> None:
+    split = SimpleNamespace(lengths=np.array([2, 4, 6, 8]))
+    assert dry_run.padded_share(split, 4) == 1.6

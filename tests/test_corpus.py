@@ -74,9 +74,8 @@ def test_a_line_without_an_end_is_tokenized_piece_by_piece(
 
 
 def test_what_was_finished_before_a_kill_is_not_made_again(
-    world: Path, load: Callable[[], EncodedSplit], tokenizer: BertTokenizer,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    world: Path, load: Callable[[], EncodedSplit], monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = in_memory(load())
     for path in files_of(world).values():
         path.unlink()

@@ -239,3 +239,13 @@ def test_a_report_of_what_is_not_there_has_a_dash(world: Path) -> None:
     (folder / "findings.json").write_text(json.dumps(found))
     with pytest.raises(UserError, match=r"findings.json: 'inf' is not a score"):
         write_report(folder)
+
+
+def test_a_missing_argument_is_no_default(world: Path) -> None:
+    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    path = world / "runs/run/args.json"
+    saved = json.loads(path.read_text())
+    del saved["seed"]
+    path.write_text(json.dumps(saved))
+    with pytest.raises(UserError, match=r"args\.json: seed is missing; the file is damaged"):
+        train_multitask.main(["--resume", str(world / "runs/run")])

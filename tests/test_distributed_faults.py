@@ -97,7 +97,7 @@ def test_a_lost_process_takes_only_the_losses_that_were_not_read(world: Path) ->
 
 
 def test_waiting_too_long_is_not_called_the_end_of_a_process(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     names = {"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0"}
     with socket.socket() as free:

@@ -105,7 +105,7 @@ def test_not_utf8_and_missing(tmp_path: Path) -> None:
 
 
 def test_all_real_files_are_read(real_data: Path) -> None:
-    """Row counts of the data's own README; two Quora dev rows have no label."""
+    """SST and STS have as many rows as the data's own README says."""
     counts = {}
     for task in TASKS.values():
         for split, (file,) in task.files.items():

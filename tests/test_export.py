@@ -96,7 +96,7 @@ def test_separate_towers_are_not_exported_as_one(
 def test_the_encoder_goes_there_and_back(trained: Path, tmp_path: Path) -> None:
     export([str(trained), str(tmp_path / "out")])
     transformers.AutoModel.from_pretrained(tmp_path / "out").save_pretrained(tmp_path / "back")
-    ours, back = BertModel.from_pretrained(trained / "best"), None
+    ours = BertModel.from_pretrained(trained / "best")
     back = BertModel.from_pretrained(tmp_path / "back")
     for name, value in ours.state_dict().items():
         assert torch.equal(value, back.state_dict()[name]), name

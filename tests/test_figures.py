@@ -35,8 +35,9 @@ def test_without_matplotlib_one_line_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (tmp_path / "results.json").write_bytes((HOME / "results.json").read_bytes())
     with pytest.raises(UserError, match=r'pip install -e "\.\[report\]"$'):
-        figures.main(["--results", str(HOME)])
+        figures.main(["--results", str(tmp_path)])
 
 
 def test_intervals_are_of_the_rows_or_of_the_seeds() -> None:

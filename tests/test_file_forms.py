@@ -143,7 +143,7 @@ UMLAUTS = [("1", "\u00c4pfel, rot"), ("2", "alte B\u00e4ume")]
 
 @pytest.mark.parametrize("charset", ["cp1252", "utf-8"])
 def test_a_table_in_a_pipe_has_the_task_s_charset(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, charset: str
+    monkeypatch: pytest.MonkeyPatch, charset: str
 ) -> None:
     """Else the header would be a text, and each line another."""
     keys = {"kind": "classification", "labels": 2, "label": "label", "train": "train.csv"}

@@ -2,13 +2,17 @@
 
 import json
 import re
+import shlex
 import shutil
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 import benchmarks.__main__ as benchmarks
+import evaluate
+import train_multitask
 from benchmarks import quality
 from experiments import figures, long_texts, one_model, paper
 from minbert import BertModel, UserError, doctor, export
@@ -142,3 +146,28 @@ def test_an_empty_value_is_none(script: str) -> None:
         for empty in ("", " "):
             with pytest.raises(UserError, match=f"{flag_of(f.name)}: empty: leave it out"):
                 parse_given(args, [flag_of(f.name), empty], "")
+    with pytest.raises(UserError, match="--config: empty: leave it out"):
+        parse_given(args, ["--config", ""], "")
+
+
+@pytest.mark.parametrize(
+    ("main", "words", "message"),
+    [
+        (report.main, "''", r"a word of RUN\S* is empty: leave it out"),
+        (export.main, "RUN ' '", "a word of RUN NEW_DIRECTORY is empty: leave it out"),
+        (export.main, "R O --to onnx --quantize int8 --data-dir no", "--data-dir no: no such dir"),
+        (download.main, "--tasks ,", "--tasks: ',' has nothing between its commas"),
+        (benchmarks.main, "--only ,", "--only: ',' has nothing between its commas"),
+        (paper.main, "--table 4 --only parallel", "--table 4 is one run, parallel: leave --only"),
+        (evaluate.main, "--score f --gold g --threads 4", "--threads does nothing beside --score"),
+        (evaluate.main, "--verify f --atol nan", "--atol: nan: write a number from 0 to"),
+        (evaluate.main, "--verify f --rtol -1", "--rtol: -1: write a number from 0 to"),
+        (evaluate.main, "--checkpoint run --output -", "--output -: a folder for the files of all"),
+        (train_multitask.main, "--batch-size 2000000", "write a number from 1 to 1000000, or adap"),
+    ],
+)
+def test_what_a_command_would_ignore_or_misread_is_refused(
+    main: Callable[[list[str]], int], words: str, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        main(shlex.split(words))

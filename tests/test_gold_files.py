@@ -9,6 +9,7 @@ from minbert import UserError
 from minbert.task.predictions import score_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task
+from tasks import TASKS
 
 KEYS = {"kind": "classification", "text": "text", "label": "queue", "labels": ["lamp", "kettle"]}
 FILES = {"train": "train.csv", "dev": ["may.csv", "june.csv"]}
@@ -207,3 +208,12 @@ def test_a_row_without_a_text_is_told_of_once_where_an_output_has_ids(
     found = score_predictions(output(tmp_path / "o.csv", rows), gold, [task(dev="may.csv")])
     assert counts(found) == (1.0, 20, 0, 0)
     assert capsys.readouterr().err == f"{gold}: not scored: 1 with an empty text (line 22)\n"
+
+
+@pytest.mark.parametrize("header", ["id,Predicted_Similarity", "id \t Predicted_Similarity "])
+def test_the_right_spelling_of_the_course_s_header_is_read_too(tmp_path: Path, header: str) -> None:
+    gold, predicted = tmp_path / "sts-dev.csv", tmp_path / "sts-dev-output.csv"
+    gold.write_text("id\tsentence1\tsentence2\tsimilarity\na1\tx\ty\t4\nb2\tx\tz\t1\n")
+    predicted.write_text(f"{header}\na1 , 4.25 \nb2 , 0.5 \n")
+    found = score_predictions(predicted, gold, [TASKS["sts"]])
+    assert (found["pearson"], found["scored"], found["missing"]) == (1.0, 2, 0)

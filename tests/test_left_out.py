@@ -150,7 +150,7 @@ def test_a_mark_of_utf_8_is_believed_before_the_task_file(tmp_path: Path) -> Non
         read(tmp_path, "a.csv", text, charset="cp1252")
 
 
-def test_lines_are_read_by_a_task_whose_files_have_no_header(own: Path, capsys) -> None:
+def test_lines_are_read_by_a_task_whose_files_have_no_header(own: Path) -> None:
     """A table has as many cells as `columns` names."""
     (own / "data/bare.csv").write_text("1,red cat,walk\n2,old dog,rest\n" * 10)
     (own / "own.toml").write_text(

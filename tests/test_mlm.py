@@ -15,6 +15,8 @@ from minbert import Batch, BertModel, BertTokenizer, UserError
 from minbert.data.masking import Masking, mask_batch
 from minbert.losses import cross_entropy
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
+from minbert.run.mlm_args import resolve_arguments
+from tasks import TASKS
 from tests.conftest import TINY, arguments, killed_after, weights
 
 V = 1000
@@ -109,10 +111,6 @@ def test_a_checkpoint_without_head_gets_a_new_one(tiny: BertModel, tmp_path: Pat
     assert load_mlm(tmp_path)[1]
 
 
-def tokenizer_of(world: Path) -> BertTokenizer:
-    return BertTokenizer.from_directory(world / "model")
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -139,6 +137,8 @@ def test_a_loss_without_bounds_is_one_line(world: Path, monkeypatch, loss: int) 
 
 
 def test_missing_files_are_named_before_weights_are_looked_for(world: Path) -> None:
+    with pytest.raises(UserError, match="--corpus and --task-file: write one, to train on files"):
+        resolve_arguments({"corpus": ("a.txt",), "task_file": "own.toml"}, TASKS)
     for place, message in (("--data-dir", "no such file; fetch"), ("--corpus", "no such file")):
         with pytest.raises(UserError, match=message):
             pretrain(world, "--model", "/nowhere", place, "nothing-here")

@@ -23,8 +23,6 @@ from minbert.training import distributed
 from minbert.training.device import choose_device
 from tasks import TASKS
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 @pytest.fixture
 def trained(world: Path, a_run: Callable[..., Path]) -> Path:
@@ -222,7 +220,7 @@ class Table:
 
 def test_what_is_no_list_of_texts(trained: Path) -> None:
     model = MultitaskModel.load(trained, device="cpu")
-    for texts in (Table(), {"red cat": 1}, None, 3):
+    for texts in (Table(), {"red cat": 1}, None, 3, np.array("red cat")):
         for ask in (lambda x: model.predict("sst", x), model.encode):
             with pytest.raises(UserError, match="give a list of texts, as a column of a table"):
                 ask(texts)
@@ -230,6 +228,8 @@ def test_what_is_no_list_of_texts(trained: Path) -> None:
     assert model.predict("sst", np.array(["red cat", "old dog"], dtype=object)) == expected
     pairs = [["red cat", "a"], ["old dog", "b"]]
     assert model.predict("sts", np.array(pairs, dtype=object)) == model.predict("sts", pairs)
+    with pytest.raises(UserError, match=r"task \['red cat'\]: this run has sst, sts"):
+        model.outputs(["red cat"], "sst")
     with pytest.raises(UserError, match="raw is of probabilities"):
         model.predict("sst", ["red cat"], raw=True)
 

@@ -12,9 +12,9 @@ from minbert.data.examples import Columns, read_examples
 from minbert.data.id_cache import load_split
 from minbert.data.tables import Dialect, open_table
 from minbert.data.textfile import is_utf8, text_lines
+from minbert.files import check_writable
 from minbert.metrics import decimals
 from minbert.report.tables import markdown_table
-from minbert.run.scoring import check_writable
 from minbert.task.gold import gold_task
 from minbert.task.inputs import open_input, table_rows
 from minbert.task.predictions import header_of, read_predictions
@@ -177,11 +177,11 @@ def test_a_line_of_commas_is_a_row_only_with_a_label(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    check_writable(tmp_path / "run" / "predictions")
+    check_writable(tmp_path / "run" / "predictions", "--output")
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path)
-    with pytest.raises(UserError, match="predictions: cannot be written; --output DIR says where"):
-        check_writable(tmp_path / "run" / "predictions")
+    with pytest.raises(UserError, match="predictions: cannot be written; --output DIR names an"):
+        check_writable(tmp_path / "run" / "predictions", "--output")
 
 
 def test_a_missing_file_with_its_whole_path_is_named(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ def test_finished_pre_training_says_so(world: Path, capsys: pytest.CaptureFixtur
 
 
 def test_time_left_and_rates_are_by_the_steps_of_this_session(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of a run that goes on at step 90 of 100, in steps of 2 seconds."""
     now = [0.0]
@@ -288,3 +288,5 @@ def test_time_left_and_rates_are_by_the_steps_of_this_session(
         shown.step(StepRecord(step, "sst", None, 0.1, 1, 10, 60, 0.0), None, 2.0)
     assert shown.time_left() == "10 seconds"
     assert shown.rates() == {"examples_per_s": 5.0, "tokens_per_s": 30.0}
+    shown.print_rates()
+    assert capsys.readouterr().out == "5 examples/s, 30 real tokens/s\n"

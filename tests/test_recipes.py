@@ -226,6 +226,7 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--mode joint --combine pcgrad --option pretrain", "pcgrad is of the encoder's training"),
         ("--reinit-layers 1 --option pretrain", "--reinit-layers is of the encoder's training"),
         ("--layer-decay 0.9 --option pretrain", "--layer-decay is of the encoder's training"),
+        ("--checkpoint-activations --option pretrain", "activations is of the encoder's training"),
         ("--tasks sts --pool-layers 1 --pair-encoding siamese", "--pool-layers leaves siamese"),
         ("--mode sequential --steps 5", "--steps would end before the later tasks"),
         ("--tasks sts --heads-first 1 --pair-encoding siamese", "all tasks are siamese"),

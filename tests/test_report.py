@@ -213,7 +213,7 @@ def test_a_stage_without_a_task_s_score_has_a_dash() -> None:
     assert "<td>0.400</td><td>-</td>" in rows and "0.000" not in rows
 
 
-def test_names_are_not_markup(world: Path, tmp_path: Path) -> None:
+def test_names_are_not_markup(world: Path) -> None:
     run(world, "--name", "<b>&", "--skip-predictions")
     page = Page(world / "runs" / "<b>&" / "report.html")
     assert not page.open and "<b>&" in page.text

@@ -255,6 +255,9 @@ def test_a_run_of_the_other_script(world: Path) -> None:
     places = ["--output-dir", str(world / "runs"), "--data-dir", str(world / "data")]
     with pytest.raises(UserError, match=r"tuned: a run of train_multitask\.py, which goes on with"):
         pretrain_mlm.main(["--resume", "tuned", *places])
+    pretrain_mlm.main(arguments(world, "--name", "mlm", "--epochs", "1"))
+    with pytest.raises(UserError, match=r"mlm: a run of pretrain_mlm\.py, which goes on with"):
+        train_multitask.main(["--resume", "mlm", *places])
 
 
 def test_nothing_is_written_where_a_run_would_replace_it(world: Path) -> None:

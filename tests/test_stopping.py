@@ -125,6 +125,27 @@ def test_a_reader_that_ends_costs_nothing(
     assert_same_run(world, "whole", "cut")
 
 
+def test_a_signal_does_not_cut_the_saving_after_the_terminal_is_gone(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = train_multitask.FineTuning.write
+
+    def unheard(progress: Progress, record: StepRecord, *rest: Any) -> None:
+        if record.step == 5:
+            raise OSError(EIO, os.strerror(EIO))
+
+    def hung_up(run_: train_multitask.FineTuning, folder: Path) -> None:
+        if run_.state.step == 5:
+            signal.raise_signal(signal.SIGTERM)
+        write(run_, folder)
+
+    monkeypatch.setattr(Progress, "step", unheard)
+    monkeypatch.setattr(train_multitask.FineTuning, "write", hung_up)
+    with pytest.raises(OSError, match=os.strerror(EIO)):
+        run(world, "--name", "cut")
+    assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 5
+
+
 def test_interrupted_evaluation_is_repeated(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C after an update but before its dev scores: the resumed run takes them first."""
     run(world, "--name", "whole")

@@ -113,9 +113,22 @@ def test_a_cosine_is_no_probability_to_teach(world: Path) -> None:
     assert run(world, "--teacher", str(world / "runs/classifier"), *one) == 0
 
 
-def test_a_taught_run_goes_on_without_its_teachers(
-    world: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cosine_teaches_scores(world: Path) -> None:
+    one = ["--tasks", "sts", "--epochs", "1", "--skip-predictions"]
+    run(world, "--name", "cosine", "--pair-encoding", "siamese", *one)
+    assert run(world, "--teacher", str(world / "runs/cosine"), *one) == 0
+
+
+def test_a_dry_run_asks_no_teacher(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [*teach(world), "--heads-first", "1", "--dry-run"]
+    capsys.readouterr()
+    run(world, *options)
+    out = capsys.readouterr().out
+    assert "without evaluation, teachers, heads first" in out and "trained first" not in out
+    assert not (world / "runs/.teachers").exists()
+
+
+def test_a_taught_run_goes_on_without_its_teachers(world: Path) -> None:
     run(world, "--name", "run", "--skip-predictions", *teach(world))
     shutil.rmtree(world / "runs/teachers")
     shutil.rmtree(world / "runs/.teachers")

@@ -243,12 +243,12 @@ class Texts(torch.utils.data.Dataset):
         return torch.tensor(tokenizer.encode_batch(texts, max_length=5)[i].ids)
 
 tokenizer.encode_batch(texts)
-loader = torch.utils.data.DataLoader(Texts(), 4, num_workers=2, multiprocessing_context="fork")
+loader = torch.utils.data.DataLoader(Texts(), 4, num_workers=1, multiprocessing_context="fork")
 print([tuple(batch.shape) for batch in loader])
 """
 
 
-def test_workers_of_a_data_loader_tokenize_too() -> None:
+def test_a_worker_of_a_data_loader_tokenizes_too() -> None:
     """Forked after the parent has tokenized, with threads: neither a hang nor a warning."""
     done = subprocess.run(
         [sys.executable, "-c", IN_WORKERS], capture_output=True, text=True, timeout=60

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 import transformers
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from minbert import BertConfig, BertModel, BertTokenizer, UserError
 from minbert.data.vocabulary import SPECIAL
@@ -117,6 +119,24 @@ def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:
         ids(folder)
     settle(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
     assert ids(folder) == theirs(folder) and ids(folder)[0][0] == WORDS.index("[CLS]")
+
+
+def test_what_is_saved_is_read_as_before(folder: Path, tmp_path: Path) -> None:
+    """Of BERT's own class, and of a tokenizer that the tokenizers library was told to make."""
+    ends = [(token, WORDS.index(token)) for token in ("[CLS]", "[SEP]")]
+    whole = BertTokenizer.from_directory(folder).tokenizer
+    whole.save(str(folder / "tokenizer.json"))
+    for kind in ("BertTokenizer", "PreTrainedTokenizerFast"):
+        settle(folder, tokenizer_class=kind, do_lower_case=False)
+        before = BertTokenizer.from_directory(folder)
+        before.save(tmp_path / kind, 32)
+        after = BertTokenizer.from_directory(tmp_path / kind)
+        first, second = (t.encode_batch(TEXTS, TEXTS) for t in (before, after))
+        assert [(e.ids, e.type_ids) for e in first] == [(e.ids, e.type_ids) for e in second]
+        whole.pre_tokenizer = Whitespace()
+        whole.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A $B [SEP]", ends)
+        whole.save(str(folder / "tokenizer.json"))
+    assert set(itertools.chain(*(e.type_ids for e in first))) == {0}
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,14 @@ def test_a_pickle_with_code_is_refused(tiny: BertModel, tmp_path: Path) -> None:
         evaluate.main(["--verify", str(tmp_path / "bad.pt"), "--model", str(tmp_path / "model")])
 
 
+def test_a_reference_whose_names_are_numbers_is_refused(tiny: BertModel, tmp_path: Path) -> None:
+    reference = {"input_ids": torch.tensor([[2, 5, 3]]), 0: torch.zeros(1, 3, 32)}
+    torch.save(reference, tmp_path / "bad.pt")
+    tiny.save_pretrained(tmp_path / "model")
+    with pytest.raises(UserError, match="cannot compare 0; known are"):
+        evaluate.main(["--verify", str(tmp_path / "bad.pt"), "--model", str(tmp_path / "model")])
+
+
 def test_a_reference_without_numbers_is_refused(tiny: BertModel, tmp_path: Path) -> None:
     torch.save({"last_hidden_state": torch.zeros(2, 8, 32, device="meta")}, tmp_path / "bad.pt")
     tiny.save_pretrained(tmp_path / "model")

@@ -214,7 +214,8 @@ def test_another_framework_s_file_is_named(tiny: BertModel, tmp_path: Path) -> N
     ("value", "message"),
     [
         ([1, 2], "is a list, not a dense tensor"),
-        (3, "is a int, not a dense tensor"),
+        (3, "is a int, not a dense tensor of numbers$"),
+        ({"a": 1}, "is a dict, not a dense .*; if the weights are inside of another entry, save"),
         (torch.eye(3).to_sparse(), "is a Tensor, not a dense tensor"),
         (torch.empty(3, device="meta"), "is a Tensor, not a dense tensor"),
         (torch.full((200, 32), torch.nan), "is not finite in every entry"),

@@ -177,7 +177,7 @@ def tiny_words(tmp_path: Path) -> BertTokenizer:
     return BertTokenizer.from_directory(tmp_path)
 
 
-def test_a_batch_knows_where_its_words_begin(tiny_words: BertTokenizer, tmp_path: Path) -> None:
+def test_a_batch_knows_where_its_words_begin(tiny_words: BertTokenizer) -> None:
     examples = [
         Example("a", "", words=("cats", "\x00", "red"), label=[1, 2, 3]),
         Example("b", "", words=("red",), label=[4]),

@@ -14,7 +14,9 @@ def as_list(texts: Iterable[Any]) -> list[Any]:
     """
     if isinstance(texts, str):
         raise UserError("give a list of texts, not one text")
-    if isinstance(texts, Mapping) or hasattr(texts, "columns") or not isinstance(texts, Iterable):
+    is_table = isinstance(texts, Mapping) or hasattr(texts, "columns")
+    # an array of no dimension has the method of an Iterable
+    if is_table or not isinstance(texts, Iterable) or getattr(texts, "ndim", 1) == 0:
         raise UserError(
             f"give a list of texts, as a column of a table, not a {type(texts).__name__}"
         )

@@ -14,6 +14,8 @@ import torch
 from tokenizers import Encoding, Tokenizer
 from tokenizers.decoders import WordPiece
 from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import BertProcessing
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -214,10 +216,10 @@ class BertTokenizer:
             self.tokenizer.no_truncation()
             text = self.tokenizer.to_str(pretty=True)  # the library's save raises a bare Exception
         (directory / "tokenizer.json").write_text(text, encoding="utf-8")
-        normalizer = self.tokenizer.normalizer
-        # this class of transformers takes tokenizer.json as it is, whatever its normalizer
+        # this class, here and in transformers, takes tokenizer.json as it is, whatever is in it
         settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-        if isinstance(normalizer, BertNormalizer):
+        if self.is_berts_own():
+            normalizer = self.tokenizer.normalizer
             settings = {
                 "tokenizer_class": "BertTokenizer",
                 "do_lower_case": normalizer.lowercase,
@@ -229,6 +231,15 @@ class BertTokenizer:
         settings["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
         path = directory / "tokenizer_config.json"
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+    def is_berts_own(self) -> bool:
+        """Return whether a class of BERT's, which has parts of its own, reads as this does."""
+        t = self.tokenizer
+        return (
+            isinstance(t.normalizer, BertNormalizer) and t.normalizer.clean_text
+            and isinstance(t.pre_tokenizer, BertPreTokenizer)
+            and isinstance(t.post_processor, BertProcessing)
+        )  # fmt: skip
 
 
 def check_max_length(max_length: Any) -> None:

@@ -128,12 +128,14 @@ class AttentionSublayer(torch.autograd.Function):
         dq, dk, dv = attention_gradients(do, q, k, v, layout, ctx.p, saved[ctx.num_saved_norm :])
         dq, dk, dv = layout.unpad_queries(dq), layout.unpad(dk), layout.unpad(dv)  # (N, D)
         dx = torch.addmm(dx, dq, wq)
-        dc = torch.addmm(dk @ wk if context is not None else torch.addmm(dx, dk, wk), dv, wv)
-        of_x = (dc, None) if context is None else (dx, dc)
+        if context is None:  # k and v are of x, too
+            dx, dc = torch.addmm(torch.addmm(dx, dk, wk), dv, wv), None
+        else:
+            dc = torch.addmm(dk @ wk, dv, wv)
         dwq, dbq = matrix_gradients(dq, x, ctx.dtype)
         dwk, dbk = matrix_gradients(dk, c, ctx.dtype)
         dwv, dbv = matrix_gradients(dv, c, ctx.dtype)
-        return *of_x, dwq, dbq, dwk, dbk, dwv, dbv, dwo, dbo, dw, db, None, None, None
+        return dx, dc, dwq, dbq, dwk, dbk, dwv, dbv, dwo, dbo, dw, db, None, None, None
 
 
 def attend(

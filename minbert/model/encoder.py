@@ -36,6 +36,7 @@ TRACED = (
 class BertLayer(nn.Module):
     """x = LN(x + dropout(attention(x)));  x = LN(x + dropout(ffn(x)))
 
+    attention(x) = o Wo^T + bo with the o of SelfAttention (Wo: attention_dense).
     ffn(x) = gelu(x W1^T + b1) W2^T + b2, gelu(u) = u Phi(u) with the normal distribution function
     Phi (Hendrycks and Gimpel, 2016). The tanh approximation would change the outputs by 2e-3.
     """
@@ -104,6 +105,12 @@ class BertModel(nn.Module):
         """The dtype of the parameters; see `compute_dtype` for that of the products."""
         return self.word_embedding.weight.dtype
 
+    @property
+    def attention_heads(self) -> int:
+        """The heads of its attention modules, whose places all layers share."""
+        own = (m.num_heads for m in self.bert_layers.modules() if isinstance(m, SelfAttention))
+        return next(own, self.config.num_attention_heads)
+
     def for_inference(self, dtype: torch.dtype) -> "BertModel":
         """Switch to evaluation, with the layers' matrices rounded to dtype for good.
 
@@ -151,7 +158,7 @@ class BertModel(nn.Module):
     def hidden_states(self, batch: Batch, inputs_embeds: Tensor | None = None) -> list[Tensor]:
         """Return `embed`'s output for the same arguments, then every layer's, each (N, D)."""
         x = add_rows(self.embed(batch, inputs_embeds), spare_rows(batch.lengths))
-        layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
+        layout = lay_out(batch.lengths, self.attention_heads, x)
         states = [x]
         for layer in self.bert_layers:
             states.append(self.run_layer(layer, states[-1], layout))
@@ -166,14 +173,14 @@ class BertModel(nn.Module):
         """Return tanh(W h[CLS] + b) (S, D), as `encode` does.
 
         The last layer computes only the first tokens, which saves nearly a sixth of the work of six
-        layers. layers: numbers, from 1, of layers whose mean output is pooled instead of the top
-        layer's (Sun et al., 2019).
+        layers; with --written-out it computes all. layers: numbers, from 1, of layers whose mean
+        output is pooled instead of the top layer's (Sun et al., 2019).
         """
         if layers or self.kernels == "written-out":
             hidden = self.token_states(batch, layers)
             return self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
         x = add_rows(self.embed(batch), spare_rows(batch.lengths))
-        layout = lay_out(batch.lengths, self.config.num_attention_heads, x)
+        layout = lay_out(batch.lengths, self.attention_heads, x)
         *lower, last = self.bert_layers
         for layer in lower:
             x = self.run_layer(layer, x, layout)

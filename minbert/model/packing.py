@@ -1,7 +1,8 @@
 """How the sequences of a packed batch lie as padded groups, for attention.
 
-N tokens in the batch, S sequences, n of them in one group, T their padded length, H heads, K head
-size, D = H K hidden. Layouts are made on the CPU, whatever device a program has set as the default.
+N rows of the batch: its M tokens, then those that `add_rows` added; S sequences, n of them in one
+group, T their padded length, H heads, K head size, D = H K hidden. Layouts are made on the CPU,
+whatever device a program has set as the default.
 """
 
 from dataclasses import dataclass, replace
@@ -137,13 +138,13 @@ def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
 
 
 def head_places(lengths: Tensor, padded: Tensor, num_heads: int) -> Tensor:
-    """Return where each token's heads lie in (R, K), (N H,).
+    """Return where each token's heads lie in (R, K), (M H,).
 
     Sequence s takes H T_s rows, one head after the other.
     """
     begins = num_heads * (padded.cumsum(0) - padded)  # (S,)
     columns = torch.arange(int(lengths.sum()), device="cpu")
-    columns -= (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # (N,), in its sequence
+    columns -= (lengths.cumsum(0) - lengths).repeat_interleave(lengths)  # (M,), in its sequence
     T = padded.repeat_interleave(lengths)[:, None]
     first = begins.repeat_interleave(lengths) + columns
     return (first[:, None] + T * torch.arange(num_heads, device="cpu")).flatten()

@@ -70,7 +70,7 @@ def pack(
 ) -> Packed:  # fmt: skip
     """Return the real tokens of inputs as transformers takes them.
 
-    Raises UserError for what is no tensor or of another type than its own, shapes that do not fit
+    Raises UserError for what is no tensor, ids that are not int64 or int32, shapes that do not fit
     each other, ids outside the vocabulary, sequences longer than the position table, a row without
     a real token, and a mask that is neither 0 and 1 nor additive.
     """

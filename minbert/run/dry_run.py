@@ -163,7 +163,7 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
         left_out += ["heads first"] if args.heads_first else []
         if args.fine_tune_mode == FROZEN:
             time_ = f"of the heads alone: the encoder reads every row once, {time_}"
-    time_ += f", without {' and '.join(left_out)}"
+    time_ += f", without {', '.join(left_out)}"
     lines.append(f"steps: {found.steps:,}, {time_}")
     longest = isinstance(args, Args) and args.fine_tune_mode != FROZEN
     when = "at the longest batch" if longest else "in what was measured"

@@ -141,7 +141,6 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     warn_of_rare_classes(tasks, train_splits)
     sequences = {name: one_row_per_sequence(split) for name, split in train_splits.items()}
     tasks = weight_classes(tasks, sequences, model.device)
-    rows = {name: len(split) for name, split in sequences.items()}
     started = time.monotonic()
     features = frozen_features(model, args, sequences, dev_splits)
     pairs = make_pairs(args, tasks, sequences)
@@ -151,6 +150,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
         train_heads(model, tasks, sequences, args)
     prepared_s = round(time.monotonic() - started, 2)  # features, teachers, heads first
 
+    rows = {name: len(split) for name, split in sequences.items()}
     plan = make_plan(args, count_batches(rows, args.batch_size))
     groups = parameter_groups(model, args.weight_decay, args.layer_decay)
     optimizer = AdamW(groups, lr=args.lr, correct_bias=args.correct_bias, kernels=args.kernels)

@@ -68,7 +68,8 @@ def resolve_arguments(given: dict[str, Any], tasks: Tasks) -> Args:
     args = Args(**given)
     check_tasks(args, tasks)
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
-        raise UserError("--corpus and --tasks: write one, to train on files or on tasks' sentences")
+        other = "--task-file" if args.task_file else "--tasks"
+        raise UserError(f"--corpus and {other}: write one, to train on files or tasks' sentences")
     if again := [file for file in args.corpus if args.corpus.count(file) > 1]:
         raise UserError(f"--corpus {again[0]}: given twice")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:

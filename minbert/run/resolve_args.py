@@ -217,6 +217,7 @@ def check_combinations(args: Args) -> None:
         (combine and frozen, f"--combine {args.combine} {encoder}"),
         (args.reinit_layers and frozen, f"--reinit-layers {encoder}"),
         (args.layer_decay != 1 and frozen, f"--layer-decay {encoder}"),
+        (args.checkpoint_activations and frozen, f"--checkpoint-activations {encoder}"),
         (args.heads_first and siamese, f"--heads-first {others}"),
         (args.heads_first and frozen,
          f"--heads-first: {FROZEN_MODE} trains the heads alone anyway"),

@@ -1,7 +1,6 @@
 """Scores of a trained run on its tasks' dev sets: evaluate.py --checkpoint RUN --data-dir DIR."""
 
 import math
-import os
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -12,8 +11,10 @@ from minbert.data.encoded import EncodedSplit, take
 from minbert.data.items import gold_of
 from minbert.data.pairs import sentences_of
 from minbert.errors import UserError
+from minbert.files import check_writable
 from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, bootstrap_interval, decimals, overall
+from minbert.printable import silence
 from minbert.run_files import data_of_run, folders_of_run
 from minbert.task.calibration import calibration_if_any
 from minbert.task.classes import ClassScore, class_scores, worst_first
@@ -48,7 +49,7 @@ def score_run(model: MultitaskModel, data_dir: Path, output: Path) -> dict[str, 
     output: the folder of the predictions. Returns what was printed, by name.
     """
     source = DataSource(data_dir, None, model.max_length, model.network.siamese_tasks)
-    check_writable(output)
+    check_writable(output, "--output")
     check_keeps_data(model.tasks, data_dir, output)
     # all are read before anything is written: a file that cannot be read leaves nothing behind
     splits = {name: load_splits(model, task, source) for name, task in model.tasks.items()}
@@ -86,15 +87,8 @@ def report_dev(
     is_siamese = task.name in model.network.siamese_tasks
     return DevReport(
         scores, list(map(asdict, classes)), calibration.to_json() if calibration else {},
-        pairs_per_second(model, task, source) if is_siamese and reads_pairs else {},
+        pairs_per_second(model, task, split, source) if is_siamese and reads_pairs else {},
     )  # fmt: skip
-
-
-def check_writable(folder: Path) -> None:
-    """Raise UserError for a folder that nothing can be written to, or that cannot be made."""
-    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    if not (place.is_dir() and os.access(place, os.W_OK)):
-        raise UserError(f"{folder}: cannot be written; --output DIR says where predictions go")
 
 
 def check_keeps_data(tasks: Tasks, data_dir: Path, output: Path) -> None:
@@ -166,19 +160,23 @@ def print_classes(task: Task, scores: list[ClassScore]) -> None:
         numbers = f"{s.precision:9.4f} {s.recall:9.4f} {s.f1:9.4f} {s.rows:7,}  {s.note}"
         print(f"{task.title:7} {s.label[:18]:18} {numbers}".rstrip())
     if more := len(scores) - len(shown):
-        print(f"{task.title:7} and {more:,} classes with a higher F1; --json has them")
+        print(f"{task.title:7} and {more:,} more classes; --json has them")
 
 
-def pairs_per_second(model: MultitaskModel, task: Task, source: DataSource) -> dict[str, float]:
+def pairs_per_second(
+    model: MultitaskModel, task: Task, siamese: EncodedSplit, source: DataSource
+) -> dict[str, float]:
     """Measure the encoder on a file's first rows, cross and siamese, in turn, best of two."""
     rates, encoder = {"cross": 0.0, "siamese": 0.0}, model.network.encoder
-    kinds, splits = {"cross": frozenset(), "siamese": frozenset([task.name])}, {}
-    for kind, names in kinds.items():
-        split = load_task(task, "dev", model.tokenizer, replace(source, siamese=names))
-        splits[kind] = take(split, np.arange(min(SPEED_ROWS, len(split))))
+    with silence(True):  # all has been said of the file, when it was read as the run does
+        cross = load_task(task, "dev", model.tokenizer, replace(source, siamese=frozenset()))
+    splits = {
+        kind: take(split, np.arange(min(SPEED_ROWS, len(split))))
+        for kind, split in (("cross", cross), ("siamese", siamese))
+    }
     for kind, split in [*splits.items()] * 2:
         started = time.perf_counter()
-        sequences = sentences_of(split)[0] if kinds[kind] else split
+        sequences = sentences_of(split)[0] if kind == "siamese" else split
         compute_outputs(encoder.pooled_output, sequences, encoder.device)
         rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
     print(

@@ -27,13 +27,13 @@ AFTER_NAN = (
 
 @dataclass(frozen=True)
 class StepRecord:
-    """The numbers of one step; of a joint step, which has a record for each task, its share."""
+    """The numbers of one step or, in joint mode, of one task's part of it."""
 
     step: int  # from 1
     task: str
     loss: Tensor | None  # (), this process's part of the sum, still on the device; None: no loss
     lr: float
-    epoch: int  # from 1
+    epoch: int  # the global one, from 1
     examples: int
     tokens: int
     seconds: float  # its share of the time until the step's work was queued on the device
@@ -48,7 +48,7 @@ class Progress:
         self.total, self.start, self.quiet = total, start, quiet
         self.done = start
         self.bar: tqdm | None = None  # from the first step on: what is printed before has no bar
-        self.losses: dict[str, float] = {}
+        self.losses: dict[str, float] = {}  # by task, a mean of which the last step is 5 %
         self.scores = ""  # of the last evaluation
         self.examples = self.tokens = 0
         self.seconds = 0.0  # of training steps only, without evaluations

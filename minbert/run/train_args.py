@@ -42,7 +42,7 @@ def batch_size(text: str) -> int | str:
     if text == ADAPTIVE:
         return text
     if not text.isdecimal() or not 1 <= int(text) <= 10**6:
-        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 1, or adaptive")
+        raise argparse.ArgumentTypeError(f"{text!r}: write a number from 1 to {10**6}, or adaptive")
     return int(text)
 
 

@@ -29,7 +29,7 @@ class Answer:
     """What a model says of one text."""
 
     label: str
-    probabilities: dict[str, float]  # of each class; empty: none were wanted, or there are none
+    probabilities: dict[str, float]  # of each class; empty: the task has none
     entities: list[Entity] | None = None  # in the text, of a task that labels its words
 
     @property

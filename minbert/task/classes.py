@@ -74,10 +74,13 @@ def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> lis
 
 
 def worst_first(scores: Sequence[ClassScore]) -> list[ClassScore]:
-    """Return the classes to list: all in their order, or of too many those with the lowest F1."""
+    """Return the classes to list: all in their order, or of too many those with the lowest F1.
+
+    Classes without rows come after all others.
+    """
     if len(scores) <= MOST_LISTED:
         return list(scores)
-    return sorted(scores, key=lambda score: score.f1)[:MOST_LISTED]
+    return sorted(scores, key=lambda score: (not score.rows, score.f1))[:MOST_LISTED]
 
 
 def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:

@@ -148,8 +148,8 @@ def embed_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Return the pairs' embeddings u and v, (S, E) each, by one forward of all their sentences.
 
-    Separate towers have a forward each. twice: u and v are both of every distinct sentence, (U, E),
-    by two forwards, whose dropout masks differ.
+    Separate towers have a forward each. twice: u and v are both of every distinct sentence of the
+    batch, by two forwards, whose dropout masks differ; with separate towers by one of each.
     """
     device = model.encoder.device
 

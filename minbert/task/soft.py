@@ -1,7 +1,7 @@
 """Losses against soft targets: knowledge distillation from a teacher, and R-Drop.
 
-S sequences or pairs, C outputs. Targets are probabilities in classification, (S, C), and numbers in
-regression, (S, 1).
+S sequences, pairs or words, C outputs. Targets are probabilities in classification, (S, C), and
+numbers in regression, (S, 1).
 """
 
 from torch import Tensor
@@ -30,11 +30,9 @@ def hard_targets(task: Task, labels: Tensor) -> Tensor:
 
 
 def distillation_targets(task: Task, labels: Tensor, teacher: Tensor, w: float) -> Tensor:
-    """Return w label + (1 - w) teacher, (S, C): distillation with teacher annealing (BAM).
+    """Return w label + (1 - w) teacher, (S, C): distillation with teacher annealing.
 
-    Clark et al. (2019), section 3.
-
-    labels (S,); teacher: the outputs of a teacher, (S, C).
+    BAM, Clark et al. (2019), section 3. labels (S,); teacher: the outputs of a teacher, (S, C).
     """
     return w * hard_targets(task, labels) + (1 - w) * soft_outputs(task, teacher)
 

@@ -20,7 +20,7 @@ MODES = ("parallel", "sequential", "shuffle", "annealed", "joint", "single")
 class TaskBatch:
     """Name a batch: number `batch` of pass `epoch` over `task`, both from 0.
 
-    stage_end: in sequential mode, the last of all N_i passes over the task in a global epoch.
+    stage_end: in sequential mode, whether it ends the N_i passes over its task of a global epoch.
     """
 
     task: str
@@ -120,7 +120,7 @@ def describe_passes(passes: dict[str, float]) -> str:
 
 
 def resolve_sub_epochs(batches: dict[str, int], given: dict[str, int]) -> dict[str, int]:
-    """Return N_i = floor(max B / B_i), the paper's N_i B_i = C, for tasks without a given one."""
+    """Return N_i = floor(max B / B_i), the paper's N_i B_i ~ C, for tasks without a given one."""
     largest = max(batches.values())
     return {task: given.get(task, largest // b) for task, b in batches.items()}
 

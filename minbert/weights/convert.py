@@ -71,8 +71,6 @@ def _guess(name: str, expected: dict[str, Tensor]) -> str:
         other.startswith(layer[0]) for other in expected
     ):
         return ": config.json has fewer layers (num_hidden_layers)"
-    if name in ("state", "state_dict", "model", "model_state_dict"):
-        return ": the weights are inside of it; save them alone"
     return "; is this a BERT checkpoint, without a head of its own?"
 
 

@@ -78,10 +78,10 @@ def read_file(path: Path) -> dict[str, Tensor]:
         raise UserError(f"{path}: holds a {type(tensors).__name__}, not tensors by name")
     for name, tensor in tensors.items():
         if not isinstance(name, str) or not is_dense_on_cpu(tensor):
-            kind = type(tensor).__name__
-            raise UserError(
-                f"{path}: {str(name)[:60]!r} is a {kind}, not a dense tensor of numbers"
-            )
+            what = f"a {type(tensor).__name__}, not a dense tensor of numbers"
+            if any(isinstance(value, dict) for value in tensors.values()):
+                what += "; if the weights are inside of another entry, save them alone"
+            raise UserError(f"{path}: {str(name)[:60]!r} is {what}")
     return tensors
 
 

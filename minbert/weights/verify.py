@@ -50,7 +50,7 @@ def _flatten(tensors: dict[str, Any]) -> dict[str, Tensor]:
         if isinstance(value, list | tuple):
             flat.update({f"{name}.{i}": tensor for i, tensor in enumerate(value)})
         else:
-            flat[name] = value
+            flat[str(name)] = value
     return flat
 
 

@@ -1,0 +1,58 @@
+"""Table 5's rows beside the recipe that they are compared with."""
+
+import shutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from experiments import one_model, run_ablation
+from experiments.ablation import read_ablation
+from experiments.estimate import resolved
+from experiments.markdown import ONE_MODEL
+from minbert import UserError
+from tests.conftest import make_world
+from tests.test_ablation import small_table
+
+FOLDER = Path(one_model.__file__).parent
+RECIPE = FOLDER.parent / "recipes/one-model.toml"
+
+
+def test_parallel_is_evaluated_as_the_recipe_is_and_one_row_of_it_ends_with_it() -> None:
+    lines = {line.label: line for line in read_ablation(FOLDER / ONE_MODEL).lines}
+    updates = lines["one model: recipes/one-model.toml"].updates["one-model"]
+    recipe = tomllib.loads(RECIPE.read_text())
+    known = run_ablation.jobs_of_rows(one_model.table_5())
+    by_name = {job.name: job for job in known}
+    every = ("--eval-every", str(recipe["eval_every"]))
+    whole, ended = by_name["parallel"].arguments, by_name["parallel-7731"].arguments
+    assert ended == (*one_model.IN_TURN, "--steps", str(updates))
+    assert whole == (*one_model.IN_TURN, "--epochs", str(recipe["epochs"]))
+    assert one_model.IN_TURN[-2:] == every
+
+
+def test_tasks_alone_with_the_recipes_r_drop_are_read_and_trained_as_in_the_recipe() -> None:
+    whole, _ = resolved("train_multitask", ["--config", str(RECIPE)])
+    rows = {row.label: row for row in one_model.table_5()}
+    for task, jobs_of_task in rows["single tasks with the recipe's R-Drop"].jobs.items():
+        alone, _ = resolved("train_multitask", list(jobs_of_task[0].arguments))
+        assert alone.pooling_of(task) == whole.pooling_of(task)
+        same = ("lr", "batch_size", "schedule", "warmup")
+        assert [getattr(alone, name) for name in same] == [getattr(whole, name) for name in same]
+        for name in ("r_drop", "pair_encoding"):
+            assert getattr(alone, name).get(task) == getattr(whole, name).get(task)
+
+
+def test_results_that_cannot_be_kept_are_told_of_before_any_run(tmp_path: Path) -> None:
+    world = make_world(tmp_path)
+    place = world / "results"
+    place.mkdir()
+    (place / "long-texts.json").write_text("{")
+    with small_table(world) as words:
+        with pytest.raises(UserError, match=r"long-texts.json: cannot be read"):
+            one_model.main(words)
+        shutil.rmtree(place)
+        place.write_text("a file")
+        with pytest.raises(UserError, match="results: cannot be written; --results DIR names an"):
+            one_model.main(words)
+    assert not (world / "runs").exists()
