@@ -31,7 +31,7 @@ from minbert.run import dry_run, rundir
 from minbert.run.checkpoint import Best, Scores, TrainState
 from minbert.run.finish import finish_mlm, kept_checkpoint
 from minbert.run.keeper import Keeper, check_finite, save_checkpoint
-from minbert.run.mlm_args import Args, default_name, resolve_arguments
+from minbert.run.mlm_args import Args, default_name, resolve_arguments, task_flags
 from minbert.run.pre_training import PreTraining, set_up
 from minbert.run.steps import StepRecord
 from minbert.task.task import Tasks
@@ -186,13 +186,6 @@ def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
     if loss > LARGEST_LOSS:
         raise UserError(f"held-out loss {loss:.0f}: training has diverged; start with a lower --lr")
     return {"accuracy": right / total, "perplexity": math.exp(loss), "loss": loss}, total
-
-
-def task_flags(args: Args) -> str:
-    """Return the flags by which train_multitask.py trains on the same tasks; "" for the default."""
-    task_file = f" --task-file {quote(args.task_file)}" if args.task_file else ""
-    is_default = args.tasks == Args.tasks and not task_file  # the file may have more tasks
-    return task_file + ("" if is_default else f" --tasks {','.join(args.tasks)}")
 
 
 def main(argv: list[str]) -> int:

@@ -124,8 +124,8 @@ def time_to_score(places: Places) -> Section:
         rows.append((f"{wanted:.2f}", *cells, ratio))
     best = (f"{name} {max(w.score for w in o.works):.3f}" for name, o in outcomes.items())
     lines = (
-        f"evaluated every {TURN['steps']} steps, {TURNS} times, on 1,000 dev rows of each task; "
-        "one seed; the evaluations' time is not counted",
+        f"evaluated every {TURN['steps']} steps, {TURNS} times, on at most 1,000 dev rows of each "
+        "task; one seed; the evaluations' time is not counted",
         "best means: " + ", ".join(best),
     )
     title = f"Time to a mean dev score, {places.name}, batch 32"

@@ -13,7 +13,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from minbert.cli import run_script
+from minbert.cli import EMPTY, run_script
 from minbert.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -26,6 +26,8 @@ def main(argv: list[str]) -> int:
         return 0
     if len(argv) < 2 or argv[0].startswith("-"):
         raise UserError("write python -m compat FOLDER SCRIPT, and the script's arguments after it")
+    if not (argv[0].strip() and argv[1].strip()):
+        raise UserError(f"a word of FOLDER SCRIPT is {EMPTY}")
     folder, script = Path(argv[0]).resolve(), argv[1]
     if not (folder / script).is_file():
         raise UserError(f"{folder / script}: no such script")

@@ -13,7 +13,7 @@ from experiments.markdown import write_results_page
 from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
 from experiments.results import RESULTS, gather_tables, with_other_tables
 from experiments.run_records import Records, record_path
-from experiments.run_table import keep_test_predictions, run_table
+from experiments.run_table import check_results, keep_test_predictions, run_table
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.config import BertConfig
 from minbert.data.tokenizer import BertTokenizer
@@ -76,6 +76,7 @@ def main(argv: list[str]) -> int:
     }
     rows, small_rows = {}, {}
     if not args.plan:  # before hours of work: it needs the files of all tasks
+        check_results(folder)
         rows = count_rows(args, root, budget.data)
         small_rows = count_rows(args, root, budget.small) if budget.small != budget.data else {}
 

@@ -44,9 +44,8 @@ def run_table(
     """
     check_data_dir(args)
     folder, chosen = Path(args.results), chosen_jobs(jobs, args.only)
-    if not args.plan:  # before hours of work
-        check_writable(folder, "--results")
-        whole_page(folder)  # raises for a damaged file
+    if not args.plan:
+        check_results(folder)
     is_done = is_done_in(folder, chosen)
     check_records(jobs, Records(root, args))
     print_plan(chosen, root, args, is_done)
@@ -73,6 +72,12 @@ def run_table(
         write_table()
     write_table()
     return True
+
+
+def check_results(folder: Path) -> None:
+    """Raise UserError, before hours of work, for results that are damaged or cannot be written."""
+    check_writable(folder, "--results")
+    whole_page(folder)
 
 
 def check_records(jobs: list[Job], records: Records) -> None:

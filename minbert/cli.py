@@ -266,7 +266,7 @@ def run_script(main: Callable[[list[str]], int]) -> NoReturn:
     141: the program that the output is piped to has ended, as `head` does.
     """
     tune_allocator()
-    sys.stdout = sys.stdout or nowhere()  # `>&-` leaves none
+    sys.stdout, sys.stderr = sys.stdout or nowhere(), sys.stderr or nowhere()  # `>&-` leaves none
     escape_unencodable(sys.stdout)
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # scripts have another for imports

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from minbert.cli import arg, parse_arguments, run_script
-from minbert.data.conll import ENDINGS as CONLL
+from minbert.data.conll import CONLL
 from minbert.data.tables import TABLES, file_ending
 from minbert.errors import UserError
 from minbert.task.course import COURSE_TASKS

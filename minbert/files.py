@@ -129,7 +129,7 @@ def parse_json_line(line: bytes, where: str) -> Any:
 def check_writable(folder: Path, flag: str) -> None:
     """Raise UserError for a folder that nothing can be written to, or that cannot be made.
 
-    flag: that names another one, for the message.
+    flag: that names the folder, for the message.
     """
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (place.is_dir() and os.access(place, os.W_OK)):

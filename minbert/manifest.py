@@ -173,3 +173,21 @@ def check_content(path: Path) -> None:
             f"{path}: damaged: its content is not what was saved; --model with the run's other "
             f"checkpoint starts anew from it"
         )
+
+
+@contextmanager
+def unchanged(files: dict[str, Path]) -> Iterator[dict[str, str]]:
+    """Yield the hashes of files that the block reads, by the files' names.
+
+    Raises UserError if one changes meanwhile: what was read would be taken for what it was before.
+    """
+    hashes = {path: sha256_of(path) for path in files.values()}
+    yield {name: hashes[path] for name, path in files.items()}
+    check_unchanged(hashes)
+
+
+def check_unchanged(hashes: dict[Path, str]) -> None:
+    """Raise UserError if a file has another hash now."""
+    for path, digest in hashes.items():
+        if not path.is_file() or sha256_of(path) != digest:
+            raise UserError(f"{path}: changed while it was read; give the command again")

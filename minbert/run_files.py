@@ -27,12 +27,15 @@ STATE = "state.json"  # in last/: how far the training is
 BEST_STEP = "step.json"  # in best/ and best-TASK/: which step they hold, and its scores
 DEV_ROWS = "dev_rows.json"  # ids, if a dev set is a share of the training rows
 OWN_FILES = (ARGS, TASKS_FILE, LOG, FINDINGS, DEV_ROWS)  # that are read again
-HASHES = "sha256"  # of these files; the oldest runs have none
+HASHES = "sha256"  # in args.json: of it, tasks.toml and dev_rows.json; the oldest runs have none
 
 
 def folders_of_run(folder: Path) -> list[Path]:
-    """Return the folders with an args.json at or around one, from seed-1/sst/best at most."""
-    places = (folder, *folder.resolve().parents[:3])
+    """Return the folders with an args.json at or around one, from seed-1/sst/best at most.
+
+    None of what is no folder, as the name of a model.
+    """
+    places = (folder, *folder.resolve().parents[:3]) if folder.is_dir() else ()
     return [place for place in places if (place / ARGS).is_file()]
 
 
@@ -100,7 +103,7 @@ def read_arguments(run: Path) -> dict[str, Any]:
 def data_dir_of(run: Path) -> str:
     """Return the --data-dir that a run was trained with; data, if nothing says it."""
     folders = folders_of_run(run)
-    return str(read_arguments(folders[0]).get("data_dir", "data")) if folders else "data"
+    return str(read_json(folders[0] / ARGS).get("data_dir", "data")) if folders else "data"
 
 
 def predictions_folder(checkpoint: Path) -> Path:

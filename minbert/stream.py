@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TextIO
 
-from minbert.data.conll import ENDINGS as CONLL
+from minbert.data.conll import CONLL
 from minbert.data.examples import Example
 from minbert.errors import UserError
 from minbert.files import replaced_file, write_text

@@ -230,7 +230,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what was skipped for want of data, and the figures of each part of tests/torture."""
     skipped = [str(report.longrepr) for report in terminalreporter.stats.get("skipped", [])]
     if missing := sum("not beside this checkout" in reason for reason in skipped):
-        terminalreporter.write_line(f"{missing} tests skipped: they need data that is not part of it")
+        terminalreporter.write_line(f"{missing} tests skipped: their data is not in the project")
     reports = [report for some in terminalreporter.stats.values() for report in some]
     for report in reports:
         for name, line in getattr(report, "user_properties", ()):

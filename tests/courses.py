@@ -171,7 +171,8 @@ from multitask_classifier import MultitaskBERT
 tokenizer = BertTokenizer.from_pretrained("bert-base-uncased", local_files_only=True)
 a = tokenizer(["a red kite", "rain"], return_tensors="pt", padding=True, truncation=True)
 b = tokenizer(["one kite", "it rains a lot"], return_tensors="pt", padding=True, truncation=True)
-model = MultitaskBERT(SimpleNamespace(hidden_dropout_prob=0.3)).eval()
+model = MultitaskBERT(SimpleNamespace(hidden_dropout_prob=0.5)).eval()
+assert all(head.dropout.p == 0.5 for head in model.heads.values())
 assert all(p.requires_grad for p in model.parameters())
 assert not any(name.startswith("model.") for name in model.state_dict())
 for frozen in (dict(option="pretrain"), dict(fine_tune_mode="last-linear-layer")):

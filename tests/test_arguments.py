@@ -61,6 +61,7 @@ def test_doctor_advises_what_is_faster_here(
         ("| true", "raise UserError('no')", "error: no\n", 2),
         ("2>&1 | true", "raise UserError('no')", "", 2),
         ("2>&1 | true", "raise KeyboardInterrupt", "", 130),
+        ("2>&- | grep -c error >&2", "raise UserError('no')", "0\n", 2),
         pytest.param("2> /dev/full", "raise UserError('no')", "", 2, marks=ALWAYS_FULL),
         pytest.param(
             "> /dev/full", "return 0", f"error: standard output: {FULL}\n", 2, marks=ALWAYS_FULL

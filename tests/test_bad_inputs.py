@@ -30,7 +30,7 @@ def trained(world: Path, a_run: Callable[..., Path]) -> Path:
         (b'\xef\xbb\xbf[{"sentence": "red cat"}]\n', "a JSON array"),
         (b'{\n"sentence": "red cat"\n}\n', "an object over several lines"),
         (b"\x1f\x8b\x08", "compressed by gzip"),
-        (b"\xd0\xcf\x11\xe0\xa1", "an old Excel workbook or Word text; save the table as CSV"),
+        (b"\xd0\xcf\x11\xe0\xa1", "an old Excel workbook or Word text; save it as CSV"),
         (b"BZh61AY&SYabc", "compressed by bzip2; unpack it with `bunzip2`"),
         (b"\xfd7zXZ\0abc", "compressed by xz; unpack it with `unxz`"),
         (b"\x28\xb5\x2f\xfdabc", "compressed by zstd; unpack it with `unzstd`"),

@@ -1,19 +1,25 @@
 """The benchmarks: who works when, what is counted, what is written. Speed itself is not tested."""
 
+import importlib
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._subclasses import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import large, quality, report, to_score
+from benchmarks import large, quality, report, scaling, to_score
+from benchmarks import ours as of_ours
 from benchmarks.contest import Contestant, Outcome, Work, hold
 from benchmarks.contestants import Places, ours, theirs
+from benchmarks.encoding import latencies
 from benchmarks.report import Target, compared, ratio_line
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
@@ -195,3 +201,52 @@ def test_a_section_names_the_commit_that_was_measured(
 def test_an_unknown_benchmark_is_answered_with_the_known_ones() -> None:
     with pytest.raises(UserError, match=r"--only speed: write some of train_step"):
         benchmarks.main(["--only", "speed"])
+
+
+@pytest.mark.parametrize("main", [benchmarks.main, quality.main])
+def test_a_report_that_cannot_be_written_is_told_of_first(
+    tmp_path: Path, main: Callable[[list[str]], int]
+) -> None:
+    (tmp_path / "results").write_text("a file")
+    with pytest.raises(UserError, match="results: cannot be written; --results DIR names an"):
+        main(["--results", str(tmp_path / "results"), "--data-dir", str(tmp_path)])
+
+
+def test_a_shortened_file_is_a_copy_and_the_data_stay(world: Path, tmp_path: Path) -> None:
+    data, short = world / "data", tmp_path / "short"
+    short.mkdir()
+    before = {path.name: path.read_bytes() for path in data.iterdir()}
+    scaling.shorten(data, short, "quora-train.csv", 8)
+    assert {path.name: path.read_bytes() for path in data.iterdir()} == before
+    assert {path.name for path in short.iterdir()} == before.keys()
+    assert len((short / "quora-train.csv").read_text().splitlines()) == 9  # and the header
+
+
+def test_work_is_that_of_the_layers_matrices(world: Path) -> None:
+    """For an element and a token 2 operations forward and 4 backward, for a library's loop too."""
+    pytest.importorskip("transformers")
+    places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
+    matrices = 2 * (4 * 32 * 32 + 2 * 32 * 64)
+    for one in (ours("minbert", places), theirs("(b)", "plain_loop", places, fast=True)):
+        module, name = one.factory.split(":")
+        work = getattr(importlib.import_module(module), name)(one.settings)()
+        assert work.examples > 0 and work.flops == 6 * matrices * work.tokens
+    texts = {"texts": ["red cat", "old dog runs"], "precision": "fp32", "pairs": False}
+    work = of_ours.encoding({"model": places.model, **texts})()
+    assert work.tokens == 9 and work.flops == 2 * matrices * 9
+
+
+def test_products_have_the_operations_that_pytorch_counts(world: Path) -> None:
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter:  # nothing is computed
+        limit = of_ours.matrix_limit({"precision": "fp32"})()
+    assert limit.flops == counter.get_total_flops()
+    turn = of_ours.products_alone({"model": str(world / "model"), "tokens": 8, "steps": 2})
+    with FlopCounterMode(display=False) as counter:
+        work = turn()
+    assert work.flops == counter.get_total_flops() and work.tokens == 16
+
+
+def test_latencies_are_percentiles_in_milliseconds() -> None:
+    each = tuple(n / 1000 for n in range(100, -1, -1))
+    (line,) = latencies({"a": Outcome("a", (1.0,), (Work(each=each),), 1.0)})
+    assert line == "a: p50 50.0 ms, p99 99.0 ms"

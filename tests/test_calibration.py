@@ -254,3 +254,11 @@ def test_runs_of_before_load_and_damaged_ones_are_named(
         (old / "best/heads.json").write_text(json.dumps(saved))
         with pytest.raises(UserError, match="damaged"):
             MultitaskModel.load(old, device="cpu")
+
+
+def test_halves_have_all_classes_of_a_file_that_has_them_in_turns() -> None:
+    outputs, labels = overconfident(TASKS["quora"], 200)
+    turns = zip(np.flatnonzero(labels == 0), np.flatnonzero(labels == 1), strict=False)
+    rows = np.array(list(turns)).reshape(-1)
+    held_out = calibration_of(TASKS["quora"], outputs[rows], labels[rows]).held_out
+    assert {*labels[rows][held_out == held_out[0]]} == {0, 1}

@@ -15,7 +15,10 @@ import evaluate
 import train_multitask
 from minbert.data.encoded import EncodedSplit
 from minbert.metrics import mae, rmse
+from minbert.report.card import labels_of
 from minbert.report.findings import findings
+from minbert.report.task_findings import TaskFindings
+from minbert.run.scoring import print_classes
 from minbert.task.classes import (
     ClassScore,
     class_counts,
@@ -150,3 +153,19 @@ def test_of_many_classes_those_are_listed_that_are_found_least() -> None:
     shown = [score.f1 * 25 for score in worst_first(scores)]
     assert shown == pytest.approx([*range(20)])
     assert worst_first(scores[:20]) == scores[:20]
+
+
+def test_long_names_are_told_apart_and_a_card_counts_what_it_leaves_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labels = [f"Hardware / Laptop / part {i}" for i in range(30)]
+    task = make_task("t", {"kind": "classification", "train": "t.csv", "text": "x", "label": "y",
+                           "labels": labels})  # fmt: skip
+    gold = np.arange(30, dtype=np.float32)
+    scores = class_scores(task, gold, gold)
+    print_classes(task, scores)
+    said = capsys.readouterr().out.splitlines()
+    assert [" ".join(line.split()[1:7]) for line in said[1:-1]] == labels[:20]
+    assert said[-1].endswith("and 10 more classes; --json has them")
+    card = labels_of(task, gold, {"t": TaskFindings("T", [], classes=scores)})
+    assert card.endswith("\n\nAnd 10 more classes, which are found better or are not in dev.")

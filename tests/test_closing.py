@@ -78,7 +78,11 @@ def test_the_folder_of_several_runs_says_what_they_came_to(
     mean = kept["over_seeds"]["sst"]["mean"]
     assert mean == pytest.approx(sum(scores["sst"] for scores in kept["scores"]) / 2)
     card = (folder / "README.md").read_text()
-    assert f"| SST | accuracy | {mean:.3f} |" in card and "the scores of 2 seeds one by" in card
+    for title, task, metric in (("SST", "sst", "accuracy"), ("STS", "sts", "pearson")):
+        s = kept["over_seeds"][task]
+        ends = f"{s['spread']:.4f} | {s['lowest']:.3f} to {s['highest']:.3f} |"
+        assert f"| {title} | {metric} | {s['mean']:.3f} | {ends}" in card
+    assert "the scores of 2 seeds one by" in card
     page = (folder / "report.html").read_text()
     assert all(f"seed-{seed}/{task}" in page for seed in (11711, 11712) for task in ("sst", "sts"))
 

@@ -10,6 +10,7 @@ import torch
 import transformers
 
 import compat.__main__ as compat
+from compat.fallback.utils import get_extended_attention_mask
 from minbert import Batch, BertModel, UserError
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork, save_multitask
@@ -195,6 +196,9 @@ def test_the_heads_of_a_run_answer_as_trained(folder: Path, tmp_path: Path) -> N
         "         model.predict_similarity(a, mask, b, mask)]\n"
         "for ours, theirs in zip(found, torch.load('expected.pt')):\n"
         "    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)\n"
+        "from types import SimpleNamespace\n"
+        "other = MultitaskBERT(SimpleNamespace(hidden_dropout_prob=0.1))\n"
+        "assert other.heads['sst'].dropout.p == 0.1\n"
         "from bert import BertModel\n"
         "bert = BertModel.from_pretrained('bert-base-uncased')\n"
         "hidden = bert.embed(a)\n"
@@ -202,3 +206,13 @@ def test_the_heads_of_a_run_answer_as_trained(folder: Path, tmp_path: Path) -> N
     )
     done = run_script(folder, text, model=str(tmp_path / "best"))
     assert done.code == 0, done.err
+
+
+def test_what_is_added_to_scores_hides_padding_alone() -> None:
+    added = get_extended_attention_mask(torch.tensor([[1, 1, 0]]), torch.float32)
+    assert added.tolist() == [[[[0.0, 0.0, -10000.0]]]]
+
+
+def test_an_empty_folder_is_a_slip() -> None:
+    with pytest.raises(UserError, match="a word of FOLDER SCRIPT is empty: leave it out"):
+        compat.main(["", "classifier.py"])

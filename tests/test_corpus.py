@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import pytest
@@ -18,9 +19,14 @@ from minbert.data.corpus import load_corpus, load_sentences
 from minbert.data.encoded import EncodedSplit
 from minbert.data.sampler import random_order, rows_without
 from minbert.locks import locked
+from minbert.manifest import sha256_of
 from tests.conftest import arguments
 
 LINES = [f"red cat {'old dog ' * (i % 5)}" for i in range(60)]
+
+
+def hashed(path: Path) -> dict[Path, str]:
+    return {path: sha256_of(path)}
 
 
 @pytest.fixture
@@ -33,7 +39,7 @@ def load(world: Path, tokenizer: BertTokenizer) -> Callable[[], EncodedSplit]:
     """Load a file of lines that makes several parts."""
     file = world / "text.txt"
     file.write_text("\n".join(LINES) + "\n")
-    return lambda: load_corpus([file], tokenizer, 16, world / "ids")
+    return lambda: load_corpus(hashed(file), tokenizer, 16, world / "ids")
 
 
 @pytest.fixture(autouse=True)
@@ -56,7 +62,7 @@ def test_long_lines_are_cut_and_empty_ones_are_no_rows(
     file = world / "text.txt"
     file.write_text("red cat\n\n" + "old dog " * 20 + "\n")
     monkeypatch.setattr(corpus, "CHUNK", 1000)
-    split = load_corpus([file], tokenizer, 16, world / "ids")
+    split = load_corpus(hashed(file), tokenizer, 16, world / "ids")
     assert split.lengths.tolist() == [4, 16, 16, 14]
     rows = np.split(split.ids, split.offsets[1:-1])
     words = [word for row in rows for word in row[1:-1]]
@@ -182,8 +188,19 @@ def test_no_room_for_the_order_of_many_rows_is_an_error(monkeypatch: pytest.Monk
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(sampler.os, "posix_fallocate", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=f"No space left on device: '{gettempdir()}'"):
         random_order(20, 0)
+
+
+def test_no_room_for_ids_names_their_file(
+    world: Path, load: Callable[[], EncodedSplit], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(corpus.os, "fsync", full)
+    with pytest.raises(OSError, match=rf"No space left on device: '{world}/ids/corpus-\w+\.ids'"):
+        load()
 
 
 def test_rows_without_some() -> None:
@@ -214,12 +231,12 @@ def test_a_second_command_waits_for_the_first(
 def test_no_text_and_no_token(world: Path, tokenizer: BertTokenizer) -> None:
     (world / "blank.txt").write_text(" \n\n")
     with pytest.raises(UserError, match=r"blank.txt: the file is empty"):
-        load_corpus([world / "blank.txt"], tokenizer, 16, world / "ids")
+        load_corpus(hashed(world / "blank.txt"), tokenizer, 16, world / "ids")
     with pytest.raises(UserError, match="hold no token"):
         load_sentences(["\x01", "\x02"], tokenizer, 16, world / "ids")
     (world / "binary.txt").write_text("red\ncat\0\n")
     with pytest.raises(UserError, match=r"binary.txt:2: a binary file"):
-        load_corpus([world / "binary.txt"], tokenizer, 16, world / "ids")
+        load_corpus(hashed(world / "binary.txt"), tokenizer, 16, world / "ids")
 
 
 def test_another_tokenizer_makes_another_corpus(world: Path) -> None:

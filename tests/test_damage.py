@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import evaluate
 import train_multitask
 from minbert import UserError
 from minbert.cli import flag_of
@@ -105,6 +106,7 @@ def test_what_was_changed_in_a_run_is_used_and_said(
     folder = world / "runs/run"
     uses = {
         "predict": lambda: MultitaskModel.load(folder),
+        "evaluate": lambda: evaluate.main(["--checkpoint", str(folder)]),
         "resume": lambda: train_multitask.main(["--resume", str(folder)]),
         "report": lambda: read_runs(folder),
     }
@@ -181,6 +183,16 @@ def test_a_log_with_damaged_lines_keeps_the_others(
     train_multitask.main(["--resume", str(world / "runs/run")])
     assert "damaged lines left out: 2" in capsys.readouterr().out
     assert len(read_log(path)) == whole.count(b"\n") + 1  # "resume"
+
+
+def test_a_log_that_ends_in_a_damaged_line_stops_no_other_run(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--name", "two", "--seeds", "2", "--epochs", "1", "--skip-predictions")
+    with (world / "runs/two/seed-11711/log.jsonl").open("ab") as log:
+        log.write(b"\0" * 9 + b"\n")
+    assert train_multitask.main(["--resume", str(world / "runs/two")]) == 0
+    assert "seed-11711/log.jsonl: damaged lines left out: 1" in capsys.readouterr().out
 
 
 def test_a_log_that_is_gone_is_said(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

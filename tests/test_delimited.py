@@ -136,3 +136,10 @@ def test_a_table_may_begin_with_empty_lines(quoting: str) -> None:
     assert list(rows) == [(4, {"text": "a, b", "label": "c"})]
     with pytest.raises(UserError, match="no names of columns"):
         table_of(PATH, iter(["", ""]), Dialect(quoting))
+
+
+def test_quotes_are_text_in_the_rows_alone() -> None:
+    """Those of the header are CSV's, also where the task file says "none"."""
+    lines = ['"text"\t"label"', '"red\tlamp']
+    names, rows = table_of(PATH, iter(lines), Dialect("none"))
+    assert names == ["text", "label"] and [cells["text"] for _, cells in rows] == ['"red']

@@ -1,6 +1,7 @@
 """Two processes under torchrun work as one: the same weights, stopped or not."""
 
 import json
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -250,6 +251,7 @@ def test_held_out_scores_are_of_the_rows_of_all(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(pretrain_mlm, "masked_rows", masked)
     expected = pretrain_mlm.held_out_scores(run)
     assert expected[1] == ROWS and expected[0]["accuracy"] == 0.2  # three of fifteen
+    assert expected[0]["perplexity"] == pytest.approx(math.exp(expected[0]["loss"]))
     monkeypatch.setattr(distributed, "size", lambda: 2)
     monkeypatch.setattr(distributed, "all_reduce_sum", all_reduce_sum)
     for rank in (0, 1):  # the second knows what the first has

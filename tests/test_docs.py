@@ -20,7 +20,8 @@ import torch
 import pretrain_mlm
 import train_multitask
 from minbert import BertConfig, BertModel
-from minbert.cli import parse_given, run_script
+from minbert.cli import flag_of, parse_given, run_script
+from minbert.run.resumed import FREE_ON_RESUME
 from minbert.task.taskfile import COMMON, KINDS, read_tasks
 from minbert.weights.resolve import resolve
 from tasks import TASKS, sample
@@ -284,3 +285,10 @@ def test_the_readme_is_short_and_its_line_counts_are_right() -> None:
         lines = len((ROOT / path).read_text(encoding="utf-8").splitlines())
         assert name == path and abs(lines - int(said)) <= max(5, lines / 10), f"{path}: {lines}"
     assert sum(int(said) for *_, said in rows) <= MOST_LINES_TO_READ
+
+
+def test_the_page_lists_what_a_resumed_run_may_change() -> None:
+    page = " ".join((ROOT / "docs/usage.md").read_text(encoding="utf-8").split())
+    listed = re.search(r"may be given anew:(.+?) and `--json`", page)[0]
+    free = FREE_ON_RESUME - {"resume", "use_gpu"}
+    assert {*re.findall(r"`(--[\w-]+)`", listed)} == {*map(flag_of, free)}

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.data import corpus, id_cache
+from minbert.data.examples import Example
 from minbert.manifest import sha256_of
 from minbert.run import fine_tuning, teachers
+from minbert.task.dev_rows import check_dev_rows, drawn_earlier, id_and_digest
+from tasks import TASKS
 from tests.conftest import arguments, cut, run, weights
 from tests.test_stopping import interrupt_at
 from tests.test_teachers import outputs_of, teach
@@ -193,3 +197,20 @@ def test_a_command_s_later_runs_have_the_data_and_the_model_of_its_first(
         run(world, "--name", "run", *options)
     assert (world / "runs/run/seed-11711/last").is_dir()
     assert not (world / "runs/run/seed-11712/last").exists()
+
+
+def test_other_ends_of_lines_inside_a_text_make_no_other_text() -> None:
+    """As git or an editor writes a whole file anew."""
+    unix, windows = Example("1", "red\ncat", "a\nb"), Example("1", "red\r\ncat", "a\r\nb")
+    mixed = Example("1", "red\r\ncat", "a\nb")
+    for kept in (unix, windows, mixed):
+        digests = frozenset([id_and_digest(kept)])
+        task = replace(TASKS["sts"], dev_ids=frozenset("1"), dev_digests=digests)
+        for now in [mixed] if kept is mixed else [unix, windows]:
+            check_dev_rows(task, [now], "f.csv")
+            assert drawn_earlier(task, [now, Example("2", "dog")], digests).tolist() == [
+                True,
+                False,
+            ]
+        with pytest.raises(UserError, match="1 of the 1 dev rows of sts are gone or have another"):
+            check_dev_rows(task, [replace(unix, text="red cat")], "f.csv")

@@ -247,3 +247,13 @@ def test_new_weights_are_drawn_as_bert_s() -> None:
     matrices.append(Head(32, HeadConfig(100), 0.0).weight)
     assert len(matrices) > 10
     assert all(0.018 < float(p.detach().std()) < 0.022 for p in matrices)
+
+
+def test_first_tokens_have_the_heads_of_the_attention_modules(tiny: BertModel) -> None:
+    with torch.no_grad():
+        for layer in tiny.bert_layers:
+            layer.self_attention.num_heads = 2
+            layer.self_attention.query.weight *= 20  # else heads hardly matter
+            layer.self_attention.key.weight *= 20
+    batch = Batch(torch.arange(5, 14), torch.arange(9), torch.zeros(9).long(), (9,))
+    torch.testing.assert_close(tiny.pooled_output(batch), tiny.encode(batch)[1])

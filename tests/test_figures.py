@@ -4,6 +4,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import MagicMock
 from xml.etree import ElementTree
 
 import pytest
@@ -64,3 +65,22 @@ def test_a_damaged_record_is_one_line(tmp_path: Path) -> None:
     what = r"results\.json: tables: Table 1.*: updates is '\d+', not of the type int"
     with pytest.raises(UserError, match=what):
         read_record(tmp_path)
+
+
+def test_intervals_are_of_the_dev_rows_of_their_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen, pyplot = set(), MagicMock()
+    pyplot.Figure().subplots.return_value = [[MagicMock() for _ in range(3)]]
+    monkeypatch.setitem(sys.modules, "matplotlib", MagicMock())
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", pyplot)
+
+    def draw(_axes: object, result: Result, _place: object, dev_rows: int, _theme: object) -> list:
+        seen.add((result.column, result.is_small, dev_rows))
+        return []
+
+    monkeypatch.setattr(figures, "draw_result", draw)
+    record = read_record(HOME)
+    own = [r for r in record.results if r.table == "Table 3: routines" and r.scores]
+    figures.dot_plot(record, own, THEMES[0])
+    rows = {("SST", 1101), ("Quora", 20212), ("STS", 863)}
+    small = {("SST", 1101), ("Quora", 4000), ("STS", 863)}
+    assert seen == {(c, False, n) for c, n in rows} | {(c, True, n) for c, n in small}

@@ -217,3 +217,11 @@ def test_the_right_spelling_of_the_course_s_header_is_read_too(tmp_path: Path, h
     predicted.write_text(f"{header}\na1 , 4.25 \nb2 , 0.5 \n")
     found = score_predictions(predicted, gold, [TASKS["sts"]])
     assert (found["pearson"], found["scored"], found["missing"]) == (1.0, 2, 0)
+
+
+def test_an_id_that_two_gold_rows_have_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "may.csv").write_text("id,text,queue\n1,red,lamp\n1,old,kettle\n")
+    (tmp_path / "p.csv").write_text("id,Predicted_queue\n1,kettle\n")
+    own = task(id="id", dev="may.csv")
+    with pytest.raises(UserError, match=r"may.csv:3: id '1' is on line 2 already"):
+        score_predictions(tmp_path / "p.csv", tmp_path / "may.csv", [own])

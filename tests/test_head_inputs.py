@@ -8,14 +8,18 @@ import pytest
 import torch
 
 import train_multitask
-from minbert import BertModel, UserError
+from minbert import Batch, BertModel, UserError
+from minbert.cli import parse_given
 from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.export import main as export
 from minbert.files import read_json
 from minbert.inference import MultitaskModel
+from minbert.model.heads import HeadConfig
+from minbert.model.multitask import MultitaskNetwork
 from minbert.run import heads_first
+from minbert.run.train_args import Args
 from minbert.training import distributed
 from tests.conftest import logged, run, weights
 from tests.flags import Outcome, watched
@@ -129,3 +133,26 @@ def test_heads_trained_first_are_those_of_the_first_process(
     run(world, "--name", "run", *options)
     heads = weights(world / "runs/run/last")
     assert all((heads[f"{task}.weight"] == 0.25).all() for task in ("sst", "sts"))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [HeadConfig(), *(HeadConfig(pooling=p) for p in ("mean", "max")), HeadConfig(per_word=True)],
+    ids=["cls", "mean", "max", "words"],
+)
+def test_what_heads_read_has_their_parameters_precision(
+    tiny: BertModel, config: HeadConfig
+) -> None:
+    """bf16 is of the encoder's products; heads compute in the dtype of what they read."""
+    tiny.compute_dtype = torch.bfloat16
+    network, ids = MultitaskNetwork(tiny, {"own": config}), torch.arange(5, 10)
+    starts = {"word_starts": torch.tensor([1, 4])} if config.per_word else {}
+    batch = Batch(ids, torch.tensor([0, 1, 2, 0, 1]), ids * 0, (3, 2), **starts)
+    assert network.head_input("own", batch).dtype == torch.float32
+
+
+def test_layers_are_numbered_from_1() -> None:
+    """0 would be the embeddings; a run's end would call its own head damaged."""
+    for text in ("0", "1,0", "-1", "x"):
+        with pytest.raises(UserError, match=r"--pool-layers: .*write numbers from 1 with commas"):
+            parse_given(Args, [f"--pool-layers={text}"], "")

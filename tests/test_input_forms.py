@@ -114,3 +114,9 @@ def test_objects_of_another_ending(tmp_path: Path) -> None:
     path.write_text('{"text": "red", "queue": "lamp"}\n')
     (row,) = read_examples(path, task().columns, labelled=True)[0]
     assert (row.text, row.label) == ("red", 0) and texts_of(str(path), task()) == ["red"]
+
+
+def test_a_table_with_semicolons_is_no_text_of_sentences(tmp_path: Path) -> None:
+    (tmp_path / "in.txt").write_text("id;text\n7;red\n")
+    with pytest.raises(UserError, match="the input's first line: `;` between the columns"):
+        texts_of(str(tmp_path / "in.txt"), task())

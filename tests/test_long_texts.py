@@ -148,6 +148,7 @@ def test_a_run_reads_texts_the_same_way_wherever_it_is_used(
     own: Path, long: str, capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = train(own, long, "long", "--lr", "1e-2")
+    assert "may be cut" not in capsys.readouterr().out
     found = logits(run)
     card = (run / "README.md").read_text()
     assert "| intent.tsv | 16 |" in card  # rows, not windows

@@ -121,6 +121,9 @@ def test_single_tasks_have_epochs_of_their_own(world: Path) -> None:
     run(world, "--name", "run", "--mode", "single", "--epochs", "sst=1,sts=3")
     steps = {task: len(logged(world / "runs/run" / task, "step")) for task in ("sst", "sts")}
     assert steps == {"sst": 5, "sts": 9}
+    for task, rows in (("sst", 40), ("sts", 60)):  # batches need not be full
+        lines = logged(world / "runs/run" / task, "step")
+        assert sum(line["examples"] for line in lines) == rows
     with pytest.raises(UserError, match="goes with --mode single, and has each of its tasks"):
         run(world, "--mode", "single", "--epochs", "sst=1")
     with pytest.raises(UserError, match="goes with --mode single"):

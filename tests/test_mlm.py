@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 import pretrain_mlm
@@ -142,10 +142,17 @@ def test_missing_files_are_named_before_weights_are_looked_for(world: Path) -> N
     for place, message in (("--data-dir", "no such file; fetch"), ("--corpus", "no such file")):
         with pytest.raises(UserError, match=message):
             pretrain(world, "--model", "/nowhere", place, "nothing-here")
-    with pytest.raises(UserError, match="not a plain file"):
+    with pytest.raises(UserError, match=r"a folder; name its files, as in FOLDER/\*.txt"):
         pretrain(world, "--corpus", str(world))
-    with pytest.raises(UserError, match=r"text\.txt: given twice"):
-        pretrain(world, "--corpus", *[str(world / "text.txt")] * 2)
+    for again in ("text.txt", "data/../text.txt"):
+        with pytest.raises(UserError, match=r"text\.txt: given twice"):
+            pretrain(world, "--corpus", str(world / "text.txt"), str(world / again))
+
+
+def test_the_card_names_the_tasks_that_go_on(world: Path) -> None:
+    pretrain(world, "--name", "mlm", "--tasks", "sst", "--epochs", "1")
+    card = (world / "runs/mlm/README.md").read_text()
+    assert f"train_multitask.py --model {world}/runs/mlm --data-dir DIR --tasks sst\n" in card
 
 
 def test_texts_without_a_word_to_guess(world: Path) -> None:
@@ -233,3 +240,17 @@ def test_a_mask_that_stands_in_a_text_is_no_word_to_guess() -> None:
     )  # fmt: skip
     targets = set(mask_batch(batch, masking, 1, 0).targets.tolist())
     assert targets == {*tokenizer("red cat")["input_ids"][0, 1:-1].tolist()}
+
+
+def test_a_head_by_its_names_of_2018_is_read(tiny: BertModel, tmp_path: Path) -> None:
+    """As the published bert-base-uncased has them, from which pre-training goes on by default."""
+    model, path = MaskedLanguageModel(tiny), tmp_path / "model.safetensors"
+    nn.init.normal_(model.mlm_head.layer_norm.bias)
+    save_mlm(model, tmp_path)
+    tensors = load_file(path)
+    for now, then in (("Norm.weight", "Norm.gamma"), ("Norm.bias", "Norm.beta")):
+        tensors = {name.replace(now, then): tensor for name, tensor in tensors.items()}
+    save_file(tensors, path)
+    loaded, is_new = load_mlm(tmp_path)
+    assert not is_new
+    assert torch.equal(loaded.mlm_head.layer_norm.bias, model.mlm_head.layer_norm.bias)

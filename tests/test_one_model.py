@@ -2,14 +2,16 @@
 
 import shutil
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from experiments import one_model, run_ablation
+from experiments import gather, long_texts, one_model, run_ablation
 from experiments.ablation import read_ablation
 from experiments.estimate import resolved
-from experiments.markdown import ONE_MODEL
+from experiments.jobs import JobArgs
+from experiments.markdown import LONG_TEXTS, ONE_MODEL
 from minbert import UserError
 from tests.conftest import make_world
 from tests.test_ablation import small_table
@@ -56,3 +58,26 @@ def test_results_that_cannot_be_kept_are_told_of_before_any_run(tmp_path: Path) 
         with pytest.raises(UserError, match="results: cannot be written; --results DIR names an"):
             one_model.main(words)
     assert not (world / "runs").exists()
+
+
+def test_the_table_is_what_its_records_and_today_s_rows_make(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But for the differences, whose intervals need the dev rows."""
+    monkeypatch.chdir(FOLDER.parent)  # where recipes/ is
+    monkeypatch.setattr(gather.RowRecords, "gains", lambda *_: [])
+    kept, rows = read_ablation(FOLDER / ONE_MODEL), one_model.table_5()
+    model = "all-MiniLM-L6-v2"
+    args = JobArgs(model=model, data_dir=str(tmp_path), seeds=3, results=str(FOLDER))
+    about = (one_model.TITLE, "experiments.one_model", rows, Path(f"one-model-{model}"), args)
+    made = gather.gather_ablation(*about, one_model.NOTE)
+    assert made == replace(kept, lines=[replace(line, gains=[]) for line in kept.lines])
+    for line, row in zip(kept.lines, rows, strict=True):
+        beside = {rows[0].label, row.beside} - {row.label, ""}
+        assert {gain.beside for gain in line.gains} == beside
+
+
+def test_the_commands_of_table_6_are_today_s() -> None:
+    rows = long_texts.table_6(Path("checkpoints/long-texts-all-MiniLM-L6-v2"))
+    now = {job.name: job.command("all-MiniLM-L6-v2") for job in run_ablation.jobs_of_rows(rows)}
+    assert read_ablation(FOLDER / LONG_TEXTS).runs == now

@@ -154,7 +154,7 @@ TABLE = "text,label\ngood,1\nbad,0\n"
         ("a.csv", TABLE.replace(",", ";"), "`;` between the columns"),
         ("a.csv", TABLE.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
         ("a.csv", TABLE.replace("good", "caf\u00e9").encode("cp1252"), "a.csv:2: not UTF-8"),
-        ("a.csv", b"PK\x03\x04rest", "a zip archive or an Excel workbook"),
+        ("a.csv", b"PK\x03\x04rest", "a zip archive, an Excel workbook or a Word text; unpack it"),
         ("a.csv", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
         ("a.json", '[{"text":"good","label":"1"}]', "found a JSON array"),
         ("a.json", '[\n {"text":"good","label":"1"}\n]', "found a JSON array"),

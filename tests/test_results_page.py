@@ -11,7 +11,15 @@ from experiments import paper, run_table
 from experiments.figures import score_label
 from experiments.jobs import Job, JobArgs
 from experiments.markdown import format_difference, results_page, write_results_page
-from experiments.results import PaperRecord, Result, read_record, with_other_tables
+from experiments.recipes import BUDGETS, tables
+from experiments.results import (
+    PaperRecord,
+    Result,
+    gather_tables,
+    read_record,
+    with_other_tables,
+)
+from experiments.run_records import Records
 from minbert import UserError
 from minbert.run.dry_run import Forecast
 
@@ -111,7 +119,7 @@ def test_a_damaged_record_is_told_of_before_hours_of_work(world: Path) -> None:
     places = ["--data-dir", str(world / "data"), "--output-dir", str(world / "runs")]
     with pytest.raises(UserError, match=r"results\.json: 'tables' is missing; "):
         paper.main(["--model", str(world / "model"), *places, "--results", str(world / "results")])
-    assert not list(world.glob("runs/*/*/args.json"))
+    assert not (world / "runs").exists()
 
 
 def test_a_table_leaves_the_others_alone(routines: PaperRecord, tmp_path: Path, capsys) -> None:
@@ -159,3 +167,34 @@ def test_a_plan_has_the_time_of_the_seeds_that_are_left(
     assert "  taught: 1 of 3 done, 7 steps, 3.3 hours\n" in out
     assert "about 6.7 hours of training steps in all" in out
     assert asked[1][:2] == ["--lr", "1e-3"]
+
+
+@pytest.mark.parametrize("number", ["1", "2", "3"])
+def test_a_table_is_what_its_records_and_today_s_recipes_make(number: str, tmp_path: Path) -> None:
+    kept = read_record(HOME)
+    (title,) = (title for title in kept.tables if title.startswith(f"Table {number}:"))
+    table = kept.tables[title]
+    args = paper.Args(
+        table=number, budget=table.budget, model=kept.model, seeds=3, data_dir=str(tmp_path),
+        results=str(HOME),
+    )  # fmt: skip
+    records = Records(Path(f"paper-{table.budget}-{kept.model}"), args)
+    chosen = [tables(table.budget, 4 * 384)[number]]
+    made = gather_tables(chosen, records, args, table.rows, table.small_rows)
+    assert made.tables[title] == table
+    assert made.results == [r for r in kept.results if r.table == title]
+    assert number != "3" or made.stages == kept.stages
+
+
+def test_a_table_names_the_rows_of_its_budget(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ("--limit", "quora=8", "--limit-dev", "quora=4")
+    budget = replace(BUDGETS["cpu"], data=data, small=("--limit", "quora=6"))
+    monkeypatch.setitem(BUDGETS, "cpu", budget)
+    monkeypatch.setattr(paper, "draw_figures", lambda *_: None)
+    monkeypatch.setattr(paper, "run_table", lambda jobs, root, args, write, **_: write())
+    places = ["--data-dir", str(world / "data"), "--output-dir", str(world / "runs")]
+    places += ["--model", str(world / "model"), "--results", str(world / "results")]
+    paper.main([*places, "--table", "3", "--budget", "cpu"])
+    table = read_record(world / "results").tables[TITLE]
+    assert table.rows == {"SST": [40, 12], "Quora": [8, 4], "STS": [20, 6]}
+    assert table.small_rows == {"SST": [40, 12], "Quora": [6, 12], "STS": [20, 6]}

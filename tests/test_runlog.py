@@ -46,3 +46,14 @@ def test_an_evaluation_that_the_checkpoint_lacks_is_logged_once(
     log.write_text("".join(json.dumps(line) + "\n" for line in lines))
     RunLog(log, 10, assessed=0).file.close()  # the run goes on at step 10, and evaluates it
     assert [line["step"] for line in logged(tmp_path, event)] == [0]
+
+
+def test_steps_whose_lines_are_missing_are_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A step of joint mode has several lines."""
+    log, step = tmp_path / "log.jsonl", {"event": "step", "loss": 0.5, "lr": 0.1, "tokens": 9}
+    log.write_text("".join(json.dumps({**step, "step": n}) + "\n" for n in (1, 2, 2, 4)))
+    RunLog(log, 5, assessed=0).file.close()
+    assert "the lines of 2 steps are missing; the others are kept\n" in capsys.readouterr().out
+    assert len(logged(tmp_path, "step")) == 4

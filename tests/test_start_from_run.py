@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+import evaluate
 import train_multitask
+from minbert import UserError
 from minbert.data.examples import read_examples
 from minbert.task.dev_rows import DEV_ROWS, draw_dev_rows, write_dev_rows
-from minbert.task.taskfile import make_task
+from minbert.task.taskfile import make_task, task_file_text
 from tests.conftest import cut, run
 from tests.own_tasks import OWN, arguments, older_dev_row
 
@@ -207,3 +209,37 @@ def test_a_start_or_teacher_that_is_not_finished_is_said(
     capsys.readouterr()
     run(world, "--name", "last", "--steps", "1", "--skip-predictions", "--model", f"{first}/best")
     assert "is not finished" not in capsys.readouterr().out
+
+
+def test_no_warning_of_rows_that_the_start_was_not_trained_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was trained on another task of its task file, or kept the dev rows."""
+    keys = SINGLE | {"kind": "classification", "labels": ["b", "o"]}
+    tasks, first = {"own": make_task("own", keys)}, tmp_path / "first"
+    write_objects(tmp_path, lambda n: "bo"[n % 2])
+    first.mkdir()
+    (first / "tasks.toml").write_text(task_file_text(tasks.values()))
+    for name, keeps in (("own", False), ("other", False), ("own", True)):
+        arguments_ = {"data_dir": str(tmp_path), "tasks": [name]}
+        (first / "args.json").write_text(json.dumps(arguments_))
+        if keeps:
+            write_dev_rows(first, draw_dev_rows(tasks, tmp_path, "none"), "none")
+        capsys.readouterr()
+        draw_dev_rows(tasks, tmp_path, str(first))
+        warned = "kept no dev rows" in capsys.readouterr().out
+        assert warned == (name == "own" and not keeps)
+
+
+def test_a_file_of_the_dev_rows_alone_is_scored(own: Path) -> None:
+    """But not trained on."""
+    file, drawn = own / "data/entails.jsonl", 'dev = 0.25\nid = "key"'
+    (own / "own.toml").write_text(OWN.replace('dev = "entails.jsonl"\nid = "key"', drawn))
+    train_multitask.main([*arguments(own), "--tasks", "entails"])
+    run = own / "runs/own"
+    kept = {row.split(" ")[0] for row in json.loads((run / "dev_rows.json").read_text())["entails"]}
+    lines = [x for x in file.read_text().splitlines() if str(json.loads(x)["key"]) in kept]
+    file.write_text("\n".join(lines) + "\n")
+    assert evaluate.main(["--checkpoint", str(run), "--data-dir", str(own / "data")]) == 0
+    with pytest.raises(UserError, match=r"entails.jsonl: no row beside the dev rows of entails"):
+        train_multitask.main(["--resume", str(run)])

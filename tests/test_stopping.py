@@ -8,6 +8,7 @@ from errno import EIO, ENOSPC, EPIPE
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -96,7 +97,8 @@ def test_a_second_ctrl_c_does_not_cut_the_saving(
 
     monkeypatch.setattr(train_multitask, "learning_rate", interrupted)
     monkeypatch.setattr(train_multitask.FineTuning, "write", interrupted_too)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr("sys.stderr", mock.Mock(write=mock.Mock(side_effect=BrokenPipeError)))
+    with pytest.raises(KeyboardInterrupt):  # also where nobody reads how to go on
         run(world, "--name", "cut")
     assert json.loads((world / "runs/cut/last/state.json").read_text())["step"] == 4
 

@@ -1,6 +1,8 @@
 """Own tasks from a TOML file: every kind trains, is evaluated and writes its names; mistakes."""
 
 import json
+import random
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -185,3 +187,13 @@ def test_an_own_task_is_trained_in_place_of_a_built_in_one(own: Path) -> None:
     train_multitask.main(arguments(own, "--tasks", "sst", "--skip-predictions"))
     head = read_json(own / "runs/own/last/heads.json")["sst"]
     assert head["outputs"] == 3 and head["class_names"] == ["walk", "rest", "none of it"]
+
+
+def test_the_sample_s_labels_are_what_its_questions_say() -> None:
+    """And no word of the training rows is one of the dev rows."""
+    for first, second, label in islice(sample.quora_rows(random.Random(1), True), 40):
+        words = first.split()
+        same = words[-1] == second.split()[-1] and dict(sample.ACTIONS)[words[8]] in second
+        assert label == ("1.0" if same else "0.0")
+    for words in (sample.THINGS, sample.PEOPLE, sample.ACTIONS, *sample.OPINIONS):
+        assert sorted(sample.half(words, True) + sample.half(words, False)) == sorted(words)

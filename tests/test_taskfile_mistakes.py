@@ -91,6 +91,16 @@ from tests.own_tasks import OWN, arguments
         ("weight = 0.5", 'prediction_file = "../{split}"', "write the name of a file, no folder"),
         ("weight = 0.5", 'prediction_file = "{split}{x}"', "write the name of a file, no folder"),
         ("labels = 3", "labels = 10000000000", r"labels: more than 100,000 of them"),
+        (
+            "labels = 3",
+            'labels = 3\nencoding = "siamese"\nloss = "contrastive"',
+            "entails has 3 classes: siamese pairs have two, or scores",
+        ),
+        (
+            "weight = 0.5",
+            'prediction_file = "' + "x" * 100 + '{split}"',
+            "write the name of a file, no folder",
+        ),
         ("[entails]", f"[{'x' * 300}]", "write a name of at most 100 bytes"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a"]', r"write a name for each of"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a", "b", "a"]', r"'a' is there twice"),

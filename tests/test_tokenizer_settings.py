@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import transformers
 from tokenizers import Tokenizer
+from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
 
@@ -115,7 +116,7 @@ def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:
     assert ids(folder) == theirs(folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
-    with pytest.raises(UserError, match=r"tokenizer.json: adds no \[CLS\] and \[SEP\]"):
+    with pytest.raises(UserError, match=r"adds no \[CLS\] and \[SEP\]"):
         ids(folder)
     settle(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
     assert ids(folder) == theirs(folder) and ids(folder)[0][0] == WORDS.index("[CLS]")
@@ -124,6 +125,15 @@ def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:
 def test_what_is_saved_is_read_as_before(folder: Path, tmp_path: Path) -> None:
     """Of BERT's own class, and of a tokenizer that the tokenizers library was told to make."""
     ends = [(token, WORDS.index(token)) for token in ("[CLS]", "[SEP]")]
+    template = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A $B [SEP]", ends)
+    for part, other in (
+        ("normalizer", BertNormalizer(clean_text=False)), ("pre_tokenizer", Whitespace()),
+        ("post_processor", template),
+    ):  # fmt: skip
+        tokenizer = BertTokenizer.from_directory(folder)
+        assert tokenizer.is_berts_own()
+        setattr(tokenizer.tokenizer, part, other)
+        assert not tokenizer.is_berts_own()
     whole = BertTokenizer.from_directory(folder).tokenizer
     whole.save(str(folder / "tokenizer.json"))
     for kind in ("BertTokenizer", "PreTrainedTokenizerFast"):
@@ -133,8 +143,7 @@ def test_what_is_saved_is_read_as_before(folder: Path, tmp_path: Path) -> None:
         after = BertTokenizer.from_directory(tmp_path / kind)
         first, second = (t.encode_batch(TEXTS, TEXTS) for t in (before, after))
         assert [(e.ids, e.type_ids) for e in first] == [(e.ids, e.type_ids) for e in second]
-        whole.pre_tokenizer = Whitespace()
-        whole.post_processor = TemplateProcessing("[CLS] $A [SEP]", "[CLS] $A $B [SEP]", ends)
+        whole.pre_tokenizer, whole.post_processor = Whitespace(), template
         whole.save(str(folder / "tokenizer.json"))
     assert set(itertools.chain(*(e.type_ids for e in first))) == {0}
 
@@ -221,3 +230,11 @@ def test_blank_and_repeated_lines_leave_gaps(folder: Path) -> None:
     tokenizer = BertTokenizer.from_directory(folder)
     assert tokenizer.vocab_size == len(lines) == len(tokenizer.continuation_pieces())
     assert [e.ids for e in tokenizer.encode_batch(["good cafe ."])] == [[2, 8, 7, 9, 3]]
+
+
+def test_a_tokenizer_without_settings_beside_it_stays_as_it_is(folder: Path) -> None:
+    settle(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
+    cased = BertTokenizer.from_directory(folder)
+    cased.tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").unlink()
+    assert ids(folder) == [e.ids for e in cased.encode_batch(TEXTS)]

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 import evaluate
 from minbert import BertModel, UserError
 from minbert.weights.resolve import resolve
-from minbert.weights.verify import read_reference, sanity_inputs
+from minbert.weights.verify import emit_reference, read_reference, sanity_inputs, verify
 from tests.conftest import TINY, run
 
 
@@ -184,3 +184,38 @@ def test_a_mask_may_be_any_that_a_model_takes(
         hidden[row, column, 0] += change
         torch.save({"input_ids": ids, "attention_mask": mask, "last_hidden_state": hidden}, file)
         assert evaluate.main(["--verify", str(file), *words]) == code
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("word_embedding.weight", "embeddings"),
+        ("bert_layers.1.out_dense.weight", "encoder.layer.1"),
+        ("pooler_dense.weight", "pooler"),
+    ],
+)
+def test_the_first_part_that_differs_is_named(tmp_path: Path, part: str, said: str) -> None:
+    """Of more than ten layers, whose names in the file are not in the order of their numbers."""
+    torch.manual_seed(0)
+    model = BertModel(replace(TINY, num_hidden_layers=11)).eval()
+    emit_reference(model, tmp_path / "ref.pt", {})
+    with torch.no_grad():
+        weight = model.get_parameter(part)
+        weight.add_(torch.randn_like(weight))
+    report = verify(model, tmp_path / "ref.pt", {}, 1e-5, 1e-3)
+    assert report["first_diverging"] == said and not report["pass"]
+
+
+def test_a_tensor_s_line_says_how_far_apart_and_where(tiny: BertModel, tmp_path: Path) -> None:
+    """Of the real tokens alone."""
+    ids, mask = torch.tensor([[1, 2, 9, 9], [5, 6, 7, 8]]), torch.tensor([[1, 1, 0, 0], [1] * 4])
+    hidden = tiny(ids, attention_mask=mask).last_hidden_state.detach()
+    hidden[1, 2, 5] += 0.5
+    hidden[0, 3] += 9
+    reference = {"input_ids": ids, "attention_mask": mask, "last_hidden_state": hidden}
+    torch.save(reference, tmp_path / "ref.pt")
+    row = verify(tiny, tmp_path / "ref.pt", {}, 1e-5, 0.0)["tensors"]["last_hidden_state"]
+    size = 6 * TINY.hidden_size
+    assert row["worst"] == [1, 2, 5] and row["max"] == pytest.approx(0.5, rel=1e-4)
+    assert row["mean"] == pytest.approx(0.5 / size, rel=1e-4)
+    assert row["outside"] == pytest.approx(1 / size)

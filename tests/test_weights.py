@@ -14,6 +14,7 @@ from minbert import BertModel, UserError
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.tensors import load_tensors
 from minbert.weights.convert import to_published
+from minbert.weights.pretrained import write_pretrained
 
 Tensors = dict[str, torch.Tensor]
 
@@ -215,7 +216,7 @@ def test_another_framework_s_file_is_named(tiny: BertModel, tmp_path: Path) -> N
     [
         ([1, 2], "is a list, not a dense tensor"),
         (3, "is a int, not a dense tensor of numbers$"),
-        ({"a": 1}, "is a dict, not a dense .*; if the weights are inside of another entry, save"),
+        ({"a": 1}, "is a dict, not a dense .*; if the weights are inside of an entry, save"),
         (torch.eye(3).to_sparse(), "is a Tensor, not a dense tensor"),
         (torch.empty(3, device="meta"), "is a Tensor, not a dense tensor"),
         (torch.full((200, 32), torch.nan), "is not finite in every entry"),
@@ -268,6 +269,9 @@ def test_a_decoder_of_its_own_is_refused_for_masked_words(tiny: BertModel, tmp_p
     (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
     with pytest.raises(UserError, match="tie_word_embeddings is false"):
         load_mlm(tmp_path)
+    write_pretrained(tmp_path, tiny.config, tiny.published_state_dict(), "BertModel")
+    (tmp_path / "config.json").write_text(json.dumps({**config, "tie_word_embeddings": False}))
+    assert load_mlm(tmp_path)[1], "without any head it gets a new one"
 
 
 def test_where_a_tensor_is_in_a_file_changes_no_bit(tmp_path: Path) -> None:

@@ -117,3 +117,11 @@ def test_a_file_of_comments_has_no_sentence(tmp_path: Path) -> None:
         sentences(tmp_path / "a.conll", "# sent_id = 1\n\n", ["w", "t"])
     with pytest.raises(UserError, match=r"a.conll:2: 3 columns, the first line has 2: '# b c'"):
         sentences(tmp_path / "a.conll", "Ask O\n# b c\n", ["w", "t"])
+
+
+@pytest.mark.parametrize("ending", ["conll", "bio", "iob", "iob2"])
+def test_files_of_these_endings_have_words(tmp_path: Path, ending: str) -> None:
+    """Whatever the endings of the task's own files are."""
+    (tmp_path / f"new.{ending}").write_text("Ask\tO\nAda\tB-PET\n")
+    (row,) = rows_of(tmp_path / f"new.{ending}", "a.txt")
+    assert row.words == ("Ask", "Ada")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minbert.errors import UserError
 
-ENDINGS = (".conll", ".bio", ".iob", ".iob2")  # of files that are CoNLL's whatever is asked of them
+CONLL = (".conll", ".bio", ".iob", ".iob2")  # of files that are CoNLL's whatever is asked of them
 DOCUMENT = "-DOCSTART-"  # begins a line that begins a document
 HASH = re.compile(r"#([ \t]|$)")  # begins a comment, or a line whose word is `#`
 COMMENT = re.compile(r"# (\S+ = |new(doc|par)\b)")  # begins one of CoNLL-U, as `# sent_id = 7`
@@ -50,7 +50,7 @@ def conll_table(
 
 
 def _rows(path: Path, lines: Iterator[str], word_line: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the number and the cells of each word's line, and no cells after a sentence.
+    """Yield the number and the cells of each word's line; no cells: the sentence ends here.
 
     word_line: one that is no comment.
     """

@@ -7,7 +7,7 @@ again, and every part has its hash, so that a damaged one is seen.
 import hashlib
 import os
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from operator import gt
@@ -17,12 +17,12 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit
 from minbert.data.tables import TABLES, file_ending, is_object
-from minbert.data.textfile import check_unchanged, first_text, text_lines
+from minbert.data.textfile import first_text, text_lines
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.files import read_json, write_json
 from minbert.locks import locked
-from minbert.manifest import sha256_of
+from minbert.manifest import check_unchanged, named_in_errors
 from minbert.progress import progress, say
 from minbert.typed import from_json
 
@@ -75,18 +75,19 @@ def check_plain(files: list[Path]) -> None:
         if file_ending(path) in TABLES or is_object(first_text(path).strip()):
             raise UserError(
                 f"{path}: a table; --corpus takes plain text: write its texts into a file, a text "
-                f"a line, or make it a task's `train` in a --task-file"
+                f"a line, or, if its rows have labels, make it a task's `train` in a --task-file"
             )
 
 
 def load_corpus(
-    files: list[Path], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
+    hashes: dict[Path, str], tokenizer: BertTokenizer, max_length: int, cache_dir: Path
 ) -> EncodedSplit:
-    """Return text files as rows of ids, from the cache if files and tokenizer have not changed."""
+    """Return text files as rows of ids, from the cache if files and tokenizer have not changed.
 
-    hashes = {file: sha256_of(file) for file in files}
-    key = "".join(hashes[file] for file in files).encode()
-    return _load_texts(lambda: corpus_texts(files), key, hashes, tokenizer, max_length, cache_dir)
+    hashes: of the files, in their order.
+    """
+    key = "".join(hashes.values()).encode()
+    return _load_texts(corpus_texts(list(hashes)), key, hashes, tokenizer, max_length, cache_dir)
 
 
 def load_sentences(
@@ -94,7 +95,7 @@ def load_sentences(
 ) -> EncodedSplit:
     """Return sentences as rows of ids, from the cache if they and the tokenizer are the same."""
     key = repr(sentences).encode()  # quoted: a sentence may have line breaks
-    return _load_texts(lambda: iter(sentences), key, {}, tokenizer, max_length, cache_dir)
+    return _load_texts(iter(sentences), key, {}, tokenizer, max_length, cache_dir)
 
 
 def corpus_texts(files: list[Path]) -> Iterator[str]:
@@ -111,7 +112,7 @@ def corpus_texts(files: list[Path]) -> Iterator[str]:
 
 
 def _load_texts(
-    texts: Callable[[], Iterator[str]], key: bytes, hashes: dict[Path, str],
+    texts: Iterator[str], key: bytes, hashes: dict[Path, str],
     tokenizer: BertTokenizer, max_length: int, cache_dir: Path,
 ) -> EncodedSplit:  # fmt: skip
     """Return texts as rows of at most max_length tokens, a long text as several.
@@ -126,7 +127,7 @@ def _load_texts(
     with locked(stem.with_suffix(".lock"), wait=True):  # of two commands one makes them
         journal = read_journal(files)
         if not journal.complete:
-            journal = _add_parts(files, journal, texts(), tokenizer, max_length)
+            journal = _add_parts(files, journal, texts, tokenizer, max_length)
             try:
                 check_unchanged(hashes)
             except UserError:  # these ids would be taken for those of the earlier texts
@@ -177,9 +178,10 @@ def _add_parts(
             texts_read, ids, lengths = read
             ends = (journal.total("tokens") + np.cumsum(lengths, dtype=np.int64)).tobytes()
             for file, content in ((ids_file, ids.tobytes()), (offsets_file, ends)):
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
+                with named_in_errors(Path(file.name)):
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
             part = Part(
                 texts_read, len(lengths), len(ids), hash_of(texts_read, ids.tobytes(), ends)
             )

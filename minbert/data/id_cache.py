@@ -11,10 +11,9 @@ from minbert.data.encoded import EncodedSplit, encode_files
 from minbert.data.examples import Columns, Files, paths_of
 from minbert.data.long_texts import HEAD
 from minbert.data.tables import file_ending
-from minbert.data.textfile import check_unchanged
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_hash
-from minbert.manifest import sha256_of
+from minbert.manifest import check_unchanged, sha256_of
 
 CACHE = ".ids"  # in --output-dir: the ids of data files and corpora, for all runs
 CACHE_VERSION = b"8"  # change it when the same files give other arrays, or of another meaning

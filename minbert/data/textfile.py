@@ -14,39 +14,27 @@ from pathlib import Path
 from typing import IO
 
 from minbert.errors import UserError, first_line
-from minbert.manifest import sha256_of
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
 PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"
 KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xff\xfe", UTF_16),
     (b"\xfe\xff", UTF_16),
-    (b"PK\x03\x04", "a zip archive or an Excel workbook; save the table as CSV (UTF-8)"),
-    (b"\xd0\xcf\x11\xe0", "an old Excel workbook or Word text; save the table as CSV (UTF-8)"),
+    (
+        b"PK\x03\x04",
+        "a zip archive, an Excel workbook or a Word text; unpack it, or save it as "
+        "CSV or plain text (UTF-8)",
+    ),
+    (
+        b"\xd0\xcf\x11\xe0",
+        "an old Excel workbook or Word text; save it as CSV or plain text (UTF-8)",
+    ),
     (b"version https://git-lfs", "a Git LFS pointer, not the file; run `git lfs pull`"),
     (b"\x1f\x8b", "compressed by gzip; give it a name that ends in .gz"),
     *((b"BZh%d1AY&SY" % level, PACKED.format("bzip2", "bunzip2")) for level in range(1, 10)),
     (b"\xfd7zXZ", PACKED.format("xz", "unxz")),
     (b"\x28\xb5\x2f\xfd", PACKED.format("zstd", "unzstd")),
 )
-
-
-@contextmanager
-def unchanged(files: dict[str, Path]) -> Iterator[dict[str, str]]:
-    """Yield the hashes of files that the block reads, by the files' names.
-
-    Raises UserError if one changes meanwhile: what was read would be taken for what it was before.
-    """
-    hashes = {path: sha256_of(path) for path in files.values()}
-    yield {name: hashes[path] for name, path in files.items()}
-    check_unchanged(hashes)
-
-
-def check_unchanged(hashes: dict[Path, str]) -> None:
-    """Raise UserError if a file has another hash now."""
-    for path, digest in hashes.items():
-        if not path.is_file() or sha256_of(path) != digest:
-            raise UserError(f"{path}: changed while it was read; give the command again")
 
 
 def text_lines(path: Path, encoding: str = "") -> Iterator[str]:

@@ -67,8 +67,6 @@ class Settings:
         if None in ends.values():
             raise UserError(f"{path}: no [CLS] or [SEP] in it: not a BERT vocabulary")
         if self.plain:
-            if tokenizer.post_processor is None:
-                raise UserError(f"{path}: adds no [CLS] and [SEP] (its post_processor is null)")
             return
         if self.lowercase is not None or tokenizer.normalizer is None:
             tokenizer.normalizer = BertNormalizer(
@@ -165,13 +163,11 @@ def content_of(token: Any) -> Any:
 def added_tokens(directory: Path) -> list[tuple[AddedToken, int]]:
     """Return the tokens of added_tokens.json and of tokenizer_config.json, with their ids."""
     found = []
-    path = directory / "added_tokens.json"
-    decoder = directory / "tokenizer_config.json"
+    decoder = read_settings(directory / "tokenizer_config.json").get("added_tokens_decoder", {})
     try:
-        for content, i in (read_json(path) if path.is_file() else {}).items():
+        for content, i in read_settings(directory / "added_tokens.json").items():
             found.append((AddedToken(content), int(i)))
-        settings = read_json(decoder) if decoder.is_file() else {}
-        for i, options in settings.get("added_tokens_decoder", {}).items():
+        for i, options in decoder.items():
             options = {key: value for key, value in options.items() if key != "__type"}
             found.append((AddedToken(**options), int(i)))
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:

@@ -107,7 +107,7 @@ class BertModel(nn.Module):
 
     @property
     def attention_heads(self) -> int:
-        """The heads of its attention modules, whose places all layers share."""
+        """How many heads its attention modules have; all layers share one layout of them."""
         own = (m.num_heads for m in self.bert_layers.modules() if isinstance(m, SelfAttention))
         return next(own, self.config.num_attention_heads)
 

@@ -77,12 +77,13 @@ def load_mlm(name_or_dir: str | Path) -> tuple[MaskedLanguageModel, bool]:
     tensors, path = read_tensors(directory)
     has_pooler = names_a_pooler(tensors)
     tensors = {k.replace("gamma", "weight").replace("beta", "bias"): v for k, v in tensors.items()}
-    if read_json(directory / "config.json").get("tie_word_embeddings", True) is False:
+    head_tensors = {ours: tensors[name] for ours, name in PUBLISHED.items() if name in tensors}
+    is_tied = read_json(directory / "config.json").get("tie_word_embeddings", True) is not False
+    if head_tensors and not is_tied:
         raise UserError(
             f"{directory}: tie_word_embeddings is false: its decoder is a matrix of its own; here "
             f"it is the embedding table"
         )
-    head_tensors = {ours: tensors[name] for ours, name in PUBLISHED.items() if name in tensors}
     with without_values() if head_tensors else nullcontext():
         model = MaskedLanguageModel(encoder).eval()
     model.has_pooler = has_pooler

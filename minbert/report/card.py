@@ -22,7 +22,6 @@ from minbert.report.task_findings import TaskFindings
 from minbert.task.calibration import ECE_BINS
 from minbert.task.classes import describe_labels, shown_counts, worst_first
 from minbert.task.loading import count_trained_on, training_files
-from minbert.task.siamese import BOTH
 from minbert.task.task import Task
 from minbert.training import distributed
 from minbert.version import VERSION
@@ -105,7 +104,7 @@ def data_rows(
     of_file = {path: hashes[name] for name, path in training_files([task], data_dir).items()}
     again, lines = count_trained_on(dev, train), []
     of_dev = f" ({again:,} as in train)" if again else ""
-    share = f", {task.dev_share:g} of it: dev" if task.dev_share else ""
+    share = ", a part of it: dev" if task.dev_share else ""
     for name, used, part in (
         ("train", f"{len(train):,}{left_out(train)}", ""),
         ("dev", f"{len(dev):,}{of_dev}{left_out(dev)}", share),
@@ -135,7 +134,11 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
          *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
         for s in worst_first(scores)
     ]  # fmt: skip
-    return markdown_table([head, *rows])
+    left = len(scores) - len(rows)
+    more = (
+        f"\n\nAnd {left:,} more classes, which are found better or are not in dev." if left else ""
+    )
+    return markdown_table([head, *rows]) + more
 
 
 def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:
@@ -162,13 +165,12 @@ def exports(folder: Path, args: Any) -> list[str]:
     cross = [name for name in args.tasks if name not in args.pair_loss]
     commands = []
     for name in cross[:1]:
-        pooling = args.pooling  # by task it has none of words, whose heads are the usual ones
-        kind = pooling if isinstance(pooling, str) else pooling.get(name, "cls")
-        library = "transformers" if kind == "cls" else "onnx"  # transformers reads [CLS] alone
+        # transformers reads [CLS] alone
+        library = "transformers" if args.pooling_of(name) == "cls" else "onnx"
         commands.append(f"{start} {library} --task {name}")
     if len(cross) < len(args.tasks) and args.towers != "separate":
         # without a task it is the mean of all tokens, which a siamese task may not compare
-        apart = [n for n in args.pair_loss if args.pair_encoding.get(n) != BOTH]
+        apart = [name for name in args.pair_loss if name in args.siamese_tasks]
         task = f" --task {apart[0]}" if apart else ""
         commands.append(f"{start} sentence-transformers{task}")
     return commands
@@ -176,12 +178,13 @@ def exports(folder: Path, args: Any) -> list[str]:
 
 def write_mlm_card(
     folder: Path, args: Any, hashes: dict[Path, str], rows: int, kept: str, step: int,
-    found: dict[str, float],
+    found: dict[str, float], task_flags: str,
 ) -> None:  # fmt: skip
     """Write the card of a pre-trained run: how well what it keeps predicts held-out tokens.
 
-    hashes: of the files that it began with. kept: the folder that --model RUN means, of which step
-    it is, and what was found then.
+    hashes: of the files that it began with. rows: how many are trained on. kept: the folder that
+    --model RUN means; step, found: its step, and its scores then. task_flags: by which
+    train_multitask.py has the same tasks.
     """
     head = ("held-out masked tokens", f"step {step}")
     scores: Rows = [head, *((name, f"{value:.3f}") for name, value in found.items())]
@@ -190,7 +193,8 @@ def write_mlm_card(
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"
         f"`{args.model}`. `{kept}/` holds step {step}; `--model` takes that."
     )
-    use = [f"python train_multitask.py --model {shlex.quote(str(folder))} --data-dir DIR"]
+    start = f"python train_multitask.py --model {shlex.quote(str(folder))}"
+    use = [f"{start} --data-dir DIR{task_flags}"]
     write_sections(folder, args, about, scores, use, data)
 
 

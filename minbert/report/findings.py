@@ -9,7 +9,7 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Files, examples_by_id
 from minbert.data.items import gold_of
-from minbert.report.tagged import confusion_of_words, worst_sentences
+from minbert.report.tagged import confusion_of_words, described, mistakes
 from minbert.report.task_findings import Points, TaskFindings, WorstRow
 from minbert.task.calibration import Calibration, right_choices
 from minbert.task.classes import class_scores
@@ -40,7 +40,10 @@ def findings(
         classes=class_scores(task, predictions, labels),
     )  # fmt: skip
     if task.per_word:
-        worst = worst_sentences(task, predictions, split, files, WORST)
+        wrong = np.array([mistakes(task, *tags) for tags in zip(predictions, labels, strict=True)])
+        order = np.argsort(-wrong, kind="stable")  # the first ones of those that are equal
+        rows = order[wrong[order] > 0][:WORST]
+        worst = listed_rows(task, rows, split, predictions, files, wrong=wrong)
         return replace(found, worst=worst, **confusion_of(task, predictions, labels))
     if calibration:
         found = replace(found, **calibration_found(task, outputs, labels, calibration))
@@ -48,7 +51,7 @@ def findings(
         chosen = np.linspace(0, len(split) - 1, min(len(split), SCATTER_POINTS)).astype(int)
         points = np.stack([labels, predictions], 1)[chosen].round(task.decimal_places + 1).tolist()
         order = np.argsort(-np.abs(predictions - labels), kind="stable")
-        worst = listed_rows(task, order[:WORST], split, predictions, None, files)
+        worst = listed_rows(task, order[:WORST], split, predictions, files)
         return replace(found, points=points, worst=worst)
     if task.multi_label:
         found = replace(found, labels=label_counts(task, predictions, labels))
@@ -57,7 +60,7 @@ def findings(
     confidence = confidence_of_rows(task, outputs, predictions, labels, calibration)
     wrong = np.flatnonzero(predictions != labels)
     order = wrong[np.argsort(-confidence[wrong], kind="stable")]
-    worst = listed_rows(task, order[:WORST], split, predictions, confidence, files)
+    worst = listed_rows(task, order[:WORST], split, predictions, files, confidence)
     return replace(found, worst=worst)
 
 
@@ -159,19 +162,26 @@ def label_counts(
 
 
 def listed_rows(
-    task: Task, rows: np.ndarray, split: EncodedSplit, predictions: np.ndarray,
-    confidence: np.ndarray | None, files: Files,
+    task: Task, rows: np.ndarray, split: EncodedSplit, predictions: np.ndarray, files: Files,
+    confidence: np.ndarray | None = None, wrong: np.ndarray | None = None,
 ) -> list[WorstRow]:  # fmt: skip
-    """Return the texts of these rows with their gold and predicted labels."""
+    """Return the texts of these rows with gold and predicted labels, or with their entities.
+
+    confidence, wrong: of all rows, (R,) each: how sure the model is; the mistakes in a sentence.
+    """
     if not files:
         return []
-    examples = examples_by_id(files, task.columns)
-    listed = []
+    examples, labels, listed = examples_by_id(files, task.columns), gold_of(split), []
     for row in rows.tolist():
         example = examples[split.row_ids[row].decode()]
         texts = [example.text] if example.pair is None else [example.text, example.pair]
-        gold, predicted = float(split.labels[row]), float(predictions[row])
-        rounded = None if confidence is None else round(float(confidence[row]), 3)
-        described = task.describe(gold), task.describe(predicted)
-        listed.append(WorstRow(example.id, texts, *described, confidence=rounded))
+        sides = labels[row], predictions[row]
+        if task.per_word:
+            shown = [described(task, example.words, side) for side in sides]
+        else:
+            shown = [task.describe(float(side)) for side in sides]
+        sure = None if confidence is None else round(float(confidence[row]), 3)
+        listed.append(
+            WorstRow(example.id, texts, *shown, sure, None if wrong is None else int(wrong[row]))
+        )
     return listed

@@ -2,10 +2,6 @@
 
 import numpy as np
 
-from minbert.data.encoded import EncodedSplit
-from minbert.data.examples import Files, examples_by_id
-from minbert.data.items import gold_of
-from minbert.report.task_findings import WorstRow
 from minbert.task.tagging import has_entities, spans, types_of
 from minbert.task.task import Task
 
@@ -46,28 +42,3 @@ def described(task: Task, words: tuple[str, ...], tags: np.ndarray) -> str:
     """Return a sentence's entities for people: their words and types."""
     found = [f"{' '.join(words[start:end])} [{type_}]" for start, end, type_ in spans(task, tags)]
     return ", ".join(found) or NONE
-
-
-def worst_sentences(
-    task: Task, predictions: np.ndarray, split: EncodedSplit, files: Files, most: int
-) -> list[WorstRow]:
-    """Return the sentences with the most mistakes, at most so many, with gold and predicted."""
-    if not files:
-        return []
-    labels = gold_of(split)
-    counts = np.array([mistakes(task, *pair) for pair in zip(predictions, labels, strict=True)])
-    order = np.argsort(-counts, kind="stable")[:most]  # the first ones of those that are equal
-    examples = examples_by_id(files, task.columns)
-    listed = []
-    for row in order[counts[order] > 0].tolist():
-        example = examples[split.row_ids[row].decode()]
-        listed.append(
-            WorstRow(
-                example.id,
-                [example.text],
-                described(task, example.words, labels[row]),
-                described(task, example.words, predictions[row]),
-                mistakes=int(counts[row]),
-            )
-        )
-    return listed

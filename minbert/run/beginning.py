@@ -98,7 +98,7 @@ def begin(
 
     files: what is trained and evaluated on, by a name that stays when they move. hashes: those of
     the files when they were read. start: the hash of the model that a run starts from. own_bests:
-    the tasks whose best steps are kept, too. about: more values for the log's first line.
+    the tasks whose best steps are kept, too. about: more values for the log's "start" or "resume".
     """
     state = TrainState(steps, data=hashes, start=start)
     if last:
@@ -117,8 +117,7 @@ def begin(
     made_by = {"machine": machine_of(model), "torch": torch.__version__}
     log.write(event, step=state.step, steps=steps, **made_by, **about)
     progress = Progress(steps, state.step, args.quiet)
-    device = next(model.parameters()).device
-    records = StepRecords(log, progress, device)
+    records = StepRecords(log, progress, model.encoder.device)
     return Training(folder, tokenizer, model, optimizer, state, log, progress, records)
 
 

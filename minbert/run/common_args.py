@@ -77,13 +77,18 @@ class CommonArgs:
     threads: int = machine_arg(
         0, "CPU threads of the products; 0: PyTorch's choice", low=0, high=1024
     )
-    seed: int = training_arg(11711, "seed of all random numbers", low=0, high=LARGEST_SEED)
+    seed: int = training_arg(
+        11711,
+        "of new weights, order, dropout and masks; which rows --limit and dev take is fixed",
+        low=0,
+        high=LARGEST_SEED,
+    )
     save_minutes: float = saving_arg(
         5.0, "save last/ at least so often; 0: after every step", low=0, high=1e6
     )
     dry_run: bool = screen_arg(
         False,
-        "print data, steps and, from a few trial steps, the command's time and memory; then stop",
+        "print data, steps and, from a few trial steps, the steps' time and the memory; then stop",
         parse=bool,
     )
     tensorboard: bool = saving_arg(

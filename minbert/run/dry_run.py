@@ -23,10 +23,9 @@ from minbert.run import pre_training
 from minbert.run.fine_tuning import FineTuning, prepare_reading, set_up
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.pre_training import PreTraining
-from minbert.run.recipe_args import FROZEN
 from minbert.run.several import arguments_of_task
 from minbert.run.teachers import teacher_folder
-from minbert.run.train_args import Args
+from minbert.run.train_args import FROZEN, Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
 from minbert.task.siamese import BOTH

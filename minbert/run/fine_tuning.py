@@ -15,20 +15,18 @@ from minbert.data.collate import collate
 from minbert.data.encoded import Splits, one_row_per_sequence
 from minbert.data.items import gold_of, item_labels, items_of, visible_items
 from minbert.data.sampler import batch_rows, count_batches
-from minbert.data.textfile import unchanged
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import DAMAGED, UserError
-from minbert.manifest import sha256_of
+from minbert.manifest import sha256_of, unchanged
 from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask
 from minbert.run import rundir
 from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.heads_first import train_heads
-from minbert.run.recipe_args import FROZEN
 from minbert.run.resumed import check_begun
 from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
-from minbert.run.train_args import Args, data_source
+from minbert.run.train_args import FROZEN, Args, data_source
 from minbert.task.balance import with_class_weights
 from minbert.task.classes import label_summary, rare_classes
 from minbert.task.evaluation import encode_features

@@ -22,9 +22,10 @@ from minbert.report.task_findings import TaskFindings
 from minbert.run.checkpoint import Best, Scores, TaskBest, TrainState, task_best_folder
 from minbert.run.fine_tuning import FineTuning
 from minbert.run.keeper import step_of
+from minbert.run.mlm_args import task_flags
 from minbert.run.pre_training import PreTraining
 from minbert.run.temperatures import calibrate_task_bests, keep_temperatures, load_for_use
-from minbert.run.train_args import Args, data_source
+from minbert.run.train_args import Args
 from minbert.run_files import FINDINGS, PREDICTIONS
 from minbert.task.calibration import calibration_if_any
 from minbert.task.evaluation import outputs_by_row
@@ -113,7 +114,7 @@ def dev_findings(
     """Return what findings.json has of a task: outputs are those of the dev set's rows."""
     split = run.dev_splits[task.name]
     calibration = calibration_if_any(task, head, outputs, split.labels)
-    files = unchanged_files(run, task, data_source(run.args).data_dir)
+    files = unchanged_files(run, task)
     found = findings(task, outputs, split, files, calibration)
     if task.main_metric not in found.metrics:  # it is not defined
         return found
@@ -121,12 +122,13 @@ def dev_findings(
     return replace(found, interval=bootstrap_interval(metric, task.decode(outputs), gold_of(split)))
 
 
-def unchanged_files(run: FineTuning, task: Task, data_dir: Path) -> tuple[Path, ...]:
+def unchanged_files(run: FineTuning, task: Task) -> tuple[Path, ...]:
     """Return a task's dev files; none, which is said, if one is not what the run began with."""
+    data_dir = Path(run.args.data_dir)
     if changed := changed_dev_files(task, data_dir, run.state.data):
         print(f"{changed[0]}: changed since the run began; the report shows no texts of it")
         return ()
-    return tuple(task.paths("dev", data_dir))
+    return task.paths("dev", data_dir)
 
 
 def kept_checkpoint(state: TrainState) -> tuple[str, int, Scores]:
@@ -141,7 +143,8 @@ def finish_mlm(run: PreTraining) -> None:
     kept, step, scores = kept_checkpoint(run.state)
     hashes = {path: run.state.data[name] for name, path in run.files.items()}
     if distributed.rank() == 0:
-        write_mlm_card(run.folder, run.args, hashes, run.train_rows, kept, step, scores)
+        flags = task_flags(run.args)
+        write_mlm_card(run.folder, run.args, hashes, run.train_rows, kept, step, scores, flags)
     run.log.write("end", step=run.steps, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)

@@ -8,8 +8,7 @@ from minbert.data.items import item_labels, items_of
 from minbert.data.sampler import batch_rows, count_batches
 from minbert.model.multitask import MultitaskNetwork
 from minbert.progress import progress
-from minbert.run.recipe_args import FROZEN_LR
-from minbert.run.train_args import Args
+from minbert.run.train_args import FROZEN_LR, Args
 from minbert.task.evaluation import encode_features
 from minbert.task.task import Tasks
 from minbert.training import distributed

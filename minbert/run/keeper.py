@@ -7,7 +7,6 @@ That is why a run that was stopped continues as if it had not been.
 import json
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Any
 import torch
 
 from minbert.errors import UserError
+from minbert.progress import complain
 from minbert.run import checkpoint, rundir
 from minbert.run.beginning import Training
 from minbert.run.checkpoint import Best, TaskBest
@@ -87,7 +87,7 @@ class Keeper:
         if distributed.rank() == 0:  # on stderr, which --quiet does not silence
             whole = shlex.quote(str(command_folder(self.run.folder)))
             text = f"stopped at step {step_of(self.run)}; go on with --resume {whole}"
-            print(text, file=sys.stderr)
+            complain(text)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self.deferred:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from minbert.data.tokenizer import LONGEST, SHORTEST
@@ -70,10 +71,14 @@ def resolve_arguments(given: dict[str, Any], tasks: Tasks) -> Args:
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         other = "--task-file" if args.task_file else "--tasks"
         raise UserError(f"--corpus and {other}: write one, to train on files or tasks' sentences")
-    if again := [file for file in args.corpus if args.corpus.count(file) > 1]:
+    places = [Path(file).resolve() for file in args.corpus]
+    if again := [
+        f for f, place in zip(args.corpus, places, strict=True) if places.count(place) > 1
+    ]:
         raise UserError(f"--corpus {again[0]}: given twice")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
         what = "not a plain file" if Path(missing[0]).exists() else "no such file"
+        what = "a folder; name its files, as in FOLDER/*.txt" if Path(missing[0]).is_dir() else what
         raise UserError(f"--corpus {missing[0]}: {what}")
     if args.limit:
         if args.corpus:
@@ -89,3 +94,10 @@ def default_name(args: Args) -> str:
     """Return what a run is called unless --name says otherwise."""
     stems = [Path(file).stem for file in args.corpus] or args.tasks
     return f"mlm-{joined_names(stems)}"
+
+
+def task_flags(args: Args) -> str:
+    """Return the flags by which train_multitask.py trains on the same tasks; "" for the default."""
+    task_file = f" --task-file {quote(args.task_file)}" if args.task_file else ""
+    is_default = args.tasks == Args.tasks and not task_file  # the file may have more tasks
+    return task_file + ("" if is_default else f" --tasks {','.join(args.tasks)}")

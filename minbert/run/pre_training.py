@@ -11,14 +11,15 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.id_cache import CACHE
 from minbert.data.masking import Masking
 from minbert.data.sampler import count_batches, random_order
-from minbert.data.textfile import unchanged
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
+from minbert.manifest import unchanged
 from minbert.model.layers import set_kernels
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.run import rundir
 from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.mlm_args import Args
+from minbert.run.resumed import check_begun
 from minbert.task.loading import (
     LeftOutCounts,
     check_files,
@@ -88,8 +89,11 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
 
     longest = min(args.max_length, config.max_position_embeddings)
     files = text_files(args, tasks)
-    with unchanged(files) as hashes, distributed.first_before_others():
-        text, left_out = load_text(args, tasks, tokenizer, longest)
+    with unchanged(files) as hashes:
+        check_begun(folder, files, hashes)  # before more work is done
+        with distributed.first_before_others():
+            by_path = {path: hashes[name] for name, path in files.items()}
+            text, left_out = load_text(args, tasks, by_path, tokenizer, longest)
     held_out = np.sort(random_order(len(text), 0)[: min(args.held_out, len(text) // 20)])
     if args.held_out and len(held_out) == 0:
         raise UserError(
@@ -108,12 +112,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     )  # fmt: skip
     args = rundir.save_arguments(folder, args, tasks)
     return PreTraining(
-        **vars(begun),
-        args=args,
-        files=files,
-        text=text,
-        held_out=held_out,
-        masking=masking,
+        **vars(begun), args=args, files=files, text=text, held_out=held_out, masking=masking
     )
 
 
@@ -125,15 +124,15 @@ def text_files(args: Args, tasks: Tasks) -> dict[str, Path]:
 
 
 def load_text(
-    args: Args, tasks: Tasks, tokenizer: BertTokenizer, max_length: int
+    args: Args, tasks: Tasks, hashes: dict[Path, str], tokenizer: BertTokenizer, max_length: int
 ) -> tuple[EncodedSplit, LeftOutCounts]:
     """Load --corpus, or every distinct training sentence of the tasks, each as a text.
 
-    Returns also how many rows of the tasks are left out.
+    hashes: of the files. Returns also how many rows of the tasks are left out.
     """
     cache = Path(args.output_dir) / CACHE
     if args.corpus:
-        return load_corpus([Path(f) for f in args.corpus], tokenizer, max_length, cache), {}
+        return load_corpus(hashes, tokenizer, max_length, cache), {}
     known = list(tasks.values())
     sentences, left_out = distinct_sentences(known, Path(args.data_dir), args.limit or {})
     return load_sentences(sentences, tokenizer, max_length, cache), left_out

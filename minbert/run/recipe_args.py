@@ -11,8 +11,6 @@ from minbert.run.common_args import (
     training_arg,
 )
 
-FROZEN = "last-linear-layer"  # --fine-tune-mode: the heads alone
-FROZEN_LR = 1e-3  # the default --lr then, and that of --heads-first
 beyond_arg = args_of("beyond the paper")
 
 

@@ -14,8 +14,7 @@ from minbert.run.common_args import (
     limits_of,
     resolve_kernels,
 )
-from minbert.run.recipe_args import FROZEN, FROZEN_LR
-from minbert.run.train_args import Args
+from minbert.run.train_args import FROZEN, FROZEN_LR, Args
 from minbert.task.siamese import (
     CROSS,
     ENCODINGS,

@@ -72,8 +72,11 @@ def is_finished(folder: Path) -> bool:
     path = folder / LOG
     if not path.is_file() or not (lines := path.read_bytes().split(b"\n")[:-1]):
         return False
-    last = parse_json_line(lines[-1], str(path))
-    check_log_line(last, str(path))
+    try:
+        last = parse_json_line(lines[-1], str(path))
+        check_log_line(last, str(path))
+    except UserError:  # the run goes on, and leaves that line out
+        return False
     return last["event"] == "end"
 
 
@@ -86,7 +89,7 @@ def has_trained(folder: Path) -> bool:
 
 def say_if_unfinished(model: str) -> None:
     """Print how far a run is that a new one starts or learns from, unless it has ended."""
-    folders = folders_of_run(Path(model)) if Path(model).is_dir() else []
+    folders = folders_of_run(Path(model))
     log = folders[0] / LOG if folders else None
     lines = readable_log_lines(log)[0] if log and log.is_file() else []
     if lines and lines[-1]["event"] != "end":

@@ -28,7 +28,7 @@ from minbert.task.evaluation import (
 )
 from minbert.task.loading import DataSource, changed_dev_files, load_task, load_test
 from minbert.task.predictions import logits_file, write_predictions
-from minbert.task.task import Task, Tasks, has_2024_form
+from minbert.task.task import SPLITS, Task, Tasks, has_2024_form
 
 SPEED_ROWS = 1000  # pairs that the speeds of both encodings are measured on
 
@@ -93,10 +93,9 @@ def report_dev(
 
 def check_keeps_data(tasks: Tasks, data_dir: Path, output: Path) -> None:
     """Raise UserError if predictions would take the place of a data file."""
-    splits = ("train", "dev", "test")
-    data = {path.resolve() for t in tasks.values() for s in splits for path in t.paths(s, data_dir)}
+    data = {path.resolve() for t in tasks.values() for s in SPLITS for path in t.paths(s, data_dir)}
     for task in tasks.values():
-        for split in splits[1:]:
+        for split in SPLITS[1:]:
             names = (task.prediction_file.format(split=split), logits_file(task.name, split))
             for path in (output / name for name in names):
                 if path.resolve() in data:
@@ -154,11 +153,13 @@ def intervals(
 def print_classes(task: Task, scores: list[ClassScore]) -> None:
     """Print a line for each class, or for those of many that are found least."""
     shown = worst_first(scores)
+    width = min(60, max((len(s.label) for s in shown), default=0))
+    width = max(18, width)
     if shown:
-        print(f"{task.title:7} {'precision':>28} {'recall':>9} {'F1':>9} {'count':>7}")
+        print(f"{task.title:7} {'':{width}} precision    recall        F1   count")
     for s in shown:
         numbers = f"{s.precision:9.4f} {s.recall:9.4f} {s.f1:9.4f} {s.rows:7,}  {s.note}"
-        print(f"{task.title:7} {s.label[:18]:18} {numbers}".rstrip())
+        print(f"{task.title:7} {s.label[:width]:{width}} {numbers}".rstrip())
     if more := len(scores) - len(shown):
         print(f"{task.title:7} and {more:,} more classes; --json has them")
 

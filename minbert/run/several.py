@@ -16,11 +16,10 @@ from minbert.run.beginning import describe_finished
 from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
 from minbert.run.fine_tuning import prepare_reading
 from minbert.run.finish import finish_several
-from minbert.run.recipe_args import FROZEN
 from minbert.run.resumed import check_begun
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import make_teacher_outputs, teacher_files
-from minbert.run.train_args import Args, data_source
+from minbert.run.train_args import FROZEN, Args
 from minbert.run_files import FINDINGS, runs_of
 from minbert.task.loading import check_files, load_tests, load_train_and_dev, training_files
 from minbert.task.siamese import IN_BATCH, PairData
@@ -74,11 +73,11 @@ def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
 
     Those that have yet to begin would otherwise have little in common with their siblings.
     """
-    source, now = data_source(args).data_dir, {}
+    data_dir, now = Path(args.data_dir), {}
     runs, begun = runs_of(folder, vars(args)), []
     for run in runs:
         own = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
-        files = {n: f for n, f in training_files(own, source).items() if f.is_file()}
+        files = {n: f for n, f in training_files(own, data_dir).items() if f.is_file()}
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
         if state := check_begun(run, files, {name: now[name] for name in files}):
             begun.append(state)

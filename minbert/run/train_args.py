@@ -19,12 +19,14 @@ from minbert.run.common_args import (
     tasks_arg,
     training_arg,
 )
-from minbert.run.recipe_args import FROZEN, RecipeArgs, beyond_arg
+from minbert.run.recipe_args import RecipeArgs, beyond_arg
 from minbert.run_files import is_one_by_one
 from minbert.task.loading import DataSource
 from minbert.task.siamese import BOTH, PAIR_LOSSES
 from minbert.training.mixing import MODES
 
+FROZEN = "last-linear-layer"  # --fine-tune-mode: the heads alone
+FROZEN_LR = 1e-3  # the default --lr then, and that of --heads-first
 LOSSES = ", ".join(PAIR_LOSSES)
 siamese_arg = args_of("siamese pairs")
 
@@ -116,7 +118,10 @@ class Args(RecipeArgs):
         parse=limit_by_task,
     )
     sub_epochs: dict[str, int] = tasks_arg(
-        None, "passes in sequential mode: sst=16,quora=1,sts=23", parse=number_by_task
+        None,
+        "passes in sequential mode, as sst=16,quora=1 (default: so many as fit into one over the "
+        "largest set)",
+        parse=number_by_task,
     )
     max_length: int = data_arg(
         512, "longest sequence in tokens; longer ones are cut", low=SHORTEST, high=LONGEST

@@ -62,7 +62,7 @@ def output_ending(output: str) -> str:
 
 
 def named_columns(task: Task, ending: str, classes: Sequence[str]) -> tuple[str, Format]:
-    """Return the header and the line of each text in a .csv, .tsv or .jsonl, which has none.
+    """Return the header of a .csv or .tsv ("" of a .jsonl), and what makes a text's line.
 
     The columns are id, label, probability_NAME of each of `classes`, text, and the pair's second
     sentence; of a task that labels words, label is tags or, of texts, a list of entities.
@@ -91,7 +91,7 @@ def named_columns(task: Task, ending: str, classes: Sequence[str]) -> tuple[str,
 
 
 def label_first(columns: Sequence[str], has_ids: bool) -> tuple[str, Format]:
-    """Return the header and the line of each text where it follows its label, as on the screen.
+    """Return the header, and what makes a text's line: its label, then the text, as on the screen.
 
     columns: those of a table's header. Without any the lines are a plain text's.
     """

@@ -98,10 +98,9 @@ def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
 
 def describe_labels(task: Task, labels: np.ndarray) -> str:
     """Return `label_summary` for people: billing 12, delivery 30, other 5."""
-    summary = label_summary(task, labels)
-    names = tuple(summary) if task.per_word else task.display_classes or tuple(summary)
-    return _listed([f"{n} {task.describe(x)}" if isinstance(x, float) else f"{n} {x:,}"
-                    for n, x in zip(names, summary.values(), strict=True)])  # fmt: skip
+    if task.classes:
+        return _listed([f"{n} {x:,}" for n, x in shown_counts(task, labels).items()])
+    return ", ".join(f"{n} {task.describe(x)}" for n, x in label_summary(task, labels).items())
 
 
 def rare_classes(task: Task, labels: np.ndarray) -> str:

@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def drawn_earlier(task: Task, examples: Sequence[Example], earlier: Collection[s
     else the model would be trained on a text that it is scored on.
     """
     hashes = hashes_in(earlier)
-    again = np.array([digest(e.text, e.pair) in hashes for e in examples], dtype=bool)
+    again = np.array([not hashes.isdisjoint(digests(e)) for e in examples], dtype=bool)
     if hashes and not again.any():
         again = np.array([not hashes.isdisjoint(older_digests(task, e)) for e in examples])
     group_of = groups_of_texts(examples)
@@ -92,16 +93,15 @@ def groups_of_texts(examples: Sequence[Example]) -> np.ndarray:
 def is_dev_row(task: Task, ids: Sequence[str], data_dir: Path) -> np.ndarray:
     """Return which of the training files' rows, (R,) bool, are the dev set that was drawn.
 
-    Raises UserError if the files lack some of it, or have nothing else.
+    Raises UserError if the files lack some of it.
     """
     chosen = np.array([id_ in task.dev_ids for id_ in ids], dtype=bool)
     files, wanted = names_of(task.paths("train", data_dir)), len(task.dev_ids)
     if chosen.sum() < wanted:
         raise UserError(
             f"{files}: {wanted - chosen.sum()} of the run's {wanted} dev rows of {task.name} are "
-            f"not in it; give --data-dir the data that the run began with"
+            f"not in it, or not usable any more; give --data-dir the data that the run began with"
         )
-    _check_both_sides(task, chosen, files)
     return chosen
 
 
@@ -138,7 +138,7 @@ def training_files_of(model: Path) -> set[Path]:
 
     None of no run, and of one whose tasks.toml or args.json cannot be read: new runs need neither.
     """
-    for run in folders_of_run(model) if model.is_dir() else []:
+    for run in folders_of_run(model):
         with suppress(UserError, OSError, LookupError, ValueError, TypeError, AttributeError):
             tables = tomllib.loads((run / TASKS_FILE).read_text(encoding="utf-8-sig"))
             arguments = read_json(run / ARGS)
@@ -150,8 +150,7 @@ def training_files_of(model: Path) -> set[Path]:
 
 def rows_of_run(model: Path) -> dict[str, list[str]]:
     """Return the dev rows, by task, of the run that a model is of; {} if it is of none."""
-    folders = folders_of_run(model) if model.is_dir() else []
-    return next(filter(None, map(read_dev_rows, folders)), {})
+    return next(filter(None, map(read_dev_rows, folders_of_run(model))), {})
 
 
 def read_dev_rows(run: Path) -> dict[str, list[str]]:
@@ -196,6 +195,19 @@ def digest(*content: str | float | None) -> str:
     return hashlib.sha256(repr(content).encode()).hexdigest()[:HASH_LENGTH]
 
 
+def digests(example: Example) -> set[str]:
+    """Return the hashes of a row's texts as they are, and with either end of lines inside of them.
+
+    An editor or git may have changed those of a whole file.
+    """
+    texts = (example.text, example.pair)
+    forms = {texts}
+    if any("\n" in (text or "") for text in texts):
+        unix = [text and text.replace("\r\n", "\n") for text in texts]
+        forms |= {tuple(unix), tuple(text and text.replace("\n", "\r\n") for text in unix)}
+    return {digest(*form) for form in forms}
+
+
 def older_digests(task: Task, example: Example) -> set[str]:
     """Return the hashes that an older run may have of a row without an id.
 
@@ -218,19 +230,19 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
     if moved := len(task.dev_digests) - found:
         what = "are not on the lines that they were on when the run began"
         if task.columns.id:
-            what = "have another text than when the run began, which may have been trained on"
+            what = "are gone or have another text, which may have been trained on"
         raise UserError(
             f"{files}: {moved:,} of the {len(task.dev_digests):,} dev rows of {task.name} {what}: "
-            f"give --data-dir the data of then"
+            f"give the data of then, or other data under another name"
         )
 
 
 def is_unchanged(task: Task, row: Example) -> bool:
     """Return whether a row has the texts of the dev row that has its id."""
-    if id_and_digest(row) in task.dev_digests:
-        return True
-    older = older_digests(task, row)
-    return any(f"{row.id} {hash_}" in task.dev_digests for hash_ in older)
+    for of_row in (digests, partial(older_digests, task)):
+        if any(f"{row.id} {hash_}" in task.dev_digests for hash_ in of_row(row)):
+            return True
+    return False
 
 
 def write_dev_rows(run: Path, tasks: Tasks, model: str) -> None:

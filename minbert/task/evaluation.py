@@ -27,7 +27,7 @@ from minbert.training import distributed
 
 THRESHOLD_ROWS = 2000  # training pairs that a siamese threshold is set on
 LOWEST = -1.0  # no main metric is lower
-AT_HALF = "accuracy_at_0.5"  # of siamese pairs: yes for a cosine above it; the paper has no rule
+AT_HALF = "accuracy_at_0.5"  # of siamese pairs: yes for a cosine above it; the paper names none
 WHY_UNDEFINED = "all predictions or all labels are equal"
 
 
@@ -90,7 +90,7 @@ def outputs_by_row(model: nn.Module, task: Task, split: EncodedSplit, what: str)
 
 
 def above_half(outputs: np.ndarray, threshold: float) -> np.ndarray:
-    """Return whether the cosines of pairs are above 0.5, (R,) bool; the paper names no rule.
+    """Return whether the cosines of pairs are above 0.5, (R,) bool; the paper names no threshold.
 
     outputs: (R, 1), the cosines less the threshold.
     """

@@ -12,7 +12,7 @@ from itertools import islice, product
 from pathlib import Path
 from typing import BinaryIO
 
-from minbert.data.conll import ENDINGS as CONLL
+from minbert.data.conll import CONLL
 from minbert.data.examples import Columns, Example, is_cmu_line, may_be_cmu
 from minbert.data.tables import (
     JSON,

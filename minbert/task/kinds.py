@@ -33,7 +33,7 @@ from minbert.task.labels import (
     listed_label,
     score_label,
 )
-from minbert.task.task import Table, Task
+from minbert.task.task import SPLITS, Table, Task
 
 CORRELATIONS = {"pearson": pearson, "spearman": spearman}
 ERRORS = {"mae": mae, "rmse": rmse}  # in the labels' unit
@@ -128,7 +128,7 @@ def common(name: str, table: Table) -> dict[str, Any]:
 
 def files_of(table: Table) -> dict[str, tuple[str, ...]]:
     """Return the names of each split's files: a table has one name, or a list of them."""
-    given = {split: table.get(split) for split in ("train", "dev", "test")}
+    given = {split: table.get(split) for split in SPLITS}
     return {
         split: (names,) if isinstance(names, str) else tuple(names)
         for split, names in given.items()

@@ -111,6 +111,8 @@ def load_task(
     if split_name == "test" or not task.dev_share:
         return split
     is_dev = is_dev_row(task, split.id_strings(), source.data_dir)
+    if split_name == "train" and is_dev.all():
+        raise UserError(f"{names_of(paths)}: no row beside the dev rows of {task.name}")
     if split_name == "dev":
         check_dev_rows(task, iter_examples(paths, task.columns, True), names_of(paths))
         print(
@@ -122,22 +124,15 @@ def load_task(
     return replace(split, left_out_counts={}) if split_name == "dev" else split
 
 
-def why_no_test(task: Task, data_dir: Path) -> str:
-    """Return the sentence to print instead of test predictions; "" if all test files are there."""
-    paths = task.paths("test", data_dir)
+def load_test(task: Task, tokenizer: BertTokenizer, source: DataSource) -> EncodedSplit | None:
+    """Load a task's test set; None if one of its files is not there, which is said."""
+    paths = task.paths("test", source.data_dir)
     missing = [path for path in paths if not path.is_file()]
     if paths and not missing:
-        return ""
+        return load_task(task, "test", tokenizer, source)
     name = f" {missing[0]}" if missing else ""
-    return f"no test file{name}: no test predictions for {task.name}"
-
-
-def load_test(task: Task, tokenizer: BertTokenizer, source: DataSource) -> EncodedSplit | None:
-    """Load a task's test set; None if there is no file, which is said."""
-    if why_not := why_no_test(task, source.data_dir):
-        print(why_not)
-        return None
-    return load_task(task, "test", tokenizer, source)
+    print(f"no test file{name}: no test predictions for {task.name}")
+    return None
 
 
 def load_tests(tasks: list[Task], tokenizer: BertTokenizer, source: DataSource) -> Splits:

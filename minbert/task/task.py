@@ -19,6 +19,9 @@ Table = dict[str, Any]  # a task's keys and values in a task file
 Prediction = float | np.ndarray  # of a row: a number, or of each of its words the number of a tag
 
 
+SPLITS = ("train", "dev", "test")
+
+
 @dataclass(frozen=True)
 class Task:
     """A task: its data, and its functions loss, decode and metrics."""

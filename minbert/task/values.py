@@ -10,11 +10,10 @@ from minbert.data.delimited import QUOTING
 from minbert.data.long_texts import HEAD, LONG
 from minbert.model.heads import LARGEST_SIZE
 from minbert.printable import composed
-from minbert.task.task import Table
+from minbert.task.task import SPLITS, Table
 
 LONGEST_NAME = 100  # bytes of a task's or a prediction file's name: files are called so
 BALANCED = "balanced"  # of class_weight: every class counts alike
-SPLITS = ("train", "dev", "test")
 NOT_TEXT = (
     *SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns",
     "class_weight", "bad_rows",
@@ -25,7 +24,7 @@ NUMBERS = (int, float)  # compared with type(x), because isinstance takes a bool
 
 
 def check_table(table: Table) -> None:
-    """Raise ValueError for a value of a type that its key cannot have."""
+    """Raise ValueError for a value that its key cannot have."""
     for key, value in table.items():
         if key not in NOT_TEXT and not isinstance(value, str):
             raise ValueError(f'{key} = {value!r}: write a word in quotes, "..."')
@@ -60,7 +59,7 @@ def check_table(table: Table) -> None:
 
 
 def check_form(table: Table) -> None:
-    """Raise ValueError for a key of the task's files, or of their form, that has no such value."""
+    """Raise ValueError for a value that a key of files, or of their form, cannot have."""
     for split in SPLITS:
         if split == "dev" and type(table.get("dev")) in NUMBERS:
             if not 0 < table["dev"] < 1:

@@ -80,7 +80,7 @@ def read_file(path: Path) -> dict[str, Tensor]:
         if not isinstance(name, str) or not is_dense_on_cpu(tensor):
             what = f"a {type(tensor).__name__}, not a dense tensor of numbers"
             if any(isinstance(value, dict) for value in tensors.values()):
-                what += "; if the weights are inside of another entry, save them alone"
+                what += "; if the weights are inside of an entry, save them alone"
             raise UserError(f"{path}: {str(name)[:60]!r} is {what}")
     return tensors
 
