@@ -8,7 +8,7 @@ from experiments.ablation import AblationRow, jobs_of_rows
 from experiments.gather import gather_ablation
 from experiments.jobs import JobArgs
 from experiments.markdown import write_results_page
-from experiments.run_table import run_table
+from experiments.run_table import check_results, run_table
 from minbert.files import write_json
 
 
@@ -29,5 +29,7 @@ def run_ablation(
         write_results_page(folder)
         after_each()
 
+    if not args.plan:
+        check_results(folder)
     if run_table(jobs_of_rows(rows), root, args, write_table):
         print(f"\nwrote {folder / 'RESULTS.md'} and {file}")

@@ -44,8 +44,6 @@ def run_table(
     """
     check_data_dir(args)
     folder, chosen = Path(args.results), chosen_jobs(jobs, args.only)
-    if not args.plan:
-        check_results(folder)
     is_done = is_done_in(folder, chosen)
     check_records(jobs, Records(root, args))
     print_plan(chosen, root, args, is_done)

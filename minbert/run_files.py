@@ -33,9 +33,11 @@ HASHES = "sha256"  # in args.json: of it, tasks.toml and dev_rows.json; the olde
 def folders_of_run(folder: Path) -> list[Path]:
     """Return the folders with an args.json at or around one, from seed-1/sst/best at most.
 
-    None of what is no folder, as the name of a model.
+    None of the name of a model.
     """
-    places = (folder, *folder.resolve().parents[:3]) if folder.is_dir() else ()
+    # between the two renames that replace best/ it is no folder, but its run is one
+    in_run = folder.parent != Path() and (folder.parent / ARGS).is_file()
+    places = (folder, *folder.resolve().parents[:3]) if folder.is_dir() or in_run else ()
     return [place for place in places if (place / ARGS).is_file()]
 
 

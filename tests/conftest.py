@@ -164,6 +164,12 @@ def a_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     return copy_to
 
 
+@pytest.fixture
+def trained(world: Path, a_run: Callable[..., Path]) -> Path:
+    """A copy of a run of the world's two tasks."""
+    return a_run(world)
+
+
 @contextmanager
 def killed_after(steps: int, script: ModuleType = train_multitask) -> Iterator[None]:
     """Let the run of a script in the block die after so many steps."""

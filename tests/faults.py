@@ -159,7 +159,7 @@ FAULTS = [
     Fault(
         "all seeds are one", "minbert/run/several.py",
         "one = replace(args, seed=seed, seeds=1)", "one = replace(args, seeds=1)",
-        "test_wiring.py", "several_seeds",
+        "test_conveniences.py", "mean_and_spread",
     ),
     Fault(
         "predictions of the last step", "minbert/run/finish.py",

@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SECONDS = 60  # far more than a healthy run of this size takes; a hang is what is looked for
 
 
-def wait_for_step(folder: Path, step: int, seconds: float = 60) -> None:
+def wait_for_step(folder: Path, step: int) -> None:
     """Until the run has logged this step."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + SECONDS
     while time.monotonic() < end:
         if (folder / "log.jsonl").is_file():
             steps = [line.get("step", 0) for line in read_log(folder / "log.jsonl")]

@@ -2,7 +2,6 @@
 
 import gzip
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,6 @@ from minbert import UserError
 from minbert.data.examples import Columns
 from minbert.task.inputs import decode, line_rows
 from tests import forked
-
-
-@pytest.fixture
-def trained(world: Path, a_run: Callable[..., Path]) -> Path:
-    return a_run(world)
 
 
 @pytest.mark.parametrize(

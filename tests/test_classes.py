@@ -168,4 +168,4 @@ def test_long_names_are_told_apart_and_a_card_counts_what_it_leaves_out(
     assert [" ".join(line.split()[1:7]) for line in said[1:-1]] == labels[:20]
     assert said[-1].endswith("and 10 more classes; --json has them")
     card = labels_of(task, gold, {"t": TaskFindings("T", [], classes=scores)})
-    assert card.endswith("\n\nAnd 10 more classes, which are found better or are not in dev.")
+    assert card.endswith("\n\nAnd 10 more classes, which are found no worse or are not in dev.")

@@ -22,11 +22,6 @@ TEXTS = ["red cat runs slowly here", "dog", "old blue dog sleeps fast"]
 
 
 @pytest.fixture
-def trained(world: Path, a_run: Callable[..., Path]) -> Path:
-    return a_run(world)
-
-
-@pytest.fixture
 def siamese(world: Path, a_run: Callable[..., Path]) -> Callable[..., Path]:
     """Return a function that takes options to a run with them."""
     return partial(a_run, world, "--pair-encoding", "siamese")

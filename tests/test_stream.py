@@ -5,7 +5,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -24,11 +23,6 @@ from minbert.task.inputs import BLOCK, ROWS, line_rows, table_ending, table_rows
 from tests.conftest import arguments
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@pytest.fixture
-def trained(world: Path, a_run: Callable[..., Path]) -> Path:
-    return a_run(world)
 
 
 def test_a_pipe_is_answered_line_by_line(trained: Path) -> None:

@@ -101,7 +101,6 @@ from tests.own_tasks import OWN, arguments
             'prediction_file = "' + "x" * 100 + '{split}"',
             "write the name of a file, no folder",
         ),
-        ("[entails]", f"[{'x' * 300}]", "write a name of at most 100 bytes"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a"]', r"write a name for each of"),
         ("labels = 3", 'labels = 3\ndisplay_names = ["a", "b", "a"]', r"'a' is there twice"),
         ("[intent]", "[2023_reviews]", "letters, digits and _, the first no digit"),

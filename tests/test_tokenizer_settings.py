@@ -118,6 +118,8 @@ def test_a_plain_class_takes_its_file_as_it_is(folder: Path) -> None:
     (folder / "tokenizer.json").write_text(json.dumps({**tokenizer, "post_processor": None}))
     with pytest.raises(UserError, match=r"adds no \[CLS\] and \[SEP\]"):
         ids(folder)
+    with pytest.raises(UserError, match=r"adds no \[CLS\] and \[SEP\]"):
+        BertTokenizer(Tokenizer.from_file(str(folder / "tokenizer.json")))
     settle(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
     assert ids(folder) == theirs(folder) and ids(folder)[0][0] == WORDS.index("[CLS]")
 

@@ -252,14 +252,6 @@ def test_dropout_is_for_training_alone(world: Path, monkeypatch, script: Any) ->
     assert set(modes) == {(True, True), (False, False)}
 
 
-def test_each_of_several_seeds_is_a_run_of_that_seed(world: Path) -> None:
-    flags = ("--epochs", "1", "--lr", "1e-3", "--skip-predictions")
-    run(world, *flags, "--name", "both", "--seed", "3", "--seeds", "2")
-    run(world, *flags, "--name", "alone", "--seed", "4")
-    several, alone = (weights(world / "runs" / f / "last") for f in ("both/seed-4", "alone"))
-    assert all(several[name].equal(tensor) for name, tensor in alone.items())
-
-
 def test_predictions_are_those_of_the_best_step(world: Path, monkeypatch) -> None:
     means = iter([0.0, 0.9, 0.1])
     monkeypatch.setattr(train_multitask, "weighted_mean", lambda *_: next(means))

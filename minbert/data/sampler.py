@@ -6,12 +6,9 @@ A resumed run thus needs the number of its step only, not the state of an iterat
 import os
 import zlib
 from functools import lru_cache
-from pathlib import Path
 from tempfile import TemporaryFile, gettempdir
 
 import numpy as np
-
-from minbert.manifest import named_in_errors
 
 ADAPTIVE = "adaptive"  # a batch size of its own for each set: all have the same number of batches
 ADAPTIVE_MEAN = 32  # the mean of these batch sizes over the sets
@@ -44,8 +41,11 @@ def random_order(rows: int, seed: int | list[int]) -> np.ndarray:
     if rows > ROWS_IN_MEMORY:
         file = TemporaryFile()  # noqa: SIM115 - it is deleted when the order is
         if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a crash in a map
-            with named_in_errors(Path(gettempdir())):
+            try:
                 os.posix_fallocate(file.fileno(), 0, rows * np.dtype(np.int32).itemsize)
+            except OSError as error:  # without a file's name: the run's own disk may have room
+                what = f"{error.strerror}: {gettempdir()}, for temporary files"
+                raise OSError(error.errno, what) from error
         order = np.asarray(np.memmap(file, dtype=np.int32, shape=rows))
     else:
         order = np.empty(rows, dtype=np.int32)

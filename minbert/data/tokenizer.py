@@ -54,7 +54,7 @@ class BertTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         if tokenizer.post_processor is None:
-            raise UserError("adds no [CLS] and [SEP] (its post_processor is null)")
+            raise UserError("adds no [CLS] and [SEP] (post_processor in tokenizer.json is null)")
         self.tokenizer = tokenizer
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()

@@ -134,11 +134,10 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
          *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
         for s in worst_first(scores)
     ]  # fmt: skip
-    left = len(scores) - len(rows)
-    more = (
-        f"\n\nAnd {left:,} more classes, which are found better or are not in dev." if left else ""
-    )
-    return markdown_table([head, *rows]) + more
+    table = markdown_table([head, *rows])
+    if more := len(scores) - len(rows):
+        table += f"\n\nAnd {more:,} more classes, which are found no worse or are not in dev."
+    return table
 
 
 def calibrations_of(tasks: list[Task], found: Findings) -> list[str]:

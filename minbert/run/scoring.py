@@ -153,8 +153,7 @@ def intervals(
 def print_classes(task: Task, scores: list[ClassScore]) -> None:
     """Print a line for each class, or for those of many that are found least."""
     shown = worst_first(scores)
-    width = min(60, max((len(s.label) for s in shown), default=0))
-    width = max(18, width)
+    width = min(60, max([18, *(len(s.label) for s in shown)]))
     if shown:
         print(f"{task.title:7} {'':{width}} precision    recall        F1   count")
     for s in shown:

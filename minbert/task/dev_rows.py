@@ -233,7 +233,7 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
             what = "are gone or have another text, which may have been trained on"
         raise UserError(
             f"{files}: {moved:,} of the {len(task.dev_digests):,} dev rows of {task.name} {what}: "
-            f"give the data of then, or other data under another name"
+            f"give --data-dir the data of then or, to --score, a --gold file of another name"
         )
 
 

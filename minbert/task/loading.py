@@ -111,8 +111,8 @@ def load_task(
     if split_name == "test" or not task.dev_share:
         return split
     is_dev = is_dev_row(task, split.id_strings(), source.data_dir)
-    if split_name == "train" and is_dev.all():
-        raise UserError(f"{names_of(paths)}: no row beside the dev rows of {task.name}")
+    if split_name == "train":
+        check_some_left(task, is_dev, names_of(paths))
     if split_name == "dev":
         check_dev_rows(task, iter_examples(paths, task.columns, True), names_of(paths))
         print(
@@ -122,6 +122,12 @@ def load_task(
     split = take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
     # rows of these files that cannot be used are counted once, with the training set
     return replace(split, left_out_counts={}) if split_name == "dev" else split
+
+
+def check_some_left(task: Task, is_dev: np.ndarray, files: str) -> None:
+    """Raise UserError if the dev rows leave none to train on."""
+    if is_dev.all():
+        raise UserError(f"{files}: no row beside the dev rows of {task.name}")
 
 
 def load_test(task: Task, tokenizer: BertTokenizer, source: DataSource) -> EncodedSplit | None:
@@ -215,6 +221,7 @@ def distinct_sentences(
             counts[task.name] = {"train": dict(left_out.counts)}
         if task.dev_share:
             is_dev = is_dev_row(task, [example.id for example in examples], data_dir)
+            check_some_left(task, is_dev, names_of(paths))
             examples = [examples[row] for row in np.flatnonzero(~is_dev)]
         for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):
             sentences[example.text] = None
