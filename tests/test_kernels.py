@@ -235,3 +235,23 @@ def test_predictions_are_of_the_kernels_that_best_was_chosen_with(world: Path, n
     best = logged(world / "runs/run", "end")[0]["best"]["scores"]["sts"]
     found = read_json(world / "runs/run/findings.json")["sts"]["metrics"]["pearson"]
     assert found == pytest.approx(best, abs=1e-6)
+
+
+@pytest.mark.parametrize("how", ["forward", "backward", "own"])
+def test_what_stands_before_a_part_of_a_layer_is_called(how: str) -> None:
+    """A hook before its forward or backward, or a forward of its own, as accelerate's."""
+    layer, called = make_layer(torch.float32, 0.0, True, "minbert"), []
+    part = layer.interm_dense
+
+    def note(*_: object) -> None:
+        called.append(how)
+
+    if how == "forward":
+        part.register_forward_pre_hook(note)
+    elif how == "backward":
+        part.register_full_backward_pre_hook(note)
+    else:
+        forward = part.forward
+        part.forward = lambda x: note() or forward(x)
+    run(layer, (3, 4), torch.float32, first=False)
+    assert called == [how]

@@ -164,3 +164,43 @@ def test_only_a_cpu_takes_the_cpu_s_paths() -> None:
     y = BertLayer(TINY).to("meta")(x, lay_out((2, 2), TINY.num_attention_heads, x))
     y.sum().backward()
     assert y.device.type == x.grad.device.type == "meta"
+
+
+@torch.no_grad()
+def test_a_change_of_one_entry_is_noticed() -> None:
+    """It is none of the entries that are compared: PyTorch has counted it."""
+    if not has_reordered_products(torch.float32):
+        pytest.skip("this CPU has no reordered products of the dtype")
+    linear, x = Linear(48, 64), torch.randn(5, 48)
+    linear.reorder()
+    linear.weight[0, 1] += 1
+    expected = F.linear(x, linear.weight, linear.bias)
+    torch.testing.assert_close(linear(x), expected, atol=1e-5, rtol=0)
+
+
+def test_a_matrix_made_in_inference_mode_is_not_reordered() -> None:
+    """PyTorch counts no changes of it."""
+    with torch.inference_mode():
+        linear, x = Linear(48, 64), torch.randn(5, 48)
+        linear.reorder()
+        assert torch.equal(linear(x), F.linear(x, linear.weight, linear.bias))
+
+
+def test_a_closure_has_gradients_and_its_loss_is_returned() -> None:
+    p = torch.nn.Parameter(torch.ones(3))
+    optimizer = AdamW([p], lr=0.1)
+
+    def closure() -> torch.Tensor:
+        loss = p.square().sum()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() == 3 and (p < 1).all()
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"lr": -1.0}, {"eps": -1.0}, {"weight_decay": -1.0}, {"betas": (1.0, 0.9)}]
+)
+def test_numbers_that_adamw_cannot_use_are_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match="AdamW: lr"):
+        AdamW([torch.ones(2)], **wrong)

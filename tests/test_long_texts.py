@@ -285,3 +285,10 @@ def test_a_plan_reads_the_task_file(world: Path) -> None:
         found = estimate("train_multitask", [*places, "--task-file", str(world / "own.toml")])
         steps[long] = found.steps
     assert steps["head"] == 25 < steps["windows"]
+
+
+def test_a_dry_run_has_the_mean_tokens_of_rows_not_of_windows(
+    own: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(own, "windows", "dry", "--dry-run")
+    assert "intent: 16 and 16, 22.6," in capsys.readouterr().out  # 362 tokens in 16 rows

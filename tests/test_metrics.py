@@ -55,6 +55,7 @@ def test_nan_where_nothing_is_defined() -> None:
     broken = np.array([1.0, np.nan, 3.0])
     assert math.isnan(metrics.pearson(broken, np.arange(3)))
     assert math.isnan(metrics.spearman(np.arange(3), broken))
+    assert math.isnan(metrics.spearman(broken, np.arange(3)))
     assert math.isnan(metrics.pearson(np.ones(1), np.ones(1)))
     low, high = metrics.bootstrap_interval(metrics.pearson, np.ones(9), np.arange(9))
     assert math.isnan(low) and math.isnan(high)

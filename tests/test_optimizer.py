@@ -21,15 +21,15 @@ def test_equations_in_fp64(kernels: str, correct_bias: bool, scale: float) -> No
     # the size of real weights: at values near 2 the rounding of fp32 itself adds up to 1e-6
     p = torch.nn.Parameter(torch.randn(7, 5) * 0.1)
     x, m, v = p.detach().double().clone(), torch.zeros(7, 5).double(), torch.zeros(7, 5).double()
-    options = {"correct_bias": correct_bias, "kernels": kernels}
+    options = {"correct_bias": correct_bias, "kernels": kernels, "betas": (0.8, 0.99)}
     optimizer = AdamW([p], lr=1e-2, weight_decay=1e-2, **options)
     for t in range(1, 51):
         p.grad = torch.randn(7, 5)
         g = p.grad.double() * scale
         optimizer.step(scale=scale)
-        m = 0.9 * m + 0.1 * g
-        v = 0.999 * v + 0.001 * g * g
-        a = 1e-2 * (math.sqrt(1 - 0.999**t) / (1 - 0.9**t) if correct_bias else 1.0)
+        m = 0.8 * m + 0.2 * g
+        v = 0.99 * v + 0.01 * g * g
+        a = 1e-2 * (math.sqrt(1 - 0.99**t) / (1 - 0.8**t) if correct_bias else 1.0)
         x = x - a * m / (v.sqrt() + 1e-6)
         x = x - 1e-2 * 1e-2 * x
     torch.testing.assert_close(p.detach().double(), x, atol=1e-6, rtol=0)

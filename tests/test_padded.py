@@ -50,6 +50,8 @@ def test_inputs_as_in_transformers() -> None:
         ({"token_type_ids": torch.full((3, 9), 2)}, "token_type_ids 2..2 must be 0..1"),
         ({"input_ids": torch.zeros(0, 9, dtype=torch.int64)}, "there is no token in it"),
         ({"input_ids": torch.zeros(2, 0, dtype=torch.int64)}, "there is no token in it"),
+        ({"attention_mask": torch.zeros(3, 9)}, "has no real token"),
+        ({"attention_mask": torch.zeros(3, 1, 1, 9, dtype=torch.int64)}, "has no real token"),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(change: dict, message: str) -> None:

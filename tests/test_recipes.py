@@ -276,3 +276,10 @@ def test_both_readings_are_learned_from(world: Path, monkeypatch: pytest.MonkeyP
     (one, other), (apart,) = seen.values()
     (line,) = logged(world / "runs/run", "step")
     assert one != other and line["loss"] == pytest.approx((one + other) / 2 + 2 * apart, rel=1e-5)
+
+
+def test_frozen_parameters_are_in_no_group() -> None:
+    model = BertModel(TINY)
+    model.word_embedding.requires_grad_(False)
+    grouped = [p for group in parameter_groups(model, 0.1) for p in group["params"]]
+    assert len(grouped) == len(list(model.parameters())) - 1

@@ -260,3 +260,11 @@ def test_a_sentence_is_cut_by_itself(world: Path, capsys: pytest.CaptureFixture[
     for kind, said in (("cross", True), ("siamese", False)):
         run(world, "--tasks", "sts", "--pair-encoding", kind, "--max-length", "12", *ONE_EPOCH)
         assert ("fill --max-length 12 and may be cut" in capsys.readouterr().out) == said
+
+
+def test_both_towers_are_rounded_for_inference() -> None:
+    network = MultitaskNetwork(make_model(), {}, separate_towers=True)
+    network.for_inference(torch.bfloat16)
+    for tower in network.encoders:
+        weight = tower.bert_layers[1].out_dense.weight
+        assert tower.compute_dtype == weight.dtype == torch.bfloat16

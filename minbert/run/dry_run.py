@@ -195,7 +195,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     for name, split in run.train_splits.items():
         more = padded_share(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
-        data.append(f"  {name}: {rows}, {float(split.lengths.mean()):.1f}, {more:+.0%}")
+        data.append(f"  {name}: {rows}, {split.lengths.sum() / len(split):.1f}, {more:+.0%}")
     data.append("labels to train on:")
     for name, split in run.train_splits.items():
         data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")

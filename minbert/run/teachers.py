@@ -103,7 +103,8 @@ def load_teacher_outputs(paths: dict[str, Path], splits: Splits) -> dict[str, Te
             raise UserError(f"--teacher {name}: {what}; remove {path}")
         if np.isnan(found[visible_items(split)]).any():
             raise UserError(
-                f"--teacher {name}: it read shorter rows than --max-length; train with its length"
+                f"--teacher {name}: with its length and vocabulary it cut off words that this run "
+                f"trains on: lower --max-length, or give a teacher of longer rows"
             )
         outputs[name] = from_numpy(found[split.owners] if len(split.owners) else found)
     return outputs
