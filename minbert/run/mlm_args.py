@@ -78,7 +78,8 @@ def resolve_arguments(given: dict[str, Any], tasks: Tasks) -> Args:
         raise UserError(f"--corpus {again[0]}: given twice")
     if missing := [file for file in args.corpus if not Path(file).is_file()]:
         what = "not a plain file" if Path(missing[0]).exists() else "no such file"
-        what = "a folder; name its files, as in FOLDER/*.txt" if Path(missing[0]).is_dir() else what
+        if Path(missing[0]).is_dir():
+            what = "a folder; name its files, as in FOLDER/*.txt"
         raise UserError(f"--corpus {missing[0]}: {what}")
     if args.limit:
         if args.corpus:
