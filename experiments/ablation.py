@@ -32,13 +32,13 @@ SELECTED = (
 class AblationRow:
     """A line of the table: for each task some jobs, of which the best one is shown.
 
-    is_mean: which scores count, those of the weights (False), of their mean (True), or (None) both.
+    is_mean: whether the scores of the weights' mean count, not those of the weights.
     beside: the label of the row that it is compared with, as every row is with the first one.
     """
 
     label: str
     jobs: dict[str, tuple[Job, ...]]
-    is_mean: bool | None = False
+    is_mean: bool = False
     beside: str = ""
 
 

@@ -18,6 +18,8 @@ LINES: dict[str, dict[str, Any]] = {
 }
 # What it reads if it is there.
 OPTIONAL: dict[str, dict[str, Any]] = {
+    "start": {"steps": int},
+    "resume": {"steps": int},
     "step": {"task": str, "seconds": float, "cosines": dict[str, float]},
     "end": {"best": dict[str, Any] | None},
 }

@@ -15,6 +15,7 @@ from minbert.errors import UserError
 
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
+LFS = b"version https://git-lfs"  # how what a clone without Git LFS has in place of a file begins
 RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 
 
@@ -158,10 +159,14 @@ def whole_directory_of(path: Path, older: bool = True) -> Path:
 
 
 def check_content(path: Path) -> None:
-    """Raise UserError if a manifest beside the file has another hash for it.
+    """Raise UserError for a pointer of Git LFS, or if a manifest beside the file has another hash.
 
     A manifest without the file's name may be another program's, and is none of ours.
     """
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                raise UserError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull`")
     manifest = path.parent / MANIFEST
     if not manifest.is_file():
         return

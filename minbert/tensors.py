@@ -41,6 +41,7 @@ def load_pickled(path: Path) -> Any:
     Raises UserError if it is damaged or holds more than tensors in plain containers. What does
     not begin as such a file is not tried: its bytes, read as a length, could ask for all memory.
     """
+    check_content(path)
     with path.open("rb") as file:
         if not file.read(16).startswith(TORCH_SAVE):
             raise UserError(f"{path}: not a file of torch.save, or damaged; fetch it again")

@@ -29,7 +29,7 @@ FLOORS = (
 LARGEST_FILE, LARGEST_FUNCTION = 300, 50
 READY_MADE = (
     "native_", "_fused_", "scaled_dot_product", "nn.LayerNorm", "F.layer_norm",
-    "MultiheadAttention", "TransformerEncoder",
+    "torch.layer_norm", "functional.layer_norm", "MultiheadAttention", "TransformerEncoder",
 )  # fmt: skip
 
 

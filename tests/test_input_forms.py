@@ -120,3 +120,6 @@ def test_a_table_with_semicolons_is_no_text_of_sentences(tmp_path: Path) -> None
     (tmp_path / "in.txt").write_text("id;text\n7;red\n")
     with pytest.raises(UserError, match="the input's first line: `;` between the columns"):
         texts_of(str(tmp_path / "in.txt"), task())
+    (tmp_path / "in.txt").write_text("sep=;\nid;text\n7;red\n")
+    with pytest.raises(UserError, match="the input's first line: 'sep=;' is Excel's; take that"):
+        texts_of(str(tmp_path / "in.txt"), task())

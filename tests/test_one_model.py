@@ -20,6 +20,16 @@ FOLDER = Path(one_model.__file__).parent
 RECIPE = FOLDER.parent / "recipes/one-model.toml"
 
 
+def test_every_seed_of_what_is_handed_in_has_its_test_predictions() -> None:
+    found = 0
+    for record in (FOLDER / "runs/one-model-all-MiniLM-L6-v2").glob("*.json"):
+        if record.stem.rpartition("-")[0] in one_model.HANDED_IN:
+            files = (FOLDER / "predictions" / record.stem).glob("*-test-output.csv")
+            assert len([*files]) == 3, record.stem
+            found += 1
+    assert found
+
+
 def test_parallel_is_evaluated_as_the_recipe_is_and_one_row_of_it_ends_with_it() -> None:
     lines = {line.label: line for line in read_ablation(FOLDER / ONE_MODEL).lines}
     updates = lines["one model: recipes/one-model.toml"].updates["one-model"]

@@ -142,6 +142,9 @@ def test_the_speed_is_that_of_the_steps_themselves() -> None:
     step = {"event": "step", "time": 1.0, "tokens": 100, "seconds": 0.5}
     run_ = LoggedRun("r", {}, [{**step, "step": n} for n in range(1, 22)], {})
     assert throughput(run_) == [(11, 200.0), (21, 200.0)]
+    joint = [{**step, "step": n, "task": t} for n in range(1, 6) for t in ("a", "b", "c")]
+    joint[2]["seconds"] = 9  # of the warm-up, whose three parts are left out
+    assert throughput(LoggedRun("r", {}, joint, {})) == [(5, 200.0)]
     coarse = [{**step, "step": n, "seconds": 0.0} for n in range(1, 12)]  # as some clocks tick
     assert len(throughput(LoggedRun("r", {}, coarse, {}))) == 1
 

@@ -15,7 +15,7 @@ import pytest
 import evaluate
 import pretrain_mlm
 import train_multitask
-from minbert import MultitaskModel, UserError, export
+from minbert import UserError, export
 from minbert.files import HOST
 from minbert.locks import locked
 from minbert.manifest import sha256_of
@@ -237,17 +237,6 @@ def test_two_commands_do_not_train_in_one_folder(world: Path) -> None:
     assert process.is_running()  # and it was not disturbed
     process.signal(signal.SIGKILL)
     assert process.finish().code == -signal.SIGKILL
-
-
-def test_what_is_not_taken_from_a_run_is_said(world: Path, capsys) -> None:
-    """Its heads, when another run starts from it; its best step, when that is gone."""
-    run(world, "--name", "one", "--epochs", "1", "--skip-predictions")
-    again = ["--name", "two", "--epochs", "1", "--skip-predictions", "--model"]
-    run(world, *again, str(world / "runs/one"))
-    assert "best: its heads are left out; new ones start" in capsys.readouterr().out
-    shutil.rmtree(world / "runs/one/best")
-    MultitaskModel.load(world / "runs/one", "cpu")
-    assert "one: no best/; last/ is used" in capsys.readouterr().err
 
 
 def test_a_run_of_the_other_script(world: Path) -> None:

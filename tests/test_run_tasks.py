@@ -112,9 +112,35 @@ def test_own_and_built_in_tasks_are_in_one_file(world: Path) -> None:
     assert list(MultitaskModel.load(world / "runs/run", device="cpu").tasks) == ["mine", "sts"]
     again = ["--resume", str(world / "runs/run"), "--task-file", str(world / "own.toml")]
     assert train_multitask.main(again) == 0  # as it was typed for the run
-    (world / "own.toml").write_text(MINE.replace("0, 1", "1, 0"))
+
+
+@pytest.mark.parametrize("now", [MINE.replace("0, 1", "1, 0"), MINE, "", None])
+def test_a_run_goes_on_with_no_other_task_file(world: Path, now: str | None) -> None:
+    own, begun = world / "own.toml", MINE + "weight = 2\n"
+    own.write_text(begun)
+    run(world, "--name", "run", "--task-file", str(own), "--tasks", "mine,sts", "--epochs", "1")
+    again = ["--resume", str(world / "runs/run"), "--task-file", str(own)]
+    own.write_text(now) if now is not None else own.unlink()
     with pytest.raises(UserError, match=r"--task-file .*own.toml differs from the run's"):
         train_multitask.main(again)
+    own.write_text("# a remark\n" + begun)
+    assert train_multitask.main(again) == 0
+
+
+def test_a_built_in_task_without_its_test_file_stays_one(world: Path, capsys) -> None:
+    """In the tasks.toml of a run, too, which its card names for another run like it."""
+    (world / "data/sts-test-student.csv").unlink()
+    own, kept = world / "own.toml", world / "runs/run/tasks.toml"
+    own.write_text(MINE)
+    for name, file in (("run", own), ("again", kept)):
+        run(world, "--name", name, "--task-file", str(file), "--tasks", "mine,sts", "--epochs", "1")
+        said = f"no test file {world / 'data/sts-test-student.csv'}: no test predictions for sts"
+        assert said in capsys.readouterr().out
+        files = {path.name for path in (world / "runs" / name / "predictions").iterdir()}
+        assert "sts-dev-output.csv" in files and "sts-test-output.csv" not in files
+    own.write_text(MINE + 'test = "none.csv"\n')
+    with pytest.raises(UserError, match=r"\[mine\] test = 'none.csv': no such file in"):
+        run(world, "--name", "own", "--task-file", str(own), "--tasks", "mine")
 
 
 @pytest.mark.parametrize("now", ["[0, 1, 2, 3, 4, 5]", "[0, 1, 2, 3]"])

@@ -44,12 +44,17 @@ def test_every_loss_trains_and_its_run_is_scored(world: Path, capsys, loss: str)
     assert report["scores"]["quora"]["accuracy"]["value"] == pytest.approx(trained["accuracy"])
 
 
-def test_separate_towers_part_and_are_saved(world: Path, capsys) -> None:
-    options = ["--tasks", "quora,sts", "--pair-encoding", "siamese", "--towers", "separate"]
+@pytest.mark.parametrize("more", [[], ["--pair-loss", "simcse"]])
+def test_separate_towers_part_and_are_saved(world: Path, capsys, more: list[str]) -> None:
+    options = ["--tasks", "quora,sts", "--pair-encoding", "siamese", "--towers", "separate", *more]
     run(world, *options, *ONE_EPOCH, "--name", "two")
     model, _ = load_multitask(world / "runs/two")
-    first, second = model.encoder.state_dict(), model.second_tower.state_dict()
-    assert not torch.equal(first["pos_embedding.weight"], second["pos_embedding.weight"])
+    start = BertModel.from_pretrained(world / "model")
+    first, second, begun = (
+        encoder.bert_layers[0].out_dense.weight for encoder in (*model.encoders, start)
+    )
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, begun) and not torch.equal(second, begun)
     capsys.readouterr()
     job = ["--checkpoint", str(world / "runs/two"), "--data-dir", str(world / "data"), "--json"]
     evaluate.main(job)

@@ -205,6 +205,12 @@ def test_a_start_or_teacher_that_is_not_finished_is_said(
         capsys.readouterr()
         run(world, "--name", f"next-{number}", "--steps", "1", "--skip-predictions", *more)
         assert capsys.readouterr().out.count(said) == 1
+    log = world / "runs/first/log.jsonl"
+    changed = log.read_text().replace('"steps": 20', '"steps": "\\u001b[31mred"', 1)
+    log.write_text(changed)
+    run(world, "--name", "other", "--steps", "1", "--skip-predictions", "--model", first)
+    said = capsys.readouterr().out
+    assert "\x1b" not in said and "runs/first is not finished: step 4 of ?" in said
     train_multitask.main(["--resume", first])
     capsys.readouterr()
     run(world, "--name", "last", "--steps", "1", "--skip-predictions", "--model", f"{first}/best")
@@ -214,21 +220,23 @@ def test_a_start_or_teacher_that_is_not_finished_is_said(
 def test_no_warning_of_rows_that_the_start_was_not_trained_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It was trained on another task of its task file, or kept the dev rows."""
+    """It was trained on another task of its task file, on a corpus, or kept the dev rows."""
     keys = SINGLE | {"kind": "classification", "labels": ["b", "o"]}
     tasks, first = {"own": make_task("own", keys)}, tmp_path / "first"
     write_objects(tmp_path, lambda n: "bo"[n % 2])
     first.mkdir()
     (first / "tasks.toml").write_text(task_file_text(tasks.values()))
-    for name, keeps in (("own", False), ("other", False), ("own", True)):
-        arguments_ = {"data_dir": str(tmp_path), "tasks": [name]}
+    for name, corpus, keeps in (
+        ("own", [], False), ("other", [], False), ("own", ["a.txt"], False), ("own", [], True),
+    ):  # fmt: skip
+        arguments_ = {"data_dir": str(tmp_path), "tasks": [name], "corpus": corpus}
         (first / "args.json").write_text(json.dumps(arguments_))
         if keeps:
             write_dev_rows(first, draw_dev_rows(tasks, tmp_path, "none"), "none")
         capsys.readouterr()
         draw_dev_rows(tasks, tmp_path, str(first))
         warned = "kept no dev rows" in capsys.readouterr().out
-        assert warned == (name == "own" and not keeps)
+        assert warned == (name == "own" and not corpus and not keeps)
 
 
 def test_a_file_of_the_dev_rows_alone_is_scored(own: Path) -> None:

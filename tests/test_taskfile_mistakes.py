@@ -90,6 +90,7 @@ from tests.own_tasks import OWN, arguments
         ("weight = 0.5", 'prediction_file = "a.csv"', r"prediction_file = 'a.csv': {split} is"),
         ("weight = 0.5", 'prediction_file = "../{split}"', "write the name of a file, no folder"),
         ("weight = 0.5", 'prediction_file = "{split}{x}"', "write the name of a file, no folder"),
+        ("weight = 0.5", 'prediction_header = "=1+1"', "a formula to spreadsheets; use words"),
         ("labels = 3", "labels = 10000000000", r"labels: more than 100,000 of them"),
         (
             "labels = 3",

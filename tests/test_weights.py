@@ -195,15 +195,6 @@ def test_weights_of_a_run_are_found(tiny: BertModel, tmp_path: Path) -> None:
     assert torch.equal(loaded.pooler_dense.bias, saved["pooler.dense.bias"])
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
-def test_a_pointer_of_git_lfs_is_named(tiny: BertModel, tmp_path: Path, name: str) -> None:
-    tiny.save_pretrained(tmp_path)
-    (tmp_path / "model.safetensors").unlink()
-    (tmp_path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
-    with pytest.raises(UserError, match="a Git LFS pointer, not the file; run `git lfs pull`"):
-        BertModel.from_pretrained(tmp_path)
-
-
 def test_another_framework_s_file_is_named(tiny: BertModel, tmp_path: Path) -> None:
     tiny.save_pretrained(tmp_path)
     (tmp_path / "model.safetensors").rename(tmp_path / "tf_model.h5")

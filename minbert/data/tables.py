@@ -11,7 +11,7 @@ from typing import Any
 
 from minbert.data.conll import BETWEEN, conll_table
 from minbert.data.delimited import delimited_rows
-from minbert.data.textfile import text_lines
+from minbert.data.textfile import check_is_text, text_lines
 from minbert.errors import UserError, first_line
 from minbert.printable import composed, valid_unicode
 
@@ -192,7 +192,8 @@ def _parquet_file(path: Path) -> Iterator[Any]:
         from pyarrow import ArrowException, parquet
     except ImportError as error:
         raise UserError(f"{path}: Parquet needs pyarrow: pip install pyarrow") from error
-    path.open("rb").close()  # a missing file is told as that
+    with path.open("rb") as file:
+        check_is_text(file.read(64), str(path))  # or what stands in its place, as a zip archive
     try:
         with parquet.ParquetFile(path) as file:
             yield file

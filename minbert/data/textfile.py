@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from minbert.errors import UserError, first_line
+from minbert.manifest import LFS
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
 PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"
@@ -29,7 +30,7 @@ KNOWN_BYTES = (  # how files begin that somebody may take for text
         b"\xd0\xcf\x11\xe0",
         "an old Excel workbook or Word text; save it as CSV or plain text (UTF-8)",
     ),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file; run `git lfs pull`"),
+    (LFS, "a Git LFS pointer, not the file; run `git lfs pull`"),
     (b"\x1f\x8b", "compressed by gzip; give it a name that ends in .gz"),
     *((b"BZh%d1AY&SY" % level, PACKED.format("bzip2", "bunzip2")) for level in range(1, 10)),
     (b"\xfd7zXZ", PACKED.format("xz", "unxz")),

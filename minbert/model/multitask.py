@@ -2,7 +2,6 @@
 
 import copy
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from minbert.modules import check_same_form, without_values
 from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert
 from minbert.weights.pretrained import check_weights, write_pretrained
-from minbert.weights.resolve import resolve
+from minbert.weights.resolve import resolve, saved_directory
 
 HEADS, CONFIGS = "heads.safetensors", "heads.json"
 SECOND = "second.safetensors"  # the encoder of second sentences, if the towers are separate
@@ -166,7 +165,7 @@ def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[Multi
     It is read again if the run replaces it meanwhile: the files read could be of two steps. Raises
     UserError for a directory that is not such a run, or whose files do not fit each other.
     """
-    if not run.is_dir():
+    if not saved_directory(run).is_dir():
         raise UserError(f"{run}: no such run; give the folder that train_multitask.py made")
     while True:
         directory = resolve(run)
@@ -179,9 +178,14 @@ def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[Multi
             continue
         if read_bytes(directory / MANIFEST) == before:
             break
-    if directory == run / "last":
-        print(f"{run}: no best/; last/ is used", file=sys.stderr)
     return model, directory
+
+
+def say_what_is_left_out(directory: Path) -> None:
+    """Print what a saved model has beside its encoder, where the encoder alone is read."""
+    for file, what in ((HEADS, "heads are"), (SECOND, "second tower is")):
+        if (directory / file).is_file():
+            print(f"{directory}: its {what} left out")
 
 
 def read_bytes(path: Path) -> bytes:

@@ -197,8 +197,12 @@ def rates(runs: Sequence[LoggedRun]) -> str:
 
 
 def throughput(run: LoggedRun) -> list[Point]:
-    """Return the tokens a second of every ten steps, without the first, which is a warm-up."""
-    steps = [x for x in run.events("step")[1:] if "seconds" in x]
+    """Return the tokens a second of every ten lines, without the first step's: a warm-up.
+
+    In joint mode a step has a line of each task.
+    """
+    lines = run.events("step")
+    steps = [x for x in lines if x["step"] > lines[0]["step"] and "seconds" in x]
     points = []
     for start in range(0, len(steps) - 9, 10):
         ten = steps[start : start + 10]

@@ -20,7 +20,12 @@ from minbert.errors import DAMAGED, UserError
 from minbert.manifest import sha256_of, unchanged
 from minbert.model.encoder import BertModel
 from minbert.model.layers import set_kernels
-from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask, save_multitask
+from minbert.model.multitask import (
+    MultitaskNetwork,
+    load_multitask,
+    save_multitask,
+    say_what_is_left_out,
+)
 from minbert.run import rundir
 from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.heads_first import train_heads
@@ -248,8 +253,7 @@ def new_model(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
     """Load the encoder of a directory and give it new heads, drawn by --seed."""
     torch.manual_seed(args.seed)
     encoder = BertModel.from_pretrained(directory)
-    if (directory / HEADS).is_file():
-        print(f"{directory}: its heads are left out; new ones start from random values")
+    say_what_is_left_out(directory)
     if args.reinit_layers:
         encoder.reinitialize(args.reinit_layers)
     heads = {

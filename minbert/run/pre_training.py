@@ -16,6 +16,7 @@ from minbert.errors import UserError
 from minbert.manifest import unchanged
 from minbert.model.layers import set_kernels
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
+from minbert.model.multitask import say_what_is_left_out
 from minbert.run import rundir
 from minbert.run.beginning import Training, begin, recover_last
 from minbert.run.mlm_args import Args
@@ -78,6 +79,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     device = choose_device(args.device)
     torch.manual_seed(args.seed)
     model, new_head = load_mlm(directory)
+    say_what_is_left_out(directory)
     if new_head:
         print(f"{directory} has no masked-language-model head: it starts from random values")
     set_kernels(model, args.kernels)

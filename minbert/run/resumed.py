@@ -15,7 +15,7 @@ from minbert.run.checkpoint import TrainState, read_state
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
 from minbert.run_files import ARGS, TASKS_FILE, read_arguments
-from minbert.task.taskfile import is_copied
+from minbert.task.taskfile import defines_same
 from minbert.typed import from_json
 
 # Arguments that a resumed run may change: where files are, what computes, what is kept and said.
@@ -87,7 +87,7 @@ def resumed_arguments(
     for name, value in given.items():
         if name in FREE_ON_RESUME or value == begun[name]:
             continue
-        if name == "task_file" and is_copied(value, run):
+        if name == "task_file" and begun[name] and defines_same(value, run, saved.tasks):
             continue
         if not changes_nothing(resolve, begun, name, value):
             mend = "leave it out"

@@ -101,7 +101,8 @@ def new_run(root: Path, name: str, default: str, task_file: Path) -> Path:
     run = distributed.all_gather(_new_run(root, name, default))[0]
     if task_file.is_file() and task_file.resolve().parent == run.resolve():
         raise UserError(f"--task-file {task_file}: in the folder of the new run; put it elsewhere")
-    if distributed.rank() == 0 and (left := left_behind(run)):
+    # it may have been locked since it was chosen: `alone_in` will refuse it then
+    if distributed.rank() == 0 and not is_locked(run / LOCK) and (left := left_behind(run)):
         print(f"{run}: stopped before its first checkpoint; it starts anew")
         for path in left:
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -94,7 +94,8 @@ def say_if_unfinished(model: str) -> None:
     lines = readable_log_lines(log)[0] if log and log.is_file() else []
     if lines and lines[-1]["event"] != "end":
         step = max(line.get("step", 0) for line in lines)
-        steps = next((line["steps"] for line in lines if "steps" in line), "?")
+        begun = (line.get("steps") for line in lines if line["event"] in ("start", "resume"))
+        steps = next((count for count in begun if count), "?")
         print(f"{folders[0]} is not finished: step {step} of {steps}")
 
 

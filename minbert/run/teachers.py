@@ -28,7 +28,7 @@ from minbert.task.loading import load_task
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
-from minbert.weights.resolve import resolve
+from minbert.weights.resolve import resolve, saved_directory
 
 CACHE = ".teachers"  # in --output-dir, as that of ids: for all runs
 
@@ -49,7 +49,7 @@ def teacher_files(args: Args, folder: Path, tasks: Tasks) -> dict[str, Path]:
         there = [place / one for place in places for one in names if (place / one).is_file()]
         if not there:
             others = [path for place in places for path in place.glob(f"{name}-*.npy")]
-            if others and not Path(teacher).is_dir():
+            if others and not saved_directory(Path(teacher)).is_dir():
                 raise UserError(
                     f"{others[0]}: not of the training rows as they are read now, and the teacher "
                     f"{teacher} is gone: give the run the data that it began with"
@@ -112,7 +112,7 @@ def load_teacher_outputs(paths: dict[str, Path], splits: Splits) -> dict[str, Te
 
 def teacher_folder(task: str, run: Path) -> Path:
     """Return the folder of a teacher's model. Raises UserError if it is no run."""
-    if not run.is_dir():
+    if not saved_directory(run).is_dir():
         raise UserError(
             f"--teacher {task}={run}: no such run; give a run's folder, its path without a comma"
         )

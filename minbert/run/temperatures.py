@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from minbert.files import read_json
-from minbert.manifest import read_manifest
+from minbert.manifest import check_content, read_manifest
 from minbert.model.layers import set_kernels
 from minbert.model.multitask import CONFIGS, MultitaskNetwork, load_multitask
 from minbert.run.checkpoint import atomic_directory, task_best_folder
@@ -37,6 +37,7 @@ def keep_temperatures(directory: Path, temperatures: dict[str, float]) -> None:
         return
     with atomic_directory(directory) as new:
         for name in read_manifest(directory).keys() - {CONFIGS}:
+            check_content(directory / name)  # that of the new manifest is of what is there now
             link_or_copy(directory / name, new / name)
         (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
 

@@ -142,6 +142,8 @@ def training_files_of(model: Path) -> set[Path]:
         with suppress(UserError, OSError, LookupError, ValueError, TypeError, AttributeError):
             tables = tomllib.loads((run / TASKS_FILE).read_text(encoding="utf-8-sig"))
             arguments = read_json(run / ARGS)
+            if arguments.get("corpus"):  # which was trained on instead
+                return set()
             data_dir, names = Path(arguments["data_dir"]), arguments["tasks"]
             files = [files_of(tables[name]).get("train", ()) for name in names if name in tables]
             return {(data_dir / file).resolve() for of_task in files for file in of_task}

@@ -152,6 +152,8 @@ def table_ending(first: bytes, columns: Columns, has_commas: bool) -> str:
     except UserError:  # what is wrong is said with the lines that are read
         line = first.decode("utf-8-sig", errors="replace")
     line = line.strip("\r\n ").split("\n")[-1].split("\r")[0]
+    if line.startswith("sep="):
+        raise UserError(f"the input's first line: {line!r} is Excel's; take that line out")
     if line.startswith("{"):
         return ".jsonl" if is_object(line) else ""
     is_cmu = may_be_cmu(columns.dialect) and is_cmu_line(line)

@@ -45,6 +45,9 @@ def check_table(table: Table) -> None:
         raise ValueError(f"prediction_file = {file!r}: {{split}} is missing")
     if {*"{}/\\"} & {*file.replace("{split}", "")} or len(file.encode()) > LONGEST_NAME:
         raise ValueError(f"prediction_file = {file[:60]!r}: write the name of a file, no folder")
+    header = table.get("prediction_header", "")
+    if header.startswith(("=", "+", "-", "@")):
+        raise ValueError(f"prediction_header = {header!r}: a formula to spreadsheets; use words")
     weight = table.get("weight", 1)
     if type(weight) not in NUMBERS or not 0 <= weight < math.inf:
         raise ValueError(f"weight = {weight!r}: write a number from 0, without quotes")

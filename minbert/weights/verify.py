@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from minbert.config import BertConfig
 from minbert.errors import UserError, first_line
 from minbert.files import replaced_file
+from minbert.manifest import check_content
 from minbert.modules import evaluating
 from minbert.tensors import load_pickled, load_tensors
 from minbert.weights.pretrained import is_dense_on_cpu
@@ -32,6 +33,7 @@ def read_reference(path: Path) -> dict[str, Tensor]:
     if path.suffix == ".safetensors":
         return load_tensors(path)
     if path.suffix == ".npz":
+        check_content(path)
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
