@@ -12,4 +12,4 @@ for place in (HERE / "fallback", HERE.parent):  # behind the course's own files
 
 def model_name(name: str) -> str:
     """Return MINBERT_MODEL, a name or a directory, if it is set, else a script's own choice."""
-    return os.environ.get("MINBERT_MODEL", name)
+    return os.environ.get("MINBERT_MODEL") or name

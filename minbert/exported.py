@@ -72,7 +72,8 @@ def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: 
     if task.is_classification:
         same = np.mean(np.hstack(list(predicted)) == np.hstack(list(then)))
         parts.append(f"{same:.2%} of the predictions are the same")
-    parts.append(f"{task.main_metric} {before:.4f} before, {after:.4f} after")
+    shown = ("not defined" if np.isnan(score) else f"{score:.4f}" for score in (before, after))
+    parts.append("{} {} before, {} after".format(task.main_metric, *shown))
     return f"{task.title}, {len(split):,} rows of dev: {', '.join(parts)}"
 
 

@@ -55,7 +55,7 @@ class PaddedModel(nn.Module):
         e = self.encoder
         positions = torch.arange(input_ids.shape[1], device=input_ids.device)
         x = e.word_embedding(input_ids) + e.pos_embedding(positions)
-        x = e.embed_layer_norm(x + e.tk_type_embedding(token_type_ids))
+        x = e.dropout(e.embed_layer_norm(x + e.tk_type_embedding(token_type_ids)))
         real = attention_mask.to(x.dtype)  # (B, T) 1 or 0
         x = padded_layers(e, x, real)
         if self.head is None:

@@ -166,6 +166,17 @@ def test_threads_with_lengths_of_their_own(uncased) -> None:
         assert list(pool.map(lengths, (8, 16, 64))) == [{8}, {16}, {64}]
         whole = pool.map(lambda n: {len(uncased[0].encode_plain(texts)[0])} | lengths(n), (8, 9))
         assert list(whole) == [{140, 8}, {140, 9}]
+        words = pool.map(words_of, (8, 16, 64), [uncased[0]] * 3)
+        assert list(words) == [{8, 200}, {16, 200}, {64, 200}]
+
+
+def words_of(n: int, tokenizer: BertTokenizer) -> set[int]:
+    """Return how many ids of 200 words are read, of at most n, and how many words there are."""
+    found = set()
+    for _ in range(60):
+        (ids, _), *_ = tokenizer.encode_words([["red"] * 200], n)
+        found |= {len(ids), len(tokenizer.word_spans("red " * 200))}
+    return found
 
 
 @pytest.mark.parametrize("pairs", [None, SENTENCES[::-1]], ids=["texts", "pairs"])

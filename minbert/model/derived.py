@@ -228,8 +228,9 @@ def can_run(layer: nn.Module) -> bool:
     records the operations, or autocast, which changes their precision.
     """
     a = layer.self_attention
+    if not is_plain(a, SelfAttention):  # another one may have other parts
+        return False
     parts: dict[type[nn.Module], tuple[nn.Module, ...]] = {
-        SelfAttention: (a,),
         Linear: (
             a.query, a.key, a.value, layer.attention_dense, layer.interm_dense, layer.out_dense,
         ),

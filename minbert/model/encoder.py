@@ -98,12 +98,17 @@ class BertModel(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.word_embedding.weight.device
+        return self._embedding_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the parameters; see `compute_dtype` for that of the products."""
-        return self.word_embedding.weight.dtype
+        return self._embedding_weight.dtype
+
+    @property
+    def _embedding_weight(self) -> Tensor:
+        """A weight of the embeddings; a module that replaces the word embedding may have none."""
+        return getattr(self.word_embedding, "weight", self.pos_embedding.weight)
 
     @property
     def attention_heads(self) -> int:

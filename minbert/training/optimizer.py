@@ -87,10 +87,11 @@ class AdamW(torch.optim.Optimizer):
 
         Raises ValueError as `check_group` does.
         """
+        for group in state["param_groups"]:
+            check_group(group)
         super().__setstate__({"kernels": getattr(self, "kernels", "minbert"), **state})
         self.seen = {}
         for group in self.param_groups:
-            check_group(group)
             for name, default in self.defaults.items():
                 group.setdefault(name, default)
         for values in self.state.values():
@@ -168,7 +169,7 @@ class AdamW(torch.optim.Optimizer):
         for p in params:
             tensors = (p, p.grad, self.state[p]["exp_avg"], self.state[p]["exp_avg_sq"])
             if p.grad.is_sparse:
-                if p.grad.sparse_dim() == 1:
+                if p.grad.sparse_dim() == 1 and p.ndim > 1:
                     p.grad = p.grad.coalesce()
                     rows = self.mark_seen_rows(p)
                     rows = torch.arange(len(p), device=p.device) if all_rows else rows

@@ -1,0 +1,95 @@
+"""Modules of the encoder that others have taken the place of are called, and no part left out."""
+
+import pytest
+import torch
+import torch.nn.utils.parametrize
+import torch.nn.utils.prune
+from torch import Tensor, nn
+
+from minbert import BertModel
+from minbert.kernels import KERNELS
+from minbert.model.attention import SelfAttention
+from minbert.model.layers import Dropout, set_kernels
+from minbert.model.packing import Layout
+from minbert.onnx import PaddedModel
+from tests.conftest import TINY
+from tests.models import make_model, padded
+
+
+def test_replaced_modules_are_called() -> None:
+    expected, inputs = make_model()(**padded()), padded()
+    model = make_model()
+    same = nn.LayerNorm(32, eps=TINY.layer_norm_eps)
+    same.load_state_dict(model.bert_layers[0].out_layer_norm.state_dict())
+    model.bert_layers[0].out_layer_norm = same
+    model.bert_layers[1].dropout = nn.Identity()
+    torch.testing.assert_close(model(**inputs)[0], expected[0])
+    model.pooler_dense = nn.Identity()
+    torch.testing.assert_close(model(**inputs)[1], expected[0][:, 0].tanh())
+    model.word_embedding = nn.Embedding.from_pretrained(torch.zeros(200, 32))
+    assert not torch.allclose(model(**inputs)[0], expected[0])
+    pruned = make_model()
+    for module in (pruned.bert_layers[1].out_layer_norm, pruned.word_embedding):
+        torch.nn.utils.prune.random_unstructured(module, "weight", 1.0)
+    assert (pruned(**inputs)[0] == 0).all()  # of LN's x w + b, w is 0
+
+    class Zero(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x * 0
+
+    other = make_model()
+    torch.nn.utils.parametrize.register_parametrization(
+        other.bert_layers[1].out_layer_norm, "weight", Zero()
+    )
+    assert (other(**inputs)[0] == 0).all()
+
+
+class Doubled(nn.Module):
+    """An attention without the parts of ours."""
+
+    def __init__(self, inner: SelfAttention) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
+        return 2 * self.inner(x, layout, context)
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_another_attention_is_called(kernels: str) -> None:
+    expected, model = make_model(), make_model()
+    for parameter in expected.bert_layers[0].self_attention.value.parameters():
+        parameter.data *= 2
+    model.bert_layers[0].self_attention = Doubled(model.bert_layers[0].self_attention)
+    set_kernels(model, kernels)
+    torch.testing.assert_close(model(**padded())[0], expected(**padded())[0])
+    model.train()(**padded())[1].sum().backward()
+    assert model.bert_layers[0].self_attention.inner.query.weight.grad is not None
+
+
+def test_a_word_embedding_in_two_factors_is_called() -> None:
+    """As ALBERT's: it has no weight of its own."""
+    model, small = make_model(), nn.Embedding(200, 8)
+    widen = nn.Linear(8, 32)
+    model.word_embedding = nn.Sequential(small, widen)
+    same = make_model()
+    same.word_embedding = nn.Embedding.from_pretrained(widen(small.weight))
+    torch.testing.assert_close(model(**padded())[0], same(**padded())[0])
+    assert (model.dtype, model.device) == (torch.float32, torch.device("cpu"))
+
+
+def test_the_padded_model_has_every_dropout() -> None:
+    """For a graph that is recorded to be trained."""
+    ids = torch.ones(2, 5, dtype=torch.int64)
+    inputs = {"input_ids": ids, "attention_mask": ids, "token_type_ids": 0 * ids}
+
+    def called(model: nn.Module, encoder: BertModel) -> list[str]:
+        seen = []
+        for name, module in encoder.named_modules():
+            if isinstance(module, Dropout):
+                module.register_forward_hook(lambda m, i, o, name=name: seen.append(name))
+        model.train()(**inputs)
+        return seen
+
+    ours, encoder = make_model(), make_model()
+    assert called(PaddedModel(encoder), encoder) == called(ours, ours)
