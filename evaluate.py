@@ -37,7 +37,7 @@ from minbert.task.taskfile import read_task_file
 from minbert.training.device import PRECISIONS, precision_name
 from minbert.training.threads import set_threads
 from minbert.weights.resolve import resolve
-from minbert.weights.verify import emit_reference, verify
+from minbert.weights.verify import check_form, check_reference, emit_reference, verify
 
 job_arg, text_arg, data_arg = args_of("what to do"), args_of("text of yours"), args_of("data")
 model_arg, machine_arg, screen_arg = args_of("model"), args_of("machine"), args_of("printing")
@@ -170,6 +170,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
 
 def verify_model(args: Args) -> tuple[dict[str, object], int]:
     """Print one line per tensor and PASS or FAIL; the exit code says the same."""
+    check_reference(Path(args.verify))  # before a model is downloaded
     encoder, heads = load_for_verification(args)
     report = verify(encoder, Path(args.verify), heads, args.atol, args.rtol)
     for name, row in report["tensors"].items():
@@ -260,6 +261,7 @@ def main(argv: list[str]) -> int:
     elif job == "verify":
         report, code = verify_model(args)
     elif job == "emit":
+        check_form(Path(args.emit))  # before a model is downloaded
         encoder, heads = load_for_verification(args)
         emit_reference(encoder, Path(args.emit), heads)
         report = {"written": args.emit}

@@ -244,7 +244,9 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
     begun_with = data_of_run(folders_of_run(directory)[0])
-    if not args.data_dir and (other := changed_dev_files(task, data_dir, begun_with)):
+    # rows of a dev share are told by their hashes, whatever else is in their file now
+    is_own = args.data_dir or task.dev_share
+    if not is_own and (other := changed_dev_files(task, data_dir, begun_with)):
         what = "not what the run was evaluated on"
         return f"{size}; {other[0]}: {what}, so --data-dir DIR tells how well it agrees"
     task = replace(task, long=HEAD)  # as what is exported reads it

@@ -62,13 +62,14 @@ class ExportedModel(nn.Module):
 def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: Path) -> str:
     """Return how near a task's model.onnx comes to the network in fp32 on the rows of a split."""
     exported = ExportedModel(path, network)
-    ours, theirs = (task_outputs(model, task, split).numpy() for model in (network, exported))
+    what = f"{task.title}: dev"
+    ours, theirs = (task_outputs(model, task, split, what).numpy() for model in (network, exported))
     apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
     predicted, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
     before, after = (metric(predictions, gold_of(split)) for predictions in (predicted, then))
-    what = "scores" if task.is_regression else "logits"
+    kind = "scores" if task.is_regression else "logits"
     # words that are cut off have NaN
-    parts = [f"{what} differ by {np.nanmean(apart):.4f}, at most {np.nanmax(apart):.4f}"]
+    parts = [f"{kind} differ by {np.nanmean(apart):.4f}, at most {np.nanmax(apart):.4f}"]
     if task.is_classification:
         same = np.mean(np.hstack(list(predicted)) == np.hstack(list(then)))
         parts.append(f"{same:.2%} of the predictions are the same")
@@ -81,7 +82,8 @@ def encoder_agreement(network: MultitaskNetwork, split: EncodedSplit, path: Path
     """Return how near an encoder's model.onnx comes to the encoder in fp32 on a split's rows."""
     exported, device = ExportedModel(path, network), torch.device("cpu")
     u, v = (
-        compute_outputs(f, split, device) for f in (network.encoder.pooled_output, exported.outputs)
+        compute_outputs(f, split, device, "dev texts")
+        for f in (network.encoder.pooled_output, exported.outputs)
     )
     cosines = torch.cosine_similarity(u, v)
     return (

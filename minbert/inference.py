@@ -23,6 +23,7 @@ from minbert.model.heads import POOLINGS
 from minbert.model.multitask import MultitaskNetwork, load_multitask, pooled_sentences
 from minbert.modules import evaluating
 from minbert.printable import valid_unicode
+from minbert.progress import say
 from minbert.run_files import ARGS, TASKS_FILE, folders_of_run, read_arguments
 from minbert.task.answers import Answer, Entity
 from minbert.task.evaluation import compute_outputs, task_outputs
@@ -177,7 +178,7 @@ class MultitaskModel:
             outputs = task_outputs(self.network, spec, split)
         if spec.per_word and (cut := len(item_labels(split)) - len(visible_items(split))):
             what = f"{cut:,} words cut off or without a piece, not predicted"
-            print(f"{task}: {what} (max_length {self.max_length})", file=sys.stderr)
+            say(f"{task}: {what} (max_length {self.max_length})", sys.stderr)
         return by_row(split, outputs.numpy())
 
     def encode(

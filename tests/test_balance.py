@@ -9,12 +9,14 @@ import torch
 
 import train_multitask
 from minbert import UserError
+from minbert.run import fine_tuning
 from minbert.task.balance import row_weights, with_class_weights
 from minbert.task.soft import hard_targets, r_drop_loss, soft_loss
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks, task_file_text
 from tests.conftest import killed_after, logged, weights
 from tests.own_tasks import OWN, arguments
+from tests.test_long_texts import LONGEST, task_file
 
 LABELS = {
     "classification": [0, 0, 0, 1, 0, 2, 0, 1],
@@ -88,6 +90,23 @@ def test_a_weight_counts_a_row_so_often(kind: str) -> None:
     torch.testing.assert_close(
         r_drop_loss(given, outputs, again, each), r_drop_loss(plain, often[0], often[1])
     )
+
+
+def test_a_window_counts_as_a_row_in_a_weight_and_not_where_rows_are_counted(
+    own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weigh, counted = fine_tuning.with_class_weights, []
+
+    def weighing(task: Task, labels: np.ndarray, device: torch.device) -> Task:
+        counted.append(len(labels))
+        return weigh(task, labels, device)
+
+    monkeypatch.setattr(fine_tuning, "with_class_weights", weighing)
+    text = task_file(own, "windows").read_text()
+    (own / "own.toml").write_text(text.replace("\nlong", '\nclass_weight = "balanced"\nlong', 1))
+    train_multitask.main([*arguments(own), "--tasks", "intent", "--max-length", str(LONGEST)])
+    (line,) = logged(own / "runs/own", "labels")
+    assert sum(line["tasks"]["intent"].values()) == 16 < counted[0]
 
 
 @pytest.mark.parametrize("kind", LABELS)

@@ -61,6 +61,10 @@ def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(distributed, "size", lambda: 2)
     args = resolve_arguments(parse_given(Args, arguments(world), ""), TASKS)
     assert command_line(args).startswith("torchrun --nproc-per-node 2 train_multitask.py ")
+    monkeypatch.setattr(distributed, "size", lambda: 8)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    start = "torchrun --nnodes 2 --nproc-per-node 4 train_multitask.py "
+    assert command_line(args).startswith(start)
     assert exports(Path("run"), args)[0].endswith("--to transformers --task sst")
     towers = replace(args, towers="separate", pair_loss={"sts": "cosine-mse"})
     (alone,) = exports(Path("run"), towers)

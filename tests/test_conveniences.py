@@ -215,6 +215,8 @@ def test_tensorboard_keeps_the_step_that_a_run_goes_on_from(world: Path, monkeyp
 def test_scalars_are_the_numbers_by_name() -> None:
     line = {"step": 3, "scores": {"sst": {"accuracy": 0.5}}, "overall": 0.5, "stage": "epoch 1"}
     assert scalars("dev", line) == {"dev/sst/accuracy": 0.5, "dev/overall": 0.5}
+    named_task = {"scores": {"task": {"f1": 0.25}, "scores": {"f1": 0.75}}}
+    assert scalars("dev", named_task) == {"dev/task/f1": 0.25, "dev/scores/f1": 0.75}
 
 
 def test_without_tensorboard_one_line_says_what_to_install(

@@ -186,7 +186,7 @@ def test_rows_that_came_later_are_not_scored_and_rows_that_went_are_missed(
     file, dev = own / "data/intent.tsv", rows(run)
     whole = file.read_text()
     file.write_text(whole + "red cat\twalk\n" * 40)
-    argv = ["--checkpoint", str(run), "--data-dir", str(own / "data")]
+    argv = ["--checkpoint", str(run)]
     evaluate.main(argv)
     lines = (run / "predictions/intent-dev-output.csv").read_text().splitlines()[1:]
     assert sorted(line.split(",")[0] for line in lines) == dev

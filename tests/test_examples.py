@@ -36,6 +36,14 @@ def test_forms_of_the_same_file(tmp_path: Path, text: str) -> None:
     assert unlabelled.counts.total() == 0
 
 
+def test_what_takes_long_to_read_is_shown(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("minbert.progress.LINE_EVERY_S", 0)
+    path = write(tmp_path / "f.csv", "id,sentence,sentiment\na1,kites fly,3\n")
+    for what, shown in (("f.csv: rows", "f.csv: rows: 1\n"), ("", "")):
+        read_examples(path, SST, True, what)
+        assert capsys.readouterr().out == shown
+
+
 def test_cmu_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "f.txt", "\n3 ||| kites fly\n\n0 ||| it rains\n")
     examples, _ = read_examples(path, SST, True)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
+import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.export import Args, describe_quantized
 from minbert.export import main as export
@@ -18,6 +19,7 @@ from minbert.onnx import quantize
 from minbert.task.evaluation import task_outputs
 from minbert.task.loading import DataSource, load_task
 from tests.conftest import run
+from tests.own_tasks import OWN, arguments
 from tests.word_world import add_pets, train
 
 pytestmark = pytest.mark.usefixtures("shallow")
@@ -128,6 +130,21 @@ def test_without_its_dev_set_it_says_what_would_tell(trained: Path, tmp_path: Pa
         assert (
             found == f"int8: 3 MiB; {file}: not there, so --data-dir DIR tells how well it agrees"
         )
+
+
+def test_a_dev_share_is_compared_on_though_its_file_has_grown(
+    own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (own / "own.toml").write_text(OWN.replace('dev = "intent.tsv"\n', "dev = 0.25\n", 1))
+    train_multitask.main([*arguments(own), "--tasks", "intent", "--skip-predictions"])
+    with (own / "data/intent.tsv").open("a") as file:
+        file.write("red cat\twalk\n" * 40)
+    network, directory = load_multitask(own / "runs/own")
+    (tmp_path / "model.onnx").write_bytes(bytes(3 << 20))
+    monkeypatch.setattr("minbert.export.agreement", lambda m, t, split, path: f"{len(split)} rows")
+    args = Args(task="intent", quantize="int8")
+    found = describe_quantized(network, args, directory, tmp_path / "model.onnx")
+    assert found == "int8: 3 MiB; 4 rows"
 
 
 def test_mistakes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,10 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
         (["--sub-epochs", "sst=2"], "goes with --mode sequential"),
         (["--mode", "sequential", "--patience", "2"], "not with --mode sequential"),
         (["--limit", "quora=5"], "not one of --tasks"),
-        (["--data-dir", "nowhere", "--model", "/nowhere"], "no such file; fetch"),  # files first
+        *(  # files first
+            (["--data-dir", "nowhere", "--model", "/nowhere", *more], "no such file; fetch")
+            for more in ([], ["--seeds", "2"], ["--mode", "single"], ["--dry-run"])
+        ),
         (["--model", "/nowhere"], "not found"),
     ],
 )

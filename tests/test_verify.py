@@ -165,11 +165,30 @@ def test_a_damaged_reference_is_one_line(tmp_path: Path, suffix: str) -> None:
     assert refused > len(whole) / 3  # every file that is cut, and many of the others
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--verify", "none.safetensors"], "none.safetensors: no such file; make one with --emit"),
+        (
+            ["--emit", "out.txt"],
+            r"--emit out.txt: end the name in .safetensors, .npz, .pt or .data",
+        ),
+    ],
+)
+def test_a_mistake_in_a_file_s_name_is_said_before_a_model_is_looked_for(
+    words: list[str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        evaluate.main([*words, "--model", "/nowhere"])
+
+
 SHAPED = torch.tensor([[1, 1, 0, 0], [1, 1, 1, 1]])[:, None, None]  # as attention adds it
 ADDED = torch.tensor([[0, 0, -10_000, -10_000], [0, 0, 0, 0]])  # to scores: 0 is a real token
 
 
-@pytest.mark.parametrize("mask", [SHAPED, ADDED], ids=["shaped", "added"])
+@pytest.mark.parametrize("mask", [
+    SHAPED, SHAPED.flatten(1), SHAPED.bool(), SHAPED.float(), ADDED, ADDED.float()[:, None, None],
+])  # fmt: skip
 def test_a_mask_may_be_any_that_a_model_takes(
     tiny: BertModel, tmp_path: Path, mask: torch.Tensor
 ) -> None:

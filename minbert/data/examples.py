@@ -31,6 +31,7 @@ from minbert.data.unusable import (
     LeftOut,
 )
 from minbert.errors import UserError
+from minbert.progress import progress
 
 LONGEST_ID = 1000  # characters
 Files = Path | Sequence[Path]  # of one split: a file, or several that are read one after the other
@@ -86,13 +87,16 @@ def names_of(files: Files) -> str:
     return f"{first} and {len(others)} more" if others else str(first)
 
 
-def read_examples(files: Files, columns: Columns, labelled: bool) -> tuple[list[Example], LeftOut]:
+def read_examples(
+    files: Files, columns: Columns, labelled: bool, what: str = ""
+) -> tuple[list[Example], LeftOut]:
     """Return the rows of a split's files, and those that were left out.
 
-    Raises UserError as `iter_examples`, for an id that two rows have, for too many rows that
-    cannot be used, and for an empty split.
+    what: their name while they are read; "": nothing is shown. Raises UserError as `iter_examples`,
+    for an id that two rows have, for too many rows that cannot be used, and for an empty split.
     """
-    examples, left_out = usable(iter_examples(files, columns, labelled), files)
+    rows = progress(iter_examples(files, columns, labelled), what)
+    examples, left_out = usable(rows, files)
     check_rows(files, columns, examples, left_out)
     return examples, left_out
 
@@ -116,7 +120,9 @@ def usable(rows: Iterable[Example | BadRow], files: Files) -> tuple[list[Example
 
 def examples_by_id(files: Files, columns: Columns) -> dict[str, Example]:
     """Return the rows with labels of a split's files by their ids. Raises as `read_examples`."""
-    return {example.id: example for example in read_examples(files, columns, labelled=True)[0]}
+    what = f"{names_of(files)}: rows read again"
+    rows, _ = read_examples(files, columns, labelled=True, what=what)
+    return {example.id: example for example in rows}
 
 
 def check_ids(

@@ -45,14 +45,15 @@ def fitting_dialect(path: Path, columns: Columns) -> Dialect:
 
 
 def read_unlabelled(
-    path: Path, columns: Columns, name: str
+    path: Path, columns: Columns, name: str, what: str = ""
 ) -> tuple[Columns, list[Example], LeftOut]:
     """Return a table's columns, with an id if it has ids, its rows, and those without a text.
 
     The ids are in the task's column or, if that is missing, in one called id. Columns may have tabs
     or commas between, whatever the task's own files have; `label ||| text` names none. A column id
-    whose cells are no ids is not used, which is printed. name: what messages call the table. Raises
-    UserError, with the columns that are there, for a table without those of the task's texts.
+    whose cells are no ids is not used, which is printed. name: what messages call the table. what:
+    as in `read_examples`. Raises UserError, with the columns that are there, for a table without
+    those of the task's texts.
     """
     dialect = fitting_dialect(path, columns)
     id_name = ""
@@ -63,12 +64,12 @@ def read_unlabelled(
     # ids are kept as they are
     found = replace(columns, dialect=dialect, id=id_name, bad_rows=1.0, course=False)
     try:
-        rows, left_out = read_examples(path, found, labelled=False)
+        rows, left_out = read_examples(path, found, labelled=False, what=what)
     except UserError as error:
         if not id_name or id_name == columns.id:
             raise
         found = replace(found, id="")
-        rows, left_out = read_examples(path, found, labelled=False)
+        rows, left_out = read_examples(path, found, labelled=False, what=what)
         why = str(error).replace(str(path), name)
         say(f"column `id` is not used, lines are numbered in its place: {why}", sys.stderr)
     return found, rows, left_out

@@ -1,5 +1,6 @@
 """The README.md of a run, a model card made of what the run's other files say."""
 
+import os
 import platform
 import shlex
 from collections.abc import Sequence
@@ -41,9 +42,7 @@ def command_line(args: Any) -> str:
 
     args: a script's dataclass of arguments, resolved.
     """
-    several = distributed.size() > 1
-    start = f"torchrun --nproc-per-node {distributed.size()}" if several else "python"
-    words = [f"{start} {args.script}"]
+    words = [f"{launcher()} {args.script}"]
     for f in fields(args):
         value = getattr(args, f.name)
         is_needed = f.name == "tasks" and args.task_file  # the file may have more tasks
@@ -55,6 +54,16 @@ def command_line(args: Any) -> str:
         word = " ".join(map(shlex.quote, typed))
         words.append(flag if isinstance(value, bool) else f"{flag} {word}")
     return " ".join(words)
+
+
+def launcher() -> str:
+    """Return what starts a script in as many processes, on as many machines, as there are now."""
+    if distributed.size() == 1:
+        return "python"
+    of_machine = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.size()))
+    machines = distributed.size() // of_machine
+    several = f"--nnodes {machines} " if machines > 1 else ""
+    return f"torchrun {several}--nproc-per-node {of_machine}"
 
 
 def write_card(

@@ -28,6 +28,7 @@ from minbert.run.teachers import teacher_folder
 from minbert.run.train_args import FROZEN, Args
 from minbert.task.classes import describe_labels
 from minbert.task.evaluation import encode_features
+from minbert.task.loading import check_files
 from minbert.task.siamese import BOTH
 from minbert.task.task import Tasks
 from minbert.training.averaging import add_to_average
@@ -186,8 +187,9 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     """Return the forecast of train_multitask.py, as text and numbers."""
     for name, teacher in args.teacher.items():
         teacher_folder(name, Path(teacher))  # raises for one that is no run
-    directory = resolve(args.model)
-    prepare_reading(args, list(tasks.values()), directory)
+    known = list(tasks.values())
+    check_files(known, Path(args.data_dir), ("train", "dev"))  # before a model is downloaded
+    prepare_reading(args, known, resolve(args.model))
     run = set_up_to_measure(args, folder, tasks)
     found = forecast(run, args, train_step)
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]

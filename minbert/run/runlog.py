@@ -57,14 +57,18 @@ def open_board(folder: Path, step: int) -> Any:
 
 def scalars(event: str, values: dict[str, Any]) -> dict[str, float]:
     """Return the numbers of a log line by name: `step/sst/loss`, `dev/sts/pearson`, ..."""
-    found = {}
-    head = f"{event}/{values['task']}" if "task" in values else event
+    head, found = f"{event}/{values['task']}" if "task" in values else event, {}
     for name, value in values.items():
-        if isinstance(value, dict):
-            found |= scalars(f"{head}/{name}".replace("/scores", ""), value)
-        elif isinstance(value, int | float) and name != "step":
-            found[f"{head}/{name}"] = value
+        found |= numbers_in(value, head if name == "scores" else f"{head}/{name}")
     return found
+
+
+def numbers_in(value: Any, name: str) -> dict[str, float]:
+    """Return the numbers of a value of JSON but for steps, by the value's name and their keys."""
+    if isinstance(value, dict):
+        parts = (numbers_in(part, f"{name}/{key}") for key, part in value.items())
+        return {key: number for part in parts for key, number in part.items()}
+    return {name: value} if isinstance(value, int | float) and not name.endswith("/step") else {}
 
 
 def is_finished(folder: Path) -> bool:

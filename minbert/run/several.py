@@ -58,9 +58,9 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
 
 def check_starts(args: Args, tasks: Tasks) -> None:
     """Raise UserError for a mistake in any of a command's runs, before the first of them trains."""
-    known, directory = list(tasks.values()), resolve(args.model)
-    check_files(known, Path(args.data_dir), ("train", "dev"))
-    tokenizer, source = prepare_reading(args, known, directory)
+    known = list(tasks.values())
+    check_files(known, Path(args.data_dir), ("train", "dev"))  # before a model is downloaded
+    tokenizer, source = prepare_reading(args, known, resolve(args.model))
     splits, _ = load_train_and_dev(known, tokenizer, source)
     if not args.skip_predictions:
         load_tests(known, tokenizer, source)

@@ -168,7 +168,8 @@ def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str]) -> Tas
     said. Raises UserError if there are too few texts.
     """
     paths = task.paths("train", data_dir)
-    examples, _ = read_examples(paths, task.columns, labelled=True)
+    what = f"{names_of(paths)}: rows"
+    examples, _ = read_examples(paths, task.columns, labelled=True, what=what)
     is_dev = drawn_earlier(task, examples, earlier)
     of_start = f"of the {len(earlier):,} dev rows of the run that this one starts from"
     if is_dev.any():

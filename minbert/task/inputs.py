@@ -41,17 +41,17 @@ Groups = Iterator[list[Example]]  # that are predicted together
 def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Columns | None, Groups]]:
     """Yield the columns of a table and its rows, or None and the lines of a plain text.
 
-    source: a file, or -, standard input. what: its name while its lines are checked; "": nothing is
+    source: a file, or -, standard input. what: its name while its rows are checked; "": nothing is
     shown. Raises UserError for what cannot be read, before any row is yielded, but of a pipe's
     lines only when their turn comes.
     """
     columns, of_texts = task.columns, columns_of_texts(task.columns)
     ending = file_ending(Path(source)) if source != "-" else ""
     if source != "-" and task.per_word and has_words(Path(source), task):
-        yield table_rows(Path(source), columns, Path(source).name)
+        yield table_rows(Path(source), columns, Path(source).name, what)
         return
     if ending in TABLES or (source != "-" and is_wide(Path(source), columns)):
-        yield table_rows(Path(source), of_texts, Path(source).name)
+        yield table_rows(Path(source), of_texts, Path(source).name, what)
         return
     if source == "-" and sys.stdin is None:  # as `<&-` and some schedulers leave it
         raise UserError("--input -: standard input is closed; pipe texts to it, or name a file")
@@ -69,7 +69,8 @@ def open_input(source: str, task: Task, what: str = "") -> Iterator[tuple[Column
                 target.write(first)
                 shutil.copyfileobj(file, target)
             try:
-                table = table_rows(copy, columns if ending in JSON else of_texts, source)
+                names = columns if ending in JSON else of_texts
+                table = table_rows(copy, names, source, what)
             except UserError as error:
                 raise UserError(str(error).replace(str(copy), source)) from error
             yield table
@@ -185,12 +186,12 @@ def has_label(columns: Columns, text: str) -> bool:
         return False
 
 
-def table_rows(path: Path, columns: Columns, name: str) -> tuple[Columns, Groups]:
+def table_rows(path: Path, columns: Columns, name: str, what: str = "") -> tuple[Columns, Groups]:
     """Return a table's columns, with an id if it has ids, and its rows in groups.
 
-    name: of the table, for people. Raises UserError as `read_unlabelled`.
+    name: of the table, for people. what: as in `open_input`. Raises UserError as `read_unlabelled`.
     """
-    found, rows, left_out = read_unlabelled(path, columns, name)
+    found, rows, left_out = read_unlabelled(path, columns, name, what)
     if said := left_out.summary():
         say(f"{name}: {said}", sys.stderr)
     return found, (rows[start : start + ROWS] for start in range(0, len(rows), ROWS))

@@ -21,6 +21,7 @@ from minbert.data.long_texts import HEAD
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.manifest import sha256_of
+from minbert.progress import progress
 from minbert.task.dev_rows import check_dev_rows, is_dev_row
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -114,7 +115,10 @@ def load_task(
     if split_name == "train":
         check_some_left(task, is_dev, names_of(paths))
     if split_name == "dev":
-        check_dev_rows(task, iter_examples(paths, task.columns, True), names_of(paths))
+        rows = progress(
+            iter_examples(paths, task.columns, True), f"{names_of(paths)}: dev rows checked"
+        )
+        check_dev_rows(task, rows, names_of(paths))
         print(
             f"{task.name}: no dev file: {is_dev.sum():,} of these rows are its dev set, as this "
             f"run keeps them"
@@ -215,7 +219,8 @@ def distinct_sentences(
     counts: LeftOutCounts = {}
     for task in tasks:
         paths = task.paths("train", data_dir)
-        examples, left_out = read_examples(paths, task.columns, labelled=True)
+        what = f"{names_of(paths)}: rows"
+        examples, left_out = read_examples(paths, task.columns, labelled=True, what=what)
         if said := left_out.summary():
             print(f"{names_of(paths)}: {said}")
             counts[task.name] = {"train": dict(left_out.counts)}

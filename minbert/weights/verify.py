@@ -20,7 +20,15 @@ from minbert.weights.pretrained import is_dense_on_cpu
 # The two sentences of the courses' sanity check, whose file holds outputs without inputs.
 SANITY_IDS = [[101, 7592, 2088, 102, 0, 0, 0, 0], [101, 7592, 15756, 2897, 2005, 17953, 2361, 102]]
 SANITY_MASK = [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]]
-INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+IDS = ("input_ids", "token_type_ids")
+INPUTS = (*IDS, "attention_mask")
+FORMS = (".safetensors", ".npz", ".pt", ".data")  # of the files that are written
+
+
+def check_reference(path: Path) -> None:
+    """Raise UserError for a file of reference outputs that is not there."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; make one with --emit {path.name}")
 
 
 def read_reference(path: Path) -> dict[str, Tensor]:
@@ -28,8 +36,7 @@ def read_reference(path: Path) -> dict[str, Tensor]:
 
     Raises UserError for a file that is missing, damaged or not a dict of tensors.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; make one with --emit {path.name}")
+    check_reference(path)
     if path.suffix == ".safetensors":
         return load_tensors(path)
     if path.suffix == ".npz":
@@ -97,9 +104,10 @@ def verify(
     for name, value in reference.items():
         if not is_dense_on_cpu(value):
             raise UserError(f"{path}: {name} is a {type(value).__name__}, not a dense tensor")
-        if name in INPUTS and (value.is_floating_point() or value.is_complex()):
+        if name in IDS and (value.is_floating_point() or value.is_complex()):
             raise UserError(f"{path}: {name} has the type {value.dtype}; ids are whole numbers")
-    inputs = {name: reference.pop(name).long() for name in INPUTS if name in reference}
+    inputs = {name: reference.pop(name) for name in INPUTS if name in reference}
+    inputs |= {name: inputs[name].long() for name in IDS if name in inputs}
     if not inputs:
         inputs = sanity_inputs()
         if not torch.equal(fit_inputs(inputs, model.config)["input_ids"], inputs["input_ids"]):
@@ -112,7 +120,7 @@ def verify(
     mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     ours = named_outputs(model, inputs, heads)
     mask = mask.reshape(inputs["input_ids"].shape)  # of (B, 1, 1, T), which a model takes, too
-    real = mask == 0 if int(mask.min()) < 0 else mask == 1  # added to scores, or 1 and 0
+    real = mask == mask.max()  # 1, where the others have 0, or 0 of what is added to scores
     unknown = [name for name in reference if name not in ours]
     if unknown or not reference:
         raise UserError(
@@ -165,17 +173,22 @@ def _compare(
     }
 
 
+def check_form(path: Path) -> None:
+    """Raise UserError for the name of a file to write whose suffix is no form's."""
+    if path.suffix not in FORMS:
+        raise UserError(f"--emit {path}: end the name in {', '.join(FORMS[:-1])} or {FORMS[-1]}")
+
+
 def emit_reference(model: nn.Module, path: Path, heads: dict[str, nn.Module]) -> None:
     """Write the sanity check's inputs, as far as they fit the model, and all its outputs.
 
-    The suffix names the form. Raises UserError for an unknown suffix.
+    The suffix names the form. Raises UserError as `check_form`.
     """
+    check_form(path)
     inputs = fit_inputs(sanity_inputs(), model.config)
     outputs = named_outputs(model, inputs, heads)
     # safetensors refuses one tensor under two names: every name gets a copy
     tensors = {name: t.contiguous().clone() for name, t in (inputs | outputs).items()}
-    if path.suffix not in (".safetensors", ".npz", ".pt", ".data"):
-        raise UserError(f"--emit {path}: end the name in .safetensors, .npz, .pt or .data")
     with replaced_file(path) as file:
         if path.suffix == ".safetensors":
             file.write(safetensors.torch.save(tensors, metadata={"format": "pt"}))
