@@ -16,6 +16,7 @@ from experiments.results import (
 )
 from minbert.files import write_text
 from minbert.report.tables import markdown_table
+from minbert.task.evaluation import THRESHOLD_ROWS
 
 Pairs = dict[str, tuple[Result, Result]]  # cells that are compared, by column
 ONE_MODEL, LONG_TEXTS = "one-model.json", "long-texts.json"  # files of tables of ablations
@@ -37,7 +38,8 @@ SEEN_BEFORE = {"all-MiniLM-L6-v2": "\n  The model was trained on duplicate quest
 FULL = "Open: the paper's own settings (`--budget full`, on a GPU)."
 QUORA = (
     "Quora of siamese rows: a pair is a duplicate where its cosine is above 0.5 (the paper names\n"
-    "no rule); calibrated: above the threshold that is best on 2,000 training pairs, by which the\n"
+    "no rule); calibrated: above the threshold that is best on "
+    f"{THRESHOLD_ROWS:,} training pairs, by which the\n"
     "best step is chosen. Vanilla and softmax have no threshold; below, calibrated scores are\n"
     "compared with vanilla's only one."
 )

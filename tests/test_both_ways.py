@@ -85,8 +85,13 @@ def test_a_run_s_score_is_found_again(world: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     argv = ["--checkpoint", str(folder), "--data-dir", str(world / "data"), "--precision", "fp32"]
     evaluate.main([*argv, "--json"])
-    scores = json.loads(capsys.readouterr().out.splitlines()[-1])["scores"]["sts"]
-    assert scores["pearson"]["value"] == pytest.approx(trained, abs=1e-6)
+    *lines, report = capsys.readouterr().out.splitlines()
+    score = json.loads(report)["scores"]["sts"]["pearson"]
+    assert score["value"] == pytest.approx(trained, abs=1e-6)
+    assert -1 <= score["low"] < score["value"] < score["high"] <= 1
+    shown = [score[name] for name in ("value", "low", "high")]
+    expected = "STS     pearson         {:.4f}  95 % [{:.4f}, {:.4f}]  n 6".format(*shown)
+    assert expected in lines
 
 
 def test_other_libraries_get_the_encoder_alone(world: Path, tmp_path: Path) -> None:

@@ -128,6 +128,20 @@ def test_all_processes_save_when_one_is_due(monkeypatch: pytest.MonkeyPatch) -> 
     assert keeping.due
 
 
+@pytest.mark.parametrize(("rank", "order"), [
+    (0, ["work", "barrier", "barrier"]), (1, ["barrier", "work", "barrier"]),
+])  # fmt: skip
+def test_the_first_process_works_alone_and_before_the_others(
+    monkeypatch: pytest.MonkeyPatch, rank: int, order: list[str]
+) -> None:
+    seen: list[str] = []
+    monkeypatch.setattr(keeper.distributed, "rank", lambda: rank)
+    monkeypatch.setattr(keeper.distributed, "barrier", lambda: seen.append("barrier"))
+    with keeper.distributed.first_before_others():
+        seen.append("work")
+    assert seen == order
+
+
 def test_losses_are_read_before_all_processes_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """While they are as far as each other: later, a part of a loss may not come."""
     monkeypatch.setattr(keeper.distributed, "any_rank", lambda flag: True)

@@ -197,6 +197,8 @@ def test_it_learns_and_its_run_is_a_model(world: Path, capsys: pytest.CaptureFix
     (world / "text.txt").write_text("red cat sleeps here\nblue dog runs fast\n" * 200)
     pretrain(world, "--corpus", str(world / "text.txt"), "--name", "mlm", "--lr", "1e-2")
     lines = capsys.readouterr().out.splitlines()
+    said = "has no masked-language-model head: it starts from random values"
+    assert f"{world / 'model'} {said}" in lines
     before, *_, after = [line for line in lines if "held-out masked tokens: accuracy" in line]
     assert float(before.split("accuracy ")[1][:5]) < 0.2 < float(after.split("accuracy ")[1][:5])
     model = ["--model", str(world / "runs/mlm"), "--name", "fine", "--epochs", "1"]

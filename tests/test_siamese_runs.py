@@ -76,14 +76,16 @@ def test_a_task_alone_without_pairs_has_one_tower(world: Path) -> None:
     assert ["minbert.export" in card for card in cards] == [True, False]
 
 
-def test_a_batch_without_two_pairs_has_no_loss(world: Path) -> None:
-    """And the report is drawn without it."""
+def test_a_batch_without_two_pairs_has_no_loss(world: Path, capsys) -> None:
+    """It is counted, and the report is drawn without it."""
     run(world, *MNR, *ONE_EPOCH, "--name", "small", "--batch-size", "3", "--skip-predictions")
     folder = world / "runs/small"
     log = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in log if line["event"] == "step"]
     skipped = json.loads((folder / "last/state.json").read_text())["skipped"]
     assert losses.count(None) == skipped > 0
+    said = f"batches without two pairs to tell apart, skipped: {skipped}\n"
+    assert said in capsys.readouterr().out
     assert all(loss > 0 for loss in losses if loss is not None)
     assert "training loss" in (folder / "report.html").read_text()
 

@@ -1,6 +1,7 @@
 """train_multitask.py on a tiny encoder: exact resume, schedules, sampling, frozen baseline."""
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -33,6 +34,17 @@ def test_stopped_and_resumed_is_bitwise_the_same(world: Path, mode: str) -> None
         one, other = weights(world / "runs/whole" / folder), weights(world / "runs/cut" / folder)
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_sequential_run_prints_its_sub_epochs_and_what_each_stage_made_of_the_scores(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(world, "--mode", "sequential", "--sub-epochs", "sst=1,sts=2", "--epochs", "1")
+    lines = capsys.readouterr().out.splitlines()
+    assert "sub-epochs: sst 1, sts 2" in lines
+    stages = [line for line in lines if line.startswith("epoch 1 sts  ")]
+    assert all(re.fullmatch(r"epoch 1 sts +\d\.\d{3} +-?\d\.\d{3}", line) for line in stages)
+    assert len(stages) == 1
 
 
 def test_memory_is_saved_from_a_checkpoint_on(world: Path) -> None:

@@ -1,6 +1,7 @@
 """evaluate.py --verify against a reference made with transformers."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,6 +44,9 @@ def test_one_changed_weight_names_its_layer(reference: Path, tmp_path: Path, cap
     assert evaluate.main(["--verify", str(reference), "--model", str(tmp_path)]) == 1
     out = capsys.readouterr().out
     assert "first diverging layer: encoder.layer.3" in out and "FAIL" in out
+    form = r"^last_hidden_state +max (\S+)  mean (\S+)  outside (\S+)%  worst at \["
+    largest, mean, outside = map(float, re.search(form, out, re.M).groups())
+    assert largest > mean > 0 and 0 < outside <= 100
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".data"])

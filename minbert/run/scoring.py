@@ -176,8 +176,10 @@ def pairs_per_second(
     }
     for kind, split in [*splits.items()] * 2:
         started = time.perf_counter()
-        sequences = sentences_of(split)[0] if kind == "siamese" else split
-        compute_outputs(encoder.pooled_output, sequences, encoder.device)
+        is_siamese = kind == "siamese"  # of two towers both read all sentences, as in scoring
+        sequences = sentences_of(split)[0] if is_siamese else split
+        for tower in model.network.encoders if is_siamese else [encoder]:
+            compute_outputs(tower.pooled_output, sequences, encoder.device)
         rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
     print(
         f"{task.title:7} pairs/s         cross {rates['cross']:.0f}, siamese {rates['siamese']:.0f}"
