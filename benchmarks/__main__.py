@@ -63,7 +63,9 @@ def main(argv: list[str]) -> int:
                     shutil.copy(path, large)
         name = Path(args.model).name
         title = "MiniLM" if name == DEFAULT_MODEL else name
-        places = Places(str(model), str(large), args.data_dir, args.output_dir, args.turns, title)
+        data, cache = Path(args.data_dir).resolve(), Path(args.output_dir).resolve()
+        # whole paths: some contestants work in another folder
+        places = Places(str(model.resolve()), str(large), str(data), str(cache), args.turns, title)
         other = "" if name == DEFAULT_MODEL else f" --model {name}"
         for one in chosen:
             print(f"{one} ...", flush=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import transformers
 
 from benchmarks.ours import Text, Turn, encoding_turn, products
 from minbert import BertModel
@@ -73,6 +72,8 @@ RUNTIMES: dict[str, Callable[[dict[str, Any]], Runtime]] = {
 
 def tokenized(model: str) -> Callable[[list[Text]], dict[str, np.ndarray]]:
     """Return a function from texts or pairs to padded inputs, (B, T) each."""
+    import transformers  # an extra, whose absence is told when a benchmark begins
+
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
 
     def inputs(texts: list[Text]) -> dict[str, np.ndarray]:

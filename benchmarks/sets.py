@@ -19,7 +19,16 @@ from benchmarks.start_up import first_step_seconds, seconds_in_turn
 from benchmarks.to_score import time_to_score
 from minbert.training.device import has_amx
 
-WITH_AMX = {32: (2.2, 0.25), 64: (2.5, 0.33)}  # by batch size: against (b), share of the bf16 rate
+# What is asked of a step by batch size: against (b), and as a share of the bf16 rate. Nothing is
+# asked of batches of 16, and only a share of a bert-base-sized encoder.
+ASKED = {32: (2.5, 0.35), 64: (2.5, 0.35)}
+WITH_AMX = {32: (2.2, 0.25), 64: (2.5, 0.33)}
+LARGE_SHARE = 0.5
+
+
+def asked_of(batch_size: int) -> tuple[float, float]:
+    """Return what is asked of MiniLM's step on this machine: against (b), and as a share."""
+    return (WITH_AMX if has_amx() else ASKED)[batch_size]
 
 
 def train_step(
@@ -42,22 +51,19 @@ def train_step(
         contestants.insert(1, ours("minbert --threads 1", places, *options, "--threads", "1"))
     with busy_core() if busy else nullcontext():
         outcomes, limits = hold_beside_limits(contestants, places.turns)
-    share = outcomes["minbert"].rate("flops") / limits["bf16"]
-    factor, wanted = 2.5, 0.50 if large else 0.35
-    if has_amx() and not large:
-        factor, wanted = WITH_AMX.get(batch_size, (factor, wanted))
     memory = outcomes["minbert"].peak_mib / outcomes[FAST_LOOP].peak_mib
-    lines = (
-        target_line(
-            "share of the bf16 matrix rate", f"{wanted:.0%}", f"{share:.0%}", share >= wanted
-        ),
-        target_line("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1),
-    )
-    factors = {} if large else {PLAIN_LOOP: 6, FAST_LOOP: factor}
-    targets = [Target("minbert", other, least) for other, least in factors.items()]
+    lines = [target_line("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1)]
+    targets = []
+    if not busy and batch_size != 16:
+        factor, wanted = (0.0, LARGE_SHARE) if large else asked_of(batch_size)
+        share = outcomes["minbert"].rate("flops") / limits["bf16"]
+        what = "share of the bf16 matrix rate"
+        lines.insert(0, target_line(what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted))
+        if not large:
+            targets = [Target("minbert", PLAIN_LOOP, 6), Target("minbert", FAST_LOOP, factor)]
     size = "bert-base-sized" if large else places.name
     name = f"Training step, {size}, batch {batch_size}{', one core busy' if busy else ''}"
-    return compared(name, outcomes, "tokens", targets, lines, limits)
+    return compared(name, outcomes, "tokens", targets, tuple(lines), limits)
 
 
 def many_tokens(places: Places) -> Section:
@@ -65,7 +71,8 @@ def many_tokens(places: Places) -> Section:
     options = ("--model", places.large, "--batch-size", "576", "--limit", "quora=16000")
     outcomes, limits = hold_beside_limits([ours("minbert", places, *options)], places.turns)
     share = outcomes["minbert"].rate("flops") / limits["bf16"]
-    line = target_line("share of the bf16 matrix rate", "50%", f"{share:.0%}", share >= 0.5)
+    what, wanted = "share of the bf16 matrix rate", LARGE_SHARE
+    line = target_line(what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted)
     name = "Training step, bert-base-sized, 16k tokens"
     return compared(name, outcomes, "tokens", [], (line,), limits)
 
@@ -98,11 +105,12 @@ def step_parts(places: Places) -> Section:
             for work, seconds in zip(profile.works, profile.seconds, strict=True)
         )
         rows.append((f"under a profiler: {kind}", "", f"{share:.0%}"))
-    rate, left = outcomes[alone].rate("flops") / 1e12, ms[other] / 2.5 - ms[alone]
+    factor, _ = asked_of(32)
+    rate, left = outcomes[alone].rate("flops") / 1e12, ms[other] / factor - ms[alone]
     lines = (
         f"the products alone ran at {rate:.2f} TFLOP/s: a step of nothing else would be "
-        f"{ms[other] / ms[alone]:.1f}x (b); 2.5x leaves {left:.0f} ms for all the rest, which "
-        f"takes {ms[whole.name] - ms[alone]:.0f} ms",
+        f"{ms[other] / ms[alone]:.1f}x (b); {factor:g}x leaves {left:.0f} ms for all the "
+        f"rest, which takes {ms[whole.name] - ms[alone]:.0f} ms",
     )
     title = f"Where a training step's time goes, {places.name}, batch 32"
     return Section(title, ("", "ms", "share"), tuple(rows), lines)

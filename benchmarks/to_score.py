@@ -18,7 +18,7 @@ import train_multitask
 from benchmarks.contest import DEVICE, Outcome, Work, hold
 from benchmarks.contestants import FAST_LOOP, Places, ours, theirs
 from benchmarks.ours import Turn
-from benchmarks.report import Section
+from benchmarks.report import Section, target_line
 from experiments.estimate import resolved
 from minbert.data.sampler import length_sorted_batches
 from minbert.data.tokenizer import BertTokenizer
@@ -34,6 +34,7 @@ TURN = {"steps": 60}
 TURNS = 10
 DEV_ROWS = dict.fromkeys(("sst", "quora", "sts"), 1000)
 WANTED = (0.60, 0.65, 0.68, 0.69, 0.70)  # means of the three tasks' main scores
+ASKED_AT, ASKED_FACTOR = 0.69, 1.8  # how much sooner than (b) that mean is to be reached
 
 
 def in_turns(train: Callable[[int], object], steps: int, score: Callable[[], float]) -> Turn:
@@ -122,14 +123,25 @@ def time_to_score(places: Places) -> Section:
         cells = (f"{s:.0f} s" if s else "not reached" for s in reached)
         ratio = f"{reached[1] / reached[0]:.2f}x" if all(reached) else ""
         rows.append((f"{wanted:.2f}", *cells, ratio))
+    ours_s, other_s = (first_time(outcome, ASKED_AT) for outcome in outcomes.values())
     best = (f"{name} {max(w.score for w in o.works):.3f}" for name, o in outcomes.items())
     lines = (
+        asked_line(ours_s, other_s),
         f"evaluated every {TURN['steps']} steps, {TURNS} times, on at most 1,000 dev rows of each "
         "task; one seed; the evaluations' time is not counted",
         "best means: " + ", ".join(best),
     )
     title = f"Time to a mean dev score, {places.name}, batch 32"
     return Section(title, ("mean score", *outcomes, "ratio"), tuple(rows), lines)
+
+
+def asked_line(ours_s: float | None, other_s: float | None) -> str:
+    """Return the `target_line` of the seconds to ASKED_AT; None: it was never reached."""
+    seen, met = "not reached", False
+    if ours_s:
+        seen = f"{other_s / ours_s:.2f}x" if other_s else "reached by minbert alone"
+        met = not other_s or other_s / ours_s >= ASKED_FACTOR
+    return target_line(f"to {ASKED_AT} against (b)", f"{ASKED_FACTOR}x", seen, met)
 
 
 def first_time(outcome: Outcome, wanted: float) -> float | None:

@@ -82,7 +82,8 @@ def test_ctrl_c_while_losses_are_written_loses_none(
     """As on a GPU, where several steps wait for their losses to be read."""
     monkeypatch.setitem(READ_EVERY, "cpu", 5)
     log = RunLog(tmp_path / "log.jsonl", -1, -1, tensorboard=False)
-    records = StepRecords(log, Progress(100, 0, quiet=True), torch.device("cpu"))
+    device = torch.device("cpu")
+    records = StepRecords(log, Progress(100, 0, quiet=True, device=device), device)
     write, left = log.write, iter(range(written))
 
     def interrupted(*args: object, **values: object) -> None:

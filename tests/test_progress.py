@@ -10,6 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 import pretrain_mlm
 import train_multitask
@@ -282,7 +283,7 @@ def test_time_left_and_rates_are_by_the_steps_of_this_session(
     """Of a run that goes on at step 90 of 100, in steps of 2 seconds."""
     now = [0.0]
     monkeypatch.setattr("minbert.run.steps.time", SimpleNamespace(monotonic=lambda: now[0]))
-    shown = Progress(100, 90, quiet=True)
+    shown = Progress(100, 90, quiet=True, device=torch.device("cpu"))
     for step in range(91, 96):
         now[0] += 2
         shown.step(StepRecord(step, "sst", None, 0.1, 1, 10, 60, 0.0), None, 2.0)

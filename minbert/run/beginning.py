@@ -116,8 +116,9 @@ def begin(
     event = "resume" if last else "start"
     made_by = {"machine": machine_of(model), "torch": torch.__version__}
     log.write(event, step=state.step, steps=steps, **made_by, **about)
-    progress = Progress(steps, state.step, args.quiet)
-    records = StepRecords(log, progress, model.encoder.device)
+    device = model.encoder.device
+    progress = Progress(steps, state.step, args.quiet, device)
+    records = StepRecords(log, progress, device)
     return Training(folder, tokenizer, model, optimizer, state, log, progress, records)
 
 

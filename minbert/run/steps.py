@@ -44,7 +44,7 @@ class StepRecord:
 class Progress:
     """The steps as a person sees them: on a terminal a bar, elsewhere a line a minute."""
 
-    def __init__(self, total: int, start: int, quiet: bool) -> None:
+    def __init__(self, total: int, start: int, quiet: bool, device: torch.device) -> None:
         self.total, self.start, self.quiet = total, start, quiet
         self.done = start
         self.bar: tqdm | None = None  # from the first step on: what is printed before has no bar
@@ -54,7 +54,8 @@ class Progress:
         self.seconds = 0.0  # of training steps only, without evaluations
         self.begun = math.inf  # when the first step began
         self.shown = time.monotonic()  # when the bar was drawn or the line was printed
-        self.busy = BusyWatch()
+        # a GPU's products are in none of the threads that may wait for a core
+        self.busy = BusyWatch() if device.type == "cpu" else None
 
     def step(self, record: StepRecord, loss: float | None, seconds: float) -> None:
         """Count a step and, if it is time, show its numbers; loss: of all processes."""
@@ -69,7 +70,7 @@ class Progress:
         self.begun = min(self.begun, now - self.seconds)
         if self.quiet:
             return
-        if line := self.busy.check():
+        if self.busy and (line := self.busy.check()):
             say(line)
         if on_terminal():
             if self.bar is None or now - self.shown >= DRAW_EVERY_S:

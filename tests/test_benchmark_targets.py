@@ -1,0 +1,80 @@
+"""The benchmarks' targets, who is left out, and what is said where a library is missing."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import encoding, to_score
+from benchmarks import ours as of_ours
+from benchmarks.contest import Outcome, Work
+from benchmarks.contestants import Places, ours
+from benchmarks.sets import asked_of
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_single_sentences_are_held_to_their_targets() -> None:
+    def outcome(p50: float, p99: float) -> Outcome:
+        each = (p50 / 1e3,) * 60 + (p99 / 1e3,) * 40
+        return Outcome("a", (1.0,), (Work(each=each),), 1.0)
+
+    outcomes = {"minbert bf16": outcome(12, 20), "minbert fp32": outcome(5, 8)}
+    said = "minbert fp32: p99 against p50: asked 2x at most, seen 1.60x"
+    assert encoding.latency_line(outcomes, busy=False) == said
+    said = "minbert bf16: p50: asked 10 ms, seen 12.0 ms - NOT met"
+    assert encoding.latency_line(outcomes, busy=True) == said
+
+
+@pytest.mark.parametrize(
+    ("ours_s", "other_s", "seen"),
+    [
+        (10.0, 18.0, "1.80x"), (10.0, 12.0, "1.20x - NOT met"),
+        (None, 9.0, "not reached - NOT met"),
+        (9.0, None, "reached by minbert alone"),
+    ],
+)  # fmt: skip
+def test_the_time_to_a_score_is_held_to_its_target(
+    ours_s: float | None, other_s: float | None, seen: str
+) -> None:
+    said = f"to 0.69 against (b): asked 1.8x, seen {seen}"
+    assert to_score.asked_line(ours_s, other_s) == said
+
+
+def test_what_computes_on_a_cpu_alone_is_left_out_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    for device, programs in (("cpu", 9), ("cuda", 4)):
+        monkeypatch.setattr(encoding, "DEVICE", torch.device(device))
+        names = {one.name for one in encoding.contestants_of({}, busy=False)}
+        assert len(names) == programs
+        outcomes = dict.fromkeys(names)
+        left = [target.other for target in encoding.possible(encoding.MANY, outcomes)]
+        assert ("OpenVINO int8" in left) == (device == "cpu")
+        assert {"sentence-transformers bf16", "sentence-transformers fp32"} <= {*left}
+
+
+def test_without_the_libraries_it_is_said_what_to_install(tmp_path: Path) -> None:
+    """In a process of its own: no module of the benchmarks may import them as it is imported."""
+    program = (
+        "import sys; sys.modules |= {'transformers': None, 'sentence_transformers': None}\n"
+        "from benchmarks.__main__ import main; from minbert.cli import run_script\n"
+        f"sys.argv[1:] = ['--data-dir', {str(tmp_path)!r}, '--results', {str(tmp_path)!r}]\n"
+        "run_script(main)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert 'install the libraries: pip install -e ".[bench]"' in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_profile_has_every_kind_of_operation(world: Path) -> None:
+    places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
+    work = of_ours.profiled(ours("minbert", places).settings)()
+    assert all(work.parts[kind] > 0 for kind in of_ours.OPERATIONS), work.parts
+
+
+def test_what_is_asked_of_a_step_is_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_units, asked in ((True, [(2.2, 0.25), (2.5, 0.33)]), (False, [(2.5, 0.35)] * 2)):
+        monkeypatch.setattr("benchmarks.sets.has_amx", lambda units=has_units: units)
+        assert [asked_of(32), asked_of(64)] == asked
