@@ -3,6 +3,7 @@
 B texts of a batch, T tokens with padding, D hidden.
 """
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.ours import Text, Turn, encoding_turn, products
-from minbert import BertModel
+from minbert import BertModel, UserError
 from minbert.model.multitask import MultitaskNetwork
 from minbert.onnx import no_warnings, write_onnx
 
@@ -19,6 +20,13 @@ MAX_LENGTH = 256
 CALIBRATION = 300  # texts that the ranges of OpenVINO's int8 are taken from
 # (B, T) inputs by name -> hidden states (B, T, D) and pooled outputs (B, D)
 Runtime = Callable[[dict[str, np.ndarray]], list[np.ndarray]]
+
+
+def check_installed() -> None:
+    """Raise UserError if one of the programs is not installed: it is told before any measuring."""
+    for name in ("onnxruntime", "openvino", "nncf"):
+        if importlib.util.find_spec(name) is None:
+            raise UserError(f'{name} is not installed: pip install -e ".[bench]"')
 
 
 def export(model: str, folder: Path) -> None:

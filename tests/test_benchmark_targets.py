@@ -1,5 +1,6 @@
 """The benchmarks' targets, who is left out, and what is said where a library is missing."""
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from benchmarks import ours as of_ours
 from benchmarks.contest import Outcome, Work
 from benchmarks.contestants import Places, ours
 from benchmarks.sets import asked_of
+from minbert import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -66,6 +68,18 @@ def test_without_the_libraries_it_is_said_what_to_install(tmp_path: Path) -> Non
     assert done.returncode == 2
     assert 'install the libraries: pip install -e ".[bench]"' in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_program_that_is_not_installed_is_named(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "openvino" else find_spec(name)
+    )
+    places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
+    with pytest.raises(UserError, match=r"openvino is not installed: pip install -e"):
+        encoding.encode(places)
 
 
 def test_a_profile_has_every_kind_of_operation(world: Path) -> None:
