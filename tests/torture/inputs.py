@@ -79,7 +79,7 @@ INPUTS = [
         ("config.json", m.json_file), ("model.safetensors", m.safetensors), ("vocab.txt", m.text),
     )),
     *(probed(f"saved/{name}", m.json_file) for name in (
-        "tokenizer.json", "tokenizer_config.json", "added_tokens.json",
+        "tokenizer.json", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json",
     )),
     probed("bin/pytorch_model.bin", m.pickled), probed("bin/config.json", m.json_file),
     probed("shards/model.safetensors.index.json", m.json_file),
@@ -111,6 +111,9 @@ INPUTS = [
     Input("runs/half/last/heads.json", m.json_file, RESUME, sealed=True),
     Input("runs/r/best/heads.json", m.json_file, EVALUATE, sealed=True),
     Input("runs/r/best/heads.safetensors", m.safetensors, EVALUATE, sealed=True),
+    Input("runs/two/best/second.safetensors", m.safetensors, ["evaluate", "--checkpoint",
+          "runs/two", "--data-dir", "data", "--output", "out"], sealed=True),
+    Input("runs/half/teachers/sst-*.npy", m.some_bytes, RESUME, same=HALF_LAST),
     Input("runs/r/best/model.safetensors", m.some_bytes, EVALUATE, same="out/sst-dev-output.csv"),
     Input("runs/r/findings.json", m.json_file, REPORT),
     Input("runs/r/log.jsonl", m.json_lines, REPORT),
@@ -191,13 +194,17 @@ def make_runs(stage: Path) -> None:
     (stage / "share.toml").write_text(own.replace('dev = "intent.tsv"', "dev = 0.25"))
     share = ["--task-file", "share.toml", "--tasks", "intent", "--name", "share"]
     finish("train", [*argv, *share], stage)
-    half = Command("train", [*argv, "--name", "half", "--epochs", "9"], stage)
+    towers = ["--tasks", "sts", "--pair-encoding", "siamese", "--towers", "separate"]
+    finish("train", [*argv, *towers, "--name", "two"], stage)
+    taught = ["--teacher", "sst=runs/r", "--name", "half", "--epochs", "9"]
+    half = Command("train", [*argv, *taught], stage)
     wait_for_step(stage / "runs/half", 85)
     half.signal(signal.SIGTERM)
     assert half.finish().code == 130
     saved = stage / "saved"
     shutil.copytree(stage / "runs/r/best", saved)
     (saved / "manifest.json").unlink()
+    (saved / "special_tokens_map.json").write_text('{"unk_token": "[UNK]", "pad_token": "[PAD]"}')
     (saved / "added_tokens.json").write_text('{"[NEW]": 17}')
     settings = json.loads((saved / "tokenizer_config.json").read_text())
     settings["added_tokens_decoder"] = {"17": {"content": "[NEW]", "special": True}}
