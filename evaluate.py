@@ -36,7 +36,7 @@ from minbert.task.predictions import score_predictions
 from minbert.task.taskfile import read_task_file
 from minbert.training.device import PRECISIONS, precision_name
 from minbert.training.threads import set_threads
-from minbert.weights.resolve import resolve
+from minbert.weights.resolve import resolve, say_if_best_is_gone
 from minbert.weights.verify import check_form, check_reference, emit_reference, verify
 
 job_arg, text_arg, data_arg = args_of("what to do"), args_of("text of yours"), args_of("data")
@@ -160,6 +160,7 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     directory = resolve(args.model)
     if not (directory / HEADS).is_file():
         return BertModel.from_pretrained(directory), {}
+    say_if_best_is_gone(Path(args.model))
     model, _ = load_multitask(directory)
     heads = {name: head for name, head in model.heads.items() if head.config.is_bert_head}
     if others := [name for name in model.heads if name not in heads]:

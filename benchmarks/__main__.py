@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks.contest import DEVICE
 from benchmarks.contestants import Places
 from benchmarks.report import check_report, write_report
+from benchmarks.runtimes import check_installed
 from benchmarks.sets import GPU_SETS, SETS
 from minbert import BertConfig, BertModel
 from minbert.cli import arg, parse_arguments, run_script
@@ -20,6 +21,7 @@ from minbert.weights.resolve import resolve
 
 ALL = SETS | GPU_SETS
 NEED_LARGE = {"train_step_large", *GPU_SETS}
+ENCODING = {"encode", "encode_one", "pairs", "pairs_one", "busy_encode_one"}
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 
@@ -51,11 +53,13 @@ def main(argv: list[str]) -> int:
         raise UserError(f"--only {unknown[0]}: write some of {', '.join(ALL)}")
     if not Path(args.data_dir).is_dir():
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
+    chosen = args.only or (ALL if DEVICE.type == "cuda" else SETS)
     check_report(Path(args.results))  # before hours of work
+    if DEVICE.type == "cpu" and ENCODING.intersection(chosen):
+        check_installed()
     model = resolve(args.model)
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large"
-        chosen = args.only or (ALL if DEVICE.type == "cuda" else SETS)
         if NEED_LARGE.intersection(chosen):
             BertModel(BertConfig()).save_pretrained(large)
             for path in (model / name for name in TOKENIZER_FILES):

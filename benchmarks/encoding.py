@@ -47,8 +47,6 @@ def encode(
 
     busy: while another program keeps one core busy.
     """
-    if DEVICE.type == "cpu":
-        runtimes.check_installed()
     task = TASKS["quora"]
     rows, _ = read_examples(task.paths("dev", Path(places.data_dir)), task.columns, labelled=True)
     chosen = random.Random(0).sample(rows, 100 if one_by_one else 1000)

@@ -134,7 +134,7 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
                 found = estimate(job.script, [*without_teachers(job.arguments), *places])
                 minutes = found.minutes * len(left)
                 total += minutes
-                about += f", {found.steps:,} steps, {duration(60 * minutes)}"
+                about += f", {found.steps * len(left):,} steps, {duration(60 * minutes)}"
             print(f"  {job.name}: {about}\n    {job.script} {' '.join(job.arguments)}", flush=True)
     print(
         f"about {duration(60 * total)} of training steps in all; evaluation adds about a tenth,\n"

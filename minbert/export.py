@@ -244,7 +244,7 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
     begun_with = data_of_run(folders_of_run(directory)[0])
-    # rows of a dev share are told by their hashes, whatever else is in their file now
+    # reading a dev share tells whether its rows are still there
     is_own = args.data_dir or task.dev_share
     if not is_own and (other := changed_dev_files(task, data_dir, begun_with)):
         what = "not what the run was evaluated on"
@@ -252,7 +252,10 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     task = replace(task, long=HEAD)  # as what is exported reads it
     max_length = max_length_of_run(directory, model.encoder)
     source = DataSource(data_dir, None, max_length, model.siamese_tasks)
-    split = load_task(task, "dev", BertTokenizer.from_directory(directory), source)
+    try:
+        split = load_task(task, "dev", BertTokenizer.from_directory(directory), source)
+    except UserError as error:  # as of a dev share whose rows have changed
+        return f"{size}; {error}"
     if not args.task and task.name in model.siamese_tasks:
         split, _ = sentences_of(split)  # the encoder reads each by itself
     split = limit_rows(split, COMPARED_ROWS)

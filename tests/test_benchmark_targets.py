@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from benchmarks import __main__ as benchmarks
 from benchmarks import encoding, to_score
 from benchmarks import ours as of_ours
 from benchmarks.contest import Outcome, Work
@@ -71,15 +72,16 @@ def test_without_the_libraries_it_is_said_what_to_install(tmp_path: Path) -> Non
 
 
 def test_a_program_that_is_not_installed_is_named(
-    world: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(benchmarks, "DEVICE", torch.device("cpu"))
     find_spec = importlib.util.find_spec
     monkeypatch.setattr(
         "importlib.util.find_spec", lambda name: None if name == "openvino" else find_spec(name)
     )
-    places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
+    argv = ["--data-dir", str(tmp_path), "--results", str(tmp_path)]
     with pytest.raises(UserError, match=r"openvino is not installed: pip install -e"):
-        encoding.encode(places)
+        benchmarks.main(argv)
 
 
 def test_a_profile_has_every_kind_of_operation(world: Path) -> None:

@@ -145,6 +145,10 @@ def test_a_dev_share_is_compared_on_though_its_file_has_grown(
     args = Args(task="intent", quantize="int8")
     found = describe_quantized(network, args, directory, tmp_path / "model.onnx")
     assert found == "int8: 3 MiB; 4 rows"
+    lines = (own / "data/intent.tsv").read_text().splitlines(keepends=True)
+    (own / "data/intent.tsv").write_text("".join([lines[0], "old dog\trest\n", *lines[1:]]))
+    found = describe_quantized(network, args, directory, tmp_path / "model.onnx")
+    assert found.startswith("int8: 3 MiB; ") and "dev rows of intent" in found
 
 
 def test_mistakes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

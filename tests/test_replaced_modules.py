@@ -78,6 +78,24 @@ def test_a_word_embedding_in_two_factors_is_called() -> None:
     assert (model.dtype, model.device) == (torch.float32, torch.device("cpu"))
 
 
+class Nothing(nn.Module):
+    """An embedding without a weight, as of sines, that adds nothing."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return torch.zeros(*ids.shape, 32)
+
+
+@pytest.mark.parametrize("name", ["word_embedding", "pos_embedding", "tk_type_embedding"])
+def test_an_embedding_without_a_weight_is_called(name: str) -> None:
+    model, same = make_model(), make_model()
+    setattr(model, name, Nothing())
+    getattr(same, name).weight.data.zero_()
+    torch.testing.assert_close(model(**padded())[0], same(**padded())[0])
+    for other in ("word_embedding", "pos_embedding", "tk_type_embedding"):
+        setattr(model, other, Nothing())
+    assert model(**padded())[0].dtype == model.dtype == torch.float32
+
+
 def test_the_padded_model_has_every_dropout() -> None:
     """For a graph that is recorded to be trained."""
     ids = torch.ones(2, 5, dtype=torch.int64)

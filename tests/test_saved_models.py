@@ -64,7 +64,11 @@ def test_that_a_best_step_is_gone_is_said(world: Path, capsys) -> None:
     for use in (
         lambda: MultitaskModel.load(world / "runs/one", "cpu"),
         lambda: evaluate.main(["--emit", reference, "--model", str(world / "runs/one")]),
-        lambda: run(world, "--name", "two", *ONE_EPOCH, "--model", str(world / "runs/one")),
+        lambda: run(
+            world, "--name", "two", *ONE_EPOCH, "--model", str(world / "runs/one"), "--seeds", "2"
+        ),
+        lambda: run(world, "--name", "d", "--dry-run", "--model", str(world / "runs/one")),
+        lambda: run(world, "--name", "three", *ONE_EPOCH, "--teacher", f"sst={world / 'runs/one'}"),
     ):
         use()
         assert capsys.readouterr().err.count(f"one: {NO_BEST}") == 1

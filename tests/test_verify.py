@@ -192,6 +192,7 @@ ADDED = torch.tensor([[0, 0, -10_000, -10_000], [0, 0, 0, 0]])  # to scores: 0 i
 
 @pytest.mark.parametrize("mask", [
     SHAPED, SHAPED.flatten(1), SHAPED.bool(), SHAPED.float(), ADDED, ADDED.float()[:, None, None],
+    SHAPED.to(torch.uint16), SHAPED.to(torch.float8_e5m2),
 ])  # fmt: skip
 def test_a_mask_may_be_any_that_a_model_takes(
     tiny: BertModel, tmp_path: Path, mask: torch.Tensor
@@ -199,7 +200,7 @@ def test_a_mask_may_be_any_that_a_model_takes(
     """And positions of padding do not count with it, either; those of real tokens do."""
     tiny.save_pretrained(tmp_path / "model")
     ids = torch.tensor([[1, 2, 9, 9], [5, 6, 7, 8]])
-    hidden = tiny(ids, attention_mask=mask).last_hidden_state.detach()
+    hidden = tiny(ids, attention_mask=mask.float()).last_hidden_state.detach()
     hidden[0, 2:] = 0.3
     file, words = tmp_path / "ref.pt", ["--model", str(tmp_path / "model")]
     changes = ((0, 0, 0.0, 0), (1, 3, 1e-2, 1), (1, 3, -1e-2, 0), (0, 1, 1e-2, 1))

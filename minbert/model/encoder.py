@@ -107,8 +107,14 @@ class BertModel(nn.Module):
 
     @property
     def _embedding_weight(self) -> Tensor:
-        """A weight of the embeddings; a module that replaces the word embedding may have none."""
-        return getattr(self.word_embedding, "weight", self.pos_embedding.weight)
+        """A weight that tells device and dtype: a module in place of one of these may have none.
+
+        A replica of DataParallel has no `parameters()`.
+        """
+        modules = (self.word_embedding, self.pos_embedding, self.tk_type_embedding)
+        weights = (getattr(module, "weight", None) for module in modules)
+        found = [weight for weight in weights if isinstance(weight, Tensor)]
+        return found[0] if found else next(self.parameters())
 
     @property
     def attention_heads(self) -> int:

@@ -19,7 +19,7 @@ from minbert.modules import check_same_form, without_values
 from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert
 from minbert.weights.pretrained import check_weights, write_pretrained
-from minbert.weights.resolve import resolve, saved_directory
+from minbert.weights.resolve import resolve, saved_directory, say_if_best_is_gone
 
 HEADS, CONFIGS = "heads.safetensors", "heads.json"
 SECOND = "second.safetensors"  # the encoder of second sentences, if the towers are separate
@@ -178,6 +178,7 @@ def load_multitask(run: Path, head_dropout: float = HEAD_DROPOUT) -> tuple[Multi
             continue
         if read_bytes(directory / MANIFEST) == before:
             break
+    say_if_best_is_gone(run)
     return model, directory
 
 

@@ -37,6 +37,7 @@ from minbert.task.taskfile import (
     text_of_run,
 )
 from minbert.training import distributed
+from minbert.weights.resolve import say_if_best_is_gone
 
 LOCK = ".lock"
 # what a start leaves: these files, and folders whose files are all called so
@@ -75,6 +76,8 @@ def open_run(
     check_prediction_files(tasks, args.task_file)  # those of the file, and built-in ones
     tasks = draw_dev_rows(tasks, Path(args.data_dir), args.model)
     say_if_unfinished(args.model)
+    if distributed.rank() == 0:
+        say_if_best_is_gone(Path(args.model))
     if args.dry_run:
         return args, tasks, root
     folder = new_run(root, args.name, default_name(args), Path(args.task_file))

@@ -45,9 +45,6 @@ def check_table(table: Table) -> None:
         raise ValueError(f"prediction_file = {file!r}: {{split}} is missing")
     if {*"{}/\\"} & {*file.replace("{split}", "")} or len(file.encode()) > LONGEST_NAME:
         raise ValueError(f"prediction_file = {file[:60]!r}: write the name of a file, no folder")
-    header = table.get("prediction_header", "")
-    if header.startswith(("=", "+", "-", "@")):
-        raise ValueError(f"prediction_header = {header!r}: a formula to spreadsheets; use words")
     weight = table.get("weight", 1)
     if type(weight) not in NUMBERS or not 0 <= weight < math.inf:
         raise ValueError(f"weight = {weight!r}: write a number from 0, without quotes")
@@ -59,6 +56,12 @@ def check_table(table: Table) -> None:
     largest, width = max(map(abs, ends)), ends[1] - ends[0]
     if not (1e-30 < width < 1e30 and largest < 1e5 * width):
         raise ValueError(f"range = {ends!r}: too large or too narrow for fp32, shift or scale it")
+
+
+def check_header(header: str) -> None:
+    """Raise ValueError for the header of predictions that a spreadsheet would run."""
+    if header.startswith(("=", "+", "-", "@")):
+        raise ValueError(f"prediction_header = {header!r}: a formula to spreadsheets; use words")
 
 
 def check_form(table: Table) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from minbert.errors import UserError, first_line
@@ -34,11 +35,9 @@ def resolve(name_or_dir: str | Path) -> Path:
     Raises UserError that names all places that were searched.
     """
     path = saved_directory(Path(name_or_dir))
-    best, last = whole_directory_of(path / "best"), whole_directory_of(path / "last")
-    for directory in (_encoder_of(path), best, last):
+    # a run directory holds best/ and last/
+    for directory in (_encoder_of(path), *map(whole_directory_of, (path / "best", path / "last"))):
         if (directory / "config.json").is_file():
-            if directory == last and not _keeps_no_best(path):
-                print(f"{path}: no best/; last/ is used", file=sys.stderr)
             return directory
         if directory != path and directory.is_dir() and (path / ARGS).is_file():
             raise UserError(
@@ -72,13 +71,15 @@ def saved_directory(path: Path) -> Path:
     return whole_directory_of(path) if (path.parent / ARGS).is_file() else path
 
 
-def _keeps_no_best(run: Path) -> bool:
-    """Return whether a run of pre-training was told to save its last step alone."""
-    try:
-        args = read_json(run / ARGS)
-    except UserError:  # which decides no more than what is told
-        return False
-    return isinstance(args, dict) and args.get("keep") == "last"
+def say_if_best_is_gone(run: Path) -> None:
+    """Print that the last/ of a run is read in place of a best/ that is not there."""
+    best, last = (whole_directory_of(run / name) / "config.json" for name in ("best", "last"))
+    if best.is_file() or not last.is_file():
+        return
+    with suppress(UserError, AttributeError):  # of a damaged file, which others will name
+        if read_json(run / ARGS).get("keep") == "last":  # pre-training that keeps no best/
+            return
+    print(f"{run}: no best/; last/ is used", file=sys.stderr)
 
 
 def hash_of_model(directory: Path) -> str:

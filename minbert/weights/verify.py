@@ -92,6 +92,21 @@ def fit_inputs(inputs: dict[str, Tensor], config: BertConfig) -> dict[str, Tenso
     return {**cut, "input_ids": cut["input_ids"] % config.vocab_size}
 
 
+def inputs_in(reference: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return a reference's inputs, in types that PyTorch computes with, which uint16 is not, say.
+
+    Raises UserError for one that no model takes, and for what is no dense tensor.
+    """
+    for name, value in reference.items():
+        if not is_dense_on_cpu(value):
+            raise UserError(f"{path}: {name} is a {type(value).__name__}, not a dense tensor")
+        if value.is_complex() or (name in IDS and value.is_floating_point()):
+            kind = "ids are whole numbers" if name in IDS else "a model has real numbers"
+            raise UserError(f"{path}: {name} has the type {value.dtype}; {kind}")
+    inputs = {name: reference[name] for name in INPUTS if name in reference}
+    return {n: x.double() if x.is_floating_point() else x.long() for n, x in inputs.items()}
+
+
 def verify(
     model: nn.Module, path: Path, heads: dict[str, nn.Module], atol: float, rtol: float
 ) -> dict[str, Any]:
@@ -101,13 +116,7 @@ def verify(
     count. Raises UserError for a file whose tensors cannot be compared.
     """
     reference = read_reference(path)
-    for name, value in reference.items():
-        if not is_dense_on_cpu(value):
-            raise UserError(f"{path}: {name} is a {type(value).__name__}, not a dense tensor")
-        if name in IDS and (value.is_floating_point() or value.is_complex()):
-            raise UserError(f"{path}: {name} has the type {value.dtype}; ids are whole numbers")
-    inputs = {name: reference.pop(name) for name in INPUTS if name in reference}
-    inputs |= {name: inputs[name].long() for name in IDS if name in inputs}
+    inputs = inputs_in(reference, path)
     if not inputs:
         inputs = sanity_inputs()
         if not torch.equal(fit_inputs(inputs, model.config)["input_ids"], inputs["input_ids"]):
@@ -117,10 +126,11 @@ def verify(
             )
     if "input_ids" not in inputs:
         raise UserError(f"{path}: has {', '.join(inputs)} but no input_ids")
-    mask = inputs.get("attention_mask", torch.ones_like(inputs["input_ids"]))
     ours = named_outputs(model, inputs, heads)
-    mask = mask.reshape(inputs["input_ids"].shape)  # of (B, 1, 1, T), which a model takes, too
+    shape = inputs["input_ids"].shape
+    mask = inputs.get("attention_mask", torch.ones(shape)).reshape(shape)  # of (B, 1, 1, T), too
     real = mask == mask.max()  # 1, where the others have 0, or 0 of what is added to scores
+    reference = {name: value for name, value in reference.items() if name not in inputs}
     unknown = [name for name in reference if name not in ours]
     if unknown or not reference:
         raise UserError(
