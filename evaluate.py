@@ -166,6 +166,8 @@ def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     if others := [name for name in model.heads if name not in heads]:
         what = "as they are no plain linear map of BERT's pooler"
         print(f"left out, {what}: the heads of {', '.join(others)}")
+    if model.second_tower is not None:
+        print("left out: the second tower")
     return model.encoder, heads
 
 

@@ -25,6 +25,7 @@ from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import HEAD_DROPOUT, MultitaskNetwork, load_multitask
 from minbert.onnx import quantize, write_onnx
 from minbert.run_files import check_stays, data_dir_of, data_of_run, folders_of_run, read_arguments
+from minbert.task.heads import check_head
 from minbert.task.loading import DataSource, changed_dev_files, load_task
 from minbert.task.taskfile import tasks_of_run
 from minbert.tensors import save_tensors
@@ -179,9 +180,14 @@ def main(argv: list[str]) -> int:
     check_exportable(model, args.task)
     max_length = max_length_of_run(directory, model.encoder)
     if folders_of_run(directory) and args.task:
-        long = tasks_of_run(directory, [args.task])[args.task].long
-        if long != HEAD:
-            print(f"long = {long!r} is not exported: other libraries read a text's first tokens")
+        task, head = tasks_of_run(directory, [args.task])[args.task], model.heads[args.task]
+        check_head(task, head.config, directory)
+        # names for people may have been corrected since the run began
+        head.config = replace(head.config, class_names=task.class_names or task.display_names)
+        if task.long != HEAD:
+            print(
+                f"long = {task.long!r} is not exported: other libraries read a text's first tokens"
+            )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as scratch:
         new = Path(scratch) / folder.name  # whole or not at all: an error leaves nothing

@@ -37,7 +37,10 @@ def folders_of_run(folder: Path) -> list[Path]:
     """
     # between the two renames that replace best/ it is no folder, but its run is one
     in_run = folder.parent != Path() and (folder.parent / ARGS).is_file()
-    places = (folder, *folder.resolve().parents[:3]) if folder.is_dir() or in_run else ()
+    if not (folder.is_dir() or in_run):
+        return []
+    # a link, as of best/ to another disk, is in the run that it stands in
+    places = (folder, *folder.absolute().parents[:3], *folder.resolve().parents[:3])
     return [place for place in places if (place / ARGS).is_file()]
 
 
@@ -113,9 +116,9 @@ def predictions_folder(checkpoint: Path) -> Path:
 
     RUN/best-sst has them beside it, in RUN/predictions-best-sst: it is replaced as a whole.
     """
-    saved = checkpoint.resolve()
-    if not (saved / ARGS).is_file() and (saved.parent / ARGS).is_file():
-        return saved.parent / f"{PREDICTIONS}-{saved.name}"
+    for saved in (checkpoint.absolute(), checkpoint.resolve()):  # it may be a link to another disk
+        if not (saved / ARGS).is_file() and (saved.parent / ARGS).is_file():
+            return saved.parent / f"{PREDICTIONS}-{saved.name}"
     return checkpoint / PREDICTIONS
 
 
@@ -130,7 +133,7 @@ def check_stays(path: Path, flag: str) -> None:
     is_model = place.suffix == ".safetensors" and (place.parent / "config.json").is_file()
     if is_model and place.is_file():
         raise UserError(f"{flag} {path}: among a model's weights; choose another place")
-    for folder in (place, *place.parents):
+    for folder in (place, *place.parents, *path.absolute().parents):  # also through a link
         if (folder / MANIFEST).is_file() and (folder.parent / ARGS).is_file():
             text = f"in {folder}, which its run replaces as a whole; choose another place"
             raise UserError(f"{flag} {path}: {text}")

@@ -167,12 +167,10 @@ def exports(folder: Path, args: Any) -> list[str]:
     ONNX also a head that reads all tokens. None takes two separate towers, nor heads that read
     other layers than the top one.
     """
-    if args.pool_layers:
-        return []
     start = f"python -m minbert.export {shlex.quote(str(folder))} NEW_DIRECTORY --to"
     cross = [name for name in args.tasks if name not in args.pair_loss]
     commands = []
-    for name in cross[:1]:
+    for name in [] if args.pool_layers else cross[:1]:
         # transformers reads [CLS] alone
         library = "transformers" if args.pooling_of(name) == "cls" else "onnx"
         commands.append(f"{start} {library} --task {name}")

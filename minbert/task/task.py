@@ -113,6 +113,8 @@ class Task:
         if self.multi_label:
             names = (name for i, name in enumerate(self.class_names) if int(prediction) >> i & 1)
             return SEPARATOR.join(names) or EMPTY_SET
+        if self.is_classification and not self.columns.course:  # whose form has 1.0
+            return self.classes[int(prediction)]
         return self.class_names[int(prediction)] if self.class_names else str(prediction)
 
     def parse_prediction(self, text: str, is_label: bool = False) -> Prediction:
