@@ -17,6 +17,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from minbert.cli import args_of, flag_of, parse_given, run_script
 from minbert.data.tokenizer import LONGEST, SHORTEST
@@ -59,7 +60,8 @@ class Args:
     )
     task: str = text_arg(
         "",
-        "one task (default: all, or those that fit the text; --input needs it in a run of several)",
+        "one task (default: all, or those that fit the text or GOLD; --input needs it in a run of "
+        "several)",
     )
     verify: str = job_arg("", "compare --model with the reference outputs in this file")
     emit: str = job_arg("", "write such a reference of --model, with its inputs")
@@ -216,8 +218,11 @@ def score_file(args: Args) -> tuple[dict[str, object], int]:
     return report, 1 if report["missing"] or report["extra"] or report["duplicate"] else 0
 
 
-def check_flags(args: Args, job: str, has_text: bool) -> None:
-    """Raise UserError for an argument that this job would ignore."""
+def check_flags(given: dict[str, Any], job: str, has_text: bool) -> None:
+    """Raise UserError for a given argument that this job would ignore, also if it is the default.
+
+    But not for a switch that is off.
+    """
     is_run, is_compared = job == "checkpoint", job in ("verify", "emit")
     used_where = {
         "probabilities": has_text, "raw": has_text, "output": is_run, "task": not is_compared,
@@ -227,36 +232,37 @@ def check_flags(args: Args, job: str, has_text: bool) -> None:
         "threads": job != "score",
     }  # fmt: skip
     for name, is_used in used_where.items():
-        if getattr(args, name) != getattr(Args, name) and not is_used:
+        if given.get(name, False) is not False and not is_used:
             texts = (" with a text" if has_text else " without a text") if is_run else ""
             raise UserError(f"{flag_of(name)} does nothing beside --{job}{texts}: leave it out")
 
 
-def job_of(args: Args) -> tuple[str, bool]:
+def job_of(args: Args, given: dict[str, Any]) -> tuple[str, bool]:
     """Return which of the four jobs is asked for, and whether it is to read texts.
 
-    Raises UserError for none or several, and for other arguments that do not go with it.
+    given: the arguments that were typed. Raises UserError for none or several, and for other
+    arguments that do not go with it.
     """
     jobs = [name for name in ("checkpoint", "verify", "emit", "score") if getattr(args, name)]
     if len(jobs) != 1:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
-    given = [one for one in (args.text, args.pair, args.input) if one is not None]
-    if len(given) > 1 or (given and not args.checkpoint):
+    texts = [one for one in (args.text, args.pair, args.input) if one is not None]
+    if len(texts) > 1 or (texts and not args.checkpoint):
         raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
-    check_flags(args, jobs[0], bool(given))
+    check_flags(given, jobs[0], bool(texts))
     for name in ("output", "emit"):
         if path := getattr(args, name):
             check_stays(Path(path), flag_of(name))
-    return jobs[0], bool(given)
+    return jobs[0], bool(texts)
 
 
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__)
     args = Args(**given)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if os.environ.get("WORLD_SIZE", "") not in ("", "0", "1"):
         raise UserError("evaluate.py works in one process: start it with python, not torchrun")
     with given.naming_files():
-        job, has_text = job_of(args)
+        job, has_text = job_of(args, given)
     set_threads(args.threads)
     code = 0
     if job == "checkpoint":

@@ -28,7 +28,7 @@ def main(argv: list[str]) -> int:
         raise UserError("write python -m compat FOLDER SCRIPT, and the script's arguments after it")
     if not (argv[0].strip() and argv[1].strip()):
         raise UserError(f"a word of FOLDER SCRIPT is {EMPTY}")
-    folder, script = Path(argv[0]).resolve(), argv[1]
+    folder, script = Path(os.path.realpath(argv[0])), argv[1]
     if not (folder / script).is_file():
         raise UserError(f"{folder / script}: no such script")
     # The courses' scripts load what they saved themselves, which holds more than tensors.

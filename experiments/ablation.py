@@ -21,8 +21,9 @@ SELECTED = (
     "- `less ...`: the difference to that row, with a 95 % interval by resampling the dev rows\n"
     "  (paired, over the seeds that both have). Other seeds would differ more; with one seed the\n"
     "  interval says nothing of them. ~ marks a difference below the spread over seeds, the root\n"
-    "  of both sides' squared ± (where both have two or more): two equal rows exceed it in 29 %\n"
-    "  of cases with two seeds, in 16 % with three. No correction is made for how many there are.\n"
+    "  of the sum of both sides' squared ± (where both have two or more): two equal rows exceed\n"
+    "  it in 29 % of cases with two seeds, in 16 % with three. No correction is made for how many\n"
+    "  there are.\n"
     "- `open` has not run. Minutes: the steps, and what is computed before the first one. Each\n"
     "  run's evaluations and dev predictions are in `runs/`."
 )

@@ -30,8 +30,8 @@ class JobArgs:
     output_dir: str = arg("checkpoints", "the runs go to a folder in it")
     results: str = arg(
         "experiments",
-        "RESULTS.md, results.json, runs/, predictions/ and figures/ go here; what has a record in "
-        "runs/ is done",
+        "RESULTS.md, the tables' .json, runs/ and what else the tables have go here; what has a "
+        "record in runs/ is done",
     )
     plan: bool = arg(False, "print the plan and stop", parse=bool)
     only: tuple[str, ...] = arg((), "some of the runs, by the plan's names", parse=comma_list)

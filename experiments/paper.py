@@ -32,7 +32,8 @@ class Args(JobArgs):
     budget: str = arg(
         "full",
         "full: the paper's settings; cpu: 16,000 rows of Quora, one or two passes; all-rows, for "
-        "Table 3: all rows, two passes over Quora, but pre-training and its comparison as in cpu",
+        "Table 3: all rows, two passes over Quora, but pre-training and its comparison as in cpu; "
+        "the frozen baseline has ten passes in each",
         choices=list(BUDGETS),
     )
 
@@ -97,10 +98,11 @@ def main(argv: list[str]) -> int:
     if not run_table(jobs, root, args, write_results, keeps_predictions=False):
         return 0
     print(f"\nwrote {folder / 'RESULTS.md'} and {RESULTS}")
-    record, place = record_path(folder, RunKey(root, TABLE_4_JOB)), kept[FIRST_SEED]
+    key, place = RunKey(root, TABLE_4_JOB), kept[FIRST_SEED]
+    record = record_path(folder, key)
     if args.table in ("4", "all") and record.is_file():
         hand_in = f"hand in the test predictions in {place} (the labels are not public)"
-        gone = f"{place} is not there: remove {record}, and the run is made anew"
+        gone = f"{place} is not there, as without test files; else remove {record} and {key.folder}"
         print(f"Table 4: {hand_in if place.is_dir() else gone}")
     return 0
 

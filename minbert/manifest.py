@@ -85,7 +85,7 @@ def reading_manifest(directory: Path) -> Iterator[None]:
         OSError, ArithmeticError, ValueError, AttributeError, TypeError, KeyError, RecursionError,
     ) as error:  # fmt: skip
         raise UserError(
-            f"{directory}: no readable {MANIFEST}: not a finished checkpoint"
+            f"{directory}: no readable {MANIFEST}: not a finished checkpoint; put back a copy"
         ) from error
 
 
@@ -175,8 +175,8 @@ def check_content(path: Path) -> None:
         _, digest = parse_entry(entries[path.name]) if path.name in entries else (0, "")
     if digest and sha256_of(path) != digest:
         raise UserError(
-            f"{path}: damaged: its content is not what was saved; --model with the run's other "
-            f"checkpoint starts anew from it"
+            f"{path}: damaged: its content is not what was saved; put back a copy, or name the "
+            f"run's other checkpoint, from which a new run starts by --model"
         )
 
 

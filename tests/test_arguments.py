@@ -87,8 +87,11 @@ def test_output_that_cannot_be_written_is_a_code_and_at_most_a_line(
         f"    time.sleep(0.2); {ends}",
         "run_script(main)",
     )
-    imports = (
-        "import sys, time\nfrom minbert.cli import run_script\nfrom minbert.errors import UserError"
+    package = str(Path(evaluate.__file__).with_name("minbert"))
+    imports = (  # without the package's __init__.py, which takes seconds to import PyTorch
+        "import sys, time, types\npackage = sys.modules['minbert'] = types.ModuleType('minbert')\n"
+        f"package.__path__ = [{package!r}]\n"
+        "from minbert.cli import run_script\nfrom minbert.errors import UserError"
     )
     command = f'{shlex.quote(sys.executable)} -c "$SCRIPT" {place}; exit ${{PIPESTATUS[0]}}'
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}

@@ -77,7 +77,6 @@ def test_the_error_with_a_temperature_is_of_rows_that_it_was_not_fitted_on() -> 
 def test_rows_that_say_nothing_leave_it_alone() -> None:
     outputs = np.eye(5) * 3
     assert fit_temperature(outputs, np.arange(5)) == 1.0  # without a mistake
-    assert fit_temperature(outputs[:3], np.array([1, 1, 1])) == 1.0  # too few
     assert fit_temperature(outputs, np.array([1, 2, 3, 4, 0])) == pytest.approx(10, rel=1e-3)
     for rows in (1, 9):  # nine have no half that another's temperature could be measured on
         wrong = np.arange(rows) * 0 + 1

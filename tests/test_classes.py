@@ -5,11 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import (
-    mean_absolute_error,
-    precision_recall_fscore_support,
-    root_mean_squared_error,
-)
 
 import evaluate
 import train_multitask
@@ -48,6 +43,8 @@ def test_single_classes_are_scored_as_scikit_learn_does() -> None:
     rng = np.random.default_rng(0)
     labels, predictions = rng.integers(0, 4, (2, 200)).astype(float)
     predictions[predictions == 2] = 0  # a class that is never found
+    from sklearn.metrics import precision_recall_fscore_support  # slow to import
+
     theirs = precision_recall_fscore_support(labels, predictions, labels=range(5), zero_division=0)
     found = class_scores(make("classification", 5), predictions, labels)
     ours = [[getattr(s, key) for s in found] for key in ("precision", "recall", "f1", "rows")]
@@ -55,6 +52,8 @@ def test_single_classes_are_scored_as_scikit_learn_does() -> None:
     assert [s.note for s in found] == ["", "", "never found", "", "none"]  # the last has no rows
     sets = rng.integers(0, 8, (2, 200))
     bits = [(x[:, None] >> np.arange(3)) & 1 for x in sets]
+    from sklearn.metrics import precision_recall_fscore_support
+
     theirs = precision_recall_fscore_support(bits[1], bits[0], zero_division=0)
     found = class_scores(make("multi-label"), *sets.astype(float))
     ours = [[getattr(s, key) for s in found] for key in ("precision", "recall", "f1", "rows")]
@@ -64,6 +63,8 @@ def test_single_classes_are_scored_as_scikit_learn_does() -> None:
 
 def test_errors_are_scikit_learn_s() -> None:
     labels, predictions = np.random.default_rng(0).random((2, 50), dtype=np.float32)
+    from sklearn.metrics import mean_absolute_error, root_mean_squared_error
+
     assert mae(predictions, labels) == pytest.approx(mean_absolute_error(labels, predictions))
     assert rmse(predictions, labels) == pytest.approx(root_mean_squared_error(labels, predictions))
     assert list(TASKS["sts"].metrics) == ["pearson", "spearman"]  # as the courses have it

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.stats
-import sklearn.metrics
 import torch
 
 from minbert import losses, metrics
@@ -30,6 +29,8 @@ def test_a_form_of_2024_is_shown_for_the_course_s_tasks_with_a_correlation() -> 
 
 
 def test_same_as_the_libraries() -> None:
+    import sklearn.metrics  # slow
+
     assert metrics.accuracy(GUESSES, LABELS) == sklearn.metrics.accuracy_score(LABELS, GUESSES)
     assert metrics.f1(GUESSES, LABELS) == pytest.approx(sklearn.metrics.f1_score(LABELS, GUESSES))
     pearson = scipy.stats.pearsonr(OUTPUTS, SCORES).statistic
@@ -41,6 +42,8 @@ def test_same_as_the_libraries() -> None:
 def test_macro_f1_is_scikit_learn_s() -> None:
     """Also with classes that are never predicted, and predicted ones that are not there."""
     labels, guesses = RNG.integers(0, 5, 200) * 2.0, RNG.integers(2, 8, 200) * 1.0
+    import sklearn.metrics
+
     expected = sklearn.metrics.f1_score(labels, guesses, average="macro")
     assert metrics.macro_f1(guesses, labels) == pytest.approx(expected, abs=1e-12)
 

@@ -271,6 +271,10 @@ def test_mistakes_in_loading(world: Path) -> None:
         (["--text", "x", "--gold", "f"], "--gold does nothing beside --checkpoint with a text: "),
         (["--text", "x", "--data-dir", "d"], "--data-dir does nothing beside --checkpoint with a"),
         (["--model", "m"], "--model does nothing beside --checkpoint without a text: leave it out"),
+        (
+            ["--model", evaluate.Args.model],
+            "--model does nothing beside --checkpoint without a text",
+        ),
         (["--atol", "1"], "--atol does nothing beside --checkpoint"),
         (["--task-file", "f"], "--task-file does nothing beside --checkpoint"),
         (["--output", "preds.csv"], "--output preds.csv: a folder for the files of all tasks"),

@@ -164,7 +164,7 @@ def test_a_plan_has_the_time_of_the_seeds_that_are_left(
     jobs = [Job("alone", ()), taught]
     run_table.print_plan(jobs, tmp_path, args, lambda key: key.seed == 11711)
     out = capsys.readouterr().out
-    assert "  taught: 1 of 3 done, 7 steps, 3.3 hours\n" in out
+    assert "  taught: 1 of 3 done, 14 steps, 3.3 hours\n" in out
     assert "about 6.7 hours of training steps in all" in out
     assert asked[1][:2] == ["--lr", "1e-3"]
 

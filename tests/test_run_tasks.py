@@ -23,6 +23,10 @@ from tasks import TASKS
 from tests.conftest import run
 
 ROOT = Path(__file__).resolve().parents[1]
+MINE = (
+    '# mine\n[mine]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
+    'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = [0, 1, 2, 3, 4]\n'
+)
 
 
 def test_the_built_in_tasks_are_written_out_in_the_keys_of_a_user_s(world: Path) -> None:
@@ -59,24 +63,21 @@ def test_an_own_task_does_not_write_a_built_in_one_s_file(world: Path) -> None:
     """Quora's predictions are in para-dev-output.csv; said before anything is trained."""
     (world / "own.toml").write_text(
         '[para]\nkind = "pair-classification"\ntrain = "quora-train.csv"\ndev = "quora-dev.csv"\n'
-        'text = ["sentence1", "sentence2"]\nlabel = "is_duplicate"\nlabels = 2\n'
+        'text = ["sentence1", "sentence2"]\nlabel = "is_duplicate"\nlabels = 2\n' + MINE
     )
     words = ["--task-file", str(world / "own.toml"), "--name", "run", "--tasks"]
     message = r"own.toml: prediction_file of \[quora\] is that of \[para\], too; name another"
     with pytest.raises(UserError, match=message):
         run(world, *words, "para,quora")
     assert not (world / "runs/run").exists()
-    run(world, *words, "quora", "--epochs", "1")  # whose folder has a copy of the whole task file
+    with pytest.raises(UserError, match="--tasks quora has none of its tasks, para, mine: name"):
+        run(world, *words, "quora")
+    # whose folder has a copy of the whole task file
+    run(world, *words, "mine,quora", "--epochs", "1")
     assert evaluate.main(["--checkpoint", str(world / "runs/run")]) == 0
     words[1] = str(world / "runs/run/tasks.toml")  # as the run's card says
     words[3] = "again"
-    run(world, *words, "quora", "--epochs", "1")
-
-
-MINE = (
-    '# mine\n[mine]\nkind = "classification"\ntrain = "ids-sst-train.csv"\n'
-    'dev = "ids-sst-dev.csv"\ntext = "sentence"\nlabel = "sentiment"\nlabels = [0, 1, 2, 3, 4]\n'
-)
+    run(world, *words, "mine,quora", "--epochs", "1")
 
 
 @pytest.mark.parametrize("now", [MINE.replace("0, 1", "1, 0"), "[mine\n", None])

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import select
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -21,6 +22,7 @@ from minbert.printable import silence
 from minbert.report.__main__ import main as report
 from minbert.task.inputs import BLOCK, ROWS, line_rows, table_ending, table_rows
 from tests.conftest import arguments
+from tests.processes import SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,6 +35,7 @@ def test_a_pipe_is_answered_line_by_line(trained: Path) -> None:
         for text in (b"red cat\n", b"old dog\n"):
             process.stdin.write(text)
             process.stdin.flush()
+            assert select.select([process.stdout], [], [], SECONDS)[0], "no answer to a line"
             assert process.stdout.readline().endswith(b"\t" + text)
         process.stdin.close()
     assert process.returncode == 0

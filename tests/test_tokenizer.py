@@ -29,7 +29,7 @@ SENTENCES = [
 
 
 @pytest.fixture(scope="module")
-def uncased() -> tuple[BertTokenizer, transformers.BertTokenizerFast]:
+def uncased() -> "tuple[BertTokenizer, transformers.BertTokenizerFast]":
     directory = resolve("all-MiniLM-L6-v2")
     ours = BertTokenizer.from_directory(directory)
     return ours, transformers.AutoTokenizer.from_pretrained(directory)
@@ -51,7 +51,7 @@ def cased(tmp_path_factory: pytest.TempPathFactory) -> tuple[BertTokenizer, obje
 
 
 def assert_same(
-    both: tuple[BertTokenizer, transformers.BertTokenizerFast],
+    both: "tuple[BertTokenizer, transformers.BertTokenizerFast]",
     texts: list[str],
     pairs: list[str] | None,
     max_length: int,
@@ -74,9 +74,13 @@ def files() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("task", "file"), files())
-def test_same_as_transformers_on_real_data(real_data: Path, uncased, task, file) -> None:
+def test_same_as_transformers_on_real_data(
+    real_data: Path, tmp_path: Path, uncased, task, file
+) -> None:
     every = 20 if task == "quora" else 1  # 182,000 pairs take transformers half a minute
-    examples = read(real_data / file, task)[::every]
+    head, *lines = (real_data / file).read_text(encoding="utf-8").split("\n")
+    (tmp_path / file).write_text("\n".join([head, *lines[::every]]), encoding="utf-8")
+    examples = read(tmp_path / file, task)
     pairs = [e.pair for e in examples] if examples[0].pair is not None else None
     assert_same(uncased, [e.text for e in examples], pairs, 512)
 

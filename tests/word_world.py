@@ -50,7 +50,7 @@ def gold(path: Path) -> list[list[tuple[str, str]]]:
 
 
 def assert_same_words(
-    logits: np.ndarray, inputs: transformers.BatchEncoding, ours: np.ndarray, atol: float
+    logits: np.ndarray, inputs: "transformers.BatchEncoding", ours: np.ndarray, atol: float
 ) -> None:
     """Compare the first pieces of padded (B, T, C) logits with ours by row."""
     for row, own in enumerate(ours):

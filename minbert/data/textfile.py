@@ -31,7 +31,10 @@ KNOWN_BYTES = (  # how files begin that somebody may take for text
         "an old Excel workbook or Word text; save it as CSV or plain text (UTF-8)",
     ),
     (LFS, "a Git LFS pointer, not the file; run `git lfs pull`"),
-    (b"\x1f\x8b", "compressed by gzip; give it a name that ends in .gz"),
+    (
+        b"\x1f\x8b",
+        "compressed by gzip; unpack it by `gunzip` or, if it is a text file, end its name in .gz",
+    ),
     *((b"BZh%d1AY&SY" % level, PACKED.format("bzip2", "bunzip2")) for level in range(1, 10)),
     (b"\xfd7zXZ", PACKED.format("xz", "unxz")),
     (b"\x28\xb5\x2f\xfd", PACKED.format("zstd", "unzstd")),

@@ -65,16 +65,18 @@ def line_table(title: str, series: Sequence[Series], x_name: str) -> str:
 def scatter_table(title: str, series: Sequence[Series]) -> str:
     """Return a table of the predictions by rounded gold score; a row a point would be too long.
 
-    Scores are rounded to a power of ten that is at most half of their range: 1 from 0 to 5.
+    Scores are rounded, halves up, to a power of ten that is at most half of their range: 1 from 0
+    to 5.
     """
     every = [gold for one in series for gold, _ in one.points]
     span = max(every, default=0) - min(every, default=0)
-    places = -math.floor(math.log10(span / 2)) if span else 0
+    unit = 10.0 ** math.floor(math.log10(span / 2)) if span else 0.0  # 0: all are one score
     rows = []
     for one in series:
         near: dict[float, list[float]] = {}
         for gold, predicted in one.points:
-            near.setdefault(round(gold, places), []).append(predicted)
+            rounded = math.floor(gold / unit + 0.5) * unit if unit else gold
+            near.setdefault(rounded, []).append(predicted)
         for gold, values in sorted(near.items()):
             mean = sum(values) / len(values)
             numbers = (short(v) for v in (mean, min(values), max(values)))

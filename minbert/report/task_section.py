@@ -70,21 +70,22 @@ def predicted_against_gold(found: Found) -> Figure:
     with_points = [(i, run, f) for i, run, f in found if f.points is not None]
     dots = [Series(run.name, i, f.points) for i, run, f in with_points]
     marked = [
-        Series(run.name, i, [(number(w.gold), number(w.predicted)) for w in f.worst],
+        Series(run.name, i,
+               [(number(w.gold, run.name), number(w.predicted, run.name)) for w in f.worst],
                [" / ".join(w.texts) for w in f.worst])
         for i, run, f in with_points
     ]  # fmt: skip
     return title, scatter(title, dots, marked, "gold", "predicted"), scatter_table(title, dots)
 
 
-def number(text: str) -> float:
-    """Read a score. Raises UserError for another text, which a damaged file may have."""
+def number(text: str, run: str) -> float:
+    """Read a score of a run. Raises UserError for another text, as a damaged file may have."""
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not abs(value) < LARGEST:  # NaN, too
-        raise UserError(f"findings.json: {text!r} is not a score; {DAMAGED}")
+        raise UserError(f"{run}: findings.json: {text!r} is not a score; {DAMAGED}")
     return value
 
 

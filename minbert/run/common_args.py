@@ -67,7 +67,8 @@ class CommonArgs:
     )
     kernels: str = machine_arg(
         "minbert",
-        "whose layer norm and AdamW run: ours, PyTorch's, or our equations by autograd",
+        "whose layer norm and AdamW run: ours, PyTorch's (AdamW on a CPU alone), or our equations "
+        "by autograd",
         choices=KERNELS,
     )
     written_out: bool = machine_arg(

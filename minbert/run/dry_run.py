@@ -16,6 +16,7 @@ import torch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import ADAPTIVE_MEAN, shuffled
+from minbert.errors import UserError
 from minbert.parsers import as_typed
 from minbert.printable import silence
 from minbert.progress import duration, progress
@@ -174,8 +175,11 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
 def show(args: Args | MlmArgs, make: Callable[[Path], tuple[str, Forecast]]) -> None:
     """Print a forecast, with --json as JSON too.
 
-    make: returns its text and numbers; the folder that it may write to is removed.
+    make: returns its text and numbers; the folder that it may write to is removed. Raises
+    UserError if nothing would be printed.
     """
+    if args.quiet and not args.json:
+        raise UserError("--dry-run --quiet prints nothing: add --json, or leave --quiet out")
     with tempfile.TemporaryDirectory() as scratch, silence(args.quiet):
         text, found = make(Path(scratch))
         print(text)

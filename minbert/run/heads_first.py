@@ -16,10 +16,10 @@ from minbert.training.optimizer import AdamW
 
 
 def train_heads(model: MultitaskNetwork, tasks: Tasks, splits: Splits, args: Args) -> None:
-    """Train every head for --heads-first passes over its set, on the untouched encoder's outputs.
+    """Train every head for --heads-first passes over its set, before the encoder is trained.
 
-    These are computed once; siamese heads, which compare two of them, are left as they are. All
-    processes do the same, and take the first one's result.
+    The encoder's outputs are computed once; siamese heads, which compare two of them, are left as
+    they are. All processes do the same, and take the first one's result.
     """
     device = model.encoder.device
     for name, task in tasks.items():

@@ -1,5 +1,6 @@
 """The arguments of pretrain_mlm.py."""
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
@@ -71,7 +72,7 @@ def resolve_arguments(given: dict[str, Any], tasks: Tasks) -> Args:
     if args.corpus and (args.tasks != Args.tasks or args.task_file):
         other = "--task-file" if args.task_file else "--tasks"
         raise UserError(f"--corpus and {other}: write one, to train on files or tasks' sentences")
-    places = [Path(file).resolve() for file in args.corpus]
+    places = [os.path.realpath(file) for file in args.corpus]
     if again := [
         f for f, place in zip(args.corpus, places, strict=True) if places.count(place) > 1
     ]:

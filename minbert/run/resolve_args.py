@@ -101,7 +101,7 @@ def check_by_task(args: Args) -> None:
         check_task_names(args.tasks, field, getattr(args, field) or ())
     if args.sub_epochs and args.mode != "sequential":
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
-    if args.patience and args.mode == "sequential":
+    if args.patience and args.mode == "sequential" and len(args.tasks) > 1:
         raise UserError("--patience would end before later tasks begin: not with --mode sequential")
 
 
@@ -175,12 +175,14 @@ def resolve_recipe(args: Args) -> dict[str, Any]:
     if best_by and args.is_one_by_one:
         raise UserError("--best-by weighs the tasks of one run; --mode single has a run for each")
     teacher = args.teacher or {}
-    if "" in teacher:
+    of_all = "" in teacher
+    if of_all:
         teacher = dict.fromkeys(args.tasks, teacher[""]) | teacher
         teacher.pop("")
     for name in args.siamese_tasks:
         if name in teacher:
-            raise UserError(f"--teacher {name}: not of a siamese task")
+            mend = "; name the others, as --teacher TASK=RUN" if of_all and args.tasks[1:] else ""
+            raise UserError(f"--teacher {name}: not of a siamese task{mend}")
         if name in (args.r_drop or {}):
             raise UserError(f"--r-drop {name}: not of a siamese task")
     if not args.resume:  # a run that has begun so goes on
@@ -214,6 +216,9 @@ def check_combinations(args: Args) -> None:
         (combine and not joint, f"--combine {args.combine} goes with --mode joint, {mode}"),
         (combine and len(args.tasks) == 1, f"--combine {args.combine}: there is one task alone"),
         (combine and frozen, f"--combine {args.combine} {encoder}"),
+        (frozen and any((args.r_drop or {}).values()) and not args.hidden_dropout_prob,
+         f"--r-drop compares two dropouts: with {FROZEN_MODE} and --hidden-dropout-prob 0 there is "
+         f"none"),
         (args.reinit_layers and frozen, f"--reinit-layers {encoder}"),
         (args.layer_decay != 1 and frozen, f"--layer-decay {encoder}"),
         (args.checkpoint_activations and frozen, f"--checkpoint-activations {encoder}"),
@@ -223,7 +228,7 @@ def check_combinations(args: Args) -> None:
         (args.pool_layers and siamese, f"--pool-layers {others}"),
         (siamese and args.hidden_dropout_prob not in (0, Args.hidden_dropout_prob),
          f"--hidden-dropout-prob {others}"),
-        (args.steps and args.mode == "sequential",
+        (args.steps and args.mode == "sequential" and len(args.tasks) > 1,
          f"--steps would end before the later tasks are trained: {mode}"),
         (last_seed > LARGEST_SEED,
          f"--seeds {args.seeds}: ends with seed {last_seed}, the largest is {LARGEST_SEED}: lower "

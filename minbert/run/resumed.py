@@ -84,6 +84,11 @@ def resumed_arguments(
     means another value.
     """
     begun = vars(saved)
+    if given.get("dry_run"):
+        raise UserError(
+            "--dry-run measures a new run, not the rest of one: leave out --resume, and write the "
+            "run's own arguments"
+        )
     for name, value in given.items():
         if name in FREE_ON_RESUME or value == begun[name]:
             continue
@@ -119,11 +124,11 @@ def changes_nothing(
 
 
 def check_steps(run: Path, begun_with: int, now: int) -> None:
-    """Raise UserError if a resumed run has another number of steps: its data has changed."""
+    """Raise UserError if a resumed run has another number of steps: a file of it has changed."""
     if begun_with != now:
         raise UserError(
-            f"{run} is a run of {begun_with} steps, with the data that is there now it would be "
-            f"{now}: give it the data it began with, or start a new run"
+            f"{run} is a run of {begun_with} steps, by its files as they are now it would be "
+            f"{now}: put its {ARGS}, its {TASKS_FILE} and the data back as they were, or start anew"
         )
 
 

@@ -92,6 +92,11 @@ def with_task_file(
         return given, builtin
     data_dir = Path(given.get("data_dir", cls.data_dir))
     own = read_task_file(Path(given["task_file"]), data_dir, given.get("tasks", ()))
+    if "tasks" in given and not {*own} & {*given["tasks"]}:
+        raise UserError(
+            f"--task-file {given['task_file']}: --tasks {','.join(given['tasks'])} has none of its "
+            f"tasks, {', '.join(own)}: name one, or leave the file out"
+        )
     return {"tasks": tuple(own), **given}, {**builtin, **own}
 
 
@@ -123,7 +128,8 @@ def _new_run(root: Path, name: str, default: str) -> Path:
         if Path(name).name != name:
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
         if not _is_free(root / name):
-            raise UserError(f"{root / name} exists: --resume {name} goes on, another --name is new")
+            goes_on = f"--resume {name} goes on, " if (root / name / ARGS).is_file() else ""
+            raise UserError(f"{root / name} exists: {goes_on}another --name is new")
         return root / name
     number, run = 1, root / default
     while not _is_free(run):

@@ -69,7 +69,8 @@ class Args(RecipeArgs):
     )
     pair_encoding: dict[str, str] = siamese_arg(
         None,
-        "cross (default), siamese, or both (the mean of two scores), for all pairs or sts=both",
+        "cross, siamese, or both (the mean of two scores), for all pairs or sts=both (default: "
+        "the task file's, else cross)",
         parse=word_by_task,
     )
     pair_loss: dict[str, str] = siamese_arg(
@@ -132,7 +133,8 @@ class Args(RecipeArgs):
     use_gpu: bool = machine_arg(False, "the same as --device cuda", parse=bool, same_as="device")
     eval_every: int = training_arg(
         0,
-        "evaluate every so many steps too; 0: only where epochs and stages end",
+        "evaluate every so many steps too; 0: only before training and where epochs, stages and "
+        "the run end",
         low=0,
         high=10**9,
     )

@@ -87,9 +87,9 @@ def right_choices(task: Task, labels: np.ndarray) -> np.ndarray:
 def fit_temperature(logits: np.ndarray, gold: np.ndarray) -> float:
     """Return the temperature at which the right classes are likeliest, within RANGE.
 
-    1 for a few rows, and for rows without a mistake, which do not say how sure to be.
+    1 for rows without a mistake, which do not say how sure to be.
     """
-    if len(gold) < FEWEST_ROWS or bool((logits.argmax(1) == gold).all()):
+    if bool((logits.argmax(1) == gold).all()):
         return 1.0
     from scipy.optimize import minimize_scalar  # slow to import
 

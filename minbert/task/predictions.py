@@ -1,6 +1,5 @@
 """Prediction files: the course's exact form for its tasks, CSV for all others; both are read."""
 
-import csv
 import json
 import math
 import re
@@ -178,7 +177,8 @@ def separator_of(line: str) -> str:
 def header_of(path: Path) -> list[str]:
     """Return the cells of a prediction file's first line."""
     first = first_text(path).strip()
-    return [name.strip() for name in next(csv.reader([first], delimiter=separator_of(first)))]
+    rows = delimited_rows(path, iter([first]), separator_of(first), "csv")
+    return [name.strip() for name in next(rows)[1]]
 
 
 def check_header(path: Path, header: list[str], task: Task, tasks: list[Task]) -> None:

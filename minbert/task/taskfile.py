@@ -109,7 +109,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None, chosen: Collection[s
         size = len(name if data_dir is None else name.encode())  # older runs counted letters
         if not name.isidentifier() or size > LONGEST_NAME:
             most = f"at most {LONGEST_NAME} bytes of letters, digits and _, the first no digit"
-            raise UserError(f"{where[:100]}: write a name of {most}")
+            raise UserError(f"{path}: [{name[:60]}]: write a name of {most}")
         if not isinstance(table, dict):
             raise UserError(f"{path}: {name} stands outside of a [table]")
         if data_dir is not None and name.casefold() in TAKEN:  # which older runs may have

@@ -24,7 +24,10 @@ def choose_device(name: str) -> torch.device:
     if device is None or device.type not in DEVICES:
         raise UserError(f"--device {name}: write auto, {', '.join(DEVICES)}")
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: this machine has no CUDA device; write --device cpu")
+        raise UserError(
+            f"--device {name}: this machine has no CUDA device; write --device cpu, "
+            "and no --use-gpu"
+        )
     last = torch.cuda.device_count() - 1
     if device.type == "cuda" and (device.index or 0) > max(0, last):
         raise UserError(f"--device {name}: this machine's GPUs end at cuda:{last}")
