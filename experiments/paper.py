@@ -102,7 +102,8 @@ def main(argv: list[str]) -> int:
     record = record_path(folder, key)
     if args.table in ("4", "all") and record.is_file():
         hand_in = f"hand in the test predictions in {place} (the labels are not public)"
-        gone = f"{place} is not there, as without test files; else remove {record} and {key.folder}"
+        made_anew = f"remove {record} and {key.folder}, and the run is made anew"
+        gone = f"{place} is not there: either there are no test files, or {made_anew}"
         print(f"Table 4: {hand_in if place.is_dir() else gone}")
     return 0
 

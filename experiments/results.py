@@ -36,8 +36,8 @@ class Result:
 
     @property
     def spread(self) -> float:
-        """The standard deviation of the seeds; 0 for a single one."""
-        return standard_deviation([*self.scores.values()])
+        """The standard deviation of the seeds, of which there are two or more."""
+        return statistics.stdev(self.scores.values())
 
     @property
     def at_last(self) -> "Result":
@@ -50,14 +50,9 @@ class Result:
         return bool(self.last) and self.last != self.scores
 
 
-def standard_deviation(values: Sequence[float]) -> float:
-    """Return the standard deviation of a sample; 0 of a single value."""
-    return statistics.stdev(values) if len(values) > 1 else 0.0
-
-
 def format_mean(values: Sequence[float], sign: str = "") -> str:
     """Write the mean over seeds, with the spread of several: 0.450 ± 0.071; sign: "+" shows it."""
-    spread = f" ± {standard_deviation(values):.3f}" if len(values) > 1 else ""
+    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
     return f"{statistics.fmean(values):{sign}.3f}{spread}"
 
 

@@ -1,4 +1,4 @@
-"""Metrics over a whole split: functions of predictions and labels, numpy arrays (n,)."""
+"""Metrics over a whole split, of predictions and labels, numpy arrays (n,); means of scores."""
 
 import math
 import statistics

@@ -196,8 +196,8 @@ FAULTS = [
     ),
     Fault(
         "dev rows are trained on", "minbert/task/loading.py",
-        'np.flatnonzero(is_dev if split_name == "dev" else ~is_dev)',
-        'np.flatnonzero(is_dev if split_name == "dev" else is_dev | True)',
+        "return take(split, np.flatnonzero(~is_dev))",
+        "return take(split, np.flatnonzero(is_dev | True))",
         "test_dev_rows.py", "other_rows_alone",
     ),
     Fault(

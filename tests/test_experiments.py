@@ -269,7 +269,7 @@ def test_a_finished_run_is_only_recorded(arguments: list[str], world: Path, caps
     shutil.rmtree(place)
     shutil.rmtree(key.folder)
     paper.main([*arguments, "--table", "4"])
-    said = f"Table 4: {place} is not there: remove {record}, and the run is made anew"
+    said = f"Table 4: {place} is not there: either there are no test files, or remove {record} and"
     assert said in capsys.readouterr().out
 
 

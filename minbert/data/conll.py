@@ -44,7 +44,7 @@ def conll_table(
         raise UserError(f"{path}: two columns are called {twice[0]!r}; rename one of them")
     # by default the columns between the first and the last one have no names
     named = dict(zip(names or ends, range(columns) if names else (0, columns - 1), strict=True))
-    if not names and columns == 1:
+    if columns == 1:
         named.pop(ends[1])
     return list(named), _sentences(path, chain([first], rows), columns, named)
 

@@ -183,7 +183,7 @@ def encode_files(
             file_of.append(row.file)
             lines.append(row.line)
             yield row
-        check_usable(files, columns, len(lines), left_out)
+        check_usable(columns, len(lines), left_out)
 
     split = encode_examples(usable_rows(), tokenizer, max_length, siamese, long)
     check_ids(files, split.row_ids, file_of, lines)

@@ -97,17 +97,15 @@ def read_examples(
     """
     rows = progress(iter_examples(files, columns, labelled), what)
     examples, left_out = usable(rows, files)
-    check_rows(files, columns, examples, left_out)
+    check_rows(columns, examples, left_out)
     return examples, left_out
 
 
-def check_rows(
-    files: Files, columns: Columns, examples: Sequence[Example], left_out: LeftOut
-) -> None:
+def check_rows(columns: Columns, examples: Sequence[Example], left_out: LeftOut) -> None:
     """Raise UserError for a split's rows as `read_examples`."""
-    check_usable(files, columns, len(examples), left_out)
+    check_usable(columns, len(examples), left_out)
     ids, file_of = [row.id for row in examples], [row.file for row in examples]
-    check_ids(files, ids, file_of, [row.line for row in examples])
+    check_ids(left_out.paths, ids, file_of, [row.line for row in examples])
 
 
 def usable(rows: Iterable[Example | BadRow], files: Files) -> tuple[list[Example], LeftOut]:
@@ -146,7 +144,7 @@ def check_ids(
         )
 
 
-def check_usable(files: Files, columns: Columns, used: int, left_out: LeftOut) -> None:
+def check_usable(columns: Columns, used: int, left_out: LeftOut) -> None:
     """Raise UserError for a split with too many rows that cannot be used, or with no other.
 
     The course's files may lack any number of labels, as they do.
@@ -156,7 +154,7 @@ def check_usable(files: Files, columns: Columns, used: int, left_out: LeftOut) -
     if not used:
         why = left_out.describe()
         what = f"no usable row in it ({why})" if why else "no row in it but the columns' names"
-        raise UserError(f"{names_of(files)}: {what}")
+        raise UserError(f"{names_of(left_out.paths)}: {what}")
 
 
 def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example | BadRow]:

@@ -56,13 +56,13 @@ def random_order(rows: int, seed: int | list[int]) -> np.ndarray:
     return order
 
 
-def rows_without(left_out: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Return the rows at these indices among all rows but the ones left out, without listing them.
+def rows_without(held_out: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Return the rows at these indices among all but the held-out rows, without listing them.
 
-    left_out: (H,), in ascending order. Of 5 rows without row 1, index 1 is row 2.
+    held_out: (H,), in ascending order. Of 5 rows without row 1, index 1 is row 2.
     """
-    # how many of the other rows come before each row that is left out
-    others_before = left_out - np.arange(len(left_out))
+    # how many of the other rows come before each held-out row
+    others_before = held_out - np.arange(len(held_out))
     return indices + np.searchsorted(others_before, indices, side="right")
 
 

@@ -93,7 +93,7 @@ def _delimited_table(
         begin.append(line if line.strip() else "")
         if begin[-1]:
             break
-    first = begin[-1] if begin else ""
+    first = begin[-1]
     names = list(dialect.names)
     # a first line with neither is of one column, whose commas are text; a .csv has CSV's quotes
     has_tabs = "\t" in first or ("," not in first and file_ending(path) != ".csv")
@@ -106,8 +106,6 @@ def _delimited_table(
             _, header = next(delimited_rows(path, iter([first]), delimiter), (0, []))
         names = [name.strip() for name in header]
         if not any(names):
-            for _ in lines:  # an empty file says so at its end
-                pass
             raise UserError(f"{path}:1: no names of columns in the first line")
     elif row := next(rows, None):
         if is_header(row[1], dialect):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 Point = tuple[float, float]
+Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
 WIDTH, HEIGHT = 360, 220  # units of the view box: about pixels on a phone
 RIGHT, TOP, BOTTOM = 20, 22, 34  # margins around the plot; the left one depends on its labels
 DIGIT = 7  # the most that a digit of a label takes

@@ -5,8 +5,8 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from minbert.report.charts import Point, Series, key, line_chart, mean_points, thinned
-from minbert.report.runs import Figure, LoggedRun
+from minbert.report.charts import Figure, Point, Series, key, line_chart, mean_points, thinned
+from minbert.report.runs import LoggedRun
 from minbert.report.style import STYLE
 from minbert.report.tables import beside, details, figures, line_table, table
 from minbert.report.task_section import task_section

@@ -5,8 +5,6 @@ from typing import Any
 
 from minbert.report.task_findings import TaskFindings
 
-Figure = tuple[str, str, str]  # title, drawing (SVG), table of its numbers
-
 
 @dataclass(frozen=True)
 class LoggedRun:

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from minbert.report.charts import Series, short
-from minbert.report.runs import Figure
+from minbert.report.charts import Figure, Series, short
 from minbert.report.task_findings import TaskFindings
 from minbert.task.classes import worst_first
 

@@ -1,13 +1,12 @@
 """A task's section of the page: what the best model of each run gets right and wrong on dev."""
 
-import math
 from collections.abc import Sequence
 
 from minbert.errors import DAMAGED, UserError
 from minbert.log_lines import LARGEST
 from minbert.metrics import decimals
-from minbert.report.charts import Series, scatter
-from minbert.report.runs import Figure, LoggedRun
+from minbert.report.charts import Figure, Series, scatter
+from minbert.report.runs import LoggedRun
 from minbert.report.tables import (
     class_table,
     confusion_table,
@@ -18,6 +17,7 @@ from minbert.report.tables import (
     worst_table,
 )  # fmt: skip
 from minbert.report.task_findings import TaskFindings
+from minbert.task.labels import as_number
 
 # Keys of a task's calibration in findings.json, and what they are called on the page.
 CALIBRATED = {
@@ -80,11 +80,8 @@ def predicted_against_gold(found: Found) -> Figure:
 
 def number(text: str, run: str) -> float:
     """Read a score of a run. Raises UserError for another text, as a damaged file may have."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not abs(value) < LARGEST:  # NaN, too
+    value = as_number(text)
+    if value is None or not abs(value) < LARGEST:  # NaN, too
         raise UserError(f"{run}: findings.json: {text!r} is not a score; {DAMAGED}")
     return value
 

@@ -76,15 +76,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     if args.corpus and not last:  # an older run may have begun with one
         check_plain([Path(file) for file in args.corpus])
     directory = last or resolve(args.model)
-    device = choose_device(args.device)
-    torch.manual_seed(args.seed)
-    model, new_head = load_mlm(directory)
-    say_what_is_left_out(directory)
-    if new_head:
-        print(f"{directory} has no masked-language-model head: it starts from random values")
-    set_kernels(model, args.kernels)
-    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
-    model.encoder.checkpoint_activations = args.checkpoint_activations
+    model = load_model(args, directory)
     tokenizer = BertTokenizer.from_directory(directory)
     config = model.encoder.config
     tokenizer.check_fits(config.vocab_size)
@@ -116,6 +108,20 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> PreTraining:
     return PreTraining(
         **vars(begun), args=args, files=files, text=text, held_out=held_out, masking=masking
     )
+
+
+def load_model(args: Args, directory: Path) -> MaskedLanguageModel:
+    """Load a directory's model for --device, and set what its training computes with."""
+    device = choose_device(args.device)
+    torch.manual_seed(args.seed)
+    model, new_head = load_mlm(directory)
+    say_what_is_left_out(directory)
+    if new_head:
+        print(f"{directory} has no masked-language-model head: it starts from random values")
+    set_kernels(model, args.kernels)
+    model.to(device).encoder.compute_dtype = choose_precision(args.precision, device)
+    model.encoder.checkpoint_activations = args.checkpoint_activations
+    return model
 
 
 def text_files(args: Args, tasks: Tasks) -> dict[str, Path]:

@@ -94,11 +94,9 @@ def check_by_task(args: Args) -> None:
     by_task = isinstance(args.epochs, dict)
     if by_task and (args.mode != "single" or {*args.tasks} - {*args.epochs}):
         raise UserError("--epochs by task goes with --mode single, and has each of its tasks")
-    fields = ["sub_epochs"]
-    fields += ["epochs"] if by_task else []
-    fields += ["pooling"] if isinstance(args.pooling, dict) else []
-    for field in fields:
-        check_task_names(args.tasks, field, getattr(args, field) or ())
+    for field in ("sub_epochs", "epochs", "pooling"):
+        if isinstance(names := getattr(args, field), dict):
+            check_task_names(args.tasks, field, names)
     if args.sub_epochs and args.mode != "sequential":
         raise UserError(f"--sub-epochs goes with --mode sequential, not --mode {args.mode}")
     if args.patience and args.mode == "sequential" and len(args.tasks) > 1:

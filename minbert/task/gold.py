@@ -111,7 +111,7 @@ def gold_rows(
     files = task.paths(split, data_dir) if split else (gold,)
     columns = columns_of_gold(gold, task)
     rows = list(iter_examples(files, columns, labelled=True))
-    check_rows(files, columns, *usable(rows, files))
+    check_rows(columns, *usable(rows, files))
     if split == "train" and task.dev_ids is not None:
         check_dev_rows(task, rows, str(gold))
         rows = [row for row in rows if row.id in task.dev_ids]

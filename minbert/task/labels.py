@@ -50,10 +50,8 @@ def place_finder(labels: Sequence[Label]) -> Callable[[str], int | None]:
     """
 
     def place_of_number(text: str) -> int | None:
-        try:
-            return labels.index(float(text))
-        except ValueError:  # not a number, or not one of the labels
-            return None
+        number = as_number(text)  # None is no label
+        return labels.index(number) if number in labels else None
 
     if not isinstance(labels[0], str):
         return place_of_number

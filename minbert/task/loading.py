@@ -108,24 +108,22 @@ def load_task(
         lengths = np.maximum(split.segment_starts, lengths - split.segment_starts)
     if task.long == HEAD and (cut := int((lengths >= source.max_length).sum())):
         left_out += f"; {cut:,} fill --max-length {source.max_length} and may be cut"
-    print(f"{names_of(paths)}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
+    files = names_of(paths)
+    print(f"{files}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:
         return split
     is_dev = is_dev_row(task, split.id_strings(), source.data_dir)
     if split_name == "train":
-        check_some_left(task, is_dev, names_of(paths))
-    if split_name == "dev":
-        rows = progress(
-            iter_examples(paths, task.columns, True), f"{names_of(paths)}: dev rows checked"
-        )
-        check_dev_rows(task, rows, names_of(paths))
-        print(
-            f"{task.name}: no dev file: {is_dev.sum():,} of these rows are its dev set, as this "
-            f"run keeps them"
-        )
-    split = take(split, np.flatnonzero(is_dev if split_name == "dev" else ~is_dev))
+        check_some_left(task, is_dev, files)
+        return take(split, np.flatnonzero(~is_dev))
+    rows = iter_examples(paths, task.columns, labelled=True)
+    check_dev_rows(task, progress(rows, f"{files}: dev rows checked"), files)
+    print(
+        f"{task.name}: no dev file: {is_dev.sum():,} of these rows are its dev set, as this run "
+        f"keeps them"
+    )
     # rows of these files that cannot be used are counted once, with the training set
-    return replace(split, left_out_counts={}) if split_name == "dev" else split
+    return replace(take(split, np.flatnonzero(is_dev)), left_out_counts={})
 
 
 def check_some_left(task: Task, is_dev: np.ndarray, files: str) -> None:

@@ -1,4 +1,4 @@
-"""Prediction files: the course's exact form for its tasks, CSV for all others; both are read."""
+"""Prediction files, written and scored: the course's exact form for its tasks, CSV for others."""
 
 import json
 import math

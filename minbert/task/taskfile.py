@@ -177,8 +177,8 @@ def defines_same(task_file: str, run: Path, names: Iterable[str]) -> bool:
     Raises UserError as `tasks_of_run`.
     """
     try:
-        now = read_tasks(Path(task_file).read_text(encoding="utf-8-sig"), task_file, None)
-    except (UserError, OSError, UnicodeDecodeError):  # of which a run goes on with what it keeps
+        now = read_task_file(Path(task_file), None)
+    except UserError:  # of which a run goes on with what it keeps
         return False
     known = read_tasks(COURSE_TASKS, "the course's tasks", None) | now
     kept = tasks_of_run(run, names)
