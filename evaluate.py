@@ -160,9 +160,9 @@ def use_checkpoint(args: Args) -> dict[str, object]:
 def load_for_verification(args: Args) -> tuple[BertModel, dict[str, Head]]:
     """Load the encoder of --model, and the heads if it is a run of train_multitask.py."""
     directory = resolve(args.model)
+    say_if_best_is_gone(Path(args.model))
     if not (directory / HEADS).is_file():
         return BertModel.from_pretrained(directory), {}
-    say_if_best_is_gone(Path(args.model))
     model, _ = load_multitask(directory)
     heads = {name: head for name, head in model.heads.items() if head.config.is_bert_head}
     if others := [name for name in model.heads if name not in heads]:

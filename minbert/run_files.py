@@ -40,8 +40,13 @@ def folders_of_run(folder: Path) -> list[Path]:
     if not (folder.is_dir() or in_run):
         return []
     # a link, as of best/ to another disk, is in the run that it stands in
-    places = (folder, *folder.absolute().parents[:3], *folder.resolve().parents[:3])
-    return [place for place in places if (place / ARGS).is_file()]
+    around = (*as_written(folder).parents[:3], *folder.resolve().parents[:3])
+    return [place for place in dict.fromkeys((folder, *around)) if (place / ARGS).is_file()]
+
+
+def as_written(path: Path) -> Path:
+    """Return a path from the root on, without `..`, whose links are not followed."""
+    return Path(os.path.abspath(path))
 
 
 def data_of_run(run: Path) -> dict[str, str]:
@@ -116,7 +121,7 @@ def predictions_folder(checkpoint: Path) -> Path:
 
     RUN/best-sst has them beside it, in RUN/predictions-best-sst: it is replaced as a whole.
     """
-    for saved in (checkpoint.absolute(), checkpoint.resolve()):  # it may be a link to another disk
+    for saved in (as_written(checkpoint), checkpoint.resolve()):  # a link, as to another disk
         if not (saved / ARGS).is_file() and (saved.parent / ARGS).is_file():
             return saved.parent / f"{PREDICTIONS}-{saved.name}"
     return checkpoint / PREDICTIONS
@@ -133,7 +138,8 @@ def check_stays(path: Path, flag: str) -> None:
     is_model = place.suffix == ".safetensors" and (place.parent / "config.json").is_file()
     if is_model and place.is_file():
         raise UserError(f"{flag} {path}: among a model's weights; choose another place")
-    for folder in (place, *place.parents, *path.absolute().parents):  # also through a link
+    written = as_written(path)
+    for folder in (place, *place.parents, written, *written.parents):
         if (folder / MANIFEST).is_file() and (folder.parent / ARGS).is_file():
             text = f"in {folder}, which its run replaces as a whole; choose another place"
             raise UserError(f"{flag} {path}: {text}")

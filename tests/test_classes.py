@@ -52,8 +52,6 @@ def test_single_classes_are_scored_as_scikit_learn_does() -> None:
     assert [s.note for s in found] == ["", "", "never found", "", "none"]  # the last has no rows
     sets = rng.integers(0, 8, (2, 200))
     bits = [(x[:, None] >> np.arange(3)) & 1 for x in sets]
-    from sklearn.metrics import precision_recall_fscore_support
-
     theirs = precision_recall_fscore_support(bits[1], bits[0], zero_division=0)
     found = class_scores(make("multi-label"), *sets.astype(float))
     ours = [[getattr(s, key) for s in found] for key in ("precision", "recall", "f1", "rows")]

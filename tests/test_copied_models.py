@@ -70,6 +70,8 @@ def test_a_best_step_on_another_disk_is_in_the_run_that_links_to_it(own: Path) -
         assert MultitaskModel.load(place, device="cpu").predict("intent", ["red cat"])
         assert folders_of_run(place)[0] == run
     assert predictions_folder(run / "best") == run / "predictions-best"
+    assert not folders_of_run(run / "../../model")  # which is no part of the run
+    check_stays(run / "best/../x.csv", "--output")
     with pytest.raises(UserError, match="which its run replaces as a whole"):
         check_stays(run / "best/x.csv", "--output")
 

@@ -78,7 +78,8 @@ def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
     ):
         run(still, "--name", f"one-{kind[1]}", *STILL, *kind)
         name = f"two-{kind[1]}"
-        in_two(still, "train", arguments(still, "--name", name, *STILL, *kind))
+        both = arguments(still, "--name", name, *STILL, "--no-skip-predictions", *kind)
+        in_two(still, "train", both)
         one, other = (weights(still / f"runs/{n}-{kind[1]}/last") for n in ("one", "two"))
         assert_near(one, other)
 
@@ -111,7 +112,8 @@ def test_recipes_in_two_processes_equal_one(still: Path, words: str) -> None:
 
 def test_several_runs_in_two_processes_have_their_teachers_in_common(still: Path) -> None:
     run(still, "--name", "teacher", *STILL)
-    options = [*STILL, "--teacher", str(still / "runs/teacher"), "--seeds", "2", "--steps", "4"]
+    options = [*STILL, "--no-skip-predictions", "--seeds", "2", "--steps", "4"]
+    options += ["--teacher", str(still / "runs/teacher")]
     run(still, "--name", "one", *options)
     in_two(still, "train", arguments(still, "--name", "two", *options))
     for seed in ("seed-11711", "seed-11712"):

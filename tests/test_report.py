@@ -265,6 +265,8 @@ def test_scores_of_any_range_are_told_apart(high: float, golds: int, shown: str)
     points = [(high * i / 10, high * i / 10) for i in range(11)]
     table = scatter_table("title", [Series("run", 0, points)])
     assert table.count("<tr>") == 1 + golds
+    halves = scatter_table("title", [Series("run", 0, [(0, 0), (0.15, 0), (0.35, 0), (1, 0)])])
+    assert "<td>0.2</td>" in halves and "<td>0.4</td>" in halves
     assert "-0<" not in scatter_table("title", [Series("run", 0, [(-x, x) for x, _ in points])])
     assert replace(TASKS["sts"], high=high).describe(high * 0.3) == shown
 

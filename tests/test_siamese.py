@@ -221,7 +221,7 @@ ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision"
         ),
         (
             [*MNR, "--limit", "quora=1"],
-            "needs two pairs with label 1",
+            "needs at least two pairs with label 1",
         ),
     ],
 )

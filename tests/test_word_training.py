@@ -1,6 +1,7 @@
 """Training on tasks that label words: parts, processes, stops, and what else a run may be told."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,12 @@ def test_words_beyond_the_length_are_in_no_entity(
     assert len(tags) == 8 and tags[4:] == ["O"] * 4
     assert logged(found, "dev")[-1]["scores"]["pets"]["recall"] <= 0.5
     said = []  # as through a bar that is shown meanwhile
-    monkeypatch.setattr("minbert.progress.tqdm.write", lambda text, file: said.append(text))
+    monkeypatch.setattr(
+        "minbert.progress.tqdm.write", lambda *line, file: said.append((*line, file))
+    )
     MultitaskModel.load(found).predict("pets", [" ".join(words)])
-    assert said == ["pets: 4 words cut off or without a piece, not predicted (max_length 6)"]
+    line = "pets: 4 words cut off or without a piece, not predicted (max_length 6)"
+    assert said == [(line, sys.stderr)]
 
 
 def test_the_form_of_the_task_s_files_is_that_of_its_input(pets: Path) -> None:

@@ -74,7 +74,8 @@ def scatter_table(title: str, series: Sequence[Series]) -> str:
     for one in series:
         near: dict[float, list[float]] = {}
         for gold, predicted in one.points:
-            rounded = math.floor(gold / unit + 0.5) * unit if unit else gold
+            # .15 / .1 is a little less than 1.5
+            rounded = math.floor(round(gold / unit, 6) + 0.5) * unit if unit else gold
             near.setdefault(rounded, []).append(predicted)
         for gold, values in sorted(near.items()):
             mean = sum(values) / len(values)

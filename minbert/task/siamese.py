@@ -88,7 +88,7 @@ class PairData:
         Raises UserError if mnr or mnr-full finds fewer than two pairs with label 1 in all rows.
         """
         if loss in ("mnr", "mnr-full") and int((split.labels == 1).sum()) < 2:
-            raise UserError(f"{task.name}: {loss} needs two pairs with label 1, or more pairs")
+            raise UserError(f"{task.name}: {loss} needs at least two pairs with label 1")
         sentences, index = sentences_of(split)
         groups = paraphrase_groups(index, split.labels) if loss == "mnr-full" else None
         return cls(sentences, index, groups, split.labels)

@@ -25,8 +25,8 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: write auto, {', '.join(DEVICES)}")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
-            f"--device {name}: this machine has no CUDA device; write --device cpu, "
-            "and no --use-gpu"
+            f"--device {name}: this machine has no CUDA device; write --device cpu (in place of "
+            f"--use-gpu, too)"
         )
     last = torch.cuda.device_count() - 1
     if device.type == "cuda" and (device.index or 0) > max(0, last):

@@ -74,7 +74,7 @@ def saved_directory(path: Path) -> Path:
 def say_if_best_is_gone(run: Path) -> None:
     """Print that the last/ of a run is read in place of a best/ that is not there."""
     best, last = (whole_directory_of(run / name) / "config.json" for name in ("best", "last"))
-    if best.is_file() or not last.is_file():
+    if best.parent.is_dir() or not last.is_file():  # a best/ that is damaged is an error
         return
     with suppress(UserError, AttributeError):  # of a damaged file, which others will name
         if read_json(run / ARGS).get("keep") == "last":  # pre-training that keeps no best/
