@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -227,9 +228,27 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+# Libraries that take seconds to import: the tests that need them are neighbours, which worksteal
+# gives to one process as far as it can.
+SLOW_IMPORTS = re.compile(
+    r"^ *(?:import|from) (?:transformers|sentence_transformers|sklearn)"
+    r'|importorskip\("(?:transformers|peft|accelerate|lightning_fabric)',
+    re.MULTILINE,
+)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes a minute a test: last, one process would work on it alone."""
-    items.sort(key=lambda item: "torture" not in item.path.parts)
+    """Begin with what takes a minute a test: last, one process would work on it alone.
+
+    Then come the files whose libraries are slow to import, and those that need the fork server.
+    """
+    texts = {path: path.read_text(encoding="utf-8") for path in {item.path for item in items}}
+
+    def order(item: pytest.Item) -> tuple[bool, bool, bool]:
+        text = texts[item.path]
+        return "torture" not in item.path.parts, not SLOW_IMPORTS.search(text), "forked" not in text
+
+    items.sort(key=order)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -25,6 +25,7 @@ from minbert import BertConfig, BertModel, UserError
         ({"layer_norm_eps": 0.0}, "layer_norm_eps is 0.0; it must be from 1e-20 to 1.0"),
         ({"hidden_dropout_prob": [0.1]}, "hidden_dropout_prob is"),
         ({"max_position_embeddings": 32.5}, "max_position_embeddings is 32.5"),
+        ({"position_embedding_type": "relative_key"}, "only position_embedding_type 'absolute'"),
     ],
 )
 def test_a_config_s_values_are_checked(

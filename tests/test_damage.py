@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -80,8 +81,10 @@ def test_a_damaged_checkpoint_is_named(world: Path) -> None:
         ("limit", {"sst": -1}), ("kernels", "x"), ("batch_size", "x"), ("pooling", "x"),
     ],
 )  # fmt: skip
-def test_a_saved_argument_is_checked_as_its_flag_is(world: Path, name: str, value: object) -> None:
-    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+def test_a_saved_argument_is_checked_as_its_flag_is(
+    world: Path, name: str, value: object, a_run: Callable[..., Path]
+) -> None:
+    a_run(world, "--epochs", "1", "--skip-predictions").rename(world / "runs/run")
     path = world / "runs/run/args.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {name: value}))
     message = f"args.json: {name} is .*, which {flag_of(name)} does not take; the file is damaged"
@@ -99,10 +102,10 @@ def test_a_task_that_a_run_has_no_head_of_is_named(world: Path) -> None:
 
 @pytest.mark.parametrize("name", ["args.json", "tasks.toml"])
 def test_what_was_changed_in_a_run_is_used_and_said(
-    world: Path, name: str, capsys: pytest.CaptureFixture[str]
+    world: Path, name: str, capsys: pytest.CaptureFixture[str], a_run: Callable[..., Path]
 ) -> None:
     """By a person or by a damaged disk: max_length decides what is read, a title what is shown."""
-    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    a_run(world, "--epochs", "1", "--skip-predictions").rename(world / "runs/run")
     folder = world / "runs/run"
     uses = {
         "predict": lambda: MultitaskModel.load(folder),
@@ -123,8 +126,10 @@ def test_what_was_changed_in_a_run_is_used_and_said(
         assert err.count("not what the run wrote") == 1 and f"{folder / name}: not what" in err
 
 
-def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
-    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+def test_heads_that_are_not_finite_or_huge_are_refused(
+    world: Path, a_run: Callable[..., Path]
+) -> None:
+    a_run(world, "--epochs", "1", "--skip-predictions").rename(world / "runs/run")
     best = world / "runs/run/best"
     (best / "manifest.json").unlink()  # as if nobody knew what was saved
     heads = load_tensors(best / "heads.safetensors")
@@ -151,9 +156,11 @@ def test_heads_that_are_not_finite_or_huge_are_refused(world: Path) -> None:
         ("sst", "per_word", True), ("sst", "temperature", 0), ("sst", "layers", [0]),
     ],
 )  # fmt: skip
-def test_a_head_of_another_kind_is_refused(world: Path, task: str, key: str, value: float) -> None:
+def test_a_head_of_another_kind_is_refused(
+    world: Path, task: str, key: str, value: float, a_run: Callable[..., Path]
+) -> None:
     """Where nobody knows what was saved; 2^64 is a number, if no task's."""
-    run(world, "--name", "run", "--epochs", "1", "--skip-predictions")
+    a_run(world, "--epochs", "1", "--skip-predictions").rename(world / "runs/run")
     for folder in ("best", "last"):
         path = world / "runs/run" / folder / "heads.json"
         heads = json.loads(path.read_text())

@@ -81,6 +81,7 @@ HEAD = "id\tsentence\tsentiment\n"
         (HEAD + "1\tgood\tnan\n", r"f\.csv:2: sentiment is 'nan'"),
         (HEAD + "1\tgood\t1\n1\tbad\t0\n", r"f\.csv:3: id '1' is on line 2 already"),
         (HEAD + "\tgood\t1\n", r"f\.csv:2: empty id"),
+        (HEAD + "x" * 1001 + "\tgood\t1\n", r"f\.csv:2: an id of 1001 characters; is id the id"),
         (HEAD + "1\tgood\t1\n2\tbad\n", r"f\.csv:3: 2 fields, the header has 3"),
         (HEAD + "1\t \t1\n", r"f\.csv:2: empty sentence"),
         (HEAD, r"f\.csv: no row in it but the columns"),

@@ -238,6 +238,24 @@ def test_sets_of_labels() -> None:
     assert label_f1(np.array([2.0, 1.0]), np.array([0.0, 5.0])) == pytest.approx(2 / (2 + 2))
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "own.toml: no task in it; write one as"),
+        ('kind = "regression"\n', r"own.toml: kind stands outside of a \[table\]"),
+        ('["two words"]\n', r"own.toml: \[two words\]: write a name of at most"),
+        ("a = [\n", r"own.toml: cannot be read \("),
+    ],
+)
+def test_what_is_no_task_is_named(tmp_path: Path, text: str, message: str) -> None:
+    """Also behind a long path."""
+    folder = tmp_path / ("long" * 30)
+    folder.mkdir()
+    (folder / "own.toml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        read_task_file(folder / "own.toml", tmp_path)
+
+
 def test_two_tasks_do_not_write_one_file(own: Path) -> None:
     text = OWN
     for name in ("entails", "alike"):

@@ -101,6 +101,9 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
             for more in ([], ["--seeds", "2"], ["--mode", "single"], ["--dry-run"])
         ),
         (["--model", "/nowhere"], "not found"),
+        (["--name", "a/b"], "--name a/b: a plain name; --output-dir says where runs are kept"),
+        (["--accumulate", "9", "--batch-size", "8"], "--accumulate 9: at most --batch-size 8"),
+        (["--mnr-scale", "9", "--pair-encoding", "siamese"], "goes with --pair-loss mnr or mnr-"),
     ],
 )
 def test_mistakes_are_one_line(world: Path, monkeypatch, extra: list[str], message: str) -> None:

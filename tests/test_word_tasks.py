@@ -105,6 +105,8 @@ def test_entities_are_places_in_the_text(trained: Path) -> None:
         model.entities("pets", [["red", "cat"]])
     with pytest.raises(UserError, match="text 2: word 1 is empty"):
         model.predict("pets", [["red"], [""]])
+    with pytest.raises(UserError, match="text 1: no words"):
+        model.predict("pets", [[]])
     assert model.predict("pets", []) == [] and model.entities("pets", []) == []
     assert model.predict("pets", ["\x07"]) == [""]
 

@@ -37,7 +37,7 @@ def keep_temperatures(directory: Path, temperatures: dict[str, float]) -> None:
         return
     with atomic_directory(directory) as new:
         for name in read_manifest(directory).keys() - {CONFIGS}:
-            check_content(directory / name)  # that of the new manifest is of what is there now
+            check_content(directory / name)  # a damaged file would get a hash of what it is now
             link_or_copy(directory / name, new / name)
         (new / CONFIGS).write_text(json.dumps(heads, indent=1) + "\n")
 
