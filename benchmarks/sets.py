@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.busy import busy_core
-from benchmarks.contest import Contestant, hold
+from benchmarks.contest import Contestant, Outcome, hold
 from benchmarks.contestants import FAST_LOOP, PLAIN_LOOP, Places, hold_beside_limits, ours, theirs
 from benchmarks.encoding import encode
 from benchmarks.large import memory_large
@@ -29,6 +29,13 @@ LARGE_SHARE = 0.5
 def asked_of(batch_size: int) -> tuple[float, float]:
     """Return what is asked of MiniLM's step on this machine: against (b), and as a share."""
     return (WITH_AMX if has_amx() else ASKED)[batch_size]
+
+
+def share_line(outcomes: dict[str, Outcome], limits: dict[str, float], wanted: float) -> str:
+    """Return the `target_line` of the share of the bf16 products' rate that our steps reach."""
+    share = outcomes["minbert"].rate("flops") / limits["bf16"]
+    what = "share of the bf16 matrix rate"
+    return target_line(what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted)
 
 
 def train_step(
@@ -56,9 +63,7 @@ def train_step(
     targets = []
     if not busy and batch_size != 16:
         factor, wanted = (0.0, LARGE_SHARE) if large else asked_of(batch_size)
-        share = outcomes["minbert"].rate("flops") / limits["bf16"]
-        what = "share of the bf16 matrix rate"
-        lines.insert(0, target_line(what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted))
+        lines.insert(0, share_line(outcomes, limits, wanted))
         if not large:
             targets = [Target("minbert", PLAIN_LOOP, 6), Target("minbert", FAST_LOOP, factor)]
     size = "bert-base-sized" if large else places.name
@@ -70,9 +75,7 @@ def many_tokens(places: Places) -> Section:
     """Measure steps of 16k real tokens with a bert-base-sized encoder, which keep a GPU busy."""
     options = ("--model", places.large, "--batch-size", "576", "--limit", "quora=16000")
     outcomes, limits = hold_beside_limits([ours("minbert", places, *options)], places.turns)
-    share = outcomes["minbert"].rate("flops") / limits["bf16"]
-    what, wanted = "share of the bf16 matrix rate", LARGE_SHARE
-    line = target_line(what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted)
+    line = share_line(outcomes, limits, LARGE_SHARE)
     name = "Training step, bert-base-sized, 16k tokens"
     return compared(name, outcomes, "tokens", [], (line,), limits)
 

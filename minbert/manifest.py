@@ -16,6 +16,7 @@ from minbert.errors import UserError
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
 LFS = b"version https://git-lfs"  # how what a clone without Git LFS has in place of a file begins
+IS_LFS = "a Git LFS pointer, not the file; run `git lfs pull`"
 RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 
 
@@ -166,7 +167,7 @@ def check_content(path: Path) -> None:
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(LFS)) == LFS:
-                raise UserError(f"{path}: a Git LFS pointer, not the file; run `git lfs pull`")
+                raise UserError(f"{path}: {IS_LFS}")
     manifest = path.parent / MANIFEST
     if not manifest.is_file():
         return

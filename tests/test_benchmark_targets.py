@@ -13,7 +13,7 @@ from benchmarks import encoding, to_score
 from benchmarks import ours as of_ours
 from benchmarks.contest import Outcome, Work
 from benchmarks.contestants import Places, ours
-from benchmarks.sets import asked_of
+from benchmarks.sets import asked_of, share_line
 from minbert import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,6 +88,13 @@ def test_a_profile_has_every_kind_of_operation(world: Path) -> None:
     places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
     work = of_ours.profiled(ours("minbert", places).settings)()
     assert all(work.parts[kind] > 0 for kind in of_ours.OPERATIONS), work.parts
+
+
+def test_the_share_of_the_limit_is_held_to_its_target() -> None:
+    outcomes = {"minbert": Outcome("minbert", (2.0,), (Work(flops=6.0),), 1.0)}
+    said = "share of the bf16 matrix rate: asked 35%, seen 30% - NOT met"
+    assert share_line(outcomes, {"bf16": 10.0}, 0.35) == said
+    assert share_line(outcomes, {"bf16": 10.0}, 0.25).endswith("asked 25%, seen 30%")
 
 
 def test_what_is_asked_of_a_step_is_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
