@@ -9,12 +9,13 @@ import torch
 import transformers
 
 from minbert import Batch, BertModel, BertTokenizer, UserError
-from minbert.data.encoded import EncodedSplit, encode_examples
+from minbert.data.encoded import EncodedSplit, encode_examples, take
 from minbert.data.examples import Example
 from minbert.data.pairs import (
     collate_sentences,
     paraphrase_groups,
     sentences_of,
+    sides_of,
     without_repeats,
 )
 from minbert.losses import contrastive
@@ -89,6 +90,19 @@ def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:
         ids = batch.ids[start : start + batch.lengths[place]].tolist()
         offsets = sentences.offsets
         assert ids == sentences.ids[offsets[number] : offsets[number + 1]].tolist()
+
+
+def test_of_two_towers_each_reads_its_own_side(split: EncodedSplit) -> None:
+    sentences, index = sentences_of(split)
+    [(all_read, numbers)] = sides_of(split, towers=1)
+    assert all_read.ids.tolist() == sentences.ids.tolist()
+    assert numbers.tolist() == index.tolist()
+    firsts, seconds = sides_of(split, towers=2)
+    assert (len(firsts[0]), len(seconds[0])) == (3, 4)
+    for side, (read, places) in enumerate((firsts, seconds)):
+        found, right = take(read, places[:, 0]), take(sentences, index[:, side])
+        assert found.ids.tolist() == right.ids.tolist()
+        assert found.offsets.tolist() == right.offsets.tolist()
 
 
 def test_pairs_read_together_have_the_same_sentences(split: EncodedSplit) -> None:

@@ -160,7 +160,8 @@ def test_second_sentences_have_the_second_tower(world: Path) -> None:
     )
     for encoder in model.network.encoders:
         assert not torch.equal(encoder.bert_layers[0].out_dense.weight, start)
-    found = model.outputs("sts", [("red cat runs", "old dog sleeps")])[0, 0]
+    pair = ("red cat runs", "old dog sleeps")
+    found = model.outputs("sts", [pair[::-1], pair])[1, 0]
     assert found == pytest.approx(5 * (u @ v).item(), abs=1e-4)
 
 

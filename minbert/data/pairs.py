@@ -7,7 +7,7 @@ import torch
 
 from minbert.batch import Batch
 from minbert.data.collate import collate
-from minbert.data.encoded import EncodedSplit
+from minbert.data.encoded import EncodedSplit, take
 from minbert.errors import UserError
 
 
@@ -44,6 +44,19 @@ def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
         segment_starts=lengths,
     )
     return sentences, index
+
+
+def sides_of(split: EncodedSplit, towers: int) -> list[tuple[EncodedSplit, np.ndarray]]:
+    """Return the distinct sentences of R pairs that each of 1 or 2 towers reads, and their numbers.
+
+    One tower reads both sides, numbers (R, 2); of two each reads its own, numbers (R, 1).
+    """
+    sentences, index = sentences_of(split)
+    sides = []
+    for side in np.split(index, towers, axis=1):
+        distinct, numbers = np.unique(side, return_inverse=True)
+        sides.append((take(sentences, distinct), numbers.reshape(side.shape)))
+    return sides
 
 
 def paraphrase_groups(index: np.ndarray, labels: np.ndarray) -> np.ndarray:

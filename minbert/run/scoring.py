@@ -9,7 +9,7 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit, take
 from minbert.data.items import gold_of
-from minbert.data.pairs import sentences_of
+from minbert.data.pairs import sides_of
 from minbert.errors import UserError
 from minbert.files import check_writable
 from minbert.inference import MultitaskModel
@@ -176,9 +176,11 @@ def pairs_per_second(
     }
     for kind, split in [*splits.items()] * 2:
         started = time.perf_counter()
-        is_siamese = kind == "siamese"  # of two towers both read all sentences, as in scoring
-        sequences = sentences_of(split)[0] if is_siamese else split
-        for tower in model.network.encoders if is_siamese else [encoder]:
+        towers, sides = [encoder], [split]
+        if kind == "siamese":
+            towers = model.network.encoders
+            sides = [sentences for sentences, _ in sides_of(split, len(towers))]
+        for tower, sequences in zip(towers, sides, strict=True):
             compute_outputs(tower.pooled_output, sequences, encoder.device)
         rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))
     print(

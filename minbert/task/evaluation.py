@@ -16,7 +16,7 @@ from minbert.batch import Batch
 from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, Splits, limit_rows, one_row_per_sequence
 from minbert.data.items import by_row, gold_of, item_labels, visible_items
-from minbert.data.pairs import sentences_of
+from minbert.data.pairs import sides_of
 from minbert.data.sampler import length_sorted_batches
 from minbert.metrics import accuracy
 from minbert.model.heads import Head, SiameseHead, siamese_part
@@ -99,22 +99,21 @@ def above_half(outputs: np.ndarray, threshold: float) -> np.ndarray:
 
 @torch.no_grad()
 def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
-    """Return the scores of a split's pairs, (R, 1); every distinct sentence is encoded once."""
+    """Return the scores of a split's pairs, (R, 1); a tower encodes every sentence once."""
     model.eval()
     device = model.device
-    sentences, index = sentences_of(split)
-    sides = 1 if model.second_tower is None else 2
-    towers = [
-        compute_outputs(
-            lambda batch, side=side: model.embed(task.name, batch, side), sentences, device, what
-        )
-        for side in range(sides)
+    sides = sides_of(split, towers=1 if model.second_tower is None else 2)
+    embedded = [
+        compute_outputs(partial(model.embed, task.name, side=side), sentences, device, what)
+        for side, (sentences, _) in enumerate(sides)
     ]
     head = siamese_part(model.heads[task.name])
+    firsts = torch.from_numpy(sides[0][1][:, 0]).split(4096)
+    seconds = torch.from_numpy(sides[-1][1][:, -1]).split(4096)
     return torch.cat(
         [
-            head.compare(towers[0][part[:, 0]].to(device), towers[-1][part[:, 1]].to(device))
-            for part in torch.from_numpy(index).split(4096)
+            head.compare(embedded[0][u].to(device), embedded[-1][v].to(device))
+            for u, v in zip(firsts, seconds, strict=True)
         ]
     ).cpu()
 
