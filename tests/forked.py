@@ -93,7 +93,7 @@ class Command:
         out, err = (
             file.read_bytes().decode(errors="replace") if file.is_file() else ""
             for file in self.files
-        )  # fmt: skip
+        )
         return Outcome(code, out, err)
 
 

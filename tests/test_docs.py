@@ -34,7 +34,7 @@ from tests.documents import (
     masked,
     python_words,
     script_words,
-)  # fmt: skip
+)
 
 MODEL = "all-MiniLM-L6-v2"
 ROWS = {"train": 32, "dev": 16, "test-student": 8}  # of the tests' sample

@@ -239,7 +239,7 @@ def test_json_lines_have_a_charset_too(tmp_path: Path) -> None:
         (gzip.compress(b"text,label\nx,1\n", mtime=0)[:-9], "cp1252", "a damaged .gz file"),
         (b"\n", "cp1252", "the file is empty"),
     ],
-)  # fmt: skip
+)
 def test_bytes_of_another_charset(tmp_path: Path, data: bytes, charset: str, message: str) -> None:
     name = "a.csv.gz" if data[:2] == b"\x1f\x8b" else "a.csv"
     with pytest.raises(UserError, match=message):

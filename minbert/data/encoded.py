@@ -15,7 +15,7 @@ from minbert.data.examples import (
     check_usable,
     iter_examples,
     paths_of,
-)  # fmt: skip
+)
 from minbert.data.long_texts import HEAD, parts_of, shorten
 from minbert.data.tokenizer import CHARACTERS_PER_TOKEN, BertTokenizer
 from minbert.data.unusable import BadRow, LeftOut

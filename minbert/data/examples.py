@@ -19,7 +19,7 @@ from minbert.data.tables import (
     check_columns,
     file_ending,
     open_table,
-)  # fmt: skip
+)
 from minbert.data.textfile import first_text, text_lines
 from minbert.data.unusable import (
     NO_LABEL,

@@ -117,7 +117,7 @@ def data_rows(
     for name, used, part in (
         ("train", f"{len(train):,}{left_out(train)}", ""),
         ("dev", f"{len(dev):,}{of_dev}{left_out(dev)}", share),
-    ):  # fmt: skip
+    ):
         for number, path in enumerate(task.paths(name, data_dir)):
             rows = "" if number else used
             lines.append((path.name + part, rows, f"`{of_file[path]}`"))

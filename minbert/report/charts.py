@@ -138,7 +138,7 @@ def line_chart(title: str, series: Sequence[Series]) -> str:
             inside += [
                 mark(one.number, place, title)
                 for place, title in zip(places, one.titles(), strict=True)
-            ]  # fmt: skip
+            ]
     return drawing(title, x, y, "step", "", "".join(inside))
 
 

@@ -92,7 +92,7 @@ def confusion_table(run: str, f: TaskFindings) -> str:
         cells = (
             f'<td class="share" style="--share:{count / total:.2f}">{count}</td>'
             for count in counts
-        )  # fmt: skip
+        )
         lines.append(f'<th scope="row">{escape(name)}</th>' + "".join(cells))
     label = f"Confusion matrix of {run}"
     rows = "".join(f"<tr>{line}</tr>" for line in lines)

@@ -15,7 +15,7 @@ from minbert.report.tables import (
     scatter_table,
     table,
     worst_table,
-)  # fmt: skip
+)
 from minbert.report.task_findings import TaskFindings
 from minbert.task.labels import as_number
 

@@ -45,7 +45,7 @@ from minbert.task.loading import (
     load_tests,
     load_train_and_dev,
     training_files,
-)  # fmt: skip
+)
 from minbert.task.siamese import BOTH, PairData, describe_pairs
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed

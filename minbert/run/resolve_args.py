@@ -22,7 +22,7 @@ from minbert.task.siamese import (
     WHOLE_BATCH,
     check_pair_loss,
     default_pair_loss,
-)  # fmt: skip
+)
 from minbert.task.task import Tasks
 from minbert.training import distributed
 

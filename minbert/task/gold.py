@@ -14,7 +14,7 @@ from minbert.data.examples import (
     is_cmu,
     iter_examples,
     usable,
-)  # fmt: skip
+)
 from minbert.data.tables import OBJECTS, column_names, file_ending
 from minbert.data.unlabelled import fitting_dialect, read_unlabelled
 from minbert.data.unusable import BadRow
