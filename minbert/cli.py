@@ -106,7 +106,7 @@ def parse_given(
 
 
 def _merged(cls: type, before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
-    """Return values of which later ones win, also over what is `same_as` them."""
+    """Merge two dicts; `after` wins, also where it sets what is `same_as` a field of `before`."""
     chosen = {k for k, value in after.items() if value and value is not TAKEN_BACK}
     same = [(f.name, f.metadata["same_as"]) for f in fields(cls) if "same_as" in f.metadata]
     lost = {one for a, b in same for one, other in ((a, b), (b, a)) if other in chosen}

@@ -1,6 +1,6 @@
 """The one exception for mistakes that the user can mend; what others say, in one line."""
 
-# the end of a message on what no script of ours writes, after file, key and value
+# ends a message that names a file, key and value, if none of our scripts writes such a value
 DAMAGED = "the file is damaged: correct it, or put back a copy"
 
 

@@ -15,7 +15,7 @@ from minbert.errors import UserError
 
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
-LFS = b"version https://git-lfs"  # how what a clone without Git LFS has in place of a file begins
+LFS = b"version https://git-lfs"  # how a Git LFS pointer begins, which stands in place of a file
 IS_LFS = "a Git LFS pointer, not the file; run `git lfs pull`"
 RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 

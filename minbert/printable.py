@@ -37,7 +37,7 @@ def nowhere() -> TextIO:
 
 
 def code_after_output(code: int) -> int:
-    """Write what stdout still holds, and return an exit code: another one if it was 0 and fails.
+    """Flush stdout and return `code`; if it is 0 and the flush fails, 141 for a pipe, otherwise 2.
 
     Python's own flush, at its end, would print two lines and exit with 120.
     """

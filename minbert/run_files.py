@@ -31,9 +31,9 @@ HASHES = "sha256"  # in args.json: of it, tasks.toml and dev_rows.json; the olde
 
 
 def folders_of_run(folder: Path) -> list[Path]:
-    """Return the folders with an args.json at or around one, from seed-1/sst/best at most.
+    """Return which folders have an args.json: of this one itself and the three around it.
 
-    None of the name of a model.
+    Three, as around seed-1/sst/best. [] for the name of a model.
     """
     # between the two renames that replace best/ it is no folder, but its run is one
     in_run = folder.parent != Path() and (folder.parent / ARGS).is_file()

@@ -1,4 +1,4 @@
-"""Values of JSON against the types of a dataclass: what was saved, or one line for what was not."""
+"""Values read from JSON, checked against a dataclass's types; what does not fit is a UserError."""
 
 from dataclasses import MISSING, fields, is_dataclass
 from types import NoneType, UnionType

@@ -124,7 +124,7 @@ def _load_texts(
     about = CORPUS_VERSION + repr(max_length).encode() + tokenizer.fingerprint
     stem = cache_dir / f"corpus-{hashlib.sha256(about + key).hexdigest()[:16]}"
     files = CorpusFiles.at(stem)
-    with locked(stem.with_suffix(".lock"), wait=True):  # of two commands one makes them
+    with locked(stem.with_suffix(".lock"), wait=True):  # one command writes, others wait
         journal = read_journal(files)
         if not journal.complete:
             journal = _add_parts(files, journal, texts, tokenizer, max_length)

@@ -22,7 +22,7 @@ csv.field_size_limit(2**31 - 1)  # a cell may be a whole document; csv's own lim
 def delimited_line(cells: Sequence[str | float | None], delimiter: str) -> str:
     """Join cells to a line; one with a delimiter, a quote or a line end in it is quoted."""
     line = io.StringIO()
-    # with this line end it quotes a cell that has either half of it
+    # with this line end the writer quotes every cell that holds \r or \n
     csv.writer(line, delimiter=delimiter, lineterminator="\r\n").writerow(cells)
     return line.getvalue().removesuffix("\r\n") + "\n"
 

@@ -51,7 +51,7 @@ class EncodedSplit:
     # In token classification, of W words in all; None for other tasks.
     tags: np.ndarray | None = None  # (W,) float32, the words' labels, NaN where not given
     word_starts: np.ndarray | None = None  # (W,) int32, a word's first piece in its row; -1: none
-    word_offsets: np.ndarray | None = None  # (R+1,) int64, of row r they are [r] to [r+1]
+    word_offsets: np.ndarray | None = None  # (R+1,) int64, where each row's words begin, then W
 
     def __len__(self) -> int:
         return len(self.labels)

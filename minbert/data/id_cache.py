@@ -40,14 +40,14 @@ def load_split(
     key = hashlib.sha256(CACHE_VERSION + "".join(hashes[path] for path in paths).encode())
     key.update(tokenizer.fingerprint)
     kinds = [file_ending(path) for path in paths]
-    named = list(map(str, paths)) if len(paths) > 1 else []  # what is left out is told by them
+    named = list(map(str, paths)) if len(paths) > 1 else []  # `left_out` names the files
     read_as = (columns, labelled, max_length, siamese, long, kinds, named)
     key.update(repr(read_as).encode())
     cache = cache_dir / f"{paths[0].stem}-{key.hexdigest()[:16]}.npz"
     if split := read_cache(cache):
         return split
     split = encode()
-    check_unchanged(hashes)  # else its ids would be taken for those of what it was before
+    check_unchanged(hashes)  # else a changed file's ids would be kept under its earlier hash
     write_cache(split, cache)
     return split
 

@@ -95,7 +95,8 @@ def _delimited_table(
             break
     first = begin[-1]
     names = list(dialect.names)
-    # a first line with neither is of one column, whose commas are text; a .csv has CSV's quotes
+    # a first line without tab or comma names one column, whose cells may hold commas (in a .csv:
+    # in quotes)
     has_tabs = "\t" in first or ("," not in first and file_ending(path) != ".csv")
     delimiter = dialect.delimiter or ("\t" if has_tabs else ",")
     rows = delimited_rows(path, chain(begin, lines), delimiter, dialect.quoting)

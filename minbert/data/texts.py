@@ -8,9 +8,9 @@ from minbert.printable import valid_unicode
 
 
 def as_list(texts: Iterable[Any]) -> list[Any]:
-    """Return texts as a list: zip(a, b) can be read once. Raises UserError for what are none.
+    """Return an iterable of texts as a list. Raises UserError for any other value.
 
-    A table or a dict would give the names of its columns.
+    One text, a table and a dict are refused: they would give characters or column names.
     """
     if isinstance(texts, str):
         raise UserError("give a list of texts, not one text")

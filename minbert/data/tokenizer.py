@@ -235,7 +235,7 @@ class BertTokenizer:
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
     def is_berts_own(self) -> bool:
-        """Return whether a class of BERT's, which has parts of its own, reads as this does."""
+        """Return whether transformers' BertTokenizer, whose parts are fixed, gives the same ids."""
         t = self.tokenizer
         return (
             isinstance(t.normalizer, BertNormalizer) and t.normalizer.clean_text

@@ -14,10 +14,10 @@ from minbert.progress import say
 
 
 def other_dialects(dialect: Dialect) -> list[Dialect]:
-    """Return the dialect of other programs' tables, with tabs or commas, if the task's has others.
+    """Return, in a list, the dialect with tabs or commas, if the task file sets a delimiter.
 
-    [] if it has not, and for files without names of columns: nothing would tell which of the two a
-    table is.
+    [] if it sets none, and for files without column names: nothing would tell which of the two
+    dialects a table is in.
     """
     return [replace(dialect, delimiter="")] if dialect.delimiter and not dialect.names else []
 

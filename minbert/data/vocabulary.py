@@ -62,7 +62,7 @@ class Settings:
         return cls(*found.values(), plain=name in PLAIN_CLASSES)
 
     def apply_to(self, tokenizer: Tokenizer, path: Path) -> None:
-        """Make a tokenizer of these settings. Raises UserError without [CLS] and [SEP]."""
+        """Apply these settings to a tokenizer. Raises UserError if it lacks [CLS] or [SEP]."""
         ends = {token: tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]")}
         if None in ends.values():
             raise UserError(f"{path}: no [CLS] or [SEP] in it: not a BERT vocabulary")
@@ -136,9 +136,9 @@ def add_tokens(tokenizer: Tokenizer, directory: Path) -> None:
 
 
 def add_special_tokens(tokenizer: Tokenizer, directory: Path) -> None:
-    """Keep the special tokens whole that two files name beside BERT's five.
+    """Add the special tokens that two files name beside BERT's five; they are never split.
 
-    Raises UserError for another one in the place of those five.
+    Raises UserError if a file has another token in the place of one of the five.
     """
     for path in (directory / "tokenizer_config.json", directory / "special_tokens_map.json"):
         values = read_settings(path)

@@ -31,8 +31,8 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
         """Attend from every row of x to its sequence's tokens in `context`, (N, D) -> (N, D).
 
-        context: x itself unless given. With layout.first_only x has the sequences' first tokens
-        alone: then x, q and the result are (S, D), laid out as (S H, K) and not as (R, K).
+        context: x itself unless given. With layout.first_only x holds only the sequences' first
+        tokens: x, q and the result are (S, D), and q is split to (S H, K), not padded to (R, K).
         """
         context = x if context is None else context
         q, k, v = self.query(x), self.key(context), self.value(context)  # (N, D)

@@ -107,9 +107,9 @@ class BertModel(nn.Module):
 
     @property
     def _embedding_weight(self) -> Tensor:
-        """A weight that tells device and dtype: a module in place of one of these may have none.
+        """The weight to read device and dtype from; an embedding may be replaced by one without.
 
-        A replica of DataParallel has no `parameters()`.
+        `parameters()` comes last: for a replica of DataParallel it is empty.
         """
         modules = (self.word_embedding, self.pos_embedding, self.tk_type_embedding)
         weights = (getattr(module, "weight", None) for module in modules)

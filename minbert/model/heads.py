@@ -27,8 +27,8 @@ def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     hidden = hidden.to(at_least_fp32(hidden.dtype))
     lengths = torch.tensor(batch.lengths, device="cpu")
     if pooling == "max":
-        # not segment_reduce: of equal largest values, which bf16 has often, it gives each the whole
-        # gradient if that is negative
+        # not segment_reduce: where equal values tie for the largest, as often in bf16, it gives
+        # each of them the whole of a negative gradient
         rows = torch.arange(len(lengths), device="cpu").repeat_interleave(lengths)  # (N,), of S
         rows = to_device(rows, hidden.device)[:, None].expand_as(hidden)
         largest = hidden.new_full((len(lengths), hidden.shape[1]), -torch.inf)
@@ -66,7 +66,7 @@ class HeadConfig:
 
     @classmethod
     def from_json(cls, saved: Any, where: str) -> "HeadConfig":
-        """Read what a run's heads.json says of a head; in the oldest runs it says `names`."""
+        """Read a head's entry in heads.json; the oldest runs have `names` for `class_names`."""
         if isinstance(saved, dict):
             saved = {"class_names" if key == "names" else key: v for key, v in saved.items()}
         config = from_json(cls, saved, where)

@@ -49,7 +49,7 @@ class MlmHead(nn.Module):
 
 
 class MaskedLanguageModel(nn.Module):
-    """`model(batch, indices)` -> logits at these tokens; the other 85 % are never projected."""
+    """`model(batch, indices)` -> logits at these tokens; other tokens' logits are not computed."""
 
     def __init__(self, encoder: BertModel) -> None:
         super().__init__()

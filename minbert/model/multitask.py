@@ -135,7 +135,7 @@ def pooled_sentences(
 def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
     """Write config.json, model.safetensors (encoder, published names) and heads.safetensors.
 
-    Raises UserError for a model that would be another one when it is read, and writes nothing then.
+    Raises UserError, and writes nothing, for a model that could not be loaded again as it is.
     """
     configs = {name: head.config for name, head in model.heads.items()}
     encoder, second = model.encoder, None

@@ -149,9 +149,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 def recover(path: Path, older: bool = False) -> None:
     """Finish a replacement that was cut between its renames, or that a power cut has torn.
 
-    The complete directory beside takes the place of one that is missing, lacks files or is damaged;
-    beside a complete one nothing stays. older: as `whole_directory_of`; those names are the user's
-    while a run trains.
+    If `path` is missing or damaged, a complete "new" or "old" directory beside it replaces it; once
+    `path` has all its files, such directories are removed. older: as in `whole_directory_of`; False
+    while a run trains, because those names may then be of a user's copy.
     """
     path = Path(os.path.realpath(path))
     whole = whole_directory_of(path, older)

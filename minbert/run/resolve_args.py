@@ -150,7 +150,7 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
 
 
 def spread_over(pairs: list[str], field: str, values: dict[str, str]) -> dict[str, str]:
-    """Return a word for each pair task, out of words by task and one for all others ("")."""
+    """Return each pair task's word in `values`: that of its name or, without it, of the key ""."""
     flag = flag_of(field)
     stray = next((name for name in values if name and name not in pairs), "")
     if stray and pairs:

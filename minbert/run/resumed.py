@@ -25,8 +25,8 @@ FREE_ON_RESUME = {
     "skip_predictions",
 }  # fmt: skip
 SCRIPT_OF = {"mode": "train_multitask.py", "corpus": "pretrain_mlm.py"}  # that has the argument
-# What a new run may have that starts from this one. More steps are another schedule of rates, and
-# more tasks another order of batches.
+# Who wants to change one of these is told to start a new run from this one: more steps change the
+# schedule of learning rates, and more tasks the order of batches.
 BY_NEW_RUN = {"epochs", "steps", "tasks", "task_file"}
 # What the oldest runs do not have.
 NEWER = {f.name for f in fields(RecipeArgs)} - {f.name for f in fields(CommonArgs)} | {"threads"}
@@ -152,7 +152,7 @@ def check_begun(run: Path, files: dict[str, Path], now: dict[str, str]) -> Train
 def check_data(
     run: Path, begun_with: dict[str, str], files: dict[str, Path], now: dict[str, str]
 ) -> None:
-    """Raise UserError if a file has another content than the one of its name that the run had.
+    """Raise UserError if a file's content is not what the run began with under the same name.
 
     begun_with, now: hashes by name.
     """

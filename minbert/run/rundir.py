@@ -148,9 +148,9 @@ def _is_free(run: Path) -> bool:
 
 
 def _is_of_a_start(path: Path) -> bool:
-    """Return whether a start may have made a file or folder: what is in it decides, too.
+    """Return whether a stopped start may have left a file or folder, by its name and what is in it.
 
-    All of it is removed for a new start, and a run that was moved there would be gone.
+    A new start removes what was left; a run that a user moved there must not be removed with it.
     """
     if path.is_symlink():  # to what is the user's
         return False

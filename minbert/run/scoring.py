@@ -105,9 +105,8 @@ def check_keeps_data(tasks: Tasks, data_dir: Path, output: Path) -> None:
 def check_own_data(run: Path, tasks: Tasks, data_dir: Path) -> None:
     """Raise UserError if a dev file is not the one that a run was evaluated on.
 
-    It is another one in another working folder, if the run's --data-dir is relative: predictions
-    would take the place of the run's own. A share of training rows is told by its rows, see
-    dev_rows.py.
+    From another working folder a relative --data-dir leads to other files, whose predictions would
+    replace the run's own. A dev set that is a share of the training rows is checked by dev_rows.py.
     """
     folder = next(iter(folders_of_run(run)), run)
     begun_with = data_of_run(folder)
@@ -131,8 +130,7 @@ def intervals(
 ) -> dict[str, dict[str, float]]:
     """Return each metric with its bootstrap 95 % interval, printed a line each.
 
-    threshold: the calibrated one of a siamese task; then the accuracy at 0.5 is there,
-    too.
+    threshold: that of a siamese task, set on training pairs; then the accuracy at 0.5 is added.
     """
     rows = {name: (metric, task.decode(outputs)) for name, metric in task.metrics.items()}
     if threshold is not None:

@@ -214,15 +214,15 @@ def digests(example: Example) -> set[str]:
 def older_digests(task: Task, example: Example) -> set[str]:
     """Return the hashes that an older run may have of a row without an id.
 
-    They are of its texts and its label, a number that is another one where the task's labels were
-    changed since.
+    Such a hash is of the texts and the label's number. Several numbers are tried, because a label
+    has another number now if the task's `labels` were changed.
     """
     tried = map(float, range(max(LABELS_TRIED, len(task.classes))))
     return {digest(example.text, example.pair, label) for label in (example.row_label, *tried)}
 
 
 def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> None:
-    """Raise UserError if other texts than a run's dev rows have their ids, or stand on their lines.
+    """Raise UserError if a run's dev row, found by id or line, is gone or has another text now.
 
     rows: of the training files, called `files` in messages.
     """

@@ -27,9 +27,9 @@ from minbert.task.task import Task
 def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
     """Return the task whose columns the gold file has.
 
-    Of several it is the one whose file it is, or else the one that is named like the file, and of
-    these the one whose predictions have the header. Raises UserError if there is none, and if those
-    that are left would read it differently.
+    Of several tasks it takes the one that lists the file, or else one that is named like the file;
+    among these the one whose predictions have the header. Raises UserError if no task fits, or if
+    several are left that would read the file differently.
     """
     if not gold.is_file():
         raise UserError(f"--gold {gold}: no such file")
@@ -102,8 +102,8 @@ def gold_rows(
 ) -> tuple[dict[str, Example], set[str]]:
     """Return the rows that a gold file stands for, by id, and the ids of those that cannot be used.
 
-    They are those of its split of the task: a training file stands for its dev rows, and one of
-    several files of a split for all of them, unless it alone has as many of the predicted ids.
+    A training file stands for the dev rows that were drawn from it, if any. One of several files of
+    a split stands for all of them, unless it alone has as many of the predicted ids.
     ids_by_name: the rows of a task without ids have those of a column called id, as in an --output.
     It is said which rows cannot be used. Raises UserError for such an id that two rows have.
     """

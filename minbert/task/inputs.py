@@ -91,18 +91,18 @@ def through_first_text(file: BinaryIO) -> bytes:
 
 
 def is_wide(path: Path, columns: Columns) -> bool:
-    """Return whether a file is in the task's charset where that is one of UTF-16 or its like.
+    """Return whether a file is in the task's charset and that is UTF-16 or one like it.
 
-    Its bytes hold no lines: it is read as the task's own files are, which are tables.
+    Such bytes cannot be split at line ends: the file is read as a table, like the task's own.
     """
     charset = dialect_of_input(path, columns.dialect).charset
     return bool(charset) and "\n".encode(charset) != b"\n" and path.is_file()
 
 
 def columns_of_texts(columns: Columns) -> Columns:
-    """Return the columns of a task's delimited tables: of one that labels words, of its texts.
+    """Return a task's columns in a delimited table; a task that labels words has whole texts there.
 
-    A cell holds no list of words, and the names in the task file are those of CoNLL's columns.
+    A cell cannot hold a list of words, and the task file's `columns` are those of CoNLL files.
     """
     if not columns.dialect.word_columns:
         return columns

@@ -134,9 +134,9 @@ def siamese_loss(
 
 
 def ranked_rows(pairs: PairData, rows: np.ndarray) -> np.ndarray:
-    """Return which of a batch's rows mnr-full ranks, as places in it; none without a label 1.
+    """Return the places in the batch of the rows that mnr-full ranks; [] if no row has label 1.
 
-    Of rows that share a sentence it is one, with label 1 if there is one.
+    Of rows that share a sentence only one is ranked, if possible one with label 1.
     """
     is_other = pairs.labels[rows] != 1
     order = np.argsort(is_other, kind="stable")
@@ -148,8 +148,8 @@ def embed_pairs(
 ) -> tuple[Tensor, Tensor]:
     """Return the pairs' embeddings u and v, (S, E) each, by one forward of all their sentences.
 
-    Separate towers have a forward each. twice: u and v are both of every distinct sentence of the
-    batch, by two forwards, whose dropout masks differ; with separate towers by one of each.
+    Separate towers have a forward each. twice: u and v are two embeddings of every distinct
+    sentence, from two forwards with different dropout masks; of separate towers each makes one.
     """
     device = model.encoder.device
 

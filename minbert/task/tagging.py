@@ -48,7 +48,7 @@ def tagging(name: str, table: Table) -> Task:
 
 
 def check_tags(tags: Sequence[str]) -> None:
-    """Raise ValueError for a tag that is no word, or is no entity's where others are."""
+    """Raise ValueError for a tag with blanks or, beside tags of entities, one of another form."""
     are_entities = has_entities(tags)
     for tag in tags:
         if not tag or any(letter.isspace() for letter in tag):

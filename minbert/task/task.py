@@ -120,8 +120,8 @@ class Task:
     def parse_prediction(self, text: str, is_label: bool = False) -> Prediction:
         """Read a prediction that a file has, also by a class's name for people.
 
-        is_label: what is both such a name and a class's number is the name. Raises ValueError for
-        what is no prediction.
+        is_label: a text that is both such a name and a class's number is read as the name. Raises
+        ValueError for what is no prediction.
         """
         if self.per_word:
             return np.array([self.parse_one(tag, is_label) for tag in text.split(" ")])

@@ -84,9 +84,9 @@ COMMON = (
 def read_task_file(path: Path, data_dir: Path | None, chosen: Collection[str] = ()) -> Tasks:
     """Return the tasks of a file; their kinds, keys and columns are checked.
 
-    data_dir: where the tasks' files are; None: of a run's own file, where they may be missing and
-    their columns are not checked, nor the rules that are newer than some runs. chosen: whose files
-    are needed; (): all tasks'. Raises UserError with the table and key of a mistake.
+    data_dir: where the tasks' files are. None, as for a run's own task file: the tasks' files are
+    not looked at, and rules that are newer than some runs are not checked. chosen: the tasks whose
+    files are needed; (): all. Raises UserError with the table and key of a mistake.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")

@@ -128,8 +128,8 @@ def barrier() -> None:
 def own_seed(seed: int, step: int) -> int:
     """Return a seed that differs for every step and process.
 
-    Dropout's draws thus depend on how many processes and micro-batches a batch is split among;
-    nothing else of a step does, but for the order of its sums.
+    So dropout depends on the numbers of processes and micro-batches. Nothing else in a step depends
+    on them, except the order in which terms are added.
     """
     return mixed_seed(seed, step, rank())
 
@@ -192,7 +192,7 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
     if size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:  # as of heads that are a cosine
+    if not gradients:  # heads that compare by cosine may have no parameters
         return
     flat = torch.cat([g.reshape(-1) for g in gradients])
     dist.all_reduce(flat)

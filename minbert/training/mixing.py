@@ -38,7 +38,7 @@ class Plan:
     epochs: int
     sub_epochs: dict[str, int]  # N_i, for sequential
     seed: int = 0  # for shuffle and annealed
-    powers: tuple[float, float] = (1.0, 1.0)  # for annealed: a at the first step, and at the last
+    powers: tuple[float, float] = (1.0, 1.0)  # for annealed: exponent at first and last step
     max_steps: int = 0  # the run ends after so many; 0: after its epochs
 
     @property

@@ -162,8 +162,8 @@ class AdamW(torch.optim.Optimizer):
     def blocks(self, params: Iterable[nn.Parameter], all_rows: bool) -> Iterator[Block]:
         """Cut parameters, gradients and states into blocks; small parameters share one.
 
-        On a GPU all share one: there every block is a dozen more launches and no cache is gained.
-        all_rows: also those of a matrix with a sparse gradient that none has reached.
+        On a GPU all share one: there each further block costs a dozen kernel launches and gains
+        no cache. all_rows: of a matrix with a sparse gradient, also rows that it has not reached.
         """
         small: Block = ([], [], [], [])
         for p in params:

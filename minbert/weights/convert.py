@@ -30,7 +30,7 @@ LAYER_INVERSE = {theirs: ours for ours, theirs in LAYER_TABLE.items()}
 # What a checkpoint may have beside an encoder's parameters: position indices (a constant) and the
 # heads of pre-training and of the courses' models.
 IGNORED = re.compile(r"(embeddings\.)?position_ids$|cls\.|classifier\.|heads?\.|qa_outputs\.")
-PREFIX = re.compile(r"^(bert|encoder(?!\.layer\.))\.")  # what the model is called in others
+PREFIX = re.compile(r"^(bert|encoder(?!\.layer\.))\.")  # what a larger model puts before names
 
 
 def to_published(name: str) -> str:

@@ -64,9 +64,9 @@ def resolve(name_or_dir: str | Path) -> Path:
 
 
 def saved_directory(path: Path) -> Path:
-    """Return a model's place or, if it is in a run that was cut off there, the complete one.
+    """Return a model's path or, inside a run, the complete copy beside it if this one is torn.
 
-    So RUN/best is found where a power cut left it torn, or under its other name.
+    A power cut may leave RUN/best torn, or leave its files under another name.
     """
     return whole_directory_of(path) if (path.parent / ARGS).is_file() else path
 

@@ -129,7 +129,7 @@ def verify(
     ours = named_outputs(model, inputs, heads)
     shape = inputs["input_ids"].shape
     mask = inputs.get("attention_mask", torch.ones(shape)).reshape(shape)  # of (B, 1, 1, T), too
-    real = mask == mask.max()  # 1, where the others have 0, or 0 of what is added to scores
+    real = mask == mask.max()  # the maximum: 1 in a mask of 1 and 0, 0 in an additive mask
     reference = {name: value for name, value in reference.items() if name not in inputs}
     unknown = [name for name in reference if name not in ours]
     if unknown or not reference:
