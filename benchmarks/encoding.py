@@ -72,7 +72,7 @@ def encode(
 def contestants_of(settings: dict[str, Any], busy: bool) -> list[Contestant]:
     """Return every program in every precision; busy: also minbert in one thread.
 
-    On a GPU those that compute on it: OpenVINO and onnxruntime are installed for CPUs.
+    On a GPU OpenVINO and onnxruntime are left out: they are installed for CPUs.
     """
     contestants = [
         Contestant(
@@ -91,7 +91,7 @@ def contestants_of(settings: dict[str, Any], busy: bool) -> list[Contestant]:
 
 
 def possible(targets: list[Target], outcomes: dict[str, Outcome]) -> list[Target]:
-    """Return the targets beside contestants that there are."""
+    """Return the targets whose `other` contestant takes part."""
     return [target for target in targets if target.other in outcomes]
 
 

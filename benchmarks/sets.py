@@ -19,8 +19,9 @@ from benchmarks.start_up import first_step_seconds, seconds_in_turn
 from benchmarks.to_score import time_to_score
 from minbert.training.device import has_amx
 
-# What is asked of a step by batch size: against (b), and as a share of the bf16 rate. Of batches of
-# 16, and while a core is busy, only memory is asked; of a bert-base-sized encoder a share, too.
+# Targets of a step by batch size: its speed as a multiple of (b)'s, and its share of the bf16 rate.
+# Batches of 16 and steps beside a busy core have only a memory target; steps of a bert-base-sized
+# encoder have a share and a memory target.
 ASKED = {32: (2.5, 0.35), 64: (2.5, 0.35)}
 WITH_AMX = {32: (2.2, 0.25), 64: (2.5, 0.33)}
 LARGE_SHARE = 0.5

@@ -21,9 +21,9 @@ SELECTED = (
     "- `less ...`: the difference to that row, with a 95 % interval by resampling the dev rows\n"
     "  (paired, over the seeds that both have). Other seeds would differ more; with one seed the\n"
     "  interval says nothing of them. ~ marks a difference below the spread over seeds, the root\n"
-    "  of the sum of both sides' squared ± (where both have two or more): two equal rows exceed\n"
-    "  it in 29 % of cases with two seeds, in 16 % with three. No correction is made for how many\n"
-    "  there are.\n"
+    "  of the sum of both sides' squared ± (where both have two or more seeds). Two equally good\n"
+    "  rows differ by more than this spread in 29 % of cases with two seeds, in 16 % with three.\n"
+    "  There is no correction for the number of comparisons.\n"
     "- `open` has not run. Minutes: the steps, and what is computed before the first one. Each\n"
     "  run's evaluations and dev predictions are in `runs/`."
 )
@@ -34,7 +34,7 @@ class AblationRow:
     """A line of the table: for each task some jobs, of which the best one is shown.
 
     is_mean: whether the scores of the weights' mean count, not those of the weights.
-    beside: the label of the row that it is compared with, as every row is with the first one.
+    beside: the label of one more row to compare with; every row is compared with the first one.
     """
 
     label: str
@@ -127,7 +127,7 @@ def ablation_text(table: Ablation) -> str:
         [
             f"## {table.title}",
             f"Written by `{table.command}`{on}.\n"
-            "The time stands beside other work on the same machine.",
+            "Other work on the same machine may have made the minutes longer.",
             SELECTED, markdown_table(rows), *conflicts(table.lines),
             *([table.note] if table.note else []),
             "Its runs:", runs,
@@ -193,7 +193,7 @@ def format_gain(gain: list[float] | None, scores: list[float], others: list[floa
 def is_within_spread(difference: float, one: Sequence[float], other: Sequence[float]) -> bool:
     """Return whether two means over seeds differ by less than their scores spread.
 
-    With a single seed on one side it is not known, and False.
+    Returns False if one side has a single seed: its spread is not known.
     """
     if min(len(one), len(other)) < 2:
         return False

@@ -139,7 +139,7 @@ def draw_result(axes: Any, result: Result, place: int, dev_rows: int, theme: The
 
 
 def interval(result: Result, rows: int) -> tuple[float, float]:
-    """Return the ends of a result: its seeds' spread, or 95 % of one seed for so many dev rows.
+    """Return a result's interval: its seeds' spread or, of one seed, 95 % over `rows` dev rows.
 
     An accuracy's is the binomial one, a correlation's Fisher's.
     """

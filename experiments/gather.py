@@ -32,7 +32,7 @@ def gather_ablation(
 def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords") -> Line:
     """Return a row's figures, beside the first row and the one that it names."""
     chosen = {task: records.best_job(row, task) for task in row.jobs}
-    # annealed draws the tasks by seed: as of scores, the mean; the first records have no passes
+    # annealed mode draws tasks by the seed: show the mean passes; the oldest records have none
     passes = mean_by_name(
         [
             {task: record.passes[task]}
@@ -54,7 +54,7 @@ def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords"
         sum(statistics.fmean(record.examples for record in found) for found in runs.values()),
         sum(statistics.fmean(record.minutes for record in found) for found in runs.values()),
         mean_by_name([record.cosines for record in every]),
-        # the first records have none: both are of the same seeds
+        # empty if an old record lacks it: it must be of the same seeds as the cosines
         mean_by_name([record.opposed for record in every if all(one.opposed for one in every)]),
     )
 
@@ -104,7 +104,7 @@ class RowRecords(Records):
     def gains(self, row: AblationRow, other: AblationRow) -> list[Gain]:
         """Return the differences of a row to another: at the best steps, then at the last ones.
 
-        They are once where both are the same, and none where nothing has run.
+        If the two are the same, only one is returned; if there is nothing to compare, none.
         """
         found = []
         for at_last in (False, True):
@@ -118,8 +118,8 @@ class RowRecords(Records):
     ) -> list[float] | None:
         """Return the mean difference of a task's score over seeds, and its bootstrap interval.
 
-        It is of the seeds that both have; None if there is none, or if predictions of one were not
-        kept. The same dev rows are drawn for all runs.
+        Only seeds that both rows have count. Returns None if there is none, or if the predictions
+        of a run were not kept. The same dev rows are drawn for all runs.
         """
         of_rows = []
         for one in (row, other):

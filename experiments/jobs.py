@@ -80,8 +80,8 @@ class RunKey:
         return self.root / self.name
 
 
-# Arguments of a run that do not tell it from others of its job: places, the seed, what a resumed
-# run may change.
+# Arguments in which runs of the same job may differ: places, the seed, what a resumed run may
+# change.
 NOT_SETTINGS = {*FREE_ON_RESUME, "model", "name", "seed", "task_file"}
 
 
@@ -100,7 +100,7 @@ def settings_in(arguments: dict[str, Any]) -> dict[str, Any]:
 def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArgs) -> None:
     """Raise UserError for a run that was made with other settings than its job has now.
 
-    where: what has them. What an older run does not have is not compared.
+    where: the folder or record that has them. Settings that an older run lacks are not compared.
     """
     named = [NAMED_JOB.sub(r"\1", word) for word in job.arguments]
     words = [*named, "--data-dir", args.data_dir]

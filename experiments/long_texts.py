@@ -25,8 +25,8 @@ ARGUMENTS = (
 )  # fmt: skip
 NOTE = (
     "The task files that the commands name are written by the command above with `--plan`. Most\n"
-    "of these runs kept the predictions of their best step alone: of them there is no interval at\n"
-    "the last one. Minutes are means over the machines above, by which rows cannot be compared."
+    "of these runs kept only their best step's predictions, so the last step has no interval.\n"
+    "Minutes are means over the machines above, by which rows cannot be compared."
 )
 
 

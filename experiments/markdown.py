@@ -24,13 +24,13 @@ HEAD = """Dev scores (accuracy, of STS Pearson's r) of {model}, in brackets thos
 Fine-Tune BERT for Multiple Tasks?" (bert-base-uncased, all rows). Rows with * are not in it; `open`
 has not run. `DIR` is the folder of the tasks' files.
 
-- **Which step**: the one with the best mean dev score of a run's tasks, among as many evaluations
-  as `--epochs` says (sequential: stages). Chosen on the rows that are reported, it looks better
-  than it is. Where the last step is another one, its scores stand below, except of older runs,
-  which did not keep them.
-- **±**: the standard deviation over seeds. Lines in the figures are this or, of one seed, a 95 %
-  interval of the dev rows: where those of two runs overlap, their difference may be luck; where
-  they do not, it may still be the luck of the seed or, of several seeds, of the dev rows.
+- **Which step**: the one with the best mean dev score of a run's tasks among its evaluations, one
+  at the end of each epoch (sequential: of each stage). It is chosen on the rows that are reported,
+  so its scores look better than they are. If the last step is another one, its scores are in the
+  row below; older runs did not keep them.
+- **±**: the standard deviation over seeds. The line through a dot in a table's figure shows it or,
+  with one seed, a 95 % interval over dev rows. If the lines of two runs overlap, their difference
+  may be luck; if not, it may still be the luck of the seed or, with several seeds, of the dev rows.
 - **Updates and passes** (over each set) are of fine-tuning, without pre-training, and of the whole
   run, also where its best step is an earlier one.
 - **Seen before**: 13 of STS's 863 dev rows and 2 of SST's 1,101 are training rows, too.{seen}"""

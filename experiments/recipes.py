@@ -32,7 +32,7 @@ TABLE_4_JOB = "parallel"  # whose test predictions are Table 4
 PAPER_TEST_SCORES = {"SST": 0.514, "Quora": 0.879, "STS": 0.859}  # Table 4, of parallel training
 WIDE = "siamese, larger embedding"
 ROUTINES = ("sequential", "parallel")  # that follow pre-training in the paper
-FEWER = ", fewer rows"  # rows for what follows pre-training to be compared with
+FEWER = ", fewer rows"  # no pre-training, and as few rows as the runs that follow it have
 NO_FILES = "--skip-predictions"
 SMALL = ("--limit", "quora=16000", "--limit-dev", "quora=4000")
 CPU = Budget(

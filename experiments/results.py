@@ -183,5 +183,5 @@ def stages_of(run: RunRecord) -> list[Stage]:
 
 
 def by_title(values: dict[str, float]) -> dict[str, float]:
-    """Return what is by task by the tasks' titles."""
+    """Return a dict by task with each task's title in place of its name."""
     return {TASKS[task].title: value for task, value in values.items()}

@@ -82,7 +82,7 @@ class RunRecord:
 
     @property
     def updates(self) -> int:
-        """How many there were: the last evaluation is after the last one."""
+        """The number of updates: the last evaluation comes after the last update."""
         return self.evaluations[-1].step
 
     def best(self, is_mean: bool | None = None) -> Evaluation:
@@ -94,7 +94,7 @@ class RunRecord:
         return max(self.of_kind(is_mean), key=lambda one: (one.step, one.is_mean))
 
     def of_kind(self, is_mean: bool | None) -> list[Evaluation]:
-        """Return those of the trained weights, of their mean, or (None) of both."""
+        """Return the evaluations after step 0 of the weights, of their mean, or (None) of both."""
         trained = (one for one in self.evaluations if one.step)
         return [one for one in trained if is_mean in (None, one.is_mean)]
 
@@ -199,7 +199,7 @@ def computed_on(runs: Sequence[RunRecord]) -> str:
 
 
 def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the passes over each task's set out of a log; a run may have gone on for more."""
+    """Return the passes over each task's set: the log's last count, as a resumed run adds to it."""
     return next((line["passes"] for line in reversed(lines) if "passes" in line), {})
 
 

@@ -39,8 +39,8 @@ def run_table(
 ) -> bool:  # fmt: skip
     """Print the plan of the chosen runs, run those without a record, write the table after each.
 
-    jobs: all of the table. root: where the runs' folders are. keeps_predictions: those of the dev
-    rows, in a run's record. Returns whether it was more than the plan.
+    jobs: all jobs of the table. root: the folder of the runs. keeps_predictions: whether a run's
+    record has its dev predictions. Returns False if only the plan was printed.
     """
     check_data_dir(args)
     folder, chosen = Path(args.results), chosen_jobs(jobs, args.only)
@@ -57,7 +57,7 @@ def run_table(
     for number, (key, job) in enumerate(keys, start=1):
         print(f"\n=== {number} of {len(keys)}: {key.name}", flush=True)
         started = time.monotonic()
-        if not is_finished(key.folder):  # one that has, before it left a record, is only recorded
+        if not is_finished(key.folder):  # a finished run without a record is only recorded
             SCRIPTS[job.script].main(script_arguments(job, key, args))
         print(f"took {duration(time.monotonic() - started)}", flush=True)
         if job.is_fine_tuning and not is_done(key):  # else it ran again as another's start
@@ -79,7 +79,7 @@ def check_results(folder: Path) -> None:
 
 
 def check_records(jobs: list[Job], records: Records) -> None:
-    """Raise UserError for a record of other settings, also of its start's: before hours of work."""
+    """Raise UserError, before hours of work, if a record or its start had other settings."""
     by_name = {job.name: job for job in jobs}
     for job in jobs:
         for seed, record in records.of(job).items():
@@ -89,9 +89,9 @@ def check_records(jobs: list[Job], records: Records) -> None:
 
 
 def is_done_in(folder: Path, jobs: list[Job]) -> IsDone:
-    """Return what tells whether a run is done: its record is in this folder of results.
+    """Return a function that tells whether a run is done: it has a record in this folder.
 
-    Pre-training has none: it is done if its run has finished or none of the jobs needs it any more.
+    Pre-training has no record: it is done if it has finished or if every run that needs it is done.
     """
     by_name = {job.name: job for job in jobs}
 

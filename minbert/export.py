@@ -53,7 +53,7 @@ class Args:
 def export_transformers(model: MultitaskNetwork, task: str, folder: Path, max_length: int) -> None:
     """Write a task as AutoModelForSequenceClassification loads it, without one as AutoModel does.
 
-    One that labels words is as AutoModelForTokenClassification loads it, whose encoder has no
+    A task that labels words is written for AutoModelForTokenClassification, whose encoder has no
     pooler. Raises UserError for a siamese task, and for a head that transformers does not have.
     """
     model.encoder.save_pretrained(folder)

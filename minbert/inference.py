@@ -108,9 +108,9 @@ class MultitaskModel:
 
         In token classification it is a text's tags, with blanks between: one per word of a list, or
         per word that BERT splits a string into.
-        probabilities: return each text's probabilities by class instead, of labels each by itself.
-        raw: these without the temperature that was fitted on dev. Raises UserError for a task that
-        has no probabilities.
+        probabilities: return each text's probabilities by class instead; in a multi-label task they
+        do not sum to 1. raw: do not use the temperature that was fitted on dev. Raises UserError
+        for a task that has no probabilities.
         """
         if raw and not probabilities:
             raise UserError("raw is of probabilities: add probabilities=True")
@@ -144,8 +144,8 @@ class MultitaskModel:
     def entities(self, task: str, texts: Sequence[str]) -> list[list[Entity]]:
         """Return the entities in each text, by a task that labels words.
 
-        Of tags that spell no entities, as parts of speech, every word is one. Raises UserError for
-        another task.
+        If the tags spell no entities (parts of speech, say), every word counts as one. Raises
+        UserError for a task that labels whole texts, and for texts that are lists of words.
         """
         if not self.task_named(task).per_word:
             raise UserError(f"task {task}: it labels texts, not their words")

@@ -22,7 +22,7 @@ RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Give an error of the block that names no file, as that of a full disk, the name of this."""
+    """Put the name of this file into an OSError of the block that has none, as for a full disk."""
     try:
         yield
     except OSError as error:
@@ -146,8 +146,8 @@ def sibling_of(path: Path, ending: str) -> Path:
 def whole_directory_of(path: Path, older: bool = True) -> Path:
     """Return a saved directory, or the complete one beside it that a power cut left to replace it.
 
-    older: also by its name in older runs, best.old, if `path` is torn or not there. Nothing is
-    changed: a trainer may be writing.
+    older: if `path` is missing or incomplete, look also for NAME.new and NAME.old, as older runs
+    named them. Nothing is renamed: a trainer may be writing.
     """
     places = [sibling_of(path, "new"), sibling_of(path, "old")]
     if older and not has_all_files(path):

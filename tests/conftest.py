@@ -130,7 +130,7 @@ def make_world(folder: Path) -> Path:
 
 
 def arguments(world: Path, *extra: str) -> list[str]:
-    """Of a run of two tasks over two epochs: 20 steps in parallel mode, the same on every machine.
+    """Return the arguments of a run of two tasks, 20 parallel steps, the same on every machine.
 
     Without its precision CPUs that are fast at bf16 would compute other numbers.
     """
@@ -218,12 +218,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collectstart() -> None:
-    """Look for no garbage among the libraries that tests import: all of it stays."""
+    """Turn the garbage collector off while tests import libraries, which are never freed."""
     gc.disable()
 
 
 def pytest_collection_finish() -> None:
-    """Look for it again, but not among what is there now."""
+    """Turn the garbage collector on again, but not for the objects that exist now."""
     gc.freeze()
     gc.enable()
 

@@ -48,7 +48,7 @@ def room_of(module: str) -> str:
 
 
 def floor_of(room: str) -> int | None:
-    """Return a room's floor; None for a name of the public door, as BertModel."""
+    """Return the floor of a folder or file; None for a name that `minbert` itself exports."""
     return next((number for number, rooms in enumerate(FLOORS) if room in rooms), None)
 
 
@@ -98,7 +98,7 @@ def test_every_room_has_a_floor() -> None:
     assert found - {"__init__"} == {room for rooms in FLOORS for room in rooms}
 
 
-def test_rooms_are_not_too_large() -> None:
+def test_files_and_functions_are_not_too_large() -> None:
     tests = [path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")]
     for file in [*sources(), *tests]:
         text = (ROOT / file).read_text(encoding="utf-8")

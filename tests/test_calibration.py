@@ -45,7 +45,7 @@ def test_the_true_temperature_is_found_and_mends_rows_held_out(task: Task) -> No
     assert set(np.round(found.held_out, 4)) != {1.0} and len(set(found.held_out)) == 2
 
 
-def test_it_is_where_the_right_classes_are_likeliest() -> None:
+def test_the_temperature_makes_the_right_classes_likeliest() -> None:
     outputs, labels = overconfident(TASKS["sst"], 500)
     gold = labels.astype(int)
 
@@ -149,7 +149,7 @@ def test_a_run_keeps_it_and_says_what_it_brings(world_with_run: Path, capsys) ->
         assert found["overall_2024"] == pytest.approx((sst + quora + (sts + 1) / 2) / 3)
 
 
-def test_probabilities_use_it_and_nothing_else_does(world_with_run: Path, tmp_path: Path) -> None:
+def test_only_probabilities_use_the_temperature(world_with_run: Path, tmp_path: Path) -> None:
     folder = world_with_run / "runs/whole"
     model = MultitaskModel.load(folder, device="cpu")
     texts, temperature = ["red cat runs", "dog"], heads(folder / "best")["sst"]["temperature"]
@@ -204,7 +204,7 @@ def test_killed_before_it_is_kept_a_run_ends_in_the_same_bytes(
 
 
 @pytest.mark.parametrize("step", ["keep_temperatures", "calibrate_task_bests"])
-def test_killed_before_it_is_kept_nothing_says_that_it_is(
+def test_killed_before_temperatures_are_kept_a_run_does_not_say_that_they_are(
     world: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     def killed(*_: object) -> None:

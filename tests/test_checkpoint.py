@@ -273,7 +273,7 @@ def test_a_state_of_other_values_is_refused() -> None:
 
 
 def test_every_parameter_gets_its_own_moments(tmp_path: Path) -> None:
-    """Also where one's name is another's with the oldest runs' word for a second tower."""
+    """Also for a head called "second", as the oldest runs called the second tower."""
     model = nn.ModuleDict(
         {"second_tower": nn.Linear(1, 1), "heads": nn.ModuleDict(
             {name: nn.Linear(1, 1) for name in ("second", "second_tower")})}

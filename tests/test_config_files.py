@@ -238,7 +238,7 @@ def test_a_refusal_names_no_flag_that_it_only_recommends(world: Path) -> None:
         train_multitask.main([*words, "--resume", "run"])
 
 
-def test_evaluate_s_refusals_say_it_too(config: Path) -> None:
+def test_evaluate_s_refusals_name_the_flag_that_takes_back_too(config: Path) -> None:
     config.write_text('gold = "dev.csv"\n')
     with pytest.raises(UserError, match=r"leave it out; --gold stands in .*: --no-gold takes it"):
         evaluate.main(["--config", str(config), "--checkpoint", "runs/a"])

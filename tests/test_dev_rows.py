@@ -69,7 +69,7 @@ def test_a_run_draws_of_every_class(own: Path) -> None:
 
 
 def test_rows_without_ids_are_not_others_on_the_same_lines(own: Path, run: Path) -> None:
-    """A row that was put in before them moves all, and some that were trained on to their lines."""
+    """A row inserted at the top moves all others, and trained rows onto the lines of dev rows."""
     file = own / "data/intent.tsv"
     head, *lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([head, "new cat\twalk\n", *lines]))

@@ -195,7 +195,7 @@ def test_the_first_process_alone_keeps_the_task_file(
 def test_tasks_without_a_head_s_parameters_have_no_gradients_to_add(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As of cosines alone, in --mode joint, whose heads' gradients are added by themselves."""
+    """--mode joint adds the heads' gradients by themselves; a task scored by cosine has none."""
     monkeypatch.setattr(distributed, "size", lambda: 2)
     distributed.sum_gradients([])
 

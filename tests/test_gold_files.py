@@ -187,7 +187,7 @@ def test_rows_that_cannot_be_used_are_told_of_and_not_scored(
     assert capsys.readouterr().err == f"{gold}: not scored: {said}\n"
 
 
-def test_such_rows_of_several_files_are_named_with_their_file(tmp_path: Path, capsys) -> None:
+def test_unusable_rows_of_several_files_are_named_with_their_file(tmp_path: Path, capsys) -> None:
     rows = [(f"red {n}", "lamp") for n in range(20)]
     write(tmp_path / "may.csv", rows, has_ids=False)
     write(tmp_path / "june.csv", [*rows, ("old", "lmap")], has_ids=False)

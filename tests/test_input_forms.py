@@ -65,7 +65,7 @@ def test_bars_in_a_text_are_text(tmp_path: Path) -> None:
     assert texts_of(str(tmp_path / "in.txt"), task()) == ["a red ||| lamp", "old"]
 
 
-def test_such_an_input_is_answered_by_its_lines(own: Path) -> None:
+def test_lines_of_label_and_text_are_answered_with_line_numbers_as_ids(own: Path) -> None:
     rows = [f"{('lamp', 'kettle')[n % 2]} ||| cat {n} runs\n" for n in range(12)]
     (own / "data/bars.txt").write_text("".join(rows))
     (own / "own.toml").write_text(

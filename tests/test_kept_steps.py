@@ -99,7 +99,7 @@ def test_what_a_kill_left_is_what_a_run_says_that_it_keeps(
         assert read_json(folder / f"best-{task}/step.json") == own
 
 
-def test_of_pre_training_too(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_best_of_killed_pre_training_is_kept(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     losses = iter([3.0, 2.5, 2.0, 2.2])
 
     def scored(_: object) -> tuple[dict[str, float], int]:
@@ -116,7 +116,7 @@ def test_of_pre_training_too(world: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert best["scores"]["loss"] == 2.0 and best == read_json(folder / "best/step.json")
 
 
-def test_folders_of_before_do_not_say_it(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_best_names_no_step(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([*SCORES, {"sst": 0.2, "sts": 0.2}])
     monkeypatch.setattr(train_multitask, "main_scores", lambda *_: next(scores))
     with killed_after_saving(train_multitask, "best", 2):

@@ -271,7 +271,7 @@ def test_what_is_no_class_is_no_prediction(text: str, fits: bool) -> None:
     ("cut", "more", "what"),
     [(1, "", "missing"), (0, "other,3\n", "extra"), (0, "id1,2\n", "duplicate")],
 )
-def test_each_of_them_alone_is_a_failure(
+def test_one_missing_extra_or_duplicate_id_is_a_failure(
     tmp_path: Path, gold: Path, capsys, cut: int, more: str, what: str
 ) -> None:
     rows = [f"id{i},{i % 5}\n" for i in range(10)]

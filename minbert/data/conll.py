@@ -7,7 +7,7 @@ from pathlib import Path
 
 from minbert.errors import UserError
 
-CONLL = (".conll", ".bio", ".iob", ".iob2")  # of files that are CoNLL's whatever is asked of them
+CONLL = (".conll", ".bio", ".iob", ".iob2")  # endings that only CoNLL files have
 DOCUMENT = "-DOCSTART-"  # begins a line that begins a document
 HASH = re.compile(r"#([ \t]|$)")  # begins a comment, or a line whose word is `#`
 COMMENT = re.compile(r"# (\S+ = |new(doc|par)\b)")  # begins one of CoNLL-U, as `# sent_id = 7`
@@ -78,7 +78,7 @@ def _is_blank(line: str) -> bool:
 def _is_comment(line: str, word_line: str) -> bool:
     """Return whether a line before a sentence's first word is a comment.
 
-    A line whose word is `#` has as many cells as others, and tabs between if they have.
+    A line whose word is `#` has as many cells as other lines, and tabs if they have tabs.
     """
     if not HASH.match(line):  # as nearly all: their cells are not needed here
         return False

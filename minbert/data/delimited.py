@@ -1,4 +1,4 @@
-"""Tab- and comma-separated text -> cells, line by line: no quote takes other rows with it.
+"""Tab- and comma-separated text -> cells, line by line: a stray quote swallows no other rows.
 
 Files of tab-separated text come in two forms that look alike: with CSV's quoting (what pandas
 writes), and literal, with quotes that are part of the text and need no partner (GLUE's).
@@ -33,9 +33,9 @@ def delimited_rows(
     """Cut the lines of a file into rows of cells; the first is the header. Empty lines are no rows.
 
     quoting: "none": every line is a row and every quote is text. "csv": RFC 4180, where a quoted
-    cell may hold line ends. "auto": commas as "csv". With tabs a line that has as many of them as
-    the header is a row: its quotes are CSV's if each has its partner, else text. A line with fewer,
-    or with an open quote in its last cell, is joined with the next ones if that makes a row of CSV.
+    cell may hold line ends. "auto": as "csv", unless tabs separate the cells: then a line with as
+    many tabs as the header is a row, whose quotes are text unless each has its partner. A line with
+    fewer, or with an open quote in its last cell, is joined with the next if that makes a CSV row.
     Raises UserError with the line for a quote without its partner where it must have one.
     """
     if quoting == "csv" or (quoting == "auto" and delimiter != "\t"):

@@ -145,9 +145,9 @@ def check_ids(
 
 
 def check_usable(columns: Columns, used: int, left_out: LeftOut) -> None:
-    """Raise UserError for a split with too many rows that cannot be used, or with no other.
+    """Raise UserError if too many rows of a split cannot be used, or if none can.
 
-    The course's files may lack any number of labels, as they do.
+    The course's files do lack labels: there any number of rows may be left out.
     """
     if not columns.course:
         left_out.check(used, columns.bad_rows)
@@ -160,9 +160,9 @@ def check_usable(columns: Columns, used: int, left_out: LeftOut) -> None:
 def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example | BadRow]:
     """Yield the rows of a split's files as they are read, also those that cannot be used.
 
-    Of several files without ids a row's id is that of its file and its line, from 1: "2:17".
-    Raises UserError with file, line and reason for a damaged row; in the course's files that is any
-    that cannot be used, but for one without a label.
+    If there are several files without ids, a row's id is its file's number and its line: "2:17".
+    Raises UserError with file, line and reason for a damaged row and, in the course's files, for
+    every row that cannot be used, except one without a label.
     """
     paths = paths_of(files)
     for file, path in enumerate(paths):

@@ -43,7 +43,7 @@ def random_order(rows: int, seed: int | list[int]) -> np.ndarray:
         if hasattr(os, "posix_fallocate"):  # a full disk is an error here, and a crash in a map
             try:
                 os.posix_fallocate(file.fileno(), 0, rows * np.dtype(np.int32).itemsize)
-            except OSError as error:  # without a file's name: the run's own disk may have room
+            except OSError as error:  # names no file, so the run is saved: its disk may have room
                 what = f"{error.strerror}: {gettempdir()}, for temporary files"
                 raise OSError(error.errno, what) from error
         order = np.asarray(np.memmap(file, dtype=np.int32, shape=rows))

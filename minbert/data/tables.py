@@ -49,8 +49,8 @@ def open_table(
 ) -> tuple[list[str], Iterator[TableRow]]:
     """Return a file's column names and its rows, which are read one by one.
 
-    wanted: of a Parquet file's columns the rows have these alone. Raises UserError with file, line
-    and reason for what is no table and, later, for what is no row.
+    wanted: the columns that are read if it is a Parquet file. Raises UserError with file, line and
+    reason for what is no table and, while rows are read, for what is no row.
     """
     if file_ending(path) == ".parquet":
         return _open_parquet(path, wanted)

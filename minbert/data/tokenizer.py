@@ -117,9 +117,9 @@ class BertTokenizer:
     ) -> dict[str, Tensor]:
         """Return `input_ids`, `attention_mask` and `token_type_ids`, (B, T) int64 each, padded.
 
-        texts: one or several; pairs: the second sentence of each. Raises UserError for no text, for
-        what is none, for another number of pairs, and for a max_length that nothing could be cut
-        to.
+        texts: one or several; pairs: the second sentence of each. Raises UserError if there is no
+        text, if one is not a str, if the number of pairs differs from that of texts, and for a
+        max_length that nothing could be cut to.
         """
         check_max_length(max_length)
         first, second = given_texts(texts), None if pairs is None else given_texts(pairs)
@@ -257,7 +257,7 @@ def given_texts(texts: str | Sequence[str]) -> list[str]:
 
 
 def end_of_letter(text: str, end: int) -> int:
-    """Return the end with the accents that follow a letter as characters of their own."""
+    """Return `end` moved past the accents that follow a letter as characters of their own."""
     while end < len(text) and unicodedata.combining(text[end]):
         end += 1
     return end

@@ -1,4 +1,4 @@
-"""A user's table of texts -> Examples: without labels, and with ids that nobody has named."""
+"""A user's table of texts -> Examples, without labels; a column of ids is found by its name."""
 
 import sys
 from contextlib import suppress
@@ -34,7 +34,7 @@ def dialect_of_input(path: Path, dialect: Dialect) -> Dialect:
 def fitting_dialect(path: Path, columns: Columns) -> Dialect:
     """Return the dialect in which a table has the columns of a task's texts: its own, or another.
 
-    The own one is returned for what is no such table, so that it says what is wrong.
+    If none fits, the task's own is returned, so that reading with it says what is wrong.
     """
     dialect = dialect_of_input(path, columns.dialect)
     for usual in (dialect, *other_dialects(dialect)):
@@ -49,9 +49,9 @@ def read_unlabelled(
 ) -> tuple[Columns, list[Example], LeftOut]:
     """Return a table's columns, with an id if it has ids, its rows, and those without a text.
 
-    The ids are in the task's column or, if that is missing, in one called id. Columns may have tabs
-    or commas between, whatever the task's own files have; `label ||| text` names none. A column id
-    whose cells are no ids is not used, which is printed. name: what messages call the table. what:
+    The ids are in the task's column, else in one called id, which is left out, with a message, if
+    its cells are no ids. Tabs or commas may separate columns, whatever the task's own files have;
+    lines of `label ||| text` have no column names. name: what messages call the table. what:
     as in `read_examples`. Raises UserError, with the columns that are there, for a table without
     those of the task's texts.
     """

@@ -23,7 +23,7 @@ class BadRow:
     problem: str  # in words, and what to do
     line: int  # of its file, from 1
     file: int  # which of the split's files, from 0
-    id: str = ""  # a prediction of which is not scored
+    id: str = ""  # predictions with this id are not scored
     label: str = ""  # if it is none of the task's
 
 
@@ -63,7 +63,7 @@ class LeftOut:
         return f"left out: {self.describe()}" if self.counts else ""
 
     def check(self, used: int, most: float) -> None:
-        """Raise UserError for more than a share of the rows; used: how many can be used."""
+        """Raise UserError if the share of bad rows is above `most`; used: the number of others."""
         count = self.counts.total()
         if count <= most * (used + count):
             return

@@ -1,4 +1,4 @@
-"""Whether a config describes a model: read with it, the model's file gives the same outputs."""
+"""A config describes a model if the model, saved and loaded with it, gives the same outputs."""
 
 from collections.abc import Callable
 from dataclasses import asdict, replace

@@ -49,7 +49,7 @@ class HeadConfig:
     embedding_size: int = 0  # of a linear map on the pooled sentence; 0: none
     classifier: bool = False  # compare by a linear map of (u, v, |u - v|), not by the cosine
     scale: float = 1.0  # of the cosine: 5 for labels 0..5
-    # a score is unit * linear map + shift; shift: the lowest label. 1 and 0: classes, oldest runs
+    # a score is unit * linear map + shift (the lowest label); classes and oldest runs: 1 and 0
     unit: float = 1.0
     shift: float = 0.0
     class_names: tuple[str, ...] = ()  # if the classes have some

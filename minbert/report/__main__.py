@@ -23,9 +23,9 @@ class Args:
 
 
 def distinct(found: list[tuple[Path, LoggedRun]]) -> list[LoggedRun]:
-    """Return runs, each of a folder that was named, with as many folders above as names need.
+    """Return the runs; where names are equal, with as many parent folders before them as it takes.
 
-    As of a/seed-11711 and b/seed-11711.
+    As a/seed-11711 and b/seed-11711. found: each run with the folder that was named.
     """
     names, folders = [run.name for _, run in found], [folder.resolve() for folder, _ in found]
     several = len({*zip(folders, names, strict=True)})  # a run may be named twice

@@ -131,9 +131,9 @@ def machine_of(model: MultitaskNetwork | MaskedLanguageModel) -> str:
 def adopt_bests(folder: Path, state: TrainState, own_bests: tuple[str, ...]) -> None:
     """Let the state name the steps that the best folders hold, which may be newer than last/.
 
-    kill -9 leaves a best step that last/ does not know of. Evaluated again with other numbers (as
-    of another --accumulate) it might lose, though its folder holds it. The folders of older runs do
-    not name their step.
+    After kill -9, best/ may hold a step that last/ does not know of. If its second evaluation came
+    out lower (with another --accumulate, say), the state would name an older step than best/ holds.
+    The folders of older runs do not name their step.
     """
     held = checkpoint.read_best_step(folder / "best", Best)
     if held and held != state.best:

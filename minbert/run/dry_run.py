@@ -122,7 +122,7 @@ def features_seconds(run: FineTuning) -> float:
 def longest_step(run: FineTuning) -> int:
     """Return the step, of each task's first pass, whose batch has the most tokens in memory.
 
-    A task with R-Drop, or whose pairs are read both ways, has each of them twice.
+    R-Drop, and reading pairs both ways, each count the batch's tokens once more.
     """
     longest = (0, 0)  # tokens, step
     for task, batches in run.plan.batches.items():

@@ -101,7 +101,7 @@ def predict_best(run: FineTuning) -> Findings:
         keep_temperatures(run.folder / "best", temperatures)
     if run.args.save_task_best:
         calibrate_task_bests(run, temperatures)
-    if is_first:  # last: it tells of temperatures that are kept, whenever a kill comes
+    if is_first:  # last, so that findings.json never has temperatures that best/ lacks
         write_text(
             run.folder / FINDINGS, json.dumps({n: own.to_json() for n, own in found.items()})
         )

@@ -106,7 +106,7 @@ def check_by_task(args: Args) -> None:
 def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
     """Return pair_encoding and pair_loss of each siamese task; UserError for what does not fit.
 
-    A flag is stronger than what a task file says of its task: a "cross" against that is kept.
+    A flag overrides what a task file says of its task; a "cross" that does so is in the result.
     """
     pairs = [name for name in args.tasks if tasks[name].is_pair]
     typed = spread_over(pairs, "pair_encoding", args.pair_encoding or {})

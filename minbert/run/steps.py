@@ -54,7 +54,7 @@ class Progress:
         self.seconds = 0.0  # of training steps only, without evaluations
         self.begun = math.inf  # when the first step began
         self.shown = time.monotonic()  # when the bar was drawn or the line was printed
-        # a GPU's products are in none of the threads that may wait for a core
+        # watches for CPU threads that wait for a core; a GPU's products run in no such thread
         self.busy = BusyWatch() if device.type == "cpu" else None
 
     def step(self, record: StepRecord, loss: float | None, seconds: float) -> None:

@@ -45,7 +45,7 @@ def teacher_files(args: Args, folder: Path, tasks: Tasks) -> dict[str, Path]:
     places = [place / TEACHER_OUTPUTS for place in (folder, command)]
     for name, teacher in args.teacher.items():
         file = f"{name}-{rows_key(args, tasks[name])[:16]}.npy"
-        names = (file, f"{name}.npy")  # older runs have the second, of rows that it does not tell
+        names = (file, f"{name}.npy")  # older runs have the second, which does not tell its rows
         there = [place / one for place in places for one in names if (place / one).is_file()]
         if not there:
             others = [path for place in places for path in place.glob(f"{name}-*.npy")]

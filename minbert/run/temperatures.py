@@ -53,7 +53,7 @@ def link_or_copy(file: Path, new: Path) -> None:
 def calibrate_task_bests(run: FineTuning, of_best: dict[str, float]) -> None:
     """Give the folder of each task's best step that task's temperature.
 
-    of_best: the temperatures of best/; a task whose best step that is takes its own from there.
+    of_best: the temperatures of best/, used for a task whose best step is the step in best/.
     """
     state = run.state
     for task in (task for task in run.tasks.values() if task.name in of_best):

@@ -1,8 +1,8 @@
 """Weights of a task's classes, for those that have few rows (`class_weight`).
 
 A row of weight 3 counts as three rows. The weights are divided by their mean over the training
-rows: the loss keeps its size beside the other tasks', and as a batch's loss is a plain mean over
-its rows, those of its parts (--accumulate, several processes) add up to it. C classes, n rows.
+rows, so that the loss keeps its size beside the other tasks'. A batch's loss is a plain mean over
+its rows: the losses of its parts (--accumulate, several processes) add up to it. C classes, n rows.
 """
 
 from dataclasses import replace

@@ -16,7 +16,7 @@ from minbert.task.task import Task
 ECE_BINS = 15  # of the expected calibration error, as in the paper's table 1
 RANGE = (0.1, 10.0)  # of temperatures
 DECIMALS = 4  # of a temperature: the last digits of outputs do not change it
-FEWEST_ROWS = 5  # that a temperature is fitted on: by half of dev, too
+FEWEST_ROWS = 5  # to fit a temperature on; each half of dev needs as many
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ LABELS_TRIED = 64  # numbers of labels, of which one may be in a hash of an olde
 def stratified_share(labels: np.ndarray, share: float, of_each: bool = False) -> np.ndarray:
     """Return which rows are drawn for a share of all, stratified by class or score, (R,) bool.
 
-    labels: (R,). Every n-th row is drawn in the order of the labels, of equal ones in random order:
-    the same rows whatever the run's seed is, one at least, and not all. of_each: one at least is
-    drawn of every class with two rows or more.
+    labels: (R,). The rows are sorted by label, equal labels in random order, and every n-th row is
+    drawn: at least one, never all, and the same ones for every seed of the run. of_each: at least
+    one is drawn of every class with two rows or more.
     """
     order = np.random.default_rng(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]
@@ -136,7 +136,8 @@ def draw_dev_rows(tasks: Tasks, data_dir: Path, model: str) -> Tasks:
 def training_files_of(model: Path) -> set[Path]:
     """Return the files that the run of a model was trained on.
 
-    None of no run, and of one whose tasks.toml or args.json cannot be read: new runs need neither.
+    Returns an empty set if the model is of no run, or if the run's tasks.toml or args.json cannot
+    be read: a new run needs neither file.
     """
     for run in folders_of_run(model):
         with suppress(UserError, OSError, LookupError, ValueError, TypeError, AttributeError):
@@ -199,9 +200,9 @@ def digest(*content: str | float | None) -> str:
 
 
 def digests(example: Example) -> set[str]:
-    """Return the hashes of a row's texts as they are, and with either end of lines inside of them.
+    """Return the hashes of a row's texts: as they are, and with LF or CRLF at the ends of lines.
 
-    An editor or git may have changed those of a whole file.
+    An editor or git may have changed the line ends of a whole file.
     """
     texts = (example.text, example.pair)
     forms = {texts}
@@ -269,7 +270,7 @@ def write_dev_rows(run: Path, tasks: Tasks, model: str) -> None:
 def with_dev_rows(tasks: Tasks, folder: Path, all_of_them: bool = True) -> Tasks:
     """Return tasks of a run, which know the dev rows that its folder keeps.
 
-    all_of_them: raises UserError if those of a task are not there; else it knows none.
+    all_of_them: raise UserError if a task's dev rows are missing; if False, that task knows none.
     """
     path, shares = folder / DEV_ROWS, [name for name, task in tasks.items() if task.dev_share]
     if shares and all_of_them and not path.is_file():

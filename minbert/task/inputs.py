@@ -207,7 +207,7 @@ def line_rows(columns: Columns, first: bytes, file: BinaryIO) -> Groups:
     """Yield the rows of a text: a sentence a line, or two with a tab between; the number is the id.
 
     columns: of the task. first: the lines that have been read already. Raises UserError for a line
-    that is none, after the rows before it.
+    of another form or charset, once the rows before it are yielded.
     """
     number, sentences, charset = 0, len(columns.texts), columns.dialect.charset
     for block in whole_lines(first, file):

@@ -46,7 +46,7 @@ def label_names(labels: Sequence[Label]) -> tuple[str, ...]:
 def place_finder(labels: Sequence[Label]) -> Callable[[str], int | None]:
     """Return a function that takes a text to its place among labels, or None if it is none.
 
-    Numbers are compared as such, names composed, unless two labels would be one then.
+    Numbers are compared by value, names in Unicode's form NFC unless two labels are equal in it.
     """
 
     def place_of_number(text: str) -> int | None:

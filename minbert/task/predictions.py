@@ -81,9 +81,9 @@ def read_predictions(
 ) -> tuple[dict[str, Prediction], int]:
     """Return predictions by id, and how many ids are repeated; the first of them counts.
 
-    The file is in the course's form or clean CSV or TSV, with a header whose first column is "id",
-    or none. parse: makes a number of a prediction, if predictions are names of classes. lower: ids
-    are lower-cased. Raises UserError for a row that is neither.
+    The file is in the course's form, or is CSV or TSV with or without a header that begins with
+    "id". parse: returns the value of a prediction's text, such as a class's name. lower: ids are
+    lower-cased. Raises UserError for a row in neither form.
     """
     result: dict[str, Prediction] = {}
     duplicates = 0
@@ -151,7 +151,7 @@ def is_output(header: list[str]) -> bool:
 def check_texts(path: Path, gold: Path, labelled: dict[str, Example], lower: bool) -> None:
     """Raise UserError for a row of an --output whose texts are not those of the gold row of its id.
 
-    As where ids are the lines of two files that differ. Blanks do not count. lower: ids are
+    Ids may be the line numbers of two different files. Blanks are ignored. lower: ids are
     lower-cased.
     """
     names, rows = named_rows(path, *lines_of(path))

@@ -131,7 +131,7 @@ class Task:
         """Read a predicted class, set of classes or score. Raises ValueError for what is none."""
         if text in self.display_names and (is_label or text not in self.classes):
             return float(self.display_names.index(text))
-        # of all but scores as a label is: a predicted score may lie out of the labels' range
+        # a predicted score may lie outside the labels' range; all else is parsed as a label
         return float(text) if self.is_regression else self.columns.parse_label(text)
 
     def label_of(self, prediction: Prediction) -> str:

@@ -178,7 +178,7 @@ def defines_same(task_file: str, run: Path, names: Iterable[str]) -> bool:
     """
     try:
         now = read_task_file(Path(task_file), None)
-    except UserError:  # of which a run goes on with what it keeps
+    except UserError:  # the run does not need the file: it has a copy of its tasks
         return False
     known = read_tasks(COURSE_TASKS, "the course's tasks", None) | now
     kept = tasks_of_run(run, names)

@@ -24,8 +24,8 @@ def averaged_steps(step: int, steps: int, share: float) -> int:
 def add_to_average(optimizer: torch.optim.Optimizer, count: int) -> None:
     """Add the present weights to the mean, as the `count`-th of it, from 1.
 
-    Without a mean yet it becomes a copy of them, whatever `count` is: a dry run measures one of the
-    last steps alone. The mean is fp64: a step changes a weight little, and divided by a count of
+    If there is no mean yet, it becomes a copy of the weights, whatever `count` is: a dry run skips
+    to late steps. The mean is fp64: a step changes a weight little, and divided by a count of
     hundreds the change would be lost in fp32's rounding.
     """
     weights = [p for group in optimizer.param_groups for p in group["params"]]

@@ -46,7 +46,7 @@ def choose_device(name: str) -> torch.device:
 def choose_precision(name: str, device: torch.device) -> torch.dtype:
     """Return a precision by name; auto: bf16 where its products are fast, else fp32.
 
-    They are on CPUs with AMX or avx512_bf16 and on recent GPUs. Raises UserError for another name.
+    bf16 is fast on CPUs with AMX or avx512_bf16 and recent GPUs. Raises UserError for another name.
     """
     if name not in PRECISIONS:
         raise UserError(f"precision {name!r}: write one of {', '.join(PRECISIONS)}")
@@ -67,7 +67,7 @@ def precision_name(dtype: torch.dtype) -> str:
 
 
 def has_amx() -> bool:
-    """Return whether the CPU has matrix units, beside which everything but products is slow."""
+    """Return whether the CPU has matrix units (AMX), which make products fast and nothing else."""
     return torch.cpu._is_amx_tile_supported()
 
 

@@ -1,4 +1,4 @@
-"""Which batch of which task comes at which step: pure functions, which a run resumes by its step.
+"""Which batch of which task each step has: pure functions of the step, so that a run can resume.
 
 Paper, section 3.3. B_i is the number of batches in one pass over task i. A global epoch is one pass
 over the largest set (parallel, joint, and in expectation annealed), one pass over every set

@@ -57,7 +57,7 @@ class BusyWatch:
         self.said = False
 
     def check(self) -> str:
-        """Return the line to print; "" but for once, when WATCH_S seconds were busy."""
+        """Return the line to print, once, after WATCH_S busy seconds; "" at all other calls."""
         now = time.monotonic()
         if self.said or now - self.since < WATCH_S:
             return ""

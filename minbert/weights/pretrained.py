@@ -36,7 +36,7 @@ def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
 
 
 def find_weights(directory: Path) -> tuple[Path, list[Path]]:
-    """Return the file that `read_tensors` names, and those that the tensors are in: it or shards.
+    """Return the weights file, or the index of its shards, and a list of the files with tensors.
 
     Raises UserError if none is there, and for a damaged index.
     """

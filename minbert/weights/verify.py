@@ -165,13 +165,13 @@ def _first_diverging(layers: list[str], rows: dict[str, dict[str, Any]]) -> str 
 def _compare(
     got: Tensor, expected: Tensor, real: Tensor, atol: float, rtol: float
 ) -> dict[str, Any]:
-    """Return a tensor's largest and mean difference, the share outside the tolerance, the worst.
+    """Return the largest difference, its index, the mean, and the share outside the tolerance.
 
     real: (B, T) bool, the tokens of hidden states that count.
     """
     real = real[..., None] if got.ndim == 3 else torch.ones_like(got, dtype=torch.bool)
     difference = torch.where(real, (got - expected).abs(), 0.0)
-    # False for NaN, and for infinity, beside which every difference would be small
+    # False for NaN and infinity; an infinite expected value would allow every difference
     inside = difference.isfinite() & (difference <= atol + rtol * expected.abs())
     worst = int(torch.nan_to_num(difference, nan=torch.inf).argmax())
     count = real.expand_as(difference).sum()
