@@ -21,7 +21,7 @@ from minbert.training.device import has_amx
 
 # Targets of a step by batch size: its speed as a multiple of (b)'s, and its share of the bf16 rate.
 # Batches of 16 and steps beside a busy core have only a memory target; steps of a bert-base-sized
-# encoder have a share and a memory target.
+# encoder have a share and, but for those of 16k tokens, a memory target.
 ASKED = {32: (2.5, 0.35), 64: (2.5, 0.35)}
 WITH_AMX = {32: (2.2, 0.25), 64: (2.5, 0.33)}
 LARGE_SHARE = 0.5

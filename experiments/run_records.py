@@ -94,7 +94,7 @@ class RunRecord:
         return max(self.of_kind(is_mean), key=lambda one: (one.step, one.is_mean))
 
     def of_kind(self, is_mean: bool | None) -> list[Evaluation]:
-        """Return the evaluations after step 0 of the weights, of their mean, or (None) of both."""
+        """Return all but step 0's evaluations: of the weights, of their mean or (None) of both."""
         trained = (one for one in self.evaluations if one.step)
         return [one for one in trained if is_mean in (None, one.is_mean)]
 
@@ -199,7 +199,7 @@ def computed_on(runs: Sequence[RunRecord]) -> str:
 
 
 def logged_passes(lines: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the passes over each task's set: the log's last count, as a resumed run adds to it."""
+    """Return the passes over each task's set: as its last start or resume has logged them."""
     return next((line["passes"] for line in reversed(lines) if "passes" in line), {})
 
 

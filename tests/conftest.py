@@ -130,7 +130,7 @@ def make_world(folder: Path) -> Path:
 
 
 def arguments(world: Path, *extra: str) -> list[str]:
-    """Return the arguments of a run of two tasks, 20 parallel steps, the same on every machine.
+    """Return the arguments of a run of two tasks, two epochs: 20 steps, the same on every machine.
 
     Without its precision CPUs that are fast at bf16 would compute other numbers.
     """

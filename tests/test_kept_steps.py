@@ -116,7 +116,7 @@ def test_best_of_killed_pre_training_is_kept(world: Path, monkeypatch: pytest.Mo
     assert best["scores"]["loss"] == 2.0 and best == read_json(folder / "best/step.json")
 
 
-def test_an_older_best_names_no_step(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_older_best_last_tells_the_step(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([*SCORES, {"sst": 0.2, "sts": 0.2}])
     monkeypatch.setattr(train_multitask, "main_scores", lambda *_: next(scores))
     with killed_after_saving(train_multitask, "best", 2):

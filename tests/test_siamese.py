@@ -94,13 +94,13 @@ def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:
 
 def test_of_two_towers_each_reads_its_own_side(split: EncodedSplit) -> None:
     sentences, index = sentences_of(split)
-    [(all_read, numbers)] = sides_of(split, towers=1)
+    [all_read], numbers = sides_of(split, towers=1)
     assert all_read.ids.tolist() == sentences.ids.tolist()
     assert numbers.tolist() == index.tolist()
-    firsts, seconds = sides_of(split, towers=2)
-    assert (len(firsts[0]), len(seconds[0])) == (3, 4)
-    for side, (read, places) in enumerate((firsts, seconds)):
-        found, right = take(read, places[:, 0]), take(sentences, index[:, side])
+    read, numbers = sides_of(split, towers=2)
+    assert [len(part) for part in read] == [3, 4]
+    for side, part in enumerate(read):
+        found, right = take(part, numbers[:, side]), take(sentences, index[:, side])
         assert found.ids.tolist() == right.ids.tolist()
         assert found.offsets.tolist() == right.offsets.tolist()
 

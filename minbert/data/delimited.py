@@ -35,8 +35,8 @@ def delimited_rows(
     quoting: "none": every line is a row and every quote is text. "csv": RFC 4180, where a quoted
     cell may hold line ends. "auto": as "csv", unless tabs separate the cells: then a line with as
     many tabs as the header is a row, whose quotes are text unless each has its partner. A line with
-    fewer, or with an open quote in its last cell, is joined with the next if that makes a CSV row.
-    Raises UserError with the line for a quote without its partner where it must have one.
+    fewer, or with an open quote in its last cell, is joined with the next ones if that makes a row
+    of CSV. Raises UserError with the line for a quote without its partner where it must have one.
     """
     if quoting == "csv" or (quoting == "auto" and delimiter != "\t"):
         yield from _csv_rows(path, lines, delimiter)

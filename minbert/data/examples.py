@@ -160,9 +160,9 @@ def check_usable(columns: Columns, used: int, left_out: LeftOut) -> None:
 def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example | BadRow]:
     """Yield the rows of a split's files as they are read, also those that cannot be used.
 
-    If there are several files without ids, a row's id is its file's number and its line: "2:17".
-    Raises UserError with file, line and reason for a damaged row and, in the course's files, for
-    every row that cannot be used, except one without a label.
+    If there are several files without ids, a row's id is the number of its file, from 1, and its
+    line: "2:17". Raises UserError with file, line and reason for a damaged row and, in the course's
+    files, for every row that cannot be used, except one without a label.
     """
     paths = paths_of(files)
     for file, path in enumerate(paths):

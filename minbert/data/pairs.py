@@ -46,17 +46,20 @@ def sentences_of(split: EncodedSplit) -> tuple[EncodedSplit, np.ndarray]:
     return sentences, index
 
 
-def sides_of(split: EncodedSplit, towers: int) -> list[tuple[EncodedSplit, np.ndarray]]:
-    """Return the distinct sentences of R pairs that each of 1 or 2 towers reads, and their numbers.
+def sides_of(split: EncodedSplit, towers: int) -> tuple[list[EncodedSplit], np.ndarray]:
+    """Return the distinct sentences that each of 1 or 2 towers reads, and every pair's numbers.
 
-    One tower reads both sides, numbers (R, 2); of two each reads its own, numbers (R, 1).
+    Of two towers each reads its own side. The numbers, (R, 2), are of a pair's first sentence
+    among what the first tower reads, and of its second among what the last one reads.
     """
     sentences, index = sentences_of(split)
-    sides = []
-    for side in np.split(index, towers, axis=1):
-        distinct, numbers = np.unique(side, return_inverse=True)
-        sides.append((take(sentences, distinct), numbers.reshape(side.shape)))
-    return sides
+    if towers == 1:
+        return [sentences], index
+    read = []
+    for side in range(2):
+        distinct, index[:, side] = np.unique(index[:, side], return_inverse=True)
+        read.append(take(sentences, distinct))
+    return read, index
 
 
 def paraphrase_groups(index: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -23,7 +23,7 @@ class Args:
 
 
 def distinct(found: list[tuple[Path, LoggedRun]]) -> list[LoggedRun]:
-    """Return the runs; where names are equal, with as many parent folders before them as it takes.
+    """Return the runs; if names are equal, all get as many parent folders as tell them apart.
 
     As a/seed-11711 and b/seed-11711. found: each run with the folder that was named.
     """

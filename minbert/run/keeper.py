@@ -65,8 +65,9 @@ class Keeper:
     ) -> None:
         self.run.progress.close()  # what is printed from now on stands in no bar
         try:
-            # an OSError without a file's name is of stdout: its reader (head, tee) has ended, its
-            # terminal is gone or its disk is full. The run is saved then, too.
+            # an OSError without a file's name is of stdout (its reader, as head or tee, has ended,
+            # its terminal is gone or its disk is full) or of full temporary files (sampler.py):
+            # the run is saved then, too
             no_name = isinstance(error, OSError) and error.filename is None
             stdout_closed = no_name and distributed.size() == 1
             # processes wait for each other before an update or after it: none is half-done

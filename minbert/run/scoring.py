@@ -177,7 +177,7 @@ def pairs_per_second(
         towers, sides = [encoder], [split]
         if kind == "siamese":
             towers = model.network.encoders
-            sides = [sentences for sentences, _ in sides_of(split, len(towers))]
+            sides, _ = sides_of(split, len(towers))
         for tower, sequences in zip(towers, sides, strict=True):
             compute_outputs(tower.pooled_output, sequences, encoder.device)
         rates[kind] = max(rates[kind], len(split) / (time.perf_counter() - started))

@@ -99,21 +99,19 @@ def above_half(outputs: np.ndarray, threshold: float) -> np.ndarray:
 
 @torch.no_grad()
 def siamese_outputs(model: nn.Module, task: Task, split: EncodedSplit, what: str = "") -> Tensor:
-    """Return the scores of a split's pairs, (R, 1); a tower encodes every sentence once."""
+    """Return the scores of a split's pairs, (R, 1); a tower encodes each of its sentences once."""
     model.eval()
     device = model.device
-    sides = sides_of(split, towers=1 if model.second_tower is None else 2)
+    read, index = sides_of(split, towers=1 if model.second_tower is None else 2)
     embedded = [
         compute_outputs(partial(model.embed, task.name, side=side), sentences, device, what)
-        for side, (sentences, _) in enumerate(sides)
+        for side, sentences in enumerate(read)
     ]
     head = siamese_part(model.heads[task.name])
-    firsts = torch.from_numpy(sides[0][1][:, 0]).split(4096)
-    seconds = torch.from_numpy(sides[-1][1][:, -1]).split(4096)
     return torch.cat(
         [
-            head.compare(embedded[0][u].to(device), embedded[-1][v].to(device))
-            for u, v in zip(firsts, seconds, strict=True)
+            head.compare(embedded[0][part[:, 0]].to(device), embedded[-1][part[:, 1]].to(device))
+            for part in torch.from_numpy(index).split(4096)
         ]
     ).cpu()
 
