@@ -28,7 +28,7 @@ from minbert.model.heads import Head
 from minbert.model.multitask import HEADS, load_multitask
 from minbert.printable import without_controls
 from minbert.run.scoring import check_own_data, score_run
-from minbert.run_files import check_stays, data_dir_of, predictions_folder
+from minbert.run_files import check_not_replaced, data_dir_of, predictions_folder
 from minbert.stream import predict_input, predict_text
 from minbert.task.answers import output_ending
 from minbert.task.dev_rows import with_dev_rows
@@ -252,7 +252,7 @@ def job_of(args: Args, given: dict[str, Any]) -> tuple[str, bool]:
     check_flags(given, jobs[0], bool(texts))
     for name in ("output", "emit"):
         if path := getattr(args, name):
-            check_stays(Path(path), flag_of(name))
+            check_not_replaced(Path(path), flag_of(name))
     return jobs[0], bool(texts)
 
 

@@ -190,7 +190,7 @@ def held_out_scores(run: PreTraining) -> tuple[Scores, int]:
 
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__)
-    with distributed.processes():
+    with distributed.process_group():
         with silence(given.get("quiet", False)), given.naming_files():
             args, tasks, folder = rundir.open_run(
                 given, Args, TASKS, resolve_arguments, default_name

@@ -20,7 +20,7 @@ from torch import Tensor
 from minbert.batch import to_device
 from minbert.cli import parse_given, run_script
 from minbert.data.items import item_counts
-from minbert.metrics import over_seeds, overall, weighted_mean
+from minbert.metrics import overall, summarize_seeds, weighted_mean
 from minbert.printable import silence
 from minbert.progress import say
 from minbert.run import dry_run, rundir
@@ -266,7 +266,7 @@ def keep_best(run: FineTuning, new: Best, compared: Scores) -> None:
 
 def main(argv: list[str]) -> int:
     given = parse_given(Args, argv, __doc__)
-    with distributed.processes():
+    with distributed.process_group():
         with silence(given.get("quiet", False)), given.naming_files():
             args, tasks, folder = rundir.open_run(
                 given, Args, TASKS, resolve_arguments, default_name
@@ -283,7 +283,7 @@ def main(argv: list[str]) -> int:
             print(closing_text(args, folder, list(tasks.values()), by_seed))
         scores = list(map(best_scores, by_seed))
         if args.json:
-            report = {"run": str(folder), "scores": scores, "over_seeds": over_seeds(scores)}
+            report = {"run": str(folder), "scores": scores, "over_seeds": summarize_seeds(scores)}
             print(json.dumps(report))
     return 0
 

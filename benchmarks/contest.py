@@ -77,7 +77,7 @@ class Outcome:
         return sorted(seconds for work in self.works for seconds in work.each)
 
 
-def hold(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
+def run_contest(contestants: list[Contestant], turns: int) -> dict[str, Outcome]:
     """Let the contestants work in turn, each once to warm up and then `turns` times.
 
     Raises UserError if one of them fails.

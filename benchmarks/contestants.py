@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.contest import DEVICE, Contestant, Outcome, hold
+from benchmarks.contest import DEVICE, Contestant, Outcome, run_contest
 from minbert.training.device import choose_precision, precision_name
 
 # Names of the contestants `plain_loop`, without `fast` and with it.
@@ -53,12 +53,12 @@ def theirs(
     return Contestant(name, f"benchmarks.{module}:{function}", settings, precision=precision)
 
 
-def hold_beside_limits(
+def run_beside_limits(
     contestants: list[Contestant], turns: int
 ) -> tuple[dict[str, Outcome], dict[str, float]]:
     """Return the contestants' outcomes, and the machine's rate of each precision in FLOP/s.
 
     The rates are measured between the contestants' turns.
     """
-    outcomes = hold([*contestants, *LIMITS], turns)
+    outcomes = run_contest([*contestants, *LIMITS], turns)
     return outcomes, {c.precision: outcomes.pop(c.name).rate("flops") for c in LIMITS}

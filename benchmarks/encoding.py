@@ -12,9 +12,9 @@ import numpy as np
 from benchmarks import runtimes
 from benchmarks.busy import busy_core
 from benchmarks.contest import DEVICE, Contestant, Outcome
-from benchmarks.contestants import Places, hold_beside_limits
+from benchmarks.contestants import Places, run_beside_limits
 from benchmarks.ours import Text
-from benchmarks.report import Section, Target, compared, target_line
+from benchmarks.report import Section, Target, compare_rates, target_line
 from minbert.data.examples import read_examples
 from tasks import TASKS
 
@@ -56,17 +56,17 @@ def encode(
         if DEVICE.type == "cpu":
             runtimes.export(places.model, Path(folder))
         contestants = contestants_of(settings | {"exported": folder}, busy)
-        outcomes, limits = hold_beside_limits(contestants, places.turns)
+        outcomes, limits = run_beside_limits(contestants, places.turns)
     what = ("Pairs" if pairs else "Sentences") + (", one core busy" if busy else "")
     near = (OTHER_NUMBERS,) if pairs else cosines(outcomes)
     if one_by_one:
         asked = () if pairs else (latency_line(outcomes, busy),)
         name, lines = f"{what}, one at a time", (*asked, *latencies(outcomes), *near)
         targets = [] if busy or pairs else possible(ONE, outcomes)
-        return compared(name, outcomes, "examples", targets, lines, limits)
+        return compare_rates(name, outcomes, "examples", targets, lines, limits)
     line = f"bf16 products are {limits['bf16'] / limits['fp32']:.1f}x fp32 ones on this machine"
     name, targets = f"{what}, 1000 at once", [] if pairs else possible(MANY, outcomes)
-    return compared(name, outcomes, "examples", targets, (line, *near), limits)
+    return compare_rates(name, outcomes, "examples", targets, (line, *near), limits)
 
 
 def contestants_of(settings: dict[str, Any], busy: bool) -> list[Contestant]:

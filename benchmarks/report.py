@@ -39,7 +39,7 @@ class Section:
     lines: tuple[str, ...] = ()
 
 
-def compared(
+def compare_rates(
     title: str,
     outcomes: dict[str, Outcome],
     of: str,

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from benchmarks.contest import Contestant, hold
+from benchmarks.contest import Contestant, run_contest
 from benchmarks.contestants import Places, ours
 from benchmarks.report import Section
 from tasks import TASKS
@@ -19,7 +19,7 @@ def scaling(places: Places) -> Section:
         with tempfile.TemporaryDirectory() as folder:
             shorten(Path(places.data_dir), Path(folder), *TASKS["quora"].files["train"], size)
             one = ours("minbert", replace(places, data_dir=folder))
-            outcome = hold([one], 3)["minbert"]
+            outcome = run_contest([one], 3)["minbert"]
         cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
         rows.append((f"{size:,} rows of Quora", *cells))
     several = [
@@ -31,7 +31,7 @@ def scaling(places: Places) -> Section:
         )
         for length in (16, 32, 64, 128, 256, 512)
     ]
-    for name, outcome in hold(several, places.turns).items():
+    for name, outcome in run_contest(several, places.turns).items():
         cells = (f"{outcome.rate('tokens'):,.0f}", f"{outcome.peak_mib:,.0f}")
         rows.append((f"4096 tokens in sequences of {name}", *cells))
     return Section("Scaling", ("", "tokens/s", "peak MiB"), tuple(rows))

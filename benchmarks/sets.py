@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.busy import busy_core
-from benchmarks.contest import Contestant, Outcome, hold
-from benchmarks.contestants import FAST_LOOP, PLAIN_LOOP, Places, hold_beside_limits, ours, theirs
+from benchmarks.contest import Contestant, Outcome, run_contest
+from benchmarks.contestants import FAST_LOOP, PLAIN_LOOP, Places, ours, run_beside_limits, theirs
 from benchmarks.encoding import encode
 from benchmarks.large import memory_large
-from benchmarks.report import Section, Target, compared, target_line
+from benchmarks.report import Section, Target, compare_rates, target_line
 from benchmarks.scaling import scaling
 from benchmarks.start_up import first_step_seconds, seconds_in_turn
 from benchmarks.to_score import time_to_score
@@ -58,7 +58,7 @@ def train_step(
     if busy:
         contestants.insert(1, ours("minbert --threads 1", places, *options, "--threads", "1"))
     with busy_core() if busy else nullcontext():
-        outcomes, limits = hold_beside_limits(contestants, places.turns)
+        outcomes, limits = run_beside_limits(contestants, places.turns)
     memory = outcomes["minbert"].peak_mib / outcomes[FAST_LOOP].peak_mib
     lines = [target_line("peak memory against (b)", "1x at most", f"{memory:.2f}x", memory <= 1)]
     targets = []
@@ -69,16 +69,16 @@ def train_step(
             targets = [Target("minbert", PLAIN_LOOP, 6), Target("minbert", FAST_LOOP, factor)]
     size = "bert-base-sized" if large else places.name
     name = f"Training step, {size}, batch {batch_size}{', one core busy' if busy else ''}"
-    return compared(name, outcomes, "tokens", targets, tuple(lines), limits)
+    return compare_rates(name, outcomes, "tokens", targets, tuple(lines), limits)
 
 
 def many_tokens(places: Places) -> Section:
     """Measure steps of 16k real tokens with a bert-base-sized encoder, which keep a GPU busy."""
     options = ("--model", places.large, "--batch-size", "576", "--limit", "quora=16000")
-    outcomes, limits = hold_beside_limits([ours("minbert", places, *options)], places.turns)
+    outcomes, limits = run_beside_limits([ours("minbert", places, *options)], places.turns)
     line = share_line(outcomes, limits, LARGE_SHARE)
     name = "Training step, bert-base-sized, 16k tokens"
-    return compared(name, outcomes, "tokens", [], (line,), limits)
+    return compare_rates(name, outcomes, "tokens", [], (line,), limits)
 
 
 def step_parts(places: Places) -> Section:
@@ -99,7 +99,7 @@ def step_parts(places: Places) -> Section:
         theirs(other, "plain_loop", places, fast=True),
         replace(whole, name="profiled", factory="benchmarks.ours:profiled"),
     ]
-    outcomes = hold(contestants, places.turns)
+    outcomes = run_contest(contestants, places.turns)
     profile = outcomes.pop("profiled")
     ms = {name: 1e3 * statistics.median(o.seconds) / steps for name, o in outcomes.items()}
     rows = [(name, f"{t:.0f}", f"{t / ms[whole.name]:.0%}") for name, t in ms.items()]
@@ -139,11 +139,11 @@ def trainers(
         theirs(f"{name}, bf16", function, places, module="trainers", fast=True, **same),
         theirs(name, function, places, module="trainers", **same),
     ]
-    outcomes, limits = hold_beside_limits(contestants, places.turns)
+    outcomes, limits = run_beside_limits(contestants, places.turns)
     targets = [Target("minbert", f"{name}, bf16", 4)] if large else []
     what = f"{task}{' siamese' if siamese else ''}, {'bert-base-sized' if large else places.name}"
     title = f"Training, {what}, batch {batch_size}"
-    return compared(title, outcomes, "examples", targets, (), limits)
+    return compare_rates(title, outcomes, "examples", targets, (), limits)
 
 
 def mlm_step(places: Places) -> Section:
@@ -155,8 +155,8 @@ def mlm_step(places: Places) -> Section:
         theirs("run_mlm-style loop, fp32", "mlm_loop", places, **texts),
     ]
     targets = [Target("minbert", contestants[-1].name, 3)]
-    outcomes, limits = hold_beside_limits(contestants, places.turns)
-    return compared("MLM step", outcomes, "tokens", targets, (), limits)
+    outcomes, limits = run_beside_limits(contestants, places.turns)
+    return compare_rates("MLM step", outcomes, "tokens", targets, (), limits)
 
 
 def frozen(places: Places) -> Section:
@@ -172,8 +172,9 @@ def frozen(places: Places) -> Section:
         Contestant("minbert", "benchmarks.ours:frozen", {"arguments": arguments}, ours=True),
         theirs(other, "frozen_loop", places, args={"limit": limit}, epochs=10),
     ]
-    outcomes = hold(contestants, min(places.turns, 3))  # a turn of the other one takes a minute
-    return compared(
+    turns = min(places.turns, 3)  # one of the other contestant takes a minute
+    outcomes = run_contest(contestants, turns)
+    return compare_rates(
         "Frozen baseline, 10 epochs", outcomes, "examples", [Target("minbert", other, 8)]
     )
 
@@ -196,8 +197,8 @@ def optimizer_step(places: Places) -> Section:
         }.items()
     ]
     targets = [Target("minbert", "torch fused", 0.77)]
-    outcomes = hold(contestants, places.turns)
-    return compared("Optimizer step", outcomes, "examples", targets, unit="steps")
+    outcomes = run_contest(contestants, places.turns)
+    return compare_rates("Optimizer step", outcomes, "examples", targets, unit="steps")
 
 
 def start_up(places: Places) -> Section:

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import train_multitask
-from benchmarks.contest import DEVICE, Outcome, Work, hold
+from benchmarks.contest import DEVICE, Outcome, Work, run_contest
 from benchmarks.contestants import FAST_LOOP, Places, ours, theirs
 from benchmarks.ours import Turn
 from benchmarks.report import Section, target_line
@@ -116,7 +116,7 @@ def time_to_score(places: Places) -> Section:
         replace(library, factory="benchmarks.to_score:minbert", settings=library.settings | TURN),
         replace(other, factory="benchmarks.to_score:loop", settings=other.settings | TURN),
     ]
-    outcomes = hold(contestants, TURNS)
+    outcomes = run_contest(contestants, TURNS)
     rows = []
     for wanted in WANTED:
         reached = [first_time(outcome, wanted) for outcome in outcomes.values()]

@@ -13,7 +13,7 @@ from minbert.report.tables import markdown_table
 from minbert.typed import from_json
 from tasks import TASKS
 
-SELECTED = (
+LEGEND = (
     "- Scores: dev, at the step with the best mean dev score; in brackets the last step. Choosing\n"
     "  on the rows that are reported makes a score look better than it is. `best of`: among how\n"
     "  many evaluations, for each task those of all rates and ways of reading that were tried.\n"
@@ -73,7 +73,7 @@ class Gain:
 
 
 @dataclass(frozen=True)
-class Line:
+class RowFigures:
     """A row's figures. examples, minutes: of training, of a seed's run or runs, as a mean."""
 
     label: str
@@ -95,7 +95,7 @@ class Ablation:
     title: str
     command: str
     machines: list[str]
-    lines: list[Line]
+    lines: list[RowFigures]
     runs: dict[str, str]  # each job's command, by its name
     note: str = ""  # what its page says beside
 
@@ -128,14 +128,14 @@ def ablation_text(table: Ablation) -> str:
             f"## {table.title}",
             f"Written by `{table.command}`{on}.\n"
             "Other work on the same machine may have made the minutes longer.",
-            SELECTED, markdown_table(rows), *conflicts(table.lines),
+            LEGEND, markdown_table(rows), *conflicts(table.lines),
             *([table.note] if table.note else []),
             "Its runs:", runs,
         ]
     )  # fmt: skip
 
 
-def conflicts(lines: list[Line]) -> list[str]:
+def conflicts(lines: list[RowFigures]) -> list[str]:
     """Write how far the tasks' gradients agree, a paragraph for each row that knows it."""
     return [
         f"{line.label}: cosines between the tasks' gradients of the encoder, means over the "
@@ -146,13 +146,13 @@ def conflicts(lines: list[Line]) -> list[str]:
     ]
 
 
-def format_cosine(line: Line, pair: str) -> str:
+def format_cosine(line: RowFigures, pair: str) -> str:
     """Write the mean cosine of two tasks' gradients, and how often it was below 0 if known."""
     often = f", below 0 in {line.opposed[pair]:.0%} of the steps" if line.opposed else ""
     return f"{line.cosines[pair]:+.3f} ({pair}{often})"
 
 
-def format_figures(line: Line) -> list[str]:
+def format_figures(line: RowFigures) -> list[str]:
     """Write what a row's runs were: one value, or one for each task or run."""
     if not line.examples:
         return ["-"] * 7

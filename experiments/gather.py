@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.ablation import Ablation, AblationRow, Gain, Line, SeedScores, jobs_of_rows
+from experiments.ablation import Ablation, AblationRow, Gain, RowFigures, SeedScores, jobs_of_rows
 from experiments.jobs import Job, JobArgs
 from experiments.run_records import Records, RunRecord, machines_of
 from minbert.data.examples import read_examples
@@ -29,7 +29,7 @@ def gather_ablation(
     )  # fmt: skip
 
 
-def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords") -> Line:
+def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords") -> RowFigures:
     """Return a row's figures, beside the first row and the one that it names."""
     chosen = {task: records.best_job(row, task) for task in row.jobs}
     # annealed mode draws tasks by the seed: show the mean passes; the oldest records have none
@@ -45,7 +45,7 @@ def gather_line(row: AblationRow, rows: list[AblationRow], records: "RowRecords"
     runs = {job.name: [*found.values()] for job in chosen.values() if (found := records.of(job))}
     every = [record for found in runs.values() for record in found]
     labels = {rows[0].label, row.beside} - {row.label}
-    return Line(
+    return RowFigures(
         row.label,
         {task: records.scores(row, task) for task in row.jobs},
         [gain for other in rows if other.label in labels for gain in records.gains(row, other)],

@@ -10,9 +10,9 @@ from experiments.estimate import resolved
 from minbert.cli import arg
 from minbert.errors import UserError
 from minbert.manifest import sha256_of
-from minbert.parsers import as_typed, comma_list
+from minbert.parsers import arg_text, comma_list
 from minbert.run.resumed import FREE_ON_RESUME
-from minbert.run_files import data_of_run
+from minbert.run_files import data_hashes
 from minbert.task.loading import training_files
 from tasks import TASKS
 
@@ -110,7 +110,7 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
         now.pop("max_length", None)
 
     def shown(value: Any) -> str:
-        return as_typed(tuple(value) if isinstance(value, list) else value) or "none"
+        return arg_text(tuple(value) if isinstance(value, list) else value) or "none"
 
     for name, value in now.items():
         if settings.get(name, value) != value:
@@ -130,7 +130,7 @@ class Origin:
 
 def origin_of(run: Path, arguments: dict[str, Any]) -> Origin:
     """Read what a run's folder says of its model and data."""
-    return Origin(arguments.get("model", ""), data_of_run(run))
+    return Origin(arguments.get("model", ""), data_hashes(run))
 
 
 def current_origin(args: JobArgs) -> Origin:
@@ -165,7 +165,7 @@ def check_data_dir(args: JobArgs) -> None:
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
 
 
-def starts_of(job: Job) -> set[str]:
+def needed_jobs(job: Job) -> set[str]:
     """Return the names of the jobs whose runs a job needs: its start, and its teachers."""
     named = NAMED_JOB.findall(" ".join(job.arguments))
     return {*named, *([job.start] if job.start else [])}
@@ -179,5 +179,5 @@ def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
     known = {job.name: job for job in jobs}
     if unknown := [name for name in names if name not in known]:
         raise UserError(f"--only {unknown[0]}: write names of {', '.join(known)}")
-    needed = set().union(*(starts_of(known[name]) for name in names))
+    needed = set().union(*(needed_jobs(known[name]) for name in names))
     return [job for job in jobs if job.name in {*names, *needed}] or jobs

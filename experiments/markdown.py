@@ -35,22 +35,22 @@ has not run. `DIR` is the folder of the tasks' files.
   run, also where its best step is an earlier one.
 - **Seen before**: 13 of STS's 863 dev rows and 2 of SST's 1,101 are training rows, too.{seen}"""
 SEEN_BEFORE = {"all-MiniLM-L6-v2": "\n  The model was trained on duplicate questions of Quora."}
-FULL = "Open: the paper's own settings (`--budget full`, on a GPU)."
-QUORA = (
+FULL_NOTE = "Open: the paper's own settings (`--budget full`, on a GPU)."
+QUORA_NOTE = (
     "Quora of siamese rows: a pair is a duplicate where its cosine is above 0.5 (the paper names\n"
     "no rule); calibrated: above the threshold that is best on "
     f"{THRESHOLD_ROWS:,} training pairs, by which the\n"
     "best step is chosen. Vanilla and softmax have no threshold; below, calibrated scores are\n"
     "compared with vanilla's only one."
 )
-TABLE_4 = (
+TABLE_4_NOTE = (
     "The paper's, with bert-base-uncased: "
     + ", ".join(f"{task} {score:.3f}" for task, score in PAPER_TEST_SCORES.items())
     + ".\nOurs are not known: the labels of the test sets are not public. A run leaves its "
     "predicted labels, by\nid, in `predictions/paper-BUDGET-MODEL-parallel-SEED/`; "
     "`predictions/parallel-SEED/` has those of\nTable 5's parallel training."
 )
-NOISE = (
+NOISE_NOTE = (
     "± is the standard deviation of the difference over the seeds that both sides have. Of one "
     "seed a\ndifference below about .04 (SST), .03 (STS) or .04 (4,000 dev rows of Quora; .01 of "
     "all 20,212) may be\nluck."
@@ -81,18 +81,18 @@ def results_page(record: PaperRecord) -> str:
     name = Path(record.model).name
     parts = ["# Results", HEAD.format(model=name, seen=SEEN_BEFORE.get(name, ""))]
     if not all(table.budget == "full" for table in record.tables.values()):
-        parts.append(FULL)
+        parts.append(FULL_NOTE)
     for title, table in record.tables.items():
         parts += [f"## {title}", made_by(table)]
         if title == TABLE_2:
-            parts.append(QUORA)
+            parts.append(QUORA_NOTE)
         parts.append(results_table(record, title))
         if any(r.scores for r in record.results if r.table == title):
             parts.append(picture(figure_names(title), f"{title}: ours and the paper's, as dots"))
         if title == TABLE_3:
-            parts += ["## Table 4: test scores of parallel training", TABLE_4]
+            parts += ["## Table 4: test scores of parallel training", TABLE_4_NOTE]
     if differences := differences_table(record):
-        parts += ["## What it says", NOISE, differences]
+        parts += ["## What it says", NOISE_NOTE, differences]
     if record.stages:
         title = "Dev scores after every stage of sequential training"
         parts += [f"## {title}", stages_table(record), picture(figure_names("forgetting"), title)]

@@ -123,7 +123,7 @@ QUESTIONS = (
 )
 
 
-def fine_tune(name: str, b: Budget, epochs: int, *options: str, start: str = "") -> Job:
+def fine_tuning_job(name: str, b: Budget, epochs: int, *options: str, start: str = "") -> Job:
     """Return a run on all three tasks."""
     files = () if name == TABLE_4_JOB else (NO_FILES,)
     common = ("--epochs", str(epochs), "--lr", b.lr, *b.data, *files)
@@ -138,7 +138,7 @@ def single(task: str, b: Budget, epochs: int, *options: str, start: str = "", ta
     return Job(name, (*common, NO_FILES, *options), start=start)
 
 
-def pretrain(name: str, b: Budget, epochs: int, tasks: str) -> Job:
+def pretraining_job(name: str, b: Budget, epochs: int, tasks: str) -> Job:
     """Return a run of pretrain_mlm.py."""
     limit = b.data[:2] if "quora" in tasks else ()  # rows to train on; there is no dev set
     every_text = ("--held-out", "0")  # and the last epoch, as in the paper
@@ -149,7 +149,7 @@ def pretrain(name: str, b: Budget, epochs: int, tasks: str) -> Job:
 def table_1(b: Budget) -> PaperTable:
     """Return section 4.3's table: additional pre-training on the task's own text."""
     plain = {task: single(task, b, b.after_pretrain) for task in ("sst", "sts")}
-    mlm = {task: pretrain(f"mlm-{task}", b, b.pretrain, task) for task in plain}
+    mlm = {task: pretraining_job(f"mlm-{task}", b, b.pretrain, task) for task in plain}
     after = {
         task: single(task, b, b.after_pretrain, start=mlm[task].name, tag="-mlm") for task in plain
     }
@@ -218,15 +218,15 @@ def table_3(b: Budget) -> PaperTable:
         # shuffle: so many passes over each set, as in the paper, not over the largest one
         ("--mode", "shuffle", "--fine-tune-mode", "last-linear-layer", *frozen, *b.data, NO_FILES),
     )
-    mlm = pretrain("mlm-all", b.of_small, b.pretrain_all, "sst,quora,sts")
+    mlm = pretraining_job("mlm-all", b.of_small, b.pretrain_all, "sst,quora,sts")
     after = ("mlm", mlm.name)
 
     def routine(name: str, *options: str) -> Job:
-        return fine_tune(name, b, b.routine, *options)
+        return fine_tuning_job(name, b, b.routine, *options)
 
     def smaller(mode: str, tag: str, start: str = "") -> Job:
         name = f"{mode}-{tag}"
-        return fine_tune(name, b.of_small, b.routine_after, "--mode", mode, start=start)
+        return fine_tuning_job(name, b.of_small, b.routine_after, "--mode", mode, start=start)
 
     fewer = {f"{mode}{FEWER}": (smaller(mode, "fewer"), None) for mode in ROUTINES}
     has_small = b.small != b.data

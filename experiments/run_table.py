@@ -18,10 +18,10 @@ from experiments.jobs import (
     check_settings,
     chosen_jobs,
     current_origin,
+    needed_jobs,
     origin_of,
     seeds_of,
     settings_in,
-    starts_of,
 )
 from experiments.markdown import whole_page
 from experiments.run_records import Records, record_of, record_path, with_predictions
@@ -98,7 +98,7 @@ def is_done_in(folder: Path, jobs: list[Job]) -> IsDone:
     def is_done(key: RunKey) -> bool:
         if by_name[key.job].is_fine_tuning:
             return record_path(folder, key).is_file()
-        needing = [replace(key, job=job.name) for job in jobs if key.job in starts_of(job)]
+        needing = [replace(key, job=job.name) for job in jobs if key.job in needed_jobs(job)]
         return is_finished(key.folder) or (bool(needing) and all(map(is_done, needing)))
 
     return is_done
@@ -145,7 +145,7 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
 def jobs_due(jobs: list[Job], root: Path, seed: int, is_done: IsDone) -> list[Job]:
     """Return the jobs of a seed that are not done, and those that they need the folders of."""
     due = [job for job in jobs if not is_done(RunKey(root, job.name, seed))]
-    needed = {name for job in due for name in starts_of(job)}
+    needed = {name for job in due for name in needed_jobs(job)}
     gone = [
         job
         for job in jobs

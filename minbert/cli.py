@@ -17,7 +17,7 @@ from typing import Any, NoReturn, TypeVar
 from minbert.errors import UserError
 from minbert.interrupt import command_of
 from minbert.memory import lack_of_memory, tune_allocator
-from minbert.parsers import as_typed
+from minbert.parsers import arg_text
 from minbert.printable import code_after_output, escape_unencodable, nowhere, one_line
 from minbert.progress import complain
 
@@ -132,7 +132,7 @@ def _parser_of(cls: type, description: str | None, positionals: str) -> argparse
         parse = options.pop("parse", None) or type(f.default)
         low, high = options.pop("low", None), options.pop("high", None)
         unset = f.default in (None, "", ())
-        default = "" if unset or parse is bool else f" (default: {as_typed(f.default)})"
+        default = "" if unset or parse is bool else f" (default: {arg_text(f.default)})"
         help_line = (options.pop("help") + default).replace("%", "%%")
         if parse in LETTERS and "choices" not in options:
             options.setdefault("metavar", LETTERS[parse])

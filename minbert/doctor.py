@@ -26,7 +26,7 @@ from minbert.training.device import (
     has_amx,
     precision_name,
 )
-from minbert.weights.resolve import ALIASES, found_locally
+from minbert.weights.resolve import ALIASES, find_locally
 
 LIBRARIES = ("torch", "numpy", "scipy", "tokenizers", "safetensors", "tqdm")
 OPTIONAL = (
@@ -138,7 +138,7 @@ def main(argv: list[str]) -> int:
 def where_weights_are(name: str) -> str:
     """Return a model's directory on this machine, or why there is none that can be used."""
     try:
-        found = found_locally(name)
+        found = find_locally(name)
     except UserError as error:  # what a damaged download says for itself
         return str(error)
     return str(found or "not here; --model downloads it where there is a hub")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from minbert.cli import arg, parse_with_positionals, run_script
 from minbert.data.encoded import limit_rows
-from minbert.data.long_texts import HEAD
+from minbert.data.long_texts import HEAD_ONLY
 from minbert.data.pairs import sentences_of
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -24,7 +24,13 @@ from minbert.inference import max_length_of_run
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import HEAD_DROPOUT, MultitaskNetwork, load_multitask
 from minbert.onnx import quantize, write_onnx
-from minbert.run_files import check_stays, data_dir_of, data_of_run, folders_of_run, read_arguments
+from minbert.run_files import (
+    check_not_replaced,
+    data_dir_of,
+    data_hashes,
+    folders_of_run,
+    read_arguments,
+)
 from minbert.task.heads import check_head
 from minbert.task.loading import DataSource, changed_dev_files, load_task
 from minbert.task.taskfile import tasks_of_run
@@ -172,7 +178,7 @@ def main(argv: list[str]) -> int:
     if args.data_dir and not Path(args.data_dir).is_dir():
         raise UserError(f"--data-dir {args.data_dir}: no such directory")
     folder = new_folder(positionals[1])
-    check_stays(folder, "NEW_DIRECTORY")
+    check_not_replaced(folder, "NEW_DIRECTORY")
     runs = folders_of_run(Path(positionals[0]))
     trained_with = read_arguments(runs[0]) if runs else {}
     dropout = trained_with.get("hidden_dropout_prob", HEAD_DROPOUT)
@@ -184,7 +190,7 @@ def main(argv: list[str]) -> int:
         check_head(task, head.config, directory)
         # names for people may have been corrected since the run began
         head.config = replace(head.config, class_names=task.class_names or task.display_names)
-        if task.long != HEAD:
+        if task.long != HEAD_ONLY:
             print(
                 f"long = {task.long!r} is not exported: other libraries read a text's first tokens"
             )
@@ -249,13 +255,13 @@ def describe_quantized(model: MultitaskNetwork, args: Args, directory: Path, pat
     data_dir = Path(args.data_dir or data_dir_of(directory))
     if missing := [file for file in task.paths("dev", data_dir) if not file.is_file()]:
         return f"{size}; {missing[0]}: not there, so --data-dir DIR tells how well it agrees"
-    begun_with = data_of_run(folders_of_run(directory)[0])
+    begun_with = data_hashes(folders_of_run(directory)[0])
     # reading a dev share tells whether its rows are still there
     is_own = args.data_dir or task.dev_share
     if not is_own and (other := changed_dev_files(task, data_dir, begun_with)):
         what = "not what the run was evaluated on"
         return f"{size}; {other[0]}: {what}, so --data-dir DIR tells how well it agrees"
-    task = replace(task, long=HEAD)  # as what is exported reads it
+    task = replace(task, long=HEAD_ONLY)  # as what is exported reads it
     max_length = max_length_of_run(directory, model.encoder)
     source = DataSource(data_dir, None, max_length, model.siamese_tasks)
     try:

@@ -88,7 +88,7 @@ class MultitaskModel:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Let it be pickled, as for another process: a task's functions are made of its table."""
-        tasks = {n: (t.table, t.dev_ids, t.dev_digests) for n, t in self.tasks.items()}
+        tasks = {n: (t.table, t.dev_ids, t.dev_entries) for n, t in self.tasks.items()}
         return _made_again, (self.directory, self.network, self.tokenizer, tasks, self.max_length)
 
     @overload
@@ -214,7 +214,7 @@ def _made_again(
     """Make a model of what `__reduce__` has kept."""
     network.for_inference(network.encoder.compute_dtype)
     made = {
-        name: replace(make_task(name, table), dev_ids=ids, dev_digests=digests)
+        name: replace(make_task(name, table), dev_ids=ids, dev_entries=digests)
         for name, (table, ids, digests) in tasks.items()
     }
     return MultitaskModel(directory, network, tokenizer, made, max_length)

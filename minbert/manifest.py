@@ -16,7 +16,7 @@ from minbert.errors import UserError
 # Sizes and hashes of a directory's files. It is written last: with it, all of them are there.
 MANIFEST = "manifest.json"
 LFS = b"version https://git-lfs"  # how a Git LFS pointer begins, which stands in place of a file
-IS_LFS = "a Git LFS pointer, not the file; run `git lfs pull`"
+LFS_MESSAGE = "a Git LFS pointer, not the file; run `git lfs pull`"
 RENAMED_WITHIN_S = 0.1  # between the two renames that replace a directory
 
 
@@ -47,7 +47,7 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def sha256_of_own(path: Path) -> str:
+def sha256_by_map(path: Path) -> str:
     """Return the hash of a file that nobody else changes: in two thirds of the time, by a map."""
     if path.stat().st_size == 0:  # of which there is no map
         return sha256_of(path)
@@ -58,7 +58,7 @@ def sha256_of_own(path: Path) -> str:
 def flush_and_hash(path: Path) -> str:
     """Force a file that nobody else changes to the disk; return its hash, made meanwhile."""
     with ThreadPoolExecutor(1) as pool:
-        digest = pool.submit(sha256_of_own, path)
+        digest = pool.submit(sha256_by_map, path)
         flush_to_disk(path)
         return digest.result()
 
@@ -167,7 +167,7 @@ def check_content(path: Path) -> None:
     if path.is_file():
         with path.open("rb") as file:
             if file.read(len(LFS)) == LFS:
-                raise UserError(f"{path}: {IS_LFS}")
+                raise UserError(f"{path}: {LFS_MESSAGE}")
     manifest = path.parent / MANIFEST
     if not manifest.is_file():
         return

@@ -44,24 +44,28 @@ def traits(model: nn.Module) -> dict[str, Any]:
     return found
 
 
-def check_same_form(model: nn.Module, expected: nn.Module, but_for: tuple[str, ...] = ()) -> None:
+def check_same_form(
+    model: nn.Module, expected: nn.Module, ignored_prefixes: tuple[str, ...] = ()
+) -> None:
     """Raise UserError for a model whose files could not be loaded into `expected`."""
-    if difference := find_difference(model, expected, but_for):
+    if difference := find_difference(model, expected, ignored_prefixes):
         raise UserError(f"cannot save a model whose {difference}; torch.save keeps any model")
 
 
-def find_difference(model: nn.Module, expected: nn.Module, but_for: tuple[str, ...] = ()) -> str:
+def find_difference(
+    model: nn.Module, expected: nn.Module, ignored_prefixes: tuple[str, ...] = ()
+) -> str:
     """Return how a model's form differs from that of `expected`; "" if it does not.
 
     Constants are compared where both models have them, as a module that replaces another may not.
-    but_for: prefixes of names that are not compared.
+    ignored_prefixes: prefixes of names that are not compared.
     """
     ours, theirs = traits(model), traits(expected)
     for name in theirs | ours:
         if name.rpartition(".")[2] in CONSTANTS and not (name in ours and name in theirs):
             continue
         has, expects = ours.get(name, "missing"), theirs.get(name, "nothing")
-        if has != expects and not name.startswith(but_for):
+        if has != expects and not name.startswith(ignored_prefixes):
             return f"{name} is {has}, where its config makes {expects}"
     return ""
 

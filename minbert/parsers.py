@@ -75,7 +75,7 @@ def amount_by_task(text: str) -> dict[str, float]:
     return result
 
 
-def as_typed(value: Any) -> str:
+def arg_text(value: Any) -> str:
     """Return an argument's value as it is written on a command line."""
     if isinstance(value, dict):
         value = tuple(f"{name}={word}" if name else word for name, word in value.items())

@@ -49,7 +49,7 @@ def as_written(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def data_of_run(run: Path) -> dict[str, str]:
+def data_hashes(run: Path) -> dict[str, str]:
     """Return the hashes of the files that a run trains on, by name; {} if its last/ is gone."""
     path = run / "last" / STATE
     try:
@@ -127,7 +127,7 @@ def predictions_folder(checkpoint: Path) -> Path:
     return checkpoint / PREDICTIONS
 
 
-def check_stays(path: Path, flag: str) -> None:
+def check_not_replaced(path: Path, flag: str) -> None:
     """Raise UserError for a place in best/ or another folder that a run replaces as a whole.
 
     Also for a file that would be lost: one of the run's own, or a model's weights.

@@ -56,7 +56,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return world
 
 
-def lines_of(world: Path) -> dict[str, ablation.Line]:
+def lines_of(world: Path) -> dict[str, ablation.RowFigures]:
     """Return the lines of the small table, by label."""
     return {line.label: line for line in read_ablation(world / "results" / ONE_MODEL).lines}
 

@@ -227,15 +227,15 @@ def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_TOKEN", "secret")
     (tmp_path / "ids-sst-dev.csv").write_text("")
-    known = resolve_module.found_locally
+    known = resolve_module.find_locally
 
     def found(name: str) -> Path | None:
         if "/" in name:  # as where a download of its list of weights was cut short
             raise UserError("x.index.json: not a list of weights by file; fetch it again")
         return known(name)
 
-    monkeypatch.setattr("minbert.doctor.found_locally", found)
-    monkeypatch.setattr(resolve_module, "_cached", lambda _: None)  # whatever is in the user's
+    monkeypatch.setattr("minbert.doctor.find_locally", found)
+    monkeypatch.setattr(resolve_module, "_find_cached", lambda _: None)  # whatever is in the user's
     monkeypatch.setitem(resolve_module.ALIASES, "me/torn", "me/torn")
     assert doctor(["--data-dir", str(tmp_path)]) == 0
     out = capsys.readouterr().out
@@ -270,7 +270,7 @@ def test_one_gpu_is_not_for_several_processes(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert choose_device("cuda:1") == torch.device("cuda:1")
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     with pytest.raises(UserError, match="--device cuda:1: each process has a GPU of its own"):
         choose_device("cuda:1")
 

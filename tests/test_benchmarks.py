@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import __main__ as benchmarks
 from benchmarks import large, quality, report, scaling, to_score
 from benchmarks import ours as of_ours
-from benchmarks.contest import Contestant, Outcome, Work, hold
+from benchmarks.contest import Contestant, Outcome, Work, run_contest
 from benchmarks.contestants import Places, ours, theirs
 from benchmarks.encoding import latencies
-from benchmarks.report import Target, compared, ratio_line
+from benchmarks.report import Target, compare_rates, ratio_line
 from minbert import UserError
 from minbert.files import read_json_lines as read_log
 from minbert.run_files import read_arguments
@@ -51,7 +51,7 @@ def contestants(path: Path) -> list[Contestant]:
 def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Path) -> None:
     """And a contestant's memory is not its parent's."""
     ours = bytearray(b"x" * 600_000_000)  # of this process, touched
-    outcomes = hold(contestants(tmp_path / "diary"), 3)
+    outcomes = run_contest(contestants(tmp_path / "diary"), 3)
     assert (tmp_path / "diary").read_text() == "ABABABAB"
     assert outcomes["A"].seconds == (2.0,) * 3 and outcomes["A"].rate("tokens") == 50
     assert outcomes["B"].rate("examples") == 2.5 and outcomes["B"].calls[0] == 0.25
@@ -63,7 +63,7 @@ def test_contestants_work_in_turn_and_the_first_turn_does_not_count(tmp_path: Pa
 @pytest.mark.slow
 def test_a_contestant_that_fails_is_named() -> None:
     with pytest.raises(UserError, match="benchmark C failed"):
-        hold([Contestant("C", "tests.test_benchmarks:broken", {})], 1)
+        run_contest([Contestant("C", "tests.test_benchmarks:broken", {})], 1)
 
 
 def test_a_ratio_is_that_of_the_rates() -> None:
@@ -73,7 +73,7 @@ def test_a_ratio_is_that_of_the_rates() -> None:
     both = {"ours": outcome("ours", 1.0), "theirs": outcome("theirs", 2.0)}
     assert "seen 2.00x" in ratio_line(Target("ours", "theirs", 1.5), both, "tokens")
     assert ratio_line(Target("ours", "theirs", 3), both, "tokens").endswith("NOT met")
-    assert compared("t", both, "tokens", []).rows[0][4] == "2.00x"
+    assert compare_rates("t", both, "tokens", []).rows[0][4] == "2.00x"
 
 
 @pytest.mark.slow

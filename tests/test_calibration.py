@@ -42,7 +42,9 @@ def test_the_true_temperature_is_found_and_mends_rows_held_out(task: Task) -> No
     found = calibration_of(task, outputs, labels)
     assert found.temperature == pytest.approx(TRUE, rel=0.06)
     assert found.before > 0.08 and found.after < 0.03
-    assert set(np.round(found.held_out, 4)) != {1.0} and len(set(found.held_out)) == 2
+    assert (
+        set(np.round(found.row_temperatures, 4)) != {1.0} and len(set(found.row_temperatures)) == 2
+    )
 
 
 def test_the_temperature_makes_the_right_classes_likeliest() -> None:
@@ -59,17 +61,17 @@ def test_the_temperature_makes_the_right_classes_likeliest() -> None:
 
 def test_a_half_s_own_labels_do_not_count() -> None:
     task, (outputs, labels) = TASKS["quora"], overconfident(TASKS["quora"], 200)
-    before = calibration_of(task, outputs, labels).held_out
+    before = calibration_of(task, outputs, labels).row_temperatures
     half = before == before[0]
     changed = np.where(half, 1 - labels, labels)
-    after = calibration_of(task, outputs, changed).held_out
+    after = calibration_of(task, outputs, changed).row_temperatures
     assert (after[half] == before[half]).all() and (after[~half] != before[~half]).all()
 
 
 def test_the_error_with_a_temperature_is_of_rows_that_it_was_not_fitted_on() -> None:
     outputs, labels = overconfident(TASKS["sst"], 200)
     found, gold = calibration_of(TASKS["sst"], outputs, labels), labels.astype(int)
-    halves = [(t, found.held_out == t) for t in sorted(set(found.held_out))]
+    halves = [(t, found.row_temperatures == t) for t in sorted(set(found.row_temperatures))]
     errors = [calibration_error(outputs[half] / t, gold[half]) for t, half in halves]
     assert len(errors) == 2 and found.after == pytest.approx(np.mean(errors), rel=1e-9)
 
@@ -259,5 +261,5 @@ def test_halves_have_all_classes_of_a_file_that_has_them_in_turns() -> None:
     outputs, labels = overconfident(TASKS["quora"], 200)
     turns = zip(np.flatnonzero(labels == 0), np.flatnonzero(labels == 1), strict=False)
     rows = np.array(list(turns)).reshape(-1)
-    held_out = calibration_of(TASKS["quora"], outputs[rows], labels[rows]).held_out
-    assert {*labels[rows][held_out == held_out[0]]} == {0, 1}
+    row_temperatures = calibration_of(TASKS["quora"], outputs[rows], labels[rows]).row_temperatures
+    assert {*labels[rows][row_temperatures == row_temperatures[0]]} == {0, 1}

@@ -19,8 +19,8 @@ from minbert.task.classes import (
     class_counts,
     class_scores,
     describe_labels,
-    rare_classes,
-    worst_first,
+    describe_rare_classes,
+    scores_to_show,
 )
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task
@@ -74,9 +74,9 @@ def test_labels_in_words() -> None:
     expected = "negative 1,200, somewhat negative 9, neutral 10, somewhat positive 11, positive 0"
     assert describe_labels(sst, labels) == expected
     few = "sst: classes with fewer than 10 training rows: somewhat negative 9, positive 0"
-    assert rare_classes(sst, labels) == few
+    assert describe_rare_classes(sst, labels) == few
     assert describe_labels(TASKS["sts"], np.array([1.0, 4.5])) == "lowest 1, mean 2.75, highest 4.5"
-    assert rare_classes(TASKS["sts"], labels) == ""
+    assert describe_rare_classes(TASKS["sts"], labels) == ""
     many = describe_labels(make("classification", 100), np.zeros(3))
     assert many.startswith("c0 3, c1 0, ") and many.endswith("c19 0 and 80 more")
 
@@ -149,9 +149,9 @@ def test_a_table_of_thousands_of_classes_is_left_out(classes: int, shown: bool) 
 def test_of_many_classes_those_are_listed_that_are_found_least() -> None:
     absent = [ClassScore(f"absent {i}", 0, 0.0, 0.0, 0.0) for i in range(9)]
     scores = absent + [ClassScore(f"c{i}", 1, 1.0, 1.0, (i * 7 % 25) / 25) for i in range(25)]
-    shown = [score.f1 * 25 for score in worst_first(scores)]
+    shown = [score.f1 * 25 for score in scores_to_show(scores)]
     assert shown == pytest.approx([*range(20)])
-    assert worst_first(scores[:20]) == scores[:20]
+    assert scores_to_show(scores[:20]) == scores[:20]
 
 
 def test_long_names_are_told_apart_and_a_card_counts_what_it_leaves_out(

@@ -58,10 +58,10 @@ def test_the_card_says_how_it_came_to_be(world: Path, monkeypatch: pytest.Monkey
     text = (world / "runs/pairs/README.md").read_text()
     assert "--to sentence-transformers --task sts\n" in text and "--to transformers" not in text
     assert re.search(r"^\| pair_loss \| `.*cosine-mse.*` \|$", text, re.M) and "minbert 0." in text
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     args = resolve_arguments(parse_given(Args, arguments(world), ""), TASKS)
     assert command_line(args).startswith("torchrun --nproc-per-node 2 train_multitask.py ")
-    monkeypatch.setattr(distributed, "size", lambda: 8)
+    monkeypatch.setattr(distributed, "world_size", lambda: 8)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
     start = "torchrun --nnodes 2 --nproc-per-node 4 train_multitask.py "
     assert command_line(args).startswith(start)

@@ -10,7 +10,7 @@ import evaluate
 import train_multitask
 from minbert import MultitaskModel, UserError
 from minbert.export import main as export
-from minbert.run_files import check_stays, folders_of_run, predictions_folder
+from minbert.run_files import check_not_replaced, folders_of_run, predictions_folder
 from tests.own_tasks import OWN, arguments
 
 
@@ -71,9 +71,9 @@ def test_a_best_step_on_another_disk_is_in_the_run_that_links_to_it(own: Path) -
         assert folders_of_run(place)[0] == run
     assert predictions_folder(run / "best") == run / "predictions-best"
     assert not folders_of_run(run / "../../model")  # which is no part of the run
-    check_stays(run / "best/../x.csv", "--output")
+    check_not_replaced(run / "best/../x.csv", "--output")
     with pytest.raises(UserError, match="which its run replaces as a whole"):
-        check_stays(run / "best/x.csv", "--output")
+        check_not_replaced(run / "best/x.csv", "--output")
 
 
 def test_two_classes_without_names_are_written_as_they_are_read(own: Path) -> None:

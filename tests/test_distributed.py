@@ -196,13 +196,13 @@ def test_tasks_without_a_head_s_parameters_have_no_gradients_to_add(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """--mode joint adds the heads' gradients by themselves; a task scored by cosine has none."""
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     distributed.sum_gradients([])
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 8])
 def test_shares_are_all_rows_once(monkeypatch: pytest.MonkeyPatch, count: int) -> None:
-    monkeypatch.setattr(distributed, "size", lambda: count)
+    monkeypatch.setattr(distributed, "world_size", lambda: count)
     rows, seen, weight = np.arange(5) + 100, [], 0.0
     for place in range(count):
         monkeypatch.setattr(distributed, "rank", lambda place=place: place)
@@ -227,7 +227,7 @@ def test_every_process_has_the_outputs_of_all(monkeypatch: pytest.MonkeyPatch) -
         shares[distributed.rank()] = mine
         return [shares.get(rank, mine) for rank in (0, 1)]
 
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "all_gather", all_gather)
     for rank in (0, 1, 0):  # the first knows what the second has when it is asked again
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
@@ -255,7 +255,7 @@ def test_held_out_scores_are_of_the_rows_of_all(monkeypatch: pytest.MonkeyPatch)
     expected = pretrain_mlm.held_out_scores(run)
     assert expected[1] == ROWS and expected[0]["accuracy"] == 0.2  # three of fifteen
     assert expected[0]["perplexity"] == pytest.approx(math.exp(expected[0]["loss"]))
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     monkeypatch.setattr(distributed, "all_reduce_sum", all_reduce_sum)
     for rank in (0, 1):  # the second knows what the first has
         monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)

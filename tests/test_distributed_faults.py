@@ -107,7 +107,7 @@ def test_waiting_too_long_is_not_called_the_end_of_a_process(
         monkeypatch.setenv(name, value)
     gloo = "[../gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 21600000ms for recv"
     message = "another process did not answer for 6:00:00"
-    with pytest.raises(UserError, match=message), distributed.processes():
+    with pytest.raises(UserError, match=message), distributed.process_group():
         raise RuntimeError(gloo)
 
 
@@ -119,7 +119,7 @@ def test_processes_that_cannot_connect_are_told_so(monkeypatch: pytest.MonkeyPat
         for name, value in (names | {"MASTER_PORT": str(taken.getsockname()[1])}).items():
             monkeypatch.setenv(name, value)
         message = "connect at 127.0.0.1:.*address already in use; set MASTER_PORT to a free"
-        with pytest.raises(UserError, match=message), distributed.processes():
+        with pytest.raises(UserError, match=message), distributed.process_group():
             pytest.fail("the port is taken")
 
 
@@ -130,7 +130,7 @@ def test_processes_wait_for_hours_for_the_first_one(monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv(name, "0")
     monkeypatch.setattr(distributed, "has_own_gpu", lambda: False)
     monkeypatch.setattr(dist, "init_process_group", lambda *_, **more: given.update(more))
-    with distributed.processes():
+    with distributed.process_group():
         assert given["timeout"] >= timedelta(hours=3)
 
 
@@ -181,7 +181,7 @@ def test_evaluation_is_for_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_some_losses_need_whole_batches(
     world: Path, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
-    monkeypatch.setattr(distributed, "size", lambda: 2)
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
     more = ("--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", loss)
     with pytest.raises(UserError, match=f"{loss} needs whole batches: use one process"):
         run(world, *more)
@@ -199,7 +199,7 @@ def test_an_environment_of_no_torchrun_is_one_line(monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("RANK", raising=False)
     with (
         pytest.raises(UserError, match="WORLD_SIZE is set, RANK is not: start several"),
-        distributed.processes(),
+        distributed.process_group(),
     ):
         pass
 
@@ -207,7 +207,7 @@ def test_an_environment_of_no_torchrun_is_one_line(monkeypatch: pytest.MonkeyPat
 def test_every_process_needs_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(distributed, "size", lambda: 3)
+    monkeypatch.setattr(distributed, "world_size", lambda: 3)
     for place in ("0", "1", "2"):
         monkeypatch.setenv("LOCAL_RANK", place)
         assert choose_device("cpu").type == "cpu"

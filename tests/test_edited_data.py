@@ -205,7 +205,7 @@ def test_other_ends_of_lines_inside_a_text_make_no_other_text() -> None:
     mixed = Example("1", "red\r\ncat", "a\nb")
     for kept in (unix, windows, mixed):
         digests = frozenset([id_and_digest(kept)])
-        task = replace(TASKS["sts"], dev_ids=frozenset("1"), dev_digests=digests)
+        task = replace(TASKS["sts"], dev_ids=frozenset("1"), dev_entries=digests)
         for now in [mixed] if kept is mixed else [unix, windows]:
             check_dev_rows(task, [now], "f.csv")
             assert drawn_earlier(task, [now, Example("2", "dog")], digests).tolist() == [

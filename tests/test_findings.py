@@ -102,7 +102,7 @@ def test_a_diagram_with_a_temperature_has_that_of_the_other_half() -> None:
     outputs, labels = overconfident(task, 200)
     calibration = calibration_of(task, outputs, labels)
     found = calibration_found(task, outputs, labels, calibration)
-    for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
+    for name, temperature in (("", 1.0), ("_calibrated", calibration.row_temperatures[:, None])):
         p = class_probabilities(task, outputs, temperature)[:, 1]
         assert found[f"reliability{name}"] == reliability(p, labels.astype(int))
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minbert import MultitaskModel
-from minbert.task.labels import class_label, label_set, score_label
+from minbert.task.labels import class_parser, label_set_parser, score_parser
 from tests.conftest import logged, run
 
 
@@ -35,24 +35,24 @@ def test_the_loss_of_an_epoch_is_that_of_the_rows_with_their_labels(
 @pytest.mark.parametrize("text", ["price, service", "price|service", "price/service"])
 def test_labels_of_a_row_that_something_else_is_between(text: str) -> None:
     with pytest.raises(ValueError, match=r"`-` is none; `;` stands between labels"):
-        label_set(["price", "service"])(text)
-    assert label_set(["price", "service"])("price;service") == 3
+        label_set_parser(["price", "service"])(text)
+    assert label_set_parser(["price", "service"])("price;service") == 3
 
 
 def test_names_where_numbers_are_expected() -> None:
     with pytest.raises(
         ValueError, match=r"^expected a whole number from 0 to 2; or list the names"
     ):
-        class_label(3)("billing")
+        class_parser(3)("billing")
     with pytest.raises(ValueError, match=r"^expected a whole number from 0 to 2$"):
-        class_label(3)("7")
+        class_parser(3)("7")
     with pytest.raises(ValueError, match=r"^expected a number from 0 to 5, the task's `range`$"):
-        score_label(0, 5)("billing")
+        score_parser(0, 5)("billing")
     with pytest.raises(ValueError, match=r"^expected a number from 0 to 5, the task's `range`$"):
-        score_label(0, 5)("nan")
+        score_parser(0, 5)("nan")
 
 
 def test_labels_0_and_1_in_one_row_may_mean_two_things() -> None:
     with pytest.raises(ValueError, match=r"one 0 or 1 a class\? .*; to have both of 0 and 1 in"):
-        label_set([0, 1])("0;1")
-    assert label_set([0, 1])("1") == 2
+        label_set_parser([0, 1])("0;1")
+    assert label_set_parser([0, 1])("1") == 2

@@ -115,7 +115,7 @@ def test_learning_rates() -> None:
 
 
 def test_scores_over_seeds_have_their_ends() -> None:
-    summary = metrics.over_seeds([{"a": 2.0}, {"a": 1.0}, {"a": 6.0}])["a"]
+    summary = metrics.summarize_seeds([{"a": 2.0}, {"a": 1.0}, {"a": 6.0}])["a"]
     assert summary == {"mean": 3.0, "spread": pytest.approx(7**0.5), "lowest": 1.0, "highest": 6.0}
 
 

@@ -70,7 +70,7 @@ def test_a_program_of_several_processes_has_the_answers_to_its_own_texts(
         monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
     assert model.predict("sst", texts) == known[0]
     np.testing.assert_array_equal(model.encode(texts), known[1])
-    assert distributed.size() == 2 and distributed.rank() == 1
+    assert distributed.world_size() == 2 and distributed.rank() == 1
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])

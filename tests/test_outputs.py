@@ -7,7 +7,7 @@ import pytest
 
 import evaluate
 from minbert import UserError
-from minbert.run_files import check_stays
+from minbert.run_files import check_not_replaced
 from tests.conftest import run
 
 
@@ -52,7 +52,7 @@ def test_an_output_is_no_input(world: Path) -> None:
         with pytest.raises(UserError, match=message):
             evaluate.main(argv)
         assert content(world) == before
-    check_stays(model / "reference.safetensors", "--emit")  # takes nothing's place
+    check_not_replaced(model / "reference.safetensors", "--emit")  # takes nothing's place
 
 
 @pytest.mark.parametrize("name", ["sst-dev-output.csv", "sst-dev-logits.jsonl"])

@@ -14,7 +14,7 @@ from minbert import UserError
 from minbert.data.examples import read_examples
 from minbert.losses import multi_label
 from minbert.metrics import label_f1
-from minbert.task.labels import label_set, listed_label
+from minbert.task.labels import label_parser, label_set_parser
 from minbert.task.taskfile import read_task_file
 from tests.own_tasks import OWN, arguments
 
@@ -153,11 +153,11 @@ def test_an_accent_may_be_a_character_of_its_own() -> None:
     """As in what macOS writes; a label is predicted as the task file has it."""
     one, two = "caf\u00e9", "cafe\u0301"
     for labels in ([one, "bar"], [two, "bar"]):
-        assert [listed_label(labels)(text) for text in (one, two, "bar")] == [0, 0, 1]
-        assert [label_set(labels)(text) for text in (f"bar;{one}", f"{two}; bar")] == [3, 3]
-    assert [listed_label([one, two])(text) for text in (one, two)] == [0, 1]
+        assert [label_parser(labels)(text) for text in (one, two, "bar")] == [0, 0, 1]
+        assert [label_set_parser(labels)(text) for text in (f"bar;{one}", f"{two}; bar")] == [3, 3]
+    assert [label_parser([one, two])(text) for text in (one, two)] == [0, 1]
     with pytest.raises(ValueError, match="expected one of"):
-        listed_label([one, "bar"])("cafe")
+        label_parser([one, "bar"])("cafe")
 
 
 def test_a_row_with_a_label_that_is_none_of_the_names(own: Path) -> None:
@@ -269,4 +269,4 @@ def test_two_tasks_do_not_write_one_file(own: Path) -> None:
 @pytest.mark.parametrize("cell", ["1;0", "1.0;0.0", "1; 0"])
 def test_one_number_a_class_is_no_set_of_numbers(cell: str) -> None:
     with pytest.raises(ValueError, match="one 0 or 1 a class"):
-        label_set([0, 1])(cell)
+        label_set_parser([0, 1])(cell)

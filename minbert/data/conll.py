@@ -11,17 +11,17 @@ CONLL = (".conll", ".bio", ".iob", ".iob2")  # endings that only CoNLL files hav
 DOCUMENT = "-DOCSTART-"  # begins a line that begins a document
 HASH = re.compile(r"#([ \t]|$)")  # begins a comment, or a line whose word is `#`
 COMMENT = re.compile(r"# (\S+ = |new(doc|par)\b)")  # begins one of CoNLL-U, as `# sent_id = 7`
-BETWEEN = "tabs, or blanks in a line without a tab, stand between cells"
+CELLS_HINT = "tabs, or blanks in a line without a tab, stand between cells"
 Sentence = tuple[int, dict[str, list[str]]]  # its first line's number, its cells by column
 
 
 def conll_table(
-    path: Path, lines: Iterator[str], ends: tuple[str, str], names: tuple[str, ...]
+    path: Path, lines: Iterator[str], word_columns: tuple[str, str], names: tuple[str, ...]
 ) -> tuple[list[str], Iterator[Sentence]]:
     """Return the column names and the sentences of a file, each with a list of cells a column.
 
     Cells have tabs between them or, in a line without a tab, blanks. names: of all columns; (): the
-    first and the last column have the names in `ends`, and a file of one column has no tags.
+    first and the last column are `word_columns`, and a file of one column has no tags.
     Comments before a sentence's first word are left out. Raises UserError, with its number, for a
     line with another number of cells than the first.
     """
@@ -40,12 +40,13 @@ def conll_table(
     names = names if columns > 1 else ()  # words alone, as in a test file
     if names and len(names) != columns:
         raise UserError(f"{path}:{first[0]}: {columns} columns, `columns` names {len(names)}")
-    if twice := [name for name in ends if names.count(name) > 1]:
+    if twice := [name for name in word_columns if names.count(name) > 1]:
         raise UserError(f"{path}: two columns are called {twice[0]!r}; rename one of them")
     # by default the columns between the first and the last one have no names
-    named = dict(zip(names or ends, range(columns) if names else (0, columns - 1), strict=True))
+    places = range(columns) if names else (0, columns - 1)
+    named = dict(zip(names or word_columns, places, strict=True))
     if columns == 1:
-        named.pop(ends[1])
+        named.pop(word_columns[1])
     return list(named), _sentences(path, chain([first], rows), columns, named)
 
 
@@ -106,7 +107,7 @@ def _sentences(
         if len(cells) != columns:
             raise UserError(
                 f"{path}:{number}: {len(cells)} columns, the first line has {columns}: "
-                f"{' '.join(cells)[:60]!r}; {BETWEEN}"
+                f"{' '.join(cells)[:60]!r}; {CELLS_HINT}"
             )
         start = start if words else number
         words.append(cells)

@@ -16,7 +16,7 @@ from minbert.data.examples import (
     iter_examples,
     paths_of,
 )
-from minbert.data.long_texts import HEAD, parts_of, shorten
+from minbert.data.long_texts import HEAD_ONLY, parts_of, shorten
 from minbert.data.tokenizer import CHARACTERS_PER_TOKEN, BertTokenizer
 from minbert.data.unusable import BadRow, LeftOut
 from minbert.progress import progress
@@ -75,7 +75,7 @@ Splits = dict[str, EncodedSplit]  # by task
 
 def encode_examples(
     examples: Iterable[Example], tokenizer: BertTokenizer, max_length: int, siamese: bool = False,
-    long: str = HEAD,
+    long: str = HEAD_ONLY,
 ) -> EncodedSplit:  # fmt: skip
     """Tokenize every example: a pair as one sequence, or (siamese) as two of them end to end.
 
@@ -83,7 +83,7 @@ def encode_examples(
     longer single sentence is read; pairs are cut where their longer sentence ends.
     """
     examples = iter(examples)
-    size = CHUNK if long == HEAD else LONG_CHUNK
+    size = CHUNK if long == HEAD_ONLY else LONG_CHUNK
     ids = bytearray()  # grows in place: parts would take their memory twice when they are joined
     parts, words = [], []
     while chunk := list(islice(examples, size)):
@@ -91,7 +91,7 @@ def encode_examples(
         if chunk[0].words is not None:
             encoded, own = _encode_words(chunk, tokenizer, max_length)
             words.append(own)
-        elif long == HEAD:
+        elif long == HEAD_ONLY:
             encoded = _encode_chunk(chunk, tokenizer, max_length, siamese)
         else:
             encoded, counts = _encode_long(chunk, tokenizer, max_length, long)
@@ -163,7 +163,7 @@ def _encode_chunk(
 
 def encode_files(
     files: Files, columns: Columns, labelled: bool, tokenizer: BertTokenizer, max_length: int,
-    siamese: bool = False, long: str = HEAD,
+    siamese: bool = False, long: str = HEAD_ONLY,
 ) -> EncodedSplit:  # fmt: skip
     """Read and tokenize a split's files, whose rows are never in memory all at once.
 

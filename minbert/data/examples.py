@@ -10,7 +10,7 @@ import numpy as np
 
 from minbert.data.tables import (
     JSON,
-    OBJECTS,
+    OBJECT_ENDINGS,
     Dialect,
     as_label,
     as_tags,
@@ -22,11 +22,11 @@ from minbert.data.tables import (
 )
 from minbert.data.textfile import first_text, text_lines
 from minbert.data.unusable import (
+    MAX_BAD_SHARE,
     NO_LABEL,
     NO_TEXT,
     OTHER_LABEL,
-    OTHER_NUMBER,
-    SHARE,
+    OTHER_TAG_COUNT,
     BadRow,
     LeftOut,
 )
@@ -68,7 +68,7 @@ class Columns:
     empty_set: str = ""  # what stands for no label at all, of a task of sets of labels
     course: bool = False  # the course's own files: ids are lower-cased
     dialect: Dialect = Dialect()
-    bad_rows: float = SHARE  # of the rows of a split that may be left out
+    bad_rows: float = MAX_BAD_SHARE  # of the rows of a split that may be left out
 
     def needed(self, labelled: bool) -> list[str]:
         """Return the names of the columns that a file must have."""
@@ -81,7 +81,7 @@ def paths_of(files: Files) -> tuple[Path, ...]:
     return (files,) if isinstance(files, Path) else tuple(files)
 
 
-def names_of(files: Files) -> str:
+def describe_files(files: Files) -> str:
     """Return what messages call a split's files: the first one, and how many follow."""
     first, *others = paths_of(files)
     return f"{first} and {len(others)} more" if others else str(first)
@@ -118,7 +118,7 @@ def usable(rows: Iterable[Example | BadRow], files: Files) -> tuple[list[Example
 
 def examples_by_id(files: Files, columns: Columns) -> dict[str, Example]:
     """Return the rows with labels of a split's files by their ids. Raises as `read_examples`."""
-    what = f"{names_of(files)}: rows read again"
+    what = f"{describe_files(files)}: rows read again"
     rows, _ = read_examples(files, columns, labelled=True, what=what)
     return {example.id: example for example in rows}
 
@@ -154,7 +154,7 @@ def check_usable(columns: Columns, used: int, left_out: LeftOut) -> None:
     if not used:
         why = left_out.describe()
         what = f"no usable row in it ({why})" if why else "no row in it but the columns' names"
-        raise UserError(f"{names_of(left_out.paths)}: {what}")
+        raise UserError(f"{describe_files(left_out.paths)}: {what}")
 
 
 def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Example | BadRow]:
@@ -166,21 +166,21 @@ def iter_examples(files: Files, columns: Columns, labelled: bool) -> Iterator[Ex
     """
     paths = paths_of(files)
     for file, path in enumerate(paths):
-        before = f"{file + 1}:" if len(paths) > 1 else ""
-        for row in _examples_of(path, columns, labelled, file, before):
+        id_prefix = f"{file + 1}:" if len(paths) > 1 else ""
+        for row in _examples_of(path, columns, labelled, file, id_prefix):
             if columns.course and isinstance(row, BadRow) and row.reason != NO_LABEL:
                 raise UserError(f"{path}:{row.line}: {row.problem}")
             yield row
 
 
 def _examples_of(
-    path: Path, columns: Columns, labelled: bool, file: int, before: str
+    path: Path, columns: Columns, labelled: bool, file: int, id_prefix: str
 ) -> Iterator[Example | BadRow]:
     """Yield a file's rows.
 
-    file: its number in the split. before: what stands before a line number that is an id.
+    file: its number in the split. id_prefix: what stands before a line number that is an id.
     """
-    for line, id_, texts, label in _rows(path, columns, labelled, before):
+    for line, id_, texts, label in _rows(path, columns, labelled, id_prefix):
         where, id_ = f"{path}:{line}", id_.lower() if columns.course else id_
         if not id_:
             raise UserError(f"{where}: empty id; every row needs one")
@@ -212,7 +212,7 @@ def _label_of(
     """Return a label as a number, or the tags of so many words as numbers."""
     if isinstance(label, list):
         if len(label) != words:
-            return BadRow(OTHER_NUMBER, f"{words} words and {len(label)} tags", line, file)
+            return BadRow(OTHER_TAG_COUNT, f"{words} words and {len(label)} tags", line, file)
         values = [_label_of(tag, 0, columns, line, file) for tag in label]
         return next((value for value in values if isinstance(value, BadRow)), values)
     try:
@@ -226,11 +226,11 @@ def _label_of(
 Row = tuple[int, str, list[str] | list[list[str]], str | list[str]]
 
 
-def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator[Row]:
+def _rows(path: Path, columns: Columns, labelled: bool, id_prefix: str) -> Iterator[Row]:
     """Yield the rows of a file of any kind."""
     check_exists(path, columns.course)
     if is_cmu(path, columns):
-        yield from _cmu_rows(path, columns, before)
+        yield from _cmu_rows(path, columns, id_prefix)
         return
     needed = columns.needed(labelled)
     text_of, label_of = (as_words, as_tags) if columns.dialect.word_columns else (as_text, as_label)
@@ -247,7 +247,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
             row = row | dict.fromkeys(missing)  # as null: a row that cannot be used
         name = columns.id
         try:
-            id_ = as_text(row[name]) if name else f"{before}{number}"
+            id_ = as_text(row[name]) if name else f"{id_prefix}{number}"
             texts = [text_of(row[name := column]) for column in columns.texts]
             label = label_of(row[name := columns.label]) if labelled else ""
         except ValueError as error:
@@ -257,7 +257,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, before: str) -> Iterator
 
 def is_cmu(path: Path, columns: Columns) -> bool:
     """Return whether a file's first line that is not blank has CMU's form, which has no header."""
-    if file_ending(path) in OBJECTS or not may_be_cmu(columns.dialect):
+    if file_ending(path) in OBJECT_ENDINGS or not may_be_cmu(columns.dialect):
         return False
     return is_cmu_line(first_text(path, columns.dialect.charset))
 
@@ -281,7 +281,7 @@ def check_exists(path: Path, course: bool) -> None:
         raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 
 
-def _cmu_rows(path: Path, columns: Columns, before: str) -> Iterator[Row]:
+def _cmu_rows(path: Path, columns: Columns, id_prefix: str) -> Iterator[Row]:
     """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
     for number, line in enumerate(text_lines(path, columns.dialect.charset), start=1):
         if not line.strip():
@@ -289,4 +289,4 @@ def _cmu_rows(path: Path, columns: Columns, before: str) -> Iterator[Row]:
         label, *texts = [part.strip() for part in line.split("|||")]
         if len(texts) != len(columns.texts):
             raise UserError(f"{path}:{number}: expected `label ||| sentence`, found {line[:60]!r}")
-        yield number, f"{before}{number}", texts, label
+        yield number, f"{id_prefix}{number}", texts, label

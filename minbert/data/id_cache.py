@@ -9,7 +9,7 @@ import numpy as np
 
 from minbert.data.encoded import EncodedSplit, encode_files
 from minbert.data.examples import Columns, Files, paths_of
-from minbert.data.long_texts import HEAD
+from minbert.data.long_texts import HEAD_ONLY
 from minbert.data.tables import file_ending
 from minbert.data.tokenizer import BertTokenizer
 from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_hash
@@ -27,7 +27,7 @@ def load_split(
     max_length: int,
     cache_dir: Path | None = None,
     siamese: bool = False,
-    long: str = HEAD,
+    long: str = HEAD_ONLY,
 ) -> EncodedSplit:
     """Read and tokenize a split's files, or take its arrays from the cache of the same files."""
     paths = paths_of(files)

@@ -45,7 +45,7 @@ def by_row(split: EncodedSplit, values: np.ndarray) -> np.ndarray:
     """Return what the items have, (I, ...), by row: (R, ...), or R arrays (words, ...)."""
     if split.word_offsets is None:
         return values
-    return objects(np.split(values, split.word_offsets[1:-1]))
+    return object_array(np.split(values, split.word_offsets[1:-1]))
 
 
 def gold_of(split: EncodedSplit) -> np.ndarray:
@@ -53,7 +53,7 @@ def gold_of(split: EncodedSplit) -> np.ndarray:
     return by_row(split, item_labels(split))
 
 
-def objects(parts: Sequence[np.ndarray]) -> np.ndarray:
+def object_array(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Return n arrays of any lengths as one array of objects, (n,), which rows are chosen from."""
     result = np.empty(len(parts), dtype=object)
     for place, part in enumerate(parts):

@@ -7,8 +7,8 @@ all of it that `shorten` keeps, in overlapping sequences.
 
 from collections.abc import Sequence
 
-HEAD, TAIL, HEAD_TAIL, WINDOWS = "head", "tail", "head+tail", "windows"
-LONG = (HEAD, TAIL, HEAD_TAIL, WINDOWS)
+HEAD_ONLY, TAIL, HEAD_TAIL, WINDOWS = "head", "tail", "head+tail", "windows"
+LONG = (HEAD_ONLY, TAIL, HEAD_TAIL, WINDOWS)
 HEAD_SHARE = 128 / 510  # of what "head+tail" reads
 
 
@@ -24,7 +24,7 @@ def parts_of(ids: Sequence[int], most: int, long: str) -> list[Sequence[int]]:
         last = len(ids) - most
         begins = [*range(0, last, max(1, most // 2)), last]
         return [ids[begin : begin + most] for begin in begins]
-    head = {HEAD: most, TAIL: 0, HEAD_TAIL: round(most * HEAD_SHARE)}[long]
+    head = {HEAD_ONLY: most, TAIL: 0, HEAD_TAIL: round(most * HEAD_SHARE)}[long]
     return [[*ids[:head], *ids[len(ids) - (most - head) :]]]
 
 

@@ -9,15 +9,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from minbert.data.conll import BETWEEN, conll_table
+from minbert.data.conll import CELLS_HINT, conll_table
 from minbert.data.delimited import delimited_rows
 from minbert.data.textfile import check_is_text, text_lines
 from minbert.errors import UserError, first_line
 from minbert.printable import composed, valid_unicode
 
 JSON = (".jsonl", ".ndjson", ".json")
-OBJECTS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
-TABLES = (".tsv", ".csv", *OBJECTS)  # endings of files whose columns have names
+OBJECT_ENDINGS = (".parquet", *JSON)  # endings of files whose rows have names and lists of words
+TABLES = (".tsv", ".csv", *OBJECT_ENDINGS)  # endings of files whose columns have names
 SEMICOLON = (
     "`;` between the columns; separate them by tabs or commas or, if it is a file that a new run "
     'is to train on, write delimiter = ";" in the task file'
@@ -159,8 +159,8 @@ def check_columns(path: Path, wanted: list[str], names: list[str], dialect: Dial
     """Raise UserError when a file with columns of these names lacks a wanted one, or has two."""
     for name in wanted:
         if name not in names:
-            is_conll = dialect.word_columns and file_ending(path) not in OBJECTS
-            hint = f"; {BETWEEN}" if is_conll and len(names) == 1 else ""
+            is_conll = dialect.word_columns and file_ending(path) not in OBJECT_ENDINGS
+            hint = f"; {CELLS_HINT}" if is_conll and len(names) == 1 else ""
             if composed(name) in map(composed, names):
                 hint = "; one has an accent as a character of its own: copy the name from there"
             raise UserError(f"{path}:1: no column {name!r}; it has {', '.join(names)[:200]}{hint}")

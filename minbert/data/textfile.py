@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from minbert.errors import UserError, first_line
-from minbert.manifest import IS_LFS, LFS
+from minbert.manifest import LFS, LFS_MESSAGE
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
 PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"
@@ -30,7 +30,7 @@ KNOWN_BYTES = (  # how files begin that somebody may take for text
         b"\xd0\xcf\x11\xe0",
         "an old Excel workbook or Word text; save it as CSV or plain text (UTF-8)",
     ),
-    (LFS, IS_LFS),
+    (LFS, LFS_MESSAGE),
     (
         b"\x1f\x8b",
         "compressed by gzip; unpack it by `gunzip` or, if it is a text file, end its name in .gz",

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minbert.data.texts import as_list, checked_text
-from minbert.data.vocabulary import SPECIAL, Settings, is_cased, read_tokenizer, wordpiece
+from minbert.data.vocabulary import SPECIAL, Settings, is_cased, read_tokenizer, read_vocab
 from minbert.errors import UserError
 from minbert.weights.resolve import resolve
 
@@ -102,7 +102,7 @@ class BertTokenizer:
     @classmethod
     def from_vocab(cls, path: str | Path) -> Self:
         """Read a vocab.txt; texts are lower-cased unless a word of it has an upper-case letter."""
-        tokenizer = wordpiece(Path(path))
+        tokenizer = read_vocab(Path(path))
         Settings(lowercase=not is_cased(tokenizer)).apply_to(tokenizer, Path(path))
         try:
             return cls(tokenizer)
@@ -220,7 +220,7 @@ class BertTokenizer:
         (directory / "tokenizer.json").write_text(text, encoding="utf-8")
         # this class, here and in transformers, takes tokenizer.json as it is, whatever is in it
         settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
-        if self.is_berts_own():
+        if self.has_bert_parts():
             normalizer = self.tokenizer.normalizer
             settings = {
                 "tokenizer_class": "BertTokenizer",
@@ -234,7 +234,7 @@ class BertTokenizer:
         path = directory / "tokenizer_config.json"
         path.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
-    def is_berts_own(self) -> bool:
+    def has_bert_parts(self) -> bool:
         """Return whether transformers' BertTokenizer, whose parts are fixed, gives the same ids."""
         t = self.tokenizer
         return (

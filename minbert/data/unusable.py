@@ -9,10 +9,10 @@ from pathlib import Path
 from minbert.errors import UserError
 
 NO_LABEL, NO_TEXT, OTHER_LABEL = "without a label", "with an empty text", "with another label"
-OTHER_NUMBER = "with more or fewer tags than words"
+OTHER_TAG_COUNT = "with more or fewer tags than words"
 SHOWN = 3  # rows, and labels, that are named for each reason
 MOST_ADVISED = 0.2  # the largest `bad_rows` to advise: beyond, the task's labels or range are wrong
-SHARE = 0.05  # of a split's rows that may be left out, unless the task file has `bad_rows`
+MAX_BAD_SHARE = 0.05  # of a split's rows that may be left out, unless the task file has `bad_rows`
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     return values
 
 
-def wordpiece(path: Path) -> Tokenizer:
+def read_vocab(path: Path) -> Tokenizer:
     """Read a vocab.txt: a token a line, its id the line's number. Raises UserError."""
     try:
         check_content(path)
@@ -195,7 +195,7 @@ def read_tokenizer(directory: Path) -> Tokenizer:
             raise UserError(f"{path}: its unk_token {unknown!r} is not in its vocabulary")
         settings.apply_to(tokenizer, path)
     elif (path := directory / "vocab.txt").is_file():
-        tokenizer = wordpiece(path)
+        tokenizer = read_vocab(path)
         if settings.lowercase is None:
             settings = replace(settings, lowercase=not is_cased(tokenizer))
         settings.apply_to(tokenizer, path)

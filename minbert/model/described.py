@@ -24,22 +24,22 @@ ATTRIBUTES = {
 
 def check_config(
     model: nn.Module, config: BertConfig, build: Callable[[BertConfig], nn.Module],
-    but_for: tuple[str, ...],
+    ignored_prefixes: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Raise UserError for a BertModel that its config does not describe.
 
     The message says what to change in the config, if a changed one describes it. build: makes a
-    model from a config. but_for: prefixes of parameters that may be missing.
+    model from a config. ignored_prefixes: prefixes of parameters that may be missing.
     """
     with without_values():
         described = build(config)
-    if not find_difference(model, described, but_for):
+    if not find_difference(model, described, ignored_prefixes):
         return
     needed = needed_config(model, config)
     with without_values():
         other = build(needed)
-    if find_difference(model, other, but_for):  # no config describes it
-        check_same_form(model, described, but_for)
+    if find_difference(model, other, ignored_prefixes):  # no config describes it
+        check_same_form(model, described, ignored_prefixes)
     changes = asdict(needed).items() - asdict(config).items()
     listed = ", ".join(f"{key}={x}" for key, x in sorted(changes))
     raise UserError(

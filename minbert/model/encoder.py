@@ -283,6 +283,6 @@ class BertModel(nn.Module):
         missing.
         """
         tensors = {to_published(name): tensor for name, tensor in self.state_dict().items()}
-        but_for = () if names_a_pooler(tensors) else (POOLER,)
-        check_config(self, self.config, BertModel, but_for)
+        ignored_prefixes = () if names_a_pooler(tensors) else (POOLER,)
+        check_config(self, self.config, BertModel, ignored_prefixes)
         return tensors

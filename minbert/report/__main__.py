@@ -10,7 +10,7 @@ from minbert.cli import arg, parse_with_positionals, run_script
 from minbert.errors import UserError
 from minbert.report.files import read_runs, write_page
 from minbert.report.runs import LoggedRun
-from minbert.run_files import check_stays
+from minbert.run_files import check_not_replaced
 
 POSITIONALS = "RUN..."  # the arguments that are written without a flag
 
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     folders, args = parse_with_positionals(Args, argv, __doc__, POSITIONALS)
     if not folders:
         raise UserError(f"write python -m minbert.report {POSITIONALS}, and options")
-    check_stays(Path(args.output), "--output")
+    check_not_replaced(Path(args.output), "--output")
     found = [(folder, run) for folder in map(Path, folders) for run in read_runs(folder)]
     runs = distinct(found)
     write_page(runs, Path(args.output))

@@ -16,12 +16,12 @@ from minbert.cli import flag_of
 from minbert.data.encoded import EncodedSplit, Splits
 from minbert.data.items import gold_of
 from minbert.files import write_text
-from minbert.metrics import decimals, over_seeds
-from minbert.parsers import as_typed
+from minbert.metrics import decimals, summarize_seeds
+from minbert.parsers import arg_text
 from minbert.report.tables import markdown_table
 from minbert.report.task_findings import TaskFindings
 from minbert.task.calibration import ECE_BINS
-from minbert.task.classes import describe_labels, shown_counts, worst_first
+from minbert.task.classes import describe_labels, scores_to_show, shown_counts
 from minbert.task.loading import count_trained_on, training_files
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -50,7 +50,7 @@ def command_line(args: Any) -> str:
         if f.name in NOT_SHOWN or is_default:
             continue
         flag = flag_of(f"no_{f.name}" if value is False else f.name)
-        typed = value if "nargs" in f.metadata else [as_typed(value)]
+        typed = value if "nargs" in f.metadata else [arg_text(value)]
         word = " ".join(map(shlex.quote, typed))
         words.append(flag if isinstance(value, bool) else f"{flag} {word}")
     return " ".join(words)
@@ -58,10 +58,10 @@ def command_line(args: Any) -> str:
 
 def launcher() -> str:
     """Return what starts a script in as many processes, on as many machines, as there are now."""
-    if distributed.size() == 1:
+    if distributed.world_size() == 1:
         return "python"
-    of_machine = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.size()))
-    machines = distributed.size() // of_machine
+    of_machine = int(os.environ.get("LOCAL_WORLD_SIZE", distributed.world_size()))
+    machines = distributed.world_size() // of_machine
     several = f"--nnodes {machines} " if machines > 1 else ""
     return f"torchrun {several}--nproc-per-node {of_machine}"
 
@@ -141,7 +141,7 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
     rows = [
         (s.label, f"{counts[s.label]:,}", f"{s.rows:,}",
          *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
-        for s in worst_first(scores)
+        for s in scores_to_show(scores)
     ]  # fmt: skip
     table = markdown_table([head, *rows])
     if more := len(scores) - len(rows):
@@ -214,7 +214,7 @@ def write_several_card(
     scores: Rows = [
         ("task", "metric", "mean dev score, best step by dev", "spread", "lowest to highest")
     ]
-    summary, seeds = over_seeds(by_seed), f"{len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
+    summary, seeds = summarize_seeds(by_seed), f"{len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
     for task in tasks:
         s = summary[task.name]
         spread = f"{s['spread']:.4f}" if len(by_seed) > 1 else "-"
@@ -237,7 +237,7 @@ def write_sections(
     """Write a card's text; more: parts of it."""
     libraries = (f"{name} {version(name)}" for name in LIBRARIES)
     versions = ", ".join((f"minbert {VERSION}", *libraries))
-    typed = ((k, "" if v is None else as_typed(v)) for k, v in vars(args).items())
+    typed = ((k, "" if v is None else arg_text(v)) for k, v in vars(args).items())
     listed = ((k, f"`{v}`" if v else "-") for k, v in typed if k not in NOT_SHOWN)
     arguments: Rows = [("argument", "value"), *listed]
     parts = [

@@ -18,7 +18,7 @@ from minbert.task.probabilities import class_probabilities
 from minbert.task.task import Task
 
 WORST = 12  # how many of the worst rows are listed
-MOST_CONFUSED = 150  # classes of a table, which has the square of them
+MAX_CONFUSION_CLASSES = 150  # classes of a table, which has the square of them
 DIAGRAM_BINS = 10  # of the reliability diagram
 SCATTER_POINTS = 1500  # most points of a scatter plot
 
@@ -66,7 +66,7 @@ def findings(
 
 def confusion_of(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Return the counts of gold by predicted classes and their names; {} of too many classes."""
-    if len(task.display_classes) > MOST_CONFUSED:
+    if len(task.display_classes) > MAX_CONFUSION_CLASSES:
         return {}
     if task.per_word:
         names, counts = confusion_of_words(task, predictions, labels)
@@ -81,7 +81,7 @@ def calibration_found(
 ) -> dict[str, Any]:
     """Return a calibration's numbers and the points of reliability before it and after it."""
     found: dict[str, Any] = {"calibrated": calibration.to_json()}
-    for name, temperature in (("", 1.0), ("_calibrated", calibration.held_out[:, None])):
+    for name, temperature in (("", 1.0), ("_calibrated", calibration.row_temperatures[:, None])):
         p = class_probabilities(task, outputs, temperature)
         found[f"reliability{name}"] = reliability(*predicted_and_true(task, p, labels))
     return found

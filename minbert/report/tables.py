@@ -8,7 +8,7 @@ from typing import Any
 
 from minbert.report.charts import Figure, Series, short
 from minbert.report.task_findings import TaskFindings
-from minbert.task.classes import worst_first
+from minbert.task.classes import scores_to_show
 
 CODE = re.compile("`[^`]*`")  # of Markdown, which reads no entities in it
 
@@ -101,7 +101,7 @@ def confusion_table(run: str, f: TaskFindings) -> str:
 
 def class_table(run: str, f: TaskFindings) -> str:
     """Return a table of precision, recall and F1 of each class; one never found is marked."""
-    scores = worst_first(f.classes)
+    scores = scores_to_show(f.classes)
     rows = [
         (s.label, f"{s.rows:,}", *(f"{x:.3f}" for x in (s.precision, s.recall, s.f1)), s.note)
         for s in scores

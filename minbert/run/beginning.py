@@ -92,13 +92,14 @@ def begin(
     folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
     model: MultitaskNetwork | MaskedLanguageModel,
     optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
-    hashes: dict[str, str], start: str = "", own_bests: tuple[str, ...] = (), **about: Any,
+    hashes: dict[str, str], start: str = "", tasks_with_best: tuple[str, ...] = (), **about: Any,
 ) -> Training:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
     files: what is trained and evaluated on, by a name that stays when they move. hashes: those of
-    the files when they were read. start: the hash of the model that a run starts from. own_bests:
-    the tasks whose best steps are kept, too. about: more values for the log's "start" or "resume".
+    the files when they were read. start: the hash of the model that a run starts from.
+    tasks_with_best: the tasks whose own best steps are kept, too. about: more values for the log's
+    "start" or "resume".
     """
     state = TrainState(steps, data=hashes, start=start)
     if last:
@@ -106,9 +107,9 @@ def begin(
         check_steps(folder, state.steps, steps)
         check_data(folder, state.data, files, hashes)
         state.data = hashes
-        checkpoint.check_bests(folder, state, own_bests)
-        adopt_bests(folder, state, own_bests)
-        forget_lost_bests(folder, state, own_bests)
+        checkpoint.check_bests(folder, state, tasks_with_best)
+        adopt_bests(folder, state, tasks_with_best)
+        forget_lost_bests(folder, state, tasks_with_best)
     path, begun = folder / LOG, state.step if last else -1
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
@@ -128,7 +129,7 @@ def machine_of(model: MultitaskNetwork | MaskedLanguageModel) -> str:
     return f"{describe_machine(encoder.device)}, {precision_name(encoder.compute_dtype)} products"
 
 
-def adopt_bests(folder: Path, state: TrainState, own_bests: tuple[str, ...]) -> None:
+def adopt_bests(folder: Path, state: TrainState, tasks_with_best: tuple[str, ...]) -> None:
     """Let the state name the steps that the best folders hold, which may be newer than last/.
 
     After kill -9, best/ may hold a step that last/ does not know of. If its second evaluation came
@@ -139,18 +140,18 @@ def adopt_bests(folder: Path, state: TrainState, own_bests: tuple[str, ...]) -> 
     if held and held != state.best:
         state.best = held
         (folder / FINDINGS).unlink(missing_ok=True)  # they are of another step
-    for task in own_bests:
+    for task in tasks_with_best:
         if own := checkpoint.read_best_step(folder / checkpoint.task_best_folder(task), TaskBest):
             state.task_best[task] = own
 
 
-def forget_lost_bests(folder: Path, state: TrainState, own_bests: tuple[str, ...]) -> None:
+def forget_lost_bests(folder: Path, state: TrainState, tasks_with_best: tuple[str, ...]) -> None:
     """Let the best step be chosen anew, from the present one on, where its folder is gone."""
     lost = []
     if state.best and not (folder / "best").exists():
         lost, state.best = ["best"], None
         (folder / FINDINGS).unlink(missing_ok=True)  # they are of the model that is gone
-    for task in own_bests:
+    for task in tasks_with_best:
         name = checkpoint.task_best_folder(task)
         if task in state.task_best and not (folder / name).exists():
             lost.append(name)

@@ -175,12 +175,12 @@ def check_manifest(directory: Path) -> None:
         )
 
 
-def check_bests(run: Path, state: TrainState, own_bests: tuple[str, ...]) -> None:
+def check_bests(run: Path, state: TrainState, tasks_with_best: tuple[str, ...]) -> None:
     """Raise UserError for a best step's folder whose files are not as they were saved.
 
     A run that goes on reads them only at its end, and keeps those that none replaces.
     """
-    for directory in (run / name for name in ("best", *map(task_best_folder, own_bests))):
+    for directory in (run / name for name in ("best", *map(task_best_folder, tasks_with_best))):
         try:
             if directory.exists():
                 check_manifest(directory)

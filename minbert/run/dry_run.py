@@ -17,7 +17,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.data.items import gold_of
 from minbert.data.sampler import ADAPTIVE_MEAN, shuffled
 from minbert.errors import UserError
-from minbert.parsers import as_typed
+from minbert.parsers import arg_text
 from minbert.printable import silence
 from minbert.progress import duration, progress
 from minbert.run import pre_training
@@ -69,7 +69,7 @@ def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
 
     run: from set_up_to_measure. args: the command's own, of all its runs.
     """
-    plan, counts = run.plan, steps_to_measure(args, run.plan)
+    plan, counts = run.plan, steps_by_task(args, run.plan)
     if args.fine_tune_mode == FROZEN:
         seconds = features_seconds(run)
     else:
@@ -83,7 +83,7 @@ def forecast(run: FineTuning, args: Args, train_step: TrainStep) -> Forecast:
     return Forecast(args.seeds * sum(counts.values()), args.seeds * seconds / 60, gib)
 
 
-def steps_to_measure(args: Args, plan: Plan) -> dict[str, int]:
+def steps_by_task(args: Args, plan: Plan) -> dict[str, int]:
     """Return how many steps of each task there are; in joint mode the first stands for all."""
     if args.is_one_by_one:
         epochs = {task: arguments_of_task(args, task)["epochs"] for task in plan.batches}
@@ -135,7 +135,7 @@ def longest_step(run: FineTuning) -> int:
     return longest[1]
 
 
-def padded_share(split: EncodedSplit, batch_size: int) -> float:
+def padding_factor(split: EncodedSplit, batch_size: int) -> float:
     """Return the tokens of padded random batches over the real tokens, which packing leaves."""
     lengths = split.lengths[shuffled(len(split.lengths), 0, "", 0)]
     batches = np.array_split(lengths, max(1, len(lengths) // batch_size))
@@ -156,7 +156,7 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     """Return a forecast for people: lines of arguments, data, time and memory."""
     lines = ["arguments:"]
     given = {name: value for name, value in asdict(args).items() if value not in ("", {}, (), None)}
-    lines += [f"  {name}: {as_typed(value)}" for name, value in given.items()]
+    lines += [f"  {name}: {arg_text(value)}" for name, value in given.items()]
     lines += data
     time_, left_out = duration(60 * found.minutes), ["evaluation"]
     if isinstance(args, Args):
@@ -199,7 +199,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     data = ["data (rows to train and evaluate on, mean tokens, what padding would add):"]
     size = args.batch_size if isinstance(args.batch_size, int) else ADAPTIVE_MEAN
     for name, split in run.train_splits.items():
-        more = padded_share(split, size) - 1
+        more = padding_factor(split, size) - 1
         rows = f"{len(split):,} and {len(run.dev_splits[name]):,}"
         data.append(f"  {name}: {rows}, {split.lengths.sum() / len(split):.1f}, {more:+.0%}")
     data.append("labels to train on:")
@@ -207,7 +207,7 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
         data.append(f"  {name}: {describe_labels(tasks[name], gold_of(split))}")
     passes = run.plan.passes()
     if args.is_one_by_one:  # the plan has all tasks in one run
-        steps = steps_to_measure(args, run.plan)
+        steps = steps_by_task(args, run.plan)
         passes = {task: n / run.plan.batches[task] for task, n in steps.items()}
     data.append(describe_passes(passes))
     return describe(args, data, found), found

@@ -33,7 +33,7 @@ from minbert.run.resumed import check_begun
 from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
 from minbert.run.train_args import FROZEN, Args, data_source
 from minbert.task.balance import with_class_weights
-from minbert.task.classes import label_summary, rare_classes
+from minbert.task.classes import describe_rare_classes, label_summary
 from minbert.task.evaluation import encode_features
 from minbert.task.heads import check_head, head_config
 from minbert.task.kinds import in_unit
@@ -162,7 +162,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
         last=last, files=files, hashes=hashes, passes=plan.passes(), prepared_s=prepared_s,
-        start=start, own_bests=args.tasks if args.save_task_best else (),
+        start=start, tasks_with_best=args.tasks if args.save_task_best else (),
         left_out=count_left_out({"train": train_splits, "dev": dev_splits, "test": test_splits}),
     )  # fmt: skip
     if not last:
@@ -216,7 +216,7 @@ def prepare_reading(
 def warn_of_rare_classes(tasks: Tasks, splits: Splits) -> None:
     """Print which classes have few training rows, if any."""
     for name, task in tasks.items():
-        if warning := rare_classes(task, gold_of(splits[name])):
+        if warning := describe_rare_classes(task, gold_of(splits[name])):
             print(warning)
 
 

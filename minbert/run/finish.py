@@ -8,7 +8,7 @@ import numpy as np
 
 from minbert.data.items import gold_of
 from minbert.files import write_json, write_text
-from minbert.metrics import bootstrap_interval, over_seeds
+from minbert.metrics import bootstrap_interval, summarize_seeds
 from minbert.model.heads import HeadConfig
 from minbert.report.card import (
     Findings,
@@ -49,10 +49,10 @@ def finish(run: FineTuning) -> None:
         print(f"batches without two pairs to tell apart, skipped: {state.skipped}")
     found = read_findings(run.folder) if args.skip_predictions else predict_best(run)
     bests = {key: state.to_json()[key] for key in ("best", "task_best")}
-    best, kept = state.best, kept_step(state.best)
+    best, kept = state.best, describe_best(state.best)
     if args.save_task_best:
         of_tasks = state.task_best.items()
-        kept += "".join(f", `{task_best_folder(n)}/` {kept_step(one)}" for n, one in of_tasks)
+        kept += "".join(f", `{task_best_folder(n)}/` {describe_best(one)}" for n, one in of_tasks)
     if args.average and not run.averaged_steps:
         print(f"--average {args.average:g}: stopped before those steps, so there is no mean")
     if args.average or args.save_task_best:
@@ -70,7 +70,7 @@ def finish(run: FineTuning) -> None:
         write_report(run.folder)
 
 
-def kept_step(best: Best | TaskBest) -> str:
+def describe_best(best: Best | TaskBest) -> str:
     """Return what a folder of a best step holds."""
     return ("the mean of the weights up to " if best.is_mean else "") + f"step {best.step}"
 
@@ -158,5 +158,5 @@ def finish_several(folder: Path, args: Args, tasks: list[Task], scores: list[Sco
     """
     if distributed.rank() == 0:
         write_several_card(folder, args, tasks, scores)
-        write_json(folder / SCORES, {"scores": scores, "over_seeds": over_seeds(scores)})
+        write_json(folder / SCORES, {"scores": scores, "over_seeds": summarize_seeds(scores)})
         write_report(folder)

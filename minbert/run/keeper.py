@@ -69,9 +69,9 @@ class Keeper:
             # its terminal is gone or its disk is full) or of full temporary files (sampler.py):
             # the run is saved then, too
             no_name = isinstance(error, OSError) and error.filename is None
-            stdout_closed = no_name and distributed.size() == 1
+            stdout_closed = no_name and distributed.world_size() == 1
             # processes wait for each other before an update or after it: none is half-done
-            left_alone = distributed.size() > 1 and distributed.tells_of_lost_process(error)
+            left_alone = distributed.world_size() > 1 and distributed.tells_of_lost_process(error)
             if stdout_closed or left_alone or isinstance(error, KeyboardInterrupt):
                 self.deferred = True  # no signal interrupts the saving
                 self._save_and_report()
@@ -82,7 +82,7 @@ class Keeper:
     def _save_and_report(self) -> None:
         """Write last/ and print the command that continues from it."""
         put_back(self.run.optimizer)  # if Ctrl-C came before `averaged` could
-        if distributed.size() > 1:  # the others may be gone, or not as far
+        if distributed.world_size() > 1:  # the others may be gone, or not as far
             self.run.records.give_up_losses()
         save_checkpoint(self.run, "last")
         if distributed.rank() == 0:  # on stderr, which --quiet does not silence

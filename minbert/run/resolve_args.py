@@ -132,7 +132,7 @@ def resolve_pairs(args: Args, tasks: Tasks) -> dict[str, dict[str, str]]:
         check_pair_loss(tasks[name], chosen[name], kind, said)
         if chosen[name] in WHOLE_BATCH and args.accumulate > 1:
             raise UserError(f"--accumulate {args.accumulate}: {chosen[name]} needs whole batches")
-        if chosen[name] in WHOLE_BATCH and distributed.size() > 1:
+        if chosen[name] in WHOLE_BATCH and distributed.world_size() > 1:
             raise UserError(f"{name}: {chosen[name]} needs whole batches: use one process")
     siamese_args = ("embedding_size", "towers", "mnr_scale")
     given = [name for name in siamese_args if getattr(args, name) != getattr(Args, name)]

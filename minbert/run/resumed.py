@@ -10,7 +10,7 @@ from typing import Any
 from minbert.cli import flag_of
 from minbert.errors import DAMAGED, UserError
 from minbert.manifest import has_all_files, whole_directory_of
-from minbert.parsers import as_typed
+from minbert.parsers import arg_text
 from minbert.run.checkpoint import TrainState, read_state
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
@@ -83,42 +83,42 @@ def resumed_arguments(
     Others may be given as they were typed for the run, or as it has them. Raises UserError if one
     means another value.
     """
-    begun = vars(saved)
+    run_args = vars(saved)
     if given.get("dry_run"):
         raise UserError(
             "--dry-run measures a new run, not the rest of one: leave out --resume, and write the "
             "run's own arguments"
         )
     for name, value in given.items():
-        if name in FREE_ON_RESUME or value == begun[name]:
+        if name in FREE_ON_RESUME or value == run_args[name]:
             continue
-        if name == "task_file" and begun[name] and defines_same(value, run, saved.tasks):
+        if name == "task_file" and run_args[name] and defines_same(value, run, saved.tasks):
             continue
-        if not changes_nothing(resolve, begun, name, value):
+        if not changes_nothing(resolve, run_args, name, value):
             mend = "leave it out"
             if name in BY_NEW_RUN:
                 mend += f", or start a new run from this one: --model {shlex.quote(str(run))}"
             typed, the_run = (
-                f"{flag_of(name)} {as_typed(value)}",
-                f"the run's {as_typed(begun[name])}",
+                f"{flag_of(name)} {arg_text(value)}",
+                f"the run's {arg_text(run_args[name])}",
             )
             if isinstance(value, bool):
                 typed, the_run = flag_of(name if value else f"no_{name}"), "the run"
-            elif begun[name] in (None, "", (), {}):
+            elif run_args[name] in (None, "", (), {}):
                 the_run = "the run, which has none"
             raise UserError(f"{typed} differs from {the_run}: {mend}")
     free = {name: value for name, value in given.items() if name in FREE_ON_RESUME}
     if free.get("use_gpu") and "device" not in free:
         free |= {"use_gpu": False, "device": "cuda"}
-    return resolve({**begun, **free})
+    return resolve({**run_args, **free})
 
 
 def changes_nothing(
-    resolve: Callable[[dict[str, Any]], ScriptArgs], begun: dict[str, Any], name: str, value: Any
+    resolve: Callable[[dict[str, Any]], ScriptArgs], run_args: dict[str, Any], name: str, value: Any
 ) -> bool:
     """Return whether a run's arguments resolve to the same ones if `name` has this value."""
     try:
-        return vars(resolve({**begun, name: value})) == vars(resolve(begun))
+        return vars(resolve({**run_args, name: value})) == vars(resolve(run_args))
     except UserError:  # it does not go with the others, which did go together
         return False
 

@@ -13,7 +13,7 @@ from minbert.cli import flag_of
 from minbert.errors import UserError
 from minbert.files import finished_name, write_text
 from minbert.locks import is_locked, locked
-from minbert.parsers import as_typed
+from minbert.parsers import arg_text
 from minbert.printable import valid_unicode
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import ScriptArgs
@@ -25,7 +25,7 @@ from minbert.run_files import (
     LOG,
     TASKS_FILE,
     TEACHER_OUTPUTS,
-    check_stays,
+    check_not_replaced,
     write_arguments,
 )
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
@@ -60,10 +60,10 @@ def open_run(
     others. The folder of a --dry-run is the one that all runs are in.
     """
     for name, value in given.items():
-        if (text := as_typed(value)) != valid_unicode(text):  # args.json could not be read again
+        if (text := arg_text(value)) != valid_unicode(text):  # args.json could not be read again
             raise UserError(f"{flag_of(name)} {text!r}: not UTF-8; choose another")
     root = Path(given.get("output_dir", cls.output_dir))
-    check_stays(root, "--output-dir")
+    check_not_replaced(root, "--output-dir")
     if "resume" in given:
         folder = find_run(root, given["resume"])
         saved = saved_arguments(cls, folder)

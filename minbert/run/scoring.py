@@ -15,9 +15,9 @@ from minbert.files import check_writable
 from minbert.inference import MultitaskModel
 from minbert.metrics import accuracy, bootstrap_interval, decimals, overall
 from minbert.printable import silence
-from minbert.run_files import data_of_run, folders_of_run
+from minbert.run_files import data_hashes, folders_of_run
 from minbert.task.calibration import calibration_if_any
-from minbert.task.classes import ClassScore, class_scores, worst_first
+from minbert.task.classes import ClassScore, class_scores, scores_to_show
 from minbert.task.evaluation import (
     AT_HALF,
     WHY_UNDEFINED,
@@ -109,7 +109,7 @@ def check_own_data(run: Path, tasks: Tasks, data_dir: Path) -> None:
     replace the run's own. A dev set that is a share of the training rows is checked by dev_rows.py.
     """
     folder = next(iter(folders_of_run(run)), run)
-    begun_with = data_of_run(folder)
+    begun_with = data_hashes(folder)
     for task in (task for task in tasks.values() if not task.dev_share):
         for path in changed_dev_files(task, data_dir, begun_with):
             if path.is_file():  # else reading it says so
@@ -150,7 +150,7 @@ def intervals(
 
 def print_classes(task: Task, scores: list[ClassScore]) -> None:
     """Print a line for each class, or for those of many that are found least."""
-    shown = worst_first(scores)
+    shown = scores_to_show(scores)
     width = min(60, max([18, *(len(s.label) for s in shown)]))
     if shown:
         print(f"{task.title:7} {'':{width}} precision    recall        F1   count")

@@ -9,7 +9,7 @@ from typing import Any
 from minbert.errors import UserError
 from minbert.files import remove_unfinished
 from minbert.manifest import has_all_files, sha256_of
-from minbert.metrics import over_seeds
+from minbert.metrics import summarize_seeds
 from minbert.report.files import REPORT
 from minbert.run import rundir
 from minbert.run.beginning import describe_finished
@@ -198,7 +198,7 @@ def results_table(tasks: list[Task], rows: dict[str, Scores]) -> str:
 def seeds_table(tasks: list[Task], by_seed: list[Scores]) -> str:
     """Return a table of each task's score over the seeds: mean, spread, lowest and highest."""
     lines = [f"over {len(by_seed)} seeds   mean   spread   lowest to highest"]
-    summary = over_seeds(by_seed)
+    summary = summarize_seeds(by_seed)
     for task in tasks:
         s = summary[task.name]
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"

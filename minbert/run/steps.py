@@ -52,8 +52,8 @@ class Progress:
         self.scores = ""  # of the last evaluation
         self.examples = self.tokens = 0
         self.seconds = 0.0  # of training steps only, without evaluations
-        self.begun = math.inf  # when the first step began
-        self.shown = time.monotonic()  # when the bar was drawn or the line was printed
+        self.begun_at = math.inf  # when the first step began
+        self.shown_at = time.monotonic()  # when the bar was drawn or the line was printed
         # watches for CPU threads that wait for a core; a GPU's products run in no such thread
         self.busy = BusyWatch() if device.type == "cpu" else None
 
@@ -67,18 +67,18 @@ class Progress:
         self.tokens += record.tokens
         self.seconds += seconds
         # a GPU's first steps are counted together, after they are done
-        self.begun = min(self.begun, now - self.seconds)
+        self.begun_at = min(self.begun_at, now - self.seconds)
         if self.quiet:
             return
         if self.busy and (line := self.busy.check()):
             say(line)
         if on_terminal():
-            if self.bar is None or now - self.shown >= DRAW_EVERY_S:
+            if self.bar is None or now - self.shown_at >= DRAW_EVERY_S:
                 self._draw(record)
-                self.shown = now
-        elif now - self.shown >= LINE_EVERY_S:
+                self.shown_at = now
+        elif now - self.shown_at >= LINE_EVERY_S:
             say(self.describe())
-            self.shown = now
+            self.shown_at = now
 
     def _draw(self, record: StepRecord) -> None:
         """Draw the bar, with as many numbers as the terminal is wide enough for."""
@@ -109,7 +109,7 @@ class Progress:
 
     def time_left(self) -> str:
         """Return how long the other steps will take, as those up to now, evaluations and all."""
-        seconds_per_step = (time.monotonic() - self.begun) / (self.done - self.start)
+        seconds_per_step = (time.monotonic() - self.begun_at) / (self.done - self.start)
         return duration((self.total - self.done) * seconds_per_step)
 
     def rates(self) -> dict[str, float]:

@@ -26,7 +26,7 @@ class Calibration:
     temperature: float  # fitted on all rows
     before: float  # expected calibration error of a half of the rows, mean of both halves
     after: float  # the same, by the temperature that was fitted on the other half
-    held_out: np.ndarray  # (n,) the temperature that was fitted on the half without the row
+    row_temperatures: np.ndarray  # (n,) the temperature that was fitted on the half without the row
 
     def to_json(self) -> dict[str, float | int]:
         """Return its numbers by name."""
@@ -53,14 +53,14 @@ def calibration_of(task: Task, outputs: np.ndarray, labels: np.ndarray) -> Calib
     def fitted_on(rows: np.ndarray) -> float:
         return fit_temperature(*choices_of(task, outputs, labels, rows)) if is_enough else 1.0
 
-    held_out, errors = np.ones(len(labels)), []
+    row_temperatures, errors = np.ones(len(labels)), []
     for own, other in (halves, halves[::-1]):
         if len(own):
-            temperature = held_out[own] = fitted_on(other)
+            temperature = row_temperatures[own] = fitted_on(other)
             logits, gold = choices_of(task, outputs, labels, own)
             errors.append([calibration_error(logits / t, gold) for t in (1.0, temperature)])
     before, after = np.mean(errors, axis=0).tolist()
-    return Calibration(fitted_on(order), before, after, held_out)
+    return Calibration(fitted_on(order), before, after, row_temperatures)
 
 
 def calibration_if_any(

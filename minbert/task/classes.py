@@ -73,7 +73,7 @@ def class_scores(task: Task, predictions: np.ndarray, labels: np.ndarray) -> lis
     ]
 
 
-def worst_first(scores: Sequence[ClassScore]) -> list[ClassScore]:
+def scores_to_show(scores: Sequence[ClassScore]) -> list[ClassScore]:
     """Return the classes to list: all in their order, or of too many those with the lowest F1.
 
     Classes without rows come after all others.
@@ -103,7 +103,7 @@ def describe_labels(task: Task, labels: np.ndarray) -> str:
     return ", ".join(f"{n} {task.describe(x)}" for n, x in label_summary(task, labels).items())
 
 
-def rare_classes(task: Task, labels: np.ndarray) -> str:
+def describe_rare_classes(task: Task, labels: np.ndarray) -> str:
     """Return a line that names the classes with fewer than FEW training rows, "" if none has.
 
     For words they are the types with fewer than FEW entities.

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from minbert.data.examples import Example, names_of, read_examples
+from minbert.data.examples import Example, describe_files, read_examples
 from minbert.data.unusable import BadRow
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json, write_json
@@ -96,7 +96,7 @@ def is_dev_row(task: Task, ids: Sequence[str], data_dir: Path) -> np.ndarray:
     Raises UserError if the files lack some of it.
     """
     chosen = np.array([id_ in task.dev_ids for id_ in ids], dtype=bool)
-    files, wanted = names_of(task.paths("train", data_dir)), len(task.dev_ids)
+    files, wanted = describe_files(task.paths("train", data_dir)), len(task.dev_ids)
     if chosen.sum() < wanted:
         raise UserError(
             f"{files}: {wanted - chosen.sum()} of the run's {wanted} dev rows of {task.name} are "
@@ -169,7 +169,7 @@ def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str]) -> Tas
     said. Raises UserError if there are too few texts.
     """
     paths = task.paths("train", data_dir)
-    what = f"{names_of(paths)}: rows"
+    what = f"{describe_files(paths)}: rows"
     examples, _ = read_examples(paths, task.columns, labelled=True, what=what)
     is_dev = drawn_earlier(task, examples, earlier)
     of_start = f"of the {len(earlier):,} dev rows of the run that this one starts from"
@@ -183,10 +183,10 @@ def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str]) -> Tas
                 f"{task.name}: no text {of_start} was found{why}: new ones are drawn, which that "
                 f"run may have been trained on"
             )
-    _check_both_sides(task, is_dev, names_of(paths))
+    _check_both_sides(task, is_dev, describe_files(paths))
     chosen = [examples[row] for row in np.flatnonzero(is_dev)]
     ids = frozenset(example.id for example in chosen)
-    return replace(task, dev_ids=ids, dev_digests=frozenset(map(id_and_digest, chosen)))
+    return replace(task, dev_ids=ids, dev_entries=frozenset(map(id_and_digest, chosen)))
 
 
 def id_and_digest(example: Example) -> str:
@@ -227,16 +227,16 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
 
     rows: of the training files, called `files` in messages.
     """
-    if not task.dev_digests:
+    if not task.dev_entries:
         return
     own = (row for row in rows if isinstance(row, Example) and row.id in task.dev_ids)
     found = sum(is_unchanged(task, row) for row in own)
-    if moved := len(task.dev_digests) - found:
+    if moved := len(task.dev_entries) - found:
         what = "are not on the lines that they were on when the run began"
         if task.columns.id:
             what = "are gone or have another text, which may have been trained on"
         raise UserError(
-            f"{files}: {moved:,} of the {len(task.dev_digests):,} dev rows of {task.name} {what}: "
+            f"{files}: {moved:,} of the {len(task.dev_entries):,} dev rows of {task.name} {what}: "
             f"give --data-dir the data of then or, to --score, a --gold file of another name"
         )
 
@@ -244,7 +244,7 @@ def check_dev_rows(task: Task, rows: Iterable[Example | BadRow], files: str) -> 
 def is_unchanged(task: Task, row: Example) -> bool:
     """Return whether a row has the texts of the dev row that has its id."""
     for of_row in (digests, partial(older_digests, task)):
-        if any(f"{row.id} {hash_}" in task.dev_digests for hash_ in of_row(row)):
+        if any(f"{row.id} {hash_}" in task.dev_entries for hash_ in of_row(row)):
             return True
     return False
 
@@ -259,7 +259,7 @@ def write_dev_rows(run: Path, tasks: Tasks, model: str) -> None:
         return
     of_others = {n: rows for n, rows in rows_of_run(Path(model)).items() if n not in tasks}
     ids = of_others | {
-        name: sorted(task.dev_digests or task.dev_ids)
+        name: sorted(task.dev_entries or task.dev_ids)
         for name, task in tasks.items()
         if task.dev_ids is not None
     }
@@ -291,4 +291,4 @@ def _with_kept_rows(task: Task, rows: list[str]) -> Task:
     if not all(map(HASHED.search, rows)):
         return replace(task, dev_ids=frozenset(rows))
     ids = frozenset(HASHED.sub("", row) for row in rows)
-    return replace(task, dev_ids=ids, dev_digests=frozenset(rows))
+    return replace(task, dev_ids=ids, dev_entries=frozenset(rows))

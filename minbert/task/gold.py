@@ -15,7 +15,7 @@ from minbert.data.examples import (
     iter_examples,
     usable,
 )
-from minbert.data.tables import OBJECTS, column_names, file_ending
+from minbert.data.tables import OBJECT_ENDINGS, column_names, file_ending
 from minbert.data.unlabelled import fitting_dialect, read_unlabelled
 from minbert.data.unusable import BadRow
 from minbert.errors import UserError
@@ -68,7 +68,7 @@ def names_by(gold: Path, task: Task) -> list[str]:
 
     CoNLL files name no columns: for a task that labels words the ending must be the task's.
     """
-    if task.per_word and file_ending(gold) not in (*OBJECTS, *task.endings):
+    if task.per_word and file_ending(gold) not in (*OBJECT_ENDINGS, *task.endings):
         return []
     try:
         columns = columns_of_gold(gold, task)

@@ -16,7 +16,7 @@ from minbert.data.conll import CONLL
 from minbert.data.examples import Columns, Example, is_cmu_line, may_be_cmu
 from minbert.data.tables import (
     JSON,
-    OBJECTS,
+    OBJECT_ENDINGS,
     SEMICOLON,
     TABLES,
     as_label,
@@ -112,7 +112,7 @@ def columns_of_texts(columns: Columns) -> Columns:
 def has_words(path: Path, task: Task) -> bool:
     """Return whether a file, for a task that labels words, has words and not whole texts."""
     ending = file_ending(path)
-    if ending in (*OBJECTS, *CONLL):
+    if ending in (*OBJECT_ENDINGS, *CONLL):
         return True
     # a pipe can be read once
     return ending in task.endings and path.is_file() and begins_as_conll(path, task.columns)

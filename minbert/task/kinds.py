@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from minbert.data.examples import Columns
-from minbert.data.long_texts import HEAD
+from minbert.data.long_texts import HEAD_ONLY
 from minbert.data.tables import Dialect
-from minbert.data.unusable import SHARE
+from minbert.data.unusable import MAX_BAD_SHARE
 from minbert.losses import binary_cross_entropy, cross_entropy, mean_squared_error, multi_label
 from minbert.metrics import (
     Metric,
@@ -27,11 +27,11 @@ from minbert.metrics import (
 from minbert.task.labels import (
     EMPTY_SET,
     SEPARATOR,
-    class_label,
+    class_parser,
     label_names,
-    label_set,
-    listed_label,
-    score_label,
+    label_parser,
+    label_set_parser,
+    score_parser,
 )
 from minbert.task.task import SPLITS, Table, Task
 
@@ -56,7 +56,7 @@ def classification(name: str, table: Table) -> Task:
     if not one_logit and metric == "accuracy":
         metrics.pop("f1")  # macro F1 is not one of the course's scores: only on request
     return Task(
-        columns=columns(table, class_label(classes) if counted else listed_label(labels), labels),
+        columns=columns(table, class_parser(classes) if counted else label_parser(labels), labels),
         outputs=1 if one_logit else classes,
         loss=binary_cross_entropy if one_logit else cross_entropy,
         decode=positive if one_logit else largest,
@@ -74,7 +74,7 @@ def regression(name: str, table: Table) -> Task:
     if not table.get("course"):  # whose scores are those of the paper
         metrics |= ERRORS
     task = Task(
-        columns=columns(table, score_label(low, high), (low, high)),
+        columns=columns(table, score_parser(low, high), (low, high)),
         outputs=1, loss=mean_squared_error, decode=value, low=float(low), high=float(high),
         metrics=metrics, **common(name, table),
     )  # fmt: skip
@@ -101,7 +101,7 @@ def multi_labels(name: str, table: Table) -> Task:
         many = f"labels: {len(labels)} of them"
         raise ValueError(f"{many}; a multi-label task has at most {MAX_LABELS}")
     return Task(
-        columns=replace(columns(table, label_set(labels), labels), empty_set=EMPTY_SET),
+        columns=replace(columns(table, label_set_parser(labels), labels), empty_set=EMPTY_SET),
         outputs=len(labels), loss=multi_label, decode=set_above_half,
         metrics=main_first(metric, {"f1": label_f1, "accuracy": accuracy}),
         class_names=label_names(labels), multi_label=True, **common(name, table),
@@ -115,7 +115,7 @@ def common(name: str, table: Table) -> dict[str, Any]:
         "table": table,
         "files": files_of(table),
         "dev_share": dev_share(table),
-        "long": table.get("long", HEAD),
+        "long": table.get("long", HEAD_ONLY),
         "title": table.get("title", name),
         "prediction_file": table.get("prediction_file", name + "-{split}-output.csv"),
         "prediction_header": table.get("prediction_header", f"Predicted_{table['label']}"),
@@ -150,7 +150,7 @@ def columns(table: Table, parse: Callable[[str], float], labels: Any) -> Columns
     id_, course = table.get("id", ""), table.get("course", False)
     return Columns(
         texts_of(table), table["label"], parse, id_, repr((table.get("kind"), labels)),
-        course=course, dialect=dialect_of(table), bad_rows=table.get("bad_rows", SHARE),
+        course=course, dialect=dialect_of(table), bad_rows=table.get("bad_rows", MAX_BAD_SHARE),
     )  # fmt: skip
 
 

@@ -20,7 +20,7 @@ def as_number(text: str) -> float | None:
         return None
 
 
-def class_label(classes: int) -> Callable[[str], float]:
+def class_parser(classes: int) -> Callable[[str], float]:
     """Return a parser of class numbers, 0 .. classes-1, which may be written as 1.0."""
 
     def parse(text: str) -> float:
@@ -68,7 +68,7 @@ def has_number(labels: Sequence[Label], text: str) -> bool:
         return False
 
 
-def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
+def label_parser(labels: Sequence[Label]) -> Callable[[str], float]:
     """Return a parser of labels: their names or numbers become their places, from 0."""
     place_of = place_finder(labels)
 
@@ -84,7 +84,7 @@ def listed_label(labels: Sequence[Label]) -> Callable[[str], float]:
     return parse
 
 
-def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
+def label_set_parser(labels: Sequence[Label]) -> Callable[[str], float]:
     """Return a parser of sets of labels: `a;c` becomes 2^0 + 2^2, `-` is the empty set."""
     place_of = place_finder(labels)
 
@@ -111,7 +111,7 @@ def label_set(labels: Sequence[Label]) -> Callable[[str], float]:
     return parse
 
 
-def score_label(low: float, high: float) -> Callable[[str], float]:
+def score_parser(low: float, high: float) -> Callable[[str], float]:
     """Return a parser of numbers in [low, high]."""
 
     def parse(text: str) -> float:

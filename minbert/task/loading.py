@@ -11,13 +11,13 @@ import numpy as np
 from minbert.data.encoded import EncodedSplit, Splits, chosen_rows, limit_rows, take
 from minbert.data.examples import (
     check_exists,
+    describe_files,
     iter_examples,
-    names_of,
     read_examples,
 )
 from minbert.data.id_cache import load_split
 from minbert.data.items import item_labels, visible_items
-from minbert.data.long_texts import HEAD
+from minbert.data.long_texts import HEAD_ONLY
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.manifest import sha256_of
@@ -106,9 +106,9 @@ def load_task(
     lengths = split.lengths
     if task.name in source.siamese:  # each sentence may be so long
         lengths = np.maximum(split.segment_starts, lengths - split.segment_starts)
-    if task.long == HEAD and (cut := int((lengths >= source.max_length).sum())):
+    if task.long == HEAD_ONLY and (cut := int((lengths >= source.max_length).sum())):
         left_out += f"; {cut:,} fill --max-length {source.max_length} and may be cut"
-    files = names_of(paths)
+    files = describe_files(paths)
     print(f"{files}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:
         return split
@@ -217,14 +217,14 @@ def distinct_sentences(
     counts: LeftOutCounts = {}
     for task in tasks:
         paths = task.paths("train", data_dir)
-        what = f"{names_of(paths)}: rows"
+        what = f"{describe_files(paths)}: rows"
         examples, left_out = read_examples(paths, task.columns, labelled=True, what=what)
         if said := left_out.summary():
-            print(f"{names_of(paths)}: {said}")
+            print(f"{describe_files(paths)}: {said}")
             counts[task.name] = {"train": dict(left_out.counts)}
         if task.dev_share:
             is_dev = is_dev_row(task, [example.id for example in examples], data_dir)
-            check_some_left(task, is_dev, names_of(paths))
+            check_some_left(task, is_dev, describe_files(paths))
             examples = [examples[row] for row in np.flatnonzero(~is_dev)]
         for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):
             sentences[example.text] = None

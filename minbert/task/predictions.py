@@ -13,8 +13,8 @@ import numpy as np
 from minbert.data.delimited import Row, delimited_line, delimited_rows
 from minbert.data.encoded import EncodedSplit
 from minbert.data.examples import Example
-from minbert.data.items import objects
-from minbert.data.tables import OBJECTS, file_ending
+from minbert.data.items import object_array
+from minbert.data.tables import OBJECT_ENDINGS, file_ending
 from minbert.data.textfile import first_text, text_lines
 from minbert.errors import UserError
 from minbert.files import write_text
@@ -196,7 +196,7 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
 
     Rows that cannot be used, as without a label, are not scored: predictions of them are not extra.
     """
-    if file_ending(path) in OBJECTS:
+    if file_ending(path) in OBJECT_ENDINGS:
         raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
     header = header_of(path)
     task = gold_task(gold, tasks, [] if is_output(header) else header)
@@ -221,7 +221,7 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
             if len(predicted) != len(gold_tags):
                 what = f"{len(predicted)} tags, {gold} has {len(gold_tags)}"
                 raise UserError(f"{path}: id {id_!r} has {what}")
-        got, expected = objects(got), objects(list(map(np.array, expected)))
+        got, expected = object_array(got), object_array(list(map(np.array, expected)))
     else:
         got, expected = np.array(got), np.array(expected, dtype=np.float32)
     scores = {name: metric(got, expected) for name, metric in task.metrics.items()}

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from minbert.data.items import objects
+from minbert.data.items import object_array
 from minbert.losses import cross_entropy
 from minbert.metrics import CountedMetric
 from minbert.task.kinds import columns, common, main_first
-from minbert.task.labels import class_label, label_names, listed_label
+from minbert.task.labels import class_parser, label_names, label_parser
 from minbert.task.task import Table, Task
 
 OUTSIDE = "O"  # the tag of a word that is in no entity
@@ -36,7 +36,7 @@ def tagging(name: str, table: Table) -> Task:
     metrics = {"accuracy": CountedMetric(right_words, ratio)}
     if has_entities(tags):
         metrics = {**entity_metrics(tags), **metrics}
-    parse = class_label(len(tags)) if counted else listed_label(labels)
+    parse = class_parser(len(tags)) if counted else label_parser(labels)
     of_rows = columns(table, parse, labels)
     dialect = replace(of_rows.dialect, word_columns=(of_rows.texts[0], of_rows.label))
     return Task(
@@ -73,7 +73,7 @@ def best_tags(tags: Sequence[str]) -> Callable[[np.ndarray], np.ndarray]:
     unread = tags.index(OUTSIDE) if OUTSIDE in tags else 0
 
     def decode(outputs: np.ndarray) -> np.ndarray:
-        return objects([np.where(np.isnan(x[:, 0]), unread, x.argmax(-1)) for x in outputs])
+        return object_array([np.where(np.isnan(x[:, 0]), unread, x.argmax(-1)) for x in outputs])
 
     return decode
 

@@ -50,7 +50,7 @@ class Task:
     long: str = "head"  # which part of too long a text is read, see long_texts.py
     dev_share: float = 0.0  # share of the training rows that is the dev set; 0: dev has own files
     dev_ids: frozenset[str] | None = None  # ids of those rows, once they are drawn
-    dev_digests: frozenset[str] = frozenset()  # "id hash" of each, which tells of changed texts
+    dev_entries: frozenset[str] = frozenset()  # "id hash" of each, which tells of changed texts
     class_weights: Tensor | None = None  # factors in the loss, see balance.py
 
     def paths(self, split: str, data_dir: Path) -> tuple[Path, ...]:

@@ -35,9 +35,9 @@ from minbert.task.values import (
     LONGEST_NAME,
     check_class_weight,
     check_display_names,
-    check_header,
     check_label_ends,
     check_labels,
+    check_prediction_header,
     check_table,
 )
 
@@ -120,7 +120,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None, chosen: Collection[s
             tasks[name] = make_task(name, table)
             if data_dir is not None:
                 check_label_ends(table.get("labels"))
-                check_header(table.get("prediction_header", ""))
+                check_prediction_header(table.get("prediction_header", ""))
                 if not chosen or name in chosen:
                     _check_columns(tasks[name], data_dir)
         except (UserError, OSError, ValueError) as error:

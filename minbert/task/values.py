@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from minbert.data.delimited import QUOTING
-from minbert.data.long_texts import HEAD, LONG
+from minbert.data.long_texts import HEAD_ONLY, LONG
 from minbert.model.heads import LARGEST_SIZE
 from minbert.printable import composed
 from minbert.task.task import SPLITS, Table
@@ -58,7 +58,7 @@ def check_table(table: Table) -> None:
         raise ValueError(f"range = {ends!r}: too large or too narrow for fp32, shift or scale it")
 
 
-def check_header(header: str) -> None:
+def check_prediction_header(header: str) -> None:
     """Raise ValueError for the header of predictions that a spreadsheet would run."""
     if header.startswith(("=", "+", "-", "@")):
         raise ValueError(f"prediction_header = {header!r}: a formula to spreadsheets; use words")
@@ -79,7 +79,7 @@ def check_form(table: Table) -> None:
     delimiter = table.get("delimiter", ",")
     if len(delimiter) != 1 or delimiter in '"\r\n\0':
         raise ValueError(f"delimiter = {delimiter!r}: write one character, no quote")
-    if table.get("long", HEAD) not in LONG:
+    if table.get("long", HEAD_ONLY) not in LONG:
         raise ValueError(f"long = {table['long']!r}: write one of {', '.join(LONG)}")
     check_charset(table.get("charset", "utf-8"))
     share = table.get("bad_rows", 0)

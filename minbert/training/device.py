@@ -33,9 +33,9 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: this machine's GPUs end at cuda:{last}")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"--device {name}: this machine has no MPS device; write --device cpu")
-    if device.type == "cuda" and device.index is not None and distributed.size() > 1:
+    if device.type == "cuda" and device.index is not None and distributed.world_size() > 1:
         raise UserError(f"--device {name}: each process has a GPU of its own; write --device cuda")
-    if device.type == "cuda" and distributed.size() > 1 and not distributed.has_own_gpu():
+    if device.type == "cuda" and distributed.world_size() > 1 and not distributed.has_own_gpu():
         raise UserError(
             f"more processes than GPUs: write --nproc-per-node {torch.cuda.device_count()}, or "
             f"--device cpu"

@@ -29,7 +29,7 @@ TIMEOUT = timedelta(hours=6)  # for the first process's reading and encoding of 
 
 
 @contextmanager
-def processes() -> Iterator[None]:
+def process_group() -> Iterator[None]:
     """Connect the processes that torchrun started; without torchrun do nothing.
 
     Only the first one prints. Raises UserError when another one ends before its time.
@@ -61,7 +61,7 @@ def processes() -> Iterator[None]:
         what = f"another process ended ({str(error)[:80]}); what it said, if anything, is above"
         if "timed out" in str(error).lower():
             what = f"another process did not answer for {TIMEOUT}"
-        raise UserError(f"process {rank()} of {size()}: {what}") from error
+        raise UserError(f"process {rank()} of {world_size()}: {what}") from error
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
@@ -93,7 +93,7 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() and not ALONE.get() else 0
 
 
-def size() -> int:
+def world_size() -> int:
     """Return the number of processes."""
     return dist.get_world_size() if dist.is_initialized() and not ALONE.get() else 1
 
@@ -105,7 +105,7 @@ def has_own_gpu() -> bool:
 
 def shard(items: Sequence[T]) -> Sequence[T]:
     """Return this process's share; those of all processes together are all items, each once."""
-    return items[rank() :: size()]
+    return items[rank() :: world_size()]
 
 
 @contextmanager
@@ -121,7 +121,7 @@ def first_before_others() -> Iterator[None]:
 
 def barrier() -> None:
     """Wait until all processes are here."""
-    if size() > 1:
+    if world_size() > 1:
         dist.barrier()
 
 
@@ -157,16 +157,16 @@ def micro_batches(
 
 def all_gather(value: T) -> list[T]:
     """Return every process's value to all of them, by rank."""
-    if size() == 1:
+    if world_size() == 1:
         return [value]
-    values: list[Any] = [None] * size()
+    values: list[Any] = [None] * world_size()
     dist.all_gather_object(values, value)
     return values
 
 
 def all_reduce_sum(value: float) -> float:
     """Return the sum of all processes' values."""
-    if size() == 1:
+    if world_size() == 1:
         return value
     return all_reduce_sums(torch.tensor([value], dtype=torch.float64, device="cpu"))[0]
 
@@ -174,7 +174,7 @@ def all_reduce_sum(value: float) -> float:
 def all_reduce_sums(values: Tensor) -> list[float]:
     """Return the sum of all processes' (n,) tensors, entry by entry; waits for the device."""
     box = values.cpu().double()  # in this order: MPS has no doubles
-    if size() > 1:
+    if world_size() > 1:
         dist.all_reduce(box)
     return box.tolist()
 
@@ -189,7 +189,7 @@ def sum_gradients(parameters: Iterable[Tensor]) -> None:
 
     They are added up as one dense vector: a sparse gradient has other rows in every process.
     """
-    if size() == 1:
+    if world_size() == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not gradients:  # heads that compare by cosine may have no parameters
@@ -206,4 +206,4 @@ def allows_sparse_gradients(device: torch.device) -> bool:
     Only in one process (see `sum_gradients`), and on a CPU, where writing a gradient for every
     word of the vocabulary would take longer than most of the step.
     """
-    return size() == 1 and device.type == "cpu"
+    return world_size() == 1 and device.type == "cpu"

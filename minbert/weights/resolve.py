@@ -51,7 +51,7 @@ def resolve(name_or_dir: str | Path) -> Path:
         if (path / "bert_config.json").is_file():  # as Google's archives of 2018 call it
             mend = "copy its bert_config.json to config.json"
         raise UserError(f"{path}: no config.json in it, in best/ or in last/; {mend}")
-    if found := found_locally(name):
+    if found := find_locally(name):
         return found
     try:
         return _download(ALIASES.get(name, name))
@@ -110,13 +110,13 @@ def _encoder_of(directory: Path) -> Path:
     return directory / name
 
 
-def found_locally(name: str) -> Path | None:
+def find_locally(name: str) -> Path | None:
     """Return a model's directory in the Hugging Face cache or in a package, None if in neither."""
     repo = ALIASES.get(name, name)
-    return _cached(name) or _cached(repo) or _packaged(repo.rpartition("/")[2])
+    return _find_cached(name) or _find_cached(repo) or _find_packaged(repo.rpartition("/")[2])
 
 
-def _cached(repo: str) -> Path | None:
+def _find_cached(repo: str) -> Path | None:
     """Return the directory of a repository in the cache that is complete."""
     from huggingface_hub import try_to_load_from_cache  # slow to import; directories do not need it
     from huggingface_hub.errors import HFValidationError
@@ -136,7 +136,7 @@ def _cached(repo: str) -> Path | None:
     return directory if is_whole else None  # else a download was cut short, which goes on
 
 
-def _packaged(name: str) -> Path | None:
+def _find_packaged(name: str) -> Path | None:
     """Return the directory of a model that an installed package ships."""
     package, directory = PACKAGES.get(name, ("", ""))
     spec = importlib.util.find_spec(package) if package else None
