@@ -214,8 +214,8 @@ def _made_again(
     """Make a model of what `__reduce__` has kept."""
     network.for_inference(network.encoder.compute_dtype)
     made = {
-        name: replace(make_task(name, table), dev_ids=ids, dev_entries=digests)
-        for name, (table, ids, digests) in tasks.items()
+        name: replace(make_task(name, table), dev_ids=ids, dev_entries=entries)
+        for name, (table, ids, entries) in tasks.items()
     }
     return MultitaskModel(directory, network, tokenizer, made, max_length)
 

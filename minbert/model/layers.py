@@ -57,7 +57,7 @@ def is_recorded() -> bool:
 class Dropout(nn.Module):
     """Each entry 0 with probability p, else divided by 1 - p (Srivastava et al., 2014).
 
-    On a CPU `draw_keep` draws the mask; with --written-out or on a GPU PyTorch does. In the layers
+    On a CPU `draw_keep` draws the mask, elsewhere and with --written-out PyTorch. In the layers
     of an encoder minbert.model.derived applies dropout by default.
     """
 
