@@ -56,7 +56,7 @@ setup(
             "openvino>=2025",
             "nncf>=2.15",
         ],
-        "report": ["matplotlib>=3.8"],
+        "figures": ["matplotlib>=3.8"],
         "onnx": ["onnx>=1.17", "onnxscript>=0.5", "onnxruntime>=1.20"],
         "tensorboard": ["tensorboard>=2.17"],
     },

@@ -15,6 +15,7 @@ from experiments.jobs import (
     Job,
     JobArgs,
     Origin,
+    RunKey,
     check_origin,
     check_settings,
     current_origin,
@@ -24,6 +25,7 @@ from experiments.jobs import (
 )
 from experiments.results import format_mean
 from experiments.run_records import RunRecord, computed_on, record_of
+from experiments.run_table import script_arguments
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.run.runlog import is_finished
 from minbert.run_files import ARGS, read_arguments
@@ -54,9 +56,9 @@ def main(argv: list[str]) -> int:
     runs: dict[str, list[RunRecord]] = {path: [] for path in PATHS}
     for seed in seeds_of(job_args(args)):
         for path in PATHS:
-            name = f"{path.split(',')[0]}-{settings(args)}-{seed}"
-            train(args, root, name, seed, now, path == PATHS[1])
-            runs[path].append(record_of(root / name))
+            key = RunKey(root, f"{path.split(',')[0]}-{settings(args)}", seed)
+            train(args, key, now, path == PATHS[1])
+            runs[path].append(record_of(key.folder))
     what = f"epochs {args.epochs}, {args.limit}, lr {args.lr}, seeds {args.seeds}"
     section = compared_scores(f"Quality of the fast path: {what}", runs)
     command = (
@@ -82,26 +84,22 @@ def settings(args: Args) -> str:
     return re.sub(r"[^\w.-]+", "_", "-".join(map(str, words)))
 
 
-def train(args: Args, root: Path, name: str, seed: int, now: Origin, written_out: bool) -> None:
+def train(args: Args, key: RunKey, now: Origin, written_out: bool) -> None:
     """Run train_multitask.py, or continue a run that was stopped; do nothing if it is finished.
 
     now: what the run is to be made of. Raises UserError for one of something else, or that was made
     with other settings.
     """
-    folder = root / name
     argv = ["--epochs", str(args.epochs), "--lr", args.lr, "--limit", args.limit]
     argv += ["--limit-dev", args.limit_dev, "--skip-predictions"]
     argv += ["--precision", "fp32", "--kernels", "written-out"] if written_out else []
-    places = ["--data-dir", args.data_dir]
-    if not (folder / ARGS).is_file():
-        places += ["--model", args.model, "--output-dir", str(root), "--seed", str(seed)]
-        train_multitask.main([*argv, *places, "--name", name])
-        return
-    job, arguments = Job(name, tuple(argv)), read_arguments(folder)
-    check_settings(job, settings_in(arguments), folder, job_args(args))
-    check_origin(job, origin_of(folder, arguments), now, folder)
-    if not is_finished(folder):
-        train_multitask.main(["--resume", str(folder), *places])
+    job = Job(key.job, tuple(argv))
+    if (key.folder / ARGS).is_file():
+        arguments = read_arguments(key.folder)
+        check_settings(job, settings_in(arguments), key.folder, job_args(args))
+        check_origin(job, origin_of(key.folder, arguments), now, key.folder)
+    if not is_finished(key.folder):
+        train_multitask.main(script_arguments(job, key, job_args(args)))
 
 
 def compared_scores(title: str, by_path: dict[str, list[RunRecord]]) -> Section:

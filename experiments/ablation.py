@@ -53,7 +53,6 @@ def jobs_of_rows(rows: list[AblationRow]) -> list[Job]:
 class SeedScores:
     """A task's main score by seed."""
 
-    job: str
     best: list[float]  # at the best step
     last: list[float]  # at the last one
     best_of: int  # evaluations, over all jobs that were tried

@@ -63,7 +63,7 @@ def draw_figures(record: PaperRecord, folder: Path) -> list[Path]:
     try:
         import matplotlib
     except ImportError as error:
-        raise UserError('figures need matplotlib: pip install -e ".[report]"') from error
+        raise UserError('figures need matplotlib: pip install -e ".[figures]"') from error
     drawn: dict[str, Callable[[Theme], Any]] = {}
     for title in record.tables:
         own = [r for r in record.results if r.table == title and r.scores]

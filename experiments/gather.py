@@ -95,7 +95,6 @@ class RowRecords(Records):
         own = self.of(job).values()
         tried = [self.of(one).values() for one in row.jobs[task] if self.of(one)]
         return SeedScores(
-            job.name,
             [record.best(row.is_mean).scores[task] for record in own],
             [record.last(row.is_mean).scores[task] for record in own],
             sum(max(len(record.of_kind(row.is_mean)) for record in found) for found in tried),

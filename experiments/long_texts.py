@@ -24,8 +24,8 @@ ARGUMENTS = (
     "--lr", "1e-4", "--schedule", "linear", "--warmup", "0.1",
 )  # fmt: skip
 NOTE = (
-    "The task files that the commands name are written by the command above with `--plan`. Most\n"
-    "of these runs kept only their best step's predictions, so the last step has no interval.\n"
+    "The task files that the commands name are written by the command above with `--plan`. Where\n"
+    "a run's record has the predictions of its best step alone, its last step has no interval.\n"
     "Minutes are means over the machines above, by which rows cannot be compared."
 )
 

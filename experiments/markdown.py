@@ -27,7 +27,7 @@ has not run. `DIR` is the folder of the tasks' files.
 - **Which step**: the one with the best mean dev score of a run's tasks among its evaluations, one
   at the end of each epoch (sequential: of each stage). It is chosen on the rows that are reported,
   so its scores look better than they are. If the last step is another one, its scores are in the
-  row below; older runs did not keep them.
+  row below.
 - **±**: the standard deviation over seeds. The line through a dot in a table's figure shows it or,
   with one seed, a 95 % interval over dev rows. If the lines of two runs overlap, their difference
   may be luck; if not, it may still be the luck of the seed or, with several seeds, of the dev rows.

@@ -89,7 +89,7 @@ def main(argv: list[str]) -> int:
         try:
             draw_figures(record, folder / FIGURES)
         except UserError as error:  # without matplotlib the runs go on
-            print(error)
+            print(f"{error}; until then the figures of RESULTS.md are old or missing")
         for seed, place in kept.items():
             key = RunKey(root, TABLE_4_JOB, seed)
             if TABLE_4_JOB in planned and record_path(folder, key).is_file():

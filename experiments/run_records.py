@@ -90,7 +90,7 @@ class RunRecord:
         return max(self.of_kind(is_mean), key=lambda one: one.chosen_by)
 
     def last(self, is_mean: bool | None = None) -> Evaluation:
-        """Return the last evaluation; of both kinds that of the mean, with which a run ends."""
+        """Return the last evaluation; where both kinds have one at its step, the mean's."""
         return max(self.of_kind(is_mean), key=lambda one: (one.step, one.is_mean))
 
     def of_kind(self, is_mean: bool | None) -> list[Evaluation]:

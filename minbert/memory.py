@@ -39,7 +39,7 @@ def lack_of_memory(error: Exception) -> str:
     asked = re.search(r"allocate ([\d.]+ \w+)", text)
     where = f" when {asked[1]} were asked for" if asked else ""
     return (
-        f"out of memory{where}: take a smaller --max-length; in training also a smaller "
-        "--batch-size, or --checkpoint-activations, or for long texts --accumulate, which --resume "
-        "takes, too"
+        f"out of memory{where}: where texts are read, take a smaller --max-length; in training "
+        "also a smaller --batch-size, or --checkpoint-activations, or for long texts --accumulate, "
+        "which --resume takes, too"
     )

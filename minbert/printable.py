@@ -55,7 +55,7 @@ def code_after_output(code: int) -> int:
 
 @contextmanager
 def silence(quiet: bool) -> Iterator[None]:
-    """Print nothing within the block if `quiet`, except for errors."""
+    """Print nothing on stdout within the block if `quiet`."""
     if not quiet:
         yield
         return

@@ -1,7 +1,7 @@
 """Signs of life: a bar on a terminal, a line a minute elsewhere; durations for people.
 
-Both are on stdout, as all that scripts print: whoever silences it silences them, and no line of a
-file or a pipe lands inside a bar.
+Both are on stdout, as all that scripts print but errors and notes: whoever silences it silences
+them, and no line of a file or a pipe lands inside a bar.
 """
 
 import os

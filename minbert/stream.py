@@ -57,7 +57,7 @@ def predict_input(
     elif source != "-" and Path(output).exists() and Path(output).samefile(source):
         raise UserError(f"--output {output}: that is the --input; name another file")
     if Path(output).suffix.lower() in NOT_WRITTEN:
-        raise UserError(f"--output {output}: name a .csv, .tsv or .jsonl, or a .txt without names")
+        raise UserError(f"--output {output}: name a .csv, .tsv or .jsonl, or a .txt")
     ending = output_ending(output) or (".tsv" if probabilities else "")
     count = 0
     with ExitStack() as stack:

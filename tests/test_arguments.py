@@ -255,8 +255,11 @@ def test_doctor_says_what_is_here(tmp_path: Path, capsys, monkeypatch) -> None:
 def test_a_value_by_task_may_have_an_equals_sign() -> None:
     assert word_by_task("sst=runs/lr=1e-4") == {"sst": "runs/lr=1e-4"}
     assert word_by_task("runs/lr=1e-4") == {"": "runs/lr=1e-4"}
-    for text in ("sst=a,sst=b", "a,b", "=a", "sst=", ","):
-        with pytest.raises(argparse.ArgumentTypeError):
+    for text, message in (
+        ("sst=a,sst=b", "says sst twice"), ("a,b", "says what is for all twice"),
+        ("=a", "is not of the form"), ("sst=", "is not of the form"), (",", "has nothing between"),
+    ):  # fmt: skip
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
             word_by_task(text)
 
 

@@ -267,6 +267,9 @@ def test_weights_can_be_read_by_whom_other_files_can(
 def test_a_state_of_other_values_is_refused() -> None:
     saved = TrainState(steps=10, task_best={"sst": TaskBest(0.5, 4)}).to_json()
     assert TrainState.from_json(saved, "state.json").task_best == {"sst": TaskBest(0.5, 4)}
+    for change, message in (({"step": 11}, "step 11 of 10"), ({"x": 1}, "'x' is not a key")):
+        with pytest.raises(UserError, match=message):
+            TrainState.from_json(saved | change, "state.json")
     del saved["task_best"]["sst"]["score"]
     with pytest.raises(UserError, match=r"state.json: task_best: sst: .*score"):
         TrainState.from_json(saved, "state.json")

@@ -19,11 +19,13 @@ import pretrain_mlm
 import train_multitask
 from minbert import Batch, BertModel, UserError
 from minbert.files import read_json_lines as read_log
+from minbert.model import encoder
 from minbert.progress import duration
 from minbert.run import dry_run
 from minbert.run.fine_tuning import FineTuning
 from minbert.run.runlog import scalars
-from tests.conftest import arguments, logged, run, weights
+from tests.conftest import TINY, arguments, logged, run, weights
+from tests.flags import Outcome, watched
 
 
 def packed(lengths: tuple[int, ...]) -> Batch:
@@ -225,6 +227,7 @@ def test_without_tensorboard_one_line_says_what_to_install(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(UserError, match="pip install tensorboard"):
         run(world, "--tensorboard")
+    assert not (world / "runs").exists()
 
 
 @pytest.mark.parametrize("first_only", [True, False])
@@ -237,7 +240,10 @@ def test_checkpointed_activations_give_the_same_gradients(
     for on in (False, True):
         tiny.checkpoint_activations = on
         torch.manual_seed(1)
-        out = tiny.pooled_output(batch) if first_only else tiny.hidden_states(batch)[-1]
+        outcome = Outcome(Path())
+        with watched(outcome, encoder, "checkpoint"):
+            out = tiny.pooled_output(batch) if first_only else tiny.hidden_states(batch)[-1]
+        assert outcome.calls["checkpoint"] == on * TINY.num_hidden_layers
         tiny.zero_grad()
         out.square().sum().backward()
         gradients.append([p.grad.clone() for p in tiny.parameters() if p.grad is not None])

@@ -240,6 +240,19 @@ def test_no_text_and_no_token(world: Path, tokenizer: BertTokenizer) -> None:
         load_corpus(hashed(world / "binary.txt"), tokenizer, 16, world / "ids")
 
 
+def test_a_run_goes_on_with_its_own_files_alone(world: Path) -> None:
+    for name in ("a", "b"):
+        (world / f"{name}.txt").write_text(f"{name} red cat\n" * 20)
+    files = [str(world / "a.txt"), str(world / "b.txt")]
+    train = [*arguments(world)[:-4], "--epochs", "1", "--held-out", "0", "--name"]
+    pretrain_mlm.main([*train, "files", "--corpus", *files])
+    with pytest.raises(UserError, match=r"train and evaluate on: 2 when it began, now 1: give it"):
+        pretrain_mlm.main(["--resume", str(world / "runs/files"), "--corpus", files[0]])
+    pretrain_mlm.main([*train, "tasks", "--tasks", "sst"])
+    with pytest.raises(UserError, match=r"--corpus .*a.txt differs from the run, which has none"):
+        pretrain_mlm.main(["--resume", str(world / "runs/tasks"), "--corpus", files[0]])
+
+
 def test_another_tokenizer_makes_another_corpus(world: Path) -> None:
     (world / "few.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\ncat\nred\n")
     whole = BertTokenizer.from_directory(world / "model")

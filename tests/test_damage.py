@@ -17,6 +17,7 @@ from minbert.inference import MultitaskModel
 from minbert.manifest import write_manifest
 from minbert.model.multitask import load_multitask
 from minbert.report.files import read_runs, write_report
+from minbert.run_files import ARGS
 from minbert.tensors import load_pickled, load_tensors, save_tensors
 from tests.conftest import run
 
@@ -71,6 +72,25 @@ def test_a_damaged_checkpoint_is_named(world: Path) -> None:
     file.write_bytes(file.read_bytes()[:-10])
     with pytest.raises(UserError, match=r"optimizer\.safetensors: missing or cut short"):
         train_multitask.main(["--resume", str(world / "runs/run")])
+
+
+def test_arguments_that_are_no_arguments(world: Path, a_run: Callable[..., Path]) -> None:
+    path = a_run(world, "--epochs", "1", "--skip-predictions").rename(world / "runs/run") / ARGS
+    whole = path.read_text()
+    path.write_text("[]")
+    with pytest.raises(UserError, match=r"args.json: not an object of arguments; .* is damaged"):
+        train_multitask.main(["--resume", str(path.parent)])
+    path.write_text(whole.replace('"epochs": 1', '"epochs": 2'))
+    steps = "is a run of 10 steps, by its files as they are now it would be 20: put its args.json"
+    with pytest.raises(UserError, match=steps):
+        train_multitask.main(["--resume", str(path.parent)])
+
+
+def test_a_best_without_its_config(world: Path, a_run: Callable[..., Path]) -> None:
+    folder = a_run(world, "--epochs", "1", "--skip-predictions")
+    (folder / "best/config.json").unlink()
+    with pytest.raises(UserError, match=r"best: damaged: no config.json in it; name the run's"):
+        MultitaskModel.load(folder)
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_dev_rows_that_are_trained_on_are_told_of(
     (own / "own.toml").write_text(OWN)
     train_multitask.main([*arguments(own), "--tasks", "intent"])
     said = capsys.readouterr().out
-    assert "intent: 16 of 16 dev rows are, as the model reads them, training rows" in said
+    assert "intent: 16 of 16 dev rows are, as the model reads them, training rows too, " in said
     assert "| 16 (16 as in train) |" in (own / "runs/own/README.md").read_text()
 
 

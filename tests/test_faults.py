@@ -50,18 +50,32 @@ def test_a_fault_has_its_text(fault: Fault) -> None:
     assert (ROOT / fault.file).read_text(encoding="utf-8").count(fault.text) == 1
 
 
+def run_tests(copy: Path, server: subprocess.Popen[str], file: str, chosen: str) -> tuple[int, str]:
+    """Run a file's chosen tests in the copy; return pytest's exit status and what it printed."""
+    output = copy / "pytest.out"
+    server.stdin.write(json.dumps([str(output), ["-x", f"tests/{file}", "-k", chosen]]) + "\n")
+    server.stdin.flush()
+    return int(server.stdout.readline()), output.read_text(encoding="utf-8")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("file", sorted({fault.tests for fault in FAULTS}))
+def test_without_a_fault_the_chosen_tests_pass(
+    copy: Path, server: subprocess.Popen[str], file: str
+) -> None:
+    chosen = " or ".join(sorted({f"({f.chosen})" for f in FAULTS if f.tests == file}))
+    code, printed = run_tests(copy, server, file, chosen)
+    assert code == 0 and " passed" in printed, printed[-2000:]
+
+
 @pytest.mark.thorough
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
 def test_a_fault_is_noticed(copy: Path, server: subprocess.Popen[str], fault: Fault) -> None:
     path = copy / fault.file
     whole = path.read_text(encoding="utf-8")
     path.write_text(whole.replace(fault.text, fault.other), encoding="utf-8")
-    words, output = ["-x", f"tests/{fault.tests}", "-k", fault.chosen], copy / "pytest.out"
     try:
-        server.stdin.write(json.dumps([str(output), words]) + "\n")
-        server.stdin.flush()
-        code = int(server.stdout.readline())
+        code, printed = run_tests(copy, server, fault.tests, fault.chosen)
     finally:
         path.write_text(whole, encoding="utf-8")
-    printed = output.read_text(encoding="utf-8")
     assert code == 1 and "1 failed" in printed, printed[-2000:]

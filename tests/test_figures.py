@@ -40,7 +40,7 @@ def test_without_matplotlib_one_line_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     (tmp_path / "results.json").write_bytes((HOME / "results.json").read_bytes())
-    with pytest.raises(UserError, match=r'pip install -e "\.\[report\]"$'):
+    with pytest.raises(UserError, match=r'pip install -e "\.\[figures\]"$'):
         figures.main(["--results", str(tmp_path)])
 
 

@@ -110,12 +110,15 @@ def test_heads_first_learn_as_the_heads_of_a_frozen_encoder_do(world: Path) -> N
     assert logged(world / "runs/first", "start")[0]["prepared_s"] > 0  # of Table 5's minutes, too
 
 
-def test_every_step_of_heads_first_has_a_dropout_of_its_own(world: Path) -> None:
+def test_every_step_of_heads_first_has_a_dropout_of_its_own(
+    world: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     outcome = Outcome(world)
     with watched(outcome, heads_first.distributed, "mixed_seed"):
         run(world, "--tasks", "sst", "--heads-first", "2", "--steps", "1", "--skip-predictions")
     seeds = [numbers for numbers, _ in outcome.seen["mixed_seed"] if len(numbers) == 2]
     assert len({step for _, step in seeds}) == len(seeds) > 2
+    assert "sst: head trained first, 10 steps\n" in capsys.readouterr().out
 
 
 def test_heads_trained_first_are_those_of_the_first_process(

@@ -102,6 +102,11 @@ def test_what_the_hub_has_and_says(hub: dict[str, str]) -> None:
     assert asked(hub, "me/whole") == [whole] and (Path(whole) / "vocab.txt").is_file()
 
 
+def test_a_model_of_the_hub_without_weights_that_are_read(hub: dict[str, str]) -> None:
+    del Hub.files["model.safetensors"], Hub.files["pytorch_model.bin"]
+    assert "the hub's 'me/whole' has neither" in asked(hub, "me/whole")[0]
+
+
 def test_shards_and_what_stands_beside_a_vocabulary_are_fetched(hub: dict[str, str]) -> None:
     """And found again in the cache, without asking."""
     Hub.files["model-00001-of-00001.safetensors"] = Hub.files.pop("model.safetensors")

@@ -143,6 +143,12 @@ def test_the_first_process_works_alone_and_before_the_others(
     assert seen == order
 
 
+def test_a_system_without_hang_ups_trains(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows has no SIGHUP."""
+    monkeypatch.delattr("signal.SIGHUP")
+    assert run(world, "--steps", "1", "--skip-predictions") == 0
+
+
 def test_losses_are_read_before_all_processes_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """While they are as far as each other: later, a part of a loss may not come."""
     monkeypatch.setattr(keeper.distributed, "any_rank", lambda flag: True)

@@ -216,6 +216,9 @@ def test_windows_are_taught_what_the_teacher_says_of_their_row(tmp_path: Path) -
     )  # fmt: skip
     outputs = load_teacher_outputs({"own": tmp_path / "own.npy"}, {"own": split})
     assert outputs["own"].tolist() == [[1.0], [1.0], [2.0]]
+    np.save(tmp_path / "own.npy", [[1.0], [2.0], [3.0]])
+    with pytest.raises(UserError, match=r"3 outputs, where 2 are needed; remove .*own.npy"):
+        load_teacher_outputs({"own": tmp_path / "own.npy"}, {"own": split})
 
 
 def test_stopped_and_resumed_is_the_same(own: Path) -> None:

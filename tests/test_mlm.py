@@ -1,5 +1,6 @@
 """Masked-language-model pre-training: masks, the head against transformers, corpora, resuming."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,9 @@ def test_missing_files_are_named_before_weights_are_looked_for(world: Path) -> N
             pretrain(world, "--model", "/nowhere", place, "nothing-here")
     with pytest.raises(UserError, match=r"a folder; name its files, as in FOLDER/\*.txt"):
         pretrain(world, "--corpus", str(world))
+    os.mkfifo(world / "pipe")
+    with pytest.raises(UserError, match="pipe: not a plain file"):
+        pretrain(world, "--corpus", str(world / "pipe"))
     for again in ("text.txt", "data/../text.txt"):
         with pytest.raises(UserError, match=r"text\.txt: given twice"):
             pretrain(world, "--corpus", str(world / "text.txt"), str(world / again))

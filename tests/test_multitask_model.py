@@ -254,6 +254,9 @@ def test_vectors_have_no_dropout(trained: Path) -> None:
 
 
 def test_mistakes_in_loading(world: Path) -> None:
+    for folder, what in (("nowhere", "no such run; give the folder"), ("model", "give a run dir")):
+        with pytest.raises(UserError, match=f"{folder}: .*{what}"):
+            MultitaskModel.load(world / folder)
     for wrong in (3, "32", 10.5):
         with pytest.raises(UserError, match=f"max_length {wrong!r}: write a whole number, 4"):
             MultitaskModel.load(world / "nowhere", max_length=wrong)

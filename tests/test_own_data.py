@@ -145,7 +145,7 @@ def test_a_column_that_is_no_id_does_not_stop_predictions(
 
 def test_blank_rows_of_a_spreadsheet_are_none(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    path.write_text("id;text;label\n1;red cat;ja\n;;\n ; ;\n2;old dog;nein\n;;\n")
+    path.write_text("id;text;label\n1;red cat;ja\n;;\n ; ;\n2;old dog;nein\n;;\n  \n;\n")
     rows = list(open_table(path, Dialect(delimiter=";"))[1])
     assert [(line, cells["id"]) for line, cells in rows] == [(2, "1"), (5, "2")]
 

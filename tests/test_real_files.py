@@ -153,6 +153,8 @@ TABLE = "text,label\ngood,1\nbad,0\n"
         ("a.csv", "sep=;\n" + TABLE, "'sep=;' is Excel's; take that line out"),
         ("a.csv", TABLE.replace(",", ";"), "`;` between the columns"),
         ("a.csv", TABLE.encode("utf-16"), "UTF-16 text; save it as UTF-8"),
+        ("a.csv", TABLE.encode("utf-16-le"), "UTF-16 text; save it as UTF-8"),
+        ("a.csv", TABLE.encode("utf-16-be"), "UTF-16 text; save it as UTF-8"),
         ("a.csv", TABLE.replace("good", "caf\u00e9").encode("cp1252"), "a.csv:2: not UTF-8"),
         ("a.csv", b"PK\x03\x04rest", "a zip archive, an Excel workbook or a Word text; unpack it"),
         ("a.csv", "version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),

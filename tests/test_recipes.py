@@ -214,6 +214,10 @@ def test_a_stopped_recipe_goes_on_to_the_same_bits(world: Path, extra: list[str]
 def test_what_does_not_go_together_is_refused(world: Path) -> None:
     for words, message in (
         ("--sampling-power 0.5", "--sampling-power goes with --mode annealed"),
+        (
+            "--option pretrain --tasks sst --r-drop sst=1 --hidden-dropout-prob 0",
+            "--r-drop compares two dropouts",
+        ),
         ("--anneal-from 2", "--anneal-from goes with --mode annealed"),
         ("--mode annealed --anneal-from 2 --sampling-power 1", "holds what --anneal-from changes"),
         ("--anneal-to 0.5", "--anneal-to goes with --mode annealed"),

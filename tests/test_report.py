@@ -159,14 +159,15 @@ def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
 @pytest.mark.parametrize(
     ("file", "change", "message"),
     [
-        ("log.jsonl", {"seconds": ["a"]}, "seconds is"), ("log.jsonl", {"task": []}, "task is"),
+        ("log.jsonl", {"seconds": ["a"]}, "seconds is"),
         ("log.jsonl", {"loss": float("inf")}, "the number inf is out of range"),
         ("log.jsonl", {"scores": {"sts": {}}}, "a task without a score"),
-        ("findings.json", {"points": [[]]}, "sts: points is"),
+        ("log.jsonl", {"event": 5}, "not a line"), ("log.jsonl", {"task": []}, "task is"),
+        ("findings.json", {"calibrated": {"temperature": 1.0}}, "calibrated lacks a key"),
         ("findings.json", {"points": [[1.0, float("nan")]]}, "the number nan is out of range"),
         ("findings.json", {"interval": [1.0]}, "sts: interval is"),
         ("findings.json", {"names": ["a"], "confusion": []}, "sts: names and confusion differ"),
-        ("findings.json", {"labels": [{}]}, "sts: labels lack a key"),
+        ("findings.json", {"labels": [{}]}, "lack"), ("findings.json", {"points": [[]]}, "points"),
         ("findings.json", {"labels": [{"label": "a"}, {"b": 1}]}, "sts: labels lack a key"),
         ("findings.json", {"worst": [{"id": "a"}]}, "sts: worst: .*missing"),
     ],

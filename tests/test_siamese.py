@@ -204,6 +204,7 @@ ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision"
             "--pair-encoding sts=siamese; if it is for other tasks, write --pair-loss TASK=mnr",
         ),
         (["--tasks", "sts", "--pair-encoding", "all"], "write one of cross, siamese, both"),
+        (["--tasks", "sst,sts", "--pair-encoding", "sst=siamese"], "not one of the pair tasks sts"),
         (
             ["--tasks", "quora", "--pair-encoding", "both", "--pair-loss", "contrastive"],
             "contrastive: its score is not on the scale of a head's",
@@ -211,6 +212,10 @@ ONE_EPOCH = ("--epochs", "1", "--lr", "1e-3", "--pooling", "mean", "--precision"
         (
             ["--tasks", "quora", "--pair-encoding", "both", "--pair-loss", "cosine-mse"],
             "cosine-mse: its score is not on the scale .* for quora write softmax",
+        ),
+        (
+            ["--tasks", "sst,sts", "--pair-encoding", "siamese", "--teacher", "runs/a"],
+            "name the others, as --teacher TASK=RUN",
         ),
         (["--tasks", "sts", "--towers", "separate"], "goes with --pair-encoding siamese"),
         (

@@ -98,6 +98,8 @@ def test_teachers_that_do_not_fit_are_refused(world: Path) -> None:
         run(world, "--teacher", "nobody")
     with pytest.raises(UserError, match="--teacher sst=nobody: no such run; give a run's folder"):
         run(world, "--teacher", "nobody", "--dry-run")
+    with pytest.raises(UserError, match=r"heads.safetensors; give a run's folder"):
+        run(world, "--teacher", f"sst={world / 'model'}")
     with pytest.raises(UserError, match="--teacher quora: not one of --tasks sst,sts"):
         run(world, "--teacher", f"quora={folder}")
     with pytest.raises(UserError, match="--teacher sts: not of a siamese task"):

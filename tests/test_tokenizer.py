@@ -216,7 +216,7 @@ def test_calls_that_do_not_fit(uncased) -> None:
     for texts, pairs in (([], None), (["a", "b"], ["c"]), ("a", [])):
         with pytest.raises(UserError, match="give a text or more"):
             tokenizer(texts, pairs)
-    for number in (-1, 30522):
+    for number in (-1, 30522, 2**40):
         with pytest.raises(UserError, match=f"id {number}: no word"):
             tokenizer.decode([101, number])
 

@@ -209,10 +209,23 @@ def test_more_special_tokens_stay_whole(folder: Path, file: str, key: str) -> No
     assert len(mine) == 6
 
 
-@pytest.mark.parametrize("content", ["{", "[1]", "\udcff"])
-def test_damaged_settings_are_named(folder: Path, content: str) -> None:
-    (folder / "tokenizer_config.json").write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=r"tokenizer_config.json: ") as error:
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("tokenizer_config.json", b"{", "cannot be read"),
+        ("tokenizer_config.json", b"[1]", "not an object of settings"),
+        ("tokenizer_config.json", b"\xff", "cannot be read"),
+        (
+            "tokenizer.json",
+            b'{"model": {"vocab": {"a": 100000000}}}',
+            "a token with the id 100000000",
+        ),
+        ("vocab.txt", b"caf\xe9\n", r"not UTF-8 \(.*\); fetch the model again"),
+    ],
+)
+def test_damaged_settings_are_named(folder: Path, name: str, content: bytes, message: str) -> None:
+    (folder / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"{name}.*: .*{message}") as error:
         BertTokenizer.from_directory(folder)
     assert "\n" not in str(error.value)
 

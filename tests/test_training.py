@@ -102,6 +102,8 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
         ),
         (["--model", "/nowhere"], "not found"),
         (["--name", "a/b"], "--name a/b: a plain name; --output-dir says where runs are kept"),
+        (["--name", ".."], r"--name \.\.: a plain name"),
+        (["--dry-run", "--quiet"], "--dry-run --quiet prints nothing: add --json"),
         (["--accumulate", "9", "--batch-size", "8"], "--accumulate 9: at most --batch-size 8"),
         (["--mnr-scale", "9", "--pair-encoding", "siamese"], "goes with --pair-loss mnr or mnr-"),
     ],

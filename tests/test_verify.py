@@ -210,6 +210,33 @@ def test_a_mask_may_be_any_that_a_model_takes(
         assert evaluate.main(["--verify", str(file), *words]) == code
 
 
+IDS = torch.tensor([[1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ([1], "holds a list, not a dict of tensors"),
+        ({"input_ids": IDS.float()}, "input_ids has the type torch.float32; ids are whole numbers"),
+        (
+            {"input_ids": IDS, "last_hidden_state": torch.zeros(1, 3, 32, dtype=torch.complex64)},
+            "last_hidden_state has the type torch.complex64; a model has real numbers",
+        ),
+        ({"attention_mask": IDS}, "has attention_mask but no input_ids"),
+        (
+            {"input_ids": IDS, "last_hidden_state": torch.zeros(1, 3, 8)},
+            r"last_hidden_state is \(1, 3, 8\), this model gives \(1, 3, 32\)",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_compared(
+    tiny: BertModel, tmp_path: Path, reference: object, message: str
+) -> None:
+    torch.save(reference, tmp_path / "ref.pt")
+    with pytest.raises(UserError, match=f"ref.pt: {message}"):
+        verify(tiny, tmp_path / "ref.pt", {}, 1e-5, 0.0)
+
+
 @pytest.mark.parametrize(
     ("part", "said"),
     [

@@ -132,7 +132,7 @@ def changed(change: Callable[[Tensors], object]) -> Callable[[BertModel], Tensor
     [
         (
             changed(lambda t: t.update({"decoder.weight": torch.zeros(2)})),
-            "decoder.weight",
+            "unknown parameter.*decoder.weight.*; is this a BERT checkpoint",
         ),
         (
             changed(lambda t: t.pop("pooler.dense.bias")),
@@ -169,6 +169,11 @@ def truncate(path: Path) -> None:
         ("model.safetensors", lambda p: p.unlink(), "neither model.safetensors nor"),
         ("pytorch_model.bin", truncate, "damaged or cut short"),
         ("pytorch_model.bin", lambda p: torch.save({"a": Attack()}, p), "could run code"),
+        (
+            "pytorch_model.bin",
+            lambda p: torch.save([torch.ones(1)], p),
+            "holds a list, not tensors",
+        ),
         ("config.json", lambda p: p.write_text("{"), "not valid JSON"),
         ("config.json", lambda p: p.write_text('{"hidden_act": "relu"}'), "hidden_act is 'relu'"),
         ("config.json", lambda p: p.write_text('{"model_type": "gpt2"}'), "only 'bert'"),

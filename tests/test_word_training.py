@@ -111,6 +111,10 @@ def test_teachers_and_other_ingredients_of_recipes(pets: Path) -> None:
     short = train(pets, "short", "--tasks", "pets", "--epochs", "1", "--max-length", "5")
     with pytest.raises(UserError, match="--teacher pets: with its length and vocabulary it cut"):
         train(pets, "no", "--teacher", f"pets={short}")
+    with pytest.raises(UserError, match="--teacher pets: with its length and vocabulary it cut"):
+        one_by_one = ("--mode", "single", "--tasks", "sst,pets")
+        train(pets, "single", *one_by_one, "--teacher", f"pets={short}")
+    assert not (pets / "runs/single/sst").exists()
 
 
 def test_words_that_are_cut_off_have_no_class_weight(pets: Path) -> None:

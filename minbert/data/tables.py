@@ -143,6 +143,8 @@ def _named_rows(
     number of cells.
     """
     for number, cells in rows:
+        if len(names) > 1 and not any(map(str.strip, cells)):
+            continue
         if len(cells) != len(names):
             mark = {"\t": "tab", ",": "comma"}.get(delimiter, f"`{delimiter}`")
             who = "`columns` names" if from_task_file else "the header has"
@@ -150,8 +152,6 @@ def _named_rows(
                 f"{path}:{number}: {len(cells)} fields, {who} {len(names)}; "
                 f"is a {mark} or a quote missing?"
             )
-        if len(cells) > 1 and not any(map(str.strip, cells)):
-            continue
         yield number, dict(zip(names, cells, strict=True))
 
 

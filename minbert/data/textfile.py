@@ -66,6 +66,9 @@ def check_is_text(first: bytes, name: str) -> None:
     for start, what in KNOWN_BYTES:
         if first.startswith(start):
             raise UserError(f"{name}: {what}")
+    is_zero = [byte == 0 for byte in first[:4]]
+    if is_zero in ([False, True] * 2, [True, False] * 2):  # two characters, no byte order mark
+        raise UserError(f"{name}: {UTF_16}")
 
 
 def _utf8_lines(path: Path) -> Iterator[str]:

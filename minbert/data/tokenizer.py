@@ -139,9 +139,11 @@ class BertTokenizer:
         """Return the text of one sequence, (T,), without [CLS], [SEP] and [PAD]."""
         left_out = {self.cls_id, self.sep_id, self.pad_id}
         kept = [i for i in map(int, ids) if i not in left_out]
-        if unknown := [i for i in kept if i < 0 or self.tokenizer.id_to_token(i) is None]:
+        largest = 2**32 - 1  # that `id_to_token` takes
+        words = {i: self.tokenizer.id_to_token(i) for i in kept if 0 <= i <= largest}
+        if unknown := [i for i in kept if words.get(i) is None]:
             raise UserError(f"id {unknown[0]}: no word of this vocabulary has it")
-        return WordPiece().decode([self.tokenizer.id_to_token(i) for i in kept])
+        return WordPiece().decode([words[i] for i in kept])
 
     def encode_batch(
         self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512

@@ -133,9 +133,10 @@ def pooled_sentences(
 
 
 def save_multitask(model: MultitaskNetwork, directory: Path) -> None:
-    """Write config.json, model.safetensors (encoder, published names) and heads.safetensors.
+    """Write config.json, model.safetensors (encoder, published names) and the heads' two files.
 
-    Raises UserError, and writes nothing, for a model that could not be loaded again as it is.
+    A second tower has a file of its own. Raises UserError, and writes nothing, for a model that
+    could not be loaded again as it is.
     """
     configs = {name: head.config for name, head in model.heads.items()}
     encoder, second = model.encoder, None

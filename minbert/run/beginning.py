@@ -104,8 +104,8 @@ def begin(
     state = TrainState(steps, data=hashes, start=start)
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)
-        check_steps(folder, state.steps, steps)
         check_data(folder, state.data, files, hashes)
+        check_steps(folder, state.steps, steps)
         state.data = hashes
         checkpoint.check_bests(folder, state, tasks_with_best)
         adopt_bests(folder, state, tasks_with_best)

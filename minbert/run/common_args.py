@@ -95,7 +95,7 @@ class CommonArgs:
     tensorboard: bool = saving_arg(
         False, "write the log's numbers for TensorBoard too, to tensorboard/", parse=bool
     )
-    quiet: bool = screen_arg(False, "print nothing but errors and --json's line", parse=bool)
+    quiet: bool = screen_arg(False, "print nothing on stdout but --json's line", parse=bool)
     json: bool = screen_arg(False, "end with one line of JSON", parse=bool)
 
 

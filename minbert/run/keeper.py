@@ -50,10 +50,11 @@ class Keeper:
         rundir.check_shared(self.run.folder, self.run.state)
         if threading.current_thread() is threading.main_thread():
             for name in SIGNALS:
-                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if not hasattr(signal, name):  # Windows has no SIGHUP
+                    continue
+                number = getattr(signal, name)
                 # nohup has SIGHUP ignored, which stays so
-                ignored = name == "SIGHUP" and signal.getsignal(number) is signal.SIG_IGN
-                if number is not None and not ignored:
+                if name != "SIGHUP" or signal.getsignal(number) is not signal.SIG_IGN:
                     self.previous[number] = signal.signal(number, self._handle)
         return self
 

@@ -90,7 +90,8 @@ def resumed_arguments(
             "run's own arguments"
         )
     for name, value in given.items():
-        if name in FREE_ON_RESUME or value == run_args[name]:
+        is_free = name in FREE_ON_RESUME and (name != "corpus" or run_args[name])
+        if is_free or value == run_args[name]:
             continue
         if name == "task_file" and run_args[name] and defines_same(value, run, saved.tasks):
             continue

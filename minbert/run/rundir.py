@@ -18,7 +18,7 @@ from minbert.printable import valid_unicode
 from minbert.run.checkpoint import TrainState
 from minbert.run.common_args import ScriptArgs
 from minbert.run.resumed import resumed_arguments, saved_arguments
-from minbert.run.runlog import has_trained, say_if_unfinished
+from minbert.run.runlog import check_tensorboard, has_trained, say_if_unfinished
 from minbert.run_files import (
     ARGS,
     DEV_ROWS,
@@ -69,9 +69,13 @@ def open_run(
         saved = saved_arguments(cls, folder)
         tasks = tasks_of_run(folder, saved.tasks)
         args = resumed_arguments(saved, given, folder, lambda fields: resolve(fields, tasks))
+        if args.tensorboard:
+            check_tensorboard()
         return replace(args, resume=given["resume"]), tasks, folder
     given, known = with_task_file(given, cls, builtin)
     args = resolve(given, known)
+    if args.tensorboard:
+        check_tensorboard()
     tasks = {name: known[name] for name in args.tasks}
     check_prediction_files(tasks, args.task_file)  # those of the file, and built-in ones
     tasks = draw_dev_rows(tasks, Path(args.data_dir), args.model)
@@ -125,7 +129,7 @@ def left_behind(run: Path) -> list[Path]:
 def _new_run(root: Path, name: str, default: str) -> Path:
     """Return this process's choice, as `new_run`."""
     if name:
-        if Path(name).name != name:
+        if Path(name).name != name or name == "..":
             raise UserError(f"--name {name}: a plain name; --output-dir says where runs are kept")
         if not _is_free(root / name):
             goes_on = f"--resume {name} goes on, " if (root / name / ARGS).is_file() else ""

@@ -43,15 +43,18 @@ class RunLog:
             self.file.flush()
 
 
-def open_board(folder: Path, step: int) -> Any:
-    """Return TensorBoard's SummaryWriter, which drops what was written after `step`.
-
-    Raises UserError if its package is not installed.
-    """
+def check_tensorboard() -> None:
+    """Raise UserError if TensorBoard's package is not installed."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
+        import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
         raise UserError("--tensorboard needs its package: pip install tensorboard") from error
+
+
+def open_board(folder: Path, step: int) -> Any:
+    """Return TensorBoard's SummaryWriter, which drops what was written after `step`."""
+    from torch.utils.tensorboard import SummaryWriter
+
     return SummaryWriter(str(folder), purge_step=step + 1)
 
 

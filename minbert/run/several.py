@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from minbert.data.encoded import Splits
 from minbert.errors import UserError
 from minbert.files import remove_unfinished
 from minbert.manifest import has_all_files, sha256_of
@@ -18,7 +19,7 @@ from minbert.run.fine_tuning import prepare_reading
 from minbert.run.finish import finish_several
 from minbert.run.resumed import check_begun
 from minbert.run.runlog import is_finished
-from minbert.run.teachers import make_teacher_outputs, teacher_files
+from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
 from minbert.run.train_args import FROZEN, Args
 from minbert.run_files import FINDINGS, runs_of
 from minbert.task.loading import check_files, load_tests, load_train_and_dev, training_files
@@ -42,8 +43,9 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
         if args.resume:
             check_siblings(args, folder, tasks)
         else:  # a run that goes on needs neither its start nor its teachers
-            check_starts(args, tasks)
-            make_teacher_outputs(args, tasks, teacher_files(args, folder, tasks))  # for all seeds
+            splits, paths = check_starts(args, tasks), teacher_files(args, folder, tasks)
+            make_teacher_outputs(args, tasks, paths)  # for all seeds
+            load_teacher_outputs(paths, splits)  # raises for a teacher that does not fit
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
 
@@ -56,8 +58,11 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
     return by_seed
 
 
-def check_starts(args: Args, tasks: Tasks) -> None:
-    """Raise UserError for a mistake in any of a command's runs, before the first of them trains."""
+def check_starts(args: Args, tasks: Tasks) -> Splits:
+    """Raise UserError for a mistake in any of a command's runs, before the first of them trains.
+
+    Returns the tasks' training rows.
+    """
     known = list(tasks.values())
     check_files(known, Path(args.data_dir), ("train", "dev"))  # before a model is downloaded
     tokenizer, source = prepare_reading(args, known, resolve(args.model))
@@ -66,6 +71,7 @@ def check_starts(args: Args, tasks: Tasks) -> None:
         load_tests(known, tokenizer, source)
     for name, loss in args.pair_loss.items():
         PairData.of(tasks[name], splits[name], loss)
+    return splits
 
 
 def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:

@@ -12,7 +12,7 @@ DEVICES, PRECISIONS = ("cpu", "cuda", "mps"), ("auto", "fp32", "bf16")
 
 
 def choose_device(name: str) -> torch.device:
-    """Return a device by name; auto: the GPU if there is one.
+    """Return a device by name; auto: cuda if there is one, else cpu, never mps.
 
     Raises UserError for one that is not there, or that this process would have to share.
     """

@@ -32,7 +32,7 @@ TIMEOUT = timedelta(hours=6)  # for the first process's reading and encoding of 
 def process_group() -> Iterator[None]:
     """Connect the processes that torchrun started; without torchrun do nothing.
 
-    Only the first one prints. Raises UserError when another one ends before its time.
+    Only the first one prints on stdout. Raises UserError when another one ends before its time.
     """
     if "WORLD_SIZE" not in os.environ:
         yield

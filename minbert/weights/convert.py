@@ -52,7 +52,7 @@ def to_published(name: str) -> str:
 
 
 def to_ours(name: str) -> str:
-    """Return our name of a parameter in any known naming; an unknown name is not changed."""
+    """Return our name of a parameter in any known naming; of an unknown name, none of ours."""
     name = PREFIX.sub("", name)
     stem, _, kind = name.rpartition(".")
     kind = {"gamma": "weight", "beta": "bias"}.get(kind, kind)

@@ -72,6 +72,7 @@ class Tally:
         seconds = time.monotonic() - self.started
         effort.figures.append(f"{self.part}, seed {effort.seed}: {listed}; {seconds:.0f} s")
         assert not self.faults, self.report()
+        assert self.counts["tried"], f"{self.part}: time was up before the first attempt"
 
     def _try(self, number: int, attempt: Callable[[Trial], None]) -> None:
         """Make one attempt; remove its folder unless it shows a fault that was not seen before."""
