@@ -74,6 +74,8 @@ def test_lora() -> None:
         out = model(**padded())[0]
         found = model.merge_and_unload()(**padded())[0]
     torch.testing.assert_close(found, out, atol=1e-5, rtol=0)
+    typed = peft.LoraConfig(task_type="FEATURE_EXTRACTION", target_modules=["query"])
+    assert peft.get_peft_model(make_model(), typed)(**padded()).pooler_output.shape == (3, 32)
 
 
 def test_a_changed_module_is_not_saved_under_a_name_that_nobody_reads(tmp_path: Path) -> None:

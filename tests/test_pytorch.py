@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 
 from minbert import AdamW, UserError
@@ -219,10 +220,30 @@ def test_second_derivatives() -> None:
     torch.testing.assert_close(each[1], torch.func.grad(pooled_sum)(both[1]))
     with pytest.raises(RuntimeError, match="vmap"):
         torch.func.vmap(lambda ids: model(ids)[1])(inputs["input_ids"][None])
-    set_kernels(model, "minbert")
-    (g,) = torch.autograd.grad(pooled_sum(words), words, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        g.sum().backward()
+    for kernels in ("minbert", "torch"):
+        set_kernels(model, kernels)
+        with pytest.raises(UserError, match="have no derivatives: before the forward pass call"):
+            torch.autograd.grad(pooled_sum(words), words, create_graph=True)
+        with pytest.raises(UserError, match="have no derivatives: before the forward pass call"):
+            torch.autograd.functional.hvp(pooled_sum, words.detach(), direction)
+    with pytest.raises(UserError, match="kernels 'written_out': write one of minbert, torch"):
+        set_kernels(model, "written_out")
+
+
+def test_attention_maps(tmp_path: Path) -> None:
+    model, ids, maps = make_model(), padded()["input_ids"][2:], []
+    model.save_pretrained(tmp_path)
+    theirs = transformers.BertModel.from_pretrained(tmp_path, attn_implementation="eager")
+    set_kernels(model, "written-out")
+    model.bert_layers[1].self_attention.dropout.register_forward_pre_hook(
+        lambda module, inputs: maps.append(inputs[0])
+    )
+    with torch.no_grad():
+        model(ids)
+        expected = theirs(ids, output_attentions=True).attentions[1]
+    torch.testing.assert_close(maps[0], expected[0])  # (H, T, T)
+    with pytest.raises(UserError, match="output_attentions: no map is kept"):
+        model(ids, output_attentions=True)
 
 
 def test_dynamic_quantization_changes_nothing() -> None:

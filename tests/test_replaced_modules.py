@@ -111,3 +111,16 @@ def test_the_padded_model_has_every_dropout() -> None:
 
     ours, encoder = make_model(), make_model()
     assert called(PaddedModel(encoder), encoder) == called(ours, ours)
+
+
+def test_a_change_of_few_numbers_is_noticed() -> None:
+    """In a model as `MultitaskModel.load` has it, whose matrices are copied in another order."""
+    ids, model = padded()["input_ids"], make_model()
+    model.for_inference(torch.float32)
+    with torch.no_grad():
+        before = model(ids)[0]
+        model.bert_layers[0].interm_dense.weight[7, 3] += 1
+        changed = model(ids)[0]
+        model.bert_layers[0].interm_dense.weight[7, 3] -= 1
+        torch.testing.assert_close(model(ids)[0], before)
+    assert not torch.equal(changed, before)

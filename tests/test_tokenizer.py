@@ -219,6 +219,12 @@ def test_calls_that_do_not_fit(uncased) -> None:
     for number in (-1, 30522, 2**40):
         with pytest.raises(UserError, match=f"id {number}: no word"):
             tokenizer.decode([101, number])
+    batch = tokenizer(["a kite", "kites"])["input_ids"]
+    for ids in (batch, batch.tolist(), [[1], [2, 3]], "a kite", 5, [1.5], None):
+        with pytest.raises(UserError, match=r"of one sequence: of a batch write ids\[0\]"):
+            tokenizer.decode(ids)
+    assert tokenizer.decode([*batch[0]]) == tokenizer.decode(batch[0].numpy()) == "a kite"
+    assert tokenizer.decode([]) == ""
 
 
 @pytest.mark.parametrize("texts", [{"text": ["a"]}, SimpleNamespace(columns=["text"]), None, 3])

@@ -234,7 +234,7 @@ def test_what_is_no_tensor_of_numbers(
 def test_names_that_tell_where_they_come_from(tiny: BertModel, tmp_path: Path) -> None:
     tiny.save_pretrained(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
-    with pytest.raises(UserError, match=r"config.json has fewer layers"):
+    with pytest.raises(UserError, match=r"the config has fewer layers"):
         BertModel.from_pretrained(tmp_path, num_hidden_layers=1)
     for prefix, library in (("module.", "DataParallel"), ("_orig_mod.", "torch.compile")):
         renamed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}

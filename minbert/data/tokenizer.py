@@ -136,9 +136,18 @@ class BertTokenizer:
         }
 
     def decode(self, ids: Sequence[int] | Tensor) -> str:
-        """Return the text of one sequence, (T,), without [CLS], [SEP] and [PAD]."""
+        """Return the text of one sequence, (T,), without [CLS], [SEP] and [PAD].
+
+        Raises UserError for what is not ids of one, and for an id that no word has.
+        """
+        try:
+            row = torch.as_tensor(ids)
+        except (TypeError, ValueError, RuntimeError):  # a text, rows of several lengths, ...
+            row = torch.empty(1, 0)
+        if row.ndim != 1 or (len(row) and row.is_floating_point()):
+            raise UserError("decode takes the ids of one sequence: of a batch write ids[0]")
         left_out = {self.cls_id, self.sep_id, self.pad_id}
-        kept = [i for i in map(int, ids) if i not in left_out]
+        kept = [i for i in row.tolist() if i not in left_out]
         largest = 2**32 - 1  # that `id_to_token` takes
         words = {i: self.tokenizer.id_to_token(i) for i in kept if 0 <= i <= largest}
         if unknown := [i for i in kept if words.get(i) is None]:

@@ -12,10 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from minbert import kernels
+from minbert.errors import UserError
 from minbert.model.attention import SelfAttention
 from minbert.model.layers import (
     Dropout,
@@ -92,6 +92,15 @@ def matrix_gradients(g: Tensor, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     return (g.t() @ x).to(dtype), g.sum(0, dtype=dtype)
 
 
+def check_once() -> None:
+    """Raise UserError in a backward pass whose result is to be differentiated again."""
+    if torch.is_grad_enabled():  # by create_graph=True alone
+        raise UserError(
+            "the layers' derived gradients have no derivatives: before the forward pass call "
+            'minbert.model.layers.set_kernels(model, "written-out")'
+        )
+
+
 class AttentionSublayer(torch.autograd.Function):
     """y = LN(x + dropout(o Wo^T + bo)), o = dropout(softmax(q k^T / sqrt(K) + mask)) v
 
@@ -118,8 +127,8 @@ class AttentionSublayer(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        check_once()
         x, context, wq, wk, wv, wo, q, k, v, o, *saved = ctx.saved_tensors
         c, layout = x if context is None else context, ctx.layout
         dx, da, dw, db = ctx.norm.backward(g, saved[: ctx.num_saved_norm])
@@ -211,8 +220,8 @@ class FeedForwardSublayer(torch.autograd.Function):
         return y
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        check_once()
         x, w1, w2, u, e, *saved = ctx.saved_tensors
         dx, df, dw, db = ctx.norm.backward(g, saved)
         dw2, db2 = matrix_gradients(df, e, ctx.dtype)

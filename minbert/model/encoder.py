@@ -224,17 +224,23 @@ class BertModel(nn.Module):
         position_ids: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         *,
-        output_hidden_states: bool = False,
-        return_dict: bool = True,
+        output_hidden_states: bool | None = False,
+        output_attentions: bool | None = False,
+        return_dict: bool | None = True,
     ) -> BertOutput | tuple[Any, ...]:
         """Read padded (B, T) ids, mask (1 real, 0 padding) and segments, as in transformers.
 
         inputs_embeds: (B, T, D) in place of the ids' word embeddings. Returns `last_hidden_state`
         (B, T, D), zero at padding, and `pooler_output` (B, D); on request `hidden_states`, a tuple
         of (B, T, D), whose last one is `last_hidden_state`; the others are copies of what the
-        layers read. Raises UserError for inputs that do not fit (see `pack`) and while a program
-        records the operations, because it would record the lengths of its example.
+        layers read. None, which wrappers may give, is the default. Raises UserError for inputs that
+        do not fit (see `pack`), for output_attentions, and while a program records the operations,
+        because it would record the lengths of its example.
         """
+        if output_attentions:
+            raise UserError(
+                "output_attentions: no map is kept; docs/pytorch.md says how to see one"
+            )
         if torch.jit.is_tracing() or torch.compiler.is_exporting():
             raise UserError(TRACED)
         packed = pack(
@@ -246,7 +252,7 @@ class BertModel(nn.Module):
         out = BertOutput(last_hidden_state=padded[-1], pooler_output=packed.unsort(pooled))
         if output_hidden_states:
             out["hidden_states"] = padded
-        return out if return_dict else out.to_tuple()
+        return out.to_tuple() if return_dict is False else out
 
     @classmethod
     def from_pretrained(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minbert.errors import UserError
+from minbert.kernels import KERNELS
 from minbert.model.reordered import Reordered, has_reordered_products
 
 
@@ -108,7 +110,12 @@ def apply_dropout_mask(x: Tensor, keep: Tensor | None) -> Tensor:
 
 
 def set_kernels(model: nn.Module, name: str) -> None:
-    """Choose among minbert.kernels.KERNELS for all of a model's modules that have a choice."""
+    """Choose among minbert.kernels.KERNELS for all of a model's modules that have a choice.
+
+    Raises UserError for another name.
+    """
+    if name not in KERNELS:
+        raise UserError(f"kernels {name!r}: write one of {', '.join(KERNELS)}")
     for module in model.modules():
         if hasattr(module, "kernels"):
             module.kernels = name

@@ -122,7 +122,7 @@ def padded_ids(
     if ids.shape[1] > config.max_position_embeddings:
         raise UserError(
             f"sequence of {ids.shape[1]} tokens; this model takes at most "
-            f"{config.max_position_embeddings}: truncate"
+            f"{config.max_position_embeddings}: truncate, as tokenizer(texts, max_length=...) does"
         )
     hint = ": outside the vocabulary; was another tokenizer used?"
     check_range("input_ids", ids, ids.shape, config.vocab_size - 1, hint)

@@ -70,7 +70,7 @@ def _guess(name: str, expected: dict[str, Tensor]) -> str:
     if (layer := re.match(r"bert_layers\.(\d+)\.", to_ours(name))) and not any(
         other.startswith(layer[0]) for other in expected
     ):
-        return ": config.json has fewer layers (num_hidden_layers)"
+        return ": the config has fewer layers (num_hidden_layers)"
     return "; is this a BERT checkpoint, without a head of its own?"
 
 
@@ -95,7 +95,7 @@ def convert(
             )
         if tensor.shape != expected[ours].shape:
             raise UserError(
-                f"{source}: {name} has shape {tuple(tensor.shape)}, config.json asks for "
+                f"{source}: {name} has shape {tuple(tensor.shape)}, the config asks for "
                 f"{tuple(expected[ours].shape)}"
             )
         found[ours] = tensor
