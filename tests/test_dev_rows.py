@@ -4,7 +4,6 @@ import json
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import evaluate
@@ -13,7 +12,6 @@ import train_multitask
 from minbert import UserError
 from minbert.data.examples import read_examples
 from minbert.data.tokenizer import BertTokenizer
-from minbert.task.dev_rows import stratified_share
 from minbert.task.loading import DataSource, distinct_sentences, load_task
 from minbert.task.taskfile import read_task_file, tasks_of_run
 from tests.own_tasks import OWN, arguments, older_dev_row
@@ -30,31 +28,6 @@ def run(own: Path) -> Path:
     (own / "own.toml").write_text(ONE)
     train_multitask.main([*arguments(own), "--tasks", "intent"])
     return own / "runs/own"
-
-
-def test_every_class_has_its_share() -> None:
-    labels = np.repeat([0.0, 1.0, 2.0], [900, 90, 10])
-    chosen = stratified_share(labels, 0.1)
-    assert [int(chosen[labels == label].sum()) for label in (0, 1, 2)] == [90, 9, 1]
-    assert not np.array_equal(np.flatnonzero(chosen)[:5], np.arange(5))  # at random in a class
-
-
-def test_low_and_high_scores_have_their_share() -> None:
-    scores = np.random.default_rng(1).permutation(1000) / 10
-    chosen = np.sort(scores[stratified_share(scores, 0.05)])
-    assert len(chosen) == 50 and np.all(np.diff(chosen) < 2.1) and chosen[0] < 2 < 98 < chosen[-1]
-
-
-@pytest.mark.parametrize(("count", "share", "wanted"), [(2, 0.01, 1), (2, 0.99, 1), (7, 0.5, 4)])
-def test_a_few_rows_are_shared_too(count: int, share: float, wanted: int) -> None:
-    assert stratified_share(np.zeros(count), share).sum() == wanted
-
-
-def test_a_class_of_two_rows_has_one_in_the_share() -> None:
-    labels = np.array([0.0] * 60 + [1.0] * 40 + [2.0] * 2 + [3.0])
-    chosen = stratified_share(labels, 0.1, of_each=True)
-    assert [int(chosen[labels == label].sum()) for label in range(4)][2:] == [1, 0]
-    assert not stratified_share(labels, 0.02)[labels == 2].any()
 
 
 def test_a_run_draws_of_every_class(own: Path) -> None:

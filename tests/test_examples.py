@@ -7,6 +7,7 @@ import pytest
 
 from minbert import UserError
 from minbert.data.examples import Columns, read_examples
+from minbert.data.unlabelled import read_unlabelled
 from tasks import TASKS
 
 SST, STS = TASKS["sst"].columns, TASKS["sts"].columns
@@ -51,6 +52,18 @@ def test_cmu_lines(tmp_path: Path) -> None:
         ("2", "kites fly", 3.0),
         ("4", "it rains", 0.0),
     ]
+
+
+def test_objects_of_json_need_not_all_have_all_keys(tmp_path: Path) -> None:
+    """Those of the first one neither: ids are not dropped for it, nor labels missed."""
+    rows = '{"sentence": "it rains"}\n{"id": "x", "sentence": "kites fly", "sentiment": 3}\n'
+    path = write(tmp_path / "f.jsonl", rows)
+    with pytest.raises(UserError, match=r"f.jsonl:1: empty id; every row needs one"):
+        read_unlabelled(path, SST, "f.jsonl")
+    columns = replace(SST, id="", bad_rows=0.5, course=False)
+    examples, left_out = read_examples(path, columns, True)
+    assert [(e.text, e.label) for e in examples] == [("kites fly", 3.0)]
+    assert "without a label (line 1)" in left_out.summary()
 
 
 def test_commas_inside_fields_and_shifted_header(tmp_path: Path) -> None:
@@ -130,3 +143,10 @@ def test_the_share_that_is_advised_is_enough(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"bad_rows = 0\.16 in the task file leaves them out$"):
         read_examples(path, columns, True)
     assert len(read_examples(path, replace(columns, bad_rows=0.16), True)[0]) == 38
+
+
+@pytest.mark.parametrize("labelled", [True, False])  # texts to predict on have no labels
+def test_a_header_alone_is_no_row_without_a_label(tmp_path: Path, labelled: bool) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n,\n")
+    with pytest.raises(UserError, match=r"a.csv: no row in it but the columns' names$"):
+        read_examples(tmp_path / "a.csv", Columns(("text",), "label", id=""), labelled)

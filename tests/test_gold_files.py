@@ -1,14 +1,16 @@
 """Which rows predictions are scored against: of one file or a list, by ids or by lines."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 from minbert import UserError
+from minbert.task.gold import gold_task
 from minbert.task.predictions import score_predictions
 from minbert.task.task import Task
-from minbert.task.taskfile import make_task
+from minbert.task.taskfile import make_task, read_tasks
 from tasks import TASKS
 
 KEYS = {"kind": "classification", "text": "text", "label": "queue", "labels": ["lamp", "kettle"]}
@@ -225,3 +227,33 @@ def test_an_id_that_two_gold_rows_have_is_refused(tmp_path: Path) -> None:
     own = task(id="id", dev="may.csv")
     with pytest.raises(UserError, match=r"may.csv:3: id '1' is on line 2 already"):
         score_predictions(tmp_path / "p.csv", tmp_path / "may.csv", [own])
+
+
+@pytest.mark.parametrize("name", ["gold.csv", "gold.jsonl"])
+def test_a_task_without_a_header_claims_no_file_of_others(tmp_path: Path, name: str) -> None:
+    """As the first in a task file, whose `columns` no file names."""
+    plain = {**KEYS, "columns": ["label", "text"], "label": "label", "labels": ["a", "b"]}
+    own, other = task(), make_task("plain", {**plain, "train": "plain.csv"})
+    gold = write(tmp_path / name, MAY)
+    if name == "gold.jsonl":
+        rows = ({"id": str(i), "text": text, "queue": x} for i, (text, x) in enumerate(MAY, 1))
+        gold.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert gold_task(gold, [other, own], ["id", "label", "text"]) == own
+    (tmp_path / "bare.csv").write_text("a,red lamp\n")
+    assert gold_task(tmp_path / "bare.csv", [other, own], ["id", "label", "text"]) == other
+
+
+def test_an_output_with_ids_that_no_task_names_is_scored_by_them(tmp_path: Path) -> None:
+    """Lines 2 to 5 of the gold file are not the ids 2 to 5 of predictions."""
+    toml = '[q]\nkind = "classification"\ntext = "text"\nlabel = "label"\nlabels = ["a", "b"]\n'
+    task = read_tasks(toml + 'train = "q.tsv"\n', "own.toml", None)["q"]
+    gold, rows = tmp_path / "q-dev.tsv", [(i, "ab"[i % 2]) for i in range(6)]
+    gold.write_text("id\ttext\tlabel\n" + "".join(f"{i}\tred\t{x}\n" for i, x in rows))
+    (tmp_path / "p.csv").write_text("id,label,text\n" + "".join(f"{i},{x},red\n" for i, x in rows))
+    found = score_predictions(tmp_path / "p.csv", gold, [task])
+    assert (found["accuracy"], found["scored"], found["missing"]) == (1.0, 6, 0)
+    # those of a run have the task's ids: the lines
+    own = "".join(f"{i + 2},{x}\n" for i, x in rows)
+    (tmp_path / "own.csv").write_text(f"id,{task.prediction_header}\n{own}")
+    found = score_predictions(tmp_path / "own.csv", gold, [task])
+    assert (found["accuracy"], found["scored"], found["missing"]) == (1.0, 6, 0)

@@ -241,7 +241,7 @@ def test_stopped_and_resumed_is_the_same(own: Path) -> None:
         (
             "weight = 0.5",
             'long = "tail"',
-            r"'long' is not a key of pair-.*it is for single sentences",
+            "'long' is not a key of pair-.*; it is a key of classification, regression, multi",
         ),
     ],
 )

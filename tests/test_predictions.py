@@ -59,22 +59,6 @@ def test_clean_forms_are_read_too(tmp_path: Path, text: str) -> None:
     assert read_predictions(tmp_path / "p.csv") == ({"a1": 3.0, "b2": 0.0}, 0)
 
 
-def test_an_output_with_ids_that_no_task_names_is_scored_by_them(tmp_path: Path) -> None:
-    """Lines 2 to 5 of the gold file are not the ids 2 to 5 of predictions."""
-    toml = '[q]\nkind = "classification"\ntext = "text"\nlabel = "label"\nlabels = ["a", "b"]\n'
-    task = read_tasks(toml + 'train = "q.tsv"\n', "own.toml", None)["q"]
-    gold, rows = tmp_path / "q-dev.tsv", [(i, "ab"[i % 2]) for i in range(6)]
-    gold.write_text("id\ttext\tlabel\n" + "".join(f"{i}\tred\t{x}\n" for i, x in rows))
-    (tmp_path / "p.csv").write_text("id,label,text\n" + "".join(f"{i},{x},red\n" for i, x in rows))
-    found = score_predictions(tmp_path / "p.csv", gold, [task])
-    assert (found["accuracy"], found["scored"], found["missing"]) == (1.0, 6, 0)
-    # those of a run have the task's ids: the lines
-    own = "".join(f"{i + 2},{x}\n" for i, x in rows)
-    (tmp_path / "own.csv").write_text(f"id,{task.prediction_header}\n{own}")
-    found = score_predictions(tmp_path / "own.csv", gold, [task])
-    assert (found["accuracy"], found["scored"], found["missing"]) == (1.0, 6, 0)
-
-
 @pytest.fixture
 def gold(tmp_path: Path) -> Path:
     path = tmp_path / "ids-sst-dev.csv"
@@ -109,7 +93,9 @@ def test_missing_extra_and_duplicate_ids_are_counted(tmp_path: Path, gold: Path,
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id0,0\nid1 1\n", r"p\.csv:2: expected `id , prediction`"),
+        ("id0,0\nid1 1\n", r"p\.csv:2: expected `id , prediction`, found 'id1 1': 1 fields$"),
+        ("id;label\nid0;0\n", r"p\.csv:1: expected .*: 1 fields; separate them by tabs or commas"),
+        (",id,label\n0,id0,0\n", r"p\.csv:1: expected .*: 3 fields"),
         (
             "id0,nan\n",
             r"p\.csv:1: expected .* found 'id0,nan' \(expected a whole number from 0 to 4",

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ SEMICOLON = (
     'is to train on, write delimiter = ";" in the task file'
 )
 PARQUET_ROWS = 4096  # that are read together
+NAMING_ROWS = 1000  # objects of JSON, whose keys are the columns: some may lack one
 Cells = dict[str, Any]  # values by column
 TableRow = tuple[int, Cells]  # number of its first line or its own, from 1
 
@@ -40,7 +41,7 @@ class Dialect:
 
 
 def column_names(path: Path, dialect: Dialect) -> list[str]:
-    """Return a file's column names: from its schema, a table's header or the first JSON object."""
+    """Return a file's column names: from its schema, a table's header or the first JSON objects."""
     return open_table(path, dialect)[0]
 
 
@@ -63,8 +64,8 @@ def table_of(
     """Return the column names and the rows of a file's lines; its ending tells what they are."""
     if file_ending(path) in JSON:
         rows = _json_rows(path, lines)
-        first = next(rows)
-        return list(first[1]), chain([first], rows)
+        first = list(islice(rows, NAMING_ROWS))
+        return list(dict.fromkeys(chain(*(row for _, row in first)))), chain(first, rows)
     if dialect.word_columns:
         return conll_table(path, lines, dialect.word_columns, dialect.names)
     return _delimited_table(path, lines, dialect)

@@ -15,7 +15,7 @@ from minbert.data.examples import (
     iter_examples,
     usable,
 )
-from minbert.data.tables import OBJECT_ENDINGS, column_names, file_ending
+from minbert.data.tables import OBJECT_ENDINGS, column_names, file_ending, open_table
 from minbert.data.unlabelled import fitting_dialect, read_unlabelled
 from minbert.data.unusable import BadRow
 from minbert.errors import UserError
@@ -74,7 +74,10 @@ def names_by(gold: Path, task: Task) -> list[str]:
         columns = columns_of_gold(gold, task)
         if is_cmu(gold, columns):
             return [*columns.texts, columns.label]
-        return list(columns.dialect.names) or column_names(gold, columns.dialect)
+        names, rows = open_table(gold, columns.dialect)
+        if columns.dialect.names:  # a row's number of cells says whether the file is the task's
+            next(rows, None)
+        return names
     except UserError:
         return []
 

@@ -78,6 +78,11 @@ def label_parser(labels: Sequence[Label]) -> Callable[[str], float]:
             known = ", ".join(label_names(labels))
             as_numbers = "; labels without quotes are compared as numbers"
             hint = as_numbers if has_number(labels, text) else ""
+            if isinstance(labels[0], str) and text in map(str, range(len(labels))):
+                hint = (
+                    f"; if its classes are numbered, write labels = {len(labels)}, and the names "
+                )
+                hint += "as display_names"
             raise ValueError(f"expected one of {known}{hint}")
         return float(place)
 

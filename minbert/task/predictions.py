@@ -88,14 +88,15 @@ def read_predictions(
     result: dict[str, Prediction] = {}
     duplicates = 0
     for number, cells in prediction_rows(path):
+        where = f"{path}:{number}: expected `id , prediction`, found {','.join(cells)[:60]!r}"
+        if len(cells) != 2:
+            mend = "; separate them by tabs or commas" if ";" in cells[0] else ""
+            raise UserError(f"{where}: {len(cells)} fields{mend}")
+        id_, text = (cell.strip() for cell in cells)
         try:
-            id_, text = (cell.strip() for cell in cells)
             value = parse(text)
         except ValueError as error:
-            found = ",".join(cells)[:60]
-            raise UserError(
-                f"{path}:{number}: expected `id , prediction`, found {found!r} ({error})"
-            ) from error
+            raise UserError(f"{where} ({error})") from error
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{path}:{number}: prediction {text!r} is not a number")
         id_ = id_.lower() if lower else id_

@@ -64,9 +64,9 @@ KINDS = {
     "multi-label": Kind(multi_labels, 1, ("labels", "class_weight", "long"), ("labels",)),
     "token-classification": Kind(tagging, 1, CLASSES, ("labels",), WORDS),
 }
-NOT_HERE = {  # what to say of a key that other kinds have
-    "encoding": "that of the files is charset",
-    "long": "it is for single sentences; of a pair, the longer one is cut at its end",
+NOT_HERE = {  # what else to say of a key that other kinds have
+    "encoding": "; that of the files is charset",
+    "long": "; of other rows what is too long is cut at its end",
 }
 TAKEN = {  # names that no task may have, and why
     **dict.fromkeys(("best", "last"), "a run keeps a model in a folder of that name"),
@@ -232,7 +232,8 @@ def make_task(name: str, table: Table) -> Task:
     if unknown := [key for key in table if key not in known]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"the keys are {', '.join(known)}"
-        hint = NOT_HERE.get(unknown[0], hint)
+        if kinds := [name for name, other in KINDS.items() if unknown[0] in other.own]:
+            hint = f"it is a key of {', '.join(kinds)}{NOT_HERE.get(unknown[0], '')}"
         raise ValueError(f"{unknown[0]!r} is not a key of {table['kind']}; {hint}")
     if missing := [key for key in (*NEEDED, *kind.needed) if key not in table]:
         raise ValueError(f"{missing[0]} is missing")
