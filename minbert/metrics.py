@@ -139,15 +139,17 @@ def decimals(score: float, places: int = 3) -> str:
     return f"{score:.{places}g}" if is_small else f"{score:.{places}f}"
 
 
-def summarize_seeds(scores_by_seed: list[dict[str, float]]) -> dict[str, dict[str, float]]:
+def summarize_seeds(
+    scores_by_seed: list[dict[str, float]],
+) -> dict[str, dict[str, float | None]]:
     """Return mean, spread (standard deviation), lowest and highest of each score over the seeds.
 
-    scores_by_seed: the scores of each seed.
+    scores_by_seed: the scores of each seed. One seed has no spread: it is None.
     """
     summary = {}
     for name in scores_by_seed[0]:
         values = [scores[name] for scores in scores_by_seed]
-        spread = statistics.stdev(values) if len(values) > 1 else 0.0
+        spread = statistics.stdev(values) if len(values) > 1 else None
         ends = {"lowest": min(values), "highest": max(values)}
         summary[name] = {"mean": statistics.fmean(values), "spread": spread, **ends}
     return summary

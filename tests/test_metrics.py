@@ -117,6 +117,7 @@ def test_learning_rates() -> None:
 def test_scores_over_seeds_have_their_ends() -> None:
     summary = metrics.summarize_seeds([{"a": 2.0}, {"a": 1.0}, {"a": 6.0}])["a"]
     assert summary == {"mean": 3.0, "spread": pytest.approx(7**0.5), "lowest": 1.0, "highest": 6.0}
+    assert metrics.summarize_seeds([{"a": 2.0}])["a"]["spread"] is None
 
 
 def test_an_interval_leaves_out_a_fortieth_of_the_resamples_at_each_end(monkeypatch) -> None:

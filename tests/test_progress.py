@@ -284,6 +284,8 @@ def test_time_left_and_rates_are_by_the_steps_of_this_session(
     now = [0.0]
     monkeypatch.setattr("minbert.run.steps.time", SimpleNamespace(monotonic=lambda: now[0]))
     shown = Progress(100, 90, quiet=True, device=torch.device("cpu"))
+    shown.print_rates()
+    assert not shown.rates() and not capsys.readouterr().out  # as of a finished run
     for step in range(91, 96):
         now[0] += 2
         shown.step(StepRecord(step, "sst", None, 0.1, 1, 10, 60, 0.0), None, 2.0)

@@ -1,6 +1,7 @@
 """The report's parts by themselves: where points lie, and what stands in which column."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,9 @@ from minbert.report.charts import HEIGHT, Series, line_chart, scatter
 from minbert.report.findings import confidence_of_rows, findings
 from minbert.report.page import arguments, losses_of
 from minbert.report.runs import LoggedRun
-from minbert.report.tables import class_table, confusion_table, scatter_table
+from minbert.report.tables import class_table, confusion_table, scatter_table, worst_table
 from minbert.report.tagged import mistakes
-from minbert.report.task_findings import TaskFindings
+from minbert.report.task_findings import TaskFindings, WorstRow
 from minbert.report.task_section import calibration_table
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run.scoring import print_classes
@@ -115,6 +116,14 @@ def test_a_confidence_is_with_the_temperature() -> None:
     calibration, outputs = Calibration(2.0, 0.3, 0.1, np.ones(1)), np.array([[2.0]])
     found = confidence_of_rows(TASKS["quora"], outputs, np.ones(1), np.zeros(1), calibration)
     assert found == pytest.approx(1 / (1 + np.exp(-1)))
+
+
+def test_how_far_a_cosine_is_from_its_threshold_is_no_confidence() -> None:
+    row = WorstRow("7", ["red", "blue"], "no", "yes", confidence=0.25)
+    siamese = TaskFindings("Quora", [row])
+    assert ">cosine from threshold<" in worst_table("run", siamese, opened=True)
+    page = worst_table("run", replace(siamese, reliability=[(0.5, 0.5, 3)]), opened=True)
+    assert ">confidence<" in page
 
 
 def test_a_wrong_tag_is_a_mistake_where_tags_spell_no_entities() -> None:

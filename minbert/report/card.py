@@ -217,7 +217,7 @@ def write_several_card(
     summary, seeds = summarize_seeds(by_seed), f"{len(by_seed)} seed{'s' * (len(by_seed) > 1)}"
     for task in tasks:
         s = summary[task.name]
-        spread = f"{s['spread']:.4f}" if len(by_seed) > 1 else "-"
+        spread = "-" if s["spread"] is None else f"{s['spread']:.4f}"
         ends = f"{s['lowest']:.3f} to {s['highest']:.3f}"
         scores.append((task.title, task.main_metric, f"{s['mean']:.3f}", spread, ends))
     about = (

@@ -116,11 +116,14 @@ def worst_table(run: str, f: TaskFindings, opened: bool) -> str:
     titles = {"confidence": "most confident mistakes", "mistakes": "most mistakes"}
     more = [key for key in titles if getattr(f.worst[0], key) is not None]
     keys = ("gold", "predicted", *more, "id")
+    # of a siamese yes/no task, which has no probabilities
+    names = {} if f.reliability else {"confidence": "cosine from threshold"}
+    head = ("text", *(names.get(key, key) for key in keys))
     rows = [
         (" / ".join(row.texts), *("-" if (x := getattr(row, key)) is None else x for key in keys))
         for row in f.worst
     ]
-    inside = f'<div class="texts">{table(("text", *keys), rows, f"Worst rows of {run}")}</div>'
+    inside = f'<div class="texts">{table(head, rows, f"Worst rows of {run}")}</div>'
     title = f"{run}: {titles[more[0]] if more else 'largest differences'}"
     return f"<h3>{escape(title)}</h3>{inside}" if opened else details(title, inside)
 

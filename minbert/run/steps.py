@@ -113,7 +113,12 @@ class Progress:
         return duration((self.total - self.done) * seconds_per_step)
 
     def rates(self) -> dict[str, float]:
-        """Return the examples and tokens a second, means over this session's training steps."""
+        """Return the examples and tokens a second, means over this session's training steps.
+
+        Without a step there are none.
+        """
+        if not self.examples:
+            return {}
         seconds = max(self.seconds, 1e-9)
         return {
             "examples_per_s": self.examples / seconds,
@@ -122,9 +127,9 @@ class Progress:
 
     def print_rates(self) -> None:
         """Print the rates as a line, unless there was no step."""
-        if self.examples:
+        if rates := self.rates():
             line = "{examples_per_s:.0f} examples/s, {tokens_per_s:.0f} real tokens/s"
-            print(line.format(**self.rates()))
+            print(line.format(**rates))
 
     def print_scores(self, label: str, scores: str) -> None:
         """Print what an evaluation found, and keep it for the lines to come."""
