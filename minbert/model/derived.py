@@ -92,7 +92,7 @@ def matrix_gradients(g: Tensor, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     return (g.t() @ x).to(dtype), g.sum(0, dtype=dtype)
 
 
-def check_once() -> None:
+def check_no_second_derivative() -> None:
     """Raise UserError in a backward pass whose result is to be differentiated again."""
     if torch.is_grad_enabled():  # by create_graph=True alone
         raise UserError(
@@ -128,7 +128,7 @@ class AttentionSublayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        check_once()
+        check_no_second_derivative()
         x, context, wq, wk, wv, wo, q, k, v, o, *saved = ctx.saved_tensors
         c, layout = x if context is None else context, ctx.layout
         dx, da, dw, db = ctx.norm.backward(g, saved[: ctx.num_saved_norm])
@@ -221,7 +221,7 @@ class FeedForwardSublayer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        check_once()
+        check_no_second_derivative()
         x, w1, w2, u, e, *saved = ctx.saved_tensors
         dx, df, dw, db = ctx.norm.backward(g, saved)
         dw2, db2 = matrix_gradients(df, e, ctx.dtype)
