@@ -36,7 +36,8 @@ def stratified_share(labels: np.ndarray, share: float, of_each: bool = False) ->
 
     labels: (R,). The rows are sorted by label, equal labels in random order, and every n-th row is
     drawn: at least one, never all, and the same ones for every seed of the run. of_each: at least
-    one is drawn of every class with two rows or more, and all of none as far as others are drawn.
+    one is drawn of every class with two rows or more, and none is drawn whole, unless nothing else
+    would be drawn.
     """
     order = np.random.default_rng(0).permutation(len(labels))
     order = order[np.argsort(labels[order], kind="stable")]

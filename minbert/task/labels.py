@@ -79,10 +79,8 @@ def label_parser(labels: Sequence[Label]) -> Callable[[str], float]:
             as_numbers = "; labels without quotes are compared as numbers"
             hint = as_numbers if has_number(labels, text) else ""
             if isinstance(labels[0], str) and text in map(str, range(len(labels))):
-                hint = (
-                    f"; if its classes are numbered, write labels = {len(labels)}, and the names "
-                )
-                hint += "as display_names"
+                mend = f"write labels = {len(labels)}, and the names as display_names"
+                hint = f"; if its classes are numbered, {mend}"
             raise ValueError(f"expected one of {known}{hint}")
         return float(place)
 
