@@ -16,19 +16,16 @@ from experiments.jobs import (
     JobArgs,
     Origin,
     RunKey,
-    check_origin,
-    check_settings,
+    check_run,
     current_origin,
-    origin_of,
     seeds_of,
-    settings_in,
 )
 from experiments.results import format_mean
 from experiments.run_records import RunRecord, computed_on, record_of
 from experiments.run_table import script_arguments
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.run.runlog import is_finished
-from minbert.run_files import ARGS, read_arguments
+from minbert.run_files import ARGS
 
 PATHS = ("default", "fp32, written out")
 
@@ -95,9 +92,7 @@ def train(args: Args, key: RunKey, now: Origin, written_out: bool) -> None:
     argv += ["--precision", "fp32", "--kernels", "written-out"] if written_out else []
     job = Job(key.job, tuple(argv))
     if (key.folder / ARGS).is_file():
-        arguments = read_arguments(key.folder)
-        check_settings(job, settings_in(arguments), key.folder, job_args(args))
-        check_origin(job, origin_of(key.folder, arguments), now, key.folder)
+        check_run(job, key.folder, now, job_args(args))
     if not is_finished(key.folder):
         train_multitask.main(script_arguments(job, key, job_args(args)))
 

@@ -12,7 +12,7 @@ from minbert.errors import UserError
 from minbert.manifest import sha256_of
 from minbert.parsers import arg_text, comma_list
 from minbert.run.resumed import FREE_ON_RESUME
-from minbert.run_files import data_hashes
+from minbert.run_files import data_hashes, read_arguments
 from minbert.task.loading import training_files
 from tasks import TASKS
 
@@ -181,3 +181,10 @@ def chosen_jobs(jobs: list[Job], names: tuple[str, ...]) -> list[Job]:
         raise UserError(f"--only {unknown[0]}: write names of {', '.join(known)}")
     needed = set().union(*(needed_jobs(known[name]) for name in names))
     return [job for job in jobs if job.name in {*names, *needed}] or jobs
+
+
+def check_run(job: Job, run: Path, now: Origin, args: JobArgs) -> None:
+    """Raise UserError for a run of other settings than its job has, or of another model or data."""
+    arguments = read_arguments(run)
+    check_settings(job, settings_in(arguments), run, args)
+    check_origin(job, origin_of(run, arguments), now, run)

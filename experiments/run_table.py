@@ -14,21 +14,19 @@ from experiments.jobs import (
     JobArgs,
     RunKey,
     check_data_dir,
-    check_origin,
+    check_run,
     check_settings,
     chosen_jobs,
     current_origin,
     needed_jobs,
-    origin_of,
     seeds_of,
-    settings_in,
 )
 from experiments.markdown import whole_page
 from experiments.run_records import Records, record_of, record_path, with_predictions
 from minbert.files import check_writable, write_json
 from minbert.progress import duration
 from minbert.run.runlog import is_finished
-from minbert.run_files import ARGS, PREDICTIONS, read_arguments
+from minbert.run_files import ARGS, PREDICTIONS
 
 IsDone = Callable[[RunKey], bool]
 
@@ -118,9 +116,7 @@ def print_plan(jobs: list[Job], root: Path, args: JobArgs, is_done: IsDone) -> N
         for job in jobs:
             keys = [RunKey(root, job.name, seed) for seed in seeds]
             for folder in (key.folder for key in keys if (key.folder / ARGS).is_file()):
-                arguments = read_arguments(folder)
-                check_settings(job, settings_in(arguments), folder, args)
-                check_origin(job, origin_of(folder, arguments), now, folder)
+                check_run(job, folder, now, args)
             left = [key for key in keys if key in due and not is_finished(key.folder)]
             counts = {
                 "to go on": sum(key.folder.exists() and not is_done(key) for key in left),

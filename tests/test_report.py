@@ -28,7 +28,7 @@ from minbert.report.charts import (
     thinned,
 )
 from minbert.report.files import read_runs
-from minbert.report.page import stages, throughput
+from minbert.report.page import stages
 from minbert.report.runs import LoggedRun
 from minbert.report.tables import scatter_table
 from tasks import TASKS
@@ -137,18 +137,6 @@ def test_classes_are_called_by_their_names(two_runs: list[Path]) -> None:
     assert named and named <= {"different", "duplicate"}
 
 
-def test_the_speed_is_that_of_the_steps_themselves() -> None:
-    """A GPU's losses are read 16 steps at a time, so that these lines are of one moment."""
-    step = {"event": "step", "time": 1.0, "tokens": 100, "seconds": 0.5}
-    run_ = LoggedRun("r", {}, [{**step, "step": n} for n in range(1, 22)], {})
-    assert throughput(run_) == [(11, 200.0), (21, 200.0)]
-    joint = [{**step, "step": n, "task": t} for n in range(1, 6) for t in ("a", "b", "c")]
-    joint[2]["seconds"] = 9  # of the warm-up, whose three parts are left out
-    assert throughput(LoggedRun("r", {}, joint, {})) == [(5, 200.0)]
-    coarse = [{**step, "step": n, "seconds": 0.0} for n in range(1, 12)]  # as some clocks tick
-    assert len(throughput(LoggedRun("r", {}, coarse, {}))) == 1
-
-
 def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
     log = two_runs[0] / "log.jsonl"
     log.write_bytes(b'{"event": "start"}\n{"ev\xff\n' + log.read_bytes())
@@ -167,7 +155,8 @@ def test_a_damaged_log_is_named(two_runs: list[Path]) -> None:
         ("findings.json", {"points": [[1.0, float("nan")]]}, "the number nan is out of range"),
         ("findings.json", {"interval": [1.0]}, "sts: interval is"),
         ("findings.json", {"names": ["a"], "confusion": []}, "sts: names and confusion differ"),
-        ("findings.json", {"labels": [{}]}, "lack"), ("findings.json", {"points": [[]]}, "points"),
+        ("findings.json", {"points": [[]]}, "sts: points is"),
+        ("findings.json", {"labels": [{}]}, "sts: labels lack a key"),
         ("findings.json", {"labels": [{"label": "a"}, {"b": 1}]}, "sts: labels lack a key"),
         ("findings.json", {"worst": [{"id": "a"}]}, "sts: worst: .*missing"),
     ],

@@ -12,7 +12,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.report.card import labels_of, write_several_card
 from minbert.report.charts import HEIGHT, Series, line_chart, scatter
 from minbert.report.findings import confidence_of_rows, findings
-from minbert.report.page import arguments, losses_of
+from minbert.report.page import arguments, losses_of, throughput
 from minbert.report.runs import LoggedRun
 from minbert.report.tables import class_table, confusion_table, scatter_table, worst_table
 from minbert.report.tagged import mistakes
@@ -130,3 +130,15 @@ def test_a_wrong_tag_is_a_mistake_where_tags_spell_no_entities() -> None:
     table = {"kind": "token-classification", "train": "a", "dev": "a", "labels": ["NOUN", "VERB"]}
     task = make_task("pos", table)
     assert mistakes(task, np.array([0, 1, 1]), np.array([0, 0, 1])) == 1
+
+
+def test_the_speed_is_that_of_the_steps_themselves() -> None:
+    """A GPU's losses are read 16 steps at a time, so that these lines are of one moment."""
+    step = {"event": "step", "time": 1.0, "tokens": 100, "seconds": 0.5}
+    run_ = LoggedRun("r", {}, [{**step, "step": n} for n in range(1, 22)], {})
+    assert throughput(run_) == [(11, 200.0), (21, 200.0)]
+    joint = [{**step, "step": n, "task": t} for n in range(1, 6) for t in ("a", "b", "c")]
+    joint[2]["seconds"] = 9  # of the warm-up, whose three parts are left out
+    assert throughput(LoggedRun("r", {}, joint, {})) == [(5, 200.0)]
+    coarse = [{**step, "step": n, "seconds": 0.0} for n in range(1, 12)]  # as some clocks tick
+    assert len(throughput(LoggedRun("r", {}, coarse, {}))) == 1

@@ -43,9 +43,7 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
         if args.resume:
             check_siblings(args, folder, tasks)
         else:  # a run that goes on needs neither its start nor its teachers
-            splits, paths = check_starts(args, tasks), teacher_files(args, folder, tasks)
-            make_teacher_outputs(args, tasks, paths)  # for all seeds
-            load_teacher_outputs(paths, splits)  # raises for a teacher that does not fit
+            prepare_teachers(args, folder, tasks, check_starts(args, tasks))
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
 
@@ -72,6 +70,13 @@ def check_starts(args: Args, tasks: Tasks) -> Splits:
     for name, loss in args.pair_loss.items():
         PairData.of(tasks[name], splits[name], loss)
     return splits
+
+
+def prepare_teachers(args: Args, folder: Path, tasks: Tasks, splits: Splits) -> None:
+    """Write the teachers' outputs, for all runs. Raises UserError for one that does not fit."""
+    paths = teacher_files(args, folder, tasks)
+    make_teacher_outputs(args, tasks, paths)
+    load_teacher_outputs(paths, splits)
 
 
 def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
