@@ -246,6 +246,8 @@ def test_a_run_goes_on_with_its_own_files_alone(world: Path) -> None:
     files = [str(world / "a.txt"), str(world / "b.txt")]
     train = [*arguments(world)[:-4], "--epochs", "1", "--held-out", "0", "--name"]
     pretrain_mlm.main([*train, "files", "--corpus", *files])
+    card = (world / "runs/files/README.md").read_text()
+    assert "\n| none | - |\n" in card  # of scores: no text was held out
     with pytest.raises(UserError, match=r"train and evaluate on: 2 when it began, now 1: give it"):
         pretrain_mlm.main(["--resume", str(world / "runs/files"), "--corpus", files[0]])
     pretrain_mlm.main([*train, "tasks", "--tasks", "sst"])

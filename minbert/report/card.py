@@ -193,7 +193,8 @@ def write_mlm_card(
     train_multitask.py has the same tasks.
     """
     head = ("held-out masked tokens", f"step {step}")
-    scores: Rows = [head, *((name, f"{value:.3f}") for name, value in found.items())]
+    shown = {name: f"{value:.3f}" for name, value in found.items()} or {"none": "-"}
+    scores: Rows = [head, *shown.items()]
     data: Rows = [("file", "sha256"), *((f.name, f"`{own}`") for f, own in hashes.items())]
     about = (
         f"A BERT encoder pre-trained further by minbert on {rows:,} rows, starting from\n"

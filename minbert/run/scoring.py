@@ -167,7 +167,7 @@ def pairs_per_second(
     """Measure the encoder on a file's first rows, cross and siamese, in turn, best of two."""
     rates, encoder = {"cross": 0.0, "siamese": 0.0}, model.network.encoder
     with silence(True):  # all has been said of the file, when it was read as the run does
-        cross = load_task(task, "dev", model.tokenizer, replace(source, siamese=frozenset()))
+        cross = load_task(task, "dev", model.tokenizer, replace(source, siamese_tasks=frozenset()))
     splits = {
         kind: take(split, np.arange(min(SPEED_ROWS, len(split))))
         for kind, split in (("cross", cross), ("siamese", siamese))

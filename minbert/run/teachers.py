@@ -176,7 +176,9 @@ def teacher_outputs(args: Args, task: Task, run: Path) -> np.ndarray:
             f"classifier, or --pair-encoding cross"
         )
     source = replace(
-        data_source(args), max_length=teacher.max_length, siamese=teacher.network.siamese_tasks
+        data_source(args),
+        max_length=teacher.max_length,
+        siamese_tasks=teacher.network.siamese_tasks,
     )
     with distributed.first_before_others():
         rows = load_task(replace(task, long=own.long), "train", teacher.tokenizer, source)

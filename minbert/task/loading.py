@@ -36,7 +36,7 @@ class DataSource:
     data_dir: Path
     cache_dir: Path | None  # of ids; None: nothing is cached
     max_length: int  # in tokens; longer rows are cut
-    siamese: frozenset[str] = frozenset()  # tasks whose pairs are encoded sentence by sentence
+    siamese_tasks: frozenset[str] = frozenset()  # whose pairs are encoded sentence by sentence
     limit: dict[str, int] = field(default_factory=dict)  # most rows of a task's training set
     limit_dev: dict[str, int] = field(default_factory=dict)  # most rows of its dev set
 
@@ -51,7 +51,7 @@ def check_files(tasks: list[Task], data_dir: Path, splits: tuple[str, ...]) -> N
 
 def check_segments(tasks: list[Task], source: DataSource, segments: int) -> None:
     """Raise UserError for pairs that a model with one segment would have to read together."""
-    pairs = [task.name for task in tasks if task.is_pair and task.name not in source.siamese]
+    pairs = [task.name for task in tasks if task.is_pair and task.name not in source.siamese_tasks]
     if pairs and segments < 2:
         raise UserError(
             f"{pairs[0]}: this model has one segment (type_vocab_size 1): pairs need "
@@ -98,13 +98,13 @@ def load_task(
     split = load_split(
         paths, task.columns, labelled=split_name != "test", tokenizer=tokenizer,
         max_length=source.max_length, cache_dir=source.cache_dir,
-        siamese=task.name in source.siamese, long=task.long,
+        siamese=task.name in source.siamese_tasks, long=task.long,
     )  # fmt: skip
     left_out = f"; {split.left_out}" if split.left_out else ""
     if unread := len(item_labels(split)) - len(visible_items(split)):
         left_out += f"; words cut off or without a piece, not predicted: {unread:,}"
     lengths = split.lengths
-    if task.name in source.siamese:  # each sentence may be so long
+    if task.name in source.siamese_tasks:  # each sentence may be so long
         lengths = np.maximum(split.segment_starts, lengths - split.segment_starts)
     if task.long == HEAD_ONLY and (cut := int((lengths >= source.max_length).sum())):
         left_out += f"; {cut:,} fill --max-length {source.max_length} and may be cut"
