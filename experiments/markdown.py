@@ -110,7 +110,7 @@ def made_by(table: TableRecord) -> str:
     if fewer:
         said += f"\nWhere † stands: {format_rows(fewer)}."
     on = f"On {table.machine}." if table.machine else ""  # "": nothing has run
-    return "\n\n".join(filter(None, [f"`{table.command}`", said, on, table.note]))
+    return "\n\n".join(filter(None, [f"`{table.command}`", said, on]))
 
 
 def format_rows(rows: dict[str, list[int]]) -> str:

@@ -6,8 +6,8 @@ of RESULTS.md is written anew after every run.
 
 from pathlib import Path
 
-from experiments.ablation import AblationRow
-from experiments.jobs import Job, RunKey, seeds_of
+from experiments.ablation import AblationRow, jobs_of_rows
+from experiments.jobs import Job, RunKey, chosen_jobs, seeds_of
 from experiments.jobs import JobArgs as Args
 from experiments.markdown import ONE_MODEL
 from experiments.recipes import NO_FILES
@@ -140,14 +140,20 @@ def table_5() -> list[AblationRow]:
 def main(argv: list[str]) -> int:
     """Print the plan, run it, write what it came to."""
     args = parse_arguments(Args, argv, __doc__)
-    root = Path(args.output_dir) / f"one-model-{Path(args.model).name}"
+    root, results = Path(args.output_dir) / f"one-model-{Path(args.model).name}", Path(args.results)
+    rows = table_5()
+    # folders of other jobs may be of other data: those of the planned ones are checked
+    planned = [job.name for job in chosen_jobs(jobs_of_rows(rows), args.only)]
+    handed_in = [
+        RunKey(root, job, seed) for job in planned if job in HANDED_IN for seed in seeds_of(args)
+    ]
 
     def keep_predictions() -> None:
-        for key in (RunKey(root, job, seed) for job in HANDED_IN for seed in seeds_of(args)):
-            keep_test_predictions(key, Path(args.results) / "predictions" / key.name)
+        for key in handed_in:
+            keep_test_predictions(results, key, results / "predictions" / key.name)
 
     run_ablation(
-        TITLE, "experiments.one_model", ONE_MODEL, table_5(), root, args, keep_predictions, NOTE
+        TITLE, "experiments.one_model", ONE_MODEL, rows, root, args, keep_predictions, NOTE
     )
     return 0
 

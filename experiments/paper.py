@@ -91,9 +91,8 @@ def main(argv: list[str]) -> int:
         except UserError as error:  # without matplotlib the runs go on
             print(f"{error}; until then the figures of RESULTS.md are old or missing")
         for seed, place in kept.items():
-            key = RunKey(root, TABLE_4_JOB, seed)
-            if TABLE_4_JOB in planned and record_path(folder, key).is_file():
-                keep_test_predictions(key, place)
+            if TABLE_4_JOB in planned:
+                keep_test_predictions(folder, RunKey(root, TABLE_4_JOB, seed), place)
 
     if not run_table(jobs, root, args, write_results, keeps_predictions=False):
         return 0

@@ -84,7 +84,6 @@ class TableRecord:
     small_rows: dict[str, list[int]]  # the same of results with less data; {} without such
     runs: dict[str, str]  # each job's command, by its name
     trained: dict[str, Trained]  # by job: of fine-tuning that ran
-    note: str = ""  # written by hand: in what these runs are not what the command makes today
 
 
 @dataclass(frozen=True)

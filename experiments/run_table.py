@@ -175,8 +175,13 @@ def without_teachers(arguments: tuple[str, ...]) -> list[str]:
     return words
 
 
-def keep_test_predictions(key: RunKey, place: Path) -> None:
-    """Copy a run's test predictions, ids and labels only; nothing if its folder is gone."""
+def keep_test_predictions(results: Path, key: RunKey, place: Path) -> None:
+    """Copy a run's test predictions, ids and labels only; nothing without its record or folder.
+
+    results: the folder of records.
+    """
+    if not record_path(results, key).is_file():
+        return
     for path in (key.folder / PREDICTIONS).glob("*-test-output.csv"):
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, place)

@@ -148,7 +148,11 @@ def test_records_outlive_runs_and_a_missing_run_needs_its_teachers_again(
         (records / "teachers-11712.json").unlink()
         before = {path.name: path.read_bytes() for path in records.iterdir()}
         capsys.readouterr()
+        other = world / "runs/one-model-model/one-model-11712/predictions"  # of other data, say
+        other.mkdir(parents=True)
+        (other / "sst-test-output.csv").write_text("nothing that belongs to the record\n")
         one_model.main([*words, "--only", "teachers"])
+        assert "nothing" not in (kept / "sst-test-output.csv").read_text()
     again = "alone-sst-1e-4: 2 of 2 done, 1 to run again, whose folders others need, 1 steps"
     assert again in capsys.readouterr().out
     after = {path.name: path.read_bytes() for path in records.iterdir()}
