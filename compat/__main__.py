@@ -11,6 +11,7 @@ them. MINBERT_MODEL names other weights than bert-base-uncased.
 import os
 import runpy
 import sys
+import traceback
 from pathlib import Path
 
 from minbert.cli import EMPTY, run_script
@@ -39,7 +40,13 @@ def main(argv: list[str]) -> int:
     os.chdir(folder)
     sys.argv = [script, *argv[2:]]
     sys.path[:] = [str(HERE), str(folder), str(HERE / "fallback"), *sys.path]
-    runpy.run_path(str(folder / script), run_name="__main__")
+    try:
+        runpy.run_path(str(folder / script), run_name="__main__")
+    except BrokenPipeError:
+        raise
+    except (OSError, RuntimeError, MemoryError):  # the script's own, told as Python tells it
+        traceback.print_exc()
+        return 1
     return 0
 
 

@@ -219,8 +219,7 @@ def check_exportable(model: MultitaskNetwork, task: str) -> None:
     if task and (why := model.why_only_minbert(task)):
         mend = "; without --task the encoder is exported" if model.second_tower is None else ""
         raise UserError(f"--task {task}: {why}{mend}")
-    is_cross = task and task not in model.siamese_tasks
-    if model.second_tower is not None and not is_cross:
+    if not task and model.second_tower is not None:
         raise UserError("a run with separate towers has two encoders, and an export can have one")
 
 

@@ -36,6 +36,8 @@ class PaddedModel(nn.Module):
         if task and isinstance(model, BertModel):
             raise UserError(f"task {task!r}: a BertModel has no heads; give a MultitaskNetwork")
         self.encoder = model if isinstance(model, BertModel) else model.encoder
+        if not task and isinstance(model, MultitaskNetwork) and model.second_tower is not None:
+            raise UserError("a network of two encoders: give one of them, or a task's name")
         if task and (why := model.why_only_minbert(task)):
             raise UserError(f"{task}: {why}")
         self.head = model.head_named(task) if task else None

@@ -147,6 +147,14 @@ def test_mistakes_are_one_line(folder: Path, words: list[str], message: str) -> 
     assert done.code == 2 and message in done.err and done.err.count("\n") == 1
 
 
+def test_a_script_s_own_error_is_told_with_its_place(folder: Path) -> None:
+    done = run_script(folder, "\n\nopen('nowhere.csv')\n")
+    assert done.code == 1 and 'script.py", line 3' in done.err
+    assert done.err.endswith(
+        "FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.csv'\n"
+    )
+
+
 def test_a_run_whose_heads_read_otherwise_is_refused(folder: Path, tmp_path: Path) -> None:
     """They would be given what they were not trained on."""
     model = MultitaskNetwork(BertModel(TINY), {"sst": HeadConfig(5, pooling="mean")})

@@ -14,6 +14,7 @@ import transformers
 
 from minbert import BertModel, MultitaskModel, UserError
 from minbert.export import main as export
+from minbert.model.multitask import load_multitask
 from minbert.onnx import PaddedModel
 from tasks import TASKS
 from tests.conftest import run
@@ -80,9 +81,16 @@ def test_separate_towers_are_not_exported_as_one(
     siamese: Callable[..., Path], tmp_path: Path, to: str
 ) -> None:
     folder, out = siamese("--towers", "separate", "--tasks", "sst,quora"), tmp_path / "out"
-    for options in ([], ["--task", "quora"]):
-        with pytest.raises(UserError, match="separate towers has two encoders"):
+    for options, message in (
+        ([], "separate towers has two encoders"),
+        (["--task", "quora"], "--task quora: its pairs are read by two encoders, which only min"),
+    ):
+        with pytest.raises(UserError, match=message):
             export([str(folder), str(out), "--to", to, *options])
+    network = load_multitask(folder / "best")[0]
+    for task, message in (("", "two encoders: give one of them"), ("quora", "by two encoders")):
+        with pytest.raises(UserError, match=message):
+            PaddedModel(network, task)
     assert not out.exists()
     if to == "transformers":  # a single sentence has one encoder
         export([str(folder), str(out), "--to", to, "--task", "sst"])

@@ -211,6 +211,9 @@ def test_a_compiled_network_and_one_of_another_library_s_config_are_saved(tmp_pa
     model.save_pretrained(tmp_path / "other")
     saved = BertModel.from_pretrained(tmp_path / "other")
     assert torch.equal(saved.word_embedding.weight, model.word_embedding.weight)
+    model.bert_layers = model.bert_layers[:1]
+    with pytest.raises(UserError, match="config to have num_hidden_layers=1"):
+        model.save_pretrained(tmp_path / "shorter")
 
 
 @pytest.mark.parametrize(

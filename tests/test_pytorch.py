@@ -234,7 +234,6 @@ def test_attention_maps(tmp_path: Path) -> None:
     model, ids, maps = make_model(), padded()["input_ids"][2:], []
     model.save_pretrained(tmp_path)
     theirs = transformers.BertModel.from_pretrained(tmp_path, attn_implementation="eager")
-    set_kernels(model, "written-out")
     model.bert_layers[1].self_attention.dropout.register_forward_pre_hook(
         lambda module, inputs: maps.append(inputs[0])
     )

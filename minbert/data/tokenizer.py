@@ -90,7 +90,8 @@ class BertTokenizer:
     def from_directory(cls, directory: str | Path) -> Self:
         """Read tokenizer.json, else vocab.txt, with the settings of tokenizer_config.json.
 
-        The ids are those of transformers. Raises UserError if neither file exists, or for a
+        The ids are those of transformers, which without tokenizer_config.json would read a cased
+        vocab.txt as uncased. Raises UserError if neither file exists, or for a
         tokenizer or a setting that is not BERT's.
         """
         tokenizer = read_tokenizer(Path(directory))

@@ -35,6 +35,8 @@ def check_config(
         described = build(config)
     if not find_difference(model, described, ignored_prefixes):
         return
+    is_own = isinstance(config, BertConfig)
+    config = config if is_own else BertConfig.from_dict(config.to_dict())  # another library's
     needed = needed_config(model, config)
     with without_values():
         other = build(needed)
@@ -42,9 +44,9 @@ def check_config(
         check_same_form(model, described, ignored_prefixes)
     changes = asdict(needed).items() - asdict(config).items()
     listed = ", ".join(f"{key}={x}" for key, x in sorted(changes))
+    mend = f"= dataclasses.replace(model.config, {listed})" if is_own else f"to have {listed}"
     raise UserError(
-        f"cannot save a model that its config does not describe: set model.config = "
-        f"dataclasses.replace(model.config, {listed})"
+        f"cannot save a model that its config does not describe: set model.config {mend}"
     )
 
 

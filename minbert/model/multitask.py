@@ -77,6 +77,8 @@ class MultitaskNetwork(nn.Module):
             return "its pairs are read together and apart, which only minbert does"
         if config.layers:
             return f"its head reads layers {config.layers}, which only minbert does"
+        if config.siamese and self.second_tower is not None:
+            return "its pairs are read by two encoders, which only minbert does"
         return ""
 
     @property

