@@ -97,6 +97,16 @@ def test_a_whole_cell_may_hold_line_ends() -> None:
     ]  # not whole: the caller refuses it
 
 
+@pytest.mark.parametrize(
+    ("first", "row"), [('"two\nlines"\t0', ["two\nlines", "0"]), ('"a\ttab"\t0', ["a\ttab", "0"])]
+)
+def test_the_first_row_of_a_file_without_a_header_is_as_any_other(
+    first: str, row: list[str]
+) -> None:
+    rows = list(delimited_rows(PATH, iter(f"{first}\nb\t1".split("\n")), "\t", columns=2))
+    assert [cells for _, cells in rows] == [row, ["b", "1"]]
+
+
 def test_none_takes_quotes_as_text_and_csv_takes_them_away() -> None:
     text = 'id\ttext\tlabel\n1\t"a"\t0\n'
     assert cells(text, quoting="none") == [["1", '"a"', "0"]]

@@ -81,6 +81,20 @@ def test_one_file_of_a_list_is_scored_alone_if_it_has_all_ids(
         (tmp_path / "p.csv").write_text(f"id,Predicted_queue\n{rows}")
         found = score_predictions(tmp_path / "p.csv", tmp_path / "may.csv", [own])
         assert counts(found) == (1.0, len(ids), 0, 0)
+    (tmp_path / "june.csv").unlink()
+    with pytest.raises(UserError, match=r"june.csv: no such file; own has it beside may.csv: put"):
+        score_predictions(tmp_path / "p.csv", tmp_path / "may.csv", [own])
+
+
+def test_a_gold_file_of_words_may_have_another_ending_of_theirs(tmp_path: Path) -> None:
+    own = make_task("own", {**KEYS, "kind": "token-classification", "text": "tokens",
+                            "label": "tags", "train": "x.conll", "dev": "y.conll"})  # fmt: skip
+    for name in ("g.bio", "g.txt"):
+        (tmp_path / name).write_text("red lamp\nold kettle\n\nred lamp\n")
+    (tmp_path / "p.csv").write_text(f"id,{own.prediction_header}\n1,lamp kettle\n4,lamp\n")
+    assert score_predictions(tmp_path / "p.csv", tmp_path / "g.bio", [own])["scored"] == 2
+    with pytest.raises(UserError, match=r"g.txt: its columns fit none .* for words the ending of"):
+        score_predictions(tmp_path / "p.csv", tmp_path / "g.txt", [own])
 
 
 def test_a_column_of_predictions_may_be_called_label(tmp_path: Path) -> None:

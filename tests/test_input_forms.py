@@ -94,6 +94,18 @@ def test_a_table_in_utf_16_is_read_whatever_its_ending(tmp_path: Path, end: str)
         texts_of(str(path), task(charset="cp1252"))
 
 
+def test_a_table_in_another_charset_that_is_no_text_is_called_what_it_is(tmp_path: Path) -> None:
+    own = task(charset="cp1252")
+    for content, what in (
+        (b"PK\x03\x04\x9d", "a zip archive, an Excel workbook"),
+        ("text\tqueue\n".encode("utf-16"), "UTF-16 text"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    ):
+        (tmp_path / "may.csv").write_bytes(content)
+        with pytest.raises(UserError, match=f"may.csv: {what}"):
+            read_examples(tmp_path / "may.csv", own.columns, True)
+
+
 @pytest.mark.parametrize("head", ["text,queue", "queue, text", '"queue","text"'])
 def test_names_of_columns_in_a_file_that_has_a_header_are_one_too_many(
     tmp_path: Path, head: str

@@ -36,6 +36,7 @@ from tests.own_tasks import OWN, arguments
         ('kind = "classification"', 'Kind = "classification"', "'Kind' .* did you mean kind?"),
         ('dev = "entails.jsonl"', "dev = 0", r"\[entails\] dev = 0: a share of train is between"),
         ('dev = "entails.jsonl"', "dev = 1", r"\[entails\] dev = 1: a share of train is between"),
+        ('dev = "entails.jsonl"', 'dev = ""', r"\[entails\] dev = '': write a file, \"a.csv\", or"),
         ("weight = 0.5", "wieght = 0.5", r"\[entails\] 'wieght' .*did you mean weight\?"),
         ('train = "intent.tsv"', 'train = "no.tsv"', r"train = 'no.tsv': no such file in"),
         ('label = "what"', "", r"\[intent\] label is missing"),

@@ -28,13 +28,14 @@ def delimited_line(cells: Sequence[str | float | None], delimiter: str) -> str:
 
 
 def delimited_rows(
-    path: Path, lines: Iterator[str], delimiter: str, quoting: str = "auto"
+    path: Path, lines: Iterator[str], delimiter: str, quoting: str = "auto", columns: int = 0
 ) -> Iterator[Row]:
-    """Cut the lines of a file into rows of cells; the first is the header. Empty lines are no rows.
+    """Cut the lines of a file into rows of cells. Empty lines are no rows.
 
+    columns: how many there are; 0: as many as the first row, the header, has.
     quoting: "none": every line is a row and every quote is text. "csv": RFC 4180, where a quoted
     cell may hold line ends. "auto": as "csv", unless tabs separate the cells: then a line with as
-    many tabs as the header is a row, whose quotes are text unless each has its partner. A line with
+    many tabs as a row needs is one, whose quotes are text unless each has its partner. A line with
     fewer, or with an open quote in its last cell, is joined with the next ones if that makes a row
     of CSV. Raises UserError with the line for a quote without its partner where it must have one.
     """
@@ -42,7 +43,7 @@ def delimited_rows(
         yield from _csv_rows(path, lines, delimiter)
         return
     ahead: deque[str] = deque()  # lines that were read before their turn
-    number, tabs = 0, None
+    number, tabs = 0, columns - 1 if columns else None
     while (line := ahead.popleft() if ahead else next(lines, None)) is not None:
         line = line.removesuffix("\r")
         number, first = number + 1, number + 1

@@ -239,7 +239,7 @@ def _rows(path: Path, columns: Columns, labelled: bool, id_prefix: str) -> Itera
         check_columns(path, needed, names, columns.dialect)
     for number, row in rows:
         if missing := [name for name in needed if name not in row]:
-            # names: the first object's
+            # names: of the first objects
             if file_ending(path) not in JSON or not {*needed} <= {*names}:
                 shown = ", ".join(row)[:200].strip() or "none"
                 what = f"no column {missing[0]!r}; the columns are {shown}"

@@ -100,7 +100,7 @@ def _delimited_table(
     # in quotes)
     has_tabs = "\t" in first or ("," not in first and file_ending(path) != ".csv")
     delimiter = dialect.delimiter or ("\t" if has_tabs else ",")
-    rows = delimited_rows(path, chain(begin, lines), delimiter, dialect.quoting)
+    rows = delimited_rows(path, chain(begin, lines), delimiter, dialect.quoting, len(names))
     if not names:
         _check_header(path, first, delimiter)
         _, header = next(rows, (0, []))

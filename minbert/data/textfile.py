@@ -16,11 +16,11 @@ from typing import IO
 from minbert.errors import UserError, first_line
 from minbert.manifest import LFS, LFS_MESSAGE
 
-UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "utf-16")'
+UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "{0}")'
 PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"
 KNOWN_BYTES = (  # how files begin that somebody may take for text
-    (b"\xff\xfe", UTF_16),
-    (b"\xfe\xff", UTF_16),
+    (b"\xff\xfe", UTF_16.format("utf-16")),
+    (b"\xfe\xff", UTF_16.format("utf-16")),
     (
         b"PK\x03\x04",
         "a zip archive, an Excel workbook or a Word text; unpack it, or save it as "
@@ -67,8 +67,9 @@ def check_is_text(first: bytes, name: str) -> None:
         if first.startswith(start):
             raise UserError(f"{name}: {what}")
     is_zero = [byte == 0 for byte in first[:4]]
-    if is_zero in ([False, True] * 2, [True, False] * 2):  # two characters, no byte order mark
-        raise UserError(f"{name}: {UTF_16}")
+    for charset, zeros in (("utf-16-le", [False, True] * 2), ("utf-16-be", [True, False] * 2)):
+        if is_zero == zeros:  # two characters, no byte order mark
+            raise UserError(f"{name}: {UTF_16.format(charset)}")
 
 
 def _utf8_lines(path: Path) -> Iterator[str]:
@@ -106,6 +107,9 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
             f"{path}: UTF-8, not {encoding}; save it as {encoding}, or all files as UTF-8 and take "
             f"charset out"
         )
+    if has_ascii(encoding):
+        with opened(path) as file:
+            check_is_text(file.readline(), str(path))
     with opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
         try:
             # in a charset of one byte the mark of UTF-8 is three characters
@@ -128,7 +132,6 @@ def is_utf8(path: Path, encoding: str) -> bool:
     bytes it may be, if it is short. ASCII alone does not count as UTF-8 if the other encoding has
     the same bytes for it, as all but UTF-16 and its like have.
     """
-    has_ascii = "a".encode(encoding) == b"a"
     decoder, is_ascii = codecs.getincrementaldecoder("utf-8")(), True
     with opened(path) as file:
         try:
@@ -140,7 +143,12 @@ def is_utf8(path: Path, encoding: str) -> bool:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             return False
-    return not (is_ascii and has_ascii)
+    return not (is_ascii and has_ascii(encoding))
+
+
+def has_ascii(encoding: str) -> bool:
+    """Return whether an encoding has ASCII's bytes for its characters, as UTF-16 has not."""
+    return "a".encode(encoding) == b"a"
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 
+from minbert.data.conll import CONLL
 from minbert.data.examples import (
     Columns,
     Example,
@@ -42,8 +43,9 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
             hint = f"it is of none of the tasks {known}; --task-file names those of your own"
             raise UserError(f"{error}; {hint}") from error
         raise UserError(
-            f"{gold}: its columns fit none of the tasks {known}: {names[:60]}; "
-            f"--task-file names those of your own"
+            f"{gold}: its columns fit none of the tasks {known}: {names[:60]}; it needs those of a "
+            f"task's text and label, or for words the ending of its files (--task-file names tasks "
+            f"of your own)"
         )
     named = [t for t in fitting if is_named_like(gold, t)]
     own = [t for t in fitting if split_of(gold, t)]
@@ -66,9 +68,9 @@ def is_named_like(gold: Path, task: Task) -> bool:
 def names_by(gold: Path, task: Task) -> list[str]:
     """Return the columns of a file as a task finds them; [] for one that it cannot read.
 
-    CoNLL files name no columns: for a task that labels words the ending must be the task's.
+    CoNLL files name no columns: for a task that labels words the ending must be theirs.
     """
-    if task.per_word and file_ending(gold) not in (*OBJECT_ENDINGS, *task.endings):
+    if task.per_word and file_ending(gold) not in (*OBJECT_ENDINGS, *CONLL, *task.endings):
         return []
     try:
         columns = columns_of_gold(gold, task)
@@ -112,6 +114,11 @@ def gold_rows(
     """
     split, data_dir = split_of(gold, task) or ("", gold.parent)
     files = task.paths(split, data_dir) if split else (gold,)
+    if missing := [path for path in files if not path.is_file()]:
+        raise UserError(
+            f"{missing[0]}: no such file; {task.name} has it beside {gold.name}: put it there, or "
+            f"give --gold a copy of another name"
+        )
     columns = columns_of_gold(gold, task)
     rows = list(iter_examples(files, columns, labelled=True))
     check_rows(columns, *usable(rows, files))

@@ -70,8 +70,8 @@ def check_form(table: Table) -> None:
         if split == "dev" and type(table.get("dev")) in NUMBERS:
             if not 0 < table["dev"] < 1:
                 raise ValueError(f"dev = {table['dev']!r}: a share of train is between 0 and 1")
-        else:
-            check_file_names(split, table.get(split, ""))
+        elif split in table:
+            check_file_names(split, table[split])
     if type(table.get("course", False)) is not bool:
         raise ValueError(f"course = {table['course']!r}: write true or false")
     if table.get("quoting", "auto") not in QUOTING:
@@ -110,7 +110,8 @@ def check_distinct(key: str, values: Sequence[Any]) -> None:
 def check_file_names(split: str, names: Any) -> None:
     """Raise ValueError unless these are the names of a split's files: one, or a list of them."""
     listed = [names] if isinstance(names, str) else names
-    if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):
+    are_names = isinstance(listed, list) and all(isinstance(n, str) and n for n in listed)
+    if not are_names or not listed:
         raise ValueError(f'{split} = {names!r}: write a file, "a.csv", or a list, ["a.csv"]')
     check_distinct(split, listed)
 
