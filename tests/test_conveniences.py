@@ -1,6 +1,7 @@
 """--seeds, --dry-run, --quiet, --json, --tensorboard, --checkpoint-activations."""
 
 import json
+import os
 import shlex
 import shutil
 import statistics
@@ -58,6 +59,8 @@ def test_seeds_give_mean_and_spread(world: Path, capsys: pytest.CaptureFixture[s
     [
         ("--mode single", "--teacher sts=nowhere", "nowhere: no such run"),
         ("--seeds 2", "--reinit-layers 9", "this model has 2 layers"),
+        ("--seeds 2", "--device gpu", "write auto, cpu"),
+        ("--seeds 2", "--model {world}/cut", "model.safetensors: damaged"),
         (
             "--mode single --tasks sst,quora --pair-encoding siamese",
             "--pair-loss mnr --limit quora=1", "needs at least two pairs with label 1",
@@ -68,9 +71,10 @@ def test_a_mistake_in_a_later_run_shows_before_the_first(
     world: Path, command: str, mistake: str, message: str
 ) -> None:
     """And the name stays free for the command without it."""
+    os.truncate(shutil.copytree(world / "model", world / "cut") / "model.safetensors", 999)
     words = ["--name", "several", "--epochs", "1", "--skip-predictions", *command.split()]
     with pytest.raises(UserError, match=message):
-        run(world, *words, *mistake.split())
+        run(world, *words, *mistake.format(world=world).split())
     assert not list((world / "runs").rglob("log.jsonl"))
     assert run(world, *words) == 0
 
@@ -79,13 +83,6 @@ def test_runs_of_a_command_read_each_file_once(world: Path) -> None:
     """As long as the model can, not as long as --max-length says: it has fewer positions."""
     run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--max-length", "512")
     assert len(list((world / "runs/.ids").glob("*.npz"))) == 6  # two tasks, three splits
-
-
-def test_finished_runs_of_a_command_need_no_start(world: Path) -> None:
-    start = shutil.copytree(world / "model", world / "start")
-    run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--model", str(start))
-    shutil.rmtree(start)
-    assert train_multitask.main(["--resume", str(world / "runs/two")]) == 0
 
 
 def test_seeds_of_single_tasks_go_on(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

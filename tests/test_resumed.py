@@ -33,24 +33,6 @@ from tests.processes import assert_same_run
 from tests.test_stopping import interrupt_at
 
 
-@pytest.mark.parametrize(
-    ("script", "why"),
-    [
-        (train_multitask, "ids-sst-train.csv: not what .*runs/run began with"),
-        (pretrain_mlm, "ids-sst-train.csv: not what .*runs/run began with"),
-    ],
-)
-def test_other_data_is_no_way_to_go_on(world: Path, script: ModuleType, why: str) -> None:
-    more = ["--held-out", "2"] if script is pretrain_mlm else []
-    script.main([*arguments(world, "--name", "run", "--tasks", "sst"), *more])
-    shutil.copytree(world / "data", world / "fewer")
-    lines = (world / "data/ids-sst-train.csv").read_text().splitlines()
-    (world / "fewer/ids-sst-train.csv").write_text("\n".join(lines[:25]) + "\n")
-    with pytest.raises(UserError, match=why):
-        script.main(["--resume", str(world / "runs/run"), "--data-dir", str(world / "fewer")])
-    assert script.main(["--resume", str(world / "runs/run")]) == 0
-
-
 def test_a_corpus_that_only_moved_goes_on(world: Path) -> None:
     (world / "a.txt").write_text("red cat runs\n" * 60)
     (world / "b.txt").write_text("old dog sleeps\n" * 60)
@@ -254,6 +236,13 @@ def test_what_may_change_on_the_way_does(world: Path) -> None:
     assert len(list(folder.glob("tensorboard/events*"))) == 1
     (line,) = out.getvalue().splitlines()
     assert json.loads(line)["run"] == str(folder)
+
+
+def test_finished_runs_of_a_command_need_no_start(world: Path) -> None:
+    start = shutil.copytree(world / "model", world / "start")
+    run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--model", str(start))
+    shutil.rmtree(start)
+    assert train_multitask.main(["--resume", str(world / "runs/two")]) == 0
 
 
 def write_other_model(world: Path) -> None:

@@ -55,16 +55,16 @@ def test_of_two_commands_of_one_name_one_wins_wholly(
     assert "--lr 0.001" in (world / "runs/run/README.md").read_text()
 
 
+def interrupted(*args: Any) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_run_that_never_began_is_given_its_command_again(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(*args: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(train_multitask, "set_up", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            run(world, "--name", "run")
+        run(world, "--name", "run")
     resume = ["--output-dir", str(world / "runs"), "--resume", "run"]
     (world / "empty/run").mkdir(parents=True)
     monkeypatch.chdir(world / "empty")  # whose folder of that name is none of a run
@@ -74,6 +74,24 @@ def test_a_run_that_never_began_is_given_its_command_again(
     with locked(world / "runs/run/.lock", wait=False), busy:
         train_multitask.main(resume)
     assert run(world, "--name", "run", "--epochs", "1", "--skip-predictions") == 0
+
+
+def test_a_mistake_is_not_kept_by_a_command_that_goes_on(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(train_multitask, "set_up", interrupted)
+        run(world, "--name", "two", "--seeds", "2", "--steps", "2", "--skip-predictions")
+    folder = world / "runs/two"
+    for words, message in (
+        (["--data-dir", "typo"], "typo/ids-sst-train.csv: no such file"),
+        (["--device", "gpu"], "--device gpu: write auto"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train_multitask.main(["--resume", str(folder), *words])
+    with pytest.raises(UserError, match=r"first checkpoint: --resume \S+/two begins it"):
+        train_multitask.main(["--resume", str(folder / "seed-11711")])
+    assert train_multitask.main(["--resume", str(folder)]) == 0
 
 
 @pytest.mark.parametrize("mode", ["parallel", "single"])

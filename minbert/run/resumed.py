@@ -14,7 +14,7 @@ from minbert.parsers import arg_text
 from minbert.run.checkpoint import TrainState, read_state
 from minbert.run.common_args import CommonArgs, ScriptArgs
 from minbert.run.recipe_args import RecipeArgs
-from minbert.run_files import ARGS, TASKS_FILE, read_arguments
+from minbert.run_files import ARGS, TASKS_FILE, read_arguments, runs_of
 from minbert.task.taskfile import defines_same
 from minbert.typed import from_json
 
@@ -98,7 +98,8 @@ def resumed_arguments(
         if not changes_nothing(resolve, run_args, name, value):
             mend = "leave it out"
             if name in BY_NEW_RUN:
-                mend += f", or start a new run from this one: --model {shlex.quote(str(run))}"
+                first = shlex.quote(str(runs_of(run, run_args)[0]))  # of a command's several runs
+                mend += f", or start a new run from this one: --model {first}"
             typed, the_run = (
                 f"{flag_of(name)} {arg_text(value)}",
                 f"the run's {arg_text(run_args[name])}",

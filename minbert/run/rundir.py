@@ -26,6 +26,7 @@ from minbert.run_files import (
     TASKS_FILE,
     TEACHER_OUTPUTS,
     check_not_replaced,
+    command_folder,
     write_arguments,
 )
 from minbert.task.dev_rows import draw_dev_rows, write_dev_rows
@@ -37,6 +38,7 @@ from minbert.task.taskfile import (
     text_of_run,
 )
 from minbert.training import distributed
+from minbert.training.device import choose_device
 from minbert.weights.resolve import say_if_best_is_gone
 
 LOCK = ".lock"
@@ -69,13 +71,11 @@ def open_run(
         saved = saved_arguments(cls, folder)
         tasks = tasks_of_run(folder, saved.tasks)
         args = resumed_arguments(saved, given, folder, lambda fields: resolve(fields, tasks))
-        if args.tensorboard:
-            check_tensorboard()
+        check_machine(args)
         return replace(args, resume=given["resume"]), tasks, folder
     given, known = with_task_file(given, cls, builtin)
     args = resolve(given, known)
-    if args.tensorboard:
-        check_tensorboard()
+    check_machine(args)
     tasks = {name: known[name] for name in args.tasks}
     check_prediction_files(tasks, args.task_file)  # those of the file, and built-in ones
     tasks = draw_dev_rows(tasks, Path(args.data_dir), args.model)
@@ -86,6 +86,16 @@ def open_run(
         return args, tasks, root
     folder = new_run(root, args.name, default_name(args), Path(args.task_file))
     return replace(args, name=folder.name), tasks, folder
+
+
+def check_machine(args: ScriptArgs) -> None:
+    """Raise UserError for a device or a package that is asked for and not there.
+
+    It is before anything is written: args.json would keep the mistake.
+    """
+    choose_device(args.device)
+    if args.tensorboard:
+        check_tensorboard()
 
 
 def with_task_file(
@@ -179,8 +189,9 @@ def find_run(root: Path, name: str) -> Path:
         if (run / LOCK).is_file() and is_locked(run / LOCK):
             raise UserError(f"--resume {name}: {run} is being started by another command")
         if (run / LOCK).is_file() and _is_free(run):
-            what = "stopped before its first checkpoint: give its command again"
-            raise UserError(f"--resume {name}: {run} {what}")
+            whole = command_folder(run)
+            mend = f"--resume {whole} begins it" if whole != run else "give its command again"
+            raise UserError(f"--resume {name}: {run} stopped before its first checkpoint: {mend}")
     raise UserError(f"--resume {name}: no {ARGS} in {name} or {root / name}; give a run's folder")
 
 

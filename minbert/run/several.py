@@ -26,6 +26,7 @@ from minbert.task.loading import check_files, load_tests, load_train_and_dev, tr
 from minbert.task.siamese import IN_BATCH, PairData
 from minbert.task.task import Task, Tasks
 from minbert.training import distributed
+from minbert.weights.pretrained import read_tensors
 from minbert.weights.resolve import hash_of_model, resolve
 
 Train = Callable[[Args, Path, Tasks], TrainState]  # trains one run
@@ -63,7 +64,9 @@ def check_starts(args: Args, tasks: Tasks) -> Splits:
     """
     known = list(tasks.values())
     check_files(known, Path(args.data_dir), ("train", "dev"))  # before a model is downloaded
-    tokenizer, source = prepare_reading(args, known, resolve(args.model))
+    directory = resolve(args.model)
+    read_tensors(directory)  # they are missing or damaged for all runs
+    tokenizer, source = prepare_reading(args, known, directory)
     splits, _ = load_train_and_dev(known, tokenizer, source)
     if not args.skip_predictions:
         load_tests(known, tokenizer, source)
@@ -82,12 +85,15 @@ def prepare_teachers(args: Args, folder: Path, tasks: Tasks, splits: Splits) -> 
 def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
     """Raise UserError if runs of a command began with other data or another model than now.
 
-    Those that have yet to begin would otherwise have little in common with their siblings.
+    Those that have yet to begin would otherwise have little in common with their siblings. Also for
+    a missing file, unless all runs that need it are finished.
     """
     data_dir, now = Path(args.data_dir), {}
     runs, begun = runs_of(folder, vars(args)), []
     for run in runs:
         own = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
+        if not is_finished(run):
+            check_files(own, data_dir, ("train", "dev"))
         files = {n: f for n, f in training_files(own, data_dir).items() if f.is_file()}
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
         if state := check_begun(run, files, {name: now[name] for name in files}):
