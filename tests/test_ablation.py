@@ -184,14 +184,16 @@ def test_a_rate_that_was_tried_on_one_seed_is_compared_on_that_seed() -> None:
 
 def test_predictions_are_compared_with_the_labels_that_they_are_of() -> None:
     """Older records do not say which data they are of, but how many rows it had."""
-    one = Evaluation(1, False, 0.5, {"sst": 0.5}, {"sst": "1 2 3"})
+    known = {name: Evaluation(1, False, 0.5, {"sst": 0.5}, {"sst": said})
+             for name, said in (("a", "1 2 3"), ("b", "0 0 0"))}  # fmt: skip
     rows = [ablation.AblationRow(name, {"sst": (Job(name, ()),)}) for name in "ab"]
     records = gather.RowRecords(Path(), jobs.JobArgs())
-    records.known = {name: {11711: RunRecord("here", 1, 1.0, [one], {})} for name in "ab"}
+    records.known = {name: {11711: RunRecord("here", 1, 1.0, [known[name]], {})} for name in "ab"}
     records.known_labels["sst"] = np.zeros(3)
-    assert records.gain(*rows, "sst", at_last=True)[0] == 0
+    assert records.gain(*rows, "sst", at_last=True)[0] == -1
     records.known_labels["sst"] = np.array([1.0, 2.0, 0.0])
-    assert records.gain(*rows, "sst", at_last=True) == [0, 0, 0]  # both are drawn alike
+    assert records.gain(*rows, "sst", at_last=True)[0] == pytest.approx(1 / 3)
+    assert records.gain(rows[0], rows[0], "sst", at_last=True) == [0, 0, 0]  # both drawn alike
     records.known_labels["sst"] = np.zeros(2)
     with pytest.raises(UserError, match="2 dev rows of sst, and this table's runs had 3"):
         records.gain(*rows, "sst", at_last=True)

@@ -292,3 +292,4 @@ def test_the_table_of_several_seeds_is_that_of_the_first(world: Path, capsys) ->
 def test_what_padding_adds_is_up_to_the_longest_of_a_batch() -> None:
     split = SimpleNamespace(lengths=np.array([2, 4, 6, 8]))
     assert dry_run.padding_factor(split, 4) == 1.6
+    assert dry_run.padding_factor(split, 2) in (1.2, 1.4)  # by how the batches are drawn

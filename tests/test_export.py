@@ -256,8 +256,6 @@ def test_mistakes(
     out = str(tmp_path / "out")
     with pytest.raises(UserError, match="--task quora: this run has sst, sts"):
         export([str(trained), out, "--task", "quora"])
-    with pytest.raises(UserError, match="sts is no siamese task: export"):
-        export([str(trained), out, "--to", "sentence-transformers", "--task", "sts"])
     with pytest.raises(UserError, match=r"write python -m minbert\.export RUN NEW_DIRECTORY"):
         export([str(trained)])
     with pytest.raises(UserError, match="--data-dir x goes with --quantize"):

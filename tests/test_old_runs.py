@@ -22,7 +22,7 @@ from minbert.run.checkpoint import TrainState, save_training_state
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
 from minbert.training.optimizer import AdamW, parameter_groups
-from tests.conftest import arguments, run
+from tests.conftest import arguments, logged, run
 from tests.test_teachers import outputs_of
 
 OLD = Path(__file__).parent / "old_run"  # what the program of 2026-11 wrote of a run, in text
@@ -41,7 +41,6 @@ def old(world: Path, tiny: torch.nn.Module) -> Path:
         shutil.copy(OLD / "heads.json", folder / name)
     optimizer = AdamW(parameter_groups(model, 0.0))
     save_training_state(folder / "last", model, optimizer, TrainState(steps=15))
-    shutil.copy(OLD / "state.json", folder / "last")
     saved = json.loads((OLD / "state.json").read_text())
     saved["optimizer_steps"] = {}
     (folder / "last/state.json").write_text(json.dumps(saved))
@@ -77,6 +76,23 @@ def test_a_run_of_before_goes_on(
     assert list(tomllib.loads((old / "tasks.toml").read_text())) == ["sst", "quora", "sts"]
     best = json.loads((old / "last/state.json").read_text())["best"]
     assert best == json.loads((OLD / "state.json").read_text())["best"]
+
+
+def test_a_run_of_before_that_was_stopped_is_trained_to_its_end(
+    old: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = old / "last/state.json"
+    state = json.loads(path.read_text())
+    new = {"step": 10, "assessed": 0, "best": None, "task_best": {}, "stages": state["stages"][:1]}
+    path.write_text(json.dumps(state | new))
+    (old / "last/manifest.json").unlink()
+    write_manifest(old / "last")
+    shutil.rmtree(old / "best")
+    monkeypatch.chdir(world)
+    train_multitask.main(["--resume", str(old), "--data-dir", str(world / "data")])
+    steps = [line["step"] for line in logged(old, "step")]
+    assert steps == list(range(1, 16)) and json.loads(path.read_text())["step"] == 15
+    assert (old / "best").is_dir()
 
 
 def test_a_run_of_before_teaches(old: Path, world: Path) -> None:

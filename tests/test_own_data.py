@@ -84,7 +84,7 @@ def test_utf_8_is_not_read_as_the_charset_of_other_files(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("charset", ["gb18030", "shift_jis", "utf-16", "utf-32"])
-@pytest.mark.parametrize("text", ["Grüße aus Köln", "plain"])
+@pytest.mark.parametrize("text", ["Grüße aus Köln, 東京", "plain"])
 def test_texts_to_predict_on_are_in_utf_8_or_in_the_task_s_charset(
     tmp_path: Path, charset: str, text: str
 ) -> None:

@@ -145,7 +145,7 @@ def test_quiet_runs_draw_nothing(world: Path, impatient: None) -> None:
     assert screen.lines() == [] and not any(screen.drawn)
 
 
-def test_a_short_loop_shows_nothing_and_a_name_is_needed(impatient: None) -> None:
+def test_a_loop_without_a_name_shows_nothing(impatient: None) -> None:
     with terminal(80) as screen:
         assert list(progress(range(3), "")) == [0, 1, 2]
     assert not any(screen.drawn)

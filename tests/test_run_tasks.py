@@ -224,14 +224,6 @@ def test_a_run_s_longest_sequence_is_kept(world: Path) -> None:
     assert sentence["max_seq_length"] == 6
 
 
-def test_a_failed_export_leaves_nothing(world: Path) -> None:
-    run(world, "--name", "run", "--tasks", "sst", "--epochs", "1")
-    with pytest.raises(UserError, match="sst is no siamese task: export"):
-        export([str(world / "runs/run"), str(world / "out"), "--to", "sentence-transformers",
-                "--task", "sst"])  # fmt: skip
-    assert not list(world.glob("out*"))
-
-
 @pytest.mark.parametrize("more", [[], ["--seeds", "2"], ["--mode", "single"], ["--dry-run"]])
 def test_a_mistake_in_a_test_file_is_said_before_training(world: Path, more: list[str]) -> None:
     path = world / "data/sts-test-student.csv"

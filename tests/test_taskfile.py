@@ -138,14 +138,7 @@ def test_a_task_file_where_runs_are_kept_is_none_of_theirs(own: Path) -> None:
         MultitaskModel.load(own / "runs" / "own", device="cpu")
 
 
-def test_an_own_task_replaces_a_built_in_one(own: Path) -> None:
-    text = OWN.replace("[intent]", "[sst]")
-    (own / "own.toml").write_text(text)
-    task = read_task_file(own / "own.toml", own / "data")["sst"]
-    assert task.outputs == 3 and task.class_names == ("walk", "rest", "none of it")
-
-
-def test_the_weight_is_that_of_the_loss(own: Path) -> None:
+def test_a_task_s_weight_is_read(own: Path) -> None:
     """See test_wiring.py for what a task's weight does."""
     assert "weight = 0.5" in OWN
     assert read_task_file(own / "own.toml", own / "data")["entails"].weight == 0.5

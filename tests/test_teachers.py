@@ -35,7 +35,9 @@ def sst_texts(world: Path) -> list[str]:
     return [line.split("\t")[2] for line in lines]
 
 
-def assert_said_by(teacher: Path, task: str, texts: list[str], run: Path) -> None:
+def assert_said_by(
+    teacher: Path, task: str, texts: list[str] | list[tuple[str, ...]], run: Path
+) -> None:
     """What a run learns from is what its teacher says of these texts."""
     expected = MultitaskModel.load(teacher, "cpu").outputs(task, texts)
     np.testing.assert_allclose(np.load(outputs_of(run, task)), expected, atol=1e-5)
@@ -118,7 +120,10 @@ def test_a_cosine_is_no_probability_to_teach(world: Path) -> None:
 def test_a_cosine_teaches_scores(world: Path) -> None:
     one = ["--tasks", "sts", "--epochs", "1", "--skip-predictions"]
     run(world, "--name", "cosine", "--pair-encoding", "siamese", *one)
-    assert run(world, "--teacher", str(world / "runs/cosine"), *one) == 0
+    run(world, "--name", "taught", "--teacher", str(world / "runs/cosine"), *one)
+    lines = (world / "data/sts-train.csv").read_text().splitlines()[1:]
+    pairs = [tuple(line.split("\t")[2:4]) for line in lines]
+    assert_said_by(world / "runs/cosine", "sts", pairs, world / "runs/taught")
 
 
 def test_a_dry_run_asks_no_teacher(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

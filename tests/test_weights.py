@@ -54,7 +54,7 @@ NAMINGS: dict[str, Callable[[BertModel], Tensors]] = {
         "encoder.embeddings.position_ids": torch.arange(64)[None],
         **{f"encoder.{name}": w for name, w in published(m).items()},
     },
-    "half": lambda m: {name: w.double() for name, w in published(m).items()},
+    "double": lambda m: {name: w.double() for name, w in published(m).items()},
 }
 
 
