@@ -11,9 +11,6 @@ from torch import Tensor
 # minbert: our equations, with a derived gradient and in cache-sized blocks. torch: the kernels of
 # this file. written-out: our equations alone, their gradients by autograd, slower still.
 KERNELS = ("minbert", "torch", "written-out")
-# A step so late that PyTorch's AdamW corrects no bias, as 1 - 0.999^t is 1: the rate that it is
-# given here is corrected already.
-NO_CORRECTION = torch.tensor(1e9, dtype=torch.float32, device="cpu")
 
 
 def layer_norm(x: Tensor, w: Tensor, b: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -43,7 +40,9 @@ def adamw(
     # the scale of gradients whose norm is infinite is 0, which a number cannot be divided by
     scale = torch.as_tensor(scale, dtype=torch.float32, device="cpu")
     options = {"grad_scale": 1 / scale} if is_scaled else {}
+    # a step so late that PyTorch's AdamW corrects no bias, as 1 - 0.999^t is 1: `a` is corrected
+    late = torch.tensor(1e9, dtype=torch.float32, device="cpu")
     torch._fused_adamw_(
-        p, g, m, v, [], [NO_CORRECTION] * len(p), lr=a, beta1=betas[0], beta2=betas[1], eps=eps,
+        p, g, m, v, [], [late] * len(p), lr=a, beta1=betas[0], beta2=betas[1], eps=eps,
         weight_decay=0.0, amsgrad=False, maximize=False, **options,
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """How memory is handed out: large blocks go back, small ones stay; and when there is no more."""
 
+import os
 import subprocess
 import sys
 
@@ -46,6 +47,36 @@ def test_large_tensors_are_blocks_of_their_own() -> None:
 
 def test_the_user_s_own_choice_stands() -> None:
     assert mapped(TUNE, MALLOC_MMAP_THRESHOLD_="33554432") == 0
+
+
+# Says whether a tensor of 64 MiB has huge pages, by /proc/self/smaps: hg stands for them.
+HUGE = """
+{begin}
+import torch
+held = torch.ones(64 << 18)
+flags, start, end = "", 0, 0
+for line in open("/proc/self/smaps"):
+    if "-" in (place := line.split()[0]):
+        start, end = (int(number, 16) for number in place.split("-"))
+    elif line.startswith("VmFlags") and start <= held.data_ptr() < end:
+        flags = line
+print(" hg" in flags)
+"""
+SCRIPTS = "evaluate, pretrain_mlm, train_multitask, minbert.export, experiments.one_model"
+
+
+def has_huge_pages(begin: str) -> bool:
+    unset = {name: x for name, x in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    script = HUGE.format(begin=begin)
+    ran = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, env=unset)
+    return ran.stdout == b"True\n"
+
+
+def test_scripts_have_huge_pages_for_large_tensors() -> None:
+    """Which they do not have if a module makes a tensor while it is imported."""
+    if not has_huge_pages("import os; os.environ['THP_MEM_ALLOC_ENABLE'] = '1'"):
+        pytest.skip("this system gives no huge pages, or does not tell of them")
+    assert has_huge_pages(f"import {SCRIPTS}\n{TUNE}")
 
 
 def test_a_lack_of_memory_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
