@@ -133,11 +133,12 @@ def without_ctrl_c() -> Iterator[None]:
 
 def _work(contestant: Contestant, pipe: Connection) -> tuple[float, Work, float]:
     """Let a child do one job; return its seconds, its work and the peak of its memory in MiB."""
-    pipe.send("go")
     try:
+        pipe.send("go")
         return pipe.recv()
-    except EOFError as error:
-        raise UserError(f"benchmark {contestant.name} failed; its message is above") from error
+    except (EOFError, ConnectionError) as error:  # the latter between two turns
+        why = "its message is above, if it was not killed"
+        raise UserError(f"benchmark {contestant.name} failed; {why}") from error
 
 
 def _wait_for_job(pipe: Connection) -> bool:
@@ -152,6 +153,8 @@ def _child(contestant: Contestant, pipe: Connection) -> None:
     """Do the jobs that come through a pipe: the first is the set-up, every other one a turn."""
     if contestant.ours:  # as minbert's scripts do
         tune_allocator()
+    else:  # the parent is such a script, whose environment this is
+        os.environ.pop("THP_MEM_ALLOC_ENABLE", None)
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     module, name = contestant.factory.split(":")

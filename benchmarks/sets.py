@@ -95,7 +95,7 @@ def step_parts(places: Places) -> Section:
     contestants = [
         whole,
         part(alone, "products_alone", tokens=tokens),
-        part("AdamW alone", "optimizer", kind="ours", words=600),
+        part("AdamW alone, 600 words", "optimizer", kind="ours", words=600),
         theirs(other, "plain_loop", places, fast=True),
         replace(whole, name="profiled", factory="benchmarks.ours:profiled"),
     ]

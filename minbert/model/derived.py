@@ -133,7 +133,10 @@ class AttentionSublayer(torch.autograd.Function):
         c, layout = x if context is None else context, ctx.layout
         dx, da, dw, db = ctx.norm.backward(g, saved[: ctx.num_saved_norm])
         dwo, dbo = matrix_gradients(da, o, ctx.dtype)
-        do = layout.pad_queries(da @ wo)  # (R, K)
+        do = da @ wo  # (N, D)
+        if not layout.first_only:
+            do[layout.num_tokens :] = 0  # o of added rows is a constant; padding copies one
+        do = layout.pad_queries(do)  # (R, K)
         dq, dk, dv = attention_gradients(do, q, k, v, layout, ctx.p, saved[ctx.num_saved_norm :])
         dq, dk, dv = layout.unpad_queries(dq), layout.unpad(dk), layout.unpad(dv)  # (N, D)
         dx = torch.addmm(dx, dq, wq)

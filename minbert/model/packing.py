@@ -27,7 +27,7 @@ SMALL_STEP = 16
 def add_rows(x: Tensor, spare: int = 0) -> Tensor:
     """Add zero rows to (N, D), at least `spare`; in bf16 up to the next step.
 
-    They get no gradient: the caller cuts off what is computed from them, and attention masks them.
+    The caller cuts off what is computed from them, and attention masks them.
     """
     least = len(x) + spare
     step = (TOKEN_STEP if least > TOKEN_STEP else SMALL_STEP) if x.dtype == torch.bfloat16 else 1
@@ -66,6 +66,7 @@ class Layout:
 
     groups: tuple[Group, ...]
     num_heads: int
+    num_tokens: int  # M; the batch's other rows were added
     sources: Tensor  # (R,) for each row of (R, K): the row of the batch, as (N H, K), it copies
     places: Tensor  # (N H,) for each row of the batch: where it lies in (R, K); R - 1: added tokens
     first_only: bool = False  # queries are the first tokens alone, Q = 1; else all, Q = T
@@ -132,9 +133,8 @@ def lay_out(lengths: tuple[int, ...], num_heads: int, x: Tensor) -> Layout:
     places[: len(tokens)] = tokens
     sources = tokens.new_full((end + 1,), min(len(tokens), len(places) - 1))
     sources[tokens] = torch.arange(len(tokens), device="cpu")
-    return Layout(
-        tuple(groups), num_heads, to_device(sources, x.device), to_device(places, x.device)
-    )
+    sources, places = to_device(sources, x.device), to_device(places, x.device)
+    return Layout(tuple(groups), num_heads, sum(lengths), sources, places)
 
 
 def head_places(lengths: Tensor, padded: Tensor, num_heads: int) -> Tensor:
