@@ -16,8 +16,8 @@ OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "Cannot allocate memo
 def tune_allocator() -> None:
     """Give large tensors huge pages, and the system its memory back when they are freed.
 
-    With huge pages a step has a third fewer page faults; a fifth of its time was spent on them once,
-    on another machine no difference could be seen. PyTorch reads the variable at its first
+    With huge pages a step has a third fewer page faults; they took a fifth of its time once, and on
+    another machine none that could be seen. PyTorch reads the variable at its first
     allocation: no module may make a tensor while it is imported. 0 turns it off. Blocks with huge
     pages begin at multiples of 2 MiB. Among small blocks they leave gaps that nothing fits into:
     with --accumulate, which keeps gradients while all else is freed, a run took 8.1 GiB instead of

@@ -135,22 +135,3 @@ def test_other_people_s_programs_keep_their_ctrl_c() -> None:
     )
     out = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     assert out.stdout == "default_int_handler\n"
-
-
-def test_pairs_need_two_segments(world: Path) -> None:
-    import json
-
-    import evaluate
-    import train_multitask
-    from minbert import BertConfig, BertModel, UserError
-    from tests.conftest import TINY
-
-    config = BertConfig(**{**vars(TINY), "type_vocab_size": 1})
-    BertModel(config).save_pretrained(world / "model")
-    assert json.loads((world / "model/config.json").read_text())["type_vocab_size"] == 1
-    with pytest.raises(UserError, match="sts: this model has one segment"):
-        train_multitask.main(arguments(world, "--name", "run"))
-    assert not (world / "runs/run/last").exists()
-    words = arguments(world, "--name", "run", "--pair-encoding", "siamese", "--epochs", "1")
-    assert train_multitask.main(words) == 0
-    assert evaluate.main(["--checkpoint", str(world / "runs/run")]) == 0

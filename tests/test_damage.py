@@ -144,6 +144,9 @@ def test_what_was_changed_in_a_run_is_used_and_said(
         use()
         err = capsys.readouterr().err
         assert err.count("not what the run wrote") == 1 and f"{folder / name}: not what" in err
+    model = MultitaskModel.load(folder)
+    used = (model.max_length, model.tasks["sst"].title)
+    assert used == ((16, "SST") if name == "args.json" else (32, "Films"))
 
 
 def test_heads_that_are_not_finite_or_huge_are_refused(
@@ -264,9 +267,14 @@ def test_findings_without_a_part_are_named(world: Path, key: str) -> None:
 
 
 def test_a_report_of_what_is_not_there_has_a_dash(world: Path) -> None:
-    """An end without a best step, a row without a confidence, a score that cannot be drawn."""
+    """A row without a confidence; a score that cannot be drawn is refused.
+
+    An end without a best step has no table of it.
+    """
     run(world, "--name", "run", "--epochs", "1")
     folder = world / "runs/run"
+    page = folder / "report.html"
+    before = page.read_text().count("<td>-</td>")
     found = json.loads((folder / "findings.json").read_text())
     found["sst"]["worst"][1].pop("confidence")
     (folder / "findings.json").write_text(json.dumps(found))
@@ -274,6 +282,7 @@ def test_a_report_of_what_is_not_there_has_a_dash(world: Path) -> None:
     lines[-1]["best"] = None
     (folder / "log.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     write_report(folder)
+    assert page.read_text().count("<td>-</td>") == before + 1
     found["sts"]["worst"][0]["gold"] = "inf"
     (folder / "findings.json").write_text(json.dumps(found))
     with pytest.raises(UserError, match=r"findings.json: 'inf' is not a score"):

@@ -190,16 +190,17 @@ def test_what_the_run_keeps_counts(own: Path, run: Path, capsys) -> None:
         ("dev = true", r"dev = True: write a file"),
         ("dev = []", r"dev = \[\]: write a file"),
         ('dev = ["a.tsv", "a.tsv"]', r"dev: 'a.tsv' is there twice"),
-        ("", ""),
     ],
 )
 def test_mistakes(own: Path, dev: str, message: str) -> None:
     (own / "own.toml").write_text(ONE.replace("dev = 0.25", dev))
-    if not message:
-        assert read_task_file(own / "own.toml", own / "data")["intent"].dev_share == 0.1
-        return
     with pytest.raises(UserError, match=message):
         read_task_file(own / "own.toml", own / "data")
+
+
+def test_a_tenth_is_the_default(own: Path) -> None:
+    (own / "own.toml").write_text(ONE.replace("dev = 0.25", ""))
+    assert read_task_file(own / "own.toml", own / "data")["intent"].dev_share == 0.1
 
 
 def test_one_row_is_too_few(own: Path) -> None:

@@ -192,8 +192,8 @@ def test_mistakes(trained: Path, arguments: list[str], message: str) -> None:
 
 
 def test_text_needs_a_checkpoint() -> None:
-    with pytest.raises(UserError, match="write one of"):
-        evaluate.main(["--text", "a"])
+    with pytest.raises(UserError, match="and --checkpoint RUN with it"):
+        evaluate.main(["--emit", "f.pt", "--text", "a"])
 
 
 def test_models_print_as_a_few_lines(trained: Path) -> None:

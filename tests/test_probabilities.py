@@ -193,11 +193,12 @@ def test_they_are_scored_as_prediction_files_are(
     gold, output = world / "data/quora-dev.csv", tmp_path / f"out{ending}"
     command = ["--checkpoint", str(trained), "--task", "quora", "--output", str(output)]
     evaluate.main([*command, "--input", str(gold)])
-    argv = ["--score", str(output), "--gold", str(gold)]
-    argv += ["--task-file", str(trained / "tasks.toml")]
-    capsys.readouterr()
-    assert evaluate.main(argv) == 0
-    assert "scored,12" in capsys.readouterr().out
+    places, scored = ["--gold", str(gold), "--task-file", str(trained / "tasks.toml")], []
+    for file in (output, trained / "predictions/para-dev-output.csv"):
+        capsys.readouterr()
+        assert evaluate.main(["--score", str(file), *places]) == 0
+        scored.append(capsys.readouterr().out)
+    assert scored[0] == scored[1] and "scored,12" in scored[0]
 
 
 def test_an_output_is_scored_whatever_its_texts_have(trained: Path, world: Path, capsys) -> None:

@@ -1,4 +1,4 @@
-"""A run's folder: who may have its name, what goes on in it, what is seen of damage."""
+"""A run's folder: who may have its name, and what goes on in it."""
 
 import json
 import os

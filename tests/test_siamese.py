@@ -1,4 +1,4 @@
-"""Sentence-BERT: pooling, one forward for both sides, thresholds, and every loss by name."""
+"""Sentence-BERT: pooling, one forward for both sides, thresholds, what does not go together."""
 
 from itertools import pairwise
 from pathlib import Path

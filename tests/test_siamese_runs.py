@@ -1,6 +1,7 @@
 """Runs of siamese tasks: every loss, towers, thresholds, stopped and resumed."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,14 +12,14 @@ from torch.nn import functional as F
 
 import evaluate
 import train_multitask
-from minbert import BertModel, MultitaskModel
+from minbert import BertModel, MultitaskModel, UserError
 from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.model.multitask import load_multitask
 from minbert.run import scoring
 from minbert.task import evaluation, siamese
-from tests.conftest import cut, logged, run, weights
+from tests.conftest import TINY, cut, logged, run, weights
 from tests.flags import Outcome, watched
 from tests.test_siamese import MNR, ONE_EPOCH
 
@@ -218,3 +219,13 @@ def test_a_batch_without_label_1_is_told_apart_all_the_same(world: Path) -> None
     options = ("--pair-encoding", "siamese", "--pair-loss", "mnr-full", "--name", "run")
     run(world, "--tasks", "quora", *options)
     assert all(line["loss"] is not None for line in logged(world / "runs/run", "step"))
+
+
+def test_pairs_need_two_segments(world: Path) -> None:
+    BertModel(replace(TINY, type_vocab_size=1)).save_pretrained(world / "model")
+    assert json.loads((world / "model/config.json").read_text())["type_vocab_size"] == 1
+    with pytest.raises(UserError, match="sts: this model has one segment"):
+        run(world, "--name", "run")
+    assert not (world / "runs/run/last").exists()
+    assert run(world, "--name", "run", "--pair-encoding", "siamese", "--epochs", "1") == 0
+    assert evaluate.main(["--checkpoint", str(world / "runs/run")]) == 0

@@ -155,6 +155,9 @@ def test_bad_vocabularies(tmp_path: Path, name: str, content: str, message: str)
     with pytest.raises(UserError, match=message) as error:
         BertTokenizer.from_directory(tmp_path)
     assert "\n" not in str(error.value) and str(tmp_path) in str(error.value)
+
+
+def test_a_missing_vocabulary(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"gone.txt: No such file"):
         BertTokenizer.from_vocab(tmp_path / "gone.txt")
 

@@ -105,7 +105,6 @@ def test_single_keeps_a_checkpoint_a_task(world: Path) -> None:
         (["--name", ".."], r"--name \.\.: a plain name"),
         (["--dry-run", "--quiet"], "--dry-run --quiet prints nothing: add --json"),
         (["--accumulate", "9", "--batch-size", "8"], "--accumulate 9: at most --batch-size 8"),
-        (["--mnr-scale", "9", "--pair-encoding", "siamese"], "goes with --pair-loss mnr or mnr-"),
     ],
 )
 def test_mistakes_are_one_line(world: Path, monkeypatch, extra: list[str], message: str) -> None:

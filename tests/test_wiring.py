@@ -1,4 +1,4 @@
-"""What the scripts do with the parts: losses' use, selection, masking, clipping, calibration."""
+"""What the scripts do with the parts: losses' use, selection, clipping, calibration, dropout."""
 
 import json
 import math

@@ -38,7 +38,7 @@ class Torn:
     def learn(self, scratch: Path) -> None:
         """Fill in `expected`, with and without best/ in the run."""
         for name in COMMANDS:
-            for has_best in (True, False):
+            for has_best in (True, False)[: 1 + (name != "resume")]:
                 folder = scratch / f"{name}-{has_best}" / "t"
                 folder.mkdir(parents=True)
                 self.copy_to(folder, has_best)
@@ -130,7 +130,7 @@ def misplace(trial: Trial, run_: Torn) -> None:
     name = trial.rng.choice(list(COMMANDS))
     run_.copy_to(trial.folder, has_best=True)
     saved = trial.folder / "runs/r" / ("last" if name == "resume" else "best")
-    moved = saved.rename(saved.with_name(f"{saved.name}.{trial.rng.choice(['new', 'old'])}"))
+    moved = saved.rename(saved.with_name(f".{saved.name}.{trial.rng.choice(['new', 'old'])}"))
     outcome = run(*run_.command(name, trial.folder), trial.folder)
     story = f"{name}: {saved.name} is {moved.name}"
     if (
