@@ -146,7 +146,7 @@ def use_checkpoint(args: Args) -> dict[str, object]:
     answers = predict_text(model, names, text, args.output, args.raw)
     report = {"predictions": {n: answer.value(model.tasks[n]) for n, answer in answers.items()}}
     for name, answer in answers.items():
-        print(f"{model.tasks[name].title:7} {without_controls(answer.shown)}")
+        print(f"{model.tasks[name].title:7} {without_controls(answer.display_text)}")
         if args.probabilities:
             rows = sorted(answer.probabilities.items(), key=lambda row: -row[1])
             print("".join(f"{p:15.4f} {label}\n" for label, p in rows), end="")

@@ -41,7 +41,7 @@ from minbert.task.evaluation import (
     set_threshold,
 )
 from minbert.task.siamese import siamese_loss
-from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, soft_loss
+from minbert.task.soft_losses import distillation_targets, hard_targets, r_drop_loss, soft_loss
 from minbert.task.task import Task, Tasks, has_2024_form, main_scores
 from minbert.training import distributed
 from minbert.training.averaging import add_to_average, averaged
@@ -199,7 +199,7 @@ def evaluate(run: FineTuning, stage: str) -> None:
     run.records.flush()
     check_finite(run)
     state = run.state
-    if run.averaged_steps:  # first: it sets siamese thresholds, and last/ has those of the weights
+    if run.averaged_steps:  # before the weights: the thresholds set last are what last/ keeps
         with averaged(run.optimizer):
             evaluate_weights(run, stage, is_mean=True)
     by_task = evaluate_weights(run, stage)

@@ -19,7 +19,7 @@ from minbert import AdamW, Batch, BertModel, BertTokenizer
 from minbert.data.encoded import EncodedSplit, encode_examples
 from minbert.data.examples import Example
 from minbert.losses import normalized
-from minbert.model.heads import pool
+from minbert.model.heads import pool_tokens
 from minbert.task.evaluation import compute_outputs
 from minbert.training.threads import set_threads
 
@@ -108,7 +108,7 @@ def encoding(settings: dict[str, Any]) -> Turn:
     def forward(batch: Batch) -> torch.Tensor:
         if settings["pairs"]:
             return head(encoder.pooled_output(batch))
-        return normalized(pool(encoder.hidden_states(batch)[-1], batch, "mean"))
+        return normalized(pool_tokens(encoder.hidden_states(batch)[-1], batch, "mean"))
 
     def encode(texts: list[Text]) -> np.ndarray:
         return compute_outputs(forward, tokenize(texts, tokenizer), encoder.device).numpy()

@@ -48,6 +48,10 @@ class Batch:
         starts = torch.tensor((0, *self.lengths), device="cpu").cumsum(0)
         return to_device(starts, self.ids.device)
 
+    def first_rows(self, x: Tensor) -> Tensor:
+        """Return each sequence's first row, its [CLS], (N, D) -> (S, D)."""
+        return x.index_select(0, self.cu_seqlens[:-1])
+
     def to(self, device: torch.device) -> "Batch":
         """Return the same batch on another device."""
         tensors = {name: x for name, x in vars(self).items() if isinstance(x, Tensor)}

@@ -116,7 +116,7 @@ class MultitaskModel:
             raise UserError("raw is of probabilities: add probabilities=True")
         if not probabilities:
             spec = self.task_named(task)
-            return [spec.label_of(p) for p in spec.decode(self.outputs(task, texts))]
+            return [spec.display_label(p) for p in spec.decode(self.outputs(task, texts))]
         if why := self.why_no_probabilities(task):
             raise UserError(f"{why}; leave probabilities out")
         return [answer.probabilities for answer in self.answers(task, texts, raw)]
@@ -126,7 +126,7 @@ class MultitaskModel:
         texts = as_list(texts)
         spec, outputs = self.task_named(task), self.outputs(task, texts)
         predictions = spec.decode(outputs)
-        labels = [spec.label_of(p) for p in predictions]
+        labels = [spec.display_label(p) for p in predictions]
         if self.why_no_probabilities(task):
             parts = zip(labels, texts, predictions, strict=True)
             return [Answer(label, {}, self._entities_in(spec, *row)) for label, *row in parts]

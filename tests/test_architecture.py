@@ -125,7 +125,7 @@ def test_no_reference_library_in_the_product() -> None:
 
 
 def test_nothing_ready_made_inside_the_encoder() -> None:
-    """PyTorch's kernels stand in minbert/kernels.py alone, which runs on request."""
+    """PyTorch's layer norm and AdamW stand in minbert/kernels.py alone, which runs on request."""
     for file in (f for f in sources() if f.startswith(("minbert/", "compat/"))):
         text = (ROOT / file).read_text(encoding="utf-8")
         found = [word for word in READY_MADE if word in text]

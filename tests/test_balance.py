@@ -11,7 +11,7 @@ import train_multitask
 from minbert import UserError
 from minbert.run import fine_tuning
 from minbert.task.balance import row_weights, with_class_weights
-from minbert.task.soft import hard_targets, r_drop_loss, soft_loss
+from minbert.task.soft_losses import hard_targets, r_drop_loss, soft_loss
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks, task_file_text
 from tests.conftest import killed_after, logged, weights

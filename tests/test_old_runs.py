@@ -17,11 +17,12 @@ from minbert.export import main as export
 from minbert.manifest import write_manifest
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork, save_multitask
+from minbert.model.parameter_groups import parameter_groups
 from minbert.report.__main__ import main as report
 from minbert.run.checkpoint import TrainState, save_training_state
 from minbert.task.course import COURSE_TASKS
 from minbert.task.taskfile import read_tasks
-from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.optimizer import AdamW
 from tests.conftest import arguments, logged, run
 from tests.test_teachers import outputs_of
 

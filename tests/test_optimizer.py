@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from minbert import AdamW
+from minbert.model.parameter_groups import parameter_groups
 from minbert.training import optimizer as optimizer_file
-from minbert.training.optimizer import clip_scale, parameter_groups
+from minbert.training.optimizer import clip_scale
 
 
 @pytest.mark.parametrize("kernels", ["minbert", "torch"])

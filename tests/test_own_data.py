@@ -18,9 +18,9 @@ from minbert.report.tables import markdown_table
 from minbert.task.gold import gold_task
 from minbert.task.inputs import open_input, table_rows
 from minbert.task.predictions import header_of, read_predictions
+from minbert.task.table_checks import check_table
 from minbert.task.task import Task
 from minbert.task.taskfile import read_tasks
-from minbert.task.values import check_table
 from tests.own_tasks import arguments
 
 UMLAUTS = "text\tlabel\nGrüße aus Köln\tja\n"

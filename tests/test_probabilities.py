@@ -81,11 +81,17 @@ def test_a_set_has_what_is_likelier_than_not() -> None:
 
 
 def test_names_of_classes_for_people() -> None:
-    assert TASKS["sst"].label_of(3) == "somewhat positive"
-    assert [TASKS["cfimdb"].label_of(x) for x in (0, 1)] == ["negative", "positive"]
-    assert TASKS["quora"].label_of(1.0) == "duplicate" and TASKS["sts"].label_of(2.25) == "2.25"
-    assert KINDS["topics"].label_of(5.0) == "cats;colours" and KINDS["topics"].label_of(0) == "-"
-    assert KINDS["entails"].label_of(2) == "2" and KINDS["entails"].display_classes == (
+    assert TASKS["sst"].display_label(3) == "somewhat positive"
+    assert [TASKS["cfimdb"].display_label(x) for x in (0, 1)] == ["negative", "positive"]
+    assert (
+        TASKS["quora"].display_label(1.0) == "duplicate"
+        and TASKS["sts"].display_label(2.25) == "2.25"
+    )
+    assert (
+        KINDS["topics"].display_label(5.0) == "cats;colours"
+        and KINDS["topics"].display_label(0) == "-"
+    )
+    assert KINDS["entails"].display_label(2) == "2" and KINDS["entails"].display_classes == (
         "0",
         "1",
         "2",

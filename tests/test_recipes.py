@@ -10,9 +10,9 @@ from torch import nn
 import train_multitask
 from experiments.estimate import resolved
 from minbert import BertModel, UserError
+from minbert.model.parameter_groups import parameter_groups
 from minbert.tensors import load_tensors
 from minbert.training.averaging import add_to_average, averaged, averaged_steps, put_back
-from minbert.training.optimizer import parameter_groups
 from tests.conftest import TINY, cut, logged, run, weights
 from tests.processes import assert_same_run
 from tests.test_teachers import teach

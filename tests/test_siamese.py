@@ -19,7 +19,7 @@ from minbert.data.pairs import (
     without_repeats,
 )
 from minbert.losses import contrastive
-from minbert.model.heads import HeadConfig, pool
+from minbert.model.heads import HeadConfig, pool_tokens
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run.fine_tuning import prepare_model
 from minbert.run.train_args import Args
@@ -53,7 +53,7 @@ def test_pooling_is_one_sequence_at_a_time(kind: str) -> None:
         "mean": torch.stack([p.mean(0) for p in parts]),
         "max": torch.stack([p.amax(0) for p in parts]),
     }[kind]
-    out = pool(hidden, batch, kind)
+    out = pool_tokens(hidden, batch, kind)
     torch.testing.assert_close(out, expected, atol=1e-12, rtol=0)
     weight = torch.randn_like(out)
     gradients = [torch.autograd.grad(x, hidden, weight)[0] for x in (out, expected)]
@@ -64,7 +64,7 @@ def test_equal_largest_values_share_the_gradient() -> None:
     """A negative one, too; bf16 has few digits, and so such values."""
     hidden = torch.tensor([[1.0], [3.0], [3.0], [3.0], [2.0]], requires_grad=True)
     batch = Batch(*(torch.zeros(5).long(),) * 3, (3, 2))
-    pool(hidden, batch, "max").backward(torch.tensor([[-2.0], [-1.0]]))
+    pool_tokens(hidden, batch, "max").backward(torch.tensor([[-2.0], [-1.0]]))
     assert hidden.grad.flatten().tolist() == [0.0, -1.0, -1.0, -1.0, 0.0]
 
 
@@ -73,10 +73,10 @@ def test_pooling_asks_the_device_for_no_number(kind: str) -> None:
     """A tensor without values: what would wait for a GPU fails here."""
     batch = Batch(*(torch.zeros(17).long(),) * 3, (3, 5, 9))
     hidden = torch.empty(17, 4, device="meta", requires_grad=True)
-    pool(hidden, batch, kind).sum().backward()
+    pool_tokens(hidden, batch, kind).sum().backward()
     hidden = torch.ones(17, 4)
     with torch.device("meta"):  # the program's default is not the batch's
-        assert pool(hidden, batch, kind).tolist() == [[1.0] * 4] * 3
+        assert pool_tokens(hidden, batch, kind).tolist() == [[1.0] * 4] * 3
 
 
 def test_sentences_come_once_and_keep_their_places(split: EncodedSplit) -> None:

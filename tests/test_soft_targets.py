@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from minbert.task.kinds import classification, multi_labels, regression
-from minbert.task.soft import distillation_targets, hard_targets, r_drop_loss, soft_loss
+from minbert.task.soft_losses import distillation_targets, hard_targets, r_drop_loss, soft_loss
 
 TASKS = {
     "softmax": classification("t", dict(kind="classification", train="", dev="", text="x",

@@ -17,7 +17,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError
 from minbert.run import checkpoint
-from minbert.run.beginning import Training
+from minbert.run.beginning import Run
 from minbert.run.steps import READ_EVERY, Progress, StepRecord
 from tests.conftest import arguments, cut, run, weights
 from tests.forked import Command
@@ -196,7 +196,7 @@ def test_what_is_due_is_saved_before_an_evaluation(
 ) -> None:
     evaluate, saved = script.evaluate, []
 
-    def watched(run: Training, stage: str) -> None:
+    def watched(run: Run, stage: str) -> None:
         if run.state.step:
             saved.append(json.loads((run.folder / "last/state.json").read_text())["step"])
             assert saved[-1] == run.state.step > run.state.assessed

@@ -17,7 +17,7 @@ from minbert.model.multitask import load_multitask
 from minbert.onnx import INPUTS, PaddedModel
 from minbert.task.heads import head_config
 from minbert.task.kinds import regression
-from minbert.task.soft import hard_targets, r_drop_loss, soft_loss
+from minbert.task.soft_losses import hard_targets, r_drop_loss, soft_loss
 from tests.conftest import WORDS, cut, logged, weights
 
 TASKS = """

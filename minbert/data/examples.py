@@ -64,7 +64,7 @@ class Columns:
     # left out of repr and ==, where `labels` stands for it: a function's repr has its address
     parse_label: Callable[[str], float] = field(default=float, repr=False, compare=False)
     id: str = "id"  # "": rows have no ids, their line numbers are used
-    labels: str = ""  # what parse_label knows
+    labels: str = ""  # repr of the kind and its labels
     empty_set: str = ""  # what stands for no label at all, of a task of sets of labels
     course: bool = False  # the course's own files: ids are lower-cased
     dialect: Dialect = Dialect()
@@ -223,10 +223,10 @@ def _label_of(
 
 
 # line, id, texts, label; of a task that labels words its one text and the label are lists
-Row = tuple[int, str, list[str] | list[list[str]], str | list[str]]
+ExampleCells = tuple[int, str, list[str] | list[list[str]], str | list[str]]
 
 
-def _rows(path: Path, columns: Columns, labelled: bool, id_prefix: str) -> Iterator[Row]:
+def _rows(path: Path, columns: Columns, labelled: bool, id_prefix: str) -> Iterator[ExampleCells]:
     """Yield the rows of a file of any kind."""
     check_exists(path, columns.course)
     if is_cmu(path, columns):
@@ -281,7 +281,7 @@ def check_exists(path: Path, course: bool) -> None:
         raise UserError(f"{path}: no such file; {fetch if course else ''}{where}")
 
 
-def _cmu_rows(path: Path, columns: Columns, id_prefix: str) -> Iterator[Row]:
+def _cmu_rows(path: Path, columns: Columns, id_prefix: str) -> Iterator[ExampleCells]:
     """Yield rows of CMU's form, `label ||| sentence`: no header, the line number is the id."""
     for number, line in enumerate(text_lines(path, columns.dialect.charset), start=1):
         if not line.strip():

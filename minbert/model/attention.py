@@ -41,7 +41,7 @@ class SelfAttention(nn.Module):
         masks = [group.mask for group in layout.groups]
         groups = zip(layout.split_queries(q), layout.split(k), layout.split(v), masks, strict=True)
         out = [self.attend(*group).flatten(0, 1) for group in groups]  # (n H Q, K) each
-        spare = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])  # tokens of no sequence
+        spare = q.new_zeros(len(q) - sum(map(len, out)), q.shape[1])  # the added rows
         return layout.unpad_queries(torch.cat([*out, spare]))  # (N, D)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

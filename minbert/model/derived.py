@@ -29,6 +29,8 @@ from minbert.model.layers import (
 )
 from minbert.model.packing import Layout
 
+# PyTorch's kernels of two derivatives: of P = softmax, P (dP - sum_T P dP); of gelu,
+# (Phi(u) + u phi(u)) de
 softmax_backward = torch.ops.aten._softmax_backward_data
 gelu_backward = torch.ops.aten.gelu_backward
 # How many attention scores are computed at once if no gradient needs them, 16 MiB in fp32. For long

@@ -18,7 +18,7 @@ from minbert.config import BertConfig
 from minbert.errors import UserError
 from minbert.model import derived
 from minbert.model.attention import SelfAttention
-from minbert.model.described import check_config
+from minbert.model.config_check import check_config
 from minbert.model.layers import Dropout, LayerNorm, Linear
 from minbert.model.packing import Layout, add_rows, lay_out, spare_rows
 from minbert.model.padded import BertOutput, pack
@@ -166,10 +166,16 @@ class BertModel(nn.Module):
             x = x.to(self.compute_dtype)
         return self.dropout(x)
 
+    def embed_and_lay_out(
+        self, batch: Batch, inputs_embeds: Tensor | None = None
+    ) -> tuple[Tensor, Layout]:
+        """Return `embed`'s output with the rows that layers need beside it, and their layout."""
+        x = add_rows(self.embed(batch, inputs_embeds), spare_rows(batch.lengths))
+        return x, lay_out(batch.lengths, self.attention_heads, x)
+
     def hidden_states(self, batch: Batch, inputs_embeds: Tensor | None = None) -> list[Tensor]:
         """Return `embed`'s output for the same arguments, then every layer's, each (N, D)."""
-        x = add_rows(self.embed(batch, inputs_embeds), spare_rows(batch.lengths))
-        layout = lay_out(batch.lengths, self.attention_heads, x)
+        x, layout = self.embed_and_lay_out(batch, inputs_embeds)
         states = [x]
         for layer in self.bert_layers:
             states.append(self.run_layer(layer, states[-1], layout))
@@ -178,7 +184,7 @@ class BertModel(nn.Module):
     def encode(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return hidden states (N, D) and, in the parameters' dtype, tanh(W h[CLS] + b) (S, D)."""
         hidden = self.hidden_states(batch)[-1]
-        return hidden, self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
+        return hidden, self.pool(batch.first_rows(hidden))
 
     def pooled_output(self, batch: Batch, layers: tuple[int, ...] = ()) -> Tensor:
         """Return tanh(W h[CLS] + b) (S, D), as `encode` does.
@@ -188,14 +194,12 @@ class BertModel(nn.Module):
         output is pooled instead of the top layer's (Sun et al., 2019).
         """
         if layers or self.kernels == "written-out":
-            hidden = self.token_states(batch, layers)
-            return self.pool(hidden.index_select(0, batch.cu_seqlens[:-1]))
-        x = add_rows(self.embed(batch), spare_rows(batch.lengths))
-        layout = lay_out(batch.lengths, self.attention_heads, x)
+            return self.pool(batch.first_rows(self.token_states(batch, layers)))
+        x, layout = self.embed_and_lay_out(batch)
         *lower, last = self.bert_layers
         for layer in lower:
             x = self.run_layer(layer, x, layout)
-        first = add_rows(x.index_select(0, batch.cu_seqlens[:-1]))
+        first = add_rows(batch.first_rows(x))
         first = self.run_layer(last, first, layout.first_tokens(), x)
         return self.pool(first[: len(batch.lengths)])
 
@@ -247,7 +251,7 @@ class BertModel(nn.Module):
             self.config, input_ids, attention_mask, token_type_ids, position_ids, inputs_embeds
         )
         states = self.hidden_states(packed.batch, packed.inputs_embeds)
-        pooled = self.pool(states[-1].index_select(0, packed.batch.cu_seqlens[:-1]))
+        pooled = self.pool(packed.batch.first_rows(states[-1]))
         padded = tuple(map(packed.unpack, states if output_hidden_states else states[-1:]))
         out = BertOutput(last_hidden_state=padded[-1], pooler_output=packed.unsort(pooled))
         if output_hidden_states:
@@ -290,5 +294,5 @@ class BertModel(nn.Module):
         """
         tensors = {to_published(name): tensor for name, tensor in self.state_dict().items()}
         ignored_prefixes = () if names_a_pooler(tensors) else (POOLER,)
-        check_config(self, self.config, BertModel, ignored_prefixes)
+        check_config(self, BertModel, ignored_prefixes)
         return tensors

@@ -17,7 +17,7 @@ LARGEST = 1e36  # of its other numbers, which fp32 holds
 POOLINGS = ("cls", "mean", "max")  # cls is BERT's own pooler output
 
 
-def pool(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
+def pool_tokens(hidden: Tensor, batch: Batch, pooling: str) -> Tensor:
     """Return the mean or max over all tokens of (N, D), [CLS] and [SEP] too, in fp32: (S, D).
 
     Sentence-BERT, Reimers and Gurevych (2019), section 3.

@@ -14,7 +14,7 @@ from minbert.files import read_json
 from minbert.manifest import MANIFEST
 from minbert.memory import lack_of_memory
 from minbert.model.encoder import BertModel
-from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool, siamese_part
+from minbert.model.heads import Head, HeadConfig, SiameseHead, make_head, pool_tokens, siamese_part
 from minbert.modules import check_same_form, without_values
 from minbert.tensors import load_tensors, save_tensors
 from minbert.weights.convert import convert
@@ -131,7 +131,7 @@ def pooled_sentences(
     """
     if pooling == "cls":
         return encoder.pooled_output(batch, layers)
-    return pool(encoder.token_states(batch, layers), batch, pooling)
+    return pool_tokens(encoder.token_states(batch, layers), batch, pooling)
 
 
 def save_multitask(model: MultitaskNetwork, directory: Path) -> None:

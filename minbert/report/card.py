@@ -21,7 +21,7 @@ from minbert.parsers import arg_text
 from minbert.report.tables import markdown_table
 from minbert.report.task_findings import TaskFindings
 from minbert.task.calibration import ECE_BINS
-from minbert.task.classes import describe_labels, scores_to_show, shown_counts
+from minbert.task.classes import describe_labels, display_counts, scores_to_show
 from minbert.task.loading import count_trained_on, training_files
 from minbert.task.task import Task
 from minbert.training import distributed
@@ -136,7 +136,7 @@ def labels_of(task: Task, labels: np.ndarray, found: Findings) -> str:
     if not scores:
         rows = f"{task.title}, training rows: {describe_labels(task, labels)}"
         return escape(rows, quote=False)
-    counts = shown_counts(task, labels)
+    counts = display_counts(task, labels)
     head = (task.title, "in training", "in dev", "precision", "recall", "F1", "")
     rows = [
         (s.label, f"{counts[s.label]:,}", f"{s.rows:,}",

@@ -1,1 +1,1 @@
-"""The folder of a run: arguments, log, checkpoints, and what is left when it ends."""
+"""A run around its loop: arguments, set-up, checkpoints, log, several runs, and its end."""

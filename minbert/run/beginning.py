@@ -27,8 +27,8 @@ from minbert.training.schedule import warmup_steps
 
 
 @dataclass(frozen=True)
-class Training:
-    """What the loop of either script works with; parameters, optimizer, state and log change."""
+class Run:
+    """A run as its loop sees it; parameters, optimizer, state and log change."""
 
     folder: Path
     tokenizer: BertTokenizer
@@ -94,7 +94,7 @@ def begin(
     model: MultitaskNetwork | MaskedLanguageModel,
     optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
     hashes: dict[str, str], start: str = "", tasks_with_best: tuple[str, ...] = (), **about: Any,
-) -> Training:  # fmt: skip
+) -> Run:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
     files: what is trained and evaluated on, by a name that stays when they move. hashes: those of
@@ -111,10 +111,10 @@ def begin(
         checkpoint.check_bests(folder, state, tasks_with_best)
         adopt_bests(folder, state, tasks_with_best)
         forget_lost_bests(folder, state, tasks_with_best)
-    path, begun = folder / LOG, state.step if last else -1
+    path, logged = folder / LOG, state.step if last else -1  # the log is kept up to that step
     if last and not path.is_file():
         print(f"{path}: gone; it begins anew at step {state.step}")
-    log = RunLog(path, begun, state.assessed, args.tensorboard)
+    log = RunLog(path, logged, state.assessed, args.tensorboard)
     event = "resume" if last else "start"
     made_by = {"machine": machine_of(model), "torch": torch.__version__}
     log.write(event, step=state.step, steps=steps, **made_by, **about)
@@ -124,7 +124,7 @@ def begin(
         print(f"--warmup {args.warmup:g} is longer than the run, {steps} steps: {end}")
     progress = Progress(steps, state.step, args.quiet, device)
     records = StepRecords(log, progress, device)
-    return Training(folder, tokenizer, model, optimizer, state, log, progress, records)
+    return Run(folder, tokenizer, model, optimizer, state, log, progress, records)
 
 
 def machine_of(model: MultitaskNetwork | MaskedLanguageModel) -> str:

@@ -14,7 +14,7 @@ from minbert.training.device import PRECISIONS
 tasks_arg, data_arg, training_arg = args_of("tasks"), args_of("data"), args_of("training")
 saving_arg, machine_arg, screen_arg = args_of("saving"), args_of("machine"), args_of("printing")
 LARGEST_SEED = 2**32 - 1  # of --seed, and of the last of --seeds
-LONGEST_JOINED = 80  # of what is joined; a folder's name may have 255 bytes
+LONGEST_JOINED = 80  # characters; a folder's name may have 255 bytes
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,9 @@ from minbert.model.multitask import (
     save_multitask,
     say_what_is_left_out,
 )
+from minbert.model.parameter_groups import parameter_groups
 from minbert.run import rundir
-from minbert.run.beginning import Training, begin, recover_last
+from minbert.run.beginning import Run, begin, recover_last
 from minbert.run.heads_first import train_heads
 from minbert.run.resumed import check_begun
 from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
@@ -52,13 +53,13 @@ from minbert.training import distributed
 from minbert.training.averaging import averaged_steps
 from minbert.training.device import choose_device, choose_precision
 from minbert.training.mixing import Plan, TaskBatch, resolve_sub_epochs
-from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.optimizer import AdamW
 from minbert.weights.pretrained import names_a_pooler, read_tensors
 from minbert.weights.resolve import hash_of_model, resolve
 
 
 @dataclass(frozen=True)
-class FineTuning(Training):
+class FineTuning(Run):
     """A fine-tuning run: its model, data and plan, beside what all runs have."""
 
     model: MultitaskNetwork
@@ -129,7 +130,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     last = recover_last(folder)
     directory = last or resolve(args.model)
     tokenizer, source = prepare_reading(args, list(tasks.values()), directory)
-    model = load_model(args, tasks, last) if last else new_model(args, tasks, directory)
+    model = load_last(args, tasks, last) if last else new_model(args, tasks, directory)
     start = "" if last else hash_of_model(directory)
     prepare_model(model, args)
     # one of the oldest runs goes on with its loss, whose unit is 1 for every range
@@ -239,7 +240,7 @@ def make_pairs(args: Args, tasks: Tasks, splits: Splits) -> dict[str, PairData]:
     return {n: PairData.of(tasks[n], splits[n], loss) for n, loss in args.pair_loss.items()}
 
 
-def load_model(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
+def load_last(args: Args, tasks: Tasks, directory: Path) -> MultitaskNetwork:
     """Load the model of a run that goes on. Raises UserError for heads that are not its tasks'."""
     model = load_multitask(directory, args.hidden_dropout_prob)[0]
     for name, task in tasks.items():

@@ -21,7 +21,7 @@ import torch
 from minbert.errors import UserError
 from minbert.progress import complain
 from minbert.run import checkpoint, rundir
-from minbert.run.beginning import Training
+from minbert.run.beginning import Run
 from minbert.run.checkpoint import Best, TaskBest
 from minbert.run.steps import AFTER_NAN
 from minbert.run_files import ARGS, BEST_STEP, command_folder
@@ -39,7 +39,7 @@ class Keeper:
     twice, and the second must not interrupt the saving.
     """
 
-    def __init__(self, run: Training, save_minutes: float) -> None:
+    def __init__(self, run: Run, save_minutes: float) -> None:
         self.run, self.save_minutes = run, save_minutes
         self.deferred = False  # a signal now sets `pending` and raises nothing
         self.pending = False
@@ -125,12 +125,12 @@ class Keeper:
         self.saved_at, self.due = time.monotonic(), False
 
 
-def step_of(run: Training) -> str:
+def step_of(run: Run) -> str:
     """Return how many of a run's steps are done, as "3 of 10"."""
     return f"{run.state.step} of {run.steps}"
 
 
-def check_finite(run: Training) -> None:
+def check_finite(run: Run) -> None:
     """Raise UserError for weights that are not finite: they are neither evaluated nor saved.
 
     This is not done in every step, because it waits for a GPU.
@@ -140,7 +140,7 @@ def check_finite(run: Training) -> None:
         raise UserError(f"weights are not finite after step {step_of(run)}, {AFTER_NAN}")
 
 
-def save_checkpoint(run: Training, name: str, best: Best | TaskBest | None = None) -> None:
+def save_checkpoint(run: Run, name: str, best: Best | TaskBest | None = None) -> None:
     """Write best/ (for use) or last/ (to continue from) completely or not at all.
 
     best: which step it is, of a best one. Only process 0 writes. Raises UserError if the run's

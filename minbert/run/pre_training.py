@@ -17,8 +17,9 @@ from minbert.manifest import unchanged
 from minbert.model.layers import set_kernels
 from minbert.model.mlm import MaskedLanguageModel, load_mlm, save_mlm
 from minbert.model.multitask import say_what_is_left_out
+from minbert.model.parameter_groups import parameter_groups
 from minbert.run import rundir
-from minbert.run.beginning import Training, begin, recover_last
+from minbert.run.beginning import Run, begin, recover_last
 from minbert.run.mlm_args import Args
 from minbert.run.resumed import check_begun
 from minbert.task.loading import (
@@ -30,12 +31,12 @@ from minbert.task.loading import (
 from minbert.task.task import Tasks
 from minbert.training import distributed
 from minbert.training.device import choose_device, choose_precision
-from minbert.training.optimizer import AdamW, parameter_groups
+from minbert.training.optimizer import AdamW
 from minbert.weights.resolve import resolve
 
 
 @dataclass(frozen=True)
-class PreTraining(Training):
+class PreTraining(Run):
     """A pre-training run: its model, text and masking, beside what all runs have."""
 
     model: MaskedLanguageModel

@@ -43,24 +43,25 @@ def train_several(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[
             remove_unfinished(folder)
         if args.resume:
             check_siblings(args, folder, tasks)
-        else:  # a run that goes on needs neither its start nor its teachers
-            prepare_teachers(args, folder, tasks, check_starts(args, tasks))
+        else:  # of a resumed command both were done before its args.json was written
+            splits = checked_training_rows(args, tasks)
+            prepare_teachers(args, folder, tasks, splits)
         args = rundir.save_arguments(folder, args, tasks)
         distributed.barrier()  # the others look for args.json: it leads to the teachers' outputs
 
-        def train_next(one: Args, own: Path, its_tasks: Tasks) -> TrainState:
+        def train_next(one: Args, its_folder: Path, its_tasks: Tasks) -> TrainState:
             check_siblings(args, folder, tasks)  # others trained for hours before this one
-            return train(one, own, its_tasks)
+            return train(one, its_folder, its_tasks)
 
         by_seed = train_seeds(args, folder, tasks, train_next)
         finish_several(folder, args, list(tasks.values()), list(map(best_scores, by_seed)))
     return by_seed
 
 
-def check_starts(args: Args, tasks: Tasks) -> Splits:
-    """Raise UserError for a mistake in any of a command's runs, before the first of them trains.
+def checked_training_rows(args: Args, tasks: Tasks) -> Splits:
+    """Return the tasks' training rows.
 
-    Returns the tasks' training rows.
+    Raises UserError for a mistake in any of a command's runs, before the first of them trains.
     """
     known = list(tasks.values())
     check_files(known, Path(args.data_dir), ("train", "dev"))  # before a model is downloaded
@@ -91,10 +92,10 @@ def check_siblings(args: Args, folder: Path, tasks: Tasks) -> None:
     data_dir, now = Path(args.data_dir), {}
     runs, begun = runs_of(folder, vars(args)), []
     for run in runs:
-        own = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
+        its_tasks = [tasks[run.name]] if args.is_one_by_one else list(tasks.values())
         if not is_finished(run):
-            check_files(own, data_dir, ("train", "dev"))
-        files = {n: f for n, f in training_files(own, data_dir).items() if f.is_file()}
+            check_files(its_tasks, data_dir, ("train", "dev"))
+        files = {n: f for n, f in training_files(its_tasks, data_dir).items() if f.is_file()}
         now |= {name: sha256_of(path) for name, path in files.items() if name not in now}
         if state := check_begun(run, files, {name: now[name] for name in files}):
             begun.append(state)
@@ -116,8 +117,10 @@ def train_seed(args: Args, folder: Path, tasks: Tasks, train: Train) -> list[Tra
     states = []
     for name in args.tasks:
         print(f"\n{tasks[name].title} alone")
-        one, own = replace(args, **arguments_of_task(args, name)), folder / name
-        states.append(finished_state(one, own) or train(one, own, {name: tasks[name]}))
+        one, its_folder = replace(args, **arguments_of_task(args, name)), folder / name
+        states.append(
+            finished_state(one, its_folder) or train(one, its_folder, {name: tasks[name]})
+        )
     return states
 
 

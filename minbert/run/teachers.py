@@ -140,10 +140,10 @@ def cache_path(args: Args, task: Task, run: Path) -> Path:
     """
     directory = teacher_folder(task.name, run)
     files = [file for file in sorted(directory.iterdir()) if file.is_file()]
-    own = folders_of_run(directory)[:1]
-    kept = [place / TASKS_FILE for place in own]  # the oldest runs have none
+    runs = folders_of_run(directory)[:1]
+    kept = [place / TASKS_FILE for place in runs]  # the oldest runs have none
     files += filter(Path.is_file, kept)
-    lengths = [read_arguments(place).get("max_length") for place in own]
+    lengths = [read_arguments(place).get("max_length") for place in runs]
     device = choose_device(args.device)  # --precision auto is another one on another machine
     precision = choose_precision(args.precision, device)
     how = (rows_key(args, task), precision, device.type, lengths)
@@ -162,15 +162,15 @@ def teacher_outputs(args: Args, task: Task, run: Path) -> np.ndarray:
     teacher = MultitaskModel.load(run, args.device, args.precision)
     if task.name not in teacher.tasks:
         raise UserError(f"--teacher {task.name}={run}: it has {', '.join(teacher.tasks)}")
-    own = teacher.tasks[task.name]
-    if (own.is_pair, own.per_word) != (task.is_pair, task.per_word):
+    theirs = teacher.tasks[task.name]
+    if (theirs.is_pair, theirs.per_word) != (task.is_pair, task.per_word):
         raise UserError(f"--teacher {task.name}={run}: its {task.name} has other texts")
-    if (own.problem_type, own.outputs, own.class_names, own.low, own.high) != (
+    if (theirs.problem_type, theirs.outputs, theirs.class_names, theirs.low, theirs.high) != (
         task.problem_type, task.outputs, task.class_names, task.low, task.high,
     ):  # fmt: skip
         raise UserError(f"--teacher {task.name}={run}: its {task.name} has other labels")
     head = teacher.network.heads[task.name].config
-    if head.siamese and not head.classifier and own.is_classification:
+    if head.siamese and not head.classifier and theirs.is_classification:
         raise UserError(
             f"--teacher {task.name}={run}: a cosine is no probability; give one with a "
             f"classifier, or --pair-encoding cross"
@@ -181,7 +181,7 @@ def teacher_outputs(args: Args, task: Task, run: Path) -> np.ndarray:
         siamese_tasks=teacher.network.siamese_tasks,
     )
     with distributed.first_before_others():
-        rows = load_task(replace(task, long=own.long), "train", teacher.tokenizer, source)
+        rows = load_task(replace(task, long=theirs.long), "train", teacher.tokenizer, source)
     split = limit_rows(rows, args.limit.get(task.name))
     print(f"{task.name}: {run} reads its {len(split):,} training rows once")
-    return task_outputs(teacher.network, own, split, f"{task.name}: teacher").numpy()
+    return task_outputs(teacher.network, theirs, split, f"{task.name}: teacher").numpy()

@@ -33,7 +33,7 @@ class Answer:
     entities: list[Entity] | None = None  # in the text, of a task that labels its words
 
     @property
-    def shown(self) -> str:
+    def display_text(self) -> str:
         """The label, or the entities, for people."""
         if self.entities is None:
             return self.label

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from minbert import losses
 from minbert.task.classes import class_counts
-from minbert.task.task import SOFTMAX, Task
-from minbert.task.values import BALANCED
+from minbert.task.table_checks import BALANCED
+from minbert.task.task import SINGLE_LABEL, Task
 
 
 def class_weights(task: Task, labels: np.ndarray) -> np.ndarray:
@@ -58,4 +58,4 @@ def row_weights(task: Task, labels: Tensor) -> Tensor | None:
         present = losses.multi_hot(labels, task.outputs)
         return losses.weights_of_sets(task.class_weights, present)
     weights = losses.weights_of_rows(task.class_weights, labels)
-    return weights if task.problem_type == SOFTMAX else weights[:, None]
+    return weights if task.problem_type == SINGLE_LABEL else weights[:, None]

@@ -39,7 +39,7 @@ def class_counts(task: Task, labels: np.ndarray) -> np.ndarray:
     return np.bincount(labels.astype(np.int64), minlength=len(task.classes))
 
 
-def shown_counts(task: Task, labels: np.ndarray) -> dict[str, int]:
+def display_counts(task: Task, labels: np.ndarray) -> dict[str, int]:
     """Return `class_counts` by the classes' names for people; of words the entities by type.
 
     labels: (n,), by row.
@@ -86,10 +86,10 @@ def scores_to_show(scores: Sequence[ClassScore]) -> list[ClassScore]:
 def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
     """Return the rows of each class, by its name in files; of scores lowest, mean and highest.
 
-    In token classification it is `shown_counts`. labels: (n,), by row.
+    In token classification it is `display_counts`. labels: (n,), by row.
     """
     if task.per_word:
-        return shown_counts(task, labels)
+        return display_counts(task, labels)
     if task.classes:
         return dict(zip(task.classes, class_counts(task, labels).tolist(), strict=True))
     ends = {"lowest": float(labels.min()), "mean": float(labels.mean())}
@@ -99,7 +99,7 @@ def label_summary(task: Task, labels: np.ndarray) -> dict[str, Any]:
 def describe_labels(task: Task, labels: np.ndarray) -> str:
     """Return `label_summary` for people: billing 12, delivery 30, other 5."""
     if task.classes:
-        return _listed([f"{n} {x:,}" for n, x in shown_counts(task, labels).items()])
+        return _listed([f"{n} {x:,}" for n, x in display_counts(task, labels).items()])
     return ", ".join(f"{n} {task.describe(x)}" for n, x in label_summary(task, labels).items())
 
 
@@ -110,7 +110,9 @@ def describe_rare_classes(task: Task, labels: np.ndarray) -> str:
     """
     if not task.classes:
         return ""
-    rare = [f"{name} {count}" for name, count in shown_counts(task, labels).items() if count < FEW]
+    rare = [
+        f"{name} {count}" for name, count in display_counts(task, labels).items() if count < FEW
+    ]
     if not rare:
         return ""
     what = "places in the training rows" if task.per_word else "training rows"

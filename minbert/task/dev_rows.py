@@ -93,7 +93,7 @@ def groups_of_texts(examples: Sequence[Example]) -> np.ndarray:
     return np.array(numbers, dtype=np.int64)
 
 
-def is_dev_row(task: Task, ids: Sequence[str], data_dir: Path) -> np.ndarray:
+def dev_row_mask(task: Task, ids: Sequence[str], data_dir: Path) -> np.ndarray:
     """Return which of the training files' rows, (R,) bool, are the dev set that was drawn.
 
     Raises UserError if the files lack some of it.
@@ -123,7 +123,7 @@ def draw_dev_rows(tasks: Tasks, data_dir: Path, model: str) -> Tasks:
     """
     if not any(task.dev_share for task in tasks.values()):
         return tasks
-    earlier, trained_on, drawn = rows_of_run(Path(model)), training_files_of(Path(model)), {}
+    earlier, trained_on, drawn = dev_rows_of_run(Path(model)), training_files_of(Path(model)), {}
     for name, task in tasks.items():
         rows = earlier.get(name, ())
         known = [path for path in task.paths("train", data_dir) if path.resolve() in trained_on]
@@ -132,7 +132,7 @@ def draw_dev_rows(tasks: Tasks, data_dir: Path, model: str) -> Tasks:
                 f"{name}: the run that this one starts from was trained on {known[0]} and kept no "
                 f"dev rows for {name}: those drawn now may be rows that it was trained on"
             )
-        drawn[name] = with_drawn_rows(task, data_dir, rows) if task.dev_share else task
+        drawn[name] = draw_task_dev_rows(task, data_dir, rows) if task.dev_share else task
     return drawn
 
 
@@ -154,7 +154,7 @@ def training_files_of(model: Path) -> set[Path]:
     return set()
 
 
-def rows_of_run(model: Path) -> dict[str, list[str]]:
+def dev_rows_of_run(model: Path) -> dict[str, list[str]]:
     """Return the dev rows, by task, of the run that a model is of; {} if it is of none."""
     return next(filter(None, map(read_dev_rows, folders_of_run(model))), {})
 
@@ -165,7 +165,7 @@ def read_dev_rows(run: Path) -> dict[str, list[str]]:
     return parse(dict[str, list[str]], read_json(path), str(path)) if path.is_file() else {}
 
 
-def with_drawn_rows(task: Task, data_dir: Path, earlier: Collection[str]) -> Task:
+def draw_task_dev_rows(task: Task, data_dir: Path, earlier: Collection[str]) -> Task:
     """Return a task that knows its dev rows, drawn for a new run.
 
     earlier: as in `drawn_earlier`; what is left of them is taken, whatever the task's share is, and
@@ -260,7 +260,7 @@ def write_dev_rows(run: Path, tasks: Tasks, model: str) -> None:
     """
     if (run / DEV_ROWS).is_file():
         return
-    of_others = {n: rows for n, rows in rows_of_run(Path(model)).items() if n not in tasks}
+    of_others = {n: rows for n, rows in dev_rows_of_run(Path(model)).items() if n not in tasks}
     ids = of_others | {
         name: sorted(task.dev_entries or task.dev_ids)
         for name, task in tasks.items()

@@ -22,7 +22,7 @@ from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
 from minbert.manifest import sha256_of
 from minbert.progress import progress
-from minbert.task.dev_rows import check_dev_rows, is_dev_row
+from minbert.task.dev_rows import check_dev_rows, dev_row_mask
 from minbert.task.task import Task
 from minbert.training import distributed
 
@@ -112,7 +112,7 @@ def load_task(
     print(f"{files}: {len(split):,} rows, the last on line {split.last_line:,}{left_out}")
     if split_name == "test" or not task.dev_share:
         return split
-    is_dev = is_dev_row(task, split.id_strings(), source.data_dir)
+    is_dev = dev_row_mask(task, split.id_strings(), source.data_dir)
     if split_name == "train":
         check_some_left(task, is_dev, files)
         return take(split, np.flatnonzero(~is_dev))
@@ -223,7 +223,7 @@ def distinct_sentences(
             print(f"{describe_files(paths)}: {said}")
             counts[task.name] = {"train": dict(left_out.counts)}
         if task.dev_share:
-            is_dev = is_dev_row(task, [example.id for example in examples], data_dir)
+            is_dev = dev_row_mask(task, [example.id for example in examples], data_dir)
             check_some_left(task, is_dev, describe_files(paths))
             examples = [examples[row] for row in np.flatnonzero(~is_dev)]
         for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):

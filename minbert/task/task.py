@@ -14,7 +14,7 @@ from minbert.data.tables import file_ending
 from minbert.metrics import Metric
 from minbert.task.labels import EMPTY_SET, SEPARATOR
 
-REGRESSION, SOFTMAX = "regression", "single_label_classification"  # transformers' words
+REGRESSION, SINGLE_LABEL = "regression", "single_label_classification"  # transformers' words
 Table = dict[str, Any]  # a task's keys and values in a task file
 Prediction = float | np.ndarray  # of a row: a number, or of each of its words the number of a tag
 
@@ -92,7 +92,7 @@ class Task:
         if self.is_regression:
             return REGRESSION
         sigmoid = self.multi_label or self.outputs == 1
-        return "multi_label_classification" if sigmoid else SOFTMAX
+        return "multi_label_classification" if sigmoid else SINGLE_LABEL
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -134,7 +134,7 @@ class Task:
         # a predicted score may lie outside the labels' range; all else is parsed as a label
         return float(text) if self.is_regression else self.columns.parse_label(text)
 
-    def label_of(self, prediction: Prediction) -> str:
+    def display_label(self, prediction: Prediction) -> str:
         """Return a prediction for people: the names of its classes, or the number."""
         if isinstance(prediction, np.ndarray):
             return " ".join(self.display_classes[int(tag)] for tag in prediction)
@@ -145,7 +145,7 @@ class Task:
     def describe(self, prediction: float) -> str:
         """Return a prediction or label for people, a score to `decimal_places`."""
         if not self.is_regression:
-            return self.label_of(prediction)
+            return self.display_label(prediction)
         return f"{round(prediction, self.decimal_places) + 0.0:.15g}"  # -0 + 0 is 0
 
     @property

@@ -29,9 +29,7 @@ from minbert.task.dev_rows import with_dev_rows
 from minbert.task.kinds import classification, multi_labels, regression, texts_of
 from minbert.task.predictions import logits_file
 from minbert.task.siamese import CROSS, ENCODINGS, check_pair_loss
-from minbert.task.tagging import tagging
-from minbert.task.task import Table, Task, Tasks
-from minbert.task.values import (
+from minbert.task.table_checks import (
     LONGEST_NAME,
     check_class_weight,
     check_display_names,
@@ -40,6 +38,8 @@ from minbert.task.values import (
     check_prediction_header,
     check_table,
 )
+from minbert.task.tagging import tagging
+from minbert.task.task import Table, Task, Tasks
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""torch only; knows nothing of BERT or text."""
+"""What a step is made of; knows nothing of BERT or text."""

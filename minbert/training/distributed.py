@@ -185,7 +185,7 @@ def any_rank(flag: bool) -> bool:
 
 
 def sum_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace every gradient by its sum over the processes, all of which have the same ones.
+    """Sum each gradient over the processes; all have gradients of the same parameters.
 
     They are added up as one dense vector: a sparse gradient has other rows in every process.
     """

@@ -24,7 +24,7 @@ class TaskBatch:
     """
 
     task: str
-    epoch: int
+    epoch: int  # over this task's set, where a Plan's epochs are global
     batch: int
     stage_end: bool = False
 

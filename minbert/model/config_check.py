@@ -23,14 +23,14 @@ ATTRIBUTES = {
 
 
 def check_config(
-    model: nn.Module, config: BertConfig, build: Callable[[BertConfig], nn.Module],
-    ignored_prefixes: tuple[str, ...],
-) -> None:  # fmt: skip
+    model: nn.Module, build: Callable[[BertConfig], nn.Module], ignored_prefixes: tuple[str, ...]
+) -> None:
     """Raise UserError for a BertModel that its config does not describe.
 
     The message says what to change in the config, if a changed one describes it. build: makes a
     model from a config. ignored_prefixes: prefixes of parameters that may be missing.
     """
+    config = model.config
     with without_values():
         described = build(config)
     if not find_difference(model, described, ignored_prefixes):

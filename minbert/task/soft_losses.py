@@ -8,21 +8,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from minbert.losses import multi_hot
-from minbert.task.task import REGRESSION, SOFTMAX, Task
+from minbert.task.task import REGRESSION, SINGLE_LABEL, Task
 
 
 def soft_outputs(task: Task, outputs: Tensor) -> Tensor:
     """Return what outputs say in the form of targets, (S, C) -> (S, C)."""
     if task.problem_type == REGRESSION:
         return outputs.float()
-    if task.problem_type == SOFTMAX:
+    if task.problem_type == SINGLE_LABEL:
         return outputs.float().softmax(-1)
     return outputs.float().sigmoid()
 
 
 def hard_targets(task: Task, labels: Tensor) -> Tensor:
     """Return labels (S,) in the form of targets, (S, C)."""
-    if task.problem_type == SOFTMAX:
+    if task.problem_type == SINGLE_LABEL:
         return F.one_hot(labels.long(), task.outputs).float()
     if task.multi_label:
         return multi_hot(labels, task.outputs)
@@ -47,7 +47,7 @@ def soft_loss(
     outputs = outputs.float()
     if task.problem_type == REGRESSION:
         return F.mse_loss(outputs / task.unit, targets / task.unit)
-    if task.problem_type == SOFTMAX:
+    if task.problem_type == SINGLE_LABEL:
         if weights is None:
             return F.cross_entropy(outputs, targets)
         return (weights * F.cross_entropy(outputs, targets, reduction="none")).mean()
@@ -64,7 +64,7 @@ def r_drop_loss(task: Task, one: Tensor, other: Tensor, weights: Tensor | None =
     if task.problem_type == REGRESSION:
         return F.mse_loss(one / task.unit, other / task.unit)
     p, q = soft_outputs(task, one), soft_outputs(task, other)
-    if task.problem_type == SOFTMAX:  # KL(p, q) + KL(q, p) = sum of (p - q) (log p - log q)
+    if task.problem_type == SINGLE_LABEL:  # KL(p, q) + KL(q, p) = sum of (p - q) (log p - log q)
         logs = one.log_softmax(-1) - other.log_softmax(-1)
         each = ((p - q) * logs).sum(-1)
     else:  # of a class that is there or not, log p - log q + log (1-q) - log (1-p) = one - other
