@@ -248,7 +248,7 @@ def job_of(args: Args, given: dict[str, Any]) -> tuple[str, bool]:
         raise UserError("write one of --checkpoint RUN, --verify FILE, --emit FILE, --score FILE")
     texts = [one for one in (args.text, args.pair, args.input) if one is not None]
     if len(texts) > 1 or (texts and not args.checkpoint):
-        raise UserError("write one of --text, --pair and --input, and --checkpoint RUN with it")
+        raise UserError("write one of --text, --pair and --input; they go with --checkpoint RUN")
     check_flags(given, jobs[0], bool(texts))
     for name in ("output", "emit"):
         if path := getattr(args, name):

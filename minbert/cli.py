@@ -70,7 +70,8 @@ class Given(dict[str, Any]):
             yield
         except UserError as error:
             message = str(error)
-            wrong = re.split("; |: leave it out", message)[0]  # before the advice, with its flags
+            # before the advice, and before a flag that is only said to be there
+            wrong = re.split("; |: leave it out| does nothing beside ", message)[0]
             for flag in dict.fromkeys(re.findall(r"--[a-z-]+", wrong)):
                 name = flag.removeprefix("--").removeprefix("no-").replace("-", "_")
                 if file := self.files.get(name):

@@ -39,6 +39,10 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
             yield file
         flush_to_disk(new)
         os.replace(new, path)
+    except OSError as error:
+        if error.filename == str(new):  # as of a folder that may not be written
+            error.filename = str(path)
+        raise
     finally:
         new.unlink(missing_ok=True)
     flush_to_disk(path.parent)

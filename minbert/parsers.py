@@ -41,18 +41,20 @@ def word_by_task(text: str) -> dict[str, str]:
 
 def number_by_task(text: str) -> dict[str, int]:
     """Parse numbers by task: quora=16000,sst=100 -> {"quora": 16000, "sst": 100}."""
-    numbers = limit_by_task(text)
-    if "" in numbers:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
-    return numbers
+    return _whole_numbers(text, "whole numbers from 1 by task, as sst=100", needs_task=True)
 
 
 def limit_by_task(text: str) -> dict[str, int]:
     """Parse numbers by task; one for all tasks gets the key ""."""
+    return _whole_numbers(text, "a whole number from 1, or by task, as sst=100", needs_task=False)
+
+
+def _whole_numbers(text: str, form: str, needs_task: bool) -> dict[str, int]:
+    """Parse whole numbers from 1 by task; form: what to write instead of what is none."""
     result = {}
     for task, number in word_by_task(text).items():
-        if not number.isdecimal() or int(number) < 1:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form number or task=number")
+        if not number.isdecimal() or int(number) < 1 or (needs_task and not task):
+            raise argparse.ArgumentTypeError(f"{text!r}: write {form}")
         result[task] = int(number)
     return result
 
@@ -71,7 +73,7 @@ def amount_by_task(text: str) -> dict[str, float]:
         except ValueError:
             result[task] = math.nan
         if not task or not 0 <= result[task] < math.inf:
-            raise argparse.ArgumentTypeError(f"{text!r} is not of the form task=number")
+            raise argparse.ArgumentTypeError(f"{text!r}: write numbers from 0 by task, as sst=0.5")
     return result
 
 

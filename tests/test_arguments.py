@@ -150,9 +150,10 @@ def test_a_limit_is_of_all_tasks_or_of_some(text: str, limits: dict[str, int]) -
     [
         ("--limit quora=8", r"--limit quora: not one of --tasks sst,sts"),
         ("--limit-dev quora=8", r"--limit-dev quora: not one of --tasks sst,sts"),
-        ("--limit 0", r"--limit: '0' is not of the form number or task=number"),
-        ("--limit few", r"--limit: 'few' is not of the form number or task=number"),
-        ("--sub-epochs 3", r"--sub-epochs: '3' is not of the form task=number"),
+        ("--limit 0", r"--limit: '0': write a whole number from 1, or by task, as sst"),
+        ("--limit few", r"--limit: 'few': write a whole number from 1, or by task"),
+        ("--sub-epochs sst=0", r"--sub-epochs: 'sst=0': write whole numbers from 1 by task"),
+        ("--sub-epochs 3", r"--sub-epochs: '3': write whole numbers from 1 by task, as sst"),
     ],
 )
 def test_limits_that_fit_no_task(words: str, message: str) -> None:

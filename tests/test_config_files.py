@@ -9,6 +9,7 @@ import pretrain_mlm
 import train_multitask
 from minbert import UserError, export
 from minbert.cli import parse_given, parse_with_positionals
+from minbert.run import rundir
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.train_args import Args
 from tests.conftest import arguments, logged, run
@@ -34,8 +35,9 @@ def config(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def resolved(monkeypatch: pytest.MonkeyPatch) -> list[Args | MlmArgs]:
-    """The arguments of every --dry-run, which does nothing else."""
+    """The arguments of every --dry-run, which does nothing else, on any machine."""
     found: list[Args | MlmArgs] = []
+    monkeypatch.setattr(rundir, "check_machine", lambda args: None)
     monkeypatch.setattr(train_multitask.dry_run, "show", lambda args, make: found.append(args))
     return found
 
@@ -249,3 +251,11 @@ def test_what_takes_back_has_no_value_beside_words_without_a_flag(config: Path) 
     argv = ["run", "--config", str(config), "--no-task", "new"]
     places, args = parse_with_positionals(export.Args, argv, "", export.POSITIONALS)
     assert places == ["run", "new"] and (args.task, args.to) == ("", "onnx")
+
+
+@pytest.mark.parametrize("words", ["--text a --pair b c", "--text a --data-dir d"])
+def test_a_refusal_of_what_is_typed_names_no_file(config: Path, words: str) -> None:
+    config.write_text('checkpoint = "run"')
+    with pytest.raises(UserError, match=r"they go with --checkpoint|leave it out") as error:
+        evaluate.main(["--config", str(config), *words.split()])
+    assert "stands in" not in str(error.value)

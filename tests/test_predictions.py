@@ -9,6 +9,7 @@ import pytest
 import evaluate
 from minbert import UserError
 from minbert.data.encoded import EncodedSplit
+from minbert.files import replaced_file
 from minbert.task.gold import gold_task
 from minbert.task.predictions import read_predictions, score_predictions, write_predictions
 from minbert.task.task import Task
@@ -284,3 +285,10 @@ def test_predictions_of_rows_without_a_label_are_not_scored(
     assert found.err == f"{gold}: not scored: 2 without a label (lines 3, 4)\n"
     path.write_text(path.read_text() + "e5 , 1 \n")
     assert evaluate.main(["--score", str(path), "--gold", str(gold)]) == 1
+
+
+def test_a_file_that_cannot_be_written_is_named_as_it_was_asked_for(tmp_path: Path) -> None:
+    asked = tmp_path / ("f" * 250)  # too long with what is added until it is whole
+    with pytest.raises(OSError) as error, replaced_file(asked):
+        pass
+    assert error.value.filename == str(asked)

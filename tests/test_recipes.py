@@ -169,6 +169,16 @@ def test_r_drop_counts_by_its_weight(world: Path, monkeypatch: pytest.MonkeyPatc
     assert not seen
 
 
+def test_every_parameter_is_claimed_once(tiny: BertModel) -> None:
+    groups = parameter_groups(tiny, 0.1)
+    claimed = [id(p) for group in groups for p in group["params"]]
+    assert sorted(claimed) == sorted(id(p) for p in tiny.parameters())
+    plain = {
+        id(p) for name, p in tiny.named_parameters() if "norm" in name or name.endswith("bias")
+    }
+    assert plain == {id(p) for p in groups[1]["params"]} and groups[1]["weight_decay"] == 0
+
+
 def test_rates_fall_with_the_depth() -> None:
     model = nn.Sequential(BertModel(TINY))
     model.heads = nn.ModuleDict({"embedding_quality": nn.Linear(2, 2)})  # a task's own name
@@ -252,8 +262,8 @@ def test_what_does_not_go_together_is_refused(world: Path) -> None:
         ("--best-by quora", "--best-by quora: not one of --tasks"),
         ("--best-by sst=0", "--best-by: give at least one task a weight above 0"),
         ("--best-by sst --mode single", "--best-by weighs the tasks of one run"),
-        ("--best-by sst=much", "not of the form task=number"),
-        ("--task-weight sst=-1", "not of the form task=number"),
+        ("--best-by sst=much", "'sst=much': write numbers from 0 by task"),
+        ("--task-weight sst=-1", "'sst=-1': write numbers from 0 by task"),
         ("--seed 4294967294 --seeds 3", "--seeds 3: ends with seed 4294967296, the largest is"),
     ):
         with pytest.raises(UserError, match=message):

@@ -12,7 +12,7 @@ from minbert.data.encoded import EncodedSplit
 from minbert.report.card import labels_of, write_several_card
 from minbert.report.charts import HEIGHT, Series, line_chart, scatter
 from minbert.report.findings import confidence_of_rows, findings
-from minbert.report.page import arguments, losses_of, throughput
+from minbert.report.page import arguments, best_step, losses_of, throughput
 from minbert.report.runs import LoggedRun
 from minbert.report.tables import class_table, confusion_table, scatter_table, worst_table
 from minbert.report.tagged import mistakes
@@ -86,6 +86,14 @@ def test_a_task_s_loss_is_its_own() -> None:
     ]
     run = LoggedRun("run", {}, lines, {})
     assert losses_of(run, "sst") == [(1, 1.5)] and losses_of(run, "sts") == [(2, 0.25)]
+
+
+def test_a_task_may_be_called_step_or_weights() -> None:
+    scores = {"step": 0.5, "weights": 0.25}
+    end = {"event": "end", "best": {"step": 120, "is_mean": True, "scores": scores}}
+    assert [*best_step(LoggedRun("r", {}, [end], {})).values()] == [
+        "120", "mean of the last steps", "0.500", "0.250"
+    ]  # fmt: skip
 
 
 def test_of_several_runs_the_arguments_that_differ_come_first() -> None:

@@ -171,9 +171,9 @@ def best_step(run: LoggedRun) -> dict[str, str]:
     ends = [line["best"] for line in run.events("end") if line.get("best")]
     if not ends:
         return {}
-    row = {"step": f"{ends[-1]['step']:,}"}
+    row = {"at step": f"{ends[-1]['step']:,}"}  # with a blank: no task is called so
     if ends[-1].get("is_mean"):
-        row["weights"] = "mean of the last steps"
+        row["whose weights"] = "mean of the last steps"
     for task, score in ends[-1]["scores"].items():
         row[task] = f"{score:.3f}"
         if (found := run.findings.get(task)) and found.interval:
