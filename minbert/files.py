@@ -35,16 +35,17 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
     # another process may write it, too, perhaps on another machine with the same disk
     new = path.with_name(f"{path.name}.{HOST}.{os.getpid()}.new")
     try:
-        with named_in_errors(path), new.open("wb") as file:
-            yield file
-        flush_to_disk(new)
-        os.replace(new, path)
+        try:
+            with named_in_errors(path), new.open("wb") as file:
+                yield file
+            flush_to_disk(new)
+            os.replace(new, path)
+        finally:
+            new.unlink(missing_ok=True)
     except OSError as error:
-        if error.filename == str(new):  # as of a folder that may not be written
+        if error.filename == str(new):  # as in a folder that may not be written
             error.filename = str(path)
         raise
-    finally:
-        new.unlink(missing_ok=True)
     flush_to_disk(path.parent)
 
 
