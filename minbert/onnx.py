@@ -68,7 +68,7 @@ class PaddedModel(nn.Module):
         return (self.head.embed(pooled) if self.siamese else self.head(pooled),)
 
     def pooled(self, x: Tensor, real: Tensor) -> Tensor:
-        """Pool hidden states (B, T, D) with the mask (B, T) to (B, D), as `heads.pool` does."""
+        """Pool hidden states (B, T, D) with the mask (B, T) to (B, D), as pooled_sentences does."""
         kind, real = self.head.config.pooling, real[:, :, None]
         if kind == "cls":
             return self.encoder.pool(x[:, 0])

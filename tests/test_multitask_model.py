@@ -192,7 +192,7 @@ def test_mistakes(trained: Path, arguments: list[str], message: str) -> None:
 
 
 def test_text_needs_a_checkpoint() -> None:
-    with pytest.raises(UserError, match="and --checkpoint RUN with it"):
+    with pytest.raises(UserError, match="they go with --checkpoint RUN"):
         evaluate.main(["--emit", "f.pt", "--text", "a"])
 
 

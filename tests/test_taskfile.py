@@ -176,6 +176,14 @@ def test_files_of_tasks_that_are_not_chosen_may_be_missing(own: Path) -> None:
         train_multitask.main([*words, "--name", "all"])
 
 
+def test_an_empty_name_that_a_run_of_before_has_kept_is_no_fault(own: Path) -> None:
+    text = OWN.replace("[entails]", '[entails]\ntest = ""')
+    (own / "own.toml").write_text(text)
+    assert "entails" in read_task_file(own / "own.toml", None)
+    with pytest.raises(UserError, match=r"\[entails\] test = '': write a file"):
+        read_task_file(own / "own.toml", own / "data")
+
+
 def test_an_own_task_is_trained_in_place_of_a_built_in_one(own: Path) -> None:
     (own / "own.toml").write_text(OWN.replace("[intent]", "[sst]"))
     train_multitask.main(arguments(own, "--tasks", "sst", "--skip-predictions"))

@@ -96,9 +96,9 @@ def _cells_over_lines(
 ) -> tuple[list[str] | None, int]:
     """Return the cells of a row whose quoted cells go on in the next lines, and how many lines.
 
-    None and 0 if that makes no row of CSV with the header's number of cells. If this line has as
-    many tabs as the header, a next one that has them too is a row of its own and is not joined; if
-    it has fewer, no cell may hold a tab. What is read stays in `ahead`.
+    None and 0 if that makes no row of CSV with `tabs` + 1 cells. If this line has `tabs` tabs, a
+    next one that has them too is a row of its own and is not joined; if it has fewer, no cell may
+    hold a tab. What is read stays in `ahead`.
     """
     is_row = line.count(delimiter) == tabs
 

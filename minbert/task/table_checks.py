@@ -13,6 +13,7 @@ from minbert.printable import composed
 from minbert.task.task import SPLITS, Table
 
 LONGEST_NAME = 100  # bytes of a task's or a prediction file's name: files are called so
+A_FILE = 'write a file, "a.csv", or a list, ["a.csv"]'
 BALANCED = "balanced"  # of class_weight: every class counts alike
 NOT_TEXT = (
     *SPLITS, "text", "labels", "range", "weight", "display_names", "course", "columns",
@@ -110,10 +111,17 @@ def check_distinct(key: str, values: Sequence[Any]) -> None:
 def check_file_names(split: str, names: Any) -> None:
     """Raise ValueError unless these are the names of a split's files: one, or a list of them."""
     listed = [names] if isinstance(names, str) else names
-    are_names = isinstance(listed, list) and all(isinstance(n, str) and n for n in listed)
-    if not are_names or not listed:
-        raise ValueError(f'{split} = {names!r}: write a file, "a.csv", or a list, ["a.csv"]')
+    if not isinstance(listed, list) or not listed or not all(isinstance(n, str) for n in listed):
+        raise ValueError(f"{split} = {names!r}: {A_FILE}")
     check_distinct(split, listed)
+
+
+def check_no_empty_name(table: Table) -> None:
+    """Raise ValueError for an empty name of a file, which runs of before may have kept."""
+    for split in SPLITS:
+        names = table.get(split)
+        if names == "" or (isinstance(names, list) and "" in names):
+            raise ValueError(f"{split} = {names!r}: {A_FILE}")
 
 
 def check_display_names(table: Table) -> None:

@@ -35,6 +35,7 @@ from minbert.task.table_checks import (
     check_display_names,
     check_label_ends,
     check_labels,
+    check_no_empty_name,
     check_prediction_header,
     check_table,
 )
@@ -120,6 +121,7 @@ def read_tasks(text: str, path: str, data_dir: Path | None, chosen: Collection[s
             tasks[name] = make_task(name, table)
             if data_dir is not None:
                 check_label_ends(table.get("labels"))
+                check_no_empty_name(table)
                 check_prediction_header(table.get("prediction_header", ""))
                 if not chosen or name in chosen:
                     _check_columns(tasks[name], data_dir)
