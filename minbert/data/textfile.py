@@ -109,7 +109,7 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
         )
     if has_ascii(encoding):
         with opened(path) as file:
-            check_is_text(file.readline(), str(path))
+            check_is_text(file.read(64), str(path))  # a file may have no line feed
     with opened(path) as file, io.TextIOWrapper(file, encoding, newline="\n") as text:
         try:
             # in a charset of one byte the mark of UTF-8 is three characters
