@@ -30,6 +30,7 @@ LARGEST_FILE, LARGEST_FUNCTION = 300, 50
 READY_MADE = (
     "native_", "_fused_", "scaled_dot_product", "nn.LayerNorm", "F.layer_norm",
     "torch.layer_norm", "functional.layer_norm", "MultiheadAttention", "TransformerEncoder",
+    "optim.AdamW(",
 )  # fmt: skip
 
 
@@ -116,7 +117,7 @@ def test_no_module_level_name_is_changed() -> None:
 
 
 def test_no_reference_library_in_the_product() -> None:
-    for file in (f for f in sources() if f.startswith(("minbert/", "tasks/"))):
+    for file in (f for f in sources() if not f.startswith("benchmarks/")):
         for node in ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
             names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []

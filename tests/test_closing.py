@@ -4,7 +4,6 @@ import hashlib
 import json
 import re
 import shlex
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pretrain_mlm
 import train_multitask
 from minbert.cli import parse_given
 from minbert.files import read_json_lines as read_log
-from minbert.report.__main__ import main as report
 from minbert.report.card import command_line, exports
 from minbert.run.mlm_args import Args as MlmArgs
 from minbert.run.resolve_args import resolve_arguments
@@ -160,18 +158,6 @@ def test_the_card_of_one_task_s_run_has_a_command_that_works(
         words = shlex.split(re.search(r"^    python train_multitask.py (.*)$", text, re.M).group(1))
         again = resolve_arguments(parse_given(Args, words, ""), TASKS)
         assert again.tasks == (task,)
-
-
-def test_runs_of_the_same_name_have_other_names_in_a_report(
-    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """As a/seed-1 and b/seed-1."""
-    run(world, "--name", "seed-1", "--epochs", "1", "--skip-predictions")
-    for folder in ("a", "b"):
-        shutil.copytree(world / "runs/seed-1", tmp_path / folder / "seed-1")
-    words = [str(tmp_path / folder / "seed-1") for folder in ("a", "b")]
-    assert report([*words, "--output", str(tmp_path / "both.html")]) == 0
-    assert "both.html: a/seed-1, b/seed-1\n" in capsys.readouterr().out
 
 
 def test_a_task_alone_keeps_the_scale_of_its_own_loss() -> None:

@@ -223,8 +223,9 @@ def test_names_are_not_markup(world: Path) -> None:
     ],
 )
 def test_mistakes_are_one_line(argv: list[str], message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         main(argv)
+    assert "\n" not in str(error.value)
 
 
 def test_axes_and_numbers() -> None:
