@@ -1,8 +1,8 @@
 """A SAMPLE of SST, Quora and STS, by a seeded grammar: python -m tasks.sample --to data/sample
 
 It has three tasks more, described in a tasks.toml as users describe theirs. No sentence is copied
-from a data set, and scores on it say nothing about real text. The dev and test rows of those
-three have words for things, people, actions and opinions that no training row has.
+from a data set, and scores on it say nothing about real text. The dev and test rows of SST, Quora
+and STS have words for things, people, actions and opinions that no training row has.
 """
 
 import random

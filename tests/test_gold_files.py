@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import evaluate
 from minbert import UserError
 from minbert.task.gold import gold_task
 from minbert.task.predictions import score_predictions
@@ -271,3 +272,15 @@ def test_an_output_with_ids_that_no_task_names_is_scored_by_them(tmp_path: Path)
     (tmp_path / "own.csv").write_text(f"id,{task.prediction_header}\n{own}")
     found = score_predictions(tmp_path / "own.csv", gold, [task])
     assert (found["accuracy"], found["scored"], found["missing"]) == (1.0, 6, 0)
+
+
+@pytest.mark.parametrize(("name", "task"), [("sst-sentiment-dev", "sst"), ("my_cfimdb", "cfimdb")])
+def test_a_course_s_gold_file_may_be_called_after_its_task(
+    tmp_path: Path, capsys, name: str, task: str
+) -> None:
+    """SST and CFIMDB have the same columns and the same header of predictions."""
+    gold, predicted = tmp_path / f"{name}.csv", tmp_path / "p.csv"
+    gold.write_text("id\tsentence\tsentiment\n3928d0a5\tA film .\t1\n537e1e61\tSo good .\t0\n")
+    predicted.write_text("id,Predicted_Sentiment\n3928d0a5\t1\n537e1e61\t0\n")
+    assert evaluate.main(["--score", str(predicted), "--gold", str(gold)]) == 0
+    assert f"task,{task}\naccuracy,1.0\n" in capsys.readouterr().out

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from minbert import MultitaskModel
-from minbert.task.labels import class_parser, label_set_parser, score_parser
+from minbert.task.labels import class_parser, label_parser, label_set_parser, score_parser
 from tests.conftest import logged, run
 
 
@@ -50,6 +50,10 @@ def test_names_where_numbers_are_expected() -> None:
         score_parser(0, 5)("billing")
     with pytest.raises(ValueError, match=r"^expected a number from 0 to 5, the task's `range`$"):
         score_parser(0, 5)("nan")
+    # Python's own numbers may be written so, and 1_2 for 1.2 would be class 12
+    for parse in (score_parser(0, 100), class_parser(13), label_parser([1, 12])):
+        with pytest.raises(ValueError, match=r"^expected "):
+            parse("1_2")
 
 
 def test_labels_0_and_1_in_one_row_may_mean_two_things() -> None:

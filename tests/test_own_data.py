@@ -212,6 +212,14 @@ def test_old_macs_line_ends_are_ends_of_sentences(tmp_path: Path) -> None:
         assert (columns is not None) == bool(found)
 
 
+@pytest.mark.parametrize("charset", ["", "cp1252"])
+def test_old_macs_lines_may_end_in_a_line_feed_of_another_program(
+    tmp_path: Path, charset: str
+) -> None:
+    (tmp_path / "a.tsv").write_bytes(b"x\ty\rred\t1\rold\t2\n")
+    assert [*text_lines(tmp_path / "a.tsv", charset)] == ["x\ty", "red\t1", "old\t2"]
+
+
 def test_an_input_without_a_name_is_not_none() -> None:
     """As of `--input "$FILE"` with FILE unset: a run's own files would be scored, and written."""
     for word in ("", " "):

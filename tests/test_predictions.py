@@ -123,6 +123,9 @@ def test_a_score_that_is_no_number_is_refused(tmp_path: Path) -> None:
     path.write_text("id0,1.5\nid1,nan\n")
     with pytest.raises(UserError, match=r"p\.csv:2: prediction 'nan' is not a number"):
         read_predictions(path)
+    path.write_text("id0,1_5\n")
+    with pytest.raises(UserError, match=r"p\.csv:1: .*'1_5' is no number"):
+        read_predictions(path, TASKS["sts"].parse_prediction)
 
 
 def test_predictions_of_another_task_are_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +64,8 @@ def test_parquet_s_bytes_words_and_structs(tmp_path: Path) -> None:
         return read_examples(tmp_path / "a.parquet", columns, True)[0][0].text
 
     assert text_of(b"a good film") == text_of(["a", "good", "film"]) == "a good film"
+    assert text_of(Decimal("4.50")) == "4.50"
+    assert text_of(pyarrow.array([0.1], pyarrow.float32())) == "0.1"
     with pytest.raises(UserError, match="text: a dict is not a text"):
         text_of({"en": "a good film"})
     with pytest.raises(UserError, match=r"text: .*utf-8"):

@@ -5,9 +5,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from minbert.data.conll import CELLS_HINT, conll_table
 from minbert.data.delimited import delimited_rows
@@ -210,8 +213,13 @@ def _open_parquet(path: Path, wanted: Sequence[str]) -> tuple[list[str], Iterato
 
     def rows() -> Iterator[Cells]:
         with _parquet_file(path) as file:
+            of_fp32 = [field.name for field in file.schema_arrow if str(field.type) == "float"]
             for batch in file.iter_batches(PARQUET_ROWS, columns=list(wanted)):
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    for name in of_fp32:
+                        if row.get(name) is not None:  # 0.1 comes as 0.10000000149011612
+                            row[name] = float(str(np.float32(row[name])))
+                    yield row
 
     with _parquet_file(path) as file:
         return file.schema_arrow.names, enumerate(rows(), start=1)
@@ -231,7 +239,7 @@ def as_text(value: Any) -> str:
         value = value.decode("utf-8")  # a UnicodeDecodeError is a ValueError
     if isinstance(value, list) and all(isinstance(word, str) for word in value):
         value = " ".join(value)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
         raise ValueError(f"a {type(value).__name__} is not a text: {str(value)[:60]}")
     return valid_unicode(str(value).strip())
 

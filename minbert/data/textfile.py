@@ -90,11 +90,11 @@ def _raw_lines(path: Path) -> Iterator[bytes]:
     with opened(path) as file:
         first = file.readline()
         check_is_text(first, str(path))
-        if not first.endswith(b"\n"):  # there is no line feed in the file
-            yield from first.split(b"\r")
+        second = file.readline()
+        if not second:  # there is no line feed in the file but at its end
+            yield from first.removesuffix(b"\n").split(b"\r")
             return
-        yield first[:-1]
-        for line in file:
+        for line in chain([first, second], file):
             yield line.removesuffix(b"\n")
 
 
@@ -114,9 +114,9 @@ def _decoded_lines(path: Path, encoding: str) -> Iterator[str]:
         try:
             # in a charset of one byte the mark of UTF-8 is three characters
             mark = codecs.BOM_UTF8.decode(encoding, errors="replace") if byte_by_byte else "\ufeff"
-            first = text.readline().removeprefix(mark)
-            # without a line feed that is all of the file
-            lines = [first] if "\n" in first else first.split("\r")
+            first, second = text.readline().removeprefix(mark), text.readline()
+            # without a line feed but at its end the file is one line of Python's
+            lines = [first, second] if second else first.removesuffix("\n").split("\r")
             for line in chain(lines, text):
                 number += 1
                 yield line.removesuffix("\n")

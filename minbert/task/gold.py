@@ -28,7 +28,7 @@ from minbert.task.task import Task
 def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
     """Return the task whose columns the gold file has.
 
-    Of several tasks it takes the one that lists the file, or else one that is named like the file;
+    Of several tasks it takes the one that lists the file, or else one after which it is named;
     among these the one whose predictions have the header. Raises UserError if no task fits, or if
     several are left that would read the file differently.
     """
@@ -59,10 +59,11 @@ def gold_task(gold: Path, tasks: list[Task], header: list[str]) -> Task:
 
 
 def is_named_like(gold: Path, task: Task) -> bool:
-    """Return whether a file's name has the name of a task's dev file, up to -dev, as a word."""
-    name = task.paths("dev", Path())[0].name.split("-dev")[0]
+    """Return whether a file's name has a task's, or its dev file's up to -dev, as a word."""
+    names = (task.name, task.paths("dev", Path())[0].name.split("-dev")[0])
+    word = "|".join(map(re.escape, names))
     letter = r"[^\W_]"  # or digit: `old` is no word of gold.csv
-    return re.search(f"(?<!{letter}){re.escape(name)}(?!{letter})", gold.name) is not None
+    return re.search(f"(?<!{letter})({word})(?!{letter})", gold.name) is not None
 
 
 def names_by(gold: Path, task: Task) -> list[str]:

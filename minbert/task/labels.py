@@ -13,9 +13,9 @@ Label = str | int | float  # a label as a task file has it
 
 
 def as_number(text: str) -> float | None:
-    """Return the number that a text is; None if it is none."""
+    """Return the number that a text is; None if it is none, as 1_0, which Python takes for 10."""
     try:
-        return float(text)
+        return None if "_" in text else float(text)
     except ValueError:
         return None
 
@@ -63,7 +63,7 @@ def place_finder(labels: Sequence[Label]) -> Callable[[str], int | None]:
 def has_number(labels: Sequence[Label], text: str) -> bool:
     """Return whether all labels are numbers and a text is one of them, however it is written."""
     try:
-        return float(text) in [float(label) for label in labels]
+        return as_number(text) in [float(label) for label in labels]
     except ValueError:
         return False
 

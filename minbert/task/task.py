@@ -12,7 +12,7 @@ from torch import Tensor
 from minbert.data.examples import Columns
 from minbert.data.tables import file_ending
 from minbert.metrics import Metric
-from minbert.task.labels import EMPTY_SET, SEPARATOR
+from minbert.task.labels import EMPTY_SET, SEPARATOR, as_number
 
 REGRESSION, SINGLE_LABEL = "regression", "single_label_classification"  # transformers' words
 Table = dict[str, Any]  # a task's keys and values in a task file
@@ -131,8 +131,12 @@ class Task:
         """Read a predicted class, set of classes or score. Raises ValueError for what is none."""
         if text in self.display_names and (is_label or text not in self.classes):
             return float(self.display_names.index(text))
-        # a predicted score may lie outside the labels' range; all else is parsed as a label
-        return float(text) if self.is_regression else self.columns.parse_label(text)
+        if self.is_classification:
+            return self.columns.parse_label(text)
+        score = as_number(text)  # it may lie outside the labels' range
+        if score is None:
+            raise ValueError(f"{text!r} is no number")
+        return score
 
     def display_label(self, prediction: Prediction) -> str:
         """Return a prediction for people: the names of its classes, or the number."""
