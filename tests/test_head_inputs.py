@@ -90,7 +90,10 @@ def test_heads_read_all_tokens(world: Path, frozen: list[str], layers: tuple[int
     assert "--to transformers" not in (folder / "README.md").read_text()
 
 
-def test_heads_first_learn_as_the_heads_of_a_frozen_encoder_do(world: Path) -> None:
+@pytest.mark.parametrize("more", [(), ("--no-correct-bias",)], ids=["plain", "uncorrected"])
+def test_heads_first_learn_as_the_heads_of_a_frozen_encoder_do(
+    world: Path, more: tuple[str, ...]
+) -> None:
     """By the same rate, batches and labels, with dropout where there is some."""
 
     def train(name: str, *options: str) -> torch.Tensor:
@@ -98,7 +101,7 @@ def test_heads_first_learn_as_the_heads_of_a_frozen_encoder_do(world: Path) -> N
         return weights(world / "runs" / name / "last")["sst.weight"]
 
     first = ("--heads-first", "2", "--epochs", "1", "--lr", "0")
-    without = ("--hidden-dropout-prob", "0")
+    without = ("--hidden-dropout-prob", "0", *more)
     frozen = train("frozen", "--fine-tune-mode", "last-linear-layer", "--clip", "0", *without)
     torch.testing.assert_close(train("first", *first, *without), frozen, rtol=0, atol=1e-6)
     assert not torch.allclose(train("dropout", *first), frozen, rtol=0, atol=1e-4)

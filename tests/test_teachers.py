@@ -127,11 +127,14 @@ def test_a_cosine_teaches_scores(world: Path) -> None:
 
 
 def test_a_dry_run_asks_no_teacher(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    options = [*teach(world), "--heads-first", "1", "--dry-run"]
+    options = [*teach(world), "--heads-first", "1", "--average", "0.5", "--dry-run"]
     capsys.readouterr()
     run(world, *options)
     out = capsys.readouterr().out
-    assert "without evaluation, teachers, heads first" in out and "trained first" not in out
+    assert (
+        "without evaluation, teachers, heads first, averaging\n" in out
+        and "trained first" not in out
+    )
     assert not (world / "runs/.teachers").exists()
 
 

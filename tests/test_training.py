@@ -243,6 +243,8 @@ def test_a_dev_loss_of_no_item_is_not_there(world: Path, monkeypatch: pytest.Mon
 def test_a_warm_up_that_is_longer_than_the_run_is_said(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(world, "--steps", "5", "--warmup", "20", "--skip-predictions")
-    said = "--warmup 20 is longer than the run, 5 steps: the rate ends at 25% of --lr\n"
-    assert said in capsys.readouterr().out
+    words = ["--steps", "5", "--warmup", "20", "--skip-predictions"]
+    for more in ([], ["--mode", "single", "--dry-run"]):
+        run(world, *words, *more)
+        said = "--warmup 20 is longer than the run, 5 steps: the rate ends at 25% of --lr\n"
+        assert capsys.readouterr().out.count(said) == 1

@@ -23,7 +23,7 @@ from minbert.run_files import FINDINGS, LOG
 from minbert.training import distributed
 from minbert.training.device import describe_machine, precision_name
 from minbert.training.optimizer import AdamW
-from minbert.training.schedule import warmup_steps
+from minbert.training.schedule import describe_long_warmup
 
 
 @dataclass(frozen=True)
@@ -119,9 +119,8 @@ def begin(
     made_by = {"machine": machine_of(model), "torch": torch.__version__}
     log.write(event, step=state.step, steps=steps, **made_by, **about)
     device = model.encoder.device
-    if (warmup := warmup_steps(args.warmup, steps)) > steps:
-        end = f"the rate ends at {steps / warmup:.0%} of --lr"
-        print(f"--warmup {args.warmup:g} is longer than the run, {steps} steps: {end}")
+    if said := describe_long_warmup(args.warmup, steps):
+        print(said)
     progress = Progress(steps, state.step, args.quiet, device)
     records = StepRecords(log, progress, device)
     return Run(folder, tokenizer, model, optimizer, state, log, progress, records)

@@ -34,6 +34,7 @@ from minbert.task.siamese import BOTH
 from minbert.task.task import Tasks
 from minbert.training.averaging import add_to_average
 from minbert.training.mixing import Plan, describe_passes
+from minbert.training.schedule import describe_long_warmup
 from minbert.weights.resolve import resolve
 
 WARM_UP, MEASURED = 2, 6  # steps
@@ -100,7 +101,8 @@ def set_up_to_measure(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     if isinstance(args.epochs, dict):
         more["epochs"] = max(args.epochs.values())
     if args.is_one_by_one:
-        more["steps"] = args.steps * len(args.tasks)  # measured in one run, each task in turn
+        # measured in one run, each task in turn, whose warm-up is none of theirs
+        more |= {"steps": args.steps * len(args.tasks), "warmup": 0.0}
     measured = replace(args, fine_tune_mode="full-model", seeds=1, quiet=True, **more)
     return set_up(measured, folder, tasks)
 
@@ -162,6 +164,7 @@ def describe(args: Args | MlmArgs, data: list[str], found: Forecast) -> str:
     if isinstance(args, Args):
         left_out += ["teachers"] if args.teacher else []
         left_out += ["heads first"] if args.heads_first else []
+        left_out += ["averaging"] if args.average else []
         if args.fine_tune_mode == FROZEN:
             time_ = f"of the heads alone: the encoder reads every row once, {time_}"
     time_ += f", without {', '.join(left_out)}"
@@ -209,6 +212,8 @@ def preview(args: Args, tasks: Tasks, train_step: TrainStep, folder: Path) -> tu
     if args.is_one_by_one:  # the plan has all tasks in one run
         steps = steps_by_task(args, run.plan)
         passes = {task: n / run.plan.batches[task] for task, n in steps.items()}
+        said = [describe_long_warmup(args.warmup, n) for n in dict.fromkeys(steps.values())]
+        data += filter(None, said)
     data.append(describe_passes(passes))
     return describe(args, data, found), found
 

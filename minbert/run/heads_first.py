@@ -28,7 +28,9 @@ def train_heads(model: MultitaskNetwork, tasks: Tasks, splits: Splits, args: Arg
             continue
         features = to_device(encode_features(model, {name: split})[name], device)
         labels = to_device(torch.from_numpy(item_labels(split)), device)
-        optimizer = AdamW(head.parameters(), lr=FROZEN_LR, kernels=args.kernels)
+        optimizer = AdamW(
+            head.parameters(), lr=FROZEN_LR, correct_bias=args.correct_bias, kernels=args.kernels
+        )
         batches = count_batches({name: len(split)}, args.batch_size)[name]
         head.train()
         for step in progress(range(args.heads_first * batches), f"{name}: head"):

@@ -9,6 +9,14 @@ def warmup_steps(warmup: float, total: int) -> int:
     return int(warmup * total + 1e-9) if warmup < 1 else int(warmup)
 
 
+def describe_long_warmup(warmup: float, total: int) -> str:
+    """Return what happens in a run that ends before its warm-up does; "" if it does not."""
+    if (w := warmup_steps(warmup, total)) <= total:
+        return ""
+    end = f"the rate ends at {total / w:.0%} of --lr"
+    return f"--warmup {warmup:g} is longer than the run, {total} steps: {end}"
+
+
 def learning_rate(step: int, total: int, base: float, schedule: str, warmup: float) -> float:
     """Return the rate of step t = 0 .. total-1; after w steps of warm-up s = (t - w) / (total - w):
 
