@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from minbert.errors import UserError
 from minbert.model.attention import SelfAttention
 from minbert.model.encoder import BertLayer, BertModel
+from minbert.model.layers import is_plain
 from minbert.model.multitask import MultitaskNetwork
 from minbert.modules import evaluating
 
@@ -81,8 +82,18 @@ def padded_layers(encoder: BertModel, x: Tensor, real: Tensor) -> Tensor:
     """Run all layers over (B, T, D); real: (B, T) of 1 and 0 in the dtype of x."""
     mask = (1 - real)[:, None, None, :] * -1e9  # (B, 1, 1, T)
     for layer in encoder.bert_layers:
+        check_is_own(layer, BertLayer)
         x = padded_layer(layer, x, mask)
     return x
+
+
+def check_is_own(module: nn.Module, cls: type[nn.Module]) -> None:
+    """Raise UserError for a replaced or hooked module that is computed here without a call."""
+    if not is_plain(module, cls):
+        raise UserError(
+            f"a {cls.__name__} was replaced or has a hook, which would be left out: over padded "
+            f"tensors it is not called; hook or replace the parts of it"
+        )
 
 
 def padded_attention(attention: SelfAttention, x: Tensor, mask: Tensor) -> Tensor:
@@ -97,6 +108,7 @@ def padded_attention(attention: SelfAttention, x: Tensor, mask: Tensor) -> Tenso
 
 def padded_layer(layer: BertLayer, x: Tensor, mask: Tensor) -> Tensor:
     """Compute x = LN(x + attention(x)), then x = LN(x + ffn(x)), over (B, T, D)."""
+    check_is_own(layer.self_attention, SelfAttention)
     a = layer.attention_dense(padded_attention(layer.self_attention, x, mask))
     x = layer.attention_layer_norm(x + layer.dropout(a))
     ffn = layer.out_dense(F.gelu(layer.interm_dense(x)))

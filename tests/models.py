@@ -1,9 +1,9 @@
-"""A tiny encoder and padded inputs for it."""
+"""A tiny encoder, and padded and packed inputs for it."""
 
 import torch
 from torch import Tensor
 
-from minbert import BertModel
+from minbert import Batch, BertModel
 from tests.conftest import TINY
 
 
@@ -17,3 +17,10 @@ def padded() -> dict[str, Tensor]:
     mask = torch.ones(3, 9, dtype=torch.int64)
     mask[0, 5:] = mask[1, 7:] = 0
     return {"input_ids": torch.randint(5, 200, (3, 9)), "attention_mask": mask}
+
+
+def packed(lengths: tuple[int, ...]) -> Batch:
+    """Return any tokens in sequences of these lengths."""
+    N = sum(lengths)
+    positions = torch.cat([torch.arange(n) for n in lengths])
+    return Batch(torch.arange(N) % 150 + 3, positions, torch.arange(N) % 2, lengths)

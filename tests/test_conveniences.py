@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import evaluate
 import pretrain_mlm
 import train_multitask
-from minbert import Batch, BertModel, UserError
+from minbert import BertModel, UserError
 from minbert.files import read_json_lines as read_log
 from minbert.model import encoder
 from minbert.progress import duration
@@ -27,13 +27,7 @@ from minbert.run.fine_tuning import FineTuning
 from minbert.run.runlog import scalars
 from tests.conftest import TINY, arguments, logged, run, weights
 from tests.flags import Outcome, watched
-
-
-def packed(lengths: tuple[int, ...]) -> Batch:
-    """Any tokens in sequences of these lengths."""
-    N = sum(lengths)
-    positions = torch.cat([torch.arange(n) for n in lengths])
-    return Batch(torch.arange(N) % 150 + 3, positions, torch.arange(N) % 2, lengths)
+from tests.models import packed
 
 
 def test_seeds_give_mean_and_spread(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

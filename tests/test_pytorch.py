@@ -92,6 +92,10 @@ def test_autocast() -> None:
     out[1].float().sum().backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+    with torch.autocast("cpu", torch.bfloat16):  # of the head and the loss alone
+        with torch.autocast("cpu", enabled=False):
+            pooled = make_model()(**padded()).pooler_output
+        pooled.sum().backward()
     scaler = torch.amp.GradScaler("cpu")
     model = make_model()
     optimizer = AdamW(model.parameters())
@@ -215,6 +219,10 @@ def test_second_derivatives() -> None:
     )
     torch.testing.assert_close(curvature, (up - down) / (2 * h), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(torch.func.grad(pooled_sum)(words.detach()), g)
+    (batched,) = torch.autograd.grad(
+        pooled_sum(words), words, torch.tensor([1.0, 2.0]).double(), is_grads_batched=True
+    )
+    torch.testing.assert_close(batched, torch.stack([g, 2 * g]))
     both = torch.stack([words.detach(), words.detach() + 1])
     each = torch.func.vmap(torch.func.grad(pooled_sum))(both)
     torch.testing.assert_close(each[1], torch.func.grad(pooled_sum)(both[1]))

@@ -6,14 +6,15 @@ import torch.nn.utils.parametrize
 import torch.nn.utils.prune
 from torch import Tensor, nn
 
-from minbert import BertModel
+from minbert import BertModel, UserError
 from minbert.kernels import KERNELS
+from minbert.model import derived
 from minbert.model.attention import SelfAttention
 from minbert.model.layers import Dropout, set_kernels
 from minbert.model.packing import Layout
 from minbert.onnx import PaddedModel
 from tests.conftest import TINY
-from tests.models import make_model, padded
+from tests.models import make_model, packed, padded
 
 
 def test_replaced_modules_are_called() -> None:
@@ -94,6 +95,55 @@ def test_an_embedding_without_a_weight_is_called(name: str) -> None:
     for other in ("word_embedding", "pos_embedding", "tk_type_embedding"):
         setattr(model, other, Nothing())
     assert model(**padded())[0].dtype == model.dtype == torch.float32
+
+
+class Halved(SelfAttention):
+    """An attention with the parts of ours and another forward."""
+
+    def forward(self, x: Tensor, layout: Layout, context: Tensor | None = None) -> Tensor:
+        return super().forward(x, layout, context) / 2
+
+
+def test_the_padded_model_leaves_no_change_out() -> None:
+    """Layers and their attention are not called in it, their parts are."""
+    ids = torch.ones(2, 5, dtype=torch.int64)
+    model, inputs = make_model(), (ids, ids, 0 * ids)
+    padded_model, changed = PaddedModel(model), Halved(TINY)
+    before = padded_model(*inputs)[0]
+    for module in (model.bert_layers[0], model.bert_layers[1].self_attention):
+        hook = module.register_forward_hook(lambda m, i, o: o * 2)
+        with pytest.raises(UserError, match=r"a \w+ was replaced or has a hook"):
+            padded_model(*inputs)
+        hook.remove()
+    hook = model.bert_layers[1].self_attention.query.register_forward_hook(lambda m, i, o: o * 2)
+    assert not torch.allclose(padded_model(*inputs)[0], before)
+    hook.remove()
+    torch.testing.assert_close(padded_model(*inputs)[0], before, rtol=0, atol=0)
+    model.bert_layers[1].self_attention = changed
+    with pytest.raises(UserError, match="a SelfAttention was replaced or has a hook"):
+        padded_model(*inputs)
+
+
+@pytest.mark.parametrize("name", ["bert_layers.1", "bert_layers.1.self_attention"])
+def test_a_hook_before_the_last_layer_changes_all_tokens(name: str) -> None:
+    """Where first tokens alone are needed, too."""
+    model, batch = make_model(), packed((5, 9, 12))
+    before = model.pooled_output(batch)
+    model.get_submodule(name).register_forward_pre_hook(lambda m, i: (i[0] + i[0][0], *i[1:]))
+    hooked = model.pooled_output(batch)
+    torch.testing.assert_close(hooked, model.encode(batch)[1], rtol=0, atol=1e-6)
+    assert not torch.allclose(hooked, before, rtol=0, atol=1e-3)
+
+
+def test_dropout_is_drawn_alike_without_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reentrant checkpoint computes a layer without gradients first, then with them."""
+    monkeypatch.setattr(derived, "SCORES_AT_ONCE", 75)  # three heads of five tokens
+    model, found = make_model().train(), []
+    for has_gradients in (False, True):
+        torch.manual_seed(3)
+        with torch.set_grad_enabled(has_gradients):
+            found.append(model.encode(packed((5,)))[0].detach())
+    torch.testing.assert_close(*found, rtol=0, atol=1e-6)
 
 
 def test_the_padded_model_has_every_dropout() -> None:

@@ -7,6 +7,7 @@ packing.Layout. g is the gradient of what a function returned.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from minbert.model.layers import (
     at_least_fp32,
     draw_keep,
     dropout_scale,
+    is_autocast,
     is_plain,
 )
 from minbert.model.packing import Layout
@@ -37,6 +39,7 @@ gelu_backward = torch.ops.aten.gelu_backward
 # texts this is faster than all at once, and takes less memory.
 SCORES_AT_ONCE = 2**22
 Saved = tuple[Tensor | None, ...]  # what the backward pass needs of the forward pass
+Backward = Callable[[Any, Tensor], tuple[Tensor | None, ...]]
 
 
 @dataclass(frozen=True)
@@ -94,13 +97,24 @@ def matrix_gradients(g: Tensor, x: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
     return (g.t() @ x).to(dtype), g.sum(0, dtype=dtype)
 
 
-def check_no_second_derivative() -> None:
-    """Raise UserError in a backward pass whose result is to be differentiated again."""
-    if torch.is_grad_enabled():  # by create_graph=True alone
-        raise UserError(
-            "the layers' derived gradients have no derivatives: before the forward pass call "
-            'minbert.model.layers.set_kernels(model, "written-out")'
-        )
+def derived_gradient(backward: Backward) -> Backward:
+    """Let a backward pass compute in the precision of its forward pass, also under autocast.
+
+    It raises UserError where its result is to be differentiated again.
+    """
+
+    def checked(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # by create_graph=True alone
+            raise UserError(
+                "the layers' derived gradients have no derivatives: before the forward pass call "
+                'minbert.model.layers.set_kernels(model, "written-out")'
+            )
+        if not is_autocast():
+            return backward(ctx, g)
+        with torch.autocast(g.device.type, enabled=False):
+            return backward(ctx, g)
+
+    return checked
 
 
 class AttentionSublayer(torch.autograd.Function):
@@ -129,8 +143,8 @@ class AttentionSublayer(torch.autograd.Function):
         return y
 
     @staticmethod
+    @derived_gradient
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        check_no_second_derivative()
         x, context, wq, wk, wv, wo, q, k, v, o, *saved = ctx.saved_tensors
         c, layout = x if context is None else context, ctx.layout
         dx, da, dw, db = ctx.norm.backward(g, saved[: ctx.num_saved_norm])
@@ -167,7 +181,9 @@ def attend(
         beta = int(group.mask is not None)  # with beta 0 baddbmm ignores its first argument
         tensors.append(tensors[0][:, :1, :1] if group.mask is None else group.mask)
         heads, Q = tensors[0].shape[:2]
-        whole = saved is not None or q.is_cuda  # a GPU's time grows with the number of products
+        # A GPU's time grows with the number of products. And dropout of a few heads at a time would
+        # not be drawn as for all at once, when a checkpoint computes the layer again.
+        whole = saved is not None or q.is_cuda or p > 0
         at_once = heads if whole else max(1, SCORES_AT_ONCE // (Q * group.T))
         for q_, k_, v_, o, mask in zip(*(t.split(at_once) for t in tensors), strict=True):
             scores = torch.baddbmm(mask, q_, k_.transpose(1, 2), beta=beta, alpha=scale)
@@ -225,8 +241,8 @@ class FeedForwardSublayer(torch.autograd.Function):
         return y
 
     @staticmethod
+    @derived_gradient
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:
-        check_no_second_derivative()
         x, w1, w2, u, e, *saved = ctx.saved_tensors
         dx, df, dw, db = ctx.norm.backward(g, saved)
         dw2, db2 = matrix_gradients(df, e, ctx.dtype)
@@ -251,11 +267,10 @@ def can_run(layer: nn.Module) -> bool:
         LayerNorm: (layer.attention_layer_norm, layer.out_layer_norm),
         Dropout: (a.dropout, layer.dropout),
     }  # fmt: skip
-    watched = (
-        nn.modules.module._has_any_global_hook() or torch.compiler.is_compiling()
-        or torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
-    )  # fmt: skip
-    return not watched and all(is_plain(m, cls) for cls, some in parts.items() for m in some)
+    watched = nn.modules.module._has_any_global_hook() or torch.compiler.is_compiling()
+    if watched or is_autocast():
+        return False
+    return all(is_plain(m, cls) for cls, some in parts.items() for m in some)
 
 
 def compute_layer(layer: nn.Module, x: Tensor, layout: Layout, context: Tensor | None) -> Tensor:

@@ -19,7 +19,7 @@ from minbert.errors import UserError
 from minbert.model import derived
 from minbert.model.attention import SelfAttention
 from minbert.model.config_check import check_config
-from minbert.model.layers import Dropout, LayerNorm, Linear
+from minbert.model.layers import Dropout, LayerNorm, Linear, is_plain
 from minbert.model.packing import Layout, add_rows, lay_out, spare_rows
 from minbert.model.padded import BertOutput, pack
 from minbert.modules import without_values
@@ -190,13 +190,15 @@ class BertModel(nn.Module):
         """Return tanh(W h[CLS] + b) (S, D), as `encode` does.
 
         The last layer computes only the first tokens, which saves nearly a sixth of the work of six
-        layers; with --written-out it computes all. layers: numbers, from 1, of layers whose mean
-        output is pooled instead of the top layer's (Sun et al., 2019).
+        layers; with --written-out, and with a hook of its own, all. layers: numbers, from 1, of
+        layers whose mean output is pooled instead of the top layer's (Sun et al., 2019).
         """
-        if layers or self.kernels == "written-out":
+        *lower, last = self.bert_layers
+        # a hook before the last layer or its attention may change the tokens that they read
+        is_own = is_plain(last, BertLayer) and is_plain(last.self_attention, SelfAttention)
+        if layers or self.kernels == "written-out" or not is_own:
             return self.pool(batch.first_rows(self.token_states(batch, layers)))
         x, layout = self.embed_and_lay_out(batch)
-        *lower, last = self.bert_layers
         for layer in lower:
             x = self.run_layer(layer, x, layout)
         first = add_rows(batch.first_rows(x))

@@ -56,6 +56,11 @@ def is_recorded() -> bool:
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
+def is_autocast() -> bool:
+    """Return whether operations change the precision of what they are given."""
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")
+
+
 class Dropout(nn.Module):
     """Each entry 0 with probability p, else divided by 1 - p (Srivastava et al., 2014).
 

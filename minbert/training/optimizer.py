@@ -218,7 +218,7 @@ def adamw_equations(
     torch._foreach_mul_(v, b2)
     torch._foreach_addcmul_(v, g, g, value=(1 - b2) * scale**2)
     # A CPU takes 6 to 30 times as long for the root of 0 or of a denormal number, which is what the
-    # embeddings of unseen words have. Below this floor the root vanishes in the rounding of eps.
+    # embeddings of unseen words have. Below this floor the root vanishes in fp32's rounding of eps.
     d = torch._foreach_clamp_min(v, (eps * 2**-26) ** 2)
     torch._foreach_sqrt_(d)
     torch._foreach_add_(d, eps)
