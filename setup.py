@@ -42,6 +42,7 @@ setup(
             "lightning-fabric>=2.4",
             "peft>=0.13",
             "seqeval>=1.2",
+            "scikit-learn>=1.3",
             "matplotlib>=3.8",
         ],
         "dev": ["ruff>=0.6"],

@@ -17,13 +17,16 @@ from minbert import BertConfig, BertModel
 from minbert.cli import arg, parse_arguments, run_script
 from minbert.errors import UserError
 from minbert.parsers import comma_list
+from minbert.task.loading import check_files
 from minbert.weights.resolve import resolve
+from tasks import TASKS
 
 ALL = SETS | GPU_SETS
 NEED_LARGE = {"train_step_large", *GPU_SETS}
 ENCODING = {"encode", "encode_one", "pairs", "pairs_one", "busy_encode_one"}
 TOKENIZER_FILES = ("vocab.txt", "tokenizer.json", "tokenizer_config.json")
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
+TRAINED = ("sst", "quora", "sts")
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def main(argv: list[str]) -> int:
     check_report(Path(args.results))  # before hours of work
     if DEVICE.type == "cpu" and ENCODING.intersection(chosen):
         check_installed()
+    check_files([TASKS[name] for name in TRAINED], Path(args.data_dir), ("train", "dev"))
     model = resolve(args.model)
     with tempfile.TemporaryDirectory() as folder:
         large = Path(folder) / "large"

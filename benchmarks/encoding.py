@@ -16,6 +16,7 @@ from benchmarks.contestants import Places, run_beside_limits
 from benchmarks.ours import Text
 from benchmarks.report import Section, Target, compare_rates, target_line
 from minbert.data.examples import read_examples
+from minbert.errors import UserError
 from tasks import TASKS
 
 ST, ORT, OV = "sentence-transformers", "onnxruntime", "OpenVINO"
@@ -49,7 +50,11 @@ def encode(
     """
     task = TASKS["quora"]
     rows, _ = read_examples(task.paths("dev", Path(places.data_dir)), task.columns, labelled=True)
-    chosen = random.Random(0).sample(rows, 100 if one_by_one else 1000)
+    number = 100 if one_by_one else 1000
+    if len(rows) < number:
+        found = f"{len(rows):,} dev rows of Quora"
+        raise UserError(f"--data-dir {places.data_dir}: {found}, {number:,} are needed")
+    chosen = random.Random(0).sample(rows, number)
     texts: list[Text] = [(e.text, e.pair) if pairs else e.text for e in chosen]
     settings = {"model": places.model, "texts": texts, "pairs": pairs, "one_by_one": one_by_one}
     with tempfile.TemporaryDirectory() as folder, busy_core() if busy else nullcontext():

@@ -191,18 +191,19 @@ def optimizer(settings: dict[str, Any]) -> Turn:
 
 
 def products_alone(settings: dict[str, Any]) -> Turn:
-    """Set up the bf16 matrix products of training steps alone: one forward, two backward.
+    """Set up the matrix products of training steps alone: one forward, two backward.
 
     Of the last layer only keys and values need all tokens; its other products are left out.
-    settings: model, tokens (of a step), steps.
+    settings: model, tokens (of a step), steps, precision.
     """
     encoder = BertModel.from_pretrained(settings["model"]).to(DEVICE)
+    dtype = DTYPES[settings["precision"]]
     *layers, last = encoder.bert_layers
     needed = [m for layer in layers for m in layer.modules() if isinstance(m, torch.nn.Linear)]
     needed += [last.self_attention.key, last.self_attention.value]
-    weights = [m.weight.detach().bfloat16() for m in needed]
+    weights = [m.weight.detach().to(dtype) for m in needed]
     tokens = settings["tokens"]
-    where = {"device": DEVICE, "dtype": torch.bfloat16}
+    where = {"device": DEVICE, "dtype": dtype}
     inputs = {w.shape[1]: torch.randn(tokens, w.shape[1], **where) for w in weights}
     gradients = {w.shape[0]: torch.randn(tokens, w.shape[0], **where) for w in weights}
 

@@ -33,9 +33,10 @@ def asked_of(batch_size: int) -> tuple[float, float]:
 
 
 def share_line(outcomes: dict[str, Outcome], limits: dict[str, float], wanted: float) -> str:
-    """Return the `target_line` of the share of the bf16 products' rate that our steps reach."""
-    share = outcomes["minbert"].rate("flops") / limits["bf16"]
-    what = "share of the bf16 matrix rate"
+    """Return the `target_line` of the share of their products' rate that our steps reach."""
+    precision = outcomes["minbert"].precision  # bf16, but for a CPU without units for it
+    share = outcomes["minbert"].rate("flops") / limits[precision]
+    what = f"share of the {precision} matrix rate"
     return target_line(what, f"{wanted:.0%}", f"{share:.0%}", share >= wanted)
 
 
@@ -94,7 +95,7 @@ def step_parts(places: Places) -> Section:
     alone = f"its products alone, {tokens} tokens"
     contestants = [
         whole,
-        part(alone, "products_alone", tokens=tokens),
+        part(alone, "products_alone", tokens=tokens, precision=whole.precision),
         part("AdamW alone, 600 words", "optimizer", kind="ours", words=600),
         theirs(other, "plain_loop", places, fast=True),
         replace(whole, name="profiled", factory="benchmarks.ours:profiled"),

@@ -116,7 +116,8 @@ def check_settings(job: Job, settings: dict[str, Any], where: Path, args: JobArg
         if settings.get(name, value) != value:
             raise UserError(
                 f"{where}: made with {name} {shown(settings[name])}, and {job.name} has "
-                f"{shown(value)} now: remove it, and it is run anew"
+                f"{shown(value)} now: remove it, and folders and records of what starts from it or "
+                f"is taught by it, and they are run anew"
             )
 
 

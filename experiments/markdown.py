@@ -5,7 +5,7 @@ from pathlib import Path
 
 from experiments.ablation import ablation_text, in_short, read_ablation
 from experiments.figures import figure_names, task_title
-from experiments.recipes import PAPER_TEST_SCORES, QUESTIONS, TABLE_2, TABLE_3
+from experiments.paper_tables import PAPER_TEST_SCORES, QUESTIONS, TABLE_2, TABLE_3
 from experiments.results import (
     RESULTS,
     PaperRecord,

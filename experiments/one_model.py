@@ -10,7 +10,7 @@ from experiments.ablation import AblationRow, jobs_of_rows
 from experiments.jobs import Job, RunKey, chosen_jobs, seeds_of
 from experiments.jobs import JobArgs as Args
 from experiments.markdown import ONE_MODEL
-from experiments.recipes import NO_FILES
+from experiments.paper_tables import NO_FILES
 from experiments.run_ablation import run_ablation
 from experiments.run_table import keep_test_predictions
 from minbert.cli import parse_arguments, run_script

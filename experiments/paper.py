@@ -10,7 +10,7 @@ from experiments.estimate import resolved
 from experiments.figures import FIGURES, draw_figures
 from experiments.jobs import FIRST_SEED, JobArgs, RunKey, chosen_jobs, seeds_of
 from experiments.markdown import write_results_page
-from experiments.recipes import BUDGETS, TABLE_4_JOB, PaperTable, tables
+from experiments.paper_tables import BUDGETS, TABLE_4_JOB, PaperTable, tables
 from experiments.results import RESULTS, gather_tables, with_other_tables
 from experiments.run_records import Records, record_path
 from experiments.run_table import check_results, keep_test_predictions, run_table

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.recipes import TABLE_3, Cell, PaperTable
+from experiments.paper_tables import TABLE_3, Cell, PaperTable
 from experiments.run_records import Evaluation, Records, RunRecord, computed_on
 from minbert.files import read_json
 from minbert.typed import from_json

@@ -143,6 +143,7 @@ def _store(answer: HTTPResponse, part: Path, have: int) -> bool:
     length = answer.headers.get("Content-Length", "")
     total = have + int(length) if length.isdecimal() else None  # else the server names none
     if not have:
+        part.write_bytes(b"")  # before the tag is that of the bytes to come
         etag = answer.headers.get("ETag", "")
         strong = "" if etag.startswith("W/") else etag  # a weak tag may be that of other bytes
         _tag_file(part).write_text(

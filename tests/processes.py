@@ -1,9 +1,12 @@
 """Runs as processes of their own, one or two, and what is compared of their folders."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -38,8 +41,20 @@ def two(script: str, argv: list[str]) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Leave neither torchrun nor its processes behind, also if a test fails or is stopped."""
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
 def finish(process: subprocess.Popen[str]) -> str:
-    out, err = process.communicate(timeout=SECONDS)
+    with killed_at_the_end(process):
+        out, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, err
     return out
 

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -91,10 +92,13 @@ def test_a_profile_has_every_kind_of_operation(world: Path) -> None:
 
 
 def test_the_share_of_the_limit_is_held_to_its_target() -> None:
-    outcomes = {"minbert": Outcome("minbert", (2.0,), (Work(flops=6.0),), 1.0)}
+    outcomes = {"minbert": Outcome("minbert", (2.0,), (Work(flops=6.0),), 1.0, "bf16")}
     said = "share of the bf16 matrix rate: asked 35%, seen 30% - NOT met"
     assert share_line(outcomes, {"bf16": 10.0}, 0.35) == said
     assert share_line(outcomes, {"bf16": 10.0}, 0.25).endswith("asked 25%, seen 30%")
+    slow = {"minbert": replace(outcomes["minbert"], precision="fp32")}  # a CPU without bf16 units
+    said = "share of the fp32 matrix rate: asked 35%, seen 60%"
+    assert share_line(slow, {"bf16": 0.1, "fp32": 5.0}, 0.35) == said
 
 
 def test_what_is_asked_of_a_step_is_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:

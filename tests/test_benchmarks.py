@@ -15,7 +15,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import large, quality, report, scaling, to_score
+from benchmarks import encoding, large, quality, report, scaling, to_score
 from benchmarks import ours as of_ours
 from benchmarks.contest import Contestant, Outcome, Work, run_contest
 from benchmarks.contestants import Places, ours, theirs
@@ -212,14 +212,28 @@ def test_a_report_that_cannot_be_written_is_told_of_first(
         main(["--results", str(tmp_path / "results"), "--data-dir", str(tmp_path)])
 
 
+def test_data_that_do_not_do_are_told_of_first(world: Path, tmp_path: Path) -> None:
+    words = ["--only", "step_parts", "--results", str(tmp_path), "--data-dir"]
+    with pytest.raises(UserError, match=r"ids-sst-train.csv: no such file"):
+        benchmarks.main([*words, str(tmp_path)])
+    places = Places(str(world / "model"), "", str(world / "data"), str(world / "runs"), 1)
+    with pytest.raises(UserError, match="dev rows of Quora, 1,000 are needed"):
+        encoding.encode(places)
+
+
 def test_a_shortened_file_is_a_copy_and_the_data_stay(world: Path, tmp_path: Path) -> None:
     data, short = world / "data", tmp_path / "short"
     short.mkdir()
     before = {path.name: path.read_bytes() for path in data.iterdir()}
-    scaling.shorten(data, short, "quora-train.csv", 8)
+    assert scaling.shorten(data, short, "quora-train.csv", 8) == 8
     assert {path.name: path.read_bytes() for path in data.iterdir()} == before
     assert {path.name for path in short.iterdir()} == before.keys()
-    assert len((short / "quora-train.csv").read_text().splitlines()) == 9  # and the header
+    lines = (short / "quora-train.csv").read_text().splitlines()
+    assert len(lines) == 9  # and the header
+    (short / "quora-train.csv").unlink()
+    all_rows = len((data / "quora-train.csv").read_text().splitlines()) - 1
+    (tmp_path / "other").mkdir()
+    assert scaling.shorten(data, tmp_path / "other", "quora-train.csv", 8000) == all_rows
 
 
 def test_work_is_that_of_the_layers_matrices(world: Path) -> None:
@@ -240,7 +254,9 @@ def test_products_have_the_operations_that_pytorch_counts(world: Path) -> None:
     with FakeTensorMode(), FlopCounterMode(display=False) as counter:  # nothing is computed
         limit = of_ours.matrix_limit({"precision": "fp32"})()
     assert limit.flops == counter.get_total_flops()
-    turn = of_ours.products_alone({"model": str(world / "model"), "tokens": 8, "steps": 2})
+    turn = of_ours.products_alone(
+        {"model": str(world / "model"), "tokens": 8, "steps": 2, "precision": "fp32"}
+    )
     with FlopCounterMode(display=False) as counter:
         work = turn()
     assert work.flops == counter.get_total_flops() and work.tokens == 16

@@ -27,7 +27,7 @@ from minbert.training.device import choose_device
 from tasks import TASKS
 from tests.conftest import arguments, run, weights
 from tests.forked import together
-from tests.processes import SECONDS, two, wait_for_step
+from tests.processes import SECONDS, killed_at_the_end, two, wait_for_step
 
 BROKEN = """
 import os, signal
@@ -61,9 +61,10 @@ def start_broken(world: Path, fault: str, read_every: int = 1) -> subprocess.Pop
 
 def test_a_bug_in_one_process_ends_both_and_is_shown(world: Path) -> None:
     started = start_broken(world, 'raise ValueError("a bug of one process")')
-    wait_for_step(world / "runs/cut", 3)
-    before = time.monotonic()
-    _, err = started.communicate(timeout=SECONDS)
+    with killed_at_the_end(started):
+        wait_for_step(world / "runs/cut", 3)
+        before = time.monotonic()
+        _, err = started.communicate(timeout=SECONDS)
     assert started.returncode != 0 and time.monotonic() - before < 20
     assert "ValueError: a bug of one process" in err
 
@@ -89,7 +90,8 @@ def test_one_killed_process_ends_the_other_which_saves(world: Path) -> None:
 
 def test_a_lost_process_takes_only_the_losses_that_were_not_read(world: Path) -> None:
     started = start_broken(world, "os.kill(os.getpid(), signal.SIGKILL)", read_every=7)
-    _, err = started.communicate(timeout=SECONDS)
+    with killed_at_the_end(started):
+        _, err = started.communicate(timeout=SECONDS)
     assert "stopped at step 3 of" in err
     assert read_json(world / "runs/cut/last/state.json")["step"] == 3
     steps = [x for x in read_json_lines(world / "runs/cut/log.jsonl") if x["event"] == "step"]

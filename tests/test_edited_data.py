@@ -12,9 +12,10 @@ import torch
 
 import pretrain_mlm
 import train_multitask
-from minbert import UserError
+from minbert import BertTokenizer, UserError
 from minbert.data import corpus, id_cache
 from minbert.data.examples import Example
+from minbert.files import read_json
 from minbert.manifest import sha256_of
 from minbert.run import fine_tuning, teachers
 from minbert.task.dev_rows import check_dev_rows, drawn_earlier, id_and_digest
@@ -97,6 +98,22 @@ def test_a_corpus_is_read_again(world: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert not list((world / "runs/.ids").glob("corpus-*.json"))
     undo()
     assert pretrain_mlm.main(argv) == 0
+
+
+def test_a_corpus_is_complete_when_its_file_is_seen_to_be_the_same(
+    tmp_path: Path, world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(hashes: dict[Path, str]) -> None:
+        raise RuntimeError("stopped")
+
+    file = tmp_path / "corpus.txt"
+    file.write_text("red cat runs\n" * 30)
+    monkeypatch.setattr(corpus, "check_unchanged", stop)
+    tokenizer = BertTokenizer.from_directory(world / "model")
+    with pytest.raises(RuntimeError, match="stopped"):
+        corpus.load_corpus({file: sha256_of(file)}, tokenizer, 16, tmp_path)
+    (journal,) = tmp_path.glob("corpus-*.json")
+    assert not read_json(journal)["complete"]
 
 
 def test_a_teacher_is_asked_again(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:

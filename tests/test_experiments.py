@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import train_multitask
-from experiments import jobs, paper, recipes
+from experiments import jobs, paper, paper_tables
 from experiments.jobs import Job, RunKey
-from experiments.recipes import BUDGETS, Cell, tables
+from experiments.paper_tables import BUDGETS, Cell, tables
 from experiments.results import read_record, score
 from experiments.run_records import RunRecord, evaluation_of, record_path
 from minbert import UserError
@@ -48,7 +48,7 @@ TINY_BUDGET = replace(
 
 @pytest.fixture
 def arguments(world: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setitem(recipes.BUDGETS, "cpu", TINY_BUDGET)
+    monkeypatch.setitem(paper_tables.BUDGETS, "cpu", TINY_BUDGET)
     places = ["--data-dir", str(world / "data"), "--output-dir", str(world / "runs")]
     results = ["--results", str(world / "results"), "--budget", "cpu"]
     return ["--model", str(world / "model"), *places, *results]
@@ -194,7 +194,7 @@ def test_runs_of_other_settings_are_refused(arguments: list[str], world: Path) -
     paper.main([*arguments, "--table", "4"])
     folder = world / "runs/paper-cpu-model/parallel-11711"
     record = world / "results/runs/paper-cpu-model/parallel-11711.json"
-    recipes.BUDGETS["cpu"] = replace(TINY_BUDGET, lr="2e-5")  # put back by the fixture
+    paper_tables.BUDGETS["cpu"] = replace(TINY_BUDGET, lr="2e-5")  # put back by the fixture
     for place in (record, folder):
         with pytest.raises(UserError, match=rf"{place}: made with lr 5e-05, and parallel has 2e"):
             paper.main([*arguments, "--table", "4", "--plan"])
@@ -255,7 +255,7 @@ def test_a_finished_run_is_only_recorded(arguments: list[str], world: Path, caps
     capsys.readouterr()
     paper.main([*arguments, "--table", "4"])
     plan = capsys.readouterr().out
-    command = read_record(world / "results").tables[recipes.TABLE_3].command
+    command = read_record(world / "results").tables[paper_tables.TABLE_3].command
     assert command.startswith("python -m experiments.paper --table 3 ")
     assert "parallel: 0 of 1 done, 1 to be recorded\n" in plan and "0.0 seconds of training" in plan
     assert log.read_text() == before and record.read_text() == kept
@@ -284,7 +284,7 @@ def test_what_pre_training_was_is_part_of_a_record(arguments: list[str], world: 
     shutil.rmtree(folder)
     paper.main(words)
     assert not folder.exists(), "nothing that was asked for needs it any more"
-    recipes.BUDGETS["cpu"] = replace(TINY_BUDGET, pretrain=2)  # put back by the fixture
+    paper_tables.BUDGETS["cpu"] = replace(TINY_BUDGET, pretrain=2)  # put back by the fixture
     with pytest.raises(UserError, match=r"sst-1-mlm-11711.json: made with epochs 1, and mlm-sst h"):
         paper.main(words)
 

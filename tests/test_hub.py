@@ -11,6 +11,7 @@ import pytest
 from safetensors.torch import load
 
 from minbert import BertModel
+from minbert.weights.resolve import find_locally
 from tests import forked
 
 COMMIT = "0123456789" * 4
@@ -123,3 +124,11 @@ def test_shards_and_what_stands_beside_a_vocabulary_are_fetched(hub: dict[str, s
     shard = Path(whole) / "model-00001-of-00001.safetensors"
     shard.unlink()  # as a download leaves it that was cut short: it goes on
     assert asked(hub, "me/whole") == [whole] and shard.is_file()
+
+
+def test_a_packaged_model_is_found_by_its_whole_name_alone() -> None:
+    """And not by a mistyped path to another model that is called so."""
+    names = ("all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2")
+    assert all(map(find_locally, names))
+    wrong = ("me/all-MiniLM-L6-v2", "./all-MiniLM-L6-v2", "/no/such/place/all-MiniLM-L6-v2")
+    assert not any(map(find_locally, wrong))

@@ -11,7 +11,7 @@ from experiments import paper, run_table
 from experiments.figures import score_label
 from experiments.jobs import Job, JobArgs
 from experiments.markdown import format_difference, results_page, write_results_page
-from experiments.recipes import BUDGETS, tables
+from experiments.paper_tables import BUDGETS, tables
 from experiments.results import (
     PaperRecord,
     Result,

@@ -133,6 +133,8 @@ def _load_texts(
             except UserError:  # these ids would be taken for those of the earlier texts
                 files.journal.unlink()
                 raise
+            journal = replace(journal, complete=True)
+            write_json(files.journal, asdict(journal))
     return _open(files, journal)
 
 
@@ -190,8 +192,6 @@ def _add_parts(
             say(f"{files.ids}: {journal.total('texts'):,} texts")
     if not journal.total("tokens"):
         raise UserError("the texts to train on hold no token")
-    journal = replace(journal, complete=True)
-    write_json(files.journal, asdict(journal))
     return journal
 
 

@@ -91,8 +91,8 @@ class BertTokenizer:
         """Read tokenizer.json, else vocab.txt, with the settings of tokenizer_config.json.
 
         The ids are those of transformers, which without tokenizer_config.json would read a cased
-        vocab.txt as uncased. Raises UserError if neither file exists, or for a
-        tokenizer or a setting that is not BERT's.
+        vocabulary as uncased. Raises UserError if neither file exists, or for a tokenizer or a
+        setting that is not BERT's.
         """
         tokenizer = read_tokenizer(Path(directory))
         try:

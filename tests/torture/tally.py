@@ -96,6 +96,6 @@ class Tally:
                 f"{len(found)}x {key}\n    {trial.how}\n    TORTURE_SEED={self.effort.seed} "
                 f"TORTURE_TRIAL={trial.number} python -m pytest -m thorough "
                 f"tests/torture/test_{self.part}.py; "
-                f"left in {trial.folder}"
+                f"left in {trial.folder.parent}"
             )
         return "\n".join(lines)

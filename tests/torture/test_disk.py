@@ -1,5 +1,6 @@
 """A disk that fills up: one line, nothing half-written, and the run goes on with more room."""
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,23 +88,30 @@ def left_over(folder: Path) -> list[str]:
 
 
 def fill_up(trial: Trial, world: Path, sizes: dict[str, int]) -> None:
-    """Give a command a disk that may be too small for it."""
+    """Give a command a disk that may be too small for it; what a fault leaves there is kept."""
     name = trial.rng.choice([*list(RUNS) * 3, *READERS])
     kilobytes = trial.rng.randrange(4, max(8, round(sizes[name] * 1.5)), 4)
     with small_disk(trial.folder, kilobytes):
-        outcome = run(*command(name, world), trial.folder)
-        found, story = verdict(outcome), f"{name} on {kilobytes} kB"
-        if found in NEVER:
-            return trial.fault(found, f"{name}: {detail(outcome)}", story)
-        if left := left_over(trial.folder):
-            return trial.fault("left over", f"{name}: {left}", story)
-        if found == DONE:
-            return judge_end(trial, name, world, story)
-        trial.count(found)
-        if name not in RUNS:
-            return judge_half_written(trial, name, story)
-        mount(trial.folder, f"remount,{ROOM}")
-        judge_going_on(trial, name, world, story)
+        judge(trial, name, world, f"{name} on {kilobytes} kB")
+        if trial.how:
+            shutil.copytree(trial.folder, trial.folder.parent / "kept")
+
+
+def judge(trial: Trial, name: str, world: Path, story: str) -> None:
+    """Run a command on a trial's disk, and on a larger one if it stopped there; count the end."""
+    outcome = run(*command(name, world), trial.folder)
+    found = verdict(outcome)
+    if found in NEVER:
+        return trial.fault(found, f"{name}: {detail(outcome)}", story)
+    if left := left_over(trial.folder):
+        return trial.fault("left over", f"{name}: {left}", story)
+    if found == DONE:
+        return judge_end(trial, name, world, story)
+    trial.count(found)
+    if name not in RUNS:
+        return judge_half_written(trial, name, story)
+    mount(trial.folder, f"remount,{ROOM}")
+    judge_going_on(trial, name, world, story)
 
 
 def judge_half_written(trial: Trial, name: str, story: str) -> None:
