@@ -15,7 +15,7 @@ from minbert.batch import Batch
 from minbert.data.encoded import EncodedSplit
 from minbert.data.items import by_row, gold_of
 from minbert.model.multitask import MultitaskNetwork
-from minbert.task.evaluation import compute_outputs, task_outputs
+from minbert.task.evaluation import compute_outputs, cosine_threshold, task_outputs
 from minbert.task.task import Task
 
 
@@ -67,7 +67,8 @@ def agreement(network: MultitaskNetwork, task: Task, split: EncodedSplit, path: 
     apart, metric = np.abs(ours - theirs), task.metrics[task.main_metric]
     predicted, then = (task.decode(by_row(split, outputs)) for outputs in (ours, theirs))
     before, after = (metric(predictions, gold_of(split)) for predictions in (predicted, then))
-    kind = "scores" if task.is_regression else "logits"
+    is_cosine = cosine_threshold(task, network.heads[task.name]) is not None
+    kind = "scores" if task.is_regression else "cosines" if is_cosine else "logits"
     # words that are cut off have NaN
     parts = [f"{kind} differ by {np.nanmean(apart):.4f}, at most {np.nanmax(apart):.4f}"]
     if task.is_classification:

@@ -25,11 +25,11 @@ def replaced_file(path: Path) -> Iterator[BinaryIO]:
     forced to the disk and renamed. A link stays, and the file that it names is replaced; what is no
     file, as a pipe or /dev/null, is written to. Raises IsADirectoryError for a folder.
     """
-    path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file
         return
+    path = Path(os.path.realpath(path))  # after that: a pipe's, as /dev/fd/63, is no path
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_left(path.parent.glob(f"{glob.escape(path.name)}.{HOST}.*.new"))
     # another process may write it, too, perhaps on another machine with the same disk

@@ -106,8 +106,8 @@ class MultitaskModel:
     ) -> list[str] | list[dict[str, float]]:
         """Return each text's label: its class's name, its labels with `;` between, or its score.
 
-        In token classification it is a text's tags, with blanks between: one per word of a list, or
-        per word that BERT splits a string into.
+        Without any label it is `-`. In token classification it is a text's tags, with blanks
+        between: one per word of a list, or per word that BERT splits a string into.
         probabilities: return each text's probabilities by class instead; in a multi-label task they
         do not sum to 1. raw: do not use the temperature that was fitted on dev. Raises UserError
         for a task that has no probabilities.
@@ -246,6 +246,8 @@ def _examples(
     """
     examples = []
     for number, text in enumerate(as_list(texts), start=1):
+        if isinstance(text, np.ndarray) and not text.ndim:
+            text = text.item()
         if splitter and isinstance(text, tuple):
             expected = "expected a sentence or a list of words"
             raise UserError(f"text {number}: {expected}, found a tuple, which is a pair")

@@ -1,6 +1,7 @@
 """Files without a header or an ending, with a whole path, or renamed: read as what they are."""
 
 import io
+import os
 from codecs import BOM_UTF8
 from pathlib import Path
 
@@ -12,8 +13,10 @@ from minbert.data.examples import read_examples
 from minbert.data.id_cache import load_split
 from minbert.task.gold import split_of
 from minbert.task.inputs import open_input
+from minbert.task.predictions import score_predictions
 from minbert.task.task import Task
 from minbert.task.taskfile import make_task, read_tasks
+from tasks import TASKS
 
 COLUMNS = {"text": "text", "label": "label"}
 
@@ -177,3 +180,15 @@ def test_the_mark_of_utf_8_before_another_charset(tmp_path: Path) -> None:
     task = task_of(tmp_path, train="own.csv", charset="cp1252")
     (example,) = read_examples(tmp_path / "own.csv", task.columns, labelled=True)[0]
     assert (example.text, example.label) == ("caf\u00e9", 1)
+
+
+@pytest.mark.parametrize("which", ["predictions", "gold"])
+def test_a_pipe_is_not_scored_in_part(tmp_path: Path, which: str) -> None:
+    """It is read for its header first."""
+    files = {"predictions": tmp_path / "p.csv", "gold": tmp_path / "g.csv"}
+    files["predictions"].write_text("id,Predicted_Sentiment\nid0,1\n")
+    files["gold"].write_text("id\tsentence\tsentiment\nid0\ta\t1\n")
+    files[which].unlink()
+    os.mkfifo(files[which])
+    with pytest.raises(UserError, match="a pipe is read once, and this more often"):
+        score_predictions(files["predictions"], files["gold"], [TASKS["sst"]])

@@ -226,6 +226,7 @@ def test_what_is_no_list_of_texts(trained: Path) -> None:
                 ask(texts)
     expected = model.predict("sst", ["red cat", "old dog"])
     assert model.predict("sst", np.array(["red cat", "old dog"], dtype=object)) == expected
+    assert model.predict("sst", [np.array("red cat"), np.array("old dog")]) == expected
     pairs = [["red cat", "a"], ["old dog", "b"]]
     assert model.predict("sts", np.array(pairs, dtype=object)) == model.predict("sts", pairs)
     with pytest.raises(UserError, match=r"task \['red cat'\]: this run has sst, sts"):

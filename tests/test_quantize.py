@@ -160,3 +160,12 @@ def test_mistakes(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "onnxruntime.quantization", None)
     with pytest.raises(UserError, match=r'pip install -e "\.\[onnx\]"'):
         quantize(tmp_path / "model.onnx")
+
+
+@pytest.mark.thorough
+def test_outputs_that_are_cosines_are_called_that(world: Path, tmp_path: Path, capsys) -> None:
+    more = ["--tasks", "quora", "--pair-encoding", "siamese", "--epochs", "1"]
+    run(world, "--name", "run", "--skip-predictions", *more)
+    words = ["--to", "onnx", "--quantize", "int8", "--task", "quora"]
+    export([str(world / "runs/run"), str(tmp_path / "out"), *words])
+    assert "rows of dev: cosines differ by" in capsys.readouterr().out

@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import os
 import select
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from minbert import UserError
 from minbert.cli import run_script
 from minbert.data.examples import Columns
 from minbert.data.tables import Dialect
+from minbert.files import write_text
 from minbert.inference import MultitaskModel
 from minbert.printable import silence
 from minbert.report.__main__ import main as report
@@ -152,6 +154,15 @@ def test_the_screen_gets_no_escape_codes_and_a_file_the_text_as_it_is(
         assert "red\\x1b[31m" in out and not {*"\x1b\x07\x9b"} & {*out}
         evaluate.main([*command, "--output", str(tmp_path / "out")])
         assert b"red\x1b[31m" in (tmp_path / "out").read_bytes()
+
+
+def test_an_output_may_be_a_shell_s_pipe() -> None:
+    """As >(command), which has a name in /dev/fd alone."""
+    reader, writer = os.pipe()
+    write_text(Path(f"/dev/fd/{writer}"), "piped")
+    assert os.read(reader, 9) == b"piped"
+    os.close(reader)
+    os.close(writer)
 
 
 def test_a_reader_that_leaves_is_no_error(trained: Path, tmp_path: Path) -> None:

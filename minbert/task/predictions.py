@@ -197,6 +197,9 @@ def score_predictions(path: Path, gold: Path, tasks: list[Task]) -> dict[str, fl
 
     Rows that cannot be used, as without a label, are not scored: predictions of them are not extra.
     """
+    for one in (path, gold):
+        if one.exists() and not one.is_file() and not one.is_dir():
+            raise UserError(f"{one}: a pipe is read once, and this more often: save it in a file")
     if file_ending(path) in OBJECT_ENDINGS:
         raise UserError(f"{path}: predictions to score are CSV or TSV: name a .csv for --output")
     header = header_of(path)
