@@ -131,10 +131,8 @@ def test_a_dry_run_asks_no_teacher(world: Path, capsys: pytest.CaptureFixture[st
     capsys.readouterr()
     run(world, *options)
     out = capsys.readouterr().out
-    assert (
-        "without evaluation, teachers, heads first, averaging\n" in out
-        and "trained first" not in out
-    )
+    assert "without evaluation, teachers, heads first, averaging\n" in out
+    assert "trained first" not in out
     assert not (world / "runs/.teachers").exists()
 
 
