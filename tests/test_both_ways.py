@@ -11,9 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import evaluate
-from minbert import BertTokenizer, UserError
+from minbert import BertTokenizer, MultitaskModel, UserError
 from minbert.export import main as export
-from minbert.inference import MultitaskModel
 from minbert.model.multitask import load_multitask
 from minbert.onnx import PaddedModel
 from minbert.task.probabilities import class_probabilities

@@ -273,6 +273,8 @@ def test_a_state_of_other_values_is_refused() -> None:
     del saved["task_best"]["sst"]["score"]
     with pytest.raises(UserError, match=r"state.json: task_best: sst: .*score"):
         TrainState.from_json(saved, "state.json")
+    with pytest.raises(AttributeError):
+        TrainState(steps=10).since_bset = 1
 
 
 def test_every_parameter_gets_its_own_moments(tmp_path: Path) -> None:

@@ -10,10 +10,9 @@ import torch
 
 import evaluate
 import train_multitask
-from minbert import UserError
+from minbert import MultitaskModel, UserError
 from minbert.cli import flag_of
 from minbert.files import read_json_lines as read_log
-from minbert.inference import MultitaskModel
 from minbert.manifest import write_manifest
 from minbert.model.multitask import load_multitask
 from minbert.report.files import read_runs, write_report

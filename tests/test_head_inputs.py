@@ -8,14 +8,13 @@ import pytest
 import torch
 
 import train_multitask
-from minbert import Batch, BertModel, UserError
+from minbert import Batch, BertModel, MultitaskModel, UserError
 from minbert.cli import parse_given
 from minbert.data.collate import collate
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
 from minbert.export import main as export
 from minbert.files import read_json
-from minbert.inference import MultitaskModel
 from minbert.model.heads import HeadConfig
 from minbert.model.multitask import MultitaskNetwork
 from minbert.run import heads_first

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -86,6 +87,8 @@ def test_a_run_leaves_a_page_that_holds_everything(two_runs: list[Path]) -> None
     assert not page.open and not page.loads and "<script" not in page.source
     for heading in ("Loss", "Dev scores", "real tokens a second: the numbers", "epoch 2 sts"):
         assert heading in page.text
+    headings = re.findall("<h2>(.+?)</h2>", page.source)
+    assert (headings[0], headings[-1]) == ("Dev scores", "Arguments")
     assert "Confusion matrix of other" in page.text  # SST and Quora
     assert page.source.count('class="dot run0"') == 6  # STS: every dev row
     assert "largest differences" in page.text and "most confident mistakes" in page.text

@@ -14,12 +14,11 @@ import pytest
 
 import evaluate
 import train_multitask
-from minbert import UserError
+from minbert import MultitaskModel, UserError
 from minbert.cli import run_script
 from minbert.data.examples import Columns
 from minbert.data.tables import Dialect
 from minbert.files import write_text
-from minbert.inference import MultitaskModel
 from minbert.printable import silence
 from minbert.report.__main__ import main as report
 from minbert.task.inputs import BLOCK, ROWS, line_rows, table_ending, table_rows

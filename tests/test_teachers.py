@@ -9,10 +9,9 @@ import pytest
 import torch
 
 import train_multitask
-from minbert import UserError
+from minbert import MultitaskModel, UserError
 from minbert.data.encoded import chosen_rows
 from minbert.files import HOST
-from minbert.inference import MultitaskModel
 from minbert.run import teachers
 from minbert.run.resolve_args import resolve_arguments
 from minbert.run_files import command_folder

@@ -54,7 +54,7 @@ class TaskBest:
     is_mean: bool = False  # of the weights' mean, see averaging.py
 
 
-@dataclass
+@dataclass(slots=True)  # a misspelt counter is an error
 class TrainState:
     """A run's counters and scores, which last/ keeps beside the model and the optimizer."""
 
