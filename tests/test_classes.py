@@ -9,7 +9,7 @@ import pytest
 import evaluate
 import train_multitask
 from minbert.data.encoded import EncodedSplit
-from minbert.metrics import mae, rmse
+from minbert.metrics import accuracy, f1, mae, rmse
 from minbert.report.card import labels_of
 from minbert.report.findings import findings
 from minbert.report.task_findings import TaskFindings
@@ -66,6 +66,7 @@ def test_errors_are_scikit_learn_s() -> None:
     assert mae(predictions, labels) == pytest.approx(mean_absolute_error(labels, predictions))
     assert rmse(predictions, labels) == pytest.approx(root_mean_squared_error(labels, predictions))
     assert list(TASKS["sts"].metrics) == ["pearson", "spearman"]  # as the courses have it
+    assert TASKS["quora"].metrics == {"accuracy": accuracy, "f1": f1}  # of duplicates
 
 
 def test_labels_in_words() -> None:

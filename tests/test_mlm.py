@@ -93,7 +93,10 @@ def test_loss_and_gradients_equal_transformers(tiny: BertModel, tmp_path: Path) 
     labels = torch.full((36,), -100)
     labels[indices] = ids.view(-1)[indices]
     batch = Batch(ids.view(-1), torch.arange(12).repeat(3), torch.zeros(36).long(), (12,) * 3)
+    rows = []
+    ours.mlm_head.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
     loss = cross_entropy(ours(batch, indices), labels[indices])
+    assert rows[0] < 36  # of the masked tokens alone, padded
     expected = reference(ids, labels=labels.view(3, 12)).loss
     torch.testing.assert_close(loss, expected, atol=1e-6, rtol=0)
     loss.backward()

@@ -24,6 +24,7 @@ from tests.conftest import arguments, run
 from tests.terminal import terminal
 
 BAR = re.compile(r"\d+%\|")
+RATES = r"lr \d\.\de-\d\d, \d+ examples/s, \d+ tokens/s"
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def without_numbers(lines: list[str]) -> list[str]:
         (60, "--mode sequential --sub-epochs sst=1,sts=2"),
         (80, "--pair-encoding siamese --average 0.5"),
         (120, "--fine-tune-mode last-linear-layer"),
+        (250, "--epochs 2"),
     ],
 )
 def test_what_is_printed_stands_in_no_bar(
@@ -69,6 +71,8 @@ def test_what_is_printed_stands_in_no_bar(
     assert any(re.search(r"\d of \d+, \S+ \S+ left", line) for line in bars)  # the steps
     assert not any(re.search(r"s[st][st] \d+\.\d{0,2}$", line) for line in bars)  # cut numbers
     assert any("STS: dev" in line or "features" in line for line in bars)
+    epochs = re.findall(rf"epoch (\d), {RATES}", "\n".join(bars))
+    assert width < 250 or {*epochs} == {"1", "2"}
     assert max(map(len, bars)) <= width
     assert not [row for row in screen.wrapped if BAR.search(screen.rows[row])]
     expected = without_numbers(plain.getvalue().splitlines())
@@ -77,10 +81,10 @@ def test_what_is_printed_stands_in_no_bar(
 
 
 def test_pre_training_has_a_bar_too(world: Path, impatient: None) -> None:
-    with terminal(60) as screen:
+    with terminal(120) as screen:
         pretrain_mlm.main([*mlm_arguments(world), "--name", "text"])
     assert any(line.startswith("held-out texts") for line in screen.drawn)
-    assert any("mlm " in line and " left" in line for line in screen.drawn)
+    assert re.search(rf" left, loss mlm .*, epoch 1, {RATES}", "\n".join(screen.drawn))
     assert not [line for line in screen.lines() if BAR.search(line)]
 
 

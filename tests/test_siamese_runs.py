@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import islice, pairwise, permutations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from minbert.data.examples import Example
 from minbert.model.multitask import load_multitask
 from minbert.run import scoring
 from minbert.task import evaluation, siamese
-from tests.conftest import TINY, cut, logged, run, weights
+from tests.conftest import TINY, WORDS, cut, logged, run, weights
 from tests.flags import Outcome, watched
 from tests.test_siamese import MNR, ONE_EPOCH
 
@@ -210,6 +211,28 @@ def test_pairs_that_a_loss_does_not_rank_take_none_from_it(world: Path) -> None:
     assert {*sizes["mnr"]} == {2} and len(sizes["mnr"]) >= 8  # of 10 steps
     assert {*sizes["contrastive"]} == {8}  # all of a batch
     assert max(sizes["mnr_full"]) == 2 and max(sizes["simcse"]) == 5  # distinct sentences
+
+
+def test_paraphrases_by_way_of_rows_outside_the_batch_are_no_negatives(world: Path) -> None:
+    """All pairs have label 1 and make one chain: all sentences are in one group."""
+    path = world / "data/quora-train.csv"
+    chain = [" ".join(words) for words in islice(permutations(WORDS, 3), 41)]
+    rows = [f"{i}\tq{i}\t{one}\t{other}\t1.0" for i, (one, other) in enumerate(pairwise(chain))]
+    path.write_text("\n".join([path.read_text().splitlines()[0], *rows]) + "\n")
+    outcome = Outcome(world)
+    with watched(outcome, siamese.losses, "mnr_full"):
+        run(world, "--tasks", "quora", "--pair-encoding", "siamese", "--pair-loss", "mnr-full")
+    groups = [args[3] for args, _ in outcome.seen["mnr_full"]]
+    assert max(map(len, groups)) > 3 and len(torch.cat(groups).unique()) == 1
+
+
+@pytest.mark.parametrize(("towers", "forwards"), [("shared", 1), ("separate", 2)])
+def test_a_batch_of_pairs_is_one_forward_a_tower(world: Path, towers: str, forwards: int) -> None:
+    outcome = Outcome(world)
+    with watched(outcome, siamese, "collate_sentences"):
+        options = ("--pair-encoding", "siamese", "--towers", towers, "--name", "run")
+        run(world, "--tasks", "quora", *options)
+    assert outcome.calls["collate_sentences"] == forwards * len(logged(world / "runs/run", "step"))
 
 
 def test_a_batch_without_label_1_is_told_apart_all_the_same(world: Path) -> None:

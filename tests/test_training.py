@@ -39,11 +39,14 @@ def test_stopped_and_resumed_is_bitwise_the_same(world: Path, mode: str) -> None
 def test_a_sequential_run_prints_its_sub_epochs_and_what_each_stage_made_of_the_scores(
     world: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run(world, "--mode", "sequential", "--sub-epochs", "sst=1,sts=2", "--epochs", "1")
+    options = ("--tasks", "sts,sst", "--sub-epochs", "sst=1,sts=2", "--epochs", "1")
+    run(world, "--mode", "sequential", *options, "--name", "run")
     lines = capsys.readouterr().out.splitlines()
-    assert "sub-epochs: sst 1, sts 2" in lines
-    stages = [line for line in lines if line.startswith("epoch 1 sts  ")]
-    assert all(re.fullmatch(r"epoch 1 sts +\d\.\d{3} +-?\d\.\d{3}", line) for line in stages)
+    assert "sub-epochs: sts 2, sst 1" in lines
+    steps = [line["task"] for line in logged(world / "runs/run", "step")]
+    assert steps == sorted(steps, reverse=True) and {*steps} == {"sts", "sst"}
+    stages = [line for line in lines if line.startswith("epoch 1 sst  ")]
+    assert all(re.fullmatch(r"epoch 1 sst +-?\d\.\d{3} +\d\.\d{3}", line) for line in stages)
     assert len(stages) == 1
 
 
