@@ -12,7 +12,7 @@ from torch.nn.utils import vector_to_parameters
 
 from minbert import AdamW, BertModel
 from minbert.model.encoder import BertLayer
-from minbert.model.layers import Dropout, LayerNorm, Linear
+from minbert.model.layers import Dropout, LayerNorm, Linear, set_kernels
 from minbert.model.packing import lay_out
 from minbert.model.reordered import has_reordered_products
 from tests.conftest import TINY
@@ -164,6 +164,17 @@ def test_only_a_cpu_takes_the_cpu_s_paths() -> None:
     y = BertLayer(TINY).to("meta")(x, lay_out((2, 2), TINY.num_attention_heads, x))
     y.sum().backward()
     assert y.device.type == x.grad.device.type == "meta"
+
+
+@torch.no_grad()
+def test_the_equations_as_they_are_written_use_no_reordered_matrix() -> None:
+    if not has_reordered_products(torch.float32):
+        pytest.skip("this CPU has no reordered products of the dtype")
+    linear, x = Linear(48, 64), torch.randn(5, 48)
+    linear.reorder()
+    for name in ("written-out", "torch"):
+        set_kernels(linear, name)
+        assert (linear.reordered_for(x) is None) == (name == "written-out")
 
 
 def test_a_matrix_made_in_inference_mode_is_not_reordered() -> None:

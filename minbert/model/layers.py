@@ -17,6 +17,7 @@ from minbert.model.reordered import Reordered, has_reordered_products
 class Linear(nn.Linear):
     """y = x W^T + b, computed in the dtype of x (fp32 or bf16)."""
 
+    kernels: str = "minbert"
     reordered: Reordered | None = None  # W once more, for products without a gradient
 
     def forward(self, x: Tensor) -> Tensor:
@@ -37,10 +38,11 @@ class Linear(nn.Linear):
     def reordered_for(self, x: Tensor) -> Tensor | None:
         """Return the reordered copy of W; None where it does not stand for W.
 
-        That is where gradients are on, W has changed since, x has another dtype or device, or the
-        call is recorded.
+        That is where gradients are on, W has changed since, x has another dtype or device, the call
+        is recorded, or only what is written is to run.
         """
-        if self.reordered is None or torch.is_grad_enabled() or is_recorded():
+        is_plain = self.reordered is None or self.kernels == "written-out"
+        if is_plain or torch.is_grad_enabled() or is_recorded():
             return None
         w = self.weight
         is_alike = x.dtype == w.dtype and x.device == w.device
