@@ -1,6 +1,7 @@
 """The scripts from a clone whose package is not installed, from another folder; Ctrl-C early."""
 
 import os
+import re
 import runpy
 import signal
 import subprocess
@@ -118,6 +119,8 @@ def test_what_is_installed_has_its_type_hints(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(setuptools, "setup", lambda **values: found.update(values))
     runpy.run_path(str(ROOT / "setup.py"))
     assert "py.typed" in found["package_data"]["minbert"] and (ROOT / "minbert/py.typed").is_file()
+    names = [re.match(r"[\w-]+", needed)[0] for needed in found["extras_require"]["onnx"]]
+    assert sorted(names) == ["onnx", "onnxruntime", "onnxscript"]  # what `--to onnx` imports
 
 
 def test_other_people_s_programs_keep_their_ctrl_c() -> None:

@@ -194,8 +194,12 @@ def test_a_section_names_the_commit_that_was_measured(
     assert report.commit() == measured, "figures are not code"
     (tmp_path / "code.py").write_text("2\n")
     assert report.commit() == f"{measured}+"
-    report.write_report(tmp_path, "name", report.Section("Title", ("",), (("row",),)), "command")
-    assert f"; commit {measured}+; `command`" in (tmp_path / "BENCHMARKS.md").read_text()
+    section = report.Section("Title", ("",), (("row",),))
+    for has_amx, units in ((True, "with AMX"), (False, "without AMX")):
+        monkeypatch.setattr(report, "has_amx", lambda has_amx=has_amx: has_amx)
+        report.write_report(tmp_path, "name", section, "command")
+        page = (tmp_path / "BENCHMARKS.md").read_text()
+        assert f"; commit {measured}+; `command`" in page and f" {units}" in page
 
 
 def test_an_unknown_benchmark_is_answered_with_the_known_ones() -> None:

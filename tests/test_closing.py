@@ -39,7 +39,7 @@ def test_the_card_of_a_run(world: Path) -> None:
     train = world / "data" / "ids-sst-train.csv"
     digest = hashlib.sha256(train.read_bytes()).hexdigest()
     assert f"| ids-sst-train.csv | 20 | `{digest}` |" in text
-    assert "torch 2." in text
+    assert "torch 2." in text and f"starting from\n`{world / 'model'}`" in text
 
 
 def test_a_name_is_no_html_and_no_shell_command(world: Path) -> None:
@@ -106,6 +106,7 @@ def test_the_card_of_pre_training(world: Path) -> None:
         assert shown == pytest.approx(last[name], abs=6e-4)
     assert f"step {last['step']}" in text
     assert "ids-sst-train.csv" in text and "pretrain_mlm.py --model" in text
+    assert "on 78 rows, beside 2 held out, starting from" in text
 
 
 def test_the_command_makes_the_same_arguments(world: Path) -> None:

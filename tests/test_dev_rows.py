@@ -134,10 +134,14 @@ def test_pre_training_does_not_read_them_either(own: Path, run: Path) -> None:
     assert {*distinct_sentences([task], own / "data", {})[0]} == others
 
 
-def test_another_seed_and_pre_training_have_the_same_rows(own: Path, run: Path) -> None:
+def test_another_seed_and_pre_training_have_the_same_rows(
+    own: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     more = ["--tasks", "intent", "--name"]
     train_multitask.main([*arguments(own), *more, "again", "--seed", "3", "--limit", "intent=8"])
+    capsys.readouterr()
     pretrain_mlm.main([*arguments(own), *more, "mlm", "--held-out", "0"])
+    assert "intent: no dev file: 4 of these rows are its dev set" in capsys.readouterr().out
     assert rows(own / "runs/again") == rows(own / "runs/mlm") == rows(run)
 
 

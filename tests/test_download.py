@@ -107,6 +107,15 @@ def test_it_arrives_whole(server: str, tmp_path: Path, kind: str) -> None:
         assert Handler.asked == expected[kind]
 
 
+def test_a_bar_counts_its_bytes(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    monkeypatch.setattr(download.tqdm, "update", lambda _, count: counted.append(count))
+    download.download(f"{server}/good/f", tmp_path / "f", HASH)
+    assert sum(counted) == len(BODY)
+
+
 def test_a_part_of_an_earlier_run_goes_on(server: str, tmp_path: Path) -> None:
     (tmp_path / "f.part").write_bytes(BODY[:70_000])
     download.download(f"{server}/good/f", tmp_path / "f", HASH)

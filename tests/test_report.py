@@ -87,6 +87,9 @@ def test_a_run_leaves_a_page_that_holds_everything(two_runs: list[Path]) -> None
     assert not page.open and not page.loads and "<script" not in page.source
     for heading in ("Loss", "Dev scores", "real tokens a second: the numbers", "epoch 2 sts"):
         assert heading in page.text
+    assert "learning rate: the numbers" in page.text
+    tables = re.findall('<div class="wide".*?>', page.source)
+    assert tables and all('tabindex="0"' in table for table in tables)  # scrolled by the keyboard
     headings = re.findall("<h2>(.+?)</h2>", page.source)
     assert (headings[0], headings[-1]) == ("Dev scores", "Arguments")
     assert "Confusion matrix of other" in page.text  # SST and Quora

@@ -227,5 +227,6 @@ def preview_mlm(
     run.progress.close()
     found = Forecast(run.steps, run.steps * seconds / 60, peak_gib(run.model.encoder.device))
     data = f"rows to train on and held out: {run.train_rows:,} and {len(run.held_out):,}, "
-    mean = len(run.text.ids) / len(run.text)
-    return describe(args, [f"{data}{mean:.1f} tokens each"], found), found
+    mean, more = len(run.text.ids) / len(run.text), padding_factor(run.text, args.batch_size) - 1
+    data += f"{mean:.1f} tokens each, to which padding would add {more:.0%}"
+    return describe(args, [data], found), found

@@ -143,8 +143,8 @@ def finish_mlm(run: PreTraining) -> None:
     kept, step, scores = kept_checkpoint(run.state)
     hashes = {path: run.state.data[name] for name, path in run.files.items()}
     if distributed.rank() == 0:
-        flags = task_flags(run.args)
-        write_mlm_card(run.folder, run.args, hashes, run.train_rows, kept, step, scores, flags)
+        rows, flags = (run.train_rows, len(run.held_out)), task_flags(run.args)
+        write_mlm_card(run.folder, run.args, hashes, rows, kept, step, scores, flags)
     run.log.write("end", step=run.steps, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)

@@ -118,12 +118,15 @@ def load_task(
         return take(split, np.flatnonzero(~is_dev))
     rows = iter_examples(paths, task.columns, labelled=True)
     check_dev_rows(task, progress(rows, f"{files}: dev rows checked"), files)
-    print(
-        f"{task.name}: no dev file: {is_dev.sum():,} of these rows are its dev set, as this run "
-        f"keeps them"
-    )
+    say_dev_rows(task, is_dev)
     # rows of these files that cannot be used are counted once, with the training set
     return replace(take(split, np.flatnonzero(is_dev)), left_out_counts={})
+
+
+def say_dev_rows(task: Task, is_dev: np.ndarray) -> None:
+    """Print how many of the training file's rows are a task's dev set."""
+    count = f"{is_dev.sum():,} of these rows are its dev set"
+    print(f"{task.name}: no dev file: {count}, as this run keeps them")
 
 
 def check_some_left(task: Task, is_dev: np.ndarray, files: str) -> None:
@@ -225,6 +228,7 @@ def distinct_sentences(
         if task.dev_share:
             is_dev = dev_row_mask(task, [example.id for example in examples], data_dir)
             check_some_left(task, is_dev, describe_files(paths))
+            say_dev_rows(task, is_dev)
             examples = [examples[row] for row in np.flatnonzero(~is_dev)]
         for example in (examples[row] for row in chosen_rows(len(examples), limits.get(task.name))):
             sentences[example.text] = None
