@@ -15,6 +15,7 @@ from minbert.config import BertConfig
 from minbert.model.attention import SelfAttention
 from minbert.model.encoder import BertLayer as _BertLayer
 from minbert.model.encoder import BertModel as _BertModel
+from minbert.modules import without_values
 from minbert.onnx import padded_attention, padded_layer, padded_layers
 
 
@@ -51,9 +52,15 @@ class BertModel(_BertModel):
     def from_pretrained(cls, name: str = "bert-base-uncased", **changes: Any) -> "BertModel":
         """Load the encoder; changes: as in minbert's, others of the courses are ignored."""
         known = {key: value for key, value in changes.items() if hasattr(BertConfig, key)}
-        model = super().from_pretrained(model_name(name), **known)
-        model.config = NamedConfig(**asdict(model.config), name_or_path=model_name(name))
-        return model
+        return cls.of(_BertModel.from_pretrained(model_name(name), **known), model_name(name))
+
+    @classmethod
+    def of(cls, encoder: _BertModel, name: str) -> "BertModel":
+        """Return minbert's encoder with the courses' calls, in eval mode; name: of its weights."""
+        with without_values():  # load_state_dict sets every parameter
+            model = cls(NamedConfig(**asdict(encoder.config), name_or_path=name))
+        model.load_state_dict(encoder.state_dict(), assign=True)
+        return model.eval()
 
     def embed(self, input_ids: Tensor | Batch, words: Tensor | None = None) -> Tensor:
         """Embed padded ids, (B, T) -> (B, T, D); a packed batch as minbert does."""

@@ -164,8 +164,10 @@ def load_rows():
 """
 # A script of one's own beside them, which takes the model from here.
 READY = """
+import os
 from types import SimpleNamespace
 import torch
+from bert import BertModel
 from tokenizer import BertTokenizer
 from multitask_classifier import MultitaskBERT
 tokenizer = BertTokenizer.from_pretrained("bert-base-uncased", local_files_only=True)
@@ -185,4 +187,16 @@ pooled = model.bert(together["input_ids"], together["attention_mask"], together[
 for name, head in (("paraphrase", "quora"), ("similarity", "sts")):
     got = getattr(model, "predict_" + name)(*pair)
     assert torch.allclose(got, model.heads[head](pooled["pooler_output"]), atol=1e-6)
+assert isinstance(model.bert, BertModel)
+assert model.bert.config.name_or_path == os.environ["MINBERT_MODEL"]
+ids, mask = b["input_ids"], b["attention_mask"]
+hidden = model.bert.encode(model.bert.embed(input_ids=ids), attention_mask=mask)
+real = mask.bool()
+expected = model.bert(ids, mask)["last_hidden_state"]
+assert torch.allclose(hidden[real], expected[real], atol=1e-5)
+again = MultitaskBERT(SimpleNamespace(hidden_dropout_prob=0.5)).eval()
+for p in again.parameters():
+    torch.nn.init.zeros_(p)
+again.load_state_dict({**model.state_dict(), "bert.position_ids": torch.arange(512)[None]})
+assert torch.equal(again.predict_sentiment(ids, mask), model.predict_sentiment(ids, mask))
 """

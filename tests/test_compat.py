@@ -21,6 +21,7 @@ from tests.courses import CLASSIFIER, MULTITASK, OPTIMIZER_TEST, READY, ROWS, SA
 from tests.forked import Command, Outcome
 
 ROOT = Path(__file__).resolve().parents[1]
+HEADS = {"sst": HeadConfig(5), "quora": HeadConfig(1), "sts": HeadConfig(1, unit=2.0, shift=1)}
 
 
 @pytest.fixture
@@ -116,8 +117,12 @@ def test_a_multitask_classifier_trains(folder: Path, words: tuple[str, ...], mov
     assert last < first and trained == moved
 
 
-def test_the_project_s_own_multitask_model(folder: Path) -> None:
-    result = run_script(folder, READY)
+@pytest.mark.parametrize("is_run", [False, True])
+def test_the_project_s_own_multitask_model(folder: Path, world: Path, is_run: bool) -> None:
+    """Of published weights, and of a run."""
+    run = world / "model"  # where a tokenizer lies
+    save_multitask(MultitaskNetwork(BertModel(TINY), HEADS), run)
+    result = run_script(folder, READY, model=str(run) if is_run else "all-MiniLM-L6-v2")
     assert result.code == 0, result.err
 
 
@@ -187,14 +192,13 @@ def test_a_run_of_other_tasks_is_told_of(
 
 
 def test_the_heads_of_a_run_answer_as_trained(folder: Path, tmp_path: Path) -> None:
-    heads = {"sst": HeadConfig(5), "quora": HeadConfig(1), "sts": HeadConfig(1, unit=2.0, shift=1)}
-    network = MultitaskNetwork(BertModel(TINY), heads).eval()
+    network = MultitaskNetwork(BertModel(TINY), HEADS).eval()
     save_multitask(network, tmp_path / "best")
     single = Batch(torch.tensor([2, 5, 3]), torch.arange(3), torch.zeros(3).long(), (3,))
     segments = torch.tensor([0, 0, 0, 1, 1])
     pair = Batch(torch.tensor([2, 5, 3, 6, 3]), torch.arange(5), segments, (5,))
     with torch.no_grad():
-        expected = [network(name, single if name == "sst" else pair) for name in heads]
+        expected = [network(name, single if name == "sst" else pair) for name in HEADS]
     torch.save(expected, folder / "expected.pt")
     text = (
         "import torch\nfrom multitask_classifier import MultitaskBERT\n"

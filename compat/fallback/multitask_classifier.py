@@ -2,11 +2,12 @@
 
 import torch
 from _project import model_name
+from bert import BertModel
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
 from minbert.errors import UserError
-from minbert.model.encoder import BertModel
+from minbert.model.encoder import BertModel as _BertModel
 from minbert.model.heads import Head, HeadConfig
 from minbert.model.multitask import HEADS, MultitaskNetwork, load_multitask
 from minbert.weights.resolve import resolve
@@ -23,7 +24,8 @@ class MultitaskBERT(nn.Module):
 
     def __init__(self, config: object = None) -> None:
         super().__init__()
-        directory = resolve(model_name("bert-base-uncased"))
+        name_or_path = model_name("bert-base-uncased")
+        directory = resolve(name_or_path)
         dropout = getattr(config, "hidden_dropout_prob", 0.3)
         if (directory / HEADS).is_file():
             model, _ = load_multitask(directory, dropout)
@@ -40,8 +42,8 @@ class MultitaskBERT(nn.Module):
                         f"apart: train it with --pooling cls and --pair-encoding cross"
                     )
         else:
-            model = MultitaskNetwork(BertModel.from_pretrained(directory), HEADS_OF, dropout)
-        self.bert, self.heads = model.encoder, model.heads
+            model = MultitaskNetwork(_BertModel.from_pretrained(directory), HEADS_OF, dropout)
+        self.bert, self.heads = BertModel.of(model.encoder, name_or_path), model.heads
         mode = (getattr(config, "option", ""), getattr(config, "fine_tune_mode", ""))
         self.bert.requires_grad_(mode[0] != "pretrain" and mode[1] != "last-linear-layer")
 
