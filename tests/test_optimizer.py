@@ -128,7 +128,10 @@ def test_row_gradients_and_the_kernel_count_as_the_equations(
     ):  # fmt: skip
         ours = word_gradients(sparse, clip, kernels, decay)
         torch.testing.assert_close(ours[:2], expected[:2], atol=1e-6, rtol=0)
-        torch.testing.assert_close(ours[2:], expected[2:], atol=1e-6, rtol=1e-5)  # up to 1,000
+        for found, moment in zip(ours[2:], expected[2:], strict=True):
+            # the largest of m and v differ, from 1e-5 (v with clipping) to 1,000 (v without)
+            atol = 1e-6 * float(moment.abs().max())
+            torch.testing.assert_close(found, moment, atol=atol, rtol=1e-5)
 
 
 def test_rows_that_no_gradient_has_reached_are_not_computed(
