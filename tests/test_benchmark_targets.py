@@ -1,6 +1,8 @@
-"""The benchmarks' targets, who is left out, and what is said where a library is missing."""
+"""The benchmarks' targets, who is left out, what is said where a library is missing, and gpu.sh."""
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,8 +16,9 @@ from benchmarks import encoding, to_score
 from benchmarks import ours as of_ours
 from benchmarks.contest import Outcome, Work
 from benchmarks.contestants import Places, ours
-from benchmarks.sets import asked_of, share_line
+from benchmarks.sets import GPU_SETS, asked_of, share_line
 from minbert import UserError
+from minbert.cli import parse_given
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -105,3 +108,36 @@ def test_what_is_asked_of_a_step_is_of_the_machine(monkeypatch: pytest.MonkeyPat
     for has_units, asked in ((True, [(2.2, 0.25), (2.5, 0.33)]), (False, [(2.5, 0.35)] * 2)):
         monkeypatch.setattr("benchmarks.sets.has_amx", lambda units=has_units: units)
         assert [asked_of(32), asked_of(64)] == asked
+
+
+# It notes its words and what it was told of the network, and writes figures where it is told to.
+STUB = """#!/usr/bin/env bash
+set -eu
+printf '%s\\n' "$HF_HUB_OFFLINE" "$PWD" "$@" > "$NOTES"
+while [ "$1" != --results ]; do shift; done
+echo figures > "$2/BENCHMARKS.md"
+exit "$CODE"
+"""
+
+
+@pytest.mark.skipif(shutil.which("timeout") is None, reason="no timeout of coreutils here")
+@pytest.mark.parametrize("code", [0, 124])
+def test_gpu_sh_asks_for_sets_that_there_are(tmp_path: Path, code: int) -> None:
+    """And keeps what was measured until the time was up, which is code 124."""
+    for name in ("data", "model", "temporary"):
+        (tmp_path / name).mkdir()
+    stub, notes = tmp_path / "python", tmp_path / "notes"
+    stub.write_text(STUB)
+    stub.chmod(0o755)
+    names = {"PYTHON": stub, "NOTES": notes, "CODE": code, "TMPDIR": tmp_path / "temporary"}
+    environment = os.environ | {name: str(value) for name, value in names.items()}
+    command = ["bash", str(ROOT / "benchmarks/gpu.sh"), "data", "model", "gpu.md"]
+    assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == code
+    offline, folder, *words = notes.read_text().splitlines()
+    assert (offline, folder, words[:2]) == ("1", str(ROOT), ["-m", "benchmarks"])
+    given = parse_given(benchmarks.Args, words[2:], "")
+    assert GPU_SETS.keys() <= {*given["only"]} <= benchmarks.ALL.keys()
+    assert given["data_dir"] == str(tmp_path / "data")
+    assert given["model"] == str(tmp_path / "model")
+    assert (tmp_path / "gpu.md").read_text() == "figures\n"
+    assert not [*(tmp_path / "temporary").iterdir()]
