@@ -25,22 +25,26 @@ from minbert.model.multitask import (
 )
 from minbert.onnx import PaddedModel
 from tests.conftest import TINY
-from tests.models import make_model, padded
+from tests.models import make_model, packed, padded
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # PyTorch's, of hooks without inputs
 
 
 @pytest.mark.parametrize("train", [False, True])
 def test_hooks_fire(train: bool) -> None:
-    """Of every module but the list of layers, which is none's to call; backward: of tensors."""
+    """Of every module but the list of layers, which is none's to call; backward: not of dicts."""
     model, seen, backward = make_model().train(train), set(), set()
     for name, module in model.named_modules():
         module.register_forward_hook(lambda m, i, o, name=name: seen.add(name))
-        if name:
-            module.register_full_backward_hook(lambda m, i, o, name=name: backward.add(name))
+        module.register_full_backward_hook(lambda m, i, o, name=name: backward.add(name))
     model(**padded())[1].sum().backward()
     names = {name for name, _ in model.named_modules()} - {"bert_layers"}
     assert seen == names and backward == names - {""}
+    network = MultitaskNetwork(model, {"sst": HeadConfig(outputs=5)})
+    seen.clear()
+    backward.clear()
+    network("sst", packed((3, 5))).sum().backward()
+    assert seen == backward == names - {""}  # a network calls its encoder's methods
 
 
 def test_hooks_change_what_they_return() -> None:

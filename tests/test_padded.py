@@ -1,10 +1,14 @@
 """The padded door: inputs and outputs as in transformers."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+import transformers
 
-from minbert import UserError
+from minbert import BertModel, UserError
+from minbert.onnx import PaddedModel
 from tests.models import make_model, padded
 
 
@@ -29,6 +33,44 @@ def test_inputs_as_in_transformers() -> None:
     torch.testing.assert_close(
         model(inputs_embeds=words, attention_mask=mask)[0], model(ids, mask)[0]
     )
+
+
+def of_transformers(model: BertModel, folder: Path) -> transformers.BertModel:
+    """Return their model with our weights, in eval mode."""
+    model.save_pretrained(folder)
+    return transformers.BertModel.from_pretrained(folder)
+
+
+def test_left_padding_as_in_transformers(tmp_path: Path) -> None:
+    """But for `pooler_output`, of which ours is of a token, where theirs is of the first column."""
+    model, inputs = make_model(), padded()
+    mask = inputs["attention_mask"] = inputs["attention_mask"].flip(1)
+    assert mask.sum(1).tolist() == [5, 7, 9] and mask[:, 0].tolist() == [0, 0, 1]
+    theirs, segments = of_transformers(model, tmp_path), torch.zeros_like(mask)
+    with torch.no_grad():
+        found, expected = model(**inputs), theirs(**inputs)
+        first = expected[0][range(3), [4, 2, 0]]  # the first real token of each
+        padded_pooled = PaddedModel(model)(inputs["input_ids"], mask, segments)[1]
+        pooled = theirs.pooler(first[:, None])
+    real = mask.bool()
+    torch.testing.assert_close(found[0][real], expected[0][real], atol=1e-5, rtol=0)
+    torch.testing.assert_close(found[1], pooled, atol=1e-5, rtol=0)
+    torch.testing.assert_close(padded_pooled, expected[1], atol=1e-5, rtol=0)
+    assert (pooled - expected[1]).abs().amax(1)[:2].min() > 0.01
+
+
+def test_padding_has_a_gradient_where_no_mask_hides_it(tmp_path: Path) -> None:
+    model, inputs = make_model(), padded()
+    inputs["input_ids"] *= inputs["attention_mask"]
+    theirs = of_transformers(model, tmp_path)
+    for mask, ours in ((None, True), (inputs["attention_mask"], False)):
+        for one, weight, has in (
+            (model, model.word_embedding.weight, ours),
+            (theirs, theirs.get_input_embeddings().weight, False),
+        ):
+            weight.grad = None
+            one(inputs["input_ids"], mask)[1].sum().backward()
+            assert weight.grad.any() and bool(weight.grad[0].any()) == has
 
 
 @pytest.mark.parametrize(
@@ -96,6 +138,8 @@ def test_gradients_of_hidden_states() -> None:
     model.bert_layers[0].register_forward_hook(lambda m, i, out: seen.append(out))
     out = model(**inputs, output_hidden_states=True)
     assert out.hidden_states[-1] is out.last_hidden_state
+    rows = zip(out.hidden_states[1], (5, 7, 9), strict=True)  # the shortest comes first
+    assert torch.equal(seen[0][:21], torch.cat([row[:n] for row, n in rows])) and len(seen[0]) > 21
     loss, first = out.last_hidden_state.square().sum(), [out.hidden_states[1], *seen]
     found = torch.autograd.grad(loss, first, allow_unused=True, retain_graph=True)
     assert found[0] is None and found[1].any()

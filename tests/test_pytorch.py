@@ -92,6 +92,11 @@ def test_autocast() -> None:
     out[1].float().sum().backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     assert all(p.grad.dtype == torch.float32 for p in model.parameters())
+    model = make_model()
+    model.word_embedding.sparse = True
+    model(**padded())[1].sum().backward()
+    with pytest.raises(NotImplementedError):
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     with torch.autocast("cpu", torch.bfloat16):  # of the head and the loss alone
         with torch.autocast("cpu", enabled=False):
             pooled = make_model()(**padded()).pooler_output
