@@ -82,6 +82,29 @@ def test_lora() -> None:
     assert peft.get_peft_model(make_model(), typed)(**padded()).pooler_output.shape == (3, 32)
 
 
+def test_heads_are_trained_whole_beside_lora(tmp_path: Path) -> None:
+    """Not as targets: a network reads a head's config, which peft's layers do not have."""
+    peft = pytest.importorskip("peft")
+    batch = packed((3, 5))
+    for targets in (["query"], "all-linear"):
+        network = MultitaskNetwork(make_model(), {"sst": HeadConfig(outputs=5)}).eval()
+        config = peft.LoraConfig(target_modules=targets, modules_to_save=["sst"])
+        model = peft.get_peft_model(network, config).eval()
+        out = model("sst", batch)
+        out.sum().backward()
+        trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        heads = {name.rsplit(".", 1)[1] for name in trained if "heads" in name}
+        assert heads == {"weight", "bias"} and len(trained) > 2
+        assert all(p.grad is not None for p in trained.values())
+        merged = model.merge_and_unload()
+        torch.testing.assert_close(merged("sst", batch), out, atol=1e-5, rtol=0)
+        save_multitask(merged, tmp_path / "model")
+    network = MultitaskNetwork(make_model(), {"sst": HeadConfig(outputs=5)})
+    model = peft.get_peft_model(network, peft.LoraConfig(target_modules=["sst"]))
+    with pytest.raises(AttributeError, match="config"):
+        model("sst", batch)
+
+
 def test_a_changed_module_is_not_saved_under_a_name_that_nobody_reads(tmp_path: Path) -> None:
     pruned = make_model()
     torch.nn.utils.prune.random_unstructured(pruned.pooler_dense, "weight", 0.5)
