@@ -20,7 +20,16 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from minbert.data.texts import as_list, checked_text
-from minbert.data.vocabulary import SPECIAL, Settings, is_cased, read_tokenizer, read_vocab
+from minbert.data.vocabulary import (
+    FIVE,
+    SPECIAL,
+    WORDPIECE,
+    Settings,
+    add_special_tokens,
+    is_cased,
+    read_tokenizer,
+    read_vocab,
+)
 from minbert.errors import UserError
 from minbert.weights.resolve import resolve
 
@@ -58,6 +67,7 @@ class BertTokenizer:
         self.tokenizer = tokenizer
         self.tokenizer.no_padding()
         self.tokenizer.no_truncation()
+        self.continuing = getattr(tokenizer.model, "continuing_subword_prefix", None) or "##"
         self.fingerprint = hashlib.sha256(tokenizer.to_str().encode()).digest()
         missing = [token for token in SPECIAL if tokenizer.token_to_id(token) is None]
         if missing:
@@ -104,7 +114,10 @@ class BertTokenizer:
     def from_vocab(cls, path: str | Path) -> Self:
         """Read a vocab.txt; texts are lower-cased unless a word of it has an upper-case letter."""
         tokenizer = read_vocab(Path(path))
-        Settings(lowercase=not is_cased(tokenizer)).apply_to(tokenizer, Path(path))
+        settings = Settings(lowercase=not is_cased(tokenizer))
+        settings.apply_to(tokenizer)
+        add_special_tokens(tokenizer, FIVE)
+        settings.add_ends(tokenizer, Path(path))
         try:
             return cls(tokenizer)
         except UserError as error:
@@ -153,7 +166,7 @@ class BertTokenizer:
         words = {i: self.tokenizer.id_to_token(i) for i in kept if 0 <= i <= largest}
         if unknown := [i for i in kept if words.get(i) is None]:
             raise UserError(f"id {unknown[0]}: no word of this vocabulary has it")
-        return WordPiece().decode([words[i] for i in kept])
+        return WordPiece(self.continuing).decode([words[i] for i in kept])
 
     def encode_batch(
         self, texts: list[str], pairs: list[str] | None = None, max_length: int = 512
@@ -216,7 +229,7 @@ class BertTokenizer:
         """Return which ids are pieces that continue a word (##ing), (V,) bool."""
         result = np.zeros(self.vocab_size, dtype=bool)
         for token, i in self.tokenizer.get_vocab().items():
-            result[i] = token.startswith("##")
+            result[i] = token.startswith(self.continuing)
         return result
 
     def save(self, directory: str | Path, max_length: int) -> None:
@@ -253,6 +266,7 @@ class BertTokenizer:
             isinstance(t.normalizer, BertNormalizer) and t.normalizer.clean_text
             and isinstance(t.pre_tokenizer, BertPreTokenizer)
             and isinstance(t.post_processor, BertProcessing)
+            and all(getattr(t.model, key, None) == usual for key, usual in WORDPIECE.items())
         )  # fmt: skip
 
 

@@ -23,7 +23,13 @@ ROLES = dict(
     zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), SPECIAL, strict=True)
 )
 FIXED = {"truncation_side": "right", "split_special_tokens": False}  # others would change the ids
-MORE_SPECIAL = ("additional_special_tokens", "extra_special_tokens")
+MORE_SPECIAL = ("extra_special_tokens", "additional_special_tokens")
+# What BERT's classes set themselves, whatever tokenizer.json has for it.
+WORDPIECE = {
+    "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100
+}  # fmt: skip
+FIVE = [AddedToken(token, special=True) for token in SPECIAL]
+Added = dict[int, AddedToken]  # by id
 
 
 @dataclass(frozen=True)
@@ -61,11 +67,8 @@ class Settings:
                 raise UserError(f"{path}: {key} is {found[key]!r}; it must be true or false")
         return cls(*found.values(), plain=name in PLAIN_CLASSES)
 
-    def apply_to(self, tokenizer: Tokenizer, path: Path) -> None:
-        """Apply these settings to a tokenizer. Raises UserError if it lacks [CLS] or [SEP]."""
-        ends = {token: tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]")}
-        if None in ends.values():
-            raise UserError(f"{path}: no [CLS] or [SEP] in it: not a BERT vocabulary")
+    def apply_to(self, tokenizer: Tokenizer) -> None:
+        """Set how a tokenizer normalizes and splits texts."""
         if self.plain:
             return
         if self.lowercase is not None or tokenizer.normalizer is None:
@@ -75,9 +78,14 @@ class Settings:
                 handle_chinese_chars=self.chinese_chars,
             )
         tokenizer.pre_tokenizer = BertPreTokenizer()
-        tokenizer.post_processor = BertProcessing(
-            ("[SEP]", ends["[SEP]"]), ("[CLS]", ends["[CLS]"])
-        )
+
+    def add_ends(self, tokenizer: Tokenizer, path: Path) -> None:
+        """Have a tokenizer that knows its tokens add [CLS] and [SEP]. Raises UserError."""
+        sep, cls = ((token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]"))
+        if None in (*sep, *cls):
+            raise UserError(f"{path}: no [CLS] or [SEP] in it: not a BERT vocabulary")
+        if not self.plain:
+            tokenizer.post_processor = BertProcessing(sep, cls)
 
 
 def read_settings(path: Path) -> dict[str, Any]:
@@ -98,9 +106,7 @@ def read_vocab(path: Path) -> Tokenizer:
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason}); fetch the model again") from error
     vocab = {word: i for i, word in enumerate(words) if word}
-    tokenizer = Tokenizer(WordPiece(vocab, unk_token="[UNK]", max_input_chars_per_word=100))
-    tokenizer.add_special_tokens([word for word in SPECIAL if word in vocab])
-    return tokenizer
+    return Tokenizer(WordPiece(vocab, **WORDPIECE))
 
 
 def check_ids_of(path: Path) -> None:
@@ -119,40 +125,75 @@ def is_cased(tokenizer: Tokenizer) -> bool:
     return any(word != word.lower() for word in words)
 
 
-def add_tokens(tokenizer: Tokenizer, directory: Path) -> None:
-    """Add the tokens that stand in files beside the vocabulary, with the ids they have there.
+def add_tokens(tokenizer: Tokenizer, own: Added, directory: Path, plain: bool) -> None:
+    """Add the tokens that transformers adds, in its order: those with an id, then by their roles.
 
-    Raises UserError for an id that the token would not get here.
+    own: those of tokenizer.json. Raises UserError for an id that the token would not get here, and
+    if a file has another token in the place of one of BERT's five.
     """
-    for token, i in sorted(added_tokens(directory), key=lambda pair: pair[1]):
-        # one that the vocabulary has keeps its id, and is not split from now on
-        if token.content not in SPECIAL or tokenizer.token_to_id(token.content) is None:
-            (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
+    special = special_tokens(tokenizer, directory)
+    listed = dict(sorted(listed_tokens(directory, own, special).items()))
+    # one that the vocabulary has keeps its id, and is not split from now on
+    tokenizer.add_tokens([*listed.values()])
+    for i, token in listed.items():
         if (found := tokenizer.token_to_id(token.content)) != i:
             raise UserError(
                 f"{directory}: the added token {token.content!r} has the id {i} in its file, the "
                 f"vocabulary gives it {found}"
             )
+    # BERT's classes know their five unnamed
+    add_special_tokens(tokenizer, special if plain else [*special, *FIVE])
 
 
-def add_special_tokens(tokenizer: Tokenizer, directory: Path) -> None:
-    """Add the special tokens that two files name beside BERT's five; they are never split.
+def add_special_tokens(tokenizer: Tokenizer, tokens: list[AddedToken]) -> None:
+    """Add special tokens, but for those that are there, with options of their own perhaps."""
+    left_out = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    # one of the five that the vocabulary lacks gets no id: the tokenizer is then refused
+    left_out |= {token for token in SPECIAL if tokenizer.token_to_id(token) is None}
+    wanted: dict[str, AddedToken] = {}
+    for token in tokens:
+        if token.content not in left_out:
+            wanted.setdefault(token.content, token)  # the library would take the last options
+    tokenizer.add_tokens([*wanted.values()])
 
-    Raises UserError if a file has another token in the place of one of the five.
+
+def special_tokens(tokenizer: Tokenizer, directory: Path) -> list[AddedToken]:
+    """Return the special tokens that two files name, which are never split: roles, then more.
+
+    Raises UserError if a file has another token in the place of one of BERT's five.
     """
+    padding = (tokenizer.padding or {}).get("pad_token")
+    roles: dict[str, Any] = {"bos_token": None, "eos_token": None, "pad_token": padding}
+    more: list[AddedToken] | None = None
     for path in (directory / "tokenizer_config.json", directory / "special_tokens_map.json"):
         values = read_settings(path)
         for role, usual in ROLES.items():
             found = content_of(values.get(role) or usual)
             if found != usual:
                 raise UserError(f"{path}: {role} is {found!r}; only {usual} is supported")
-        for key in MORE_SPECIAL:
-            more = values.get(key) or []
-            more = list(more.values()) if isinstance(more, dict) else more
-            names = [content_of(token) for token in more] if isinstance(more, list) else [None]
-            if not all(isinstance(name, str) and name for name in names):
-                raise UserError(f"{path}: {key} is not a list of tokens")
-            tokenizer.add_special_tokens(names)
+        roles |= {key: value for key, value in values.items() if key.endswith("_token")}
+        extra, additional = (tokens_of(values, key, path) for key in MORE_SPECIAL)
+        if isinstance(own_roles := values.get(MORE_SPECIAL[0]), dict):
+            roles, extra, more = roles | own_roles, None, None
+        if extra:
+            more = (more or []) + extra
+        elif more is None:
+            more = extra if additional is None else additional
+        if "added_tokens_decoder" in values:
+            break  # transformers leaves the second file alone then
+    named = [token for token in roles.values() if isinstance(content_of(token), str)]
+    return [*(as_special(token, directory) for token in named), *(more or [])]
+
+
+def tokens_of(values: dict[str, Any], key: str, path: Path) -> list[AddedToken] | None:
+    """Return a setting's list of special tokens, None if it is not there. Raises UserError."""
+    if (tokens := values.get(key)) is None:
+        return None
+    tokens = list(tokens.values()) if isinstance(tokens, dict) else tokens
+    names = [content_of(token) for token in tokens] if isinstance(tokens, list) else [None]
+    if not all(isinstance(name, str) and name for name in names):
+        raise UserError(f"{path}: {key} is not a list of tokens")
+    return [as_special(token, path) for token in tokens]
 
 
 def content_of(token: Any) -> Any:
@@ -160,19 +201,35 @@ def content_of(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
 
 
-def added_tokens(directory: Path) -> list[tuple[AddedToken, int]]:
-    """Return the tokens of added_tokens.json and of tokenizer_config.json, with their ids."""
-    found = []
-    decoder = read_settings(directory / "tokenizer_config.json").get("added_tokens_decoder", {})
+def as_special(token: str | dict[str, Any], path: Path) -> AddedToken:
+    """Return a special token with the options that a file has around it. Raises UserError."""
+    options = token if isinstance(token, dict) else {"content": token}
+    options = {key: value for key, value in options.items() if key != "__type"}
     try:
-        for content, i in read_settings(directory / "added_tokens.json").items():
-            found.append((AddedToken(content), int(i)))
-        for i, options in decoder.items():
-            options = {key: value for key, value in options.items() if key != "__type"}
-            found.append((AddedToken(**options), int(i)))
+        return AddedToken(**options | {"special": True})
+    except TypeError as error:
+        raise UserError(f"{path}: the token {options['content']!r}: {first_line(error)}") from error
+
+
+def listed_tokens(directory: Path, own: Added, special: list[AddedToken]) -> Added:
+    """Return the tokens that tokenizer_config.json lists, else the other files' (own, too), by id.
+
+    Raises UserError for what is no list of tokens.
+    """
+    found = {}
+    decoder = read_settings(directory / "tokenizer_config.json").get("added_tokens_decoder")
+    names = {token.content for token in special}
+    try:
+        if decoder is not None:
+            for i, options in decoder.items():
+                options = {key: value for key, value in options.items() if key != "__type"}
+                found[int(i)] = AddedToken(**options)
+            return found
+        for name, i in read_settings(directory / "added_tokens.json").items():
+            found[int(i)] = AddedToken(name, special=name in names)
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
         raise UserError(f"{directory}: its added tokens cannot be read ({error})") from error
-    return found
+    return found | own
 
 
 def read_tokenizer(directory: Path) -> Tokenizer:
@@ -181,7 +238,7 @@ def read_tokenizer(directory: Path) -> Tokenizer:
     Raises UserError if neither file exists, or for a tokenizer or a setting that is not BERT's.
     """
     settings = Settings.from_directory(directory)
-    path = directory / "tokenizer.json"
+    path, own = directory / "tokenizer.json", {}
     if path.is_file():
         check_ids_of(path)
         try:
@@ -193,14 +250,34 @@ def read_tokenizer(directory: Path) -> Tokenizer:
             raise UserError(f"{path}: a {kind} tokenizer; BERT's is WordPiece")
         if tokenizer.token_to_id(unknown := tokenizer.model.unk_token) is None:
             raise UserError(f"{path}: its unk_token {unknown!r} is not in its vocabulary")
-        settings.apply_to(tokenizer, path)
+        if (side := (tokenizer.truncation or {}).get("direction", "right")) != "right":
+            raise UserError(f"{path}: truncation.direction is {side!r}; only 'right' is supported")
+        own = tokenizer.get_added_tokens_decoder()
+        if not settings.plain:
+            tokenizer = as_bert(tokenizer, path)
     elif (path := directory / "vocab.txt").is_file():
         tokenizer = read_vocab(path)
         if settings.lowercase is None:
             settings = replace(settings, lowercase=not is_cased(tokenizer))
-        settings.apply_to(tokenizer, path)
     else:
         raise UserError(f"{directory}: neither tokenizer.json nor vocab.txt is there")
-    add_tokens(tokenizer, directory)
-    add_special_tokens(tokenizer, directory)
+    settings.apply_to(tokenizer)  # first: some tokens are normalized as they are added
+    add_tokens(tokenizer, own, directory, settings.plain)
+    settings.add_ends(tokenizer, path)
     return tokenizer
+
+
+def as_bert(tokenizer: Tokenizer, path: Path) -> Tokenizer:
+    """Return what BERT's classes take of a tokenizer.json: the vocabulary, without added tokens.
+
+    Raises UserError for a setting that they do not take.
+    """
+    for key, usual in WORDPIECE.items():
+        if (found := getattr(tokenizer.model, key)) != usual:
+            raise UserError(
+                f"{path}: model.{key} is {found!r}, BERT's classes have {usual!r}: to keep it, "
+                f"write {PLAIN_CLASSES[0]} as tokenizer_class in tokenizer_config.json"
+            )
+    taken = Tokenizer(tokenizer.model)
+    taken.normalizer, taken.decoder = tokenizer.normalizer, tokenizer.decoder
+    return taken
