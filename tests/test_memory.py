@@ -3,11 +3,16 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from minbert import BertTokenizer
 from minbert.cli import run_script
+from minbert.data.tokenizer import CHARACTERS_PER_TOKEN, LONGEST
+from minbert.data.vocabulary import SPECIAL
 
 # Prints how many bytes are mapped for large blocks, before and after a torch.empty of 8 MiB. The
 # block before it is what glibc would learn from to keep blocks of that size among the small ones.
@@ -106,3 +111,41 @@ def test_another_fault_of_pytorch_is_no_lack_of_memory() -> None:
 
     with pytest.raises(RuntimeError, match="size"):
         run_script(main)
+
+
+class Recorder:
+    """A tokenizer that records the texts that each of its calls is given."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.given: list[Any] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self.tokenizer, name)
+        if not name.startswith("encode"):
+            return method
+
+        def record(texts: Any, **options: Any) -> Any:
+            self.given.append(texts)
+            return method(texts, **options)
+
+        return record
+
+
+def test_no_more_of_a_text_is_tokenized_than_may_be_read(tmp_path: Path) -> None:
+    """A line of 80 MB would take 10 GB: of texts, of pairs, of words and of spans."""
+    (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL, "a"]) + "\n")
+    tokenizer = BertTokenizer.from_directory(tmp_path)
+    recorder = tokenizer.tokenizer = Recorder(tokenizer.tokenizer)
+    length = 5
+    most = length * CHARACTERS_PER_TOKEN
+    text = "a " * most
+    cut = text[:most]
+    tokenizer.encode_batch([text, "a"], None, length)
+    tokenizer.encode_batch([text, "a"], ["a", text], length)
+    tokenizer.encode_words([[text, "a"], ["a"] * (most + 1)], length)
+    tokenizer.word_spans("a" * (LONGEST * CHARACTERS_PER_TOKEN + 1))
+    texts, pairs, words, span = recorder.given
+    assert texts == [cut, "a"] and pairs == [(cut, "a"), ("a", cut)]
+    assert words == [[cut, "a"], ["a"] * most]
+    assert len(span) == LONGEST * CHARACTERS_PER_TOKEN
