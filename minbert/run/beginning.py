@@ -19,7 +19,7 @@ from minbert.run.common_args import CommonArgs
 from minbert.run.resumed import check_data, check_steps
 from minbert.run.runlog import RunLog, has_trained
 from minbert.run.steps import Progress, StepRecords
-from minbert.run_files import FINDINGS, LOG
+from minbert.run_files import BEST_STEP, FINDINGS, LOG, STATE
 from minbert.training import distributed
 from minbert.training.device import describe_machine, precision_name
 from minbert.training.optimizer import AdamW
@@ -93,23 +93,25 @@ def begin(
     folder: Path, args: CommonArgs, *, tokenizer: BertTokenizer,
     model: MultitaskNetwork | MaskedLanguageModel,
     optimizer: AdamW, steps: int, last: Path | None, files: dict[str, Path],
-    hashes: dict[str, str], start: str = "", tasks_with_best: tuple[str, ...] = (), **about: Any,
+    hashes: dict[str, str], start: str = "", tasks: tuple[str, ...] = (),
+    tasks_with_best: tuple[str, ...] = (), **about: Any,
 ) -> Run:  # fmt: skip
     """Open the log of a run that starts, or load the state of one that continues from `last`.
 
     files: what is trained and evaluated on, by a name that stays when they move. hashes: those of
-    the files when they were read. start: the hash of the model that a run starts from.
-    tasks_with_best: the tasks whose own best steps are kept, too. about: more values for the log's
-    "start" or "resume".
+    the files when they were read. start: the hash of the model that a run starts from. tasks:
+    those that are scored; () in pre-training. tasks_with_best: those whose own best steps are kept,
+    too. about: more values for the log's "start" or "resume".
     """
     state = TrainState(steps, data=hashes, start=start)
     if last:
         state = checkpoint.load_training_state(last, model, optimizer)
+        checkpoint.check_scores(state, tasks, last / STATE)
         check_data(folder, state.data, files, hashes)
         check_steps(folder, state.steps, steps)
         state.data = hashes
         checkpoint.check_bests(folder, state, tasks_with_best)
-        adopt_bests(folder, state, tasks_with_best)
+        adopt_bests(folder, state, tasks, tasks_with_best)
         forget_lost_bests(folder, state, tasks_with_best)
     path, logged = folder / LOG, state.step if last else -1  # the log is kept up to that step
     if last and not path.is_file():
@@ -132,7 +134,9 @@ def machine_of(model: MultitaskNetwork | MaskedLanguageModel) -> str:
     return f"{describe_machine(encoder.device)}, {precision_name(encoder.compute_dtype)} products"
 
 
-def adopt_bests(folder: Path, state: TrainState, tasks_with_best: tuple[str, ...]) -> None:
+def adopt_bests(
+    folder: Path, state: TrainState, tasks: tuple[str, ...], tasks_with_best: tuple[str, ...]
+) -> None:
     """Let the state name the steps that the best folders hold, which may be newer than last/.
 
     After kill -9, best/ may hold a step that last/ does not know of. If its second evaluation came
@@ -141,6 +145,7 @@ def adopt_bests(folder: Path, state: TrainState, tasks_with_best: tuple[str, ...
     """
     held = checkpoint.read_best_step(folder / "best", Best)
     if held and held != state.best:
+        checkpoint.check_names(held.scores, tasks, str(folder / "best" / BEST_STEP))
         state.best = held
         (folder / FINDINGS).unlink(missing_ok=True)  # they are of another step
     for task in tasks_with_best:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json
+from minbert.log_lines import check_numbers
 from minbert.manifest import (
     check_content,
     flush_to_disk,
@@ -32,6 +33,7 @@ from minbert.typed import from_json, parse
 
 MOMENTS = "optimizer.safetensors"
 Scores = dict[str, float]
+MLM_SCORES = ("accuracy", "perplexity", "loss")  # of held-out tokens, in pre-training
 BestStep = TypeVar("BestStep", "Best", "TaskBest")
 
 
@@ -104,6 +106,7 @@ class TrainState:
         steps = (state.step, state.assessed + 1, state.best.step if state.best else 0)
         if not all(0 <= step <= state.steps + 1 for step in steps) or state.step > state.steps:
             raise UserError(f"{where}: step {steps[0]} of {state.steps}; {DAMAGED}")
+        check_numbers(saved, where)  # the log's last line has them, and the report
         return state
 
 
@@ -191,10 +194,43 @@ def check_bests(run: Path, state: TrainState, tasks_with_best: tuple[str, ...]) 
             raise UserError(f"{error}; {mend}") from error
 
 
+def check_scores(state: TrainState, tasks: tuple[str, ...], path: Path) -> None:
+    """Raise UserError if a run's state, read from this file, has not the scores of such a run.
+
+    tasks: the run's; () in pre-training, where a stage has no scores if no row is held out.
+    """
+    for place, scores in (("before", state.before), *state.stages):
+        if scores:
+            check_names(scores, tasks, f"{path}: {place[:60]!r}")
+    if state.best:
+        check_names(state.best.scores, tasks, f"{path}: best")
+    if not (state.step and state.is_evaluated):
+        return
+    lacking = ["stages"] * (not state.stages) + ["best"] * bool(tasks and not state.best)
+    lacking += [f"task_best: {name}" for name in tasks if name not in state.task_best]
+    if lacking:
+        raise UserError(f"{path}: {lacking[0]}: none after an evaluation; {DAMAGED}")
+
+
+def check_names(scores: Scores, tasks: tuple[str, ...], where: str) -> None:
+    """Raise UserError if scores, found at `where`, are not one for each task of a run.
+
+    tasks: as in `check_scores`.
+    """
+    expected = tasks or MLM_SCORES
+    if odd := sorted(scores.keys() ^ {*expected}, key=lambda name: (name in scores, name)):
+        what = "is not a score of this run" if odd[0] in scores else "has no score"
+        raise UserError(f"{where}: {odd[0][:60]!r} {what}; {DAMAGED}")
+
+
 def read_best_step(directory: Path, kind: type[BestStep]) -> BestStep | None:
     """Return which step a best step's folder holds; None if it is gone or of an older run."""
     path = directory / BEST_STEP
-    return from_json(kind, read_json(path), str(path)) if path.is_file() else None
+    if not path.is_file():
+        return None
+    best = from_json(kind, read_json(path), str(path))
+    check_numbers(asdict(best), str(path))
+    return best
 
 
 def save_training_state(

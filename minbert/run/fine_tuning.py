@@ -163,7 +163,7 @@ def set_up(args: Args, folder: Path, tasks: Tasks) -> FineTuning:
     begun = begin(
         folder, args, tokenizer=tokenizer, model=model, optimizer=optimizer, steps=plan.steps,
         last=last, files=files, hashes=hashes, passes=plan.passes(), prepared_s=prepared_s,
-        start=start, tasks_with_best=args.tasks if args.save_task_best else (),
+        start=start, tasks=args.tasks, tasks_with_best=args.tasks if args.save_task_best else (),
         left_out=count_left_out({"train": train_splits, "dev": dev_splits, "test": test_splits}),
     )  # fmt: skip
     if not last:

@@ -14,14 +14,20 @@ from minbert.metrics import summarize_seeds
 from minbert.report.files import REPORT
 from minbert.run import rundir
 from minbert.run.beginning import describe_finished
-from minbert.run.checkpoint import Scores, TrainState, read_state, task_best_folder
+from minbert.run.checkpoint import (
+    Scores,
+    TrainState,
+    check_scores,
+    read_state,
+    task_best_folder,
+)
 from minbert.run.fine_tuning import prepare_reading
 from minbert.run.finish import finish_several
 from minbert.run.resumed import check_begun
 from minbert.run.runlog import is_finished
 from minbert.run.teachers import load_teacher_outputs, make_teacher_outputs, teacher_files
 from minbert.run.train_args import FROZEN, Args
-from minbert.run_files import FINDINGS, runs_of
+from minbert.run_files import FINDINGS, STATE, runs_of
 from minbert.task.loading import check_files, load_tests, load_train_and_dev, training_files
 from minbert.task.siamese import IN_BATCH, PairData
 from minbert.task.task import Task, Tasks
@@ -137,6 +143,7 @@ def finished_state(args: Args, folder: Path) -> TrainState | None:
         is_predicted = args.skip_predictions or (folder / FINDINGS).is_file()
         if is_whole and is_predicted and not left and (folder / REPORT).is_file():
             state = read_state(folder / "last")[0]
+            check_scores(state, args.tasks, folder / "last" / STATE)
     state = distributed.all_gather(state)[0]
     if state:
         print(describe_finished(folder, state))

@@ -20,6 +20,7 @@ NEW = ["--model", "model", "--output-dir", "runs", "--name", "n", "--epochs", "1
 TRAIN = ["train", *NEW, "--data-dir", "data", "--skip-predictions", "--max-length", "32"]
 PRETRAIN = ["pretrain", *NEW, "--corpus", "corpus.txt", "--held-out", "20", "--mask-rate", "0.5"]
 RESUME = ["train", "--resume", "runs/half"]
+GO_ON = ["pretrain", "--resume", "runs/pre"]
 TEXT = ["evaluate", "--checkpoint", "runs/r", "--text", "red cat runs"]
 EVALUATE = ["evaluate", "--checkpoint", "runs/r", "--data-dir", "data", "--output", "out"]
 SCORE = ["evaluate", "--score", "pred.csv", "--gold", "data/ids-sst-dev.csv"]
@@ -108,6 +109,9 @@ INPUTS = [
     Input("runs/half/last/state.json", m.json_file, RESUME, sealed=True),
     Input("runs/half/best/step.json", m.json_file, RESUME, sealed=True),
     Input("runs/half/last/optimizer.safetensors", m.safetensors, RESUME, sealed=True),
+    Input("runs/pre/last/state.json", m.json_file, GO_ON, sealed=True),
+    Input("runs/pre/last/model.safetensors", m.safetensors, GO_ON, sealed=True),
+    Input("runs/pre/best/step.json", m.json_file, GO_ON, sealed=True),
     Input("runs/half/last/heads.json", m.json_file, RESUME, sealed=True),
     Input("runs/r/best/heads.json", m.json_file, EVALUATE, sealed=True),
     Input("runs/r/best/heads.safetensors", m.safetensors, EVALUATE, sealed=True),
@@ -186,7 +190,7 @@ def make_models(stage: Path) -> None:
 
 
 def make_runs(stage: Path) -> None:
-    """Train a run to its end and stop another one half-way; fill the caches."""
+    """Train runs to their end and stop one of each script half-way; fill the caches."""
     argv = [*arguments(Path("."), "--epochs", "1", "--eval-every", "4", "--save-minutes", "0")]
     argv += ["--output-dir", "runs"]
     finish("train", [*argv, "--name", "r"], stage)
@@ -197,10 +201,10 @@ def make_runs(stage: Path) -> None:
     towers = ["--tasks", "sts", "--pair-encoding", "siamese", "--towers", "separate"]
     finish("train", [*argv, *towers, "--name", "two"], stage)
     taught = ["--teacher", "sst=runs/r", "--name", "half", "--epochs", "9"]
-    half = Command("train", [*argv, *taught], stage)
-    wait_for_step(stage / "runs/half", 85)
-    half.signal(signal.SIGTERM)
-    assert half.finish().code == 130
+    stop("train", [*argv, *taught], stage / "runs/half", 85)
+    words = ["--keep", "best", "--held-out", "4", "--save-minutes", "0", "--output-dir", "runs"]
+    argv = [*arguments(Path("."), "--name", "pre", "--epochs", "3"), *words]
+    stop("pretrain", argv, stage / "runs/pre", 25)
     saved = stage / "saved"
     shutil.copytree(stage / "runs/r/best", saved)
     (saved / "manifest.json").unlink()
@@ -213,6 +217,14 @@ def make_runs(stage: Path) -> None:
     for script, *more in (TRAIN, PRETRAIN):
         finish(script, more, stage)
         shutil.rmtree(stage / "runs/n")
+
+
+def stop(script: str, argv: list[str], run_: Path, step: int) -> None:
+    """Stop a command's run, in its folder, after so many steps; it must be ready to go on."""
+    command = Command(script, argv, run_.parents[1])
+    wait_for_step(run_, step)
+    command.signal(signal.SIGTERM)
+    assert command.finish().code == 130
 
 
 def finish(script: str, argv: list[str], folder: Path) -> None:
