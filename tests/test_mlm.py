@@ -115,6 +115,16 @@ def test_a_checkpoint_without_head_gets_a_new_one(tiny: BertModel, tmp_path: Pat
     assert load_mlm(tmp_path)[1]
 
 
+def test_a_head_for_words_that_is_not_finite_is_refused(tiny: BertModel, tmp_path: Path) -> None:
+    save_mlm(MaskedLanguageModel(tiny), tmp_path)
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    tensors["cls.predictions.bias"][3] = torch.nan
+    save_file(tensors, path)
+    with pytest.raises(UserError, match=r"model\.safetensors: bias is not finite in every entry"):
+        load_mlm(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
