@@ -107,6 +107,20 @@ def test_a_model_without_a_pooler_gets_a_new_one(
     assert torch.equal(again["pooler_dense.weight"], loaded["pooler_dense.weight"])
 
 
+@pytest.mark.parametrize("prefix", ["", "bert.", "encoder."])
+@pytest.mark.parametrize("head", ["classifier.", "qa_outputs.", "heads.sst.", "head."])
+def test_a_head_that_is_left_out_is_named(
+    tiny: BertModel, tmp_path: Path, capsys: pytest.CaptureFixture[str], head: str, prefix: str
+) -> None:
+    """With what a terminal would take for a command written out, as in any file of another's."""
+    names = [f"{prefix}{head}bias", f"{prefix}{head}\x1b[31m"]
+    heads = {name: torch.ones(2) for name in names}
+    BertModel.from_pretrained(write(tmp_path, tiny, {**published(tiny), **heads}))
+    shown = f"{prefix}{head}\\x1b[31m, {prefix}{head}bias"
+    path = tmp_path / "model.safetensors"
+    assert capsys.readouterr().err == f"{path}: its head is left out ({shown})\n"
+
+
 def test_older_layouts_of_sentence_transformers(tiny: BertModel, tmp_path: Path) -> None:
     tiny.save_pretrained(tmp_path / "0_Transformer")
     (tmp_path / "config.json").write_text('{"__version__": "0.2.0"}')

@@ -13,13 +13,13 @@ from minbert.config import BertConfig
 from minbert.errors import DAMAGED, UserError
 from minbert.files import read_json
 from minbert.tensors import load_pickled, load_tensors, save_tensors
-from minbert.weights.convert import convert, to_ours
+from minbert.weights.convert import PREFIX, convert, to_ours
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 OTHER_FRAMEWORKS = ("tf_model.h5", "flax_model.msgpack", "model.ckpt.index", "rust_model.ot")
 LARGEST = 1e18  # of a weight that could be meant: the square of a larger one is infinite
 POOLER = "pooler_dense."
-HEAD_NAMES = re.compile(r"(bert\.)?(classifier|qa_outputs|heads?)\.")
+HEAD_NAMES = re.compile(r"(classifier|qa_outputs|heads?)\.")  # without PREFIX
 
 
 def read_tensors(directory: Path) -> tuple[dict[str, Tensor], Path]:
@@ -102,7 +102,7 @@ def read_encoder(
     if not has_pooler:  # made after the shapes are checked: a wrong size might not fit in memory
         state |= new_pooler(config)
         print(f"{path}: no pooler in it; a new one is made", file=sys.stderr)
-    if left_out := sorted(name for name in tensors if HEAD_NAMES.match(name)):
+    if left_out := sorted(name for name in tensors if HEAD_NAMES.match(PREFIX.sub("", name))):
         names = ", ".join(left_out)[:80].encode("unicode_escape").decode()
         print(f"{path}: its head is left out ({names})", file=sys.stderr)
     check_weights(state, path)
