@@ -42,6 +42,25 @@ def test_what_is_no_text_is_named(
         evaluate.main([*command, "-"])
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"PK\x03\x04abc", "a zip archive"),
+        (b"BZh61AY&SYabc", "compressed by bzip2"),
+        (b"red cat\n", "not compressed by gzip; .* if it is text, take .gz off its name"),
+        (b"\x1f\x8b\x08", "a damaged .gz file"),
+    ],
+)
+def test_what_is_no_gzip_under_its_ending_is_named(
+    trained: Path, tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "in.txt.gz").write_bytes(content)
+    with pytest.raises(UserError, match=f"in.txt.gz: {message}"):
+        evaluate.main(
+            ["--checkpoint", str(trained), "--task", "sst", "--input", str(tmp_path / "in.txt.gz")]
+        )
+
+
 def test_a_file_that_is_missing_is_named(trained: Path) -> None:
     command = ["--checkpoint", str(trained), "--input", "no.tsv", "--task", "sst"]
     ended = forked.run("evaluate", command, trained)

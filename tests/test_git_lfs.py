@@ -6,14 +6,19 @@ from pathlib import Path
 import pytest
 
 from minbert import BertModel, BertTokenizer, UserError
+from minbert.data.corpus import corpus_texts
 from minbert.data.tables import Dialect, column_names
 from minbert.tensors import load_tensors
 from minbert.weights.verify import read_reference
 
 
+def names(path: Path) -> list[str]:
+    return column_names(path, Dialect())
+
+
 def parquet_names(path: Path) -> list[str]:
     pytest.importorskip("pyarrow")
-    return column_names(path, Dialect())
+    return names(path)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +34,10 @@ def parquet_names(path: Path) -> list[str]:
         ("a.npz", read_reference),
         ("a.pt", read_reference),
         ("a.parquet", parquet_names),
+        ("a.tsv", names),
+        ("a.tsv.gz", names),
+        ("a.jsonl.gz", names),
+        ("a.txt.gz", lambda path: list(corpus_texts([path]))),
     ],
 )
 def test_a_pointer_is_named(

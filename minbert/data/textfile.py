@@ -18,6 +18,7 @@ from minbert.manifest import LFS, LFS_MESSAGE
 
 UTF_16 = 'UTF-16 text; save it as UTF-8 (tables may stay: a task file\'s charset = "{0}")'
 PACKED = "compressed by {0}; unpack it with `{1}`, or compress it by gzip (.gz), which is read"
+GZIP = b"\x1f\x8b"
 KNOWN_BYTES = (  # how files begin that somebody may take for text
     (b"\xff\xfe", UTF_16.format("utf-16")),
     (b"\xfe\xff", UTF_16.format("utf-16")),
@@ -32,7 +33,7 @@ KNOWN_BYTES = (  # how files begin that somebody may take for text
     ),
     (LFS, LFS_MESSAGE),
     (
-        b"\x1f\x8b",
+        GZIP,
         "compressed by gzip; unpack it by `gunzip` or, if it is a text file, end its name in .gz",
     ),
     *((b"BZh%d1AY&SY" % level, PACKED.format("bzip2", "bunzip2")) for level in range(1, 10)),
@@ -153,9 +154,21 @@ def has_ascii(encoding: str) -> bool:
 
 @contextmanager
 def opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, or what is in a .gz. Raises UserError when reading comes upon a damaged .gz."""
+    """Open a file, or what is in a .gz.
+
+    Raises UserError for a .gz that is none and, when reading comes upon it, for a damaged one.
+    """
     try:
-        with gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb") as file:
-            yield file
+        with path.open("rb") as file:
+            if path.suffix.lower() != ".gz":
+                yield file
+                return
+            first = file.peek(64)
+            if first and not first.startswith(GZIP):
+                check_is_text(first, str(path))  # it names what stands in the file's place
+                hint = "fetch it again or, if it is text, take .gz off its name"
+                raise UserError(f"{path}: not compressed by gzip; {hint}")
+            with gzip.open(file) as inside:
+                yield inside
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UserError(f"{path}: a damaged .gz file ({error}); fetch it again") from error
