@@ -1,13 +1,20 @@
 """Every row is learned with its own label, however it is read."""
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from pyarrow import parquet
 
-from minbert import MultitaskModel
+from minbert import MultitaskModel, UserError
+from minbert.data.examples import read_examples
 from minbert.task.labels import class_parser, label_parser, label_set_parser, score_parser
+from minbert.task.predictions import score_predictions
 from tests.conftest import logged, run
+from tests.test_real_files import task_of
 
 
 @pytest.mark.parametrize(
@@ -60,3 +67,34 @@ def test_labels_0_and_1_in_one_row_may_mean_two_things() -> None:
     with pytest.raises(ValueError, match=r"one 0 or 1 a class\? .*; to have both of 0 and 1 in"):
         label_set_parser([0, 1])("0;1")
     assert label_set_parser([0, 1])("1") == 2
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
+@pytest.mark.parametrize(
+    ("labels", "value"),
+    [
+        (["a;b", "c"], ["a", "b"]),
+        (["-", "b"], []),
+        (2, [1]),
+        (2, [0, 1]),
+        ("", [3.5]),  # of a regression
+    ],
+)
+def test_a_list_is_no_label(
+    tmp_path: Path, name: str, labels: list[str] | int | str, value: list[str | float]
+) -> None:
+    """Joined by `;` it could be the name of another label; nor is the file trained on or scored."""
+    if name == "a.parquet":
+        column = pyarrow.array([value], pyarrow.list_(pyarrow.string()) if value == [] else None)
+        parquet.write_table(pyarrow.table({"text": ["x"], "label": column}), tmp_path / name)
+    else:
+        (tmp_path / name).write_text(json.dumps({"text": "x", "label": value}) + "\n")
+    kind = "classification" if labels else "regression"
+    task = task_of(tmp_path, name, kind=kind, labels=labels)
+    message = f"{name}:1: label: a list is not a label: {re.escape(str(value))}; write one label"
+    with pytest.raises(UserError, match=message):
+        read_examples(tmp_path / name, task.columns, labelled=True)
+    answer = labels[1] if isinstance(labels, list) else 1
+    (tmp_path / "p.csv").write_text(f"id,label\n1,{answer}\n")
+    with pytest.raises(UserError, match=message):
+        score_predictions(tmp_path / "p.csv", tmp_path / name, [task])

@@ -113,6 +113,7 @@ def test_json_lines_have_lists(tmp_path: Path) -> None:
         ("a.jsonl", '{"tokens": "a b", "tags": ["O"]}', r"jsonl:1: tokens: a list of words was ex"),
         ("a.jsonl", '{"tokens": ["a", ""], "tags": ["O", "O"]}', r"tokens: word 2 is empty"),
         ("a.jsonl", '{"tokens": ["a"], "tags": "O"}', r"jsonl:1: tags: a list of tags was expect"),
+        ("a.jsonl", '{"tokens": ["a"], "tags": [["O"]]}', r"1: tags: a list is not a label: \['O'"),
         ("a.jsonl", '{"tokens": [], "tags": ["O"]}', r"a.jsonl:1: empty sentence"),
     ],
 )

@@ -13,6 +13,7 @@ from minbert.data.tables import (
     OBJECT_ENDINGS,
     Dialect,
     as_label,
+    as_label_set,
     as_tags,
     as_text,
     as_words,
@@ -233,7 +234,9 @@ def _rows(path: Path, columns: Columns, labelled: bool, id_prefix: str) -> Itera
         yield from _cmu_rows(path, columns, id_prefix)
         return
     needed = columns.needed(labelled)
-    text_of, label_of = (as_words, as_tags) if columns.dialect.word_columns else (as_text, as_label)
+    text_of, label_of = as_text, as_label_set if columns.empty_set else as_label
+    if columns.dialect.word_columns:
+        text_of, label_of = as_words, as_tags
     names, rows = open_table(path, columns.dialect, needed)
     if file_ending(path) not in JSON:  # whose rows have names of their own
         check_columns(path, needed, names, columns.dialect)

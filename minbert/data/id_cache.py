@@ -16,7 +16,7 @@ from minbert.files import has_its_hash, remove_unfinished, replaced_file, write_
 from minbert.manifest import check_unchanged, sha256_of
 
 CACHE = ".ids"  # in --output-dir: the ids of data files and corpora, for all runs
-CACHE_VERSION = b"8"  # change it when the same files give other arrays, or of another meaning
+CACHE_VERSION = b"9"  # change it when the same files give other arrays, or of another meaning
 
 
 def load_split(

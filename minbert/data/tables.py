@@ -245,17 +245,27 @@ def as_text(value: Any) -> str:
 
 
 def as_label(value: Any) -> str:
-    """Return a label as a table would write it; a list is a set of labels, with `;` between.
-
-    Raises ValueError for a value that is no label.
-    """
+    """Return a label as a table would write it. Raises ValueError for a value that is no label."""
     if isinstance(value, bool):
         return str(value).lower()  # as JSON writes it
-    if isinstance(value, list):
-        if any(isinstance(part, list) or ";" in as_label(part) for part in value):
-            raise ValueError(f"a list of names without `;` was expected, found {str(value)[:60]}")
-        return ";".join(map(as_label, value)) if value else "-"
+    if isinstance(value, list):  # which `as_text` would take for words
+        raise ValueError(
+            f'a list is not a label: {str(value)[:60]}; write one label (kind = "multi-label" has '
+            f"several in a row)"
+        )
     return as_text(value)
+
+
+def as_label_set(value: Any) -> str:
+    """Return a set of labels as a table would write it: a list with `;` between, `-` for none.
+
+    Raises ValueError for a value that is no set of labels.
+    """
+    if not isinstance(value, list):
+        return as_label(value)
+    if any(isinstance(part, list) or ";" in as_label(part) for part in value):
+        raise ValueError(f"a list of names without `;` was expected, found {str(value)[:60]}")
+    return ";".join(map(as_label, value)) if value else "-"
 
 
 def as_words(value: Any) -> list[str]:
