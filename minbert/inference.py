@@ -11,7 +11,7 @@ import numpy as np
 
 from minbert.data.encoded import encode_examples
 from minbert.data.examples import Example
-from minbert.data.items import by_row, item_labels, visible_items
+from minbert.data.items import by_row, count_unseen
 from minbert.data.tables import as_words
 from minbert.data.texts import as_list, checked_text
 from minbert.data.tokenizer import LONGEST, SHORTEST, BertTokenizer, check_max_length
@@ -176,7 +176,7 @@ class MultitaskModel:
         split = encode_examples(examples, self.tokenizer, self.max_length, siamese, spec.long)
         with distributed.alone(), evaluating(self.network):
             outputs = task_outputs(self.network, spec, split)
-        if spec.per_word and (cut := len(item_labels(split)) - len(visible_items(split))):
+        if cut := count_unseen(split):
             what = f"{cut:,} words cut off or without a piece, not predicted"
             say(f"{task}: {what} (max_length {self.max_length})", sys.stderr)
         return by_row(split, outputs.numpy())

@@ -15,9 +15,10 @@ from minbert.data.collate import collate
 from minbert.data.encoded import EncodedSplit, chosen_rows, encode_files, limit_rows, take
 from minbert.data.examples import read_examples
 from minbert.data.id_cache import load_split
+from minbert.data.items import count_unseen
 from minbert.data.sampler import length_sorted_batches
 from minbert.files import HOST
-from minbert.task.loading import DataSource, distinct_sentences, load_task
+from minbert.task.loading import DataSource, count_trained_on, distinct_sentences, load_task
 from minbert.task.taskfile import make_task
 from minbert.weights.resolve import resolve
 from tasks import TASKS
@@ -148,6 +149,18 @@ def test_a_row_costs_little_more_than_its_ids_while_a_file_is_read(
         columns = TASKS["sst"].columns
         peaks.append(peak_memory(lambda: encode_files(path, columns, True, tokenizer, 64)))  # noqa: B023
     assert (peaks[1] - peaks[0]) / 4000 < 120
+
+
+def test_counting_over_all_rows_takes_less_than_a_byte_of_each() -> None:
+    """A list of where they end took 40."""
+    rows, starts = 50_000, np.ones(50_000, dtype=np.int32)
+    ids, labels = np.zeros(rows, dtype=np.int32), np.zeros(rows, dtype=np.float32)
+    train = EncodedSplit(np.zeros(rows, dtype="S1"), labels, ids, np.arange(rows + 1), starts)
+    dev = take(train, np.arange(3))
+    assert count_unseen(train) == 0
+    assert count_trained_on(dev, train) == 3
+    assert peak_memory(lambda: count_unseen(train)) < rows
+    assert peak_memory(lambda: count_trained_on(dev, train)) < rows
 
 
 def test_how_many_rows_a_file_gave_is_said(tmp_path: Path, tokenizer, capsys) -> None:

@@ -36,6 +36,11 @@ def visible_items(split: EncodedSplit) -> np.ndarray:
     return items_of(split, np.arange(len(split)))[0]
 
 
+def count_unseen(split: EncodedSplit) -> int:
+    """Return how many items the model does not see: words cut off or without a piece."""
+    return 0 if split.word_starts is None else int((split.word_starts < 0).sum())
+
+
 def item_counts(split: EncodedSplit, rows: np.ndarray) -> np.ndarray:
     """Return how many items of each of these n rows the model sees, (n,)."""
     return np.bincount(items_of(split, rows)[1], minlength=len(rows))

@@ -16,7 +16,7 @@ from minbert.data.examples import (
     read_examples,
 )
 from minbert.data.id_cache import load_split
-from minbert.data.items import item_labels, visible_items
+from minbert.data.items import count_unseen
 from minbert.data.long_texts import HEAD_ONLY
 from minbert.data.tokenizer import BertTokenizer
 from minbert.errors import UserError
@@ -101,7 +101,7 @@ def load_task(
         siamese=task.name in source.siamese_tasks, long=task.long,
     )  # fmt: skip
     left_out = f"; {split.left_out}" if split.left_out else ""
-    if unread := len(item_labels(split)) - len(visible_items(split)):
+    if unread := count_unseen(split):
         left_out += f"; words cut off or without a piece, not predicted: {unread:,}"
     lengths = split.lengths
     if task.name in source.siamese_tasks:  # each sentence may be so long
@@ -187,7 +187,7 @@ def count_trained_on(dev: EncodedSplit, train: EncodedSplit) -> int:
         ends = split.offsets
         if len(split.owners):
             ends = ends[np.searchsorted(split.owners, np.arange(len(split) + 1))]
-        for start, end in pairwise(ends.tolist()):
+        for start, end in pairwise(ends):  # not a list: a Python int takes four times the memory
             yield split.ids[start:end].tobytes()
 
     counts = Counter(tokens_of_rows(dev))
