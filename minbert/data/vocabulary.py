@@ -175,6 +175,7 @@ def special_tokens(tokenizer: Tokenizer, directory: Path) -> list[AddedToken]:
         extra, additional = (tokens_of(values, key, path) for key in MORE_SPECIAL)
         if isinstance(own_roles := values.get(MORE_SPECIAL[0]), dict):
             roles, extra, more = roles | own_roles, None, None
+        # extra tokens of both files add up; additional ones count if there are no others yet
         if extra:
             more = (more or []) + extra
         elif more is None:
