@@ -202,12 +202,16 @@ def content_of(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
 
 
+def added_token(options: dict[str, Any]) -> AddedToken:
+    """Make a token of a file's options, but for the mark of a class that some have."""
+    return AddedToken(**{key: value for key, value in options.items() if key != "__type"})
+
+
 def as_special(token: str | dict[str, Any], path: Path) -> AddedToken:
     """Return a special token with the options that a file has around it. Raises UserError."""
     options = token if isinstance(token, dict) else {"content": token}
-    options = {key: value for key, value in options.items() if key != "__type"}
     try:
-        return AddedToken(**options | {"special": True})
+        return added_token(options | {"special": True})
     except TypeError as error:
         raise UserError(f"{path}: the token {options['content']!r}: {first_line(error)}") from error
 
@@ -222,10 +226,7 @@ def listed_tokens(directory: Path, own: Added, special: list[AddedToken]) -> Add
     names = {token.content for token in special}
     try:
         if decoder is not None:
-            for i, options in decoder.items():
-                options = {key: value for key, value in options.items() if key != "__type"}
-                found[int(i)] = AddedToken(**options)
-            return found
+            return {int(i): added_token(options) for i, options in decoder.items()}
         for name, i in read_settings(directory / "added_tokens.json").items():
             found[int(i)] = AddedToken(name, special=name in names)
     except (ArithmeticError, AttributeError, TypeError, ValueError) as error:

@@ -183,13 +183,13 @@ def exports(folder: Path, args: Any) -> list[str]:
 
 
 def write_mlm_card(
-    folder: Path, args: Any, hashes: dict[Path, str], rows: tuple[int, int], kept: str, step: int,
-    found: dict[str, float], task_flags: str,
+    folder: Path, args: Any, hashes: dict[Path, str], rows: int, held_out: int, kept: str,
+    step: int, found: dict[str, float], task_flags: str,
 ) -> None:  # fmt: skip
     """Write the card of a pre-trained run: how well what it keeps predicts held-out tokens.
 
-    hashes: of the files that it began with. rows: trained on, and held out. kept: the folder that
-    --model RUN means; step, found: its step, and its scores then. task_flags: by which
+    hashes: of the files that it began with. rows: trained on; held_out: not. kept: the folder
+    that --model RUN means; step, found: its step, and its scores then. task_flags: by which
     train_multitask.py has the same tasks.
     """
     head = ("held-out masked tokens", f"step {step}")
@@ -197,7 +197,7 @@ def write_mlm_card(
     scores: Rows = [head, *shown.items()]
     data: Rows = [("file", "sha256"), *((f.name, f"`{own}`") for f, own in hashes.items())]
     about = (
-        f"A BERT encoder pre-trained further by minbert on {rows[0]:,} rows, beside {rows[1]:,} "
+        f"A BERT encoder pre-trained further by minbert on {rows:,} rows, beside {held_out:,} "
         f"held out, starting from\n"
         f"`{args.model}`. `{kept}/` holds step {step}; `--model` takes that."
     )

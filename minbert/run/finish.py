@@ -143,8 +143,10 @@ def finish_mlm(run: PreTraining) -> None:
     kept, step, scores = kept_checkpoint(run.state)
     hashes = {path: run.state.data[name] for name, path in run.files.items()}
     if distributed.rank() == 0:
-        rows, flags = (run.train_rows, len(run.held_out)), task_flags(run.args)
-        write_mlm_card(run.folder, run.args, hashes, rows, kept, step, scores, flags)
+        write_mlm_card(
+            run.folder, run.args, hashes, run.train_rows, len(run.held_out), kept, step, scores,
+            task_flags(run.args),
+        )  # fmt: skip
     run.log.write("end", step=run.steps, **run.progress.rates())
     if distributed.rank() == 0:
         write_report(run.folder)
