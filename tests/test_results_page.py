@@ -8,13 +8,16 @@ from pathlib import Path
 import pytest
 
 from experiments import paper, run_table
+from experiments.ablation import in_short, read_ablation
 from experiments.figures import score_label
 from experiments.jobs import Job, JobArgs
-from experiments.markdown import format_difference, results_page, write_results_page
+from experiments.markdown import ONE_MODEL, format_difference, results_page, write_results_page
+from experiments.one_model import RECIPE
 from experiments.paper_tables import BUDGETS, tables
 from experiments.results import (
     PaperRecord,
     Result,
+    format_mean,
     gather_tables,
     read_record,
     with_other_tables,
@@ -97,20 +100,44 @@ def test_the_page_is_what_the_recorded_results_say(tmp_path: Path) -> None:
     assert (tmp_path / "RESULTS.md").read_text() == (HOME / "RESULTS.md").read_text()
 
 
+README = (HOME.parent / "README.md").read_text(encoding="utf-8")
+
+
+def cells_of(page: str, label: str) -> list[str]:
+    """Return the cells of a page's only row that begins with a label."""
+    (line,) = re.findall(rf"^\| {re.escape(label)} \|(.*)\|$", page, re.M)
+    return [cell.strip() for cell in line.split("|")]
+
+
 def test_the_readme_s_scores_are_the_recorded_ones() -> None:
-    readme = (HOME.parent / "README.md").read_text(encoding="utf-8")
-    results = [r for r in read_record(HOME).results if "routines" in r.table]
-    for row in ("single task", "sequential", "parallel"):
-        (line,) = re.findall(rf"^\| {row}\b(?!, last).*\|$", readme, re.M)
-        own = [r for r in results if r.row == row]
+    record = read_record(HOME)
+    trained = record.tables[TITLE].trained
+    for label in ("single task (three models)", "sequential", "parallel"):
+        row = label.partition(" (")[0]
+        own = [r for r in record.results if r.table == TITLE and r.row == row]
         assert all(r.scores for r in own), row
-        assert [cell.strip() for cell in line.split("|")[2:-1]] == [
-            f"{score_label(r.mean)} ({score_label(r.paper)})" for r in own
+        passes = (f"{trained[r.job].passes[r.column]:.0f}" for r in own)
+        assert cells_of(README, label) == [
+            *(f"{score_label(r.mean)} ({score_label(r.paper)})" for r in own),
+            in_short([f"{trained[r.job].updates:,}" for r in own]),
+            " / ".join(passes),
         ]
-        last = [score_label(r.at_last.mean) for r in own]
+        last = " | ".join(score_label(r.at_last.mean) for r in own)
         ends_elsewhere = any(r.ends_elsewhere for r in own)
-        at_last = f"| {row}, last step | {' | '.join(last)} |"
-        assert (at_last in readme.splitlines()) == ends_elsewhere, row
+        assert (f"| {row}, last step | {last} |" in README) == ends_elsewhere, row
+
+
+def test_the_readme_s_one_model_is_the_recorded_one() -> None:
+    lines = {line.label: line for line in read_ablation(HOME / ONE_MODEL).lines}
+    for label, row in (("one model", RECIPE), ("three models", "single tasks (three models)")):
+        line = lines[row]
+        scores = [line.scores[task].best for task in ("sst", "quora", "sts")]
+        assert {len(of_task) for of_task in scores} == {3}  # the table's head says three seeds
+        assert cells_of(README, label) == [
+            *(format_mean(of_task).replace("0.", ".") for of_task in scores),
+            in_short([f"{updates:,}" for updates in line.updates.values()]),
+            " / ".join(f"{passes:.1f}" for passes in line.passes.values()),
+        ]
 
 
 def test_a_damaged_record_is_told_of_before_hours_of_work(world: Path) -> None:
