@@ -70,6 +70,7 @@ def test_two_processes_equal_one(still: Path, extra: tuple[str, ...]) -> None:
     assert (still / "runs/two/README.md").is_file()
 
 
+@pytest.mark.thorough
 def test_siamese_and_frozen_runs_are_shared_too(still: Path) -> None:
     for kind in (
         ["--pair-encoding", "siamese"],
@@ -110,6 +111,7 @@ def test_recipes_in_two_processes_equal_one(still: Path, words: str) -> None:
     assert_near(one, other)
 
 
+@pytest.mark.thorough
 def test_several_runs_in_two_processes_have_their_teachers_in_common(still: Path) -> None:
     run(still, "--name", "teacher", *STILL)
     options = [*STILL, "--no-skip-predictions", "--seeds", "2", "--steps", "4"]

@@ -88,6 +88,7 @@ def test_one_killed_process_ends_the_other_which_saves(world: Path) -> None:
     assert all(torch.equal(w, cut[name]) for name, w in whole.items())
 
 
+@pytest.mark.thorough
 def test_a_lost_process_takes_only_the_losses_that_were_not_read(world: Path) -> None:
     started = start_broken(world, "os.kill(os.getpid(), signal.SIGKILL)", read_every=7)
     with killed_at_the_end(started):
